@@ -1,0 +1,104 @@
+# One word for each job; `make help` lists them. CI runs `make test` and nothing else.
+
+# --- for make run --------------------------------------------------------------------------------------------
+HOST    ?= 127.0.0.1
+PORT    ?= 8000
+ENGINE  ?=
+STANDIN ?=
+ARGS    ?=
+
+# --- for everything ------------------------------------------------------------------------------------------
+VENV    ?= .venv
+PYTHON  ?=
+PYTEST  ?=
+
+PY      := $(VENV)/bin/python
+PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
+SOURCES := reconciler api tests desired-state
+
+.DEFAULT_GOAL := help
+# Jobs in a row, whatever -j says: their output is for people, and the tests share one machine.
+.NOTPARALLEL:
+.PHONY: help run clean test lint types layers unit engine e2e bench fmt environment tools test-machine
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo '  make run takes PORT=8010  HOST=127.0.0.1  ENGINE=docker|private|simulated  STANDIN=0|1  ARGS="--resync 30"'
+
+run: environment ## the daemon on desired-state/, with an engine and images if there are none; Ctrl-C ends it
+	@$(PY) -m reconciler.quickstart run --host='$(HOST)' --port='$(PORT)' --engine='$(ENGINE)' \
+		--standin='$(STANDIN)' --args='$(ARGS)'
+
+test: lint types layers test-machine ## everything below but bench, as CI runs it
+	@$(PY) -m pytest $(PYTEST) $(wildcard tests/unit tests/engine tests/e2e)
+
+lint: tools ## ruff: mistakes and format
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+
+types: tools ## mypy --strict
+	@$(PY) -m mypy --strict
+
+layers: tools ## import-linter: which module may import which
+	@$(VENV)/bin/lint-imports
+
+unit: tools ## unit and property tests; no engine needed
+	@$(PY) -m pytest $(PYTEST) tests/unit
+
+engine: tools test-machine ## the contract of an engine, for the simulated and the real one
+	@$(PY) -m pytest $(PYTEST) tests/engine
+
+e2e: tools test-machine ## end to end, on private engines
+	@$(PY) -m pytest $(PYTEST) tests/e2e
+
+bench: tools test-machine ## how fast, against Docker Compose
+	@$(PY) -m tests.bench $(ARGS)
+
+fmt: tools ## formats the code, mends what ruff can mend
+	@$(PY) -m ruff check --fix --exit-zero .
+	@$(PY) -m ruff format .
+
+# Nothing to ask an engine about where there is neither a record nor an environment.
+clean: ## takes away what run and test made, and nothing else; volumes on your own engine stay
+	@if [ -e .run ] || [ -x $(PY) ]; then \
+		$(MAKE) --no-print-directory environment && $(PY) -m reconciler.quickstart clean; \
+	fi
+	@if [ -e $(VENV)/.service-manager.json ]; then rm -rf $(VENV); fi
+	@rm -rf build dist alpr_service_manager.egg-info
+	@rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+# --- what the above stand on ---------------------------------------------------------------------------------
+environment:
+	@$(call with_python,$(VENV) compose)
+
+tools:
+	@$(call with_python,$(VENV) compose test)
+
+test-machine: tools
+	@$(PY) -m reconciler.quickstart prepare-tests
+
+# The first Python new enough makes the environment; a bare Debian or Ubuntu gets one where we may.
+define with_python
+find_python() { \
+	for candidate in $(or $(PYTHON),$(PYTHONS)); do \
+		if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+			echo $$candidate; return; \
+		fi; \
+	done; \
+}; \
+python=$$(find_python); \
+if [ -z "$$python" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	echo "Installing python3 with apt-get."; \
+	apt-get -qq update; \
+	DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install python3 python3-venv >/dev/null; \
+	python=$$(find_python); \
+fi; \
+if [ -z "$$python" ]; then \
+	echo "Python 3.11 or newer is needed. Debian 12 and Ubuntu 24.04 have it: sudo apt-get install python3 python3-venv"; \
+	echo "Elsewhere install one and say which: make run PYTHON=/path/to/python3.12"; \
+	exit 1; \
+fi >&2; \
+PYTHONDONTWRITEBYTECODE=1 $$python -m reconciler.quickstart_venv $(1)
+endef

@@ -1,0 +1,89 @@
+"""The application: everything under ``api`` put together. Nothing happens at import."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from api import openapi, problems
+from api.audit import AuditLog, Audits, Refusals, spread
+from api.auth import Auth
+from api.guard import Guard
+from api.health import Health
+from api.pages import Pages
+from api.reads import Reads
+from api.routing import StrictRoute
+from api.settings import Context, Preview, Settings
+from api.signin import SignIn
+from api.stream import Broadcast
+from api.views import StatusCache
+from api.writes import Writes
+from reconciler import __version__
+from reconciler.changes import Writer
+from reconciler.keys import KeyRing
+from reconciler.snapshot import Snapshots
+
+__all__ = ["Preview", "Settings", "close_streams", "create_app"]
+
+
+def create_app(
+    *,
+    intake: Writer,
+    snapshots: Snapshots,
+    settings: Settings,
+    preview: Preview | None = None,
+    keys: KeyRing | None = None,
+    audit: AuditLog | None = None,
+) -> FastAPI:
+    """The API over these snapshots and this writer.
+
+    Without ``preview`` there is no ``POST /services/plan``, without ``audit`` no ``GET /services/audit``,
+    without ``keys`` everybody is let in. Whoever stops the server calls
+    ``close_streams`` first: a server waits for open answers, and events never end by themselves.
+    """
+    auth = Auth(keys)
+    context = Context(
+        intake=intake, snapshots=snapshots, settings=settings, preview=preview, holds=auth.holds
+    )
+    cache = StatusCache()
+    broadcast = Broadcast(context, cache)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        if audit is not None:
+            audit.listen(spread(asyncio.get_running_loop(), broadcast.tell))
+        yield
+        close_streams(app)
+        await broadcast.aclose()
+
+    app = FastAPI(
+        title="Service Manager",
+        version=__version__,
+        description=openapi.DESCRIPTION,
+        openapi_tags=[{"name": openapi.TAG, "description": "Desired state in, progress out."}],
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.context = context
+    app.state.broadcast = broadcast
+    app.router.route_class = StrictRoute
+    refused = Refusals(context, audit) if audit is not None else lambda *_: None
+    app.add_middleware(Guard, host=settings.host, names=settings.names, admit=auth.admit, refused=refused)
+    problems.install(app)
+    openapi.install(app, auth)
+    for part in (Reads(context, cache, broadcast), Writes(context), Health(context), Pages(context)):
+        part.register(app)
+    SignIn(auth, settings.clock, audit).register(app)
+    if audit is not None:
+        Audits(context, audit).register(app)
+    return app
+
+
+def close_streams(app: FastAPI) -> None:
+    """End event streams and long polls now; new ones are refused. Call it in the event loop."""
+    app.state.context.closing.set()
+    app.state.broadcast.close()

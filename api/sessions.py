@@ -1,0 +1,68 @@
+"""Sessions of the dashboard: a browser that showed a key once gets a cookie instead of keeping the key.
+
+Kept in memory: they end with the daemon, with their key, and after half a day.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+COOKIE = "service_manager_session"
+LASTS = 12 * 3600
+"""Seconds."""
+_MOST = 1024
+_MOST_OF_A_KEY = 64
+
+
+class _Session(NamedTuple):
+    digest: bytes
+    until: float
+
+
+class Sessions:
+    """Which token stands for which key (by its digest), within bounds. ``clock`` is monotonic."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._held: dict[bytes, _Session] = {}
+
+    def begin(self, digest: bytes) -> str:
+        """A token for the key with this digest."""
+        now = self._clock()
+        self._held = {token: held for token, held in self._held.items() if held.until > now}
+        own = [token for token, held in self._held.items() if held.digest == digest]
+        # A key makes room among its own, so that nobody signs others out by signing in again and again.
+        oldest = own if len(own) >= _MOST_OF_A_KEY else list(self._held) if len(self._held) >= _MOST else []
+        if oldest:
+            del self._held[oldest[0]]
+        token = secrets.token_urlsafe(32)
+        self._held[_hashed(token)] = _Session(digest, now + LASTS)
+        return token
+
+    def digest(self, token: str) -> bytes | None:
+        """The digest of the key that a token stands for; None where it stands for none any more."""
+        held = self._held.get(_hashed(token))
+        return held.digest if held is not None and held.until > self._clock() else None
+
+    def end(self, token: str) -> None:
+        """The token stands for nothing any more."""
+        self._held.pop(_hashed(token), None)
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+
+def _hashed(token: str) -> bytes:
+    # Looked up by its hash: how long a lookup takes tells nothing of a token.
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+def cookie(token: str, *, secure: bool) -> str:
+    """The header that sets the cookie; without a token, the one that takes it away."""
+    lasts = LASTS if token else 0
+    text = f"{COOKIE}={token}; Path=/; Max-Age={lasts}; HttpOnly; SameSite=Strict"
+    return f"{text}; Secure" if secure else text

@@ -1,0 +1,100 @@
+"""What the API is told by the composition root, and what its endpoints share."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from starlette.types import Scope
+
+from reconciler.changes import Writer
+from reconciler.drift import Drift
+from reconciler.snapshot import Snapshots
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How the API is reached and served.
+
+    ``host`` is the address bound, ``names`` are further Host names to answer to, each a host name or
+    ``name:port``. ``dashboard`` is the folder of the dashboard's files, None without one. ``clock``
+    gives wall seconds. ``age`` gives the seconds since the loop last finished a look; older than
+    ``max_age`` seconds the daemon counts as not ready. ``heartbeat`` is the pause in seconds after
+    which an idle event stream says that it is alive, ``patience`` how many seconds a reader of events
+    may take over one.
+    """
+
+    host: str = "127.0.0.1"
+    names: tuple[str, ...] = ()
+    dashboard: Path | None = None
+    clock: Callable[[], float] = time.time
+    age: Callable[[], float] | None = None
+    max_age: float = 180.0
+    heartbeat: float = 15.0
+    patience: float = 30.0
+
+
+class PlannedStep(Protocol):
+    """What is shown of one step; ``reconciler.plan.Step`` is one."""
+
+    @property
+    def service(self) -> str:
+        """Whom it is for."""
+
+    @property
+    def action(self) -> str:
+        """The engine's verb."""
+
+    @property
+    def cause(self) -> str:
+        """A stable word."""
+
+    @property
+    def why(self) -> str:
+        """A sentence."""
+
+
+class Planned(Protocol):
+    """What is shown of a plan; ``reconciler.plan.Plan`` is one, and prints itself as text."""
+
+    @property
+    def steps(self) -> Sequence[PlannedStep]:
+        """What would be done first."""
+
+    @property
+    def drifts(self) -> Sequence[Drift]:
+        """What would differ."""
+
+
+Preview = Callable[[Mapping[str, Any]], Awaitable[Planned]]
+"""From a ``groups.yaml`` as plain values to the plan that it would lead to now, changing nothing.
+
+Raises ``InvalidDesiredState`` where the loop would not accept it.
+"""
+
+
+Lines = Callable[[str, int, bool], AsyncIterator[str]]
+"""From a container's id, how many of its last lines to begin with and whether to go on, to its log lines.
+
+Raises ``Gone`` where there is no such container, ``EngineUnavailable`` where nobody can be asked.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What the endpoints of one application share. ``closing`` is set when the daemon goes down.
+
+    ``holds`` tells of a request whose answer goes on and on whether its caller may still read.
+    """
+
+    intake: Writer
+    snapshots: Snapshots
+    settings: Settings
+    preview: Preview | None = None
+    logs: Lines | None = None
+    holds: Callable[[Scope], bool] = lambda _: True
+    closing: asyncio.Event = field(default_factory=asyncio.Event)

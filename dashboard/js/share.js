@@ -1,0 +1,37 @@
+// Keeps what did not change the same object from one answer to the next, so that a view can tell by
+// identity that it has nothing to do. Pure.
+
+/** `next`, with every part that equals that part of `before` replaced by it; `before` where all is equal. */
+export function share(before, next) {
+  if (before === next || before === null || next === null) return next;
+  if (typeof before !== "object" || typeof next !== "object") return next;
+  if (Array.isArray(before) !== Array.isArray(next)) return next;
+  return Array.isArray(next) ? shareList(before, next) : shareFields(before, next);
+}
+
+function shareList(before, next) {
+  let same = before.length === next.length;
+  for (let i = 0; i < next.length; i++) {
+    if (i < before.length) next[i] = share(before[i], next[i]);
+    same &&= next[i] === before[i];
+  }
+  return same ? before : next;
+}
+
+function shareFields(before, next) {
+  const names = Object.keys(next);
+  let same = names.length === Object.keys(before).length;
+  for (const name of names) {
+    if (name in before) next[name] = share(before[name], next[name]);
+    same &&= next[name] === before[name];
+  }
+  return same ? before : next;
+}
+
+/** A status without what ticks by itself: uptime is counted here, from `started_at`. */
+export function still(status) {
+  delete status.timestamp;
+  const services = Object.values(status.groups).flatMap((group) => group.services);
+  for (const service of [...services, ...(status.unmanaged ?? [])]) delete service.uptime;
+  return status;
+}

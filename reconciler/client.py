@@ -1,0 +1,222 @@
+"""Talks to the daemon over HTTP. Standard library only: the command line must start fast and stay small.
+
+ClientError
+├── Unreachable     nobody answers there, or not in time
+├── NotADaemon      somebody answers, and it is not a service-manager
+└── Refused         the daemon said no: status, title, detail and remedy of its problem details
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlencode, urlsplit
+
+from reconciler.errors import ServiceManagerError
+
+_TIMEOUT = 15.0
+"""Seconds for an answer: reads come from memory, writes wait for the disk."""
+_MOST = 64 * 2**20
+
+
+class ClientError(ServiceManagerError):
+    """A request that brought no answer to use. ``remedy`` says what to do."""
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+class Unreachable(ClientError):
+    """Nobody answers at the address."""
+
+
+class NotADaemon(ClientError):
+    """What answers there speaks no language of ours."""
+
+
+class Refused(ClientError):
+    """The daemon's problem details. ``value`` is all that it sent."""
+
+    def __init__(
+        self, status: int, message: str, remedy: str = "", value: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(message, remedy)
+        self.status = status
+        self.value = value or {}
+
+
+class Event(NamedTuple):
+    """One Server-Sent Event."""
+
+    name: str
+    value: Any
+    id: str = ""
+
+
+class Client:
+    """One daemon. Every request has a connection of its own; nothing is kept between them."""
+
+    def __init__(self, url: str, key: str = "", *, timeout: float = _TIMEOUT) -> None:
+        self.url = url
+        self._key = key
+        self._timeout = timeout
+        self._parts = urlsplit(url)
+
+    def get(
+        self, path: str, query: Mapping[str, object] | None = None, *, timeout: float | None = None
+    ) -> Any:
+        """The JSON answer to a GET.
+
+        Raises:
+            ClientError: see the module.
+        """
+        return self._json("GET", path, query, timeout)
+
+    def post(
+        self, path: str, query: Mapping[str, object] | None = None, *, timeout: float | None = None
+    ) -> Any:
+        """The JSON answer to a POST without a body; raises as ``get``."""
+        return self._json("POST", path, query, timeout)
+
+    @contextmanager
+    def events(self, path: str, *, last_id: str = "", quiet: float = 60.0) -> Iterator[Iterator[Event]]:
+        """A stream of events, open while the ``with`` lasts; it ends when the daemon ends it.
+
+        ``quiet`` is how many seconds may pass without a word, comments included. A comment is an event
+        without a name.
+
+        Raises:
+            ClientError: it can't be opened, or (from within) it broke off.
+        """
+        headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
+        if last_id:
+            headers["Last-Event-ID"] = last_id
+        with self._request("GET", path, None, quiet, headers) as response:
+            if "text/event-stream" not in response.headers.get("Content-Type", ""):
+                raise NotADaemon(f"{self.url}{path} is not a stream of events")
+            yield _parse_events(response)
+
+    def _json(self, method: str, path: str, query: Mapping[str, object] | None, timeout: float | None) -> Any:
+        headers = {"Accept": "application/json"}
+        with self._request(method, path, query, timeout or self._timeout, headers) as response:
+            content = response.read(_MOST)
+        try:
+            return json.loads(content)
+        except ValueError:
+            raise NotADaemon(
+                f"{self.url} answers, but not as a service-manager does", "check --url"
+            ) from None
+
+    @contextmanager
+    def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, object] | None,
+        timeout: float,
+        headers: dict[str, str],
+    ) -> Iterator[http.client.HTTPResponse]:
+        connection = self._connection(timeout)
+        if self._key:
+            headers["X-API-Key"] = self._key
+        if method == "POST":
+            headers["Content-Length"] = "0"
+        try:
+            connection.request(method, self._target(path, query), headers=headers)
+            response = connection.getresponse()
+            if response.status >= 300:
+                raise self._refusal(response, path)
+            yield response
+        except ssl.SSLError as error:
+            raise Unreachable(f"{self.url}: {error.reason or error}", "check --url") from error
+        except TimeoutError as error:
+            raise Unreachable(f"{self.url} does not answer within {timeout:.0f} s", _HOW) from error
+        except OSError as error:
+            raise Unreachable(f"no daemon answers at {self.url}: {_reason(error)}", _HOW) from error
+        except http.client.HTTPException as error:
+            raise NotADaemon(
+                f"{self.url} does not answer as a service-manager does: {type(error).__name__}",
+                "check --url, and http:// against https://",
+            ) from error
+        finally:
+            connection.close()
+
+    def _connection(self, timeout: float) -> http.client.HTTPConnection:
+        host = self._parts.hostname or "127.0.0.1"
+        if self._parts.scheme == "https":
+            return http.client.HTTPSConnection(host, self._parts.port, timeout=timeout)
+        return http.client.HTTPConnection(host, self._parts.port, timeout=timeout)
+
+    def _target(self, path: str, query: Mapping[str, object] | None) -> str:
+        given = {name: _text(value) for name, value in (query or {}).items() if value not in (None, False)}
+        return self._parts.path + path + (f"?{urlencode(given)}" if given else "")
+
+    def _refusal(self, response: http.client.HTTPResponse, path: str) -> ClientError:
+        try:
+            value = json.loads(response.read(_MOST))
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):
+            return NotADaemon(
+                f"{self.url}{path} answers with {response.status} {response.reason}", "check --url"
+            )
+        status = response.status
+        detail = value.get("detail")
+        message = detail if isinstance(detail, str) and detail else str(value.get("title") or response.reason)
+        remedy = str(value.get("remedy") or value.get("hint") or "")
+        if value.get("reason") in {"missing_key", "invalid_key"} or (not remedy and status in {401, 403}):
+            # What the daemon says is meant for whoever speaks HTTP.
+            remedy = "give the API key with --api-key-file FILE or in SERVICE_MANAGER_API_KEY"
+        return Refused(status, message, remedy, value)
+
+
+_HOW = (
+    "start it with `service-manager run` (installed: `systemctl start service-manager`), "
+    "or say where it is with --url"
+)
+
+
+def segment(name: str) -> str:
+    """A name as one part of a path."""
+    return quote(name, safe="")
+
+
+def _text(value: object) -> str:
+    return "true" if value is True else str(value)
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, socket.gaierror):
+        return "there is no such host"
+    return (error.strerror or str(error) or type(error).__name__).lower()
+
+
+def _parse_events(response: http.client.HTTPResponse) -> Iterator[Event]:
+    name, data, identity = "", [], ""
+    for raw in response:
+        line = raw.decode(errors="replace").rstrip("\r\n")
+        field, _, text = line.partition(":")
+        text = text.removeprefix(" ")
+        if line:
+            if field == "event":
+                name = text
+            elif field == "data":
+                data.append(text)
+            elif field == "id":
+                identity = text
+            elif not field:
+                # A comment: the daemon is there and has nothing to say. Whoever reads may want to look up.
+                yield Event("", None, identity)
+            continue
+        if data:
+            try:
+                yield Event(name or "message", json.loads("\n".join(data)), identity)
+            except ValueError:
+                raise NotADaemon("the stream of events holds something that is not JSON") from None
+        name, data = "", []

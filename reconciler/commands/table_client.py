@@ -1,0 +1,141 @@
+"""Commands that talk to the daemon. Data only."""
+
+from __future__ import annotations
+
+from reconciler.commands import convert
+from reconciler.commands.shared import ASK, CHANGE, CLIENT, READING, USAGE_EXIT
+from reconciler.commands.spec import Argument, Command, Option
+
+_GROUPS = Argument(
+    "GROUP", "name of a group in stack.yaml; several are changed one after the other", "+", "groups"
+)
+_NO_WAIT = Option("--no-wait", "return as soon as the change is accepted")
+_TIMEOUT = Option(
+    "--timeout", "seconds to watch before giving up watching; 300", "SECONDS", convert.seconds, 300.0
+)
+_CHANGE_EXITS = (
+    ("0", "converged (with --no-wait: accepted)"),
+    ("1", "refused, failed, or the daemon can't be asked"),
+    ("3", "not converged within --timeout; the change goes on"),
+    ("64", "the command line can't be understood, or there is no such group"),
+    ("130", "Ctrl-C: the watching ended, the change goes on"),
+)
+_READ_EXITS = (
+    ("0", "answered"),
+    ("1", "the daemon can't be asked, or refused"),
+    USAGE_EXIT,
+)
+
+
+def _change(
+    name: str, options: tuple[Option, ...], summary: str, description: str, *examples: tuple[str, str]
+) -> Command:
+    return Command(
+        name=name,
+        section=CHANGE,
+        summary=summary,
+        description=description,
+        handler=f"change:{name}",
+        arguments=(_GROUPS,),
+        options=(*options, _NO_WAIT, _TIMEOUT, *READING),
+        examples=examples,
+        exits=_CHANGE_EXITS,
+    )
+
+
+_FORCE_START = Option("--force", "start though a group that it depends on is off")
+_FORCE_STOP = Option("--force", "stop though groups that are on depend on it")
+
+CLIENTS: tuple[Command, ...] = (
+    Command(
+        name="status",
+        section=ASK,
+        summary="show groups and services",
+        description=(
+            "Shows what should be on, what is, and why they differ, by group and service. With the name of "
+            "a group only that one, in more detail."
+        ),
+        handler="reading:status",
+        arguments=(Argument("GROUP", "only this group", "?", "groups"),),
+        options=READING,
+        examples=(
+            ("status", "the whole stack"),
+            ("status kafka", "one group"),
+            ("status --output json | jq -e .converged", "in a script: is all well?"),
+        ),
+        exits=_READ_EXITS,
+    ),
+    Command(
+        name="groups",
+        section=ASK,
+        summary="list groups, their services and dependencies",
+        description=(
+            "Lists every group with its services, memory estimate and what it depends on. This is what can "
+            "be given to start, stop and restart."
+        ),
+        handler="reading:groups",
+        options=READING,
+        examples=(("groups", "what there is to switch"),),
+        exits=_READ_EXITS,
+    ),
+    Command(
+        name="drift",
+        section=ASK,
+        summary="list differences between desired and observed",
+        description=(
+            "Lists every difference between the files and the containers, by kind. A pending one is a "
+            "change not carried out yet; any other moved by itself, or somebody moved it."
+        ),
+        handler="reading:drift",
+        options=READING,
+        examples=(
+            ("drift", "what differs now"),
+            ("drift -o json | jq '.drift[] | select(.pending | not)'", "only what moved by itself"),
+        ),
+        exits=_READ_EXITS,
+    ),
+    Command(
+        name="watch",
+        section=ASK,
+        summary="watch the whole stack live",
+        description=(
+            "Shows groups and services as they change, with memory, drift and errors; q or Ctrl-C ends it. "
+            "Where the output is not a terminal it prints one line per change instead."
+        ),
+        handler="watch:watch",
+        options=CLIENT,
+        examples=(
+            ("watch", "full screen"),
+            ("watch | tee -a changes.log", "a line per change"),
+        ),
+        exits=(("0", "ended by q or Ctrl-C"), ("1", "the daemon can't be asked"), USAGE_EXIT),
+    ),
+    _change(
+        "start",
+        (_FORCE_START, Option("--with-dependencies", "switch on the groups that it depends on, too")),
+        "switch groups on and watch them come up",
+        "Sets the groups to on in groups.yaml, through the daemon, and shows their progress until all is "
+        "ready. A group whose dependency is off is refused, unless --with-dependencies or --force.",
+        ("start kafka", "switch on and watch"),
+        ("start search --with-dependencies", "and what it needs"),
+        ("start kafka storage --timeout 60 || echo 'not yet'", "in a script"),
+    ),
+    _change(
+        "stop",
+        (_FORCE_STOP, Option("--with-dependents", "switch off the groups that depend on it, too")),
+        "switch groups off and watch them go down",
+        "Sets the groups to off in groups.yaml, through the daemon, and shows their progress until they are "
+        "down. A group that others need is refused, unless --with-dependents or --force; volumes are kept.",
+        ("stop optional", "switch off and watch"),
+        ("stop kafka --with-dependents", "and all that need it"),
+        ("stop search --no-wait", "return at once"),
+    ),
+    _change(
+        "restart",
+        (),
+        "restart the containers of groups",
+        "Sets restarted_at in groups.yaml, through the daemon: containers started before that moment are "
+        "stopped and started again, in order. A group that is off is refused.",
+        ("restart alerts", "restart one group and watch"),
+    ),
+)

@@ -1,0 +1,294 @@
+"""The composition root: chooses the engine, wires everything, and lives until it is told to end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from api.app import close_streams, create_app
+from api.settings import Settings as ApiSettings
+from reconciler import exposure, logs, memo, shipped
+from reconciler.audit_daemon import Recording
+from reconciler.engine import Engine
+from reconciler.engine.compose_find import environment
+from reconciler.engine.simulated import SimulatedEngine
+from reconciler.errors import AlreadyRunning, EngineError, ServiceManagerError
+from reconciler.executor import Limits
+from reconciler.generations import Generations
+from reconciler.intake import Intake
+from reconciler.keys import KeyRing, KeyTrouble
+from reconciler.keys_environment import take_key
+from reconciler.ledger import Now
+from reconciler.locks import DirectoryLock
+from reconciler.loop import Hooks, Loop, Settings
+from reconciler.notes import Ends, Passes
+from reconciler.options import Address, RunOptions
+from reconciler.sampler import Sampler
+from reconciler.snapshot import Snapshots
+from reconciler.store import Resolver, Store
+
+log = logging.getLogger(__name__)
+
+GRACE = 3.0
+"""Seconds that steps in flight, and then open answers, are given at the end."""
+DEADLINE = 12.0
+"""Seconds after which a daemon that was told to end does so, whatever still hangs."""
+
+
+class PortTaken(ServiceManagerError):
+    """The address to listen on is not to be had."""
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to the daemon."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def run(options: RunOptions) -> int:
+    """Run the daemon in the foreground; 0 after SIGTERM or SIGINT, 1 where it can't start."""
+    logs.set_up()
+    try:
+        key = take_key()
+        options.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        safe = options.insecure or exposure.is_loopback(options.host)
+        # Revoking the last key must not open what only a key allowed to listen there.
+        keys = KeyRing(options.state_dir, environment=key, always=not safe)
+        exposure.check(options.host, keyless=keys.empty, insecure=options.insecure)
+        with DirectoryLock(options.state_dir), _Directory(options.desired_state) as held:
+            listener = _listen(Address(options.host, options.port))
+            asyncio.run(_Daemon(options, held, listener, keys).run())
+    except (AlreadyRunning, PortTaken, KeyTrouble, exposure.Exposed) as error:
+        print(f"service-manager: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"service-manager: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+class _Directory(contextlib.AbstractContextManager["_Directory"]):
+    """Holds the desired-state directory, also one that comes only later or is replaced by another."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock: DirectoryLock | None = None
+        self.hold()
+
+    def hold(self) -> bool:
+        """Hold what is there now; True if this is the first time that there is something.
+
+        Raises:
+            AlreadyRunning: another daemon holds it.
+        """
+        if self._lock is not None:
+            self._lock.refresh()
+            return False
+        if not self._path.is_dir():
+            return False
+        self._lock = DirectoryLock(self._path)
+        return True
+
+    def __exit__(self, *_: object) -> None:
+        if self._lock is not None:
+            self._lock.close()
+
+
+def _listen(address: Address) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    # With its protocol named, or asyncio does not switch Nagle's algorithm off, and each answer takes 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((address.host, address.port))
+    except OSError as error:
+        listener.close()
+        raise PortTaken(f"can't listen on {address}: {error.strerror}; choose another with --port") from error
+    listener.set_inheritable(False)
+    return listener
+
+
+def choose_engine(options: RunOptions) -> tuple[Engine, Resolver]:
+    """The engine asked for, and how Compose files are resolved for it."""
+    # Compose is what a Compose file means, also where its containers are only imagined.
+    from reconciler.engine.compose import resolve
+
+    if options.engine == "simulated":
+        return SimulatedEngine(wall=time.time), resolve
+    from reconciler.engine.docker import DockerEngine
+
+    return DockerEngine(options.state_dir), resolve
+
+
+@dataclass(slots=True)
+class _Daemon:
+    options: RunOptions
+    directory: _Directory
+    listener: socket.socket
+    keys: KeyRing
+
+    async def run(self) -> None:
+        recording = Recording(self.options.state_dir, time.time)
+        failed = True
+        try:
+            await self._live(recording)
+            failed = False
+        finally:
+            await recording.end(failed=failed)
+
+    async def _live(self, recording: Recording) -> None:
+        options = self.options
+        engine, resolve = choose_engine(options)
+        now = Now(time.time(), asyncio.get_running_loop().time())
+        ledger = await asyncio.to_thread(memo.read, options.state_dir, now)
+        keeper = memo.Memo(options.state_dir)
+        generations = await asyncio.to_thread(Generations, options.state_dir)
+        address = str(Address(options.host, options.port))
+        await recording.begin(generations, engine=options.engine, address=address)
+        snapshots = Snapshots()
+        passes = Passes()
+        loop = Loop(
+            engine,
+            snapshots,
+            wall=time.time,
+            chance=random.random,
+            ledger=ledger,
+            settings=_settings(options),
+            hooks=Hooks(
+                ledger=keeper.keep,
+                ended=Ends(generations, recording.chronicle.ended),
+                stepped=recording.chronicle.stepped,
+                passed=passes,
+            ),
+        )
+        recording.follow(lambda: loop.target)
+        store = Store(
+            options.desired_state,
+            resolve,
+            extra_compose=options.compose_file,
+            environment=environment(os.environ),
+        )
+        intake = Intake(store, generations, loop, wall=time.time, record=recording.audit.record)
+        app = create_app(
+            intake=intake,
+            snapshots=snapshots,
+            settings=ApiSettings(host=options.host, dashboard=shipped.dashboard(), age=passes.age),
+            keys=self.keys,
+            audit=recording.audit,
+        )
+        server = _Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                # Whom a proxy names is noted beside the proxy, not believed in its place.
+                proxy_headers=False,
+                timeout_graceful_shutdown=int(GRACE),
+            )
+        )
+        stop = self._signals(intake)
+        await asyncio.to_thread(store.recover)
+        await intake.resume()
+        tasks = [
+            asyncio.create_task(coroutine, name=name)
+            for name, coroutine in {
+                "watch": self._watch(store, intake),
+                "loop": loop.run(),
+                "http": server.serve(sockets=[self.listener]),
+                "memo": keeper.run(),
+                "sampler": Sampler(engine, loop, snapshots).run(),
+            }.items()
+        ]
+        log.info("listening", extra={"address": f"http://{address}", "key_needed": self.keys.required})
+        await self._until_told(stop, tasks)
+        _end_for_sure()
+        log.info("ending; the containers stay as they are")
+        close_streams(app)
+        server.should_exit = True
+        await loop.stop(GRACE)
+        await asyncio.wait(tasks[1:3], timeout=GRACE + 1)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await keeper.flush()
+        await engine.close()
+
+    def _signals(self, intake: Intake) -> asyncio.Event:
+        stop = asyncio.Event()
+        running = asyncio.get_running_loop()
+        reloads: set[asyncio.Task[None]] = set()
+
+        def reload() -> None:
+            task = asyncio.create_task(intake.reload())
+            reloads.add(task)
+            task.add_done_callback(reloads.discard)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            running.add_signal_handler(number, stop.set)
+        running.add_signal_handler(signal.SIGHUP, reload)
+        return stop
+
+    async def _until_told(self, stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
+        """Wait for a signal. A task that ends before is a bug of ours: better to end than to half live."""
+        told = asyncio.create_task(stop.wait())
+        await asyncio.wait([told, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
+        for task in tasks:
+            if task.done() and not task.cancelled():
+                error = task.exception()
+                log.critical("a part of the daemon ended", extra={"part": task.get_name()}, exc_info=error)
+                if not stop.is_set():
+                    raise SystemExit(1)
+
+    async def _watch(self, store: Store, intake: Intake) -> None:
+        """Take in the files now, whenever they may have changed, and at every resync."""
+        await intake.reload()
+        changes = store.changes()
+        change = asyncio.ensure_future(anext(changes))
+        while True:
+            # What no notice tells of (a network file system, a folder far above that was moved) is
+            # found by looking; that costs a millisecond where nothing changed.
+            await asyncio.wait([change], timeout=self.options.resync)
+            if change.done():
+                change.result()
+                change = asyncio.ensure_future(anext(changes))
+            self._hold_directory(store)
+            await intake.reload()
+
+    def _hold_directory(self, store: Store) -> None:
+        try:
+            if self.directory.hold():
+                store.recover()
+        except AlreadyRunning as error:
+            log.critical("another daemon holds the directory", extra={"error": str(error)})
+            raise SystemExit(1) from error
+
+
+def _settings(options: RunOptions) -> Settings:
+    cores = os.cpu_count() or 2
+    return Settings(resync=options.resync, limits=Limits(start=cores + 1), probes=cores)
+
+
+def _end_for_sure(deadline: float = DEADLINE, leave: Callable[[int], None] = os._exit) -> None:
+    """Whatever hangs in a thread (an engine, a disk): the process ends by then."""
+    timer = threading.Timer(deadline, leave, [0])
+    timer.daemon = True
+    timer.start()
+
+
+__all__ = ["EngineError", "PortTaken", "choose_engine", "run"]

@@ -1,0 +1,231 @@
+"""What differs between one service as it should be and its containers as they are. Pure.
+
+``plan`` decides what to do about it; here nothing is decided but which of several containers of one
+service is *the* container, because every difference is measured on that one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+from reconciler.desired import GroupState
+from reconciler.ledger import UNKNOWN, Ledger, Made
+from reconciler.observed import ALIVE, Container, Health, Observed, State
+from reconciler.stack import Service, Stack
+
+
+class Kind(StrEnum):
+    """The kinds of drift of CONTRACT section 3."""
+
+    MISSING = "missing"
+    STOPPED = "stopped"
+    PAUSED = "paused"
+    UNWANTED = "unwanted"
+    DUPLICATE = "duplicate"
+    ALTERED = "altered"
+    DEFINITION = "definition"
+    IMAGE = "image"
+    MOUNTS = "mounts"
+    UNHEALTHY = "unhealthy"
+    ORPHAN = "orphan"
+
+
+class Drift(NamedTuple):
+    """One difference. ``pending``: desired state changed and this is still to be carried out.
+
+    ``fields`` names what differs, leaf by leaf, never with values: they may be secrets.
+    """
+
+    service: str
+    kind: Kind
+    pending: bool
+    detail: str
+    container: str = ""
+    fields: tuple[str, ...] = ()
+
+
+def wants_of(service: Service, state: GroupState) -> str:
+    """The fingerprint of what is wanted of a service. While it stays, a difference is drift."""
+    return f"on {service.definition} {state.restarted_at or ''}" if state.on else "off"
+
+
+def inputs_of(service: Service, state: GroupState, observed: Observed) -> str:
+    """What an attempt is made with: a change of it ends the back-off (CONTRACT section 3)."""
+    return f"{wants_of(service, state)} {observed.images.get(service.image, '')}" if state.on else "off"
+
+
+def is_ready(container: Container) -> bool:
+    """Whether dependents may count on it: running, and healthy where it has a check.
+
+    While the engine has not made up its mind, an early probe of ours that succeeded is enough; the
+    engine's verdict rules from then on (DESIGN, Readiness).
+    """
+    if container.state is not State.RUNNING:
+        return False
+    health = container.health
+    return (
+        health is Health.NONE or health is Health.HEALTHY or (health is Health.STARTING and container.probed)
+    )
+
+
+def same_definition(service: Service, container: Container, made: Made | None) -> bool:
+    """Whether the container was made from this definition.
+
+    Compose's label is enough. Where it differs, our own record of the inputs decides: a new Compose
+    version that hashes the same inputs differently must remake nothing (PITFALLS rows 1, 2 and 4).
+    """
+    return container.config_hash == service.config_hash or (
+        made is not None and made.definition == service.definition
+    )
+
+
+def same_image(container: Container, wanted: str | None, made: Made | None) -> bool:
+    """Whether the container runs the image that its reference names now (None: names none).
+
+    A container that we made while the reference named this very id is up to date, whatever id the
+    engine shows for it: image stores disagree about which digest is *the* id (PITFALLS row 5).
+    """
+    return wanted is None or container.image == wanted or (made is not None and made.image == wanted)
+
+
+def keeper(
+    service: Service, containers: Sequence[Container], observed: Observed, ledger: Ledger
+) -> Container | None:
+    """The one container that stands for the service; None without any.
+
+    Chosen by what it is made from and whether it runs, never by name alone: a remake that was cut
+    short leaves the successor under a prefixed name (PITFALLS row 6).
+    """
+    if len(containers) < 2:
+        return containers[0] if containers else None
+    wanted = observed.images.get(service.image)
+
+    def rank(container: Container) -> tuple[bool, bool, bool, bool, float, str]:
+        made = ledger.made.get(container.id)
+        return (
+            container.state not in {State.DEAD, State.REMOVING},
+            same_definition(service, container, made) and same_image(container, wanted, made),
+            container.state in ALIVE,
+            container.name == service.container_name,
+            container.created_at,
+            container.id,
+        )
+
+    return max(containers, key=rank)
+
+
+def wanted_policy(stack: Stack, service: Service) -> str:
+    """The restart policy that the container should have (CONTRACT section 2, ``restart``)."""
+    return "no" if stack.restart == "managed" else service.restart
+
+
+def alterations(stack: Stack, service: Service, container: Container, made: Made | None) -> tuple[str, ...]:
+    """What somebody changed on the container itself, by field: ``name``, ``restart``, ``networks.X``."""
+    found = []
+    if container.name != service.container_name:
+        found.append("name")
+    if container.restart != wanted_policy(stack, service):
+        found.append("restart")
+    if container.networks != service.networks:
+        # More networks than declared are a person's business; fewer cut the service off.
+        found += [f"networks.{name}" for name in cut_from(service, container, made)]
+    return tuple(found)
+
+
+def cut_from(service: Service, container: Container, made: Made | None) -> tuple[str, ...]:
+    """The networks that the container was on, or should have been from the start, and is not."""
+    lacks = made.lacks if made else ()
+    return tuple(n for n in service.networks if n not in container.networks and n not in lacks)
+
+
+def changed_fields(service: Service, made: Made | None) -> tuple[str, ...]:
+    """Which leaves of the definition differ from what the container was made of; () if not known."""
+    if made is None or made == UNKNOWN:
+        return ()
+    names = sorted(made.fields.keys() | service.fields.keys())
+    return tuple(name for name in names if made.fields.get(name) != service.fields.get(name))
+
+
+def is_done(stack: Stack, ledger: Ledger, service: Service, container: Container) -> bool:
+    """Whether this is a one-shot that did its work (CONTRACT section 2).
+
+    One that we stopped did not end by itself, however politely it went.
+    """
+    return (
+        ends_by_design(stack, service)
+        and container.state is State.EXITED
+        and container.exit_code == 0
+        and container.started_at > 0
+        and not was_told_to_stop(ledger, container)
+    )
+
+
+def ends_by_design(stack: Stack, service: Service) -> bool:
+    """Whether ending with code 0 is what the service is there for: never where it has to stay healthy."""
+    return service.name in stack.one_shots or (service.restart == "no" and service.name not in stack.lasting)
+
+
+def was_told_to_stop(ledger: Ledger, container: Container) -> bool:
+    """Whether we sent this run of the container a stop."""
+    return ledger.stopped.get(container.id) == container.started_at
+
+
+def how_it_stopped(container: Container) -> str:
+    """Why the container does not run, for a sentence."""
+    if container.state is State.CREATED:
+        return "was made and never started"
+    if container.state is not State.EXITED:
+        return f"is {container.state}"
+    return f"exited with code {container.exit_code}" + (", out of memory" if container.oom_killed else "")
+
+
+def differences(
+    stack: Stack,
+    observed: Observed,
+    ledger: Ledger,
+    service: Service,
+    containers: Sequence[Container],
+    container: Container | None,
+    *,
+    done: bool,
+    pending: bool,
+) -> tuple[Drift, ...]:
+    """Every difference of a service that should be on; ``container`` stands for it (``keeper``)."""
+    if container is None:
+        return (Drift(service.name, Kind.MISSING, pending, "has no container"),)
+
+    def drift(kind: Kind, detail: str, fields: tuple[str, ...] = (), of: Container = container) -> Drift:
+        return Drift(service.name, kind, pending, detail, of.id, fields)
+
+    found = [
+        drift(Kind.DUPLICATE, f"{c.name} is a second container", of=c)
+        for c in containers
+        if c.id != container.id
+    ]
+    made = ledger.made.get(container.id)
+    if not same_definition(service, container, made):
+        fields = changed_fields(service, made)
+        detail = f"differs in {listed(fields)}" if fields else "was made from another definition"
+        found.append(drift(Kind.DEFINITION, detail, fields))
+    if not same_image(container, observed.images.get(service.image), made):
+        found.append(drift(Kind.IMAGE, f"{service.image} names another image now"))
+    altered = alterations(stack, service, container, made)
+    if altered:
+        found.append(drift(Kind.ALTERED, f"was changed by hand: {listed(altered)}", altered))
+    if container.state is State.PAUSED:
+        found.append(drift(Kind.PAUSED, "is paused"))
+    elif container.state not in ALIVE and not done:
+        found.append(drift(Kind.STOPPED, how_it_stopped(container)))
+    elif container.state is State.RUNNING and container.health is Health.UNHEALTHY:
+        found.append(drift(Kind.UNHEALTHY, "its health check fails"))
+    return tuple(found)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a sentence: "a, b and c", cut after four."""
+    if len(names) < 2:
+        return "".join(names)
+    shown = list(names[:4]) + ([f"{len(names) - 4} more"] if len(names) > 4 else [])
+    return f"{', '.join(shown[:-1])} and {shown[-1]}"

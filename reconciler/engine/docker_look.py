@@ -1,0 +1,211 @@
+"""One look at the engine: a single list call where nothing changed, and inspections of what did."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from reconciler.engine.docker_read import (
+    container,
+    image_named,
+    is_ours,
+    looks_of,
+    name_of,
+    tags_of,
+)
+from reconciler.engine.docker_wire import Refused, Wire
+from reconciler.errors import EngineUnavailable
+from reconciler.observed import Container, Observed, State
+from reconciler.stack import Stack
+
+_AT_ONCE = 8
+"""Inspections at the same time; the engine answers each in 0.3 ms, so more gains nothing."""
+_LEFT_ALONE = 30.0
+"""Seconds in which a container whose inspection hung is not inspected again: one stuck container
+must not cost every look its deadline."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    looks: tuple[object, ...]
+    container: Container
+
+
+class Look:
+    """Remembers the last inspections, and what has moved since."""
+
+    def __init__(self, wire: Wire) -> None:
+        self.subscribed = False
+        self._wire = wire
+        self._project = ""
+        self._known: dict[str, _Known] = {}
+        self._moved: set[str] = set()
+        self._everything_moved = True
+        self._tags: dict[str, str] | None = None
+        self._stuck: dict[str, float] = {}
+        self._held: set[str] = set()
+        self._turn = asyncio.Lock()
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+
+    def knows(self, container_id: str) -> Container | None:
+        """The container as it was last seen."""
+        known = self._known.get(container_id)
+        return known.container if known else None
+
+    def mark(self, container_id: str) -> None:
+        """This container may have changed in a way that the list does not show."""
+        self._moved.add(container_id)
+
+    @contextlib.contextmanager
+    def holding(self, container_id: str) -> Iterator[None]:
+        """We are at this container: it is shown as it was until we are done, then inspected.
+
+        The engine answers no inspection of a container that it is starting or taking down, and would
+        hold up the look.
+        """
+        self._held.add(container_id)
+        try:
+            yield
+        finally:
+            self._held.discard(container_id)
+            self._moved.add(container_id)
+
+    def mark_images(self) -> None:
+        """A tag may name another image now."""
+        self._tags = None
+
+    def mark_all(self) -> None:
+        """Anything may have changed: events were missed, or the engine was another one."""
+        self._everything_moved = True
+        self._tags = None
+
+    async def take(self, stack: Stack, *, full: bool) -> Observed:
+        """One look; see ``Engine.observe``."""
+        # Two looks at once would hide from each other what events marked.
+        async with self._turn:
+            began = time.monotonic()
+            if full or not self.subscribed:
+                # With nobody listening, nothing tells of a moved tag.
+                self._tags = None
+            if stack.name != self._project:
+                self._project = stack.name
+                self._known.clear()
+            moved, self._moved = self._moved, set()
+            everything, self._everything_moved = self._everything_moved or full, False
+            try:
+                return await self._take(stack, began, moved, everything)
+            except BaseException:
+                self._moved |= moved
+                self._everything_moved = self._everything_moved or everything
+                raise
+
+    async def _take(self, stack: Stack, began: float, moved: set[str], everything: bool) -> Observed:
+        tags, entries = await asyncio.gather(self._tag_table(), self._list())
+        ours = {entry["Id"]: entry for entry in entries if is_ours(entry, stack.name)}
+        stale = [
+            entry
+            for id, entry in ours.items()
+            if not (id in self._held and id in self._known)
+            and (everything or id in moved or not self._is_known(id, looks_of(entry)))
+        ]
+        failed = await self._inspect_all(stale)
+        # Gone between the list and the inspection: absent from both.
+        gone = {id for id in ours if id not in self._known and id not in failed}
+        self._known = {id: known for id, known in self._known.items() if id in ours and id not in gone}
+        return Observed(
+            containers=tuple(known.container for _, known in sorted(self._known.items())),
+            images={name: id for name in stack.by_image if (id := image_named(name, tags))},
+            foreign=_foreign(entries, ours),
+            complete=not failed,
+            began=began,
+            at=time.monotonic(),
+        )
+
+    async def _list(self) -> list[dict[str, Any]]:
+        # No label filter: a name that we need may be held by a container that is not ours.
+        try:
+            entries: list[dict[str, Any]] = await self._wire.get("/containers/json", all=True)
+        except Refused as error:
+            raise EngineUnavailable(f"the engine can't list containers: {error}", "list_failed") from error
+        return entries
+
+    async def _tag_table(self) -> Mapping[str, str]:
+        if self._tags is not None:
+            return self._tags
+        # Set before asking, so that a mark made while the answer is on its way counts.
+        self._tags = {}
+        try:
+            tags = tags_of(await self._wire.get("/images/json"))
+        except Refused as error:
+            self._tags = None
+            raise EngineUnavailable(f"the engine can't list images: {error}", "list_failed") from error
+        except BaseException:
+            self._tags = None
+            raise
+        if self._tags is not None:
+            self._tags = tags
+        return tags
+
+    def _is_known(self, id: str, looks: tuple[object, ...]) -> bool:
+        known = self._known.get(id)
+        return known is not None and known.looks == looks
+
+    async def _inspect_all(self, entries: Iterable[dict[str, Any]]) -> set[str]:
+        """Inspect these; the ids of those of which nothing certain can be said."""
+        # Each is waited for, also when one fails: a late one must not write over what a later look found.
+        results = await asyncio.gather(*(self._inspect(entry) for entry in entries), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return {id for id in results if isinstance(id, str) and id}
+
+    async def _inspect(self, entry: dict[str, Any]) -> str:
+        id = entry["Id"]
+        if self._stuck.get(id, 0.0) > time.monotonic():
+            return self._make_do(entry)
+        try:
+            async with self._slots:
+                seen = await self._wire.get(f"/containers/{id}/json")
+            self._known[id] = _Known(looks_of(entry), container(seen))
+        except Refused as error:
+            if error.status == 404:
+                self._known.pop(id, None)
+                return ""
+            _log.warning("a container can't be inspected", extra={"container": id, "error": str(error)})
+            self._moved.add(id)
+            return str(id)
+        except EngineUnavailable as error:
+            if error.reason != "engine_silent":
+                raise
+            self._stuck[id] = time.monotonic() + _LEFT_ALONE
+            return self._make_do(entry)
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            _log.warning("an inspection makes no sense", extra={"container": id, "error": repr(error)})
+            self._moved.add(id)
+            return str(id)
+        self._stuck.pop(id, None)
+        return ""
+
+    def _make_do(self, entry: dict[str, Any]) -> str:
+        """With an inspection that hangs: the state from the list, the rest as it was last seen."""
+        id = str(entry["Id"])
+        self._moved.add(id)
+        known = self._known.get(id)
+        if known is None:
+            return id
+        state = State(entry["State"])
+        self._known[id] = _Known((), dataclasses.replace(known.container, state=state))
+        return ""
+
+
+def _foreign(entries: Iterable[dict[str, Any]], ours: Mapping[str, object]) -> dict[str, str]:
+    names = ((name_of(entry), entry["Id"]) for entry in entries if entry["Id"] not in ours)
+    return {name: id for name, id in names if name}

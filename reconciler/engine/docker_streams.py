@@ -1,0 +1,230 @@
+"""What the engine sends by itself: events and log lines. Each is one connection, read by asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+from typing import Any
+
+from reconciler.engine.docker_look import Look
+from reconciler.engine.docker_read import PROJECT, repository_and_tag
+from reconciler.engine.docker_wire import Refused, Reply, Wire
+from reconciler.errors import EngineError, EngineUnavailable, Gone, OutcomeUnknown, StepFailed
+from reconciler.stack import Stack
+
+# Asked of the engine by name, because the exec events of health checks come all day, cost CPU on both
+# sides and mean nothing. `health_status` stands for `health_status: healthy` and its like. Being
+# connected to a network repairs at most, and comes in the middle of a start.
+_FILTERS = {
+    "type": ["container", "network", "image"],
+    "event": [
+        *("create", "start", "die", "pause", "unpause", "destroy", "rename", "oom", "update"),
+        *("health_status", "disconnect"),
+        *("pull", "tag", "untag", "delete", "import", "load", "build"),
+    ],
+}
+_MOST_TEXTS = 64
+"""Reasons kept for a consumer that is busy: one would do, a few tell more in the log."""
+_LONGEST_LINE = 2**20
+_FRAME = struct.Struct(">BxxxL")
+
+
+class Events:
+    """One subscription: tells the look what moved, and yields why."""
+
+    def __init__(self, wire: Wire, look: Look, stack: Stack) -> None:
+        self._wire = wire
+        self._look = look
+        self._stack = stack
+        self._names = {service.container_name for service in stack.services.values()}
+        self._texts: dict[str, None] = {}
+        self._woken = asyncio.Event()
+        self._ended: BaseException | None = None
+        self._heard_at = 0.0
+        self._expected_by: float | None = None
+
+    def expect(self, since: float, seconds: float) -> None:
+        """We did something, begun at ``since`` (the loop's time), that makes an event.
+
+        If none came since and none comes within ``seconds``, the stream is dead, though open.
+        """
+        if self._heard_at < since and self._expected_by is None:
+            self._expected_by = asyncio.get_running_loop().time() + seconds
+            self._woken.set()
+
+    async def texts(self) -> AsyncGenerator[str, None]:
+        """Yield ``subscribed`` once the engine listens to us, then a text per reason to look again.
+
+        Raises:
+            EngineUnavailable: the stream is lost.
+        """
+        filters = json.dumps(_FILTERS)
+        try:
+            async with self._wire.stream("GET", "/events", filters=filters) as reply:
+                # What happened before we listened was told to nobody.
+                self._look.mark_all()
+                self._look.subscribed = True
+                pump = asyncio.create_task(self._pump(reply))
+                try:
+                    yield "subscribed"
+                    while True:
+                        for text in await self._next():
+                            yield text
+                finally:
+                    self._look.subscribed = False
+                    pump.cancel()
+                    await asyncio.gather(pump, return_exceptions=True)
+        except Refused as error:
+            raise EngineUnavailable(f"the engine sends no events: {error}", "events_lost") from error
+
+    async def _next(self) -> list[str]:
+        loop = asyncio.get_running_loop()
+        while True:
+            left = None if self._expected_by is None else max(0.0, self._expected_by - loop.time())
+            try:
+                async with asyncio.timeout(left):
+                    await self._woken.wait()
+            except TimeoutError as error:
+                if self._expected_by is not None:
+                    message = "the engine's event stream is silent though something happened"
+                    raise EngineUnavailable(message, "events_lost") from error
+            self._woken.clear()
+            texts, self._texts = list(self._texts), {}
+            if texts:
+                return texts
+            if self._ended is not None:
+                raise EngineUnavailable("the engine's event stream ended", "events_lost") from self._ended
+
+    async def _pump(self, reply: Reply) -> None:
+        """Drains the stream whatever the consumer does: the engine drops events for slow readers."""
+        try:
+            async with aclosing(_lines(reply.chunks())) as lines:
+                async for line in lines:
+                    self._hear(json.loads(line))
+            self._ended = EOFError()
+        except (OSError, EOFError, ValueError, EngineError) as error:
+            self._ended = error
+        self._woken.set()
+
+    def _hear(self, event: Mapping[str, Any]) -> None:
+        self._heard_at = asyncio.get_running_loop().time()
+        self._expected_by = None
+        text = self._reason(event)
+        if not text:
+            return
+        if len(self._texts) < _MOST_TEXTS:
+            self._texts[text] = None
+        self._woken.set()
+
+    def _reason(self, event: Mapping[str, Any]) -> str:
+        """Why to look again because of this event; empty where it does not concern us."""
+        kind, action = event.get("Type", ""), event.get("Action", "")
+        actor = event.get("Actor") or {}
+        told = actor.get("Attributes") or {}
+        if kind == "image":
+            self._look.mark_images()
+            return f"image {action} {told.get('name', '')}".rstrip()
+        if kind == "network":
+            attached = told.get("container", "")
+            known = self._look.knows(attached)
+            self._look.mark(attached)
+            return f"network {action} {known.name}" if known else ""
+        self._look.mark(actor.get("ID", ""))
+        name = told.get("name", "")
+        # The engine writes the former name with a slash before it, and the new one without.
+        names = {name, told.get("oldName", "").removeprefix("/")}
+        concerns = told.get(PROJECT) == self._stack.name or self._names & names
+        return f"container {action} {name}" if concerns else ""
+
+
+async def pull_image(
+    wire: Wire, image: str, platform: str, credentials: Mapping[str, str], quiet: float
+) -> str:
+    """Pull one image; what went wrong, or nothing. Leaving it, as by cancelling, ends it in the engine.
+
+    Raises:
+        EngineUnavailable: the engine can't be asked.
+        OutcomeUnknown: no progress for ``quiet`` seconds.
+    """
+    repository, tag = repository_and_tag(image)
+    query = {"fromImage": repository, "tag": tag, **({"platform": platform} if platform else {})}
+    problem = ""
+    loop = asyncio.get_running_loop()
+    try:
+        async with (
+            asyncio.timeout(quiet) as patience,
+            wire.stream("POST", "/images/create", {}, credentials, within=quiet, **query) as reply,
+            aclosing(_lines(reply.chunks())) as lines,
+        ):
+            async for line in lines:
+                patience.reschedule(loop.time() + quiet)
+                # Read to the end: only then has the engine put the image in its place.
+                problem = str(json.loads(line).get("error") or problem)
+    except TimeoutError as error:
+        raise OutcomeUnknown(f"the pull of {image} made no progress for {quiet:.0f} s") from error
+    except Refused as error:
+        return str(error)
+    return problem
+
+
+async def log_lines(wire: Wire, container: str, tail: int, follow: bool) -> AsyncGenerator[str, None]:
+    """Log lines of a container, oldest first, standard output and error as they came.
+
+    Raises:
+        Gone: there is no such container.
+        StepFailed: the engine can't read its log (a driver that keeps none, say).
+    """
+    try:
+        seen = await wire.get(f"/containers/{container}/json")
+        terminal = bool(seen["Config"].get("Tty"))
+        async with wire.stream(
+            "GET", f"/containers/{container}/logs", stdout=True, stderr=True, follow=follow, tail=tail
+        ) as reply:
+            chunks = reply.chunks()
+            async with aclosing(_lines(chunks if terminal else _unframed(chunks))) as lines:
+                async for line in lines:
+                    yield line.decode(errors="replace").rstrip("\r")
+    except Refused as error:
+        if error.status == 404:
+            raise Gone(f"container {container[:12]} is gone") from error
+        raise StepFailed(str(error), "no_logs") from error
+
+
+async def _lines(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    rest = b""
+    async for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            yield line
+        if len(rest) > _LONGEST_LINE:
+            yield rest
+            rest = b""
+    if rest:
+        yield rest
+
+
+async def _unframed(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    """Whole lines out of the frames in which the engine mixes standard output and error."""
+    buffer = bytearray()
+    partial: dict[int, bytes] = {}
+    async for chunk in chunks:
+        buffer += chunk
+        while len(buffer) >= _FRAME.size:
+            stream, size = _FRAME.unpack_from(buffer)
+            if len(buffer) < _FRAME.size + size:
+                break
+            text = partial.pop(stream, b"") + bytes(buffer[_FRAME.size : _FRAME.size + size])
+            del buffer[: _FRAME.size + size]
+            # A line may come in several frames, with the other stream's lines in between.
+            whole, newline, rest = text.rpartition(b"\n")
+            if newline:
+                yield whole + newline
+            if len(rest) > _LONGEST_LINE:
+                yield rest + b"\n"
+            elif rest:
+                partial[stream] = rest
+    for rest in partial.values():
+        yield rest + b"\n"

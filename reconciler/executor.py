@@ -1,0 +1,141 @@
+"""Carries out steps: which are in flight, how many at once, what came of them. Decides nothing else.
+
+Called by the loop only. Starting is bound by CPU, so only a few run at once, the heaviest chain
+first (the plan sorts them); what is missing goes into one Compose call; stopping is waiting, so
+many may stop side by side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from reconciler.errors import BatchFailed, EngineError, StepFailed
+from reconciler.observed import Action, Command
+from reconciler.plan import Step
+from reconciler.stack import Stack
+
+log = logging.getLogger(__name__)
+
+BATCHED = frozenset({Action.CREATE, Action.RECREATE})
+
+
+class Limits(NamedTuple):
+    """How many steps of each kind may be in flight at once."""
+
+    start: int = 3
+    compose: int = 1
+    build: int = 1
+    pull: int = 3
+    other: int = 32
+
+
+_KIND = {
+    Action.START: "start",
+    Action.CREATE: "compose",
+    Action.RECREATE: "compose",
+    Action.BUILD: "build",
+    Action.PULL: "pull",
+}
+
+
+class Executor:
+    """Steps in flight, by service. ``done`` is called in the event loop when a step came back."""
+
+    def __init__(
+        self,
+        act: Callable[[Command, Stack], Awaitable[None]],
+        *,
+        limits: Limits,
+        done: Callable[[Step, EngineError | None], None],
+    ) -> None:
+        self._act = act
+        self._limits = limits._asdict()
+        self._done = done
+        self._flying: dict[str, Step] = {}
+        self._landed: dict[str, float] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def in_flight(self) -> Mapping[str, Action]:
+        """What is being done now, by service."""
+        return {service: step.action for service, step in self._flying.items()}
+
+    def busy(self, service: str) -> bool:
+        """Whether a step of the service is in flight."""
+        return service in self._flying
+
+    def choose(self, steps: Sequence[Step], began: float) -> tuple[Step, ...]:
+        """Those steps that may be sent now.
+
+        Not those of a service with a step in flight, nor of one whose last step came back after the
+        look (``began``, monotonic) that the steps rest on: that look may not show its effect yet.
+        """
+        room = dict(self._limits)
+        batches: set[Action] = set()
+        for flying in self._flying.values():
+            kind = _KIND.get(flying.action, "other")
+            # A batch is one call, however many services are in it.
+            if kind != "compose":
+                room[kind] -= 1
+            elif not batches:
+                room[kind] -= 1
+                batches.add(flying.action)
+        chosen = []
+        batch: Action | None = None
+        for step in steps:
+            if step.service in self._flying or self._landed.get(step.service, -1.0) > began:
+                continue
+            kind = _KIND.get(step.action, "other")
+            if step.action in BATCHED and batch is step.action:
+                chosen.append(step)
+            elif room[kind] > 0:
+                room[kind] -= 1
+                chosen.append(step)
+                if step.action in BATCHED:
+                    batch = step.action
+        return tuple(chosen)
+
+    def send(self, steps: Sequence[Step], stack: Stack) -> None:
+        """Send the steps chosen: batched ones in one command, the others one each."""
+        batch = tuple(step for step in steps if step.action in BATCHED)
+        for group in ([batch] if batch else []) + [(s,) for s in steps if s.action not in BATCHED]:
+            for step in group:
+                self._flying[step.service] = step
+            task = asyncio.create_task(self._run(group, stack), name=f"step {group[0].action}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, steps: Sequence[Step], stack: Stack) -> None:
+        first = steps[0]
+        command = first.command()._replace(services=tuple(step.service for step in steps))
+        error: EngineError | None = None
+        try:
+            await self._act(command, stack)
+        except EngineError as failure:
+            error = failure
+        except asyncio.CancelledError:
+            raise
+        except Exception as failure:
+            # An adapter's bug must not end the loop.
+            log.exception("a step failed in a way nobody foresaw")
+            error = StepFailed(f"internal error: {type(failure).__name__}", "internal_error")
+        landed = asyncio.get_running_loop().time()
+        failed = error.failed if isinstance(error, BatchFailed) else None
+        for step in steps:
+            del self._flying[step.service]
+            self._landed[step.service] = landed
+            self._done(step, failed.get(step.service) if failed is not None else error)
+
+    async def drain(self, seconds: float) -> None:
+        """Let what is in flight come back, for so many seconds at most; then let go of it.
+
+        The engine goes on with what it was told; the next daemon looks at what came of it.
+        """
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,0 +1,199 @@
+"""What has to happen first: what a group is allowed, what a service waits for, what stops before it.
+
+Pure helpers of one decision. ``Scratch`` is the working state of one call of ``plan``; nothing of it
+outlives the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from reconciler.backoff import TRIES
+from reconciler.desired import Desired, GroupState
+from reconciler.drift import cut_from, inputs_of, is_ready, listed, same_definition, same_image
+from reconciler.ledger import Ledger, Now
+from reconciler.observed import ALIVE, Container, Health, Observed, State
+from reconciler.stack import Condition, Dependency, Service, Stack, Strength
+from reconciler.verdict import Block, Wait
+
+
+class Gate(NamedTuple):
+    """What holds for every service of a group in this pass. ``restart_at``: wall time, never a future one."""
+
+    group: str
+    state: GroupState
+    suspended: bool
+    block: Block | None
+    ready_groups: tuple[str, ...]
+    restart_at: float | None
+
+
+@dataclass(slots=True)
+class Scratch:
+    """What is known at the start of a call, and what the services judged so far add to it.
+
+    ``kept`` is the container that stands for each service, ``going`` the services that go down, for
+    good or to come back, ``claimed`` which service fetches an image for all that use it.
+    """
+
+    stack: Stack
+    desired: Desired
+    observed: Observed
+    ledger: Ledger
+    now: Now
+    gates: Mapping[str, Gate]
+    found: Mapping[str, Sequence[Container]]
+    kept: dict[str, Container | None]
+    going: set[str]
+    ready: set[str] = field(default_factory=set)
+    done: set[str] = field(default_factory=set)
+    claimed: dict[str, str] = field(default_factory=dict)
+
+
+def gate_of(stack: Stack, desired: Desired, name: str, now: Now) -> Gate:
+    """What the group is allowed now: whether hands are off, what blocks it, which groups it waits for."""
+    group, state = stack.groups[name], desired.groups[name]
+    suspended = state.suspended(now.wall)
+    block = None
+    ready_groups: tuple[str, ...] = ()
+    if state.on and group.depends_on and not state.force:
+        off = [needed for needed in group.depends_on if not desired.groups[needed].on]
+        if off:
+            names = " and ".join(off)
+            verb = "is" if len(off) == 1 else "are"
+            block = Block("dependency_off", f"needs {names}, which {verb} off")
+        ready_groups = tuple(n for n, strength in group.depends_on.items() if strength is Strength.READY)
+    restart_at = state.restarted_at
+    if restart_at is not None and restart_at > now.wall:
+        restart_at = None
+    return Gate(name, state, suspended, block, ready_groups, restart_at)
+
+
+def going(scratch: Scratch) -> set[str]:
+    """Services that are up and have to go down, for good or to come back: their order is reversed."""
+    going: set[str] = set()
+    for gate in scratch.gates.values():
+        if gate.suspended or gate.block:
+            continue
+        names = scratch.stack.groups[gate.group].services
+        if not gate.state.on:
+            going.update(n for n in names if any(c.state in ALIVE for c in scratch.found.get(n, ())))
+        elif gate.restart_at is not None:
+            going.update(n for n in names if steps_down(scratch, gate, n))
+    return going
+
+
+def restart_due(scratch: Scratch, gate: Gate, name: str) -> bool:
+    """Whether the service runs since before the restart asked for, and was not restarted for it yet."""
+    container = scratch.kept.get(name)
+    return (
+        gate.restart_at is not None
+        and container is not None
+        and container.state in ALIVE
+        and container.started_at < gate.restart_at
+        and scratch.ledger.restarted.get(name) != gate.restart_at
+    )
+
+
+def steps_down(scratch: Scratch, gate: Gate, name: str) -> bool:
+    """Whether the service can be stopped for the restart asked for: what comes back has to be there first."""
+    container = scratch.kept.get(name)
+    if container is None or not restart_due(scratch, gate, name):
+        return False
+    service = scratch.stack.services[name]
+    there = not service.image or service.image in scratch.observed.images
+    return there or not must_be_remade(scratch, service, container)
+
+
+def must_be_remade(scratch: Scratch, service: Service, container: Container) -> bool:
+    """Whether only another container will do."""
+    made = scratch.ledger.made.get(container.id)
+    return (
+        not same_definition(service, container, made)
+        or not same_image(container, scratch.observed.images.get(service.image), made)
+        or bool(cut_from(service, container, made))
+    )
+
+
+def parent_restarted(scratch: Scratch, service: Service, container: Container) -> str | None:
+    """The dependency with ``restart: true`` that was started after this container; each start once.
+
+    One whose network or processes are shared counts too: they ended with it.
+    """
+    for dependency in scratch.stack.needs[service.name]:
+        if dependency.restart or dependency.service in service.shares:
+            parent = scratch.kept.get(dependency.service)
+            if (
+                parent is not None
+                and parent.started_at > container.started_at
+                and scratch.ledger.followed.get(service.name) != followed(parent)
+            ):
+                return dependency.service
+    return None
+
+
+def followed(parent: Container) -> str:
+    """The mark of one start of a parent, for ``Ledger.followed``."""
+    return f"{parent.id}@{parent.started_at}"
+
+
+def held_by_dependents(scratch: Scratch, service: Service) -> Wait | None:
+    """Why the service can't be stopped yet: what depends on it has to go down first; None: nothing."""
+    stack = scratch.stack
+    names = [*stack.dependents[service.name]]
+    for group in stack.ready_dependents[stack.group_of[service.name]]:
+        names += stack.groups[group].services
+    later = [n for n in dict.fromkeys(names) if n in scratch.going and not _gave_up(scratch, n)]
+    if not later:
+        return None
+    return Wait("stops_after", f"stops after {listed(later)}", tuple(later))
+
+
+def _gave_up(scratch: Scratch, name: str) -> bool:
+    # What can't be stopped, time and again, must not keep others up for ever.
+    failure = scratch.ledger.failures.get(name)
+    if failure is None or failure.attempts < TRIES:
+        return False
+    state = scratch.gates[scratch.stack.group_of[name]].state
+    return failure.inputs == inputs_of(scratch.stack.services[name], state, scratch.observed)
+
+
+def unready(scratch: Scratch, service: Service) -> Wait | None:
+    """What the service has to wait for before it may start; None: nothing."""
+    for group in scratch.gates[scratch.stack.group_of[service.name]].ready_groups:
+        missing = tuple(
+            n
+            for n in scratch.stack.groups[group].services
+            if n not in scratch.ready and n not in scratch.done
+        )
+        if missing:
+            return Wait("group_not_ready", f"waits for all of {group} to be ready", missing)
+    for dependency in scratch.stack.needs[service.name]:
+        message = _missing(scratch, dependency)
+        if message and dependency.condition is Condition.HEALTHY and dependency.service in scratch.done:
+            ended = f"needs {dependency.service} to be healthy, but it did its work and ended"
+            return Wait("dependency_ended", ended, (dependency.service,))
+        if message:
+            return Wait("dependency_not_ready", message, (dependency.service,))
+    return None
+
+
+def _missing(scratch: Scratch, dependency: Dependency) -> str:
+    name = dependency.service
+    if not scratch.gates[scratch.stack.group_of[name]].state.on:
+        # Compose's order holds among those that are on; one that is off is never waited for.
+        return ""
+    if not dependency.required and name in scratch.ledger.failures:
+        return ""
+    container = scratch.kept.get(name)
+    if dependency.condition is Condition.COMPLETED:
+        return "" if name in scratch.done else f"waits for {name} to complete"
+    if dependency.condition is Condition.STARTED:
+        runs = container is not None and container.state is State.RUNNING and name not in scratch.going
+        return "" if runs or name in scratch.done else f"waits for {name} to start"
+    if container is not None and is_ready(container) and name not in scratch.going:
+        return ""
+    has_check = container is None or container.health is not Health.NONE
+    return f"waits for {name} to be {'healthy' if has_check else 'running'}"

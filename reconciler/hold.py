@@ -1,0 +1,77 @@
+"""Whether git is at work in the tree that a directory lies in, so that a checkout is not read half-way.
+
+Looked at with plain file operations: no git command is run, so nothing of the user's is ever locked.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+_SIGNS = ("index.lock", "rebase-merge", "rebase-apply", "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD")
+
+
+class Hold:
+    """Tells what to wait for, and for how long; one that outlasts ``limit`` seconds holds nothing up again.
+
+    ``now`` is monotonic seconds.
+    """
+
+    def __init__(
+        self, directory: Path, limit: float = 5.0, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._directory = directory
+        self._limit = limit
+        self._now = now
+        self._since: dict[tuple[Path, int], float] = {}
+
+    def waits_for(self) -> Path | None:
+        """The sign that git is at work and should be waited for; None: go on."""
+        signs = self._signs()
+        now = self._now()
+        self._since = {sign: self._since.get(sign, now) for sign in signs}
+        return next((path for (path, _), since in self._since.items() if now - since < self._limit), None)
+
+    def outlasted(self) -> tuple[str, ...]:
+        """Warnings about signs that were waited for in vain: a stale lock, or a merge left standing."""
+        return tuple(
+            f"git seems to be at work for more than {self._limit:g} s ({path}); files were read all the same"
+            for path, _ in self._since
+        )
+
+    def _signs(self) -> list[tuple[Path, int]]:
+        repository = _repository(self._directory)
+        found = []
+        for name in _SIGNS if repository else ():
+            path = repository / name if repository else self._directory
+            try:
+                age = path.stat().st_mtime_ns
+            except OSError:
+                continue
+            # A new lock is another command; a rebase touches its folder at every step.
+            found.append((path, age if name == "index.lock" else 0))
+        return found
+
+
+def _repository(directory: Path) -> Path | None:
+    try:
+        directory = directory.resolve()
+    except (OSError, RuntimeError):
+        return None
+    for parent in (directory, *directory.parents):
+        entry = parent / ".git"
+        if entry.is_dir():
+            return entry
+        if entry.is_file():
+            return _linked(entry)
+    return None
+
+
+def _linked(entry: Path) -> Path | None:
+    # A linked work tree has a file here that names its own git directory, with an index of its own.
+    try:
+        text = entry.read_text().strip()
+    except (OSError, ValueError):
+        return None
+    return entry.parent / text.removeprefix("gitdir:").strip() if text.startswith("gitdir:") else None

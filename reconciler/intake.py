@@ -1,0 +1,190 @@
+"""How desired state comes in: read, numbered, made durable, handed to the loop. One at a time.
+
+A file that changed and a request that changes a file take the same way; both end in ``Loop.adopt``.
+Bad files stop nothing: the loop goes on with the last good state and readers are told what is wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import replace
+
+from reconciler import audit_facts
+from reconciler.audit_entry import Fact
+from reconciler.changes import Changes, Decide, GroupChange, Receipt
+from reconciler.desired import GroupState, Suspension
+from reconciler.errors import EngineError, InvalidDesiredState, Mistake, WriteRefused
+from reconciler.generations import Accepted, Generations
+from reconciler.loop import Loop
+from reconciler.progress import Progress
+from reconciler.store import Loaded, Store
+
+log = logging.getLogger(__name__)
+
+BY_FILE = "file"
+"""The author of an edit that nobody signed: somebody saved a file."""
+
+
+Record = Callable[[Fact], "Future[bool]"]
+"""Puts a fact into the audit log; the future is done when it is on the disk, or can't be."""
+
+
+def unrecorded(_: Fact) -> Future[bool]:
+    """Where there is no audit log."""
+    done: Future[bool] = Future()
+    done.set_result(False)
+    return done
+
+
+class Intake:
+    """Implements ``changes.Writer``. ``wall`` gives the time of day in seconds since the epoch."""
+
+    def __init__(
+        self,
+        store: Store,
+        generations: Generations,
+        loop: Loop,
+        *,
+        wall: Callable[[], float],
+        record: Record = unrecorded,
+    ) -> None:
+        self._store = store
+        self._generations = generations
+        self._loop = loop
+        self._wall = wall
+        self._record = record
+        self._recorded: Future[bool] | None = None
+        self._rejected: tuple[Mistake, ...] = ()
+        self._turn = asyncio.Lock()
+
+    async def resume(self) -> None:
+        """Begin with the last good state, so that a broken directory or a slow Compose delays nothing."""
+        accepted = await asyncio.to_thread(self._generations.latest)
+        if accepted is not None:
+            self._adopt(accepted)
+
+    async def reload(self) -> None:
+        """Take in what is on disk now. Never raises for the files' sake."""
+        async with self._turn:
+            try:
+                loaded = await self._store.load()
+            except InvalidDesiredState as error:
+                self._broken(error.mistakes)
+                return
+            except EngineError as error:
+                # Compose itself is not to be had: said like a mistake, since nothing can be read without it.
+                self._broken((Mistake(str(self._store.directory), 0, 0, str(error)),))
+                return
+            await self._accept(loaded, BY_FILE, "edited")
+
+    async def write(self, decide: Decide, *, author: str, reason: str, source: str = "") -> Receipt:
+        """See ``changes.Writer.write``."""
+        asked: dict[str, GroupChange] = {}
+
+        def edit(loaded: Loaded) -> dict[str, GroupState]:
+            changes: Changes = decide(loaded.stack, loaded.desired)
+            asked.clear()
+            asked.update(changes)
+            groups = loaded.desired.groups
+            return {name: _applied(groups[name], change) for name, change in changes.items()}
+
+        async with self._turn:
+            written = await self._store.write(edit)
+            # An edit that nobody had read yet is a generation of its own.
+            accepted = await self._accept(written.before, BY_FILE, "edited")
+            if written.changed:
+                accepted = await self._accept(written.after, author, reason, source)
+            recorded = self._recorded
+        if recorded is not None and accepted.fresh:
+            # Others take their turn meanwhile; entries are written in the order of generations all the same.
+            await asyncio.wrap_future(recorded)
+        now = self._wall()
+        groups = accepted.desired.groups
+        return Receipt(
+            generation=accepted.desired.generation,
+            changed=written.changed and accepted.fresh,
+            groups=tuple(name for name in accepted.stack.groups if name in asked),
+            suspended=tuple(name for name, state in groups.items() if state.suspended(now)),
+        )
+
+    async def _accept(self, loaded: Loaded, author: str, reason: str, source: str = "") -> Accepted:
+        before, at = self._loop.target, self._wall()
+        try:
+            accepted = await asyncio.to_thread(
+                self._generations.accept, loaded, author=author, reason=reason, at=at
+            )
+        except OSError as error:
+            told = f"the state directory can't be written: {error.strerror}"
+            self._loop.report((), (told,))
+            raise WriteRefused("state_not_writable", told, "make room or mend the file system") from error
+        if accepted.fresh:
+            changes = "; ".join(accepted.changes)
+            log.info(
+                "desired state accepted",
+                extra={"generation": accepted.desired.generation, "author": author, "changes": changes},
+            )
+            # Before the loop hears of it, so that what it does about it stands behind it in the log.
+            self._recorded = self._record(
+                audit_facts.accepted(
+                    reason,
+                    user=author,
+                    source=source,
+                    generation=accepted.desired.generation,
+                    groups=audit_facts.touched(before, (accepted.stack, accepted.desired)),
+                    changes=accepted.changes,
+                    at=at,
+                )
+            )
+        self._rejected = ()
+        self._adopt(accepted)
+        self._loop.report((), self._generations.warnings())
+        return accepted
+
+    def _adopt(self, accepted: Accepted) -> None:
+        held = self._loop.target
+        if held is not None and held == (accepted.stack, accepted.desired):
+            return
+        generation = accepted.desired.generation
+        record = next((r for r in self._generations.history() if r.generation == generation), None)
+        ended = None
+        if record is not None and record.outcome in {"converged", "degraded"}:
+            ended = Progress(
+                generation=generation,
+                state=record.outcome,
+                message=record.outcome_reason,
+                began_at=record.at,
+                ended_at=record.finished_at,
+            )
+        at = record.at if record is not None else self._wall()
+        self._loop.adopt(accepted.stack, accepted.desired, accepted_at=at, ended=ended)
+
+    def _broken(self, mistakes: tuple[Mistake, ...]) -> None:
+        for mistake in mistakes:
+            log.error("the desired state is not valid", extra={"mistake": str(mistake)})
+        if mistakes != self._rejected:
+            self._rejected = mistakes
+            target = self._loop.target
+            generation = target[1].generation if target else 0
+            self._record(audit_facts.rejected(mistakes, user=BY_FILE, generation=generation, at=self._wall()))
+        self._loop.report(mistakes, self._generations.warnings())
+
+
+def _applied(state: GroupState, change: GroupChange) -> GroupState:
+    """The entry as it is to read; what the change leaves open stays."""
+    suspend = state.suspend
+    if change.suspend is False:
+        suspend = None
+    elif change.suspend is True:
+        suspend = Suspension()
+    elif change.suspend is not None:
+        suspend = change.suspend
+    return replace(
+        state,
+        on=state.on if change.on is None else change.on,
+        force=state.force if change.force is None else change.force,
+        restarted_at=state.restarted_at if change.restarted_at is None else change.restarted_at,
+        suspend=suspend,
+    )

@@ -1,0 +1,238 @@
+"""What must be remembered between passes and over restarts. One immutable value, small.
+
+Everything else is looked at afresh in every pass. Losing the ledger costs time and evidence, never
+correctness: a container of which it knows nothing is judged by the label that Compose wrote.
+
+Functions here take a ledger and return another; who calls them and when is ``loop``'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from statistics import median
+from typing import Any, NamedTuple
+
+from reconciler.backoff import HEALTHY_FOR, Failure, delay
+
+SCHEMA = 1
+LEARNED = 5
+FORGET = 0.85
+
+
+class Made(NamedTuple):
+    """The inputs a container was made from, or was found to match.
+
+    ``definition`` and ``fields`` are digests (``stack.Service``), ``image`` the id that the image
+    reference named at that time. ``lacks`` are the networks that it came without, though the
+    definition names them, as the one before it: making it once more would not change that. ``at`` is
+    the wall time at which we asked for it, 0 where it was found.
+    """
+
+    definition: str
+    fields: Mapping[str, str]
+    image: str
+    lacks: tuple[str, ...] = ()
+    at: float = 0.0
+
+
+UNKNOWN = Made("", {}, "")
+"""Of a container found with inputs that nobody can tell any more."""
+
+
+class Now(NamedTuple):
+    """Two clocks: ``wall`` for what people write, ``mono`` for waiting. Seconds."""
+
+    wall: float
+    mono: float
+
+
+class Exit(NamedTuple):
+    """Evidence of one container that ended by itself; ``log`` its last lines."""
+
+    container: str
+    finished_at: float
+    code: int
+    oom_killed: bool
+    log: tuple[str, ...] = ()
+
+
+class Bracket(NamedTuple):
+    """Between which seconds after its start a container became ready: not yet at ``low``, at ``high``."""
+
+    low: float
+    high: float
+
+
+class ReadySince(NamedTuple):
+    """Since when (monotonic) a container has been ready without a break."""
+
+    container: str
+    started_at: float
+    since: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ledger:
+    """See the module. All mappings are by service, but for ``made`` and ``stopped``: by container id.
+
+    ``making`` is what the containers now being made are made from, until a look finds them (the label
+    that Compose wrote for these inputs is right by definition, PITFALLS row 1). ``live`` is the
+    container last seen or made to run while that was wanted: when it is found ended, it ended by
+    itself. ``settled`` is what was wanted of a service when it last was as wanted: what differs since then
+    without a change of it has drifted. ``restarted`` is the ``restarted_at`` acted on, ``followed``
+    the start of a parent that a service was restarted for. ``durations`` are the last start times
+    in seconds, from start to ready; ``brackets`` how exactly the last one is known. ``stopped`` is the
+    start (``started_at``) of each container that we told to stop: that end is neither a failure nor
+    a one-shot's success.
+    """
+
+    made: Mapping[str, Made] = field(default_factory=dict)
+    making: Mapping[str, Made] = field(default_factory=dict)
+    live: Mapping[str, str] = field(default_factory=dict)
+    failures: Mapping[str, Failure] = field(default_factory=dict)
+    settled: Mapping[str, str] = field(default_factory=dict)
+    restarted: Mapping[str, float] = field(default_factory=dict)
+    followed: Mapping[str, str] = field(default_factory=dict)
+    stopped: Mapping[str, float] = field(default_factory=dict)
+    brackets: Mapping[str, Bracket] = field(default_factory=dict)
+    ready: Mapping[str, ReadySince] = field(default_factory=dict)
+    exits: Mapping[str, Exit] = field(default_factory=dict)
+    durations: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+
+def failed(
+    ledger: Ledger,
+    service: str,
+    *,
+    inputs: str,
+    reason: str,
+    error: str,
+    now: Now,
+    chance: float,
+    free: int = 0,
+) -> Ledger:
+    """One more failed attempt at a service; the next is put off by ``backoff.delay``.
+
+    The first ``free`` attempts cost no delay.
+    """
+    before = ledger.failures.get(service)
+    count = before.attempts + 1 if before and before.inputs == inputs else 1
+    entry = Failure(count, now.mono + delay(count - free, chance), inputs, reason, error, now.wall)
+    return replace(ledger, failures={**ledger.failures, service: entry})
+
+
+def exited(ledger: Ledger, service: str, exit_: Exit, *, inputs: str, now: Now, chance: float) -> Ledger:
+    """A container ended without having been told to. The first repair is immediate, later ones wait.
+
+    Seen before (same container, same end): nothing changes.
+    """
+    known = ledger.exits.get(service)
+    if known is not None and (known.container, known.finished_at) == (exit_.container, exit_.finished_at):
+        return ledger
+    before = ledger.failures.get(service)
+    count = before.attempts + 1 if before and before.inputs == inputs else 1
+    why = f"exited with code {exit_.code}" + (", out of memory" if exit_.oom_killed else "")
+    entry = Failure(
+        count,
+        now.mono + delay(count - 1, chance),
+        inputs,
+        "out_of_memory" if exit_.oom_killed else "exited",
+        why,
+        now.wall,
+    )
+    return replace(
+        ledger,
+        failures={**ledger.failures, service: entry},
+        exits={**ledger.exits, service: exit_},
+    )
+
+
+def recovered(ledger: Ledger, now: Now) -> Ledger:
+    """Forget the failures of services that have been ready for ten minutes."""
+    well = [
+        service
+        for service in ledger.failures
+        if service in ledger.ready and now.mono - ledger.ready[service].since >= HEALTHY_FOR
+    ]
+    return replace(ledger, failures=without(ledger.failures, well)) if well else ledger
+
+
+def learned(ledger: Ledger, service: str, *, not_at: float, at: float) -> Ledger:
+    """Remember how long a start took: not ready after ``not_at`` seconds (0: never asked), but at ``at``.
+
+    A first question that is answered with yes says only that it came too late. The lower bound then
+    sinks a little with each start, until it is worth asking earlier again.
+    """
+    known = ledger.brackets.get(service)
+    low = not_at or (min(known.low, at) * FORGET if known else 0.0)
+    kept = (*ledger.durations.get(service, ()), round(at, 3))[-LEARNED:]
+    return replace(
+        ledger,
+        durations={**ledger.durations, service: kept},
+        brackets={**ledger.brackets, service: Bracket(round(low, 3), round(at, 3))},
+    )
+
+
+def expected(ledger: Ledger, service: str) -> float | None:
+    """Seconds from start to ready that a service is expected to take; None: never seen."""
+    seen = ledger.durations.get(service)
+    return median(seen) if seen else None
+
+
+def without(mapping: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """A copy of ``mapping`` that lacks ``keys``."""
+    gone = set(keys)
+    return {key: value for key, value in mapping.items() if key not in gone}
+
+
+def to_json(ledger: Ledger) -> dict[str, Any]:
+    """A plain value for the state directory. Monotonic times are left out: they end with the boot."""
+    return {
+        "schema": SCHEMA,
+        "made": {key: list(made) for key, made in ledger.made.items()},
+        "making": {key: list(made) for key, made in ledger.making.items()},
+        "failures": {
+            key: [f.attempts, f.inputs, f.reason, f.error, f.at] for key, f in ledger.failures.items()
+        },
+        "settled": dict(ledger.settled),
+        "restarted": dict(ledger.restarted),
+        "followed": dict(ledger.followed),
+        "stopped": dict(ledger.stopped),
+        "exits": {key: list(exit_) for key, exit_ in ledger.exits.items()},
+        "durations": {key: list(seen) for key, seen in ledger.durations.items()},
+        "brackets": {key: list(bracket) for key, bracket in ledger.brackets.items()},
+    }
+
+
+def from_json(value: Mapping[str, Any], now: Now) -> Ledger:
+    """The ledger that ``to_json`` wrote. Failures come back due at once: a restart is a fresh look.
+
+    Raises:
+        ValueError, TypeError, KeyError: the value is not one of ours; begin with an empty ledger.
+    """
+    if value.get("schema") != SCHEMA:
+        raise ValueError(f"ledger schema {value.get('schema')!r} is not {SCHEMA}")
+    return Ledger(
+        made={key: _made(made) for key, made in value["made"].items()},
+        making={key: _made(made) for key, made in value["making"].items()},
+        failures={
+            key: Failure(int(count), now.mono, str(inputs), str(reason), str(error), float(at))
+            for key, (count, inputs, reason, error, at) in value["failures"].items()
+        },
+        settled=dict(value["settled"]),
+        restarted={key: float(at) for key, at in value["restarted"].items()},
+        followed=dict(value["followed"]),
+        stopped={key: float(at) for key, at in value["stopped"].items()},
+        exits={
+            key: Exit(str(c), float(f), int(code), bool(oom), tuple(log))
+            for key, (c, f, code, oom, log) in value["exits"].items()
+        },
+        durations={key: tuple(map(float, seen)) for key, seen in value["durations"].items()},
+        brackets={key: Bracket(float(low), float(high)) for key, (low, high) in value["brackets"].items()},
+    )
+
+
+def _made(value: Iterable[Any]) -> Made:
+    definition, fields, image, lacks, at = value
+    return Made(str(definition), dict(fields), str(image), tuple(map(str, lacks)), float(at))

@@ -1,0 +1,574 @@
+"""The loop: wake, look, decide, act, publish. The only place that touches containers.
+
+Level-triggered: what woke a pass never decides what it does, and no pass remembers how far an earlier
+one came. After a crash, a lost event or a restart of the engine the next pass starts from what is
+there. There is no ``if`` here about *what* to do; that is ``plan``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from reconciler import summary
+from reconciler.desired import Desired
+from reconciler.drift import cut_from
+from reconciler.engine import Engine
+from reconciler.errors import EngineError, EngineUnavailable, Gone, Mistake, OutcomeUnknown, StepFailed
+from reconciler.executor import Executor, Limits
+from reconciler.ledger import UNKNOWN, Ledger, Made, Now, failed, learned, without
+from reconciler.observed import Action, Container, EngineInfo, Health, Observed, State, Usage
+from reconciler.plan import Plan, Step, followed, plan
+from reconciler.prober import Candidate, Prober
+from reconciler.progress import Progress, Tracker
+from reconciler.snapshot import EngineView, Inputs, Snapshot, Snapshots, build
+from reconciler.stack import Stack
+from reconciler.witness import settle, witness
+
+log = logging.getLogger(__name__)
+
+AT_LEAST = 0.01
+"""Seconds between a pass and the next one by time."""
+
+RECONNECT = (0.2, 0.5, 1.0, 2.0, 5.0)
+"""Seconds between attempts to reach an engine that does not answer; the last one repeats."""
+
+
+class Hooks(NamedTuple):
+    """What the loop tells the rest of the daemon; every one returns at once.
+
+    ``ledger``: the ledger changed. ``ended``: a generation came to its end. ``stepped``: a step was
+    sent (error None, ``over`` False) or came back. ``passed``: a pass is over (seconds it took, what
+    came of it), and its snapshot is published. ``found``: a resync that nothing but the clock had asked
+    for found so many differences that no event had told of.
+    """
+
+    ledger: Callable[[Ledger], None] = lambda _: None
+    ended: Callable[[Progress], None] = lambda _: None
+    stepped: Callable[[Step, EngineError | None, bool], None] = lambda *_: None
+    passed: Callable[[float, str], None] = lambda *_: None
+    found: Callable[[int], None] = lambda _: None
+
+
+class Settings(NamedTuple):
+    """``resync``: seconds between passes that inspect everything. ``probes``: how many at once."""
+
+    resync: float = 60.0
+    limits: Limits = Limits()
+    probes: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    # What is converged to at present.
+    stack: Stack
+    desired: Desired
+    accepted_at: float
+
+
+class Loop:
+    """Converges an engine to the desired state last adopted, until it is stopped.
+
+    ``wall`` gives the time of day in seconds since the epoch, ``chance`` a number in [0, 1) for
+    jitter; waiting is measured on the event loop's own monotonic clock.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        snapshots: Snapshots,
+        *,
+        wall: Callable[[], float],
+        chance: Callable[[], float],
+        ledger: Ledger | None = None,
+        settings: Settings = Settings(),  # noqa: B008 - immutable
+        hooks: Hooks = Hooks(),  # noqa: B008 - immutable
+    ) -> None:
+        self._engine = engine
+        self._snapshots = snapshots
+        self._wall = wall
+        self._chance = chance
+        self._settings = settings
+        self._hooks = hooks
+        self._ledger = ledger or Ledger()
+        self._target: _Target | None = None
+        self._observed = Observed(complete=False)
+        self._plan = Plan(complete=False)
+        self._tracker = Tracker(Progress(generation=0))
+        self._observed_generation = 0
+        self._engine_view = EngineView(error="not asked yet", since=wall())
+        self._errors: tuple[Mistake, ...] = ()
+        self._warnings: tuple[str, ...] = ()
+        self._usage: Mapping[str, Usage] = {}
+        self._probed: set[tuple[str, float]] = set()
+        self._sent_inputs: dict[str, str] = {}
+        self._sent: dict[str, tuple[object, ...]] = {}
+        self._done: dict[str, tuple[object, ...]] = {}
+        self._notes: dict[str, float | str | None] = {}
+        self._woken = asyncio.Event()
+        self._full = True
+        self._stopping = False
+        self.first_pass = asyncio.Event()
+        self._executor = Executor(engine.act, limits=settings.limits, done=self._landed)
+        self._prober = Prober(engine.probe, self._probe_succeeded, slots=settings.probes)
+
+    # --- what others tell it ---------------------------------------------------------------------
+
+    def adopt(
+        self, stack: Stack, desired: Desired, *, accepted_at: float, ended: Progress | None = None
+    ) -> None:
+        """Converge to this from now on. Readers see it at once, with what was last observed.
+
+        ``ended``: how this generation came out, where an earlier run of the daemon brought it to its end.
+        """
+        before = self._target
+        self._target = _Target(stack, desired, accepted_at)
+        if before is None or before.desired.generation != desired.generation:
+            if before is not None and self._tracker.current.state == "progressing":
+                over = replace(self._tracker.current, state="superseded", ended_at=self._wall())
+                self._snapshots.remember(over)
+                self._hooks.ended(over)
+            begun = ended or Progress(generation=desired.generation, began_at=accepted_at)
+            self._tracker = Tracker(begun)
+            if ended is not None and ended.state in {"converged", "degraded"}:
+                self._observed_generation = desired.generation
+        if before is None or before.stack.name != stack.name:
+            self._observed = Observed(complete=False)
+        self._replan(self._observed)
+        if self._plan.complete:
+            self._track(fresh=False)
+        self.publish()
+        self.wake("desired state")
+
+    def report(self, errors: Sequence[Mistake], warnings: Sequence[str] = ()) -> None:
+        """What is wrong with the files at present; the last good state goes on being converged."""
+        if (tuple(errors), tuple(warnings)) != (self._errors, self._warnings):
+            self._errors, self._warnings = tuple(errors), tuple(warnings)
+            self.publish()
+
+    def measured(self, usage: Mapping[str, Usage]) -> None:
+        """Memory and CPU by container id, as last sampled."""
+        self._usage = usage
+        self.publish()
+
+    def wake(self, why: str, *, full: bool = False) -> None:
+        """Ask for a pass; wakes that come while one runs are merged into one more."""
+        log.debug("woken", extra={"why": why})
+        self._full = self._full or full
+        self._woken.set()
+
+    @property
+    def ledger(self) -> Ledger:
+        """What is remembered at present."""
+        return self._ledger
+
+    @property
+    def observed(self) -> Observed:
+        """The last look at the engine."""
+        return self._observed
+
+    @property
+    def target(self) -> tuple[Stack, Desired] | None:
+        """What is converged to at present; None before the first valid desired state."""
+        return (self._target.stack, self._target.desired) if self._target else None
+
+    # --- its life --------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Pass after pass, until ``stop`` is called. Cancelling it stops it as well."""
+        listener = asyncio.create_task(self._listen(), name="events")
+        try:
+            while not self._stopping:
+                # Cleared before the look: what happens during it asks for another one.
+                self._woken.clear()
+                due = await self._pass()
+                await self._rest(due)
+        finally:
+            listener.cancel()
+            await asyncio.gather(listener, return_exceptions=True)
+            await self._prober.close()
+
+    async def stop(self, seconds: float = 3.0) -> None:
+        """End ``run`` after the pass at hand, and give steps in flight so many seconds to come back."""
+        self._stopping = True
+        self._woken.set()
+        await self._executor.drain(seconds)
+
+    async def _rest(self, due: float) -> None:
+        try:
+            async with asyncio.timeout_at(due):
+                await self._woken.wait()
+        except TimeoutError:
+            self._resync = due >= self._next_resync
+            self._full = self._full or self._resync
+
+    async def _pass(self) -> float:
+        """One pass; returns the moment (event loop's clock) of the next by time."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        full, self._full = self._full, False
+        resync, self._resync = self._resync, False
+        if full:
+            self._next_resync = began + self._settings.resync
+        target = self._target
+        if target is None:
+            self.publish()
+            self.first_pass.set()
+            return self._next_resync
+        outcome = await self._look(target, full=full)
+        if self._target is not target:
+            # Adopted while looking: the look may lack what the new state needs, so look again.
+            self._full = self._full or full
+            self._woken.set()
+        elif outcome == "observed":
+            known = set(self._plan.drifts)
+            outcome = self._decide()
+            missed = set(self._plan.drifts) - known if resync else ()
+            if missed:
+                self._hooks.found(len(missed))
+        self.publish()
+        self.first_pass.set()
+        self._hooks.passed(loop.time() - began, outcome)
+        if outcome in {"unreachable", "incomplete"}:
+            self._full = True
+            return loop.time() + self._patience()
+        due = self._next_resync if self._plan.due is None else min(self._next_resync, self._plan.due)
+        # Clocks differ by a little, and a moment that has just not come must not be waited for in circles.
+        return max(due, loop.time() + AT_LEAST)
+
+    _next_resync = 0.0
+    _resync = False
+    _failures = 0
+
+    def _patience(self) -> float:
+        return RECONNECT[min(self._failures, len(RECONNECT)) - 1]
+
+    async def _look(self, target: _Target, *, full: bool) -> str:
+        try:
+            observed = await self._engine.observe(target.stack, full=full)
+        except EngineUnavailable as error:
+            self._failures += 1
+            self._unreachable(str(error))
+            return "unreachable"
+        except EngineError as error:
+            log.warning("a look failed", extra={"error": str(error)})
+            observed = Observed(complete=False)
+        except Exception:
+            # An adapter's bug must not end the loop.
+            log.exception("a look failed in a way nobody foresaw")
+            observed = Observed(complete=False)
+        if not self._engine_view.reachable:
+            self._engine_view = replace(self._engine_view, reachable=True, since=self._wall(), error="")
+            log.info("the engine answers")
+        if not observed.complete:
+            self._failures += 1
+            return "incomplete"
+        self._failures = 0
+        self._observed = self._with_probes(observed)
+        return "observed"
+
+    def _unreachable(self, why: str) -> None:
+        view = self._engine_view
+        if view.reachable or view.error == "not asked yet":
+            log.warning("the engine can't be reached", extra={"error": why})
+            self._engine_view = replace(view, reachable=False, since=self._wall(), error=why)
+        self._prober.follow(())
+
+    def _decide(self) -> str:
+        """Remember, plan, send. What came of it: ``idle``, ``waiting`` or ``acting``."""
+        target = self._target
+        assert target is not None
+        now = self._now()
+        before = self._ledger
+        self._ledger = witness(
+            target.stack, target.desired, self._observed, before, now, chance=self._chance()
+        )
+        self._replan(self._observed)
+        self._ledger = settle(self._ledger, self._plan)
+        self._forget_effects()
+        chosen = self._executor.choose(self._plan.steps, self._observed.began)
+        steps = tuple(step for step in chosen if self._has_effect(step, now))
+        if self._stopping:
+            steps = ()
+        for step in steps:
+            self._before_sending(target, step)
+        if self._ledger is not before:
+            self._hooks.ledger(self._ledger)
+        if steps:
+            self._executor.send(steps, target.stack)
+        self._follow_starts(target.stack, now)
+        self._track()
+        if steps:
+            return "acting"
+        return "idle" if self._snapshots.current.converged else "waiting"
+
+    def _replan(self, observed: Observed) -> None:
+        target = self._target
+        assert target is not None
+        self._plan = plan(target.stack, target.desired, observed, self._ledger, self._now())
+
+    def _now(self) -> Now:
+        return Now(self._wall(), asyncio.get_running_loop().time())
+
+    # --- steps -----------------------------------------------------------------------------------
+
+    def _has_effect(self, step: Step, now: Now) -> bool:
+        """Whether to send the step; False where the engine keeps saying "done" and nothing changes.
+
+        An engine that lies (PITFALLS row 23) would otherwise be asked again in every pass.
+        """
+        mark = self._mark(step)
+        if self._done.get(step.service) != mark:
+            return True
+        del self._done[step.service]
+        self._ledger = failed(
+            self._ledger,
+            step.service,
+            inputs=self._plan.verdicts[step.service].inputs,
+            reason="no_effect",
+            error=f"the engine said that {step.action} is done, and nothing changed",
+            now=now,
+            chance=self._chance(),
+            free=1,
+        )
+        # The plan has to be made again: there may be something to wait for now.
+        self.wake("no effect")
+        return False
+
+    def _forget_effects(self) -> None:
+        # The same step is a new one once something else was to be done, or nothing.
+        for name in list(self._done):
+            verdict = self._plan.verdicts.get(name)
+            if verdict is None or verdict.step is None or self._mark(verdict.step) != self._done[name]:
+                del self._done[name]
+
+    def _mark(self, step: Step) -> tuple[object, ...]:
+        """What a step was decided on: the same again after a success means that it had no effect."""
+        verdict = self._plan.verdicts[step.service]
+        seen = verdict.container
+        state = (seen.id, seen.state, seen.started_at, seen.finished_at) if seen else ()
+        return (step.action, step.container, step.value, verdict.inputs, state)
+
+    def _before_sending(self, target: _Target, step: Step) -> None:
+        verdict = self._plan.verdicts[step.service]
+        self._sent_inputs[step.service] = verdict.inputs
+        self._sent[step.service] = self._mark(step)
+        service = target.stack.services[step.service]
+        ledger = self._ledger
+        self._notes.pop(step.service, None)
+        if step.action in {Action.CREATE, Action.RECREATE}:
+            image = self._observed.images.get(service.image, "")
+            own = verdict.container
+            lacks = cut_from(service, own, ledger.made.get(own.id)) if own else ()
+            made = Made(service.definition, service.fields, image, lacks, self._wall())
+            # What is there already was not made by this step, whatever a look shows while it runs.
+            olds = (c.id for c in self._observed.containers if c.service == step.service)
+            known = {**dict.fromkeys(olds, UNKNOWN), **ledger.made}
+            ledger = replace(ledger, made=known, making={**ledger.making, step.service: made})
+        elif step.action is Action.STOP:
+            # What ends now ends because we say so: no failure, no evidence.
+            runs = {c.id: c.started_at for c in self._observed.containers if c.id == step.container}
+            ledger = replace(ledger, stopped={**ledger.stopped, **runs})
+            self._notes[step.service] = self._note(target, step)
+        self._ledger = ledger
+        self._tracker.started(step, self._wall())
+        self._hooks.stepped(step, None, False)
+        log.info("step", extra={"service": step.service, "action": str(step.action), "why": step.why})
+
+    def _note(self, target: _Target, step: Step) -> float | str | None:
+        """Which request to restart this stop carries out, so that it is carried out once."""
+        name = step.service
+        if step.cause == "restart":
+            return target.desired.groups[target.stack.group_of[name]].restarted_at
+        if step.cause == "follows":
+            parents = {d.service for d in target.stack.needs[name] if d.restart}
+            parents |= set(target.stack.services[name].shares)
+            starts = [c for c in self._observed.containers if c.service in parents]
+            return followed(max(starts, key=lambda c: c.started_at)) if starts else ""
+        return None
+
+    def _after_stopping(self, name: str) -> None:
+        note = self._notes.pop(name, None)
+        if isinstance(note, str):
+            self._ledger = replace(self._ledger, followed={**self._ledger.followed, name: note})
+        elif note is not None:
+            self._ledger = replace(self._ledger, restarted={**self._ledger.restarted, name: note})
+
+    def _did_not_happen(self, step: Step) -> None:
+        # The engine said no, so what was remembered when the step was sent does not hold.
+        if step.action is Action.STOP:
+            self._ledger = replace(self._ledger, stopped=without(self._ledger.stopped, [step.container]))
+        elif step.action in {Action.CREATE, Action.RECREATE}:
+            self._ledger = replace(self._ledger, making=without(self._ledger.making, [step.service]))
+
+    def _landed(self, step: Step, error: EngineError | None) -> None:
+        """A step came back."""
+        now = self._now()
+        name = step.service
+        self._done.pop(name, None)
+        if error is None:
+            self._done[name] = self._sent[name]
+            if step.action is Action.START:
+                self._ledger = replace(self._ledger, live={**self._ledger.live, name: step.container})
+            elif step.action is Action.STOP:
+                self._after_stopping(name)
+        else:
+            if isinstance(error, StepFailed):
+                self._did_not_happen(step)
+            # A step whose outcome is not known, or that came too late, says nothing of the service:
+            # the next look decides, and only if that goes on is there something to wait for.
+            free = 1 if isinstance(error, (EngineUnavailable, OutcomeUnknown, Gone)) else 0
+            self._ledger = failed(
+                self._ledger,
+                name,
+                inputs=self._sent_inputs.get(name, ""),
+                reason=error.reason,
+                error=str(error),
+                now=now,
+                chance=self._chance(),
+                free=free,
+            )
+        if error is not None:
+            log.warning(
+                "step failed", extra={"service": name, "action": str(step.action), "error": str(error)}
+            )
+        self._tracker.finished(step, now.wall, str(error) if error else "")
+        self._hooks.stepped(step, error, True)
+        self._hooks.ledger(self._ledger)
+        self.wake(f"{step.action} of {name} came back")
+
+    # --- readiness -------------------------------------------------------------------------------
+
+    def _with_probes(self, observed: Observed) -> Observed:
+        if not self._probed:
+            return observed
+        present = {(c.id, c.started_at) for c in observed.containers if c.health is Health.STARTING}
+        self._probed &= present
+        if not self._probed:
+            return observed
+        return replace(
+            observed,
+            containers=tuple(
+                replace(c, probed=True) if (c.id, c.started_at) in self._probed else c
+                for c in observed.containers
+            ),
+        )
+
+    def _follow_starts(self, stack: Stack, now: Now) -> None:
+        candidates = []
+        for verdict in self._plan.verdicts.values():
+            container = verdict.container
+            if (
+                container is not None
+                and verdict.wanted
+                and container.state is State.RUNNING
+                and container.health is Health.STARTING
+                and container.check
+                and not container.probed
+            ):
+                check = stack.services[verdict.service].check
+                candidates.append(
+                    Candidate(
+                        container,
+                        max(0.0, now.wall - container.started_at),
+                        check.interval if check else 30.0,
+                        check.timeout if check else 30.0,
+                        self._ledger.brackets.get(verdict.service),
+                    )
+                )
+        self._prober.follow(candidates)
+
+    def _probe_succeeded(self, container: Container, not_at: float, at: float) -> None:
+        self._probed.add((container.id, container.started_at))
+        self._ledger = learned(self._ledger, container.service, not_at=not_at, at=at)
+        self._hooks.ledger(self._ledger)
+        self.wake(f"{container.service} is ready")
+
+    # --- what readers see ------------------------------------------------------------------------
+
+    def _track(self, *, fresh: bool = True) -> None:
+        """Take a plan into the progress of the generation; only a fresh one can end it."""
+        target = self._target
+        assert target is not None
+        now = self._now()
+        summaries = summary.summarise(self._plan, self._ledger, self._executor.in_flight)
+        left = summary.time_left(self._plan, self._ledger, summaries, now)
+        before = self._tracker.current.state
+        progress = self._tracker.update(self._plan, summaries, left, now.wall, fresh=fresh)
+        if progress.state in {"converged", "degraded"}:
+            self._observed_generation = target.desired.generation
+        if progress.state != before:
+            log.info("generation", extra={"generation": progress.generation, "state": progress.state})
+            self._hooks.ended(progress)
+
+    def publish(self) -> Snapshot:
+        """Show readers what is known now."""
+        target = self._target
+        if target is None:
+            return self._snapshots.publish(
+                replace(
+                    Snapshot(at=self._wall(), engine=self._engine_view),
+                    errors=self._errors,
+                    warnings=self._warnings,
+                )
+            )
+        inputs = Inputs(
+            stack=target.stack,
+            desired=target.desired,
+            observed=self._observed,
+            ledger=self._ledger,
+            plan=self._plan,
+            progress=self._tracker.current,
+            engine=self._engine_view,
+            now=self._now(),
+            in_flight=self._executor.in_flight,
+            usage=self._usage,
+            errors=self._errors,
+            warnings=self._warnings,
+            observed_generation=self._observed_generation,
+            accepted_at=target.accepted_at,
+        )
+        return self._snapshots.publish(build(inputs))
+
+    # --- the engine's events ---------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        """Turn events into wake-ups, for ever. A lost stream is subscribed anew and followed by a look."""
+        attempt = 0
+        while True:
+            target = self._target
+            if target is None:
+                await asyncio.sleep(RECONNECT[0])
+                continue
+            heard = False
+            try:
+                async for event in self._engine.events(target.stack):
+                    if event == "subscribed":
+                        attempt, heard = 0, True
+                        await self._introduce()
+                    self.wake(event, full=event == "subscribed")
+                    if self._target is not None and self._target.stack.name != target.stack.name:
+                        break
+            except EngineError as error:
+                log.debug("no events", extra={"error": str(error)})
+            if heard:
+                # The engine may be gone: without a look nobody would know before the next resync.
+                self.wake("events lost", full=True)
+            await asyncio.sleep(RECONNECT[min(attempt, len(RECONNECT) - 1)])
+            attempt += 1
+
+    async def _introduce(self) -> None:
+        try:
+            info: EngineInfo = await self._engine.info()
+        except EngineError:
+            return
+        self._engine_view = replace(
+            self._engine_view,
+            kind=info.kind,
+            version=info.version,
+            compose=info.compose,
+            memory=info.memory,
+        )

@@ -1,0 +1,66 @@
+"""Keeps the ledger on disk, off the loop's path. Losing the last half second of it costs nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from reconciler.durable import write_file
+from reconciler.ledger import Ledger, Now, from_json, to_json
+
+log = logging.getLogger(__name__)
+
+PAUSE = 0.5
+NAME = "ledger.json"
+
+
+def read(state_dir: Path, now: Now) -> Ledger:
+    """The ledger as it was left; an empty one where there is none, or none that can be read."""
+    path = state_dir / NAME
+    try:
+        return from_json(json.loads(path.read_bytes()), now)
+    except FileNotFoundError:
+        return Ledger()
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        log.warning("the ledger can't be read and is begun anew", extra={"error": str(error)})
+        with suppress(OSError):
+            path.replace(path.with_suffix(".damaged"))
+        return Ledger()
+
+
+class Memo:
+    """Writes the newest ledger it was given, at most twice a second, in a thread."""
+
+    def __init__(self, state_dir: Path, write: Callable[[Path, bytes], None] = write_file) -> None:
+        self._path = state_dir / NAME
+        self._write = write
+        self._newest: Ledger | None = None
+        self._given = asyncio.Event()
+
+    def keep(self, ledger: Ledger) -> None:
+        """Write this one when there is time."""
+        self._newest = ledger
+        self._given.set()
+
+    async def run(self) -> None:
+        """Write what is given, until cancelled; call ``flush`` afterwards."""
+        while True:
+            await self._given.wait()
+            self._given.clear()
+            await self.flush()
+            await asyncio.sleep(PAUSE)
+
+    async def flush(self) -> None:
+        """Write now what is not written yet. A disk that is full costs the memory, not the daemon."""
+        ledger, self._newest = self._newest, None
+        if ledger is None:
+            return
+        content = json.dumps(to_json(ledger), separators=(",", ":")).encode()
+        try:
+            await asyncio.to_thread(self._write, self._path, content)
+        except OSError as error:
+            log.warning("the ledger can't be written", extra={"error": str(error)})

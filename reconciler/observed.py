@@ -1,0 +1,139 @@
+"""What an engine reported at one instant, and the verbs it understands. Immutable and lossless.
+
+Two containers of one service are both here: choosing between them is the plan's business. Nothing
+in this module assumes one host: a container has an id and an engine that knows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class State(StrEnum):
+    """Docker's container states, under Docker's names."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    PAUSED = "paused"
+    RESTARTING = "restarting"
+    REMOVING = "removing"
+    EXITED = "exited"
+    DEAD = "dead"
+
+
+class Health(StrEnum):
+    """The engine's own verdict; NONE where the container has no check."""
+
+    NONE = "none"
+    STARTING = "starting"
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+
+
+ALIVE = frozenset({State.RUNNING, State.PAUSED, State.RESTARTING})
+"""States in which a container holds memory, ports and names on the network."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """One container of the project. Times are wall time in seconds since the epoch, 0: never.
+
+    ``probed`` is ours: its health check was run early and succeeded since this start.
+    ``check`` is the argument vector of the container's own health check, ready for exec; () if none.
+    ``image`` is the id of the image that it was made from, ``networks`` the names it is attached to.
+    """
+
+    id: str
+    name: str
+    service: str
+    state: State
+    health: Health = Health.NONE
+    image: str = ""
+    config_hash: str = ""
+    exit_code: int = 0
+    oom_killed: bool = False
+    created_at: float = 0.0
+    started_at: float = 0.0
+    finished_at: float = 0.0
+    restart: str = "no"
+    restart_count: int = 0
+    networks: tuple[str, ...] = ()
+    ports: tuple[str, ...] = ()
+    check: tuple[str, ...] = ()
+    error: str = ""
+    probed: bool = False
+    pid: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """One look at the engine.
+
+    ``containers`` are those with our project label (one-off ``run`` containers aside), sorted by id.
+    ``images`` maps each image reference of the stack to the id it names now; a missing image has no
+    entry. ``foreign`` maps the names held by containers that are not ours to their ids: a name we
+    need may be among them. ``complete`` is False when any part of the look failed: then nothing may
+    be decided on it. ``began`` and ``at`` are monotonic seconds, before the first question and after
+    the last answer.
+    """
+
+    containers: tuple[Container, ...] = ()
+    images: Mapping[str, str] = field(default_factory=dict)
+    foreign: Mapping[str, str] = field(default_factory=dict)
+    complete: bool = True
+    began: float = 0.0
+    at: float = 0.0
+
+
+class Action(StrEnum):
+    """The engine's verbs. Each is atomic from the plan's point of view; none contains a workflow."""
+
+    PULL = "pull"
+    BUILD = "build"
+    CREATE = "create"
+    RECREATE = "recreate"
+    START = "start"
+    STOP = "stop"
+    KILL = "kill"
+    UNPAUSE = "unpause"
+    RENAME = "rename"
+    UPDATE = "update"
+    REMOVE = "remove"
+
+
+class Command(NamedTuple):
+    """One order to an engine.
+
+    ``services`` are the services that it is for: one, or several for PULL, BUILD, CREATE and
+    RECREATE, which engines can batch. ``container`` is the id that the order was decided on; an
+    engine refuses with ``Gone`` when it is no longer there. ``grace`` is how long a STOP may take
+    before the engine kills, in seconds. ``value`` is the new name (RENAME) or policy (UPDATE).
+    """
+
+    action: Action
+    services: tuple[str, ...]
+    container: str = ""
+    grace: float = 10.0
+    value: str = ""
+
+
+class Usage(NamedTuple):
+    """Measured use of one container: memory in bytes, CPU in percent of one core."""
+
+    memory: int
+    cpu: float
+
+
+class EngineInfo(NamedTuple):
+    """Who answers: for people, and for ``doctor``. ``memory`` is the host's total in bytes."""
+
+    kind: str
+    version: str = ""
+    api: str = ""
+    compose: str = ""
+    address: str = ""
+    memory: int = 0
+    cpus: int = 0

@@ -1,0 +1,127 @@
+"""Desired state and engine for one look without a daemon: what ``plan``, ``validate``, ``doctor`` and
+``init`` share. Like ``daemon`` a composition root, but one that only looks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from reconciler.errors import EngineUnavailable, Mistake, ServiceManagerError
+from reconciler.ledger import Ledger, Now, from_json
+from reconciler.options import INSTALLED_DESIRED
+
+if TYPE_CHECKING:
+    from reconciler.engine import Engine
+    from reconciler.observed import Observed
+    from reconciler.stack import Stack
+    from reconciler.store import Loaded
+
+
+class NoDirectory(ServiceManagerError):
+    """There is no desired-state directory where it was looked for. ``remedy`` says what to do."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(f"there is no directory {directory}")
+        self.remedy = "say where it is with --desired-state, "
+        if directory != INSTALLED_DESIRED and INSTALLED_DESIRED.is_dir():
+            self.remedy += f"the installed one is {INSTALLED_DESIRED}"
+        else:
+            self.remedy += "or make one with `service-manager init COMPOSE_FILE`"
+
+
+async def load(directory: Path, compose_files: Sequence[Path] = ()) -> Loaded:
+    """The desired state in a directory.
+
+    Raises:
+        NoDirectory: there is none.
+        InvalidDesiredState: with every mistake; paths as the caller gave them.
+        StepFailed: there is no Docker Compose.
+    """
+    from reconciler.engine.compose import resolve
+    from reconciler.engine.compose_find import environment
+    from reconciler.store import Store
+
+    if not await asyncio.to_thread(directory.is_dir):
+        raise NoDirectory(directory)
+    store = Store(directory, resolve, extra_compose=compose_files, environment=environment(os.environ))
+    return await store.load()
+
+
+def placed(mistake: Mistake, directory: Path) -> Mistake:
+    """The mistake with its path as seen from here, so that an editor can jump to it."""
+    path = directory / mistake.path
+    with contextlib.suppress(ValueError):
+        path = path.relative_to(Path.cwd())
+    return mistake._replace(path=str(path))
+
+
+def read_ledger(state_dir: Path, now: Now) -> Ledger:
+    """What the daemon remembers; empty where there is nothing to be read. Reads only."""
+    try:
+        return from_json(json.loads((state_dir / "ledger.json").read_bytes()), now)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return Ledger()
+
+
+def clocks() -> Now:
+    """The two clocks, now."""
+    return Now(time.time(), time.monotonic())
+
+
+@contextmanager
+def with_model(loaded: Loaded) -> Iterator[Stack]:
+    """The stack with its resolved model in a file of its own, there as long as the ``with`` lasts.
+
+    It may hold secrets: the directory is the caller's alone.
+    """
+    with TemporaryDirectory(prefix="service-manager-") as folder:
+        path = Path(folder) / "resolved.json"
+        path.write_bytes(loaded.resolved.text)
+        yield replace(loaded.stack, model=str(path))
+
+
+@asynccontextmanager
+async def engine_of(kind: str) -> AsyncIterator[Engine]:
+    """An engine to look at, closed at the end.
+
+    Raises:
+        EngineUnavailable: where the engine is can't be found out.
+    """
+    with TemporaryDirectory(prefix="service-manager-") as folder:
+        engine = _made(kind, Path(folder))
+        try:
+            yield engine
+        finally:
+            await engine.close()
+
+
+async def observe(engine: Engine, stack: Stack) -> Observed:
+    """One whole look.
+
+    Raises:
+        EngineUnavailable: it could not be had.
+    """
+    observed = await engine.observe(stack, full=True)
+    if not observed.complete:
+        raise EngineUnavailable("the engine did not answer everything that was asked of it; try again")
+    return observed
+
+
+def _made(kind: str, folder: Path) -> Engine:
+    if kind == "simulated":
+        from reconciler.engine.simulated import SimulatedEngine
+
+        return SimulatedEngine()
+    from reconciler.engine.docker import DockerEngine
+
+    return DockerEngine(folder)

@@ -1,0 +1,95 @@
+"""The decision: what to do now about every service, and why not more.
+
+``plan`` is a pure function of what is wanted, what was seen and what is remembered. One call yields at
+most one step per service; the next pass starts from what is there then, so no step is ever resumed.
+The parts: ``verdict`` (the values), ``gating`` (what comes first), ``repair`` (a service that is on).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from reconciler.desired import Desired
+from reconciler.drift import Drift, Kind, keeper
+from reconciler.gating import Gate, Scratch, followed, gate_of, going, held_by_dependents
+from reconciler.ledger import Ledger, Now
+from reconciler.observed import ALIVE, Action, Container, Observed
+from reconciler.repair import attempt, judge_on, stop_for, suspended_wait
+from reconciler.stack import Service, Stack
+from reconciler.verdict import Block, Plan, Step, Verdict, Wait
+
+__all__ = ["Block", "Plan", "Step", "Verdict", "Wait", "followed", "plan"]
+
+
+def plan(stack: Stack, desired: Desired, observed: Observed, ledger: Ledger, now: Now) -> Plan:
+    """What to do now so that the stack comes nearer to what is desired.
+
+    Pure: same arguments, same plan, in whatever order their mappings were built. Linear in the
+    number of services and dependencies.
+    """
+    if not observed.complete:
+        return Plan(complete=False)
+    found: dict[str, list[Container]] = {}
+    for container in observed.containers:
+        found.setdefault(container.service, []).append(container)
+    for several in found.values():
+        several.sort(key=lambda container: container.id)
+    services = stack.services
+    kept = {
+        name: group[0] if len(group) == 1 else keeper(services[name], group, observed, ledger)
+        for name, group in found.items()
+        if name in services
+    }
+    gates = {name: gate_of(stack, desired, name, now) for name in stack.groups}
+    scratch = Scratch(stack, desired, observed, ledger, now, gates, found, kept, set())
+    scratch.going = going(scratch)
+    verdicts: dict[str, Verdict] = {}
+    group_of = stack.group_of
+    for name in stack.order:
+        gate = gates[group_of[name]]
+        verdict = (
+            judge_on(scratch, gate, services[name]) if gate.state.on else _off(scratch, gate, services[name])
+        )
+        if verdict.ready:
+            scratch.ready.add(name)
+        if verdict.done:
+            scratch.done.add(name)
+        step, own = verdict.step, verdict.container
+        if step and own and step.action is Action.STOP and step.container == own.id:
+            scratch.going.add(name)
+        verdicts[name] = verdict
+    orphans = tuple(c for name in sorted(found.keys() - services.keys()) for c in found[name])
+    return Plan(verdicts=verdicts, orphans=orphans, due=_due(scratch, verdicts))
+
+
+def _off(scratch: Scratch, gate: Gate, service: Service) -> Verdict:
+    name = service.name
+    alive = [c for c in scratch.found.get(name, ()) if c.state in ALIVE]
+    kept = scratch.kept.get(name)
+    if not alive:
+        return Verdict(name, gate.group, False, False, True, kept, "off")
+    pending = scratch.ledger.settled.get(name) != "off"
+    drifts = tuple(
+        Drift(name, Kind.UNWANTED, pending, f"{c.name} is {c.state} though {gate.group} is off", c.id)
+        for c in alive
+    )
+    verdict = Verdict(name, gate.group, False, False, False, kept, "off", inputs="off", drifts=drifts)
+    if gate.suspended:
+        return verdict._replace(wait=suspended_wait(gate))
+    held = held_by_dependents(scratch, service)
+    if held:
+        return verdict._replace(wait=held)
+    return attempt(scratch, verdict, stop_for(scratch, service, alive[0], "unwanted", f"{gate.group} is off"))
+
+
+def _due(scratch: Scratch, verdicts: Mapping[str, Verdict]) -> float | None:
+    times = [v.wait.until for v in verdicts.values() if v.wait and v.wait.until is not None]
+    for gate in scratch.gates.values():
+        suspend = gate.state.suspend
+        moments = [suspend.until if suspend else None, gate.state.restarted_at]
+        times += [
+            scratch.now.mono + moment - scratch.now.wall
+            for moment in moments
+            if moment is not None and moment > scratch.now.wall
+        ]
+    return min(times, default=None)

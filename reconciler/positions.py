@@ -1,0 +1,301 @@
+"""YAML as plain values that remember where they stood: every value and key has its line and column.
+
+Read by the YAML 1.2 rules, where ``on`` is a word and not a boolean. Nothing is constructed from tags,
+aliases are followed only so far as they can't blow up, and a key given twice is a mistake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer, ComposerError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
+
+from reconciler.errors import InvalidDesiredState, Mistake
+
+MAX_BYTES = 1 << 20
+"""No file of ours comes near; one that is larger was not meant, and would take seconds to parse."""
+
+_MAX_NODES = 30_000
+"""Nodes of the longest file that is still read; each takes some 30 µs."""
+
+_MAX_DEPTH = 60
+_TOO_MANY = "far too many values: aliases (*name) multiply, or it is nested too deep"
+_TAG = "tag:yaml.org,2002:"
+_MERGE = _TAG + "merge"
+_KNOWN_TAGS = frozenset(
+    _TAG + name
+    for name in ("str", "int", "float", "bool", "null", "timestamp", "map", "seq", "merge", "value")
+)
+
+Path = tuple[str | int, ...]
+
+
+class Mark(NamedTuple):
+    """A place in a file; both count from 1."""
+
+    line: int
+    column: int
+
+
+_NOWHERE = Mark(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One parsed file. ``values`` and ``keys`` say where the value and the key at a path stand."""
+
+    name: str
+    plain: Any
+    values: Mapping[Path, Mark] = field(default_factory=dict)
+    keys: Mapping[Path, Mark] = field(default_factory=dict)
+
+    def at(self, path: Path, *, key: bool = False) -> Mark:
+        """Where ``path`` stands, or the nearest thing above it that stands anywhere."""
+        while path:
+            order = (self.keys, self.values) if key else (self.values, self.keys)
+            for marks in order:
+                if path in marks:
+                    return marks[path]
+            path = path[:-1]
+        return self.values.get((), Mark(1, 1))
+
+    def mistake(self, path: Path, message: str, *, key: bool = False) -> Mistake:
+        """A mistake at the value (or the key) at ``path``."""
+        mark = self.at(path, key=key)
+        return Mistake(self.name, mark.line, mark.column, message)
+
+
+@lru_cache(maxsize=32)
+def parse(name: str, content: bytes, *, lenient: bool = False) -> Document:
+    """The document in ``content``; ``name`` is how mistakes call the file.
+
+    Remembered by content, since every look at a directory reads the same files again and parsing is the
+    slowest part of it; so nobody may change what comes back. ``lenient`` reads what is not ours to judge
+    (Compose files): tags, repeated keys and several documents pass, and the first document counts.
+
+    Raises:
+        InvalidDesiredState: with one mistake, since nothing can be said of what follows a syntax error.
+    """
+    node = compose(name, content, lenient=lenient)
+    return _Reading(name, lenient).document(node)
+
+
+def compose(name: str, content: bytes, *, lenient: bool = False) -> Node:
+    """The node tree of ``content``, whose marks count characters of the decoded text.
+
+    Raises:
+        InvalidDesiredState: not UTF-8, empty, too long, or not YAML.
+    """
+    text = decode(name, content)
+    try:
+        loader = YAML(typ="safe", pure=True)
+        loader.Composer = _Bounded
+        node: Node | None = next(iter(loader.compose_all(text)), None) if lenient else loader.compose(text)
+    except ReaderError as error:
+        raise _invalid(name, _place(text, error.position), _unprintable(error.character)) from None
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = Mark(mark.line + 1, mark.column + 1) if mark else _NOWHERE
+        raise _invalid(name, place, _reworded(error, text)) from None
+    except RecursionError:
+        raise _invalid(name, _NOWHERE, "nested too deeply to be read") from None
+    except (YAMLError, ValueError) as error:
+        raise _invalid(name, _NOWHERE, f"is not YAML: {error}") from None
+    if node is None:
+        raise _invalid(name, Mark(1, 1), "the file holds no values, only comments or blank lines")
+    return node
+
+
+def decode(name: str, content: bytes) -> str:
+    """The text of a file, refused where it can't be one.
+
+    Raises:
+        InvalidDesiredState: empty, over ``MAX_BYTES``, or not UTF-8.
+    """
+    if len(content) > MAX_BYTES:
+        raise _invalid(name, _NOWHERE, f"is {len(content)} bytes long; at most {MAX_BYTES} are read")
+    if not content.strip():
+        raise _invalid(name, _NOWHERE, "the file is empty")
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        line = before.count(b"\n") + 1
+        column = len(before[before.rfind(b"\n") + 1 :].decode(errors="replace")) + 1
+        raise _invalid(name, Mark(line, column), f"byte {error.start} is not UTF-8 text") from None
+    if "\0" in text:
+        raise _invalid(name, _place(text, text.index("\0")), _unprintable("\0"))
+    return text
+
+
+def _invalid(name: str, mark: Mark, message: str) -> InvalidDesiredState:
+    return InvalidDesiredState((Mistake(name, mark.line, mark.column, message),))
+
+
+def _place(text: str, index: int) -> Mark:
+    before = text[:index]
+    return Mark(before.count("\n") + 1, index - before.rfind("\n"))
+
+
+def _unprintable(character: object) -> str:
+    code = character if isinstance(character, int) else ord(str(character)[:1] or "\0")
+    hint = " (the file may have been cut off by a crash)" if code == 0 else ""
+    return f"the character U+{code:04X} can't stand in a YAML file{hint}"
+
+
+def _reworded(error: MarkedYAMLError, text: str) -> str:
+    problem = str(error.problem or error.context or error)
+    mark = error.problem_mark
+    if "\\t" in problem or (mark and text[mark.index : mark.index + 1] == "\t"):
+        return "a tab can't indent YAML; use spaces"
+    if "expected a single document" in str(error.context):
+        return "a second document begins here; one file holds one document"
+    for sign, sentence in _SENTENCES.items():
+        if sign in problem:
+            return sentence + _context(error)
+    return f"not valid YAML: {problem}{_context(error)}"
+
+
+_SENTENCES = {
+    "mapping values are not allowed": "a colon is not expected here; quote the text if it belongs to it, "
+    "or check the indentation",
+    "expected ',' or ']'": "a list in [brackets] is not closed, or a comma is missing",
+    "expected ',' or '}'": "a mapping in {braces} is not closed, or a comma is missing",
+    "could not find expected ':'": "a key without its colon",
+    "unexpected end of stream": "the file ends in the middle of a quoted text",
+    "found undefined alias": "an alias (*name) with no anchor (&name) before it",
+    "expected <block end>": "the indentation does not fit the lines above, or a bracket or brace is missing",
+    "expected the node content": "a value is missing here",
+    _TOO_MANY: _TOO_MANY,
+}
+
+
+def _context(error: MarkedYAMLError) -> str:
+    mark = error.context_mark
+    if mark is None or error.problem_mark is None or mark.line == error.problem_mark.line:
+        return ""
+    return f" (it began on line {mark.line + 1})"
+
+
+class _Bounded(Composer):
+    """Gives up in the middle of a file that is far too large, rather than seconds later at its end."""
+
+    def __init__(self, loader: Any = None) -> None:
+        super().__init__(loader=loader)
+        # A name that is anchored twice is allowed, and Python's warnings are for programmers.
+        self.warn_double_anchors = False
+        self._left = _MAX_NODES
+        self._depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self._left -= 1
+        self._depth += 1
+        if self._left < 0 or self._depth > _MAX_DEPTH:
+            raise ComposerError(None, None, _TOO_MANY, self.loader.parser.peek_event().start_mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
+class _Reading:
+    """One walk over a node tree; bounded, since aliases can make a small file a giant value."""
+
+    def __init__(self, name: str, lenient: bool) -> None:
+        self._name = name
+        self._lenient = lenient
+        self._left = _MAX_NODES
+        self._values: dict[Path, Mark] = {}
+        self._keys: dict[Path, Mark] = {}
+
+    def document(self, node: Node) -> Document:
+        return Document(self._name, self._plain(node, ()), self._values, self._keys)
+
+    def _plain(self, node: Node, path: Path) -> Any:
+        self._left -= 1
+        if self._left < 0 or len(path) > _MAX_DEPTH:
+            raise self._mistake(
+                node, "far too many values: aliases (*name) multiply, or it is nested too deep"
+            )
+        if node.tag not in _KNOWN_TAGS and not self._lenient:
+            raise self._mistake(node, f"the tag {str(node.tag).replace(_TAG, '!!')} means nothing here")
+        self._values[path] = _mark(node)
+        if isinstance(node, MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, SequenceNode):
+            return [self._plain(item, (*path, index)) for index, item in enumerate(node.value)]
+        return _scalar(node)
+
+    def _mapping(self, node: MappingNode, path: Path) -> dict[str, Any]:
+        # What is merged in comes first, so that the mapping's own keys, and their places, overrule it.
+        found: dict[str, Any] = {}
+        for source in self._merged(node):
+            found = self._plain(source, path) | found
+        self._values[path] = _mark(node)
+        own: set[str] = set()
+        for key_node, value_node in node.value:
+            if key_node.tag == _MERGE:
+                continue
+            key = self._key(key_node)
+            place = (*path, key)
+            if key in own and not self._lenient:
+                first = self._keys[place]
+                raise self._mistake(key_node, f"the key {key!r} is given twice; first on line {first.line}")
+            own.add(key)
+            self._keys[place] = _mark(key_node)
+            found[key] = self._plain(value_node, place)
+            if value_node.start_mark.index == value_node.end_mark.index:
+                # A value left out "stands" at whatever comes next, lines below.
+                self._values[place] = self._keys[place]
+        return found
+
+    def _key(self, node: Node) -> str:
+        if not isinstance(node, ScalarNode):
+            raise self._mistake(node, "a key is one word, not a list or a mapping")
+        return str(node.value)
+
+    def _merged(self, node: MappingNode) -> Iterator[MappingNode]:
+        for key_node, value_node in node.value:
+            if key_node.tag != _MERGE:
+                continue
+            for source in value_node.value if isinstance(value_node, SequenceNode) else [value_node]:
+                if isinstance(source, MappingNode):
+                    yield source
+                elif not self._lenient:
+                    raise self._mistake(value_node, "<< takes a mapping, or a list of mappings")
+
+    def _mistake(self, node: Node, message: str) -> InvalidDesiredState:
+        return _invalid(self._name, _mark(node), message)
+
+
+def _mark(node: Node) -> Mark:
+    return Mark(node.start_mark.line + 1, node.start_mark.column + 1)
+
+
+_TRUE = frozenset({"true", "on", "yes", "y"})
+
+
+def _scalar(node: Node) -> Any:
+    text: str = node.value
+    kind = str(node.tag).removeprefix(_TAG)
+    if kind == "bool":
+        return text.lower() in _TRUE
+    if kind == "null":
+        return None
+    if kind in {"int", "float"}:
+        return _number(text, kind)
+    return text
+
+
+def _number(text: str, kind: str) -> Any:
+    digits = text.replace("_", "")
+    try:
+        return int(digits, 0) if kind == "int" else float(digits)
+    except ValueError:
+        return text

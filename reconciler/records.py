@@ -1,0 +1,172 @@
+"""The records of generations on disk: one JSON file each, and the contents they name, by their digest.
+
+Nothing found damaged is ever deleted or raised about: it is set aside under another name and told.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from reconciler.durable import make_private, write_file
+from reconciler.reading import digest
+
+SCHEMA = 1
+_DAMAGED = ".damaged"
+_WIDTH = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One accepted generation. Times are wall time in seconds since the epoch, 0: not yet.
+
+    ``changes`` says for people what it changed; ``meaning`` is the digest that decides whether something
+    is a change at all. ``sources`` and ``resolved`` name frozen contents by their digests.
+    """
+
+    generation: int
+    revision: str
+    meaning: str
+    at: float
+    author: str = ""
+    reason: str = ""
+    changes: tuple[str, ...] = ()
+    commit: str = ""
+    outcome: str = ""
+    outcome_reason: str = ""
+    finished_at: float = 0.0
+    directory: str = ""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    resolved: str = ""
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    compose_version: str = ""
+    compose_warnings: tuple[str, ...] = ()
+
+
+class Damaged(Exception):
+    """A frozen content is missing or not what its name says."""
+
+
+class Records:
+    """The directory of records and contents. Not safe for several threads: its owner takes turns."""
+
+    def __init__(self, directory: Path) -> None:
+        self._records = directory / "generations"
+        self._contents = directory / "contents"
+        self._models = directory / "resolved"
+        for place in (directory, self._records, self._contents, self._models):
+            make_private(place)
+        self.warnings: list[str] = []
+        self.highest = 0
+        self.all: dict[int, Record] = {}
+        for path in sorted(self._records.iterdir()):
+            self._take_in(path)
+
+    def save(self, record: Record) -> None:
+        """Writes a record, over an earlier one of the same number; it lasts when this returns."""
+        text = json.dumps({"schema": SCHEMA, **asdict(record)}, indent=1, sort_keys=True)
+        write_file(self._records / f"{record.generation:0{_WIDTH}}.json", text.encode())
+        self.all[record.generation] = record
+        self.highest = max(self.highest, record.generation)
+
+    def freeze(self, content: bytes) -> str:
+        """Keeps a content; returns the name that it goes by."""
+        return _freeze(self._contents, content, "")
+
+    def freeze_model(self, content: bytes) -> tuple[str, Path]:
+        """Keeps a resolved model as a file that Compose can be given."""
+        name = _freeze(self._models, content, ".json")
+        return name, self.model(name)
+
+    def model(self, name: str) -> Path:
+        """The file of a resolved model."""
+        return self._models / f"{name}.json"
+
+    def content(self, name: str) -> bytes:
+        """A frozen content.
+
+        Raises:
+            Damaged: it is not there, or not what was frozen.
+        """
+        return _thawed(self._contents / name, name)
+
+    def model_text(self, name: str) -> bytes:
+        """A frozen resolved model; raises as ``content``."""
+        return _thawed(self.model(name), name)
+
+    def keep(self, count: int) -> None:
+        """Forgets all records but the last ``count``, and all contents that none of those names."""
+        gone = sorted(self.all)[:-count]
+        if not gone:
+            return
+        for number in gone:
+            (self._records / f"{number:0{_WIDTH}}.json").unlink(missing_ok=True)
+            del self.all[number]
+        used = {name for record in self.all.values() for name in record.sources.values()}
+        models = {f"{record.resolved}.json" for record in self.all.values()}
+        for path in _unused(self._contents, used):
+            path.unlink(missing_ok=True)
+        for path in _unused(self._models, models):
+            path.unlink(missing_ok=True)
+
+    def _take_in(self, path: Path) -> None:
+        number = path.name.partition(".")[0]
+        if not number.isdigit():
+            return
+        # A record set aside counts as well: its number was given out once and is not given again.
+        self.highest = max(self.highest, int(number))
+        if path.suffix != ".json":
+            return
+        try:
+            record = _record(json.loads(path.read_bytes()), int(number))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            self._set_aside(path, error)
+        else:
+            self.all[record.generation] = record
+
+    def _set_aside(self, path: Path, error: Exception) -> None:
+        aside = path.with_name(path.name + _DAMAGED)
+        try:
+            path.replace(aside)
+        except OSError:
+            aside = path
+        self.warnings.append(f"the record of a generation is damaged ({error}); it was set aside as {aside}")
+
+
+def _record(told: dict[str, Any], number: int) -> Record:
+    if told.pop("schema") != SCHEMA:
+        raise ValueError("another version of Service Manager wrote it")
+    record = Record(**told)
+    if record.generation != number:
+        raise ValueError(f"it says that it is of generation {record.generation}")
+    for name in ("at", "finished_at"):
+        if not isinstance(getattr(record, name), int | float):
+            raise TypeError(f"{name} is not a number")
+    return replace(record, changes=tuple(record.changes), compose_warnings=tuple(record.compose_warnings))
+
+
+def _freeze(directory: Path, content: bytes, suffix: str) -> str:
+    name = digest(content)
+    path = directory / f"{name}{suffix}"
+    try:
+        _thawed(path, name)
+    except Damaged:
+        write_file(path, content)
+    return name
+
+
+def _thawed(path: Path, name: str) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise Damaged(f"{path} can't be read: {error.strerror}") from None
+    if digest(content) != name:
+        raise Damaged(f"{path} is not what was written there")
+    return content
+
+
+def _unused(directory: Path, used: set[str]) -> Iterator[Path]:
+    return (path for path in directory.iterdir() if path.name not in used)

@@ -1,0 +1,66 @@
+"""Writes of the store that concern whole files: several at once, undone together where one fails."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from reconciler.durable import sync_directory
+from reconciler.exchange import replace_content
+from reconciler.files import GROUPS, STACK
+from reconciler.reading import StillWritten
+
+
+def replace_all(directory: Path, contents: Mapping[str, bytes], before: Mapping[str, bytes]) -> bool:
+    """Writes files, by name as in ``Loaded.sources``; all or none. False: one was no longer as ``before``.
+
+    ``groups.yaml`` comes last, so that the state in between is one that switches nothing on.
+
+    Raises:
+        StillWritten, OSError: as ``replace_content``; none is changed then.
+    """
+    done: list[str] = []
+    try:
+        for name in _in_order(contents):
+            if not _one(directory / name, before.get(name), contents[name]):
+                break
+            done.append(name)
+        else:
+            return True
+    except BaseException:
+        undo(directory, {name: contents[name] for name in done}, before)
+        raise
+    undo(directory, {name: contents[name] for name in done}, before)
+    return False
+
+
+def undo(directory: Path, contents: Mapping[str, bytes], before: Mapping[str, bytes]) -> None:
+    """Takes ``replace_all`` back; a file that somebody changed since is left to them."""
+    for name in reversed(_in_order(contents)):
+        with suppress(OSError, StillWritten):
+            old = before.get(name)
+            if old is None:
+                (directory / name).unlink()
+            else:
+                replace_content(directory / name, contents[name], old)
+
+
+def _one(path: Path, old: bytes | None, new: bytes) -> bool:
+    if old is not None:
+        return replace_content(path, old, new)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("xb") as file:
+            file.write(new)
+            file.flush()
+            os.fsync(file.fileno())
+    except FileExistsError:
+        return False
+    sync_directory(path.parent)
+    return True
+
+
+def _in_order(names: Iterable[str]) -> list[str]:
+    return sorted(names, key=lambda name: (name == GROUPS, name == STACK, name))

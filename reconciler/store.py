@@ -1,0 +1,235 @@
+"""The desired-state directory: from files to a validated value, and back by the smallest edit there is.
+
+``load`` reads what one writer meant, never half of it, and either gives a valid ``Loaded`` or raises with
+every mistake there is. Resolving the Compose files costs two tenths of a second, so that is done only
+when one of them, or something they name, has changed; an edit of ``groups.yaml`` costs milliseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from reconciler.assembly import Loaded, Parsed, assemble, in_order, revision_of, with_groups
+from reconciler.desired import Desired, GroupState
+from reconciler.edit import edited
+from reconciler.errors import InvalidDesiredState, WriteRefused
+from reconciler.exchange import recover
+from reconciler.files import GROUPS, STACK
+from reconciler.hold import Hold
+from reconciler.reading import StillWritten
+from reconciler.resolved import Resolved
+from reconciler.rewriting import replace_all, undo
+from reconciler.survey import Survey, Surveyor
+from reconciler.watch import changes
+
+__all__ = ["Edit", "Loaded", "Resolver", "Store", "Written"]
+
+Resolver = Callable[[Sequence[Path], Path, str], Awaitable[Resolved]]
+"""Resolves Compose files (all profiles), given their project directory and project name."""
+
+Edit = Callable[[Loaded], Mapping[str, GroupState]]
+"""How groups are to be, decided on the desired state at the moment of writing; it may refuse by raising."""
+
+Sleep = Callable[[float], Awaitable[None]]
+
+_PAUSE = 0.02
+_WRITER_PATIENCE = 1.0
+_PATIENCE = 5.0
+_REMEMBERED = 4
+_WRITES = 20
+_OPEN = "another program still has it open for writing; it is read when closed"
+
+
+class Written(NamedTuple):
+    """What a write did. ``before`` may hold an edit by somebody else that was not loaded until now."""
+
+    before: Loaded
+    after: Loaded
+    changed: bool
+
+
+class Store:
+    """One desired-state directory. Safe to be used by many tasks: loads and writes take turns.
+
+    ``extra_compose`` are Compose files added after those of ``stack.yaml``; ``environment`` is what the
+    resolver gives to Compose, for names of files that have variables in them.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        resolve: Resolver,
+        *,
+        extra_compose: Sequence[Path] = (),
+        environment: Mapping[str, str] | None = None,
+        sleep: Sleep = asyncio.sleep,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.directory = directory.absolute()
+        self._resolve = resolve
+        self._sleep = sleep
+        self._now = now
+        self._hold = Hold(self.directory, now=now)
+        self._surveyor = Surveyor(self.directory, extra_compose, environment or {})
+        self._turn = asyncio.Lock()
+        self._resolutions: dict[str, Resolved] = {}
+        self._last: tuple[object, Loaded] | None = None
+        self._inputs: frozenset[Path] = frozenset({self.directory / STACK, self.directory / GROUPS})
+        self._inputs_moved = asyncio.Event()
+
+    def inputs(self) -> frozenset[Path]:
+        """The files that the last load looked at, there or not: what is worth watching."""
+        return self._inputs
+
+    def changes(self) -> AsyncGenerator[frozenset[str], None]:
+        """Yields whenever an input may have changed; begins to watch what later loads add by itself."""
+        return changes(self.inputs, directory=self.directory, wake=self._inputs_moved)
+
+    async def load(self) -> Loaded:
+        """The directory as it is now.
+
+        Raises:
+            InvalidDesiredState: with every mistake; also while a file is being written and not closed.
+        """
+        async with self._turn:
+            return await self._load()
+
+    async def write(self, edit: Edit) -> Written:
+        """Makes the groups that ``edit`` names be as it says, by the smallest change of ``groups.yaml``.
+
+        ``edit`` is asked on what is on the disk now, so an edit that nobody has loaded yet is ``before``;
+        it is asked again when the file changes in the very moment of the write. Durable on return.
+
+        Raises:
+            WriteRefused: ``desired_state_invalid``, ``being_written``, ``cannot_edit``, ``not_writable``, or
+                whatever ``edit`` raises; nothing was changed then.
+        """
+        async with self._turn:
+            for _ in range(_WRITES):
+                before = await self._sound()
+                states = edit(before)
+                content = edited(before.sources[GROUPS], states)
+                if content == before.sources[GROUPS]:
+                    return Written(before, before, changed=False)
+                after = with_groups(before, content)
+                if await self._replaced({GROUPS: content}, before):
+                    return Written(before, after, changed=True)
+        raise WriteRefused("being_written", f"{GROUPS} is being changed again and again", "try again")
+
+    async def restore(self, sources: Mapping[str, bytes]) -> Written:
+        """Brings back files byte for byte, as ``Generations.sources`` gives them; files not named stay.
+
+        Should they not be valid any more (a file they need is gone), all is put back as it was.
+
+        Raises:
+            WriteRefused: as ``write``; or ``not_restorable``, where the old files are no longer valid.
+        """
+        async with self._turn:
+            before = await self._sound()
+            changed = {
+                name: content for name, content in sources.items() if before.sources.get(name) != content
+            }
+            if not changed:
+                return Written(before, before, changed=False)
+            if not await self._replaced(changed, before):
+                raise WriteRefused("being_written", "the files changed in the very moment", "try again")
+            try:
+                return Written(before, await self._load(), changed=True)
+            except InvalidDesiredState as error:
+                await asyncio.to_thread(undo, self.directory, changed, before.sources)
+                told = f"the files of then are not valid any more: {error}"
+                raise WriteRefused("not_restorable", told, "mend the files by hand") from error
+
+    def recover(self) -> bool:
+        """Clears up after a crash in the middle of a write; to be called once, holding the directory's lock.
+
+        True if an edit was saved that would have been lost.
+        """
+        return recover(self.directory / GROUPS)
+
+    async def _sound(self) -> Loaded:
+        try:
+            return await self._load()
+        except InvalidDesiredState as error:
+            told = f"nothing is written over files that are not valid: {error.mistakes[0]}"
+            raise WriteRefused(
+                "desired_state_invalid", told, "mend the file; `validate` tells all"
+            ) from error
+
+    async def _replaced(self, contents: Mapping[str, bytes], before: Loaded) -> bool:
+        try:
+            return await asyncio.to_thread(replace_all, self.directory, contents, before.sources)
+        except StillWritten as error:
+            told = f"{error.path.name} is open for writing in another program"
+            raise WriteRefused("being_written", told, "close it there, and try again") from error
+        except OSError as error:
+            told = f"{error.filename or self.directory} can't be written: {error.strerror}"
+            raise WriteRefused("not_writable", told, "see to the disk and its permissions") from error
+
+    async def _load(self) -> Loaded:
+        started = self._now()
+        while True:
+            await self._quiet()
+            try:
+                survey = await asyncio.to_thread(self._surveyor.survey)
+            except StillWritten as error:
+                if self._now() - started > _WRITER_PATIENCE:
+                    raise self._surveyor.invalid(error.path, _OPEN) from None
+            else:
+                self._remember(survey.inputs)
+                resolved = await self._resolved(survey)
+                if not await asyncio.to_thread(self._unsteady):
+                    return self._judged(survey, resolved)
+                if self._now() - started > _PATIENCE:
+                    raise self._surveyor.invalid(
+                        self.directory, "the files keep changing while they are read"
+                    )
+            await self._sleep(_PAUSE)
+
+    async def _quiet(self) -> None:
+        while await asyncio.to_thread(self._hold.waits_for):
+            await self._sleep(_PAUSE)
+
+    def _unsteady(self) -> bool:
+        return self._hold.waits_for() is not None or self._surveyor.moved()
+
+    def _remember(self, compose: Iterable[Path]) -> None:
+        inputs = frozenset({self.directory / STACK, self.directory / GROUPS, *compose})
+        if inputs != self._inputs:
+            self._inputs = inputs
+            self._inputs_moved.set()
+
+    async def _resolved(self, survey: Survey) -> Resolved | InvalidDesiredState | None:
+        # A failure is not remembered: it may lie in a file that the scan for inputs did not find.
+        if not survey.project or not survey.compose or survey.mistakes:
+            return None
+        known = self._resolutions.get(survey.key)
+        if known:
+            return known
+        try:
+            return await self._resolve(survey.compose, survey.compose[0].parent, survey.project)
+        except InvalidDesiredState as error:
+            return InvalidDesiredState(self._surveyor.nearer(error.mistakes))
+
+    def _judged(self, survey: Survey, resolved: Resolved | InvalidDesiredState | None) -> Loaded:
+        mistakes = [*survey.parsed.mistakes, *survey.mistakes]
+        if not isinstance(resolved, Resolved):
+            raise InvalidDesiredState(in_order([*mistakes, *(resolved.mistakes if resolved else ())]))
+        self._resolutions = dict([*self._resolutions.items(), (survey.key, resolved)][-_REMEMBERED:])
+        notes = self._hold.outlasted()
+        identity = (survey.key, revision_of(survey.sources), notes)
+        if self._last is None or self._last[0] != identity:
+            parsed = survey.parsed._replace(mistakes=tuple(mistakes))
+            self._last = (identity, self._assembled(parsed, survey, resolved, notes))
+        return self._last[1]
+
+    def _assembled(
+        self, parsed: Parsed, survey: Survey, resolved: Resolved, notes: tuple[str, ...]
+    ) -> Loaded:
+        stack, groups = assemble(parsed, resolved, str(survey.compose[0].parent), notes)
+        revision = revision_of(survey.sources)
+        return Loaded(stack, Desired(groups=groups, revision=revision), revision, survey.sources, resolved)

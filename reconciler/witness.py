@@ -1,0 +1,141 @@
+"""What one look adds to the ledger. Pure: takes a ledger and what was seen, returns another ledger.
+
+Kept apart from ``plan`` so that the plan only reads what is remembered and never changes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reconciler.desired import Desired, GroupState
+from reconciler.drift import ends_by_design, inputs_of, is_ready, keeper, was_told_to_stop
+from reconciler.ledger import Exit, Ledger, Made, Now, ReadySince, exited, learned, recovered, without
+from reconciler.observed import ALIVE, Container, Health, Observed, State
+from reconciler.plan import Plan
+from reconciler.stack import Service, Stack
+
+CLOCKS_DIFFER = 2.0
+"""Seconds by which a container may seem older than the order to make it. What is older still was there
+before, and an engine that was told to make it let it be."""
+
+
+def witness(
+    stack: Stack, desired: Desired, observed: Observed, ledger: Ledger, now: Now, *, chance: float
+) -> Ledger:
+    """Take in one complete look; an incomplete one teaches nothing. ``chance`` in [0, 1) is the jitter."""
+    if not observed.complete:
+        return ledger
+    found: dict[str, list[Container]] = {}
+    for container in observed.containers:
+        found.setdefault(container.service, []).append(container)
+    for name, group in stack.group_of.items():
+        service = stack.services[name]
+        state = desired.groups[group]
+        kept = keeper(service, found.get(name, ()), observed, ledger)
+        if not state.on:
+            down = not any(c.state in ALIVE for c in found.get(name, ()))
+            ledger = _forget(ledger, name, down=down)
+        elif kept is not None:
+            ledger = _look(stack, state, observed, ledger, service, kept, now, chance)
+    return recovered(_pruned(ledger, observed), now)
+
+
+def _pruned(ledger: Ledger, observed: Observed) -> Ledger:
+    """Without what is remembered of containers that are gone, or of an earlier run of theirs."""
+    started = {container.id: container.started_at for container in observed.containers}
+    lost = [id_ for id_ in ledger.made if id_ not in started]
+    if lost:
+        ledger = replace(ledger, made=without(ledger.made, lost))
+    past = [id_ for id_, at in ledger.stopped.items() if started.get(id_) != at]
+    return replace(ledger, stopped=without(ledger.stopped, past)) if past else ledger
+
+
+def _forget(ledger: Ledger, name: str, *, down: bool) -> Ledger:
+    """A service that is off starts afresh when it is switched on; one that is down has failed at nothing."""
+    failure = ledger.failures.get(name)
+    if failure is not None and (down or failure.inputs != "off"):
+        ledger = replace(ledger, failures=without(ledger.failures, [name]))
+    if name in ledger.live or name in ledger.ready:
+        ledger = replace(ledger, live=without(ledger.live, [name]), ready=without(ledger.ready, [name]))
+    return ledger
+
+
+def _look(
+    stack: Stack,
+    state: GroupState,
+    observed: Observed,
+    ledger: Ledger,
+    service: Service,
+    container: Container,
+    now: Now,
+    chance: float,
+) -> Ledger:
+    name = service.name
+    ledger = _made(ledger, observed, service, container)
+    if container.state in ALIVE:
+        if ledger.live.get(name) != container.id:
+            ledger = replace(ledger, live={**ledger.live, name: container.id})
+        return _ready(stack, ledger, service, container, now)
+    if name in ledger.ready:
+        ledger = replace(ledger, ready=without(ledger.ready, [name]))
+    if ledger.live.get(name) != container.id or container.state not in {State.EXITED, State.DEAD}:
+        return ledger
+    ledger = replace(ledger, live=without(ledger.live, [name]))
+    if was_told_to_stop(ledger, container):
+        return ledger
+    if container.exit_code == 0 and ends_by_design(stack, service):
+        return _completed(stack, ledger, service, container)
+    end = Exit(container.id, container.finished_at, container.exit_code, container.oom_killed)
+    inputs = inputs_of(service, state, observed)
+    return exited(ledger, name, end, inputs=inputs, now=now, chance=chance)
+
+
+def _completed(stack: Stack, ledger: Ledger, service: Service, container: Container) -> Ledger:
+    """A one-shot did its work: what failed before is over, and how long it took is worth knowing."""
+    name = service.name
+    if name in ledger.failures:
+        ledger = replace(ledger, failures=without(ledger.failures, [name]))
+    if name in stack.one_shots:
+        took = max(0.0, container.finished_at - container.started_at)
+        ledger = learned(ledger, name, not_at=0.0, at=took)
+    return ledger
+
+
+def _made(ledger: Ledger, observed: Observed, service: Service, container: Container) -> Ledger:
+    """Record what the container was made from: what we made it from, or what its label says."""
+    if container.id in ledger.made:
+        return ledger
+    made = ledger.making.get(service.name)
+    if made is not None and container.created_at >= made.at - CLOCKS_DIFFER:
+        ledger = replace(ledger, making=without(ledger.making, [service.name]))
+        # What its predecessor lacked, and it lacks as well, another remake would not bring.
+        made = made._replace(lacks=tuple(n for n in made.lacks if n not in container.networks))
+    elif container.config_hash == service.config_hash:
+        made = Made(service.definition, service.fields, container.image)
+    else:
+        return ledger
+    return replace(ledger, made={**ledger.made, container.id: made})
+
+
+def _ready(stack: Stack, ledger: Ledger, service: Service, container: Container, now: Now) -> Ledger:
+    name = service.name
+    since = ledger.ready.get(name)
+    if not is_ready(container):
+        return replace(ledger, ready=without(ledger.ready, [name])) if since is not None else ledger
+    if container.health is Health.NONE and name not in ledger.durations and name not in stack.one_shots:
+        # Ready as soon as it runs: known without ever measuring it.
+        ledger = learned(ledger, name, not_at=0.0, at=0.0)
+    if since is not None and (since.container, since.started_at) == (container.id, container.started_at):
+        return ledger
+    entry = ReadySince(container.id, container.started_at, now.mono)
+    return replace(ledger, ready={**ledger.ready, name: entry})
+
+
+def settle(ledger: Ledger, plan: Plan) -> Ledger:
+    """Remember what was wanted of every service that is as wanted: from now on, a difference is drift."""
+    new = {
+        name: verdict.wants
+        for name, verdict in plan.verdicts.items()
+        if verdict.settled and ledger.settled.get(name) != verdict.wants
+    }
+    return replace(ledger, settled={**ledger.settled, **new}) if new else ledger

@@ -1,0 +1,122 @@
+"""A pass that an event woke and that finds nothing to do: how long, and how many calls of the engine.
+
+In this process: ``Loop`` and ``DockerEngine`` as the daemon wires them, with ``Hooks.passed`` for the
+duration (look, plan, publish). Durations are taken straight at the engine, counts through a proxy on its
+socket, so that the proxy's own time is in no duration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+from reconciler.desired import Desired, GroupState
+from reconciler.engine.compose import resolve
+from reconciler.engine.docker import DockerEngine
+from reconciler.loop import Hooks, Loop
+from reconciler.snapshot import Snapshots
+from reconciler.store import Store
+from tests.engine.bed import IMAGE
+
+from .bench import Bench, say
+from .figures import Figure
+from .proxy import Proxy
+
+_TIMES = 20
+_APART = 0.4
+
+
+def scenario(bench: Bench) -> Iterator[Figure]:
+    """Two events: one about nobody of ours under a name of ours, one about a running service."""
+    bench.stand.use_interval(None)
+    bench.stand.compose("up", "-d", "--wait", *_without_checks(bench))
+    bench.engine.import_image(IMAGE)
+    docker = bench.stand.docker
+    # A stranger that takes and gives up the name of a service that nobody manages: worth one look.
+    stranger = docker.create_container(IMAGE, name="stranger")["Id"]
+    names = [bench.stand.container("minio-init"), "stranger"]
+    managed = bench.stand.container("alert-engine")
+    pokes = {
+        "a stranger was renamed": lambda n: docker.rename(stranger, names[n % 2]),
+        "a service's container was updated (to the same)": lambda _: docker.update_container(
+            managed, restart_policy={"Name": "unless-stopped"}
+        ),
+    }
+    with Proxy(bench.engine.socket, bench.folder / "noop.sock") as proxy:
+        for what, poke in pokes.items():
+            took = asyncio.run(_passes(bench, bench.engine.host, poke))
+            begun = len(proxy.calls)
+            asyncio.run(_passes(bench, proxy.host, poke, proxy))
+            counts = [float(n) for n in _COUNTS]
+            say(f"  {what}: {[c.path for c in proxy.calls[begun:][-3:]]}")
+            limit = 1.0 if "stranger" in what else None
+            yield Figure(what=f"no-op pass, {what}", values=took, unit="ms", limit=10)
+            yield Figure(what="calls of the engine in it", values=counts, unit="calls", limit=limit)
+    docker.remove_container(stranger, force=True)
+    bench.stand.compose_stop()
+
+
+_COUNTS: list[int] = []
+
+
+async def _passes(bench: Bench, host: str, poke: object, proxy: Proxy | None = None) -> list[float]:
+    took: list[float] = []
+    _COUNTS.clear()
+    async with _converged(bench, host, took):
+        for number in range(_TIMES):
+            took_before, began = len(took), time.monotonic()
+            await asyncio.to_thread(poke, number)  # type: ignore[arg-type]
+            await asyncio.sleep(_APART)
+            if proxy is not None:
+                _COUNTS.append(len(proxy.since(began)))
+            if len(took) == took_before:
+                raise RuntimeError("the event woke no pass")
+    return [seconds * 1000 for seconds in took]
+
+
+@asynccontextmanager
+async def _converged(bench: Bench, host: str, took: list[float]) -> AsyncIterator[None]:
+    """The loop over all that runs, with nothing left to do."""
+    store = Store(
+        bench.stand.desired,
+        lambda *given: resolve(*given, environ=bench.engine.environ),
+        extra_compose=list(bench.stand.files),
+    )
+    state = bench.state()
+    state.mkdir()
+    loaded = await store.load()
+    model = state / "model.json"
+    model.write_bytes(loaded.resolved.text)
+    stack = replace(loaded.stack, model=str(model))
+    engine = DockerEngine(state, environ={**bench.engine.environ, "DOCKER_HOST": host})
+    snapshots = Snapshots()
+    loop = Loop(
+        engine,
+        snapshots,
+        wall=time.time,
+        chance=random.random,
+        hooks=Hooks(passed=lambda seconds, _: took.append(seconds)),
+    )
+    desired = Desired(groups={name: GroupState(on=True) for name in stack.groups}, generation=1)
+    loop.adopt(stack, desired, accepted_at=time.time())
+    running = asyncio.create_task(loop.run())
+    try:
+        async with asyncio.timeout(60):
+            while not snapshots.current.converged:
+                await snapshots.after(snapshots.current.serial)
+        # Verdicts of the engine's own checks still come in; each is an event.
+        await asyncio.sleep(1.0)
+        took.clear()
+        yield
+    finally:
+        await loop.stop()
+        await running
+        await engine.close()
+
+
+def _without_checks(bench: Bench) -> list[str]:
+    return list(bench.stand.services)

@@ -1,0 +1,89 @@
+"""How long ``plan()`` takes, and how that grows. Each size in a process of its own, as a daemon would be.
+
+A process that has held other stacks is another process: its heap is larger, and Python's cyclic garbage
+collector walks all of it. ``python -m tests.bench.planning GROUPS LOOK [freeze]`` measures one size.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from statistics import median
+
+from reconciler.desired import Desired
+from reconciler.ledger import Ledger
+from reconciler.observed import Observed, State
+from reconciler.plan import plan
+from reconciler.stack import Stack
+from tests.builders import NOW, a_stack, container, desire, look, service
+
+from .bench import Bench, say
+from .figures import Figure
+from .stand import ROOT
+
+SMALL, LARGE = 1_000, 10_000
+LOOKS = ("settled", "missing", "half")
+_TIMES = 7
+
+
+def scenario(bench: Bench) -> Iterator[Figure]:
+    """1,000 groups of 10 services, and what 10,000 cost more than n log n."""
+    # What n log n allows: ten times the services, and each comparison goes a little deeper.
+    allowed = 10 * math.log(LARGE * 10) / math.log(SMALL * 10)
+    for kind in LOOKS:
+        small, large = [], []
+        for _ in range(max(3, bench.runs)):
+            small.append(_in_a_process(SMALL, kind))
+            large.append(_in_a_process(LARGE, kind))
+            say(f"  {kind}: {small[-1]:.1f} ms, {large[-1]:.0f} ms")
+        yield Figure(what=f"`plan()`, 1,000 groups of 10, {kind}", values=small, unit="ms", limit=150)
+        yield Figure(
+            what=f"the same, growth to 10,000 groups ({kind}); n log n allows {allowed:.1f}",
+            values=large,
+            against=small,
+            unit="ms",
+            limit=round(allowed, 1),
+        )
+
+
+def _in_a_process(groups: int, kind: str) -> float:
+    command = [sys.executable, "-m", "tests.bench.planning", str(groups), kind]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=300)
+    return float(median(json.loads(done.stdout)))
+
+
+def build(groups: int, kind: str) -> tuple[Stack, Desired, Observed]:
+    """Chains of ten inside each group, every fifth group beginning a new row of ``ready`` groups."""
+    made = {}
+    for g in range(groups):
+        row = [service(f"g{g}s{s}", *([f"g{g}s{s - 1}:healthy"] if s else []), check=True) for s in range(10)]
+        made[f"g{g}" + (f" needs g{g - 1}:ready" if g % 5 else "")] = row
+    stack = a_stack(made)
+    services = list(stack.services.values())
+    here = {"settled": services, "missing": [], "half": services[::2]}[kind]
+    seen = look(stack, *(container(of, State.RUNNING) for of in here))
+    return stack, desire(stack, *stack.groups), seen
+
+
+def measure(groups: int, kind: str, *, freeze: bool = False) -> list[float]:
+    """Milliseconds of each call; what is derived from the stack once is derived before."""
+    stack, desired, seen = build(groups, kind)
+    plan(stack, desired, seen, Ledger(), NOW)
+    if freeze:
+        gc.collect()
+        gc.freeze()
+    times = []
+    for _ in range(_TIMES):
+        began = time.perf_counter()
+        plan(stack, desired, seen, Ledger(), NOW)
+        times.append((time.perf_counter() - began) * 1000)
+    return times
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(int(sys.argv[1]), sys.argv[2], freeze="freeze" in sys.argv)))

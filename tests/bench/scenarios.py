@@ -1,0 +1,31 @@
+"""The scenarios by name, in the order in which they run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from . import edits, idle, killed, noop, planning, readers, starts
+from .bench import Bench
+from .figures import Figure
+
+
+class Scenario(NamedTuple):
+    """``usual``: part of a run that names none."""
+
+    run: Callable[[Bench], Iterator[Figure]]
+    usual: bool = True
+
+
+SCENARIOS = {
+    "warm": Scenario(starts.warm),
+    "warm1": Scenario(starts.warm1, usual=False),
+    "cold": Scenario(starts.cold),
+    "ideal": Scenario(starts.ideal),
+    "killed": Scenario(killed.scenario),
+    "noop": Scenario(noop.scenario),
+    "idle": Scenario(idle.scenario),
+    "plan": Scenario(planning.scenario),
+    "edits": Scenario(edits.scenario),
+    "readers": Scenario(readers.scenario),
+}

@@ -1,0 +1,63 @@
+"""One private engine for all, with a proxy before it and a recorder behind it; one small stack for most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.proxy import Proxy
+from tests.e2e.recorder import Recorder
+from tests.e2e.yard import Yard, make_standin
+from tests.engine.bed import PrivateEngine
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # The SDK's client, with which tests look at the engine, leaves its sockets open when the engine ends.
+    config.addinivalue_line("filterwarnings", "ignore:unclosed <socket.*family=1,:ResourceWarning")
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[PrivateEngine]:
+    with PrivateEngine() as engine:
+        make_standin(engine)
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def proxy(engine: PrivateEngine) -> Iterator[Proxy]:
+    with Proxy(engine.socket, engine.folder / "p") as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="session")
+def recorder(engine: PrivateEngine) -> Iterator[Recorder]:
+    with Recorder(engine) as recorder:
+        yield recorder
+
+
+@pytest.fixture(scope="session")
+def the_yard(
+    engine: PrivateEngine, proxy: Proxy, recorder: Recorder, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Yard]:
+    yard = Yard(engine, proxy, recorder, tmp_path_factory.mktemp("yard"))
+    try:
+        yield yard
+    finally:
+        yard.close()
+
+
+@pytest.fixture
+def yard(the_yard: Yard) -> Iterator[Yard]:
+    """The small stack, converged, a daemon at it; whatever the test does, strangers stay as they are."""
+    the_yard.settle()
+    the_yard.strangers, restarts = the_yard.others(), the_yard.restarts
+    yield the_yard
+    if the_yard.engine.running:
+        before, after = the_yard.strangers, the_yard.others()
+        if restarts == the_yard.restarts:
+            assert before.items() <= after.items()
+        else:
+            assert {name: id for name, (id, _) in before.items()}.items() <= {
+                name: id for name, (id, _) in after.items()
+            }.items()

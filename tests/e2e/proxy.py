@@ -1,0 +1,228 @@
+"""A unix socket between the daemon and its engine: notes every request and who sent it, and makes faults.
+
+Knowing the sender (the kernel tells its process id) lets a test kill it at its n-th request, which is the
+same moment in every run, where a sleep would be another one each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+_REQUEST = re.compile(rb"^(GET|POST|PUT|DELETE|HEAD) (\S+) HTTP/1\.1\r\n")
+_AGENT = re.compile(rb"\r\nUser-Agent: ([^\r]*)\r\n", re.IGNORECASE)
+_VERSION = re.compile(r"^/v\d\.\d+")
+_CREDENTIALS = struct.Struct("3i")
+
+
+class Call(NamedTuple):
+    """``at`` on the monotonic clock; ``path`` without API version and query; ``pid`` of who asks."""
+
+    at: float
+    method: str
+    path: str
+    agent: str
+    pid: int
+
+    @property
+    def by_compose(self) -> bool:
+        """Whether Docker Compose asks, for the daemon."""
+        return "compose" in self.agent.lower() or "docker-client" in self.agent.lower()
+
+    @property
+    def changes(self) -> bool:
+        """Whether the engine is asked to change a container, a network or a volume."""
+        return self.method != "GET" and re.match(r"/(containers|networks|volumes)/", self.path) is not None
+
+
+Hook = Callable[[Call], str | None]
+"""Asked before a request is passed on. ``lose``: pass it on, and cut the line instead of answering;
+``hold``: pass it on when ``release`` is called."""
+
+
+class Proxy:
+    """In a thread with an event loop of its own. Requests begin where a chunk begins: nobody pipelines."""
+
+    def __init__(self, engine_socket: Path, path: Path) -> None:
+        self.path = path
+        self.hook: Hook | None = None
+        self.calls: list[Call] = []
+        self._engine = str(engine_socket)
+        self._loop = asyncio.new_event_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._listener: socket.socket | None = None
+        self._accepting: asyncio.Task[None] | None = None
+        self._mute = False
+        self._released = asyncio.Event()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def __enter__(self) -> Proxy:
+        self._thread.start()
+        self.show()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.hide()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        self._loop.close()
+
+    def show(self) -> None:
+        """Be there, where clients look for the engine."""
+        if self._listener is None:
+            self._do(self._show())
+
+    def hide(self) -> None:
+        """Be gone: no socket, every line cut. The engine behind notices nothing."""
+        self._do(self._hide())
+
+    @contextlib.contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Gone for a while."""
+        self.hide()
+        try:
+            yield
+        finally:
+            self.show()
+
+    @contextlib.contextmanager
+    def hooked(self, hook: Hook) -> Iterator[None]:
+        """Ask ``hook`` of each request for a while."""
+        self._released.clear()
+        self.hook = hook
+        try:
+            yield
+        finally:
+            self.hook = None
+            self.release()
+
+    def release(self) -> None:
+        """Pass on what is held."""
+        self._loop.call_soon_threadsafe(self._released.set)
+
+    @contextlib.contextmanager
+    def mute(self) -> Iterator[None]:
+        """Event streams stay open and carry nothing; what was said meanwhile is lost."""
+        self._mute = True
+        try:
+            yield
+        finally:
+            self._mute = False
+
+    def mark(self) -> int:
+        """A place in the record of calls."""
+        return len(self.calls)
+
+    def changes_since(self, mark: int) -> list[Call]:
+        """Requests since then that change something."""
+        return [call for call in self.calls[mark:] if call.changes]
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+    async def _show(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.setblocking(False)
+        self._listener.bind(str(self.path))
+        self._listener.listen(128)
+        self._accepting = self._loop.create_task(self._accept(self._listener))
+
+    async def _hide(self) -> None:
+        self.path.unlink(missing_ok=True)
+        ending = list(self._tasks)
+        if self._accepting is not None:
+            ending.append(self._accepting)
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
+        if self._listener is not None:
+            self._listener.close()
+        self._accepting = self._listener = None
+
+    async def _accept(self, listener: socket.socket) -> None:
+        while True:
+            client, _ = await self._loop.sock_accept(listener)
+            task = self._loop.create_task(self._serve(client))
+            self._tasks.add(task)
+            # Also where the task is cancelled before it began.
+            task.add_done_callback(lambda task, client=client: self._over(task, client))  # type: ignore[misc]
+
+    def _over(self, task: asyncio.Task[None], client: socket.socket) -> None:
+        self._tasks.discard(task)
+        client.close()
+
+    async def _serve(self, client: socket.socket) -> None:
+        told = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        line = _Line(self, _CREDENTIALS.unpack(told)[0])
+        engine = socket.socket(socket.AF_UNIX)
+        engine.setblocking(False)
+        try:
+            await self._loop.sock_connect(engine, self._engine)
+            async with asyncio.TaskGroup() as both:
+                both.create_task(line.there(client, engine))
+                both.create_task(line.back(engine, client))
+        except* OSError:
+            pass
+        finally:
+            engine.close()
+
+    async def note(self, call: Call) -> bool:
+        """Whether the answer is to get lost."""
+        self.calls.append(call)
+        hook = self.hook
+        verdict = hook(call) if hook else None
+        if verdict == "hold":
+            await self._released.wait()
+        return verdict == "lose"
+
+    @property
+    def is_mute(self) -> bool:
+        return self._mute
+
+
+class _Cut(OSError):
+    pass
+
+
+class _Line:
+    """One connection, both ways."""
+
+    def __init__(self, proxy: Proxy, pid: int) -> None:
+        self._proxy = proxy
+        self._pid = pid
+        self._is_stream = False
+        self._lose = False
+
+    async def there(self, client: socket.socket, engine: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while data := await loop.sock_recv(client, 65536):
+            if found := _REQUEST.match(data):
+                agent = _AGENT.search(data)
+                path = _VERSION.sub("", found[2].decode().partition("?")[0])
+                self._is_stream = path == "/events"
+                call = Call(
+                    time.monotonic(), found[1].decode(), path, agent[1].decode() if agent else "", self._pid
+                )
+                self._lose = await self._proxy.note(call)
+            await loop.sock_sendall(engine, data)
+        # Half closed: a Compose that has said all still wants to hear the rest.
+        engine.shutdown(socket.SHUT_WR)
+
+    async def back(self, engine: socket.socket, client: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while data := await loop.sock_recv(engine, 65536):
+            if self._lose:
+                client.shutdown(socket.SHUT_RDWR)
+                raise _Cut
+            if not (self._is_stream and self._proxy.is_mute):
+                await loop.sock_sendall(client, data)
+        client.shutdown(socket.SHUT_WR)

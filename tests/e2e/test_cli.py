@@ -1,0 +1,178 @@
+"""The command line against a daemon that runs: what it prints is for people, what it returns for scripts."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+
+from tests.e2e.daemon import ROOT
+from tests.e2e.yard import PROJECT, Yard
+
+
+def test_status_and_groups_tell_what_runs(yard: Yard) -> None:
+    done = yard.daemon.cli("status")
+    assert done.returncode == 0
+    for word in ("base", "app", "front", "extra"):
+        assert word in done.stdout
+    told = json.loads(yard.daemon.cli("status", "--output", "json").stdout)
+    assert told["converged"]
+    told = json.loads(yard.daemon.cli("groups", "--output", "json").stdout)
+    assert told["groups"]["app"]["dependencies"] == ["base"]
+    done = yard.daemon.cli("status", "base")
+    assert "migrate" in done.stdout
+
+
+def test_stop_and_start_with_dependencies_return_when_it_is_done(yard: Yard) -> None:
+    done = yard.daemon.cli("stop", "base")
+    assert done.returncode == 1
+    assert "app" in done.stderr
+    yard.is_true()
+    done = yard.daemon.cli("stop", "base", "--with-dependents")
+    assert done.returncode == 0, done.stderr
+    yard.is_true({"extra"}, within=0.1)
+    done = yard.daemon.cli("start", "app")
+    assert done.returncode == 1
+    assert "base" in done.stderr
+    done = yard.daemon.cli("start", "front", "--with-dependencies")
+    assert done.returncode == 0, done.stderr
+    yard.is_true(within=0.1)
+    assert "\x1b" not in done.stdout, "no colours where nobody sees them"
+
+
+def test_restart_restarts_and_out_of_time_is_3(yard: Yard) -> None:
+    before = yard.one("cache")
+    done = yard.daemon.cli("restart", "extra")
+    assert done.returncode == 0, done.stderr
+    after = yard.one("cache")
+    assert after["Id"] == before["Id"]
+    assert after["State"]["StartedAt"] > before["State"]["StartedAt"]
+    with yard.engine.frozen():
+        assert yard.daemon.cli("stop", "extra", "--timeout", "1").returncode == 3
+    yard.daemon.converged()
+
+
+def test_plan_returns_0_2_or_1_and_changes_nothing(yard: Yard) -> None:
+    done = yard.daemon.cli("plan", local=True)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    # Not the daemon's doing alone: the plan says what is to be done while it may not do it.
+    yard.daemon.end()
+    yard.docker.stop("small-cache")
+    mark = yard.recorder.mark()
+    done = yard.daemon.cli("plan", local=True)
+    assert done.returncode == 2
+    assert "cache" in done.stdout
+    assert "start" in done.stdout
+    told = json.loads(yard.daemon.cli("plan", "--output", "json", local=True).stdout)
+    assert [(s["service"], s["action"]) for s in told["steps"]] == [("cache", "start")]
+    yard.save("groups.yaml", "groups: {base: onn}\n")
+    done = yard.daemon.cli("plan", local=True)
+    assert done.returncode == 1
+    assert "groups.yaml:1" in done.stderr
+    assert not yard.recorder.touched(mark, PROJECT)
+    assert yard.one("cache")["State"]["Status"] == "exited"
+
+
+def test_validate_tells_every_mistake_with_its_place(yard: Yard) -> None:
+    validate = [sys.executable, "-m", "reconciler", "validate", str(yard.desired)]
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            validate, cwd=ROOT, env=yard.environ, capture_output=True, text=True, timeout=30, check=False
+        )
+
+    assert run().returncode == 0
+    yard.save("groups.yaml", (yard.desired / "groups.yaml").read_text() + "  attic: on\n")
+    yard.save("stack.yaml", (yard.desired / "stack.yaml").read_text().replace("[cache]", "[cash]"))
+    done = run()
+    assert done.returncode == 1
+    assert "groups.yaml:6:3: " in done.stdout + done.stderr
+    assert "stack.yaml:17:16: " in done.stdout + done.stderr
+
+
+def test_drift_names_what_moved(yard: Yard) -> None:
+    yard.daemon.converged(yard.switch(extra="{state: on, suspend: true}"))
+    yard.docker.stop("small-cache")
+    yard.daemon.until(lambda s: yard.daemon.service("cache", s)["drift"])
+    done = yard.daemon.cli("drift")
+    assert done.returncode == 0
+    assert "cache" in done.stdout
+    assert "stopped" in done.stdout
+    assert [d["kind"] for d in json.loads(yard.daemon.cli("drift", "--output", "json").stdout)["drift"]] == [
+        "stopped"
+    ]
+
+
+def test_without_a_daemon_it_says_so_and_returns_1(yard: Yard) -> None:
+    yard.daemon.end()
+    done = yard.daemon.cli("status")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert yard.daemon.url in done.stderr
+
+
+def test_watch_lives_in_a_terminal_and_leaves_it_clean(yard: Yard) -> None:
+    master, slave = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "reconciler", "watch"],
+            cwd=ROOT,
+            env=yard.environ
+            | {
+                "SERVICE_MANAGER_URL": yard.daemon.url,
+                "TERM": "xterm-256color",
+                "COLUMNS": "100",
+                "LINES": "40",
+            },
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+        )
+    finally:
+        os.close(slave)
+    try:
+        shown = until_shown(master, "", "cache")
+        yard.docker.pause("small-cache")
+        yard.daemon.converged(yard.switch(extra=False))
+        shown = until_shown(master, shown, "off")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) in {0, 130}
+        rest = drained(master)
+        assert "Traceback" not in shown + rest
+        # What it hid (the cursor, the screen before) is there again.
+        said = shown + rest
+        if "\x1b[?25l" in said:
+            assert said.rindex("\x1b[?25h") > said.rindex("\x1b[?25l")
+        if "\x1b[?1049h" in said:
+            assert "\x1b[?1049l" in said
+    finally:
+        process.kill()
+        process.wait(5)
+        os.close(master)
+
+
+def until_shown(master: int, before: str, word: str, within: float = 15.0) -> str:
+    """Read the terminal until a word comes that was not there before."""
+    deadline = time.monotonic() + within
+    shown = ""
+    while word not in shown:
+        assert time.monotonic() < deadline, (before + shown)[-3000:]
+        if select.select([master], [], [], 0.2)[0]:
+            shown += os.read(master, 65536).decode(errors="replace")
+    return before + shown
+
+
+def drained(master: int) -> str:
+    """What a terminal still holds of a program that ended."""
+    shown = ""
+    while select.select([master], [], [], 0.2)[0]:
+        try:
+            shown += os.read(master, 65536).decode(errors="replace")
+        except OSError:
+            break
+    return shown

@@ -1,0 +1,232 @@
+"""What moves by itself is put back, once; what the files say anew is carried out, once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.e2e.recorder import PROJECT as PROJECT_LABEL
+from tests.e2e.recorder import SERVICE, Event
+from tests.e2e.yard import COMPOSE, PROJECT, Yard
+
+RESYNC = 0.4
+
+
+def made(yard: Yard, mark: int) -> dict[str, int]:
+    """How many containers were made since then, by service."""
+    events = [e.service for e in yard.recorder.touched(mark, PROJECT) if e.action == "create"]
+    return {service: events.count(service) for service in events}
+
+
+def three_resyncs(yard: Yard) -> None:
+    """Wait until the daemon has inspected everything three times more."""
+    # Only a full look lists images where nothing moved the tags; each inspects every container.
+    for _ in range(3):
+        mark = yard.proxy.mark()
+        inspected = {f"/containers/{id}/json" for id in yard.ids().values()}
+        yard.recorder.look_until(
+            lambda mark=mark: {call.path for call in yard.proxy.calls[mark:]},  # type: ignore[misc]
+            lambda seen, inspected=inspected: inspected <= seen,  # type: ignore[misc]
+        )
+
+
+def by_hand(yard: Yard, what: str) -> None:
+    client = yard.docker
+    match what:
+        case "removed":
+            client.remove_container("small-cache", force=True)
+        case "stopped":
+            client.stop("small-cache")
+        case "killed":
+            client.kill("small-cache")
+        case "paused":
+            client.pause("small-cache")
+        case "renamed":
+            client.rename("small-cache", "small-cache-backup")
+        case "given another restart policy":
+            client.update_container("small-cache", restart_policy={"Name": "no"})
+        case "cut from its network":
+            client.disconnect_container_from_network("small-cache", f"{PROJECT}_inner")
+
+
+@pytest.mark.parametrize(
+    ("what", "repair", "remakes"),
+    [
+        ("removed", "start", 1),
+        ("stopped", "start", 0),
+        ("killed", "start", 0),
+        ("paused", "unpause", 0),
+        ("renamed", "rename", 0),
+        ("given another restart policy", "update", 0),
+        ("cut from its network", "start", 1),
+    ],
+)
+def test_what_was_done_by_hand_is_undone_by_event_and_only_once(
+    yard: Yard, what: str, repair: str, remakes: int
+) -> None:
+    ids, mark = yard.ids(), yard.recorder.mark()
+    by_hand(yard, what)
+    by_us = len(yard.recorder.since(mark)) if what in {"renamed", "given another restart policy"} else 0
+    yard.is_true()
+    yard.daemon.converged()
+    assert made(yard, mark) == ({"cache": 1} if remakes else {})
+    assert yard.recorder.count(mark + by_us, repair, "cache") == 1
+    assert {e.service for e in yard.recorder.touched(mark, PROJECT)} == {"cache"}
+    after = yard.ids()
+    assert {name: id for name, id in after.items() if name != "cache"} == {
+        name: id for name, id in ids.items() if name != "cache"
+    }
+
+
+def test_a_second_container_of_a_service_is_removed_and_the_first_keeps_running(yard: Yard) -> None:
+    ids, started = yard.ids(), yard.one("cache")["State"]["StartedAt"]
+    mark = yard.recorder.mark()
+    second = yard.stranger("small-cache-2", {PROJECT_LABEL: PROJECT, SERVICE: "cache"})
+    yard.recorder.until(lambda e: e.action == "destroy" and e.id == second, since=mark)
+    yard.is_true()
+    yard.daemon.converged()
+    assert yard.ids() == ids
+    assert yard.one("cache")["State"]["StartedAt"] == started
+
+
+def test_drift_is_told_by_kind_while_nothing_may_be_done_about_it(yard: Yard) -> None:
+    yard.switch(extra="{state: on, suspend: true}")
+    kinds = {
+        "stopped": "stopped",
+        "given another restart policy": "altered",
+        "renamed": "altered",
+        "removed": "missing",
+    }
+    for what, kind in kinds.items():
+        if what == "removed":
+            yard.docker.rename("small-cache-backup", "small-cache")
+        by_hand(yard, what)
+        yard.daemon.until(lambda s, kind=kind: kind in yard.daemon.service("cache", s)["drift"])  # type: ignore[misc]
+        told = [d for d in yard.daemon.get("/services/drift")["drift"] if d["service"] == "cache"]
+        assert kind in {d["kind"] for d in told}
+        assert not any(d["pending"] for d in told)
+
+
+def test_an_edited_env_file_makes_its_service_anew_once_and_never_again(yard: Yard) -> None:
+    yard.daemon.end()
+    yard.daemon.start(RESYNC)
+    yard.daemon.converged()
+    ids, mark = yard.ids(), yard.recorder.mark()
+    generation = yard.edit("env/api.env", "one", "two")
+    yard.daemon.converged(generation)
+    yard.is_true()
+    assert made(yard, mark) == {"api": 1}
+    assert "API_MODE=two" in yard.one("api")["Config"]["Env"]
+    three_resyncs(yard)
+    assert made(yard, mark) == {"api": 1}
+    assert {n: i for n, i in yard.ids().items() if n != "api"} == {n: i for n, i in ids.items() if n != "api"}
+
+
+def test_an_edited_definition_makes_its_service_anew_once_and_names_the_field(yard: Yard) -> None:
+    yard.switch(app="{state: on, suspend: true}")
+    generation = yard.edit("compose.yaml", "COLOUR: blue", "COLOUR: green")
+    yard.daemon.until(lambda s: s["observed_generation"] == generation)
+    (drift,) = [d for d in yard.daemon.get("/services/drift")["drift"] if d["service"] == "worker"]
+    assert (drift["kind"], drift["pending"], drift["fields"]) == ("definition", True, ["environment.COLOUR"])
+    assert "green" not in str(drift)
+    mark = yard.recorder.mark()
+    yard.daemon.converged(yard.switch())
+    yard.is_true()
+    assert made(yard, mark) == {"worker": 1}
+    assert "COLOUR=green" in yard.one("worker")["Config"]["Env"]
+
+
+def test_an_edit_that_means_nothing_touches_nothing(yard: Yard) -> None:
+    mark = yard.recorder.mark()
+    before = yard.daemon.get("/services/status")
+    yard.save("compose.yaml", COMPOSE.replace("services:", "# a word for the reader\nservices:", 1))
+    status = yard.daemon.until(lambda s: s["revision"] != before["revision"])
+    assert status["generation"] == before["generation"]
+    assert status["converged"]
+    assert not yard.recorder.touched(mark, PROJECT)
+
+
+def test_a_rebuilt_image_makes_its_service_anew_once_and_nothing_else(yard: Yard) -> None:
+    ids, mark = yard.ids(), yard.recorder.mark()
+    yard.save("build/marker", "two\n")
+    yard.person("build", "web")
+    yard.recorder.until(lambda e: e.action == "start" and e.service == "web", since=mark)
+    yard.is_true()
+    yard.daemon.converged()
+    assert made(yard, mark) == {"web": 1}
+    image = yard.docker.inspect_image("small/web:1")["Id"]
+    assert yard.one("web")["Image"] == image
+    after = yard.ids()
+    assert {name for name in ids if ids[name] != after[name]} == {"web"}
+
+
+def test_what_is_off_is_stopped_again_whoever_starts_it(yard: Yard) -> None:
+    yard.daemon.converged(yard.switch(app=False, front=False))
+    yard.is_true({"base", "extra"})
+    mark = yard.recorder.mark()
+    yard.docker.start("small-worker")
+    yard.recorder.until(_ended("worker"), since=mark)
+    yard.is_true({"base", "extra"})
+    yard.daemon.converged()
+    assert yard.recorder.count(mark, "start", "worker") == 1
+
+
+def test_what_is_off_stays_off_when_the_engine_revives_it(yard: Yard) -> None:
+    yard.daemon.converged(yard.switch(app=False, front=False))
+    # Started while nobody looks: the engine will then bring it up by its own policy, `restart: always`.
+    yard.daemon.end()
+    yard.docker.start("small-worker")
+    yard.restart_engine()
+    mark = len(yard.recorder.events)
+    assert yard.one("worker")["State"]["Status"] in {"running", "restarting"}
+    yard.daemon.start()
+    yard.is_true({"base", "extra"})
+    yard.daemon.converged()
+    assert yard.recorder.count(mark, "start", "api") == 0
+
+
+def _ended(service: str) -> Callable[[Event], bool]:
+    return lambda event: event.action == "die" and event.service == service
+
+
+def test_a_persons_up_makes_nothing_anew(yard: Yard) -> None:
+    yard.recorder.look_until(
+        lambda: {yard.one(s)["State"]["Health"]["Status"] for s in ("db", "api")}, lambda s: s == {"healthy"}
+    )
+    ids, mark = yard.ids(), yard.recorder.mark()
+    started = {name: yard.one(name)["State"]["StartedAt"] for name in ids if name != "migrate"}
+    yard.person("up", "-d")
+    assert yard.ids() == ids
+    yard.is_true()
+    yard.daemon.converged()
+    assert made(yard, mark) == {}
+    assert {name: yard.one(name)["State"]["StartedAt"] for name in started} == started
+
+
+def test_containers_that_compose_made_are_adopted_as_they_are(yard: Yard) -> None:
+    yard.daemon.end()
+    for name in ("small-api", "small-worker", "small-cache"):
+        yard.docker.remove_container(name, force=True)
+    yard.person("up", "-d", "--wait", *(s for s in yard.ids() if s != "migrate"), "api", "worker", "cache")
+    ids, mark = yard.ids(), yard.recorder.mark()
+    assert set(ids) == {"db", "migrate", "api", "worker", "web", "edge", "cache"}
+    yard.daemon.start()
+    yard.daemon.converged()
+    assert yard.ids() == ids
+    assert not yard.recorder.touched(mark, PROJECT)
+
+
+def test_a_service_of_no_group_is_listed_and_left_alone(yard: Yard) -> None:
+    mark = yard.recorder.mark()
+    assert [s["name"] for s in yard.daemon.get("/services/status")["unmanaged"]] == ["stray"]
+    yard.docker.stop("small-stray")
+    yard.docker.pause("stranger")
+    yard.docker.unpause("stranger")
+    yard.daemon.end()
+    yard.daemon.start()
+    yard.daemon.converged()
+    assert yard.one("stray")["State"]["Status"] == "exited"
+    assert {e.action for e in yard.recorder.since(mark) if e.service == "stray"} <= {"kill", "die", "stop"}
+    yard.docker.start("small-stray")
+    yard.strangers = yard.others()

@@ -1,0 +1,184 @@
+"""What fails is told, tried again ever more rarely, and delays nobody; mended, it comes up at once."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from itertools import pairwise
+
+from docker.errors import NotFound
+
+from tests.e2e.proxy import Call
+from tests.e2e.yard import COMPOSE, GROUP_NAMES, PROJECT, Yard
+
+CRASHES = 'environment: {STANDIN_FAIL: "7"}'
+
+
+def with_cache(definition: str) -> str:
+    """The Compose file with more lines for the service that nothing depends on."""
+    text = "    container_name: small-cache\n"
+    assert COMPOSE.count(text) == 1
+    return COMPOSE.replace(text, text + "".join(f"    {line}\n" for line in definition.splitlines()))
+
+
+def saved(yard: Yard, compose: str) -> int:
+    before = int(yard.daemon.get("/services/status")["generation"])
+    yard.save("compose.yaml", compose)
+    return yard.next_generation(before)
+
+
+def test_a_crash_loop_is_told_with_its_reason_and_delays_nobody(yard: Yard) -> None:
+    yard.daemon.converged(yard.switch(base=False, app=False, front=False, extra=False))
+    saved(yard, with_cache(f'restart: "on-failure"\n{CRASHES}'))
+    mark = yard.recorder.mark()
+    generation = yard.switch()
+    # All others are up as if it did not exist.
+    yard.recorder.look_until(
+        lambda: [c for c in yard.complaints(set(GROUP_NAMES)) if not c.startswith("cache")], lambda c: not c
+    )
+    status = yard.daemon.until(lambda s: s["groups"]["extra"]["phase"] == "degraded")
+    service = yard.daemon.service("cache", status)
+    assert service["reason"] in {"exited", "crash_looping"}
+    assert "7" in service["message"]
+    status = yard.daemon.until(lambda s: s["observed_generation"] == generation)
+    assert status["progress"]["state"] == "degraded"
+    assert status["progress"]["message"].startswith("cache")
+    assert not status["converged"]
+    assert {n: g["phase"] for n, g in status["groups"].items()} == {
+        "base": "converged",
+        "app": "converged",
+        "front": "converged",
+        "extra": "degraded",
+    }
+    # Never in a tight loop: neither by us nor together with the engine.
+    starts = [
+        e.at for e in yard.recorder.touched(mark, PROJECT) if (e.service, e.action) == ("cache", "start")
+    ]
+    assert len(starts) < 20
+
+    # Mended, it comes up at once, whatever the back-off had grown to.
+    mended = saved(yard, COMPOSE)
+    yard.daemon.converged(mended, within=10.0)
+    yard.is_true()
+
+
+def test_back_off_between_starts_grows(yard: Yard) -> None:
+    # Policy `no`: every start that is seen is the daemon's own.
+    mark = yard.recorder.mark()
+    saved(yard, with_cache(f'restart: "no"\n{CRASHES}'))
+    yard.recorder.until(
+        lambda e: (
+            (e.service, e.action) == ("cache", "start") and yard.recorder.count(mark, "start", "cache") >= 4
+        ),
+        since=mark,
+    )
+    starts = [
+        e.at for e in yard.recorder.touched(mark, PROJECT) if (e.service, e.action) == ("cache", "start")
+    ]
+    gaps = [after - before for before, after in pairwise(starts)]
+    assert gaps[0] < 1.0, "the first repair is immediate"
+    assert gaps[1] > 0.7
+    assert gaps[2] > 1.5
+    assert yard.daemon.service("cache")["last_error"]
+
+
+def test_an_image_not_to_be_had_degrades_its_service_alone(yard: Yard) -> None:
+    yard.daemon.converged(yard.switch(extra=False))
+    saved(
+        yard,
+        COMPOSE.replace(
+            "    container_name: small-cache\n",
+            "    container_name: small-cache\n    image: small/nowhere:1\n",
+        ).replace("COLOUR: blue", "COLOUR: red"),
+    )
+    generation = yard.switch()
+    status = yard.daemon.until(lambda s: s["observed_generation"] == generation)
+    service = yard.daemon.service("cache", status)
+    assert (service["phase"], service["reason"]) == ("degraded", "image_unavailable")
+    assert "small/nowhere:1" in service["message"]
+    assert "COLOUR=red" in yard.one("worker")["Config"]["Env"]
+    assert status["groups"]["app"]["phase"] == "converged"
+    # It comes to be there: taken up by event.
+    yard.docker.tag("service-manager/standin:1", "small/nowhere", "1")
+    yard.daemon.converged(generation, within=10.0)
+    yard.is_true()
+    yard.settle()
+    yard.docker.remove_image("small/nowhere:1")
+
+
+def test_a_running_container_whose_next_image_is_missing_runs_on(yard: Yard) -> None:
+    id, started = yard.one("cache")["Id"], yard.one("cache")["State"]["StartedAt"]
+    saved(yard, with_cache("image: small/nowhere:1"))
+    yard.daemon.until(lambda s: yard.daemon.service("cache", s)["reason"] == "image_unavailable")
+    seen = yard.one("cache")
+    assert (seen["Id"], seen["State"]["StartedAt"], seen["State"]["Status"]) == (id, started, "running")
+
+
+def test_an_image_that_can_be_built_is_built(yard: Yard) -> None:
+    yard.daemon.converged(yard.switch(front=False))
+    yard.docker.remove_container("small-web", force=True)
+    yard.docker.remove_image("small/web:1", force=True)
+    mark = yard.recorder.mark()
+    generation = yard.switch()
+    yard.daemon.converged(generation)
+    yard.is_true()
+    assert yard.docker.inspect_image("small/web:1")["Id"] == yard.one("web")["Image"]
+    assert yard.recorder.count(mark, "start", "web") == 1
+    steps = yard.daemon.get(f"/services/progress/{generation}")["steps"]
+    assert ("web", "build", "done") in {(s["service"], s["action"], s["state"]) for s in steps}
+
+
+def test_a_name_held_by_a_stranger_is_told_and_taken_when_it_is_free(yard: Yard) -> None:
+    yard.daemon.converged(yard.switch(extra=False))
+    yard.docker.remove_container("small-cache", force=True)
+    holder = yard.stranger("small-cache")
+    generation = yard.switch()
+    status = yard.daemon.until(lambda s: s["observed_generation"] == generation)
+    service = yard.daemon.service("cache", status)
+    assert (service["phase"], service["reason"]) == ("degraded", "name_conflict")
+    assert "small-cache" in service["message"]
+    assert yard.docker.inspect_container(holder)["State"]["Running"], "a stranger is never touched"
+    yard.docker.rename(holder, "somebody-else")
+    yard.daemon.converged(generation, within=10.0)
+    yard.is_true()
+    assert yard.docker.inspect_container(holder)["State"]["Running"]
+    yard.docker.remove_container(holder, force=True)
+
+
+def test_an_answer_that_got_lost_is_followed_by_a_look_and_not_by_a_repeat(yard: Yard) -> None:
+    """PITFALLS row 9: the engine did it, and nobody was told."""
+    yard.daemon.converged(yard.switch(app=False, front=False))
+    lost: list[str] = []
+
+    def lose_each_first(call: Call) -> str | None:
+        path = call.path
+        if path.endswith(("/start", "/stop")) and "/exec/" not in path and path not in lost:
+            lost.append(path)
+            return "lose"
+        return None
+
+    mark = yard.recorder.mark()
+    with yard.proxy.hooked(lose_each_first):
+        yard.daemon.converged(yard.switch())
+        yard.daemon.converged(yard.switch(app=False, front=False))
+    assert len(lost) == 8
+    events = yard.recorder.touched(mark, PROJECT)
+    for service in ("api", "worker", "web", "edge"):
+        done = [e.action for e in events if e.service == service]
+        assert done.count("start") == 1
+        assert done.count("die") == 1
+    assert not any(e.action == "create" for e in events)
+
+
+def test_a_container_removed_while_it_is_worked_at_is_made_again(yard: Yard) -> None:
+    def remove_first(call: Call) -> str | None:
+        path = call.path
+        if path.endswith("/start") and "/exec/" not in path:
+            yard.proxy.hook = None
+            with suppress(NotFound):
+                yard.docker.remove_container(path.split("/")[2], force=True)
+        return None
+
+    yard.daemon.converged(yard.switch(extra=False))
+    with yard.proxy.hooked(remove_first):
+        yard.daemon.converged(yard.switch())
+    yard.is_true()

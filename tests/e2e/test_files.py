@@ -1,0 +1,262 @@
+"""Whatever becomes of the files, what should run runs on; what they say once they can be read is done."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.daemon import Json
+from tests.e2e.yard import COMPOSE, GROUPS, PROJECT, STACK, Yard, groups_yaml
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n"
+    for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)
+CYCLE = STACK.replace("    memory: 10MB\n  app:", "    memory: 10MB\n    depends_on: {front: on}\n  app:")
+TWICE = STACK.replace("[cache]", "[cache, web]")
+IMAGINED = COMPOSE.replace("    container_name: small-db\n", "    container_name: small-db\n    imagine: 1\n")
+TYPO = STACK.replace("  extra:\n    services", "  extra:\n    servces")
+
+BROKEN: dict[str, tuple[str, bytes | None, str, int]] = {
+    "cut in the middle of a word": ("groups.yaml", GROUPS[: GROUPS.index("front") + 3].encode(), "colon", 4),
+    "cut at the end of a line": ("groups.yaml", GROUPS[: GROUPS.index("  front")].encode(), "front", 1),
+    "empty": ("groups.yaml", b"", "empty", 0),
+    "deleted": ("groups.yaml", None, "no such file", 0),
+    "not UTF-8": ("groups.yaml", GROUPS.encode().replace(b"comment", b"comm\xe9nt"), "UTF-8", 2),
+    "an alias bomb": ("groups.yaml", (BOMB + GROUPS).encode(), "alias", 0),
+    "50 MB": ("groups.yaml", b"#" * 50_000_000, "", 0),
+    "an unknown key": ("groups.yaml", GROUPS.replace("app: on", "app: {stat: on}").encode(), "stat", 3),
+    "an unknown group": ("groups.yaml", (GROUPS + "  attic: on\n").encode(), "attic", 6),
+    "neither on nor off": ("groups.yaml", GROUPS.replace("app: on", "app: onn").encode(), "onn", 3),
+    "the stack cut short": ("stack.yaml", STACK[: len(STACK) // 2].encode(), "", 0),
+    "the stack deleted": ("stack.yaml", None, "no such file", 0),
+    "a cycle": ("stack.yaml", CYCLE.encode(), "app → base → front → app", 12),
+    "a service in two groups": ("stack.yaml", TWICE.encode(), "web", 17),
+    "a misspelt key": ("stack.yaml", TYPO.encode(), "servces", 17),
+    "a service not in Compose": ("stack.yaml", STACK.replace("cache", "cash").encode(), "cash", 17),
+    "Compose broken": (
+        "compose.yaml",
+        COMPOSE.replace("services:\n  db:", "services:\n  db: [").encode(),
+        "",
+        0,
+    ),
+    "Compose with a mistake": ("compose.yaml", IMAGINED.encode(), "imagine", 0),
+    "Compose absent": ("compose.yaml", None, "compose.yaml", 0),
+    "the env file absent": ("env/api.env", None, "api.env", 0),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_broken_file_stops_nothing_is_told_with_its_place_and_is_taken_when_mended(
+    yard: Yard, what: str
+) -> None:
+    name, content, word, line = BROKEN[what]
+    before = yard.daemon.get("/services/status")
+    mark = yard.recorder.mark()
+    path = yard.desired / name
+    good = path.read_bytes()
+    if content is None:
+        path.unlink()
+    else:
+        yard.save(name, content)
+    status = yard.daemon.until(lambda s: s["errors"])
+    place = [e for e in status["errors"] if Path(name).name in e["path"] + e["message"]]
+    assert place, status["errors"]
+    assert any(word in e["message"] or word in e["path"] for e in status["errors"]), status["errors"]
+    if line:
+        assert line in {e["line"] for e in place}, place
+    assert status["generation"] == before["generation"]
+    # The last good state is not only left alone, it is looked after.
+    yard.docker.pause("small-cache")
+    yard.recorder.until(lambda e: (e.service, e.action) == ("cache", "unpause"), since=mark)
+    assert len(yard.recorder.touched(mark, PROJECT)) == 2
+    yard.save(name, good)
+    status = yard.daemon.until(lambda s: not s["errors"])
+    assert status["generation"] == before["generation"]
+    yard.daemon.converged()
+
+
+def test_every_mistake_is_told_at_once(yard: Yard) -> None:
+    yard.save("groups.yaml", GROUPS.replace("app: on", "app: onn") + "  attic: on\n")
+    yard.save("stack.yaml", TWICE.replace("memory: 1MB", "memory: much"))
+    status = yard.daemon.until(lambda s: len(s["errors"]) >= 4)
+    assert {Path(e["path"]).name for e in status["errors"]} == {"groups.yaml", "stack.yaml"}
+    assert all(e["line"] and e["column"] for e in status["errors"])
+
+
+def test_a_daemon_started_on_a_broken_directory_converges_the_last_good_state(yard: Yard) -> None:
+    generation = yard.daemon.get("/services/status")["generation"]
+    yard.daemon.end()
+    for name in ("stack.yaml", "groups.yaml", "compose.yaml"):
+        yard.save(name, "no: [good")
+    shutil.rmtree(yard.desired / "env")
+    yard.docker.stop("small-edge")
+    yard.docker.remove_container("small-worker", force=True)
+    yard.daemon.start()
+    status = yard.daemon.until(lambda s: s["errors"])
+    assert status["generation"] == generation
+    yard.is_true()
+    # Nothing is written over files that are broken.
+    with pytest.raises(AssertionError, match="409"):
+        yard.daemon.post("/services/stop/extra")
+    yard.settle()
+    assert yard.daemon.get("/services/status")["generation"] == generation
+
+
+def test_a_daemon_started_with_nothing_at_all_waits_for_good_files(yard: Yard) -> None:
+    yard.daemon.end()
+    shutil.rmtree(yard.folder / "state")
+    aside = yard.folder / "aside"
+    yard.desired.rename(aside)
+    mark = yard.recorder.mark()
+    yard.daemon.start()
+    status = yard.daemon.until(lambda s: s["errors"])
+    assert status["generation"] == 0
+    assert yard.daemon.get("/healthz")["status"] == "ok"
+    assert not yard.recorder.touched(mark, PROJECT)
+    aside.rename(yard.desired)
+    yard.daemon.converged(1)
+    # Its memory is gone, and yet no container is made anew.
+    assert not yard.recorder.touched(mark, PROJECT)
+
+
+def copied(yard: Yard, name: str, **states: object) -> Path:
+    """A whole directory beside the one in use, with other groups on."""
+    other = yard.folder / name
+    shutil.rmtree(other, ignore_errors=True)
+    shutil.copytree(yard.desired, other, symlinks=True)
+    (other / "groups.yaml").write_text(groups_yaml(**states))
+    return other
+
+
+def exchange(yard: Yard, new: Path) -> None:
+    """Put another directory in the place of the one in use."""
+    old = yard.folder / "old"
+    shutil.rmtree(old, ignore_errors=True)
+    yard.desired.rename(old)
+    new.rename(yard.desired)
+
+
+def test_a_directory_put_in_the_place_of_another_is_what_counts(yard: Yard) -> None:
+    before = yard.daemon.get("/services/status")["generation"]
+    exchange(yard, copied(yard, "new", extra=False))
+    yard.daemon.converged(yard.next_generation(before))
+    yard.is_true({"base", "app", "front"})
+    # The new one is watched like the old one.
+    yard.daemon.converged(yard.switch(extra=True, front=False))
+    yard.is_true({"base", "app", "extra"})
+    # What becomes of the old one is nobody's business.
+    (yard.folder / "old" / "groups.yaml").write_text("nonsense")
+    yard.docker.stop("small-cache")
+    yard.is_true({"base", "app", "extra"})
+    assert not yard.daemon.status["errors"]
+
+
+def test_a_swapped_link_above_the_files_is_followed_as_one_change(yard: Yard) -> None:
+    """As Kubernetes and deployment scripts do it: the files are links into a folder behind a link."""
+    one, two = copied(yard, "one"), copied(yard, "two", extra=False)
+    (two / "compose.yaml").write_text(COMPOSE.replace("COLOUR: blue", "COLOUR: yellow"))
+    linked = yard.folder / "linked"
+    shutil.rmtree(linked, ignore_errors=True)
+    linked.mkdir()
+    (linked / "..data").symlink_to(one)
+    for name in os.listdir(one):
+        (linked / name).symlink_to(f"..data/{name}")
+    mark = yard.recorder.mark()
+    exchange(yard, linked)
+    yard.daemon.converged(yard.on_disk())
+    assert not yard.recorder.touched(mark, PROJECT)
+    before = yard.daemon.get("/services/status")["generation"]
+    (yard.desired / "..new").symlink_to(two)
+    (yard.desired / "..new").replace(yard.desired / "..data")
+    generation = yard.next_generation(before)
+    assert generation == before + 1, "both files moved in one step"
+    yard.daemon.converged(generation)
+    yard.is_true({"base", "app", "front"})
+    assert "COLOUR=yellow" in yard.one("worker")["Config"]["Env"]
+    shutil.rmtree(yard.desired)
+    shutil.copytree(one, yard.desired)
+    yard.save("groups.yaml", GROUPS)
+
+
+def git(yard: Yard, *arguments: str) -> None:
+    environ = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
+    author = ["-c", "user.name=A", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+    subprocess.run(
+        ["git", *author, *arguments],
+        cwd=yard.desired,
+        check=True,
+        capture_output=True,
+        env=environ,
+        timeout=30,
+    )
+
+
+def test_checkouts_back_and_forth_end_in_one_of_the_two_and_never_in_between(yard: Yard) -> None:
+    git(yard, "init", "-q", "-b", "A")
+    git(yard, "add", "-A")
+    git(yard, "commit", "-qm", "A")
+    git(yard, "checkout", "-qb", "B")
+    # Of these two edits neither is valid without the other.
+    yard.save("stack.yaml", STACK.replace("extra:", "spare:").replace("[cache]", "[cache, stray]"))
+    yard.save("groups.yaml", GROUPS.replace("extra: on", "spare: off"))
+    yard.save("compose.yaml", COMPOSE.replace("COLOUR: blue", "COLOUR: violet"))
+    git(yard, "commit", "-qam", "B")
+    yard.daemon.until(lambda s: "spare" in s["groups"])
+    before = yard.daemon.get("/services/status")["generation"]
+    seen: list[Json] = []
+    for _ in range(15):
+        git(yard, "checkout", "-q", "A")
+        seen.append(yard.daemon.get("/services/status"))
+        git(yard, "checkout", "-q", "B")
+        seen.append(yard.daemon.get("/services/status"))
+    git(yard, "checkout", "-q", "A")
+    yard.daemon.until(lambda s: "extra" in s["groups"])
+    status = yard.daemon.converged()
+    yard.is_true()
+    assert status["generation"] <= before + 31
+    assert not [e for s in seen for e in s["errors"]]
+    assert {tuple(sorted(s["groups"])) for s in seen} <= {
+        ("app", "base", "extra", "front"),
+        ("app", "base", "front", "spare"),
+    }
+    history = [line for line in yard.daemon.log().splitlines() if "not valid" in line]
+    assert not [line for line in history if "spare" in line]
+    yard.docker.start("small-stray")
+    yard.strangers = yard.others()
+
+
+def test_a_burst_of_edits_ends_in_the_last_one(yard: Yard) -> None:
+    choice = random.Random(7)
+    before = yard.daemon.get("/services/status")["generation"]
+    for _ in range(99):
+        yard.save("groups.yaml", groups_yaml(front=choice.random() < 0.5, extra=choice.random() < 0.5))
+    yard.save("groups.yaml", groups_yaml(front=False, extra=False))
+    yard.daemon.until(
+        lambda s: (
+            {n for n, g in s["groups"].items() if g["desired"] == "on"} == {"base", "app"}
+            and s["generation"] > before
+        )
+    )
+    yard.daemon.converged()
+    yard.is_true({"base", "app"})
+
+
+def test_a_file_that_somebody_has_open_is_read_when_it_is_closed(yard: Yard) -> None:
+    before = yard.daemon.get("/services/status")["generation"]
+    text = groups_yaml(extra=False)
+    with (yard.desired / "groups.yaml").open("w") as half:
+        half.write(text[:20])
+        half.flush()
+        mark = yard.recorder.mark()
+        yard.docker.pause("small-cache")
+        yard.recorder.until(lambda e: (e.service, e.action) == ("cache", "unpause"), since=mark)
+        assert yard.daemon.get("/services/status")["generation"] == before
+        half.write(text[20:])
+    yard.daemon.converged(yard.next_generation(before))
+    yard.is_true({"base", "app", "front"})

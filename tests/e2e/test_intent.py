@@ -1,0 +1,160 @@
+"""What people may say of a group beyond on and off, in a file or over REST, is done on real containers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.e2e.daemon import Refused
+from tests.e2e.recorder import Event
+from tests.e2e.yard import PROJECT, Yard
+
+
+def order(events: Sequence[Event], action: str) -> list[str]:
+    """The services that this happened to, in the order in which it did."""
+    return [e.service for e in events if e.action == action]
+
+
+def before(found: Sequence[str], *services: str) -> bool:
+    """Whether these stand in this order."""
+    places = [found.index(service) for service in services]
+    return places == sorted(places)
+
+
+def test_all_comes_up_in_order_and_goes_down_in_reverse(yard: Yard) -> None:
+    mark = yard.recorder.mark()
+    yard.daemon.converged(yard.switch(base=False, app=False, front=False, extra=False))
+    yard.is_true(())
+    stopped = order(yard.recorder.touched(mark, PROJECT), "die")
+    assert before(stopped, "edge", "web", "api", "db")
+    assert before(stopped, "worker", "api")
+    # One that did its work is done for good; a new one has it before it.
+    yard.docker.remove_container("small-migrate")
+    mark = yard.recorder.mark()
+    yard.daemon.converged(yard.switch())
+    yard.is_true()
+    events = yard.recorder.touched(mark, PROJECT)
+    started = order(events, "start")
+    assert sorted(started) == sorted(["db", "migrate", "api", "worker", "web", "edge", "cache"])
+    assert before(started, "db", "migrate", "api", "worker")
+    # front needs all of app to be ready, not just the api that web names.
+    assert before(started, "worker", "web", "edge")
+    assert before([f"{e.action} {e.service}" for e in events], "die migrate", "start api")
+    ready = datetime.fromisoformat(yard.one("migrate")["State"]["FinishedAt"][:26] + "+00:00").timestamp()
+    begun = datetime.fromisoformat(yard.one("api")["State"]["StartedAt"][:26] + "+00:00").timestamp()
+    assert ready < begun
+
+
+def test_hands_are_off_a_suspended_group_until_it_ends(yard: Yard) -> None:
+    yard.daemon.converged(yard.switch(extra="{state: on, suspend: {reason: looking into it}}"))
+    mark = yard.recorder.mark()
+    yard.docker.stop("small-cache")
+    status = yard.daemon.until(lambda s: "stopped" in yard.daemon.service("cache", s)["drift"])
+    assert status["groups"]["extra"]["phase"] == "suspended"
+    assert status["converged"], "suspended groups are left aside"
+    # Others are looked after meanwhile, which shows that passes go on.
+    yard.docker.stop("small-edge")
+    yard.recorder.until(lambda e: (e.service, e.action) == ("edge", "start"), since=mark)
+    assert yard.recorder.count(mark, "start", "cache") == 0
+    told = yard.daemon.post("/services/stop/extra")
+    assert "suspension of extra" in told["message"]
+    yard.daemon.post("/services/start/extra")
+    yard.daemon.converged(yard.switch())
+    yard.is_true()
+
+
+def test_a_suspension_ends_by_itself_at_its_time(yard: Yard) -> None:
+    end = datetime.fromtimestamp(time.time() + 2.0, UTC).isoformat().replace("+00:00", "Z")
+    yard.switch(extra=f"{{state: on, suspend: {{until: {end}}}}}")
+    mark = yard.recorder.mark()
+    yard.docker.stop("small-cache")
+    event = yard.recorder.until(lambda e: (e.service, e.action) == ("cache", "start"), since=mark)
+    assert event.at >= datetime.fromisoformat(end).timestamp()
+
+
+@pytest.mark.parametrize("way", ["file", "REST"])
+def test_a_restart_is_carried_out_once_in_order_and_makes_nothing_anew(yard: Yard, way: str) -> None:
+    ids, mark = yard.ids(), yard.recorder.mark()
+    if way == "file":
+        now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        generation = yard.switch(app=f"{{state: on, restarted_at: {now}}}")
+    else:
+        generation = yard.daemon.post("/services/restart/app")["generation"]
+    yard.daemon.converged(generation)
+    yard.is_true()
+    events = yard.recorder.touched(mark, PROJECT)
+    assert {s: order(events, "start").count(s) for s in ("api", "worker")} == {"api": 1, "worker": 1}
+    assert before(order(events, "die"), "worker", "api")
+    assert before(order(events, "start"), "api", "worker")
+    assert yard.ids() == ids
+    # Known for ever: not again after a restart of the daemon, nor by an unrelated edit.
+    mark = yard.recorder.mark()
+    yard.daemon.end()
+    yard.daemon.start()
+    yard.daemon.converged()
+    assert not yard.recorder.touched(mark, PROJECT)
+
+
+def test_a_group_whose_dependency_is_off_is_blocked_and_what_runs_is_left_running(yard: Yard) -> None:
+    ids, mark = yard.ids(), yard.recorder.mark()
+    generation = yard.switch(base=False)
+    status = yard.daemon.until(lambda s: s["observed_generation"] == generation)
+    app = status["groups"]["app"]
+    assert (app["phase"], app["reason"]) == ("blocked", "dependency_off")
+    assert "base" in app["message"]
+    assert status["progress"]["state"] == "degraded"
+    assert not status["converged"]
+    assert yard.one("api")["State"]["Running"]
+    assert yard.one("db")["State"]["Status"] == "exited"
+    yard.docker.stop("small-worker")
+    yard.docker.stop("small-cache")
+    yard.recorder.until(lambda e: (e.service, e.action) == ("cache", "start"), since=mark)
+    assert yard.one("worker")["State"]["Status"] == "exited", "nothing of a blocked group is started"
+    # force lifts it.
+    generation = yard.switch(base=False, app="{state: on, force: true}")
+    yard.daemon.converged(generation)
+    yard.is_true({"app", "front", "extra"})
+    assert yard.ids() == ids
+
+
+def test_rest_refuses_what_would_break_others_and_does_it_when_told_to(yard: Yard) -> None:
+    with pytest.raises(Refused) as refused:
+        yard.daemon.post("/services/stop/base")
+    assert refused.value.status == 409
+    assert "app" in refused.value.value["detail"]
+    told = yard.daemon.post("/services/stop/base?with_dependents=true&wait=30")
+    assert told["progress"]["state"] == "converged"
+    yard.is_true({"extra"})
+    assert yard.desired.joinpath("groups.yaml").read_text() == (
+        "groups:\n  base: off      # a comment that stays\n  app: off\n  front: off\n  extra: on\n"
+    )
+    with pytest.raises(Refused) as refused:
+        yard.daemon.post("/services/start/app")
+    assert refused.value.status == 409
+    assert "force=true" in str(refused.value.value)
+    told = yard.daemon.post("/services/start/front?with_dependencies=true&wait=40")
+    assert told["progress"]["state"] == "converged"
+    yard.is_true()
+
+
+def test_what_a_file_can_say_rest_can_say(yard: Yard) -> None:
+    told = yard.daemon.put("/services/groups/extra", {"state": "on", "suspend": {"reason": "camera work"}})
+    status = yard.daemon.until(lambda s: s["generation"] >= told["generation"])
+    assert status["groups"]["extra"]["phase"] == "suspended"
+    assert "camera work" in (yard.desired / "groups.yaml").read_text()
+    yard.docker.stop("small-cache")
+    yard.daemon.until(lambda s: yard.daemon.service("cache", s)["drift"] == ["stopped"])
+    told = yard.daemon.put("/services/groups/extra", {"state": "on", "suspend": False})
+    yard.daemon.converged(told["generation"])
+    yard.is_true()
+    assert "# a comment that stays" in (yard.desired / "groups.yaml").read_text()
+    # force: app without base.
+    yard.daemon.post("/services/stop/base?force=true&wait=20")
+    assert yard.one("db")["State"]["Status"] == "exited"
+    told = yard.daemon.post("/services/start/app?force=true&wait=20")
+    assert told["progress"]["state"] == "converged"
+    assert "app: {state: on, force: true}" in (yard.desired / "groups.yaml").read_text()
+    yard.is_true({"app", "front", "extra"})

@@ -1,0 +1,279 @@
+"""What really goes wrong on such a box (PITFALLS.md, by row), done to a real engine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.proxy import Call
+from tests.e2e.yard import COMPOSE, GROUP_NAMES, GROUP_OF, PROJECT, Yard
+
+STARTS = {"db", "migrate", "api", "worker", "web", "edge", "cache"}
+OFFSETS = (1, 3, 5, 7, 8, 9, 10, 11, 12, 13)
+"""Which of Compose's requests to the engine, from its first on, is the last that it ever makes."""
+
+
+def in_container(yard: Yard, service: str, command: str) -> str:
+    made = yard.docker.exec_create(f"{PROJECT}-{service}", ["sh", "-c", command])["Id"]
+    return str(yard.docker.exec_start(made).decode())
+
+
+def test_row_3_what_the_daemons_environment_holds_makes_nothing_anew(yard: Yard) -> None:
+    yard.daemon.converged(yard.edit("compose.yaml", "COLOUR: blue", "COLOUR: ${SHADE:-plain}"))
+    ids, mark = yard.ids(), yard.recorder.mark()
+    yard.daemon.end()
+    yard.daemon.environ["SHADE"] = "green"
+    try:
+        yard.daemon.start()
+        yard.daemon.converged(yard.on_disk())
+        yard.person("create")
+        yard.daemon.converged()
+    finally:
+        del yard.daemon.environ["SHADE"]
+        yard.daemon.end()
+    assert yard.ids() == ids
+    assert not yard.recorder.touched(mark, PROJECT)
+
+
+def test_row_6_a_remake_cut_short_anywhere_ends_with_one_container_and_its_volumes(yard: Yard) -> None:
+    in_container(yard, "cache", "echo kept > /data/mark; echo kept > /scratch/mark")
+    reached = []
+    for offset in OFFSETS:
+        made: list[Call] = []
+        dead = threading.Event()
+
+        def kill(
+            call: Call, made: list[Call] = made, dead: threading.Event = dead, offset: int = offset
+        ) -> None:
+            if call.by_compose and not dead.is_set():
+                made.append(call)
+                if len(made) == offset:
+                    os.kill(call.pid, signal.SIGKILL)
+                    dead.set()
+
+        before = int(yard.daemon.get("/services/status")["generation"])
+        with yard.proxy.hooked(kill):
+            yard.save(
+                "compose.yaml",
+                COMPOSE.replace(
+                    "    container_name: small-cache\n",
+                    f"    container_name: small-cache\n    labels: {{offset: '{offset}'}}\n",
+                ),
+            )
+            generation = yard.next_generation(before)
+            yard.daemon.converged(generation)
+        yard.is_true()
+        assert yard.one("cache")["Config"]["Labels"]["offset"] == str(offset)
+        assert in_container(yard, "cache", "cat /data/mark /scratch/mark") == "kept\nkept\n", offset
+        if dead.is_set():
+            reached.append(offset)
+    assert len(reached) >= 10, reached
+    names = [name for c in yard.docker.containers(all=True) for name in c["Names"] if "cache" in name]
+    assert names == ["/small-cache"]
+
+
+def test_row_7_a_compose_that_outlives_its_daemon_is_waited_for_and_not_raced(yard: Yard) -> None:
+    yard.daemon.converged(yard.switch(base=False, app=False, front=False, extra=False))
+    for service in STARTS:
+        yard.docker.remove_container(f"small-{service}")
+    mark = yard.recorder.mark()
+    orphan: list[int] = []
+    others: list[int] = []
+    killed = threading.Event()
+
+    def outlive(call: Call) -> str | None:
+        if not call.by_compose:
+            return None
+        if not orphan and call.path == "/containers/create":
+            orphan.append(call.pid)
+            yard.daemon.signal(signal.SIGKILL)
+            killed.set()
+        if orphan and call.pid != orphan[0]:
+            others.append(call.pid)
+        return "hold" if orphan and call.pid == orphan[0] else None
+
+    with yard.proxy.hooked(outlive):
+        yard.save("groups.yaml", "groups: {base: on, app: on, front: on, extra: on}\n")
+        assert killed.wait(20)
+        yard.daemon.kill()
+        yard.daemon.start()
+        yard.daemon.until(lambda s: yard.daemon.service("db", s)["step"] == "create")
+        # The new daemon wants to make containers, and the old Compose is still at it.
+        os.kill(orphan[0], 0)
+        # Not to wait for anything, but for a race to have the time to show.
+        time.sleep(0.5)
+        assert not others
+        yard.proxy.release()
+        yard.daemon.converged()
+    yard.is_true()
+    created = [e.service for e in yard.recorder.touched(mark, PROJECT) if e.action == "create"]
+    assert sorted(created) == sorted(STARTS)
+    assert yard.networks() == ["small_inner", "small_outer"]
+
+
+def test_row_8_without_networks_and_with_everything_to_be_made_there_is_one_of_each(yard: Yard) -> None:
+    for _ in range(2):
+        yard.daemon.end()
+        for name in STARTS:
+            yard.docker.remove_container(f"small-{name}", force=True)
+        for name in yard.networks():
+            yard.docker.remove_network(name)
+        yard.daemon.start()
+        yard.daemon.converged(within=30)
+        yard.is_true()
+        assert yard.networks() == ["small_inner", "small_outer"]
+
+
+def test_rows_9_and_10_a_hidden_engine_leads_to_nothing_but_word_of_it(yard: Yard) -> None:
+    mark = yard.recorder.mark()
+    with yard.proxy.hidden():
+        status = yard.daemon.until(lambda s: not s["engine"]["reachable"])
+        assert status["engine"]["since"]
+        assert status["engine"]["error"]
+        # Files are read all the same.
+        before = status["generation"]
+        yard.save(
+            "groups.yaml", (yard.desired / "groups.yaml").read_text().replace("extra: on", "extra: off")
+        )
+        generation = yard.next_generation(before)
+        answers = reads(yard, seconds=10)
+        assert yard.daemon.get("/healthz")["status"] == "ok"
+        assert not yard.recorder.touched(mark, PROJECT)
+    yard.daemon.converged(generation)
+    assert max(answers) < 1.0
+    yard.is_true({"base", "app", "front"})
+    touched = {(e.service, e.action) for e in yard.recorder.touched(mark, PROJECT)}
+    assert {service for service, _ in touched} == {"cache"}
+
+
+def test_a_daemon_that_starts_before_its_engine_serves_at_once_and_converges_later(
+    yard: Yard,
+) -> None:
+    yard.daemon.end()
+    yard.docker.stop("small-edge")
+    with yard.proxy.hidden():
+        yard.daemon.start()
+        status = yard.daemon.until(lambda s: s["generation"])
+        assert not status["engine"]["reachable"]
+        assert "no engine at" in status["engine"]["error"]
+        assert set(status["groups"]) == set(GROUP_NAMES)
+        assert yard.daemon.get("/healthz")["status"] == "ok"
+    yard.daemon.converged()
+    yard.is_true()
+
+
+def test_rows_9_and_10_a_frozen_engine_hangs_no_reader_and_brings_no_wrong_act(yard: Yard) -> None:
+    yard.daemon.end()
+    yard.daemon.start(resync=0.5)
+    yard.daemon.converged()
+    mark = yard.recorder.mark()
+    with yard.engine.frozen():
+        answers = reads(yard, seconds=10)
+        status = yard.daemon.until(lambda s: not s["engine"]["reachable"], within=10)
+        assert "does not answer" in status["engine"]["error"]
+    yard.daemon.until(lambda s: s["engine"]["reachable"])
+    yard.daemon.converged()
+    yard.is_true()
+    assert not yard.recorder.touched(mark, PROJECT)
+    assert sorted(answers)[int(len(answers) * 0.99)] < 0.25, sorted(answers)[-5:]
+    # And it looks after things as before.
+    yard.docker.pause("small-edge")
+    yard.recorder.until(lambda e: (e.service, e.action) == ("edge", "unpause"), since=mark)
+
+
+def reads(yard: Yard, seconds: float) -> list[float]:
+    """How long each read takes, for a while."""
+    took = []
+    end = time.monotonic() + seconds
+    while (began := time.monotonic()) < end:
+        yard.daemon.get("/services/status", timeout=5)
+        took.append(time.monotonic() - began)
+        time.sleep(0.02)
+    return took
+
+
+@pytest.mark.parametrize("way", ["stopped", "stopped again", "killed"])
+def test_rows_11_and_13_an_engine_that_ends_in_the_middle_of_converging_is_taken_up_again(
+    yard: Yard, way: str
+) -> None:
+    yard.daemon.converged(yard.switch(base=False, app=False, front=False, extra=False))
+    ids, mark = yard.ids(), yard.recorder.mark()
+    generation = yard.switch()
+    middle = {"stopped": "db", "stopped again": "worker", "killed": "api"}[way]
+    yard.recorder.until(lambda e: (e.service, e.action) == (middle, "start"), since=mark)
+    yard.restart_engine(kill=way == "killed")
+    yard.daemon.until(lambda s: s["engine"]["reachable"])
+    yard.daemon.converged(generation)
+    yard.is_true()
+    assert yard.ids() == ids
+    # Events come again: what happens now is repaired long before the next resync.
+    mark = yard.recorder.mark()
+    yard.docker.pause("small-edge")
+    yard.recorder.until(lambda e: (e.service, e.action) == ("edge", "unpause"), since=mark)
+
+
+def test_a_container_that_the_engines_end_made_unstartable_is_made_anew(yard: Yard) -> None:
+    """A start that comes while the engine stops its containers: `task … already exists`, for ever."""
+    id = yard.one("cache")["Id"]
+    yard.daemon.end()
+    with socket.socket(socket.AF_UNIX) as kept:
+        kept.connect(str(yard.engine.socket))
+        kept.sendall(b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n")
+        assert kept.recv(4096)
+        mark = yard.recorder.mark()
+        ending = threading.Thread(target=yard.restart_engine)
+        ending.start()
+        # The engine closes its door first, but on lines that it has it goes on obeying.
+        yard.recorder.until(lambda e: (e.service, e.action) == ("cache", "die"), since=mark)
+        kept.sendall(f"POST /containers/{id}/start HTTP/1.1\r\nHost: d\r\nContent-Length: 0\r\n\r\n".encode())
+        ending.join(60)
+    try:
+        yard.daemon.start()
+        yard.daemon.converged()
+        yard.is_true()
+    finally:
+        bury(id)
+
+
+def bury(container: str) -> None:
+    """End the shim of a container that its engine has lost sight of; nobody else would."""
+    for found in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = found.read_bytes().split(b"\0")
+            if b"shim" in words[0] and container.encode() in words:
+                os.kill(int(found.parent.name), signal.SIGKILL)
+
+
+def test_row_25_a_container_whose_network_is_gone_is_made_anew(yard: Yard) -> None:
+    yard.daemon.converged(yard.switch(front=False, app=False))
+    ids, mark = yard.ids(), yard.recorder.mark()
+    yard.docker.disconnect_container_from_network("small-api", f"{PROJECT}_outer", force=True)
+    yard.docker.remove_network(f"{PROJECT}_outer")
+    yard.daemon.converged(yard.switch())
+    yard.is_true()
+    made = [e.service for e in yard.recorder.touched(mark, PROJECT) if e.action == "create"]
+    assert sorted(made) == ["api", "edge", "web"]
+    assert {name for name, id in yard.ids().items() if id == ids[name]} == STARTS - set(made)
+
+
+def test_row_17_what_is_off_runs_for_no_more_than_moments_after_the_engine_was_restarted(yard: Yard) -> None:
+    off = {"base": False, "app": False, "front": False, "extra": False}
+    yard.daemon.converged(yard.switch(**off))
+    # By its policy `always` the engine starts it, however it was stopped before (moby#11008).
+    mark = yard.recorder.mark()
+    yard.docker.start("small-worker")
+    yard.recorder.until(lambda e: (e.service, e.action) == ("worker", "die"), since=mark)
+    yard.restart_engine()
+    began = time.monotonic()
+    yard.daemon.until(lambda s: s["engine"]["reachable"])
+    yard.is_true((), within=5.0)
+    yard.daemon.converged()
+    assert time.monotonic() - began < 8.0
+    assert set(GROUP_OF.values()) == set(GROUP_NAMES)

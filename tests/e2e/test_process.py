@@ -1,0 +1,156 @@
+"""The daemon as a process: killed, frozen out, told to end, started twice."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import signal
+import statistics
+import subprocess
+import threading
+import time
+
+import pytest
+from docker.errors import NotFound
+
+from tests.e2e.daemon import ROOT, Json, free_port
+from tests.e2e.proxy import Call
+from tests.e2e.yard import COMPOSE, GROUP_NAMES, PROJECT, Yard, groups_yaml
+
+KILLS = 25
+ROUNDS = {
+    "all off": {"base": False, "app": False, "front": False, "extra": False},
+    "all on": {},
+    "half": {"front": False, "extra": False},
+    "one": {"app": False, "front": False, "extra": False},
+}
+
+
+def is_over(status: Json, before: int) -> bool:
+    return status["converged"] and status["observed_generation"] == status["generation"] > before
+
+
+def test_killed_at_any_moment_it_ends_converged_with_one_container_each(yard: Yard) -> None:
+    chance = random.Random(25)
+    generation = yard.daemon.get("/services/status")["generation"]
+    colour, before = 0, None
+    for number in range(KILLS):
+        states = ROUNDS[chance.choice(list(ROUNDS))]
+        if chance.random() < 0.5 or states is before:
+            colour += 1
+        before = states
+        dead = threading.Event()
+        left = [chance.randint(1, 30)]
+
+        def kill(_: Call, left: list[int] = left, dead: threading.Event = dead) -> None:
+            left[0] -= 1
+            if left[0] == 0:
+                yard.daemon.signal(signal.SIGKILL)
+                dead.set()
+
+        with yard.proxy.hooked(kill):
+            yard.save("compose.yaml", COMPOSE.replace("blue", f"shade-{colour}"))
+            yard.save("groups.yaml", groups_yaml(**states))
+            if chance.random() < 0.3:
+                with contextlib.suppress(NotFound):
+                    yard.docker.remove_container("small-edge", force=True)
+            # A moment after the last call is one as well.
+            while not (dead.wait(0.02) or is_over(yard.daemon.status, generation)):
+                pass
+            yard.daemon.kill()
+        yard.daemon.start()
+        told = yard.daemon.converged(yard.on_disk())
+        yard.is_true({name for name in GROUP_NAMES if states.get(name, True)})
+        assert told["generation"] >= generation, f"round {number}"
+        generation = told["generation"]
+    networks = yard.networks()
+    assert len(networks) == len(set(networks))
+
+
+def test_a_second_daemon_on_the_same_directory_or_state_refuses_to_start(yard: Yard) -> None:
+    other = yard.folder / "other"
+    (other / "state").mkdir(parents=True, exist_ok=True)
+    (other / "desired").mkdir(parents=True, exist_ok=True)
+    for desired, state in ((yard.desired, other / "state"), (other / "desired", yard.folder / "state")):
+        words = yard.daemon.command("run", "--port", str(free_port()))
+        words[words.index("--desired-state") + 1] = str(desired)
+        words[words.index("--state-dir") + 1] = str(state)
+        done = subprocess.run(
+            words, env=yard.environ, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
+        )
+        assert done.returncode == 1, done.stderr
+        taken = yard.desired if desired is yard.desired else yard.folder / "state"
+        assert f"already uses {taken}" in done.stderr
+        assert "Traceback" not in done.stderr
+    yard.daemon.converged()
+
+
+def test_an_edit_reaches_the_engine_in_no_time(
+    yard: Yard, record_property: pytest.RecordProperty, capsys: pytest.CaptureFixture[str]
+) -> None:
+    took = []
+    for number in range(11):
+        states = {"extra": number % 2 == 1}
+        came = threading.Event()
+        with yard.proxy.hooked(lambda _, came=came: came.set()):  # type: ignore[misc]
+            text = groups_yaml(**states)
+            mark = yard.proxy.mark()
+            began = time.monotonic()
+            yard.save("groups.yaml", text)
+            assert came.wait(10)
+        calls = [call for call in yard.proxy.calls[mark:] if call.path == "/containers/json"]
+        took.append((calls[0] if calls else yard.proxy.calls[mark]).at - began)
+        yard.daemon.until(
+            lambda s, on=states["extra"]: s["groups"]["extra"]["desired"] == ("on" if on else "off")
+        )  # type: ignore[misc]
+        yard.daemon.converged()
+    median = statistics.median(took)
+    record_property("edit_to_first_call_ms", round(median * 1000, 1))
+    with capsys.disabled():
+        print(f"\n  from saving groups.yaml to the first engine call: median {median * 1000:.0f} ms ", end="")
+    assert median < 1.0
+
+
+def test_told_to_end_it_ends_with_0_and_leaves_containers_alone(yard: Yard) -> None:
+    mark = yard.recorder.mark()
+    code, took = yard.daemon.end()
+    assert code == 0
+    assert took < 5.0
+    assert not yard.recorder.touched(mark, PROJECT)
+    yard.is_true()
+    yard.daemon.start()
+    yard.daemon.signal(signal.SIGINT)
+    assert yard.daemon.wait_for_exit() == 0
+
+
+def test_told_to_end_while_it_works_it_ends_in_time_and_goes_on_when_started_again(yard: Yard) -> None:
+    yard.daemon.converged(yard.switch(base=False, app=False, front=False, extra=False))
+    mark = yard.recorder.mark()
+    yard.switch()
+    yard.recorder.until(lambda e: e.action == "start", since=mark)
+    code, took = yard.daemon.end()
+    assert (code, took < 5.0) == (0, True), took
+    yard.daemon.start()
+    yard.daemon.converged()
+    yard.is_true()
+
+
+def test_told_to_end_while_the_engine_is_frozen_it_ends_in_time(yard: Yard) -> None:
+    mark = yard.recorder.mark()
+    with yard.engine.frozen():
+        # Something to do, so that calls are on their way that nobody answers.
+        yard.switch(extra=False)
+        yard.daemon.until(lambda s: s["groups"]["extra"]["phase"] == "progressing")
+        code, took = yard.daemon.end()
+    assert (code, took < 5.0) == (0, True), took
+    assert {e.service for e in yard.recorder.touched(mark, PROJECT)} <= {"cache"}
+
+
+def test_sighup_makes_it_read_the_files_again(yard: Yard) -> None:
+    yard.save("groups.yaml", "groups: {}\n")
+    yard.daemon.until(lambda s: s["errors"])
+    for _ in range(2):
+        before = yard.daemon.log().count("is not valid")
+        yard.daemon.signal(signal.SIGHUP)
+        yard.recorder.look_until(yard.daemon.log, lambda log, n=before: log.count("is not valid") > n)  # type: ignore[misc]
+    assert yard.daemon.running

@@ -1,0 +1,220 @@
+"""The stack that ships, all 18 services of it, from nothing to up, to down, and by hand beside us.
+
+Its health checks have intervals of 30 s, as real ones do: whatever comes up faster than that was found
+ready early. What is ready when is read off the stand-ins' own logs. The tests build on one another's
+containers, as a day with the stack does; each says itself which groups it wants.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
+
+import pytest
+from docker.errors import NotFound
+from ruamel.yaml import YAML
+
+from tests.e2e.daemon import ROOT, Daemon, Json
+from tests.e2e.recorder import SERVICE, Recorder
+from tests.e2e.yard import Yard
+
+PROJECT = "alpr"
+_SWITCH = re.compile(r"^(  \w+:\s+)(?:on|off)\b", re.MULTILINE)
+
+
+class Ship:
+    """A copy of ``desired-state`` with the stand-ins, and a daemon on it."""
+
+    def __init__(self, yard: Yard, folder: Any) -> None:
+        self.yard = yard
+        self.recorder: Recorder = yard.recorder
+        self.desired = folder / "desired-state"
+        shutil.copytree(ROOT / "desired-state", self.desired)
+        standin = self.desired / "compose.standin.yaml"
+        self.daemon = Daemon(self.desired, folder / "state", yard.environ, (standin,))
+        told = YAML(typ="safe").load((self.desired / "stack.yaml").read_text())
+        self.groups: dict[str, list[str]] = {n: g["services"] for n, g in told["groups"].items()}
+        self.services = [service for names in self.groups.values() for service in names]
+        compose = YAML(typ="safe").load((self.desired / "compose.yaml").read_text())["services"]
+        self.needs = {
+            (name, needed): condition
+            for name in self.services
+            for needed, condition in _conditions(compose[name].get("depends_on", {}))
+            if needed in self.services
+        }
+
+    def switch(self, *groups: str) -> Json:
+        """Exactly these groups on; waits until that is so, and looks itself."""
+        path = self.desired / "groups.yaml"
+        text = _SWITCH.sub(
+            lambda m: m[1] + ("on" if m[1].split(":")[0].strip() in groups else "off"), path.read_text()
+        )
+        if text != path.read_text():
+            before = self.daemon.get("/services/status")["generation"]
+            new = path.with_name("groups.yaml.new")
+            new.write_text(text)
+            new.replace(path)
+            self.daemon.until(lambda s: s["generation"] > before)
+        status = self.daemon.converged(within=60)
+        wanted = {service for group in groups for service in self.groups[group]}
+        running = {
+            c["Config"]["Labels"][SERVICE]
+            for c in self.recorder.containers(PROJECT)
+            if c["State"]["Status"] == "running"
+        }
+        assert running & set(self.services) == wanted
+        return status
+
+    def ids(self) -> dict[str, str]:
+        return {c["Config"]["Labels"][SERVICE]: c["Id"] for c in self.recorder.containers(PROJECT)}
+
+    def ready_at(self, service: str) -> float:
+        """When the stand-in itself says that it was ready, in its latest run."""
+        log = self.yard.docker.logs(f"alpr-{service}", timestamps=True).decode().splitlines()
+        stamp = next(line.split()[0] for line in reversed(log) if line.endswith(" ready"))
+        return _seconds(stamp)
+
+    def person(self, *arguments: str) -> None:
+        files = ["-f", "compose.yaml", "-f", "compose.standin.yaml", "--profile", "*"]
+        done = subprocess.run(
+            [self.yard.compose, "--ansi", "never", "--progress", "plain", *files, *arguments],
+            cwd=self.desired,
+            env=self.yard.engine.environ | {"DOCKER_BUILDKIT": "0"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    def close(self) -> None:
+        self.daemon.kill()
+        ids = [c["Id"] for c in self.recorder.containers(PROJECT)]
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(self._remove, ids))
+
+    def _remove(self, id: str) -> None:
+        with contextlib.suppress(NotFound):
+            self.yard.docker.remove_container(id, force=True, v=True)
+
+
+def _conditions(told: Any) -> list[tuple[str, str]]:
+    if isinstance(told, list):
+        return [(name, "service_started") for name in told]
+    return [(name, entry.get("condition", "service_started")) for name, entry in told.items()]
+
+
+def _seconds(stamp: str) -> float:
+    return datetime.fromisoformat(stamp[:26].rstrip("Z") + "+00:00").timestamp()
+
+
+@pytest.fixture(scope="module")
+def ship(the_yard: Yard, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ship]:
+    the_yard.settle()
+    the_yard.daemon.end()
+    ship = Ship(the_yard, tmp_path_factory.mktemp("ship"))
+    try:
+        ship.person("up", "-d", "--no-deps", "tempo")
+        the_yard.strangers = the_yard.others()
+        ship.daemon.start()
+        yield ship
+    finally:
+        ship.close()
+
+
+@pytest.fixture(autouse=True)
+def _strangers_are_left_alone(ship: Ship) -> Iterator[None]:
+    yield
+    after = ship.yard.others()
+    left = {name: seen for name, seen in ship.yard.strangers.items() if name != "/small-stray"}
+    assert left.items() <= after.items(), "tempo is of our project, but of no group"
+
+
+def test_with_kafka_on_it_comes_up_as_shipped_and_pilot_can_start(ship: Ship) -> None:
+    began = time.monotonic()
+    status = ship.switch("kafka")
+    assert status["pilot_ready"]
+    assert status["running_services"] == 3
+    assert time.monotonic() - began < 20.0, "intervals are 30 s: nobody waited for one"
+    assert {s["name"] for s in status["unmanaged"]} >= {"tempo", "minio-init", "mlflow"}
+    assert all(ship.daemon.service(name, status)["ready"] for name in ship.groups["kafka"])
+
+
+def test_all_on_all_18_run_each_started_when_what_it_needs_was_ready(ship: Ship) -> None:
+    ship.switch("kafka")
+    mark = ship.recorder.mark()
+    began = time.monotonic()
+    status = ship.switch(*ship.groups)
+    took = time.monotonic() - began
+    assert took < 40.0
+    assert status["running_services"] == 18
+    assert status["total_services"] == 18
+    started = {c["Name"][1:]: _seconds(c["State"]["StartedAt"]) for c in ship.recorder.containers(PROJECT)}
+    assert len(ship.needs) > 10
+    for (name, needed), condition in ship.needs.items():
+        at = started[f"alpr-{name}"]
+        if condition == "service_healthy":
+            assert ship.ready_at(needed) < at, f"{name} was started before {needed} was ready"
+        else:
+            assert started[f"alpr-{needed}"] < at
+    events = ship.recorder.touched(mark, PROJECT)
+    assert not {e.service for e in events} & set(ship.groups["kafka"]), "what ran already is left alone"
+    assert all([e.service for e in events if e.action == "start"].count(n) <= 1 for n in ship.services)
+
+
+def test_a_rebuilt_query_api_is_made_anew_once_and_nothing_else(ship: Ship) -> None:
+    ship.switch(*ship.groups)
+    ids, mark = ship.ids(), ship.recorder.mark()
+    code = ship.desired / "build" / "query-api" / "marker"
+    code.write_text("a change\n")
+    ship.person("build", "query-api")
+    ship.recorder.until(lambda e: (e.service, e.action) == ("query-api", "start"), since=mark)
+    ship.daemon.converged()
+    after = ship.ids()
+    assert {name for name in ids if ids[name] != after[name]} == {"query-api"}
+    events = ship.recorder.touched(mark, PROJECT)
+    assert {e.service for e in events} == {"query-api"}
+    assert [e.action for e in events].count("create") == 1
+
+
+def test_a_persons_up_of_all_makes_nothing_anew(ship: Ship) -> None:
+    ship.switch(*ship.groups)
+    ids, mark = ship.ids(), ship.recorder.mark()
+    ship.person("create", *ship.services)
+    # Compose believes in the engine's own verdicts alone, which come after a whole interval: what waits for
+    # nobody's health goes all the way here, everything does in `test_drift`.
+    waiting = {name for (name, _), condition in ship.needs.items() if condition == "service_healthy"}
+    ship.person("up", "-d", "--no-deps", *(name for name in ship.services if name not in waiting))
+    assert ship.ids() == ids
+    assert not ship.recorder.touched(mark, PROJECT)
+    ship.daemon.converged()
+
+
+def test_all_off_goes_down_in_reverse(ship: Ship) -> None:
+    ship.switch(*ship.groups)
+    mark = ship.recorder.mark()
+    ship.switch()
+    died = [e.service for e in ship.recorder.touched(mark, PROJECT) if e.action == "die"]
+    assert sorted(died) == sorted(ship.services)
+    for name, needed in ship.needs:
+        assert died.index(name) < died.index(needed), f"{needed} was stopped before {name}"
+
+
+def test_containers_that_compose_made_are_started_as_they_are(ship: Ship) -> None:
+    ship.switch()
+    ship.daemon.end()
+    for service in ship.services:
+        ship.yard.docker.remove_container(f"alpr-{service}")
+    ship.person("up", "--no-start", *ship.services)
+    ids, mark = ship.ids(), ship.recorder.mark()
+    ship.daemon.start()
+    ship.switch(*ship.groups)
+    assert ship.ids() == ids
+    assert not [e for e in ship.recorder.touched(mark, PROJECT) if e.action in {"create", "destroy"}]

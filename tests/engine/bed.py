@@ -1,0 +1,295 @@
+"""A private, real engine for tests: own data, own socket, no network of the host touched, gone afterwards.
+
+Also for benches and chaos runs: ``with PrivateEngine() as engine: ...``. Needs root and Docker's
+``dockerd``; never falls back to the engine of the machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tarfile
+import tempfile
+import textwrap
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from docker import APIClient
+from docker.errors import APIError, DockerException
+
+from reconciler.engine.compose import find_compose, resolve
+from reconciler.model import services_from
+from reconciler.observed import Container, Observed
+from reconciler.stack import Group, Stack
+
+IMAGE = "bed/standin:1"
+_APPLETS = ("sh", "sleep", "cat", "echo", "true", "false", "test", "touch", "ls", "nc", "seq", "printf")
+_START_DEADLINE = 60.0
+T = TypeVar("T")
+
+
+class BedError(RuntimeError):
+    """The machine lacks something; the message says what to do."""
+
+
+class PrivateEngine:
+    """One ``dockerd`` in a folder of its own."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="sm-bed-", dir="/tmp"))
+        self.socket = self.folder / "s"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> PrivateEngine:
+        try:
+            self.start()
+            self.import_image(IMAGE)
+        except BaseException:
+            self.destroy()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.destroy()
+
+    @property
+    def host(self) -> str:
+        """What goes into DOCKER_HOST."""
+        return f"unix://{self.socket}"
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """An environment in which every tool talks to this engine, with no settings of the user's."""
+        return {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": str(self.folder),
+            "DOCKER_HOST": self.host,
+            "DOCKER_CONFIG": str(self.folder / "docker-config"),
+        }
+
+    @property
+    def client(self) -> APIClient:
+        """The SDK's client: the tests' own eyes and hands, independent of the adapter."""
+        return APIClient(base_url=self.host, version="1.41", timeout=60)
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start the engine and wait until it answers."""
+        program = shutil.which("dockerd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/bin")
+        if not program:
+            raise BedError("dockerd is missing: install Docker (Debian: `apt install docker.io`)")
+        if os.geteuid() != 0:
+            raise BedError("a private engine needs root: run the tests with sudo")
+        log = (self.folder / "log").open("ab")
+        self._process = subprocess.Popen(
+            [
+                program,
+                *("--data-root", str(self.folder / "data")),
+                *("--exec-root", str(self.folder / "exec")),
+                *("--pidfile", str(self.folder / "pid")),
+                *("-H", self.host),
+                # The host's own bridge and firewall stay as they are; published ports go by proxy.
+                *("--bridge", "none", "--iptables=false", "--ip6tables=false"),
+                *("--shutdown-timeout", "3"),
+            ],
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        log.close()
+        self._await_answer()
+
+    def stop(self) -> None:
+        """SIGTERM, as systemd would; its containers stop too."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL: its containers run on without it."""
+        self._end(signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Stop and start."""
+        self.stop()
+        self.start()
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """The engine accepts connections and answers nothing."""
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self._process.pid, signal.SIGCONT)
+
+    def import_image(self, name: str, *instructions: str) -> None:
+        """Make an image of busybox alone; ``instructions`` are Dockerfile lines such as VOLUME."""
+        repository, _, tag = name.rpartition(":")
+        changes = ['CMD ["sleep","100000"]', *instructions]
+        client = self.client
+        try:
+            client.import_image_from_data(_tree(), repository=repository, tag=tag, changes=changes)
+        finally:
+            client.close()
+
+    def wipe(self) -> None:
+        """Remove every container, network and volume, so that a test begins with nothing."""
+        client = self.client
+        try:
+            ids = [entry["Id"] for entry in client.containers(all=True)]
+            with ThreadPoolExecutor(4) as pool:
+                list(pool.map(lambda id: _remove(client, id), ids))
+            client.prune_networks()  # type: ignore[no-untyped-call]
+            client.prune_volumes()
+        finally:
+            client.close()
+
+    def destroy(self) -> None:
+        """End it and everything that it left."""
+        if self.running:
+            with contextlib.suppress(DockerException, OSError):
+                self.wipe()
+            self.stop()
+        for mount in _mounts_under(self.folder):
+            subprocess.run(["umount", "-l", mount], check=False, capture_output=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _end(self, number: signal.Signals) -> None:
+        process = self._process
+        if process is None:
+            return
+        process.send_signal(signal.SIGCONT)
+        process.send_signal(number)
+        process.wait(timeout=30)
+        self._process = None
+
+    def _answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as connection, contextlib.suppress(OSError):
+            connection.settimeout(5.0)
+            connection.connect(str(self.socket))
+            connection.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+            return b"200 OK" in connection.recv(256)
+        return False
+
+    def _await_answer(self) -> None:
+        deadline = time.monotonic() + _START_DEADLINE
+        while time.monotonic() < deadline:
+            assert self._process is not None
+            if self._process.poll() is not None:
+                break
+            if self._answers():
+                return
+            time.sleep(0.05)
+        tail = (self.folder / "log").read_text(errors="replace")[-2000:]
+        raise BedError(f"the private engine does not start:\n{tail}")
+
+
+class Project:
+    """A Compose project in a folder, resolved and frozen as the store does it."""
+
+    def __init__(self, engine: PrivateEngine, folder: Path, name: str, compose: str) -> None:
+        self.engine = engine
+        self.folder = folder
+        self.name = name
+        self.file = folder / "compose.yaml"
+        self.model = folder.parent / f"{name}-model.json"
+        self.generation = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        self.write(compose)
+
+    def write(self, compose: str) -> None:
+        """Replace the Compose file."""
+        self.file.write_text(textwrap.dedent(compose))
+
+    async def stack(self) -> Stack:
+        """Resolve, freeze, and put all services into one group."""
+        resolved = await resolve([self.file], self.folder, self.name, environ=self.engine.environ)
+        self.generation += 1
+        model = self.model.with_suffix(f".{self.generation}.json")
+        model.write_bytes(resolved.text)
+        services = services_from(resolved, self.name)
+        return Stack(
+            name=self.name,
+            groups={"all": Group(name="all", services=tuple(services))},
+            services=services,
+            model=str(model),
+            directory=str(self.folder),
+        )
+
+    def person(self, *arguments: str) -> str:
+        """Run Compose over the original file, as somebody in a shell would; its output."""
+        done = subprocess.run(
+            [find_compose(self.engine.environ).path, *arguments],
+            cwd=self.folder,
+            env=self.engine.environ | {"COMPOSE_PROJECT_NAME": self.name},
+            capture_output=True,
+            check=True,
+            text=True,
+        )
+        return done.stdout + done.stderr
+
+
+def by_service(observed: Observed) -> Mapping[str, Container]:
+    """The containers of a look by their service; a test that expects two of one looks at the list."""
+    return {container.service: container for container in observed.containers}
+
+
+async def until(
+    look: Callable[[], Awaitable[T]], good: Callable[[T], Any], within: float = 15.0, pause: float = 0.02
+) -> T:
+    """Look again and again until the answer is good; fails with the last one after ``within`` seconds."""
+    deadline = time.monotonic() + within
+    while True:
+        found = await look()
+        if good(found):
+            return found
+        assert time.monotonic() < deadline, f"not in {within} s: {found}"
+        await asyncio.sleep(pause)
+
+
+def _remove(client: APIClient, id: str) -> None:
+    with contextlib.suppress(APIError):
+        client.remove_container(id, force=True, v=True)
+
+
+def _tree() -> bytes:
+    busybox = shutil.which("busybox")
+    if not busybox:
+        raise BedError("busybox is missing: `apt install busybox-static`")
+    content = Path(busybox).read_bytes()
+    if b"/lib64/ld-linux" in content or b"/lib/ld-linux" in content:
+        raise BedError("busybox is linked dynamically: `apt install busybox-static`")
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name in ("bin", "etc", "proc", "sys", "dev", "tmp", "data"):
+            folder = tarfile.TarInfo(name)
+            folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(folder)
+        program = tarfile.TarInfo("bin/busybox")
+        program.size, program.mode = len(content), 0o755
+        archive.addfile(program, io.BytesIO(content))
+        for applet in _APPLETS:
+            link = tarfile.TarInfo(f"bin/{applet}")
+            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+            archive.addfile(link)
+    return buffer.getvalue()
+
+
+def _mounts_under(folder: Path) -> list[str]:
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    mounts = [line.split()[4] for line in lines]
+    return sorted((mount for mount in mounts if mount.startswith(f"{folder}/")), reverse=True)

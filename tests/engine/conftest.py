@@ -1,0 +1,199 @@
+"""The adapters under test, each with a world: what people and fate do to containers behind our back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from reconciler.engine import Engine
+from reconciler.engine.compose import resolve
+from reconciler.engine.docker import DockerEngine
+from reconciler.model import services_from
+from reconciler.observed import Container
+from reconciler.stack import Group, Stack
+
+from .bed import IMAGE, PrivateEngine, Project
+
+PATIENCE = 2.0
+
+COMPOSE = """
+services:
+  web:
+    image: bed/standin:1
+    init: true
+    container_name: c-web
+    command: [sh, -c, "echo one; echo two >&2; echo three; exec sleep 1000"]
+    healthcheck: {test: [CMD, "true"], interval: 1h}
+    networks: [net]
+  sick:
+    image: bed/standin:1
+    init: true
+    container_name: c-sick
+    healthcheck: {test: [CMD-SHELL, "exit 1"], interval: 1h}
+    networks: [net]
+  hang:
+    image: bed/standin:1
+    init: true
+    container_name: c-hang
+    healthcheck: {test: [CMD, sleep, "1000"], interval: 1h}
+    networks: [net]
+  plain:
+    image: bed/standin:1
+    init: true
+    container_name: c-plain
+    restart: unless-stopped
+    networks: [net]
+  job:
+    image: bed/standin:1
+    container_name: c-job
+    command: ["true"]
+    networks: [net]
+  unfetched:
+    image: bed/nowhere:1
+    container_name: c-unfetched
+    networks: [net]
+networks: {net: {}}
+"""
+
+
+class World(Protocol):
+    """An engine, and the means to do things to its containers that did not go through it."""
+
+    @property
+    def engine(self) -> Engine: ...
+    @property
+    def stack(self) -> Stack: ...
+    def kill(self, container: Container) -> None: ...
+    def pause(self, container: Container) -> None: ...
+    def rename(self, container: Container, name: str) -> None: ...
+    def remove(self, container: Container) -> None: ...
+    def hold_name(self, name: str) -> None: ...
+    def retag(self, image: str) -> None: ...
+    def silent(self) -> contextlib.AbstractContextManager[None]: ...
+
+
+class DockerWorld:
+    def __init__(self, bed: PrivateEngine, project: Project, stack: Stack) -> None:
+        self.bed = bed
+        self.project = project
+        self.stack = stack
+        self.engine = DockerEngine(project.folder.parent / "state", environ=bed.environ, patience=PATIENCE)
+        self.client = bed.client
+
+    def kill(self, container: Container) -> None:
+        self.client.kill(container.id)
+
+    def pause(self, container: Container) -> None:
+        self.client.pause(container.id)
+
+    def rename(self, container: Container, name: str) -> None:
+        self.client.rename(container.id, name)
+
+    def remove(self, container: Container) -> None:
+        self.client.remove_container(container.id, force=True)
+
+    def hold_name(self, name: str) -> None:
+        self.client.create_container(IMAGE, name=name)
+
+    def retag(self, image: str) -> None:
+        self.bed.import_image(image, "LABEL changed=yes")
+
+    def silent(self) -> contextlib.AbstractContextManager[None]:
+        return self.bed.frozen()
+
+
+class SimulatedWorld:
+    def __init__(self, stack: Stack) -> None:
+        from reconciler.engine.simulated import Behaviour, SimulatedEngine
+
+        self.stack = stack
+        self.engine = SimulatedEngine(
+            {
+                "sick": Behaviour(ready_after=None),
+                "hang": Behaviour(ready_after=None),
+                "job": Behaviour(exits_after=0.05),
+            }
+        )
+        self.engine.auto_images = False
+        self.engine.images = {IMAGE: "sha256:1"}
+
+    def kill(self, container: Container) -> None:
+        self.engine.kill(container.service)
+
+    def pause(self, container: Container) -> None:
+        from reconciler.observed import State
+
+        self.engine.alter(container.id, state=State.PAUSED)
+
+    def rename(self, container: Container, name: str) -> None:
+        self.engine.alter(container.id, name=name)
+
+    def remove(self, container: Container) -> None:
+        self.engine.drop(container.id)
+
+    def hold_name(self, name: str) -> None:
+        self.engine.foreign[name] = "somebody-else"
+
+    def retag(self, image: str) -> None:
+        self.engine.tag(image, "sha256:2")
+
+    @contextlib.contextmanager
+    def silent(self) -> Iterator[None]:
+        self.engine.unavailable = True
+        try:
+            yield
+        finally:
+            self.engine.unavailable = False
+
+
+@pytest.fixture(scope="session")
+def bed() -> Iterator[PrivateEngine]:
+    """One private engine for the whole session; tests clean up after themselves."""
+    with PrivateEngine() as engine:
+        yield engine
+
+
+@pytest.fixture
+def clean(bed: PrivateEngine) -> Iterator[PrivateEngine]:
+    """The private engine with nothing in it."""
+    yield bed
+    if not bed.running:
+        # The test failed while it was down.
+        bed.start()
+    bed.wipe()
+
+
+@pytest.fixture(scope="session")
+def contract_stack(tmp_path_factory: pytest.TempPathFactory) -> Stack:
+    """The Compose file as values, for adapters that have no use for the file; resolved once."""
+    folder = tmp_path_factory.mktemp("contract")
+    file = folder / "compose.yaml"
+    file.write_text(COMPOSE)
+    services = services_from(asyncio.run(resolve([file], folder, "contract", environ={})), "contract")
+    group = Group(name="all", services=tuple(services))
+    return Stack(name="contract", groups={"all": group}, services=services)
+
+
+@pytest.fixture(params=["docker", "simulated"])
+async def world(
+    request: pytest.FixtureRequest, tmp_path: Path, contract_stack: Stack
+) -> AsyncIterator[World]:
+    """Each adapter in turn, over the same Compose file."""
+    made: DockerWorld | SimulatedWorld
+    if request.param == "docker":
+        engine: PrivateEngine = request.getfixturevalue("clean")
+        project = Project(engine, tmp_path / "project", "contract", COMPOSE)
+        made = DockerWorld(engine, project, await project.stack())
+    else:
+        made = SimulatedWorld(contract_stack)
+    try:
+        yield made
+    finally:
+        await made.engine.close()
+        if isinstance(made, DockerWorld):
+            made.client.close()

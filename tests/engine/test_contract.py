@@ -1,0 +1,370 @@
+"""What every engine adapter promises. The same tests for all, so that the simulated one stays true."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import aclosing
+
+import pytest
+
+from reconciler.errors import BatchFailed, EngineError, EngineUnavailable, Gone, StepFailed
+from reconciler.observed import ALIVE, Action, Command, Container, Health, Observed, State
+
+from .bed import IMAGE, by_service, until
+from .conftest import PATIENCE, World
+
+UNKNOWN = "f" * 64
+
+
+async def look(world: World, *, full: bool = False) -> Observed:
+    return await world.engine.observe(world.stack, full=full)
+
+
+async def seen(world: World, service: str) -> Container:
+    return by_service(await look(world))[service]
+
+
+async def act(world: World, action: Action, *services: str, container: str = "", **more: object) -> None:
+    command = Command(action, services, container=container, **more)  # type: ignore[arg-type]
+    await world.engine.act(command, world.stack)
+
+
+async def created(world: World, service: str) -> Container:
+    await act(world, Action.CREATE, service)
+    return await seen(world, service)
+
+
+async def running(world: World, service: str) -> Container:
+    container = await created(world, service)
+    await act(world, Action.START, service, container=container.id)
+    return await seen(world, service)
+
+
+# --- looking ---
+
+
+async def test_an_empty_engine_is_seen_completely(world: World) -> None:
+    observed = await look(world)
+    assert observed.complete
+    assert observed.containers == ()
+    assert 0 < observed.began <= observed.at
+
+
+async def test_images_are_those_that_exist(world: World) -> None:
+    observed = await look(world)
+    assert set(observed.images) == {IMAGE}
+
+
+async def test_a_moved_tag_is_seen(world: World) -> None:
+    before = (await look(world)).images[IMAGE]
+    world.retag(IMAGE)
+    await until(lambda: look(world), lambda observed: observed.images[IMAGE] != before)
+
+
+async def test_containers_are_sorted_by_id(world: World) -> None:
+    await act(world, Action.CREATE, "web", "plain", "sick", "job")
+    ids = [container.id for container in (await look(world)).containers]
+    assert ids == sorted(ids)
+    assert len(ids) == 4
+
+
+async def test_what_others_own_is_foreign(world: World) -> None:
+    world.hold_name("elsewhere")
+    observed = await look(world)
+    assert observed.containers == ()
+    assert "elsewhere" in observed.foreign
+
+
+async def test_a_full_look_says_the_same(world: World) -> None:
+    await running(world, "web")
+    usual, full = await look(world), await look(world, full=True)
+    assert usual.containers == full.containers
+    assert usual.images == full.images
+
+
+async def test_a_container_removed_by_somebody_is_absent(world: World) -> None:
+    world.remove(await running(world, "plain"))
+    observed = await look(world)
+    assert observed.complete
+    assert observed.containers == ()
+
+
+# --- creating ---
+
+
+async def test_created_containers_carry_what_they_were_made_from(world: World) -> None:
+    await act(world, Action.CREATE, "web", "plain")
+    observed = await look(world)
+    found = by_service(observed)
+    assert set(found) == {"web", "plain"}
+    for service, container in found.items():
+        assert container.state is State.CREATED
+        assert container.name == f"c-{service}"
+        assert container.config_hash == world.stack.services[service].config_hash
+        assert container.image == observed.images[IMAGE]
+        assert container.created_at > 0
+        assert container.started_at == 0
+    assert found["web"].check == ("true",)
+    assert found["plain"].check == ()
+    assert found["plain"].restart == "unless-stopped"
+    assert found["plain"].networks == world.stack.services["plain"].networks
+
+
+async def test_creating_what_exists_changes_nothing(world: World) -> None:
+    before = await created(world, "web")
+    await act(world, Action.CREATE, "web")
+    assert (await seen(world, "web")).id == before.id
+
+
+async def test_an_absent_image_is_the_reason(world: World) -> None:
+    with pytest.raises(StepFailed) as caught:
+        await act(world, Action.CREATE, "unfetched")
+    assert caught.value.reason == "image_unavailable"
+
+
+async def test_a_name_that_somebody_holds_is_the_reason(world: World) -> None:
+    world.hold_name("c-web")
+    with pytest.raises(StepFailed) as caught:
+        await act(world, Action.CREATE, "web")
+    assert caught.value.reason == "name_conflict"
+    assert "c-web" in (await look(world)).foreign
+
+
+async def test_one_bad_service_holds_up_no_other(world: World) -> None:
+    with pytest.raises(BatchFailed) as caught:
+        await act(world, Action.CREATE, "unfetched", "web", "plain")
+    assert {service: error.reason for service, error in caught.value.failed.items()} == {
+        "unfetched": "image_unavailable"
+    }
+    assert set(by_service(await look(world))) == {"web", "plain"}
+
+
+async def test_recreating_replaces_the_container(world: World) -> None:
+    before = await running(world, "web")
+    await act(world, Action.RECREATE, "web")
+    observed = await look(world)
+    (after,) = observed.containers
+    assert after.id != before.id
+    assert after.name == before.name
+    assert after.state is State.CREATED
+    assert after.config_hash == world.stack.services["web"].config_hash
+
+
+# --- orders to one container ---
+
+
+async def test_starting(world: World) -> None:
+    container = await running(world, "web")
+    assert container.state is State.RUNNING
+    assert container.health is Health.STARTING
+    assert container.started_at >= container.created_at > 0
+
+
+async def test_a_container_without_a_check_has_no_health(world: World) -> None:
+    assert (await running(world, "plain")).health is Health.NONE
+
+
+async def test_stopping(world: World) -> None:
+    container = await running(world, "plain")
+    await act(world, Action.STOP, "plain", container=container.id, grace=5.0)
+    stopped = await seen(world, "plain")
+    assert stopped.state is State.EXITED
+    assert stopped.finished_at >= container.started_at
+
+
+async def test_killing(world: World) -> None:
+    container = await running(world, "plain")
+    await act(world, Action.KILL, "plain", container=container.id)
+    killed = await until(lambda: seen(world, "plain"), lambda found: found.state not in ALIVE)
+    assert killed.exit_code == 137
+
+
+async def test_removing(world: World) -> None:
+    container = await created(world, "web")
+    await act(world, Action.REMOVE, "web", container=container.id)
+    assert (await look(world)).containers == ()
+
+
+async def test_a_running_container_is_not_removed(world: World) -> None:
+    container = await running(world, "plain")
+    with pytest.raises(StepFailed):
+        await act(world, Action.REMOVE, "plain", container=container.id)
+    assert (await seen(world, "plain")).state is State.RUNNING
+
+
+async def test_unpausing(world: World) -> None:
+    container = await running(world, "plain")
+    world.pause(container)
+    assert (await seen(world, "plain")).state is State.PAUSED
+    await act(world, Action.UNPAUSE, "plain", container=container.id)
+    assert (await seen(world, "plain")).state is State.RUNNING
+
+
+async def test_renaming(world: World) -> None:
+    container = await created(world, "web")
+    world.rename(container, "odd")
+    assert (await seen(world, "web")).name == "odd"
+    await act(world, Action.RENAME, "web", container=container.id, value="c-web")
+    assert (await seen(world, "web")).name == "c-web"
+
+
+async def test_updating_the_restart_policy(world: World) -> None:
+    container = await created(world, "plain")
+    await act(world, Action.UPDATE, "plain", container=container.id, value="no")
+    assert (await seen(world, "plain")).restart == "no"
+    await act(world, Action.UPDATE, "plain", container=container.id, value="on-failure:3")
+    after = await seen(world, "plain")
+    assert after.restart == "on-failure:3"
+    assert after.config_hash == container.config_hash
+
+
+async def test_what_is_done_already_is_success(world: World) -> None:
+    container = await running(world, "plain")
+    await act(world, Action.START, "plain", container=container.id)
+    await act(world, Action.UNPAUSE, "plain", container=container.id)
+    await act(world, Action.RENAME, "plain", container=container.id, value=container.name)
+    assert (await seen(world, "plain")).started_at == container.started_at
+    await act(world, Action.STOP, "plain", container=container.id, grace=5.0)
+    await act(world, Action.STOP, "plain", container=container.id, grace=5.0)
+    await act(world, Action.KILL, "plain", container=container.id)
+    await act(world, Action.REMOVE, "plain", container=container.id)
+    await act(world, Action.REMOVE, "plain", container=container.id)
+
+
+@pytest.mark.parametrize("action", [Action.STOP, Action.KILL, Action.REMOVE])
+async def test_ending_what_is_absent_is_success(world: World, action: Action) -> None:
+    await act(world, action, "web", container=UNKNOWN)
+
+
+@pytest.mark.parametrize("action", [Action.START, Action.UNPAUSE, Action.RENAME, Action.UPDATE])
+async def test_other_orders_to_what_is_absent_say_that_it_is_gone(world: World, action: Action) -> None:
+    with pytest.raises(Gone):
+        await act(world, action, "web", container=UNKNOWN, value="no")
+
+
+async def test_a_one_shot_ends_by_itself(world: World) -> None:
+    await running(world, "job")
+    ended = await until(lambda: seen(world, "job"), lambda found: found.state is State.EXITED)
+    assert ended.exit_code == 0
+    # Docker notes an end from its runtime's event and a start when its own call returns, so a process
+    # that ends at once may have ended some milliseconds before it "started".
+    assert ended.started_at > 0
+    assert ended.finished_at == pytest.approx(ended.started_at, abs=5.0)
+
+
+# --- events ---
+
+
+async def test_nothing_is_missed_after_the_subscription(world: World) -> None:
+    container = await created(world, "plain")
+    async with aclosing(world.engine.events(world.stack)) as events:  # type: ignore[type-var]
+        assert await asyncio.wait_for(anext(events), 5) == "subscribed"
+        assert (await seen(world, "plain")).state is State.CREATED
+        await act(world, Action.START, "plain", container=container.id)
+        assert await asyncio.wait_for(anext(events), 5)
+        assert (await seen(world, "plain")).state is State.RUNNING
+
+
+async def test_what_people_do_makes_an_event(world: World) -> None:
+    container = await running(world, "plain")
+    async with aclosing(world.engine.events(world.stack)) as events:  # type: ignore[type-var]
+        await anext(events)
+        await look(world)
+        world.rename(container, "odd")
+        assert await asyncio.wait_for(anext(events), 5)
+        assert (await seen(world, "plain")).name == "odd"
+
+
+async def test_a_busy_consumer_still_sees_the_last_change(world: World) -> None:
+    container = await running(world, "plain")
+    async with aclosing(world.engine.events(world.stack)) as events:  # type: ignore[type-var]
+        await anext(events)
+        for number in range(20):
+            world.rename(container, f"odd-{number}")
+        await asyncio.wait_for(anext(events), 5)
+        await until(lambda: seen(world, "plain"), lambda found: found.name == "odd-19")
+
+
+async def test_closing_ends_a_stream_in_use(world: World) -> None:
+    events = world.engine.events(world.stack)
+    await anext(events)
+    waiting = asyncio.ensure_future(anext(events))
+    await asyncio.sleep(0)
+    await world.engine.close()
+    with pytest.raises((StopAsyncIteration, EngineUnavailable)):
+        await asyncio.wait_for(waiting, 5)
+
+
+# --- probes, measurements, logs ---
+
+
+async def test_a_probe_tells_healthy_from_sick(world: World) -> None:
+    assert await world.engine.probe(await running(world, "web"), 5.0)
+    assert not await world.engine.probe(await running(world, "sick"), 5.0)
+
+
+async def test_a_check_that_hangs_is_given_up_in_time(world: World) -> None:
+    container = await running(world, "hang")
+    began = time.monotonic()
+    assert not await world.engine.probe(container, 0.5)
+    assert time.monotonic() - began < 3.0
+
+
+async def test_what_can_not_be_probed_is_not_ready(world: World) -> None:
+    assert not await world.engine.probe(await running(world, "plain"), 5.0)
+    assert not await world.engine.probe(await created(world, "web"), 5.0)
+    web = await seen(world, "web")
+    world.remove(web)
+    assert not await world.engine.probe(web, 5.0)
+
+
+async def test_running_containers_are_measured(world: World) -> None:
+    up, down = await running(world, "plain"), await created(world, "web")
+    usage = await world.engine.stats((up, down))
+    assert set(usage) == {up.id}
+    assert usage[up.id].memory > 0
+    assert usage[up.id].cpu >= 0
+
+
+async def test_log_lines(world: World) -> None:
+    container = await running(world, "web")
+
+    async def lines() -> list[str]:
+        return [line async for line in world.engine.logs(container.id, tail=100)]
+
+    found = await until(lines, bool)
+    assert all("\n" not in line for line in found)
+    assert [line async for line in world.engine.logs(container.id, tail=0)] == []
+
+
+async def test_logs_of_what_is_absent(world: World) -> None:
+    with pytest.raises(Gone):
+        await anext(world.engine.logs(UNKNOWN))
+
+
+# --- without an engine ---
+
+
+async def test_no_answer_is_an_error_within_the_deadline_and_passes(world: World) -> None:
+    container = await created(world, "web")
+    with world.silent():
+        began = time.monotonic()
+        with pytest.raises(EngineUnavailable):
+            await look(world)
+        with pytest.raises(EngineUnavailable):
+            await world.engine.info()
+        with pytest.raises(EngineError):
+            await anext(world.engine.events(world.stack))
+        assert time.monotonic() - began < 4 * PATIENCE
+    observed = await look(world)
+    assert observed.complete
+    assert [found.id for found in observed.containers] == [container.id]
+
+
+async def test_info_says_who_answers(world: World) -> None:
+    info = await world.engine.info()
+    assert info.kind in {"docker", "simulated"}
+    assert info.version
+    assert info.memory > 0
+    assert info.cpus > 0

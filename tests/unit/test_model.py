@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from reconciler.errors import InvalidDesiredState
+from reconciler.model import services_from, warnings_from
+from reconciler.resolved import Resolved
+from reconciler.stack import Condition, Dependency, HealthCheck, Service
+
+
+def resolved(services: dict[str, Any], **more: Any) -> Resolved:
+    return Resolved(json.dumps({"services": services, **more}).encode(), {"a": "hash-a"}, "2.40.3")
+
+
+def one(**entry: Any) -> Service:
+    return services_from(resolved({"a": entry}), "p")["a"]
+
+
+def test_what_compose_leaves_open_has_its_defaults() -> None:
+    service = one(build={"context": "."})
+    assert (service.container_name, service.image, service.restart) == ("p-a-1", "p-a", "no")
+    assert (service.stop_grace, service.check, service.config_hash) == (10.0, None, "hash-a")
+    assert service.has_build
+
+
+def test_dependencies_with_all_they_say() -> None:
+    told = {
+        "b": {"condition": "service_healthy", "required": False},
+        "c": {"condition": "service_completed_successfully", "restart": True},
+        "d": {},
+    }
+    assert one(depends_on=told).depends_on == (
+        Dependency("b", Condition.HEALTHY, restart=False, required=False),
+        Dependency("c", Condition.COMPLETED, restart=True, required=True),
+        Dependency("d", Condition.STARTED),
+    )
+    assert one(depends_on=["b"]).depends_on == (Dependency("b", Condition.STARTED),)
+
+
+@pytest.mark.parametrize(
+    ("told", "check"),
+    [
+        ({"test": ["CMD", "a", "b"], "interval": "1m30s"}, HealthCheck(("a", "b"), interval=90.0)),
+        ({"test": ["CMD-SHELL", "a b"], "retries": 5}, HealthCheck(("/bin/sh", "-c", "a b"), retries=5)),
+        ({"test": "a b", "start_period": "1h"}, HealthCheck(("/bin/sh", "-c", "a b"), start_period=3600.0)),
+        ({"test": ["NONE"]}, None),
+        ({"disable": True, "test": ["CMD", "a"]}, None),
+        ({"start_period": "1s"}, None),
+        (None, None),
+    ],
+)
+def test_health_checks(told: Any, check: HealthCheck | None) -> None:
+    assert one(healthcheck=told).check == check
+
+
+@pytest.mark.parametrize(
+    ("entry", "policy"),
+    [
+        ({"restart": ""}, "no"),
+        ({"restart": "on-failure:3"}, "on-failure:3"),
+        ({"deploy": {"restart_policy": {"condition": "on-failure", "max_attempts": 4}}}, "on-failure:4"),
+        ({"deploy": {"restart_policy": {"condition": "any"}}}, "always"),
+        ({"deploy": {"restart_policy": {"condition": "none"}}}, "no"),
+        ({"deploy": {}}, "no"),
+    ],
+)
+def test_restart_policies(entry: dict[str, Any], policy: str) -> None:
+    assert one(**entry).restart == policy
+
+
+def test_networks_have_their_real_names() -> None:
+    model = resolved({"a": {"networks": {"front": None, "back": {}}}}, networks={"front": {"name": "real"}})
+    assert services_from(model, "p")["a"].networks == ("real", "back")
+    shared = one(network_mode="service:b", ipc="service:c", pid="host")
+    assert (shared.networks, shared.shares) == ((), ("b", "c"))
+
+
+def test_ports_as_people_write_them() -> None:
+    ports = [
+        {"target": 80, "published": "8080", "protocol": "tcp"},
+        {"target": 53, "published": "53", "protocol": "udp"},
+        {"target": 9},
+    ]
+    assert one(ports=ports).ports == ("8080:80", "53:53/udp")
+
+
+def test_fields_name_what_differs_and_keep_no_secret() -> None:
+    old = one(
+        image="i", environment={"PASSWORD": "hunter2", "A": "1"}, volumes=[{"target": "/d", "source": "x"}]
+    )
+    new = one(
+        image="i", environment={"PASSWORD": "hunter3", "A": "1"}, volumes=[{"target": "/d", "source": "y"}]
+    )
+    assert {path for path in old.fields if old.fields[path] != new.fields[path]} == {
+        "environment.PASSWORD",
+        "volumes./d",
+    }
+    assert old.definition != new.definition
+    assert "hunter2" not in repr(old)
+
+
+def test_one_more_mount_renames_no_other() -> None:
+    mounts = [{"target": "/b"}, {"target": "/c"}]
+    old, new = one(volumes=mounts), one(volumes=[{"target": "/a"}, *mounts])
+    assert set(new.fields.items()) - set(old.fields.items()) == {("volumes./a", new.fields["volumes./a"])}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"build": {"context": "."}},
+        {"pull_policy": "always"},
+        {"depends_on": {"b": {}}},
+        {"profiles": ["x"]},
+        {"scale": 3},
+        {"x-note": 1},
+        {"command": None},
+        {"deploy": {}},
+        {"deploy": {"replicas": 2, "resources": {}}},
+    ],
+)
+def test_what_compose_does_not_hash_is_no_change_of_definition(entry: dict[str, Any]) -> None:
+    assert one(image="i", **entry).definition == one(image="i").definition
+
+
+def test_equal_secrets_do_not_show_as_equal() -> None:
+    fields = one(environment={"A": "same", "B": "same"}).fields
+    assert fields["environment.A"] != fields["environment.B"]
+
+
+def test_more_than_one_replica_is_a_warning() -> None:
+    told = warnings_from(resolved({"a": {"scale": 3}, "b": {"deploy": {"replicas": 2}}, "c": {"scale": 1}}))
+    assert [line.split(":")[0] for line in told] == ["a", "b"]
+
+
+def test_a_text_that_is_no_model_is_refused() -> None:
+    for text in (b"", b"[1]", b"{"):
+        with pytest.raises(InvalidDesiredState):
+            services_from(Resolved(text, {}, ""), "p")
