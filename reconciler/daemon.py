@@ -33,7 +33,7 @@ from reconciler.keys_environment import take_key
 from reconciler.ledger import Now
 from reconciler.locks import DirectoryLock
 from reconciler.loop import Hooks, Loop, Settings
-from reconciler.notes import Ends, Passes, each
+from reconciler.notes import Ends, Passes, each, remember
 from reconciler.options import Address, RunOptions
 from reconciler.preview import Previews
 from reconciler.sampler import Sampler
@@ -139,6 +139,7 @@ class _Daemon:
         address = str(Address(options.host, options.port))
         await recording.begin(generations, engine=options.engine, address=address)
         snapshots = Snapshots()
+        remember(generations, snapshots)
         passes = Passes()
         metrics = Metrics(snapshots)
         loop = Loop(
