@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,12 @@ async def _plan(_state: object) -> Previewed:
     return Previewed()
 
 
+async def _lines(_container: str, _tail: int, _follow: bool) -> AsyncIterator[str]:
+    yield "a line"
+
+
 async def _document() -> Any:
-    async with a_world(preview=_plan) as world:
+    async with a_world(preview=_plan, logs=_lines, metrics=True) as world:
         return (await world.client.get("/openapi.json")).json()
 
 
@@ -34,12 +39,14 @@ async def test_every_endpoint_is_documented_under_the_tag() -> None:
     document = await _document()
     assert sorted(document["paths"]) == [
         "/healthz",
+        "/metrics",
         "/readyz",
         "/services/dashboard",
         "/services/drift",
         "/services/events",
         "/services/groups",
         "/services/groups/{group}",
+        "/services/logs/{service}",
         "/services/plan",
         "/services/progress/{generation}",
         "/services/restart/{group}",
