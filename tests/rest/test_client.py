@@ -261,3 +261,13 @@ def test_a_preview_changes_nothing(daemon: Daemon) -> None:
     ]
     assert (daemon.desired / "groups.yaml").read_bytes() == before
     assert get(daemon, "/services/status")["generation"] == 1
+
+
+def test_a_monitor_may_ask_for_the_head_alone(daemon: Daemon) -> None:
+    for path, status in (("/healthz", 200), ("/services/status", 200), ("/services/status/nope", 404)):
+        whole, head = ask(daemon, "GET", path), ask(daemon, "HEAD", path)
+        assert (head.status, head.body) == (status, b"")
+        assert head.headers["content-type"] == whole.headers["content-type"]
+    assert ask(daemon, "HEAD", "/services/start/kafka").status == 405
+    text = ask(daemon, "GET", "/metrics").body.decode()
+    assert 'http_requests_total{method="HEAD",route="/healthz",status="200"} 1.0' in text
