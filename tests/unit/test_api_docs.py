@@ -59,7 +59,8 @@ async def test_every_endpoint_is_documented_under_the_tag() -> None:
     for operations in document["paths"].values():
         for operation in operations.values():
             assert operation["tags"] == ["Service Manager"]
-            assert operation["description"]
+            assert operation["description"].replace("\n", " ").startswith(operation["summary"])
+            assert len(operation["summary"]) > 12
 
 
 async def test_every_status_that_can_occur_is_documented() -> None:
@@ -79,6 +80,8 @@ async def test_every_status_that_can_occur_is_documented() -> None:
             for status, answer in found.items():
                 if int(status) >= 400:
                     assert list(answer["content"]) == ["application/problem+json"]
+                    example = answer["content"]["application/problem+json"]["example"]
+                    assert schemas.Problem.model_validate(example).status == int(status)
     for action in ("start", "stop", "restart"):
         assert (
             "Location"
