@@ -45,6 +45,9 @@ log = logging.getLogger(__name__)
 
 GRACE = 3.0
 """Seconds that steps in flight, and then open answers, are given at the end."""
+TURNS = 0.001
+"""Seconds after which a thread that waits for the interpreter gets it. At Python's own 5 ms each of the few
+turns of a write to the disk, beside a loop that is busy planning, takes that long."""
 DEADLINE = 12.0
 """Seconds after which a daemon that was told to end does so, whatever still hangs."""
 
@@ -52,6 +55,7 @@ DEADLINE = 12.0
 def run(options: RunOptions) -> int:
     """Run the daemon in the foreground; 0 after SIGTERM or SIGINT, 1 where it can't start."""
     logs.set_up()
+    sys.setswitchinterval(TURNS)
     try:
         key = take_key()
         options.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
