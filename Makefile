@@ -7,6 +7,10 @@ ENGINE  ?=
 STANDIN ?=
 ARGS    ?=
 
+# --- for make chaos ------------------------------------------------------------------------------------------
+ROUNDS  ?= 20
+SEED    ?= 1
+
 # --- for everything ------------------------------------------------------------------------------------------
 VENV    ?= .venv
 PYTHON  ?=
@@ -19,7 +23,7 @@ SOURCES := reconciler api tests desired-state
 .DEFAULT_GOAL := help
 # Jobs in a row, whatever -j says: their output is for people, and the tests share one machine.
 .NOTPARALLEL:
-.PHONY: help run clean test lint types layers unit engine e2e bench fmt environment tools test-machine
+.PHONY: help run clean test lint types layers unit engine e2e bench chaos fmt environment tools test-machine
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -54,6 +58,9 @@ e2e: tools test-machine ## end to end, on private engines
 
 bench: tools test-machine ## how fast, against Docker Compose
 	@$(PY) -m tests.bench $(ARGS)
+
+chaos: tools test-machine ## ROUNDS=20 rounds of faults from SEED=1; ARGS="--only KIND --keep-going"
+	@$(PY) -m tests.chaos --rounds $(ROUNDS) --seed $(SEED) $(ARGS)
 
 fmt: tools ## formats the code, mends what ruff can mend
 	@$(PY) -m ruff check --fix --exit-zero .
