@@ -1,14 +1,14 @@
 // The only writer: every change of desired state that this page can ask for, and nothing else. Each answers
 // `{ok, body}` or `{ok: false, problem}`; a refusal is an answer, not an exception.
 
-import { at, headers, problemOf } from "./stream.js";
+import { at, problemOf } from "./stream.js";
 
-async function write(method, path, body) {
+async function write(method, path, body, headers = {}) {
   let response;
   try {
     response = await fetch(at(path), {
       method,
-      headers: headers(body ? { "Content-Type": "application/json" } : {}),
+      headers: body ? { ...headers, "Content-Type": "application/json" } : headers,
       body: body && JSON.stringify(body),
       signal: AbortSignal.timeout(15_000),
     });
@@ -59,5 +59,10 @@ export function preview(groups) {
 
 /** Exchange a key for a session cookie that no script can read. */
 export function signIn(key) {
-  return write("POST", "session", { key });
+  return write("POST", "session", null, { "X-API-Key": key });
+}
+
+/** Give the session back. */
+export function signOut() {
+  return write("DELETE", "session");
 }

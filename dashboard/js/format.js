@@ -38,6 +38,14 @@ export function duration(ms, short = false) {
   return m ? `${m} min${s % 60 ? ` ${s % 60} s` : ""}` : `${s} s`;
 }
 
+/** In one unit: 40 s, 2 min, 3 h, 5 d. */
+export function rough(ms) {
+  const s = Math.max(0, Math.round(ms / 1000));
+  if (s < 60) return `${s - (s % 10) || s} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min`;
+  return s < 86400 ? `${Math.floor(s / 3600)} h` : `${Math.floor(s / 86400)} d`;
+}
+
 function two(number) {
   return String(number).padStart(2, "0");
 }

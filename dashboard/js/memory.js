@@ -34,6 +34,12 @@ export function reached(groups, name, field) {
   return Object.keys(groups).filter((other) => found.has(other) && other !== name);
 }
 
+/** These groups in an order in which each may be switched: what others need comes on first, goes off last. */
+export function inOrder(groups, names, on) {
+  const below = (name) => reached(groups, name, "dependencies").length;
+  return [...names].sort((a, b) => (on ? below(a) - below(b) : below(b) - below(a)));
+}
+
 /** What switching a group would change: itself, what else has to come along, and what it costs. */
 export function flip(snapshot, name, on) {
   const groups = snapshot.groups;
