@@ -22,34 +22,13 @@ async function write(method, path, body, headers = {}) {
 
 const name = encodeURIComponent;
 
-/** Switch a group on; `how`: "", "with_dependencies" or "force". */
-export function start(group, how = "") {
-  return write("POST", `start/${name(group)}${how && `?${how}=true`}`);
+/** start, stop, restart or accept a group, or rollback to a generation; `how`: with_dependencies, force, ... */
+export function act(action, target, how = "") {
+  return write("POST", `${action}/${name(target)}${how && `?${how}=true`}`);
 }
 
-/** Switch a group off; `how`: "", "with_dependents" or "force". */
-export function stop(group, how = "") {
-  return write("POST", `stop/${name(group)}${how && `?${how}=true`}`);
-}
-
-/** Restart every container of a group, in order. */
-export function restart(group) {
-  return write("POST", `restart/${name(group)}`);
-}
-
-/** Say what should be of a group, with the words of groups.yaml. */
 export function put(group, state) {
   return write("PUT", `groups/${name(group)}`, state);
-}
-
-/** Carry out the changes of a group that are held back. */
-export function accept(group) {
-  return write("POST", `accept/${name(group)}`);
-}
-
-/** Go back to an earlier desired state. */
-export function rollback(generation) {
-  return write("POST", `rollback/${generation}`);
 }
 
 /** What another groups.yaml would lead to. Changes nothing; asked here because it is sent as a body. */
@@ -62,7 +41,6 @@ export function signIn(key) {
   return write("POST", "session", null, { "X-API-Key": key });
 }
 
-/** Give the session back. */
 export function signOut() {
   return write("DELETE", "session");
 }

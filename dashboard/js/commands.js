@@ -18,8 +18,6 @@ export class Commands {
 
   get state() { return this.app.state; }
 
-  // --- what should be ---
-
   /** The switch: at once where nothing else is touched, else a look at what it would do. */
   flip(group, on) {
     const plan = flip(this.state.snapshot, group, on);
@@ -27,13 +25,11 @@ export class Commands {
     else this.carryOut(plan);
   }
 
-  /** Show what the switch would do, without doing it. */
   look(plan) {
     this.app.set({ preview: { ...plan, kind: "flip", told: null, problem: null } });
     this.askPlan(plan);
   }
 
-  /** The same, asked for by name. */
   would(group, on) { this.look(flip(this.state.snapshot, group, on)); }
 
   async askPlan(plan) {
@@ -60,7 +56,7 @@ export class Commands {
     const undo = this.asNow(names, !on);
     const words = { with: on ? "with_dependencies" : "with_dependents", force: "force" };
     this.app.set({ preview: null });
-    const done = await this.ask(names, on, () => (on ? actions.start : actions.stop)(group, words[how] ?? ""));
+    const done = await this.ask(names, on, () => actions.act(on ? "start" : "stop", group, words[how]));
     if (done) this.toast(`${listed(names)} switched ${on ? "on" : "off"}`, undo);
   }
 
@@ -105,7 +101,6 @@ export class Commands {
     this.app.set({ asked: Object.fromEntries(left) });
   }
 
-  /** Restart a group; those that use it are named first. */
   async restart(group, sure = false) {
     const { groups } = this.state.snapshot;
     const users = groups[group].dependents.filter((name) => groups[name].desired === "on");
@@ -114,7 +109,7 @@ export class Commands {
       return;
     }
     this.app.set({ preview: null });
-    const done = await this.ask([group], true, () => actions.restart(group));
+    const done = await this.ask([group], true, () => actions.act("restart", group));
     if (done) this.toast(`${group} is being restarted, container by container`);
   }
 
@@ -128,17 +123,15 @@ export class Commands {
   }
 
   async accept(group) {
-    const done = await this.ask([group], true, () => actions.accept(group));
+    const done = await this.ask([group], true, () => actions.act("accept", group));
     if (done) this.toast(`what was held back in ${group} is being carried out`);
   }
 
   async rollback(generation) {
-    const answer = await actions.rollback(generation);
+    const answer = await actions.act("rollback", generation);
     if (!answer.ok) return this.refused(answer.problem);
     return this.toast(`back to what generation ${generation} said; this is generation ${answer.body.generation}`);
   }
-
-  // --- what is told back ---
 
   toast(text, undo = null, problem = null) {
     clearTimeout(this.toastTimer);
@@ -156,8 +149,6 @@ export class Commands {
     this.app.set({ toast: null });
   }
 
-  // --- what is shown ---
-
   /** Open or close a group (`kafka`) or a service (`kafka/zookeeper`). */
   toggle(id) {
     const { open } = this.state.route;
@@ -165,7 +156,6 @@ export class Commands {
     this.app.go({ open: closed.length < open.length ? closed : [...open, id] });
   }
 
-  /** Open one and show it, wherever it is. */
   show(id) {
     const [group] = id.split("/");
     const open = [...new Set([...this.state.route.open, group, id])];
@@ -177,23 +167,11 @@ export class Commands {
     }));
   }
 
-  tab(tab) { this.app.go({ tab }, true); }
-
-  search(q) { this.app.go({ q }); }
-
-  select(group) { this.app.go({ selected: this.state.route.selected === group ? "" : group }); }
-
-  services(shown) { this.app.go({ services: shown }); }
-
-  filter(patch) { this.app.go({ filter: { ...this.state.route.filter, ...patch } }); }
-
-  older() { return this.effects.older(); }
-
-  earlier() { return this.effects.earlier(); }
+  /** Change what is open or looked for; `push`: as a step to come back from. */
+  go(patch, push) { this.app.go(patch, push); }
 
   help(shown = !this.state.help) { this.app.set({ help: shown }); }
 
-  /** As the system has it, light, dark. */
   theme(name = THEMES[(THEMES.indexOf(this.state.theme) + 1) % THEMES.length]) {
     document.getElementById("dark").media = MEDIA[name] ?? MEDIA[""];
     remember(name);
@@ -201,8 +179,6 @@ export class Commands {
   }
 
   retry() { this.app.heard(); }
-
-  // --- who is there ---
 
   /** Null when signed in, else the problem. */
   async signIn(key) {

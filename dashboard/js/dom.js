@@ -1,5 +1,5 @@
-// What every view is made with: tagged templates for elements, components that are drawn again only when
-// what they were given changed, and the few that tick by themselves.
+// What views are made with: tagged templates, components that are drawn again only when what they were given
+// changed, and the few that tick by themselves.
 
 import { Component, h, render } from "../vendor/preact.js";
 import htm from "../vendor/htm.js";

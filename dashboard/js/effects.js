@@ -60,7 +60,6 @@ export class Effects {
     }
   }
 
-  /** Another tab or filter is shown. */
   routed() {
     const { tab } = this.app.state.route;
     if (tab === "audit") this.audit();

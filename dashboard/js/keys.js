@@ -4,7 +4,6 @@ import { TABS } from "./address.js";
 
 const ROWS = "[data-row]";
 
-/** Listen for the page's keys. Whoever types into a field types. */
 export function listen(app, act) {
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
@@ -38,7 +37,7 @@ function tab(app, key) {
 function leave(app, act, typing) {
   if (app.state.help) act.help(false);
   else if (app.state.preview) act.cancel();
-  else if (typing?.type === "search" && typing.value && typing.id === "search") act.search("");
+  else if (typing?.type === "search" && typing.value && typing.id === "search") act.go({ q: "" });
   else if (typing) typing.blur();
   else if (app.state.toast) act.dismiss();
 }

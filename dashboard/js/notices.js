@@ -1,5 +1,4 @@
-// The first thing on the page: is the box as it should be, and if not, why, and what will happen next.
-// One line at least, always in the same place; the worst comes first.
+// Is the box as it should be, and if not, why, and what next: one line at least, the worst first.
 
 import { About, html, Icon, memo, Since, Until } from "./dom.js";
 import { count, listed, moment } from "./format.js";
@@ -84,7 +83,6 @@ function differing(groups, drift, act) {
   }];
 }
 
-/** What the loop will do about a service, and when. */
 export function Next({ service, group }) {
   if (service.step) return `${doing(service.step)} now`;
   if (service.retry_at) return html`tried again <${Until} at=${service.retry_at} />`;

@@ -6,12 +6,10 @@ const SILENT = 30_000;
 const REST = 15_000;
 const BASE = new URL("../../", import.meta.url);
 
-/** The address of an endpoint under /services. */
 export function at(path) {
   return new URL(path, BASE);
 }
 
-/** A problem as the API tells it, whatever answered. */
 export async function problemOf(response) {
   const body = await response.json().catch(() => ({}));
   return { title: response.statusText || "Refused", detail: "", remedy: "", ...body, status: response.status };
@@ -61,7 +59,6 @@ export class Stream {
     this.open();
   }
 
-  /** Try now, whatever was planned. */
   retry() {
     if (this.state === "live") return;
     clearTimeout(this.timer);

@@ -14,25 +14,21 @@ export function record(status) {
   if (points.length > MOST) points.shift();
 }
 
-/** All points, the oldest first. */
 export function trail() {
   return points;
 }
 
-/** The theme chosen on this device: "", "light" or "dark". */
 export function remembered() {
   try {
-    return localStorage.getItem("theme") ?? "";
+    return localStorage.theme ?? "";
   } catch {
     return "";
   }
 }
 
-/** Remember it, where the browser allows. */
 export function remember(theme) {
   try {
-    if (theme) localStorage.setItem("theme", theme);
-    else localStorage.removeItem("theme");
+    localStorage.theme = theme;
   } catch {
     // Forgotten with the page, then.
   }

@@ -3,26 +3,26 @@
 import { html, Icon, memo } from "./dom.js";
 import { moment } from "./format.js";
 
-const ACTIONS = ["start", "stop", "restart", "put", "edit", "accept", "rollback", "generation_end", "container_create",
-  "container_start", "container_stop", "container_remove", "request", "sign_in", "sign_out", "daemon_start", "daemon_stop"];
+const ACTIONS = ["start", "stop", "restart", "put", "edit", "accept", "rollback", "generation_end", "container_start", "container_stop", "request"];
 const BAD = { refused: "blocked", failed: "degraded", degraded: "degraded", unknown: "waiting" };
 
 export const Audit = memo(({ audit, filter, groups, act }) => {
   const { entries, before, problem } = audit;
+  const set = (patch) => act.go({ filter: { ...filter, ...patch } });
   const filtered = Object.values(filter).some(Boolean);
   return html`<section class="audit" aria-label="Audit log">
     <div class="tools">
-      <label>group <select value=${filter.group} onChange=${(e) => act.filter({ group: e.target.value })}>
+      <label>group <select value=${filter.group} onChange=${(e) => set({ group: e.target.value })}>
         <option value="">all</option>${Object.keys(groups).map((n) => html`<option key=${n} value=${n}>${n}</option>`)}</select></label>
-      <label>action <input list="actions" value=${filter.action} placeholder="all" autocomplete="off" onChange=${(e) => act.filter({ action: e.target.value.trim() })} /></label>
+      <label>action <input list="actions" value=${filter.action} placeholder="all" autocomplete="off" onChange=${(e) => set({ action: e.target.value.trim() })} /></label>
       <datalist id="actions">${ACTIONS.map((n) => html`<option key=${n} value=${n} />`)}</datalist>
-      <label>who <input value=${filter.user} placeholder="all" autocomplete="off" onChange=${(e) => act.filter({ user: e.target.value.trim() })} /></label>
-      ${filtered && html`<button class="plain" onClick=${() => act.filter({ group: "", action: "", user: "" })}>Show all</button>`}
+      <label>who <input value=${filter.user} placeholder="all" autocomplete="off" onChange=${(e) => set({ user: e.target.value.trim() })} /></label>
+      ${filtered && html`<button class="plain" onClick=${() => set({ group: "", action: "", user: "" })}>Show all</button>`}
     </div>
     ${problem ? html`<p class="refusal"><${Icon} name="degraded" />${problem.status === 404 ? "This daemon keeps no audit log." : problem.detail || problem.title}</p>`
       : entries === null ? html`<p class="empty">Reading …</p>`
       : html`<${Entries} entries=${entries} filtered=${filtered} />`}
-    ${before && html`<button class="small" onClick=${() => act.older()}>Show older ones</button>`}
+    ${before && html`<button class="small" onClick=${() => act.effects.older()}>Show older ones</button>`}
   </section>`;
 });
 

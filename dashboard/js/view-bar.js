@@ -4,8 +4,7 @@ import { html } from "./dom.js";
 import { box } from "./memory.js";
 import { memory } from "./format.js";
 
-/** What the bar is made of: `{name, mb, kind}`, in order. */
-export function parts(snapshot) {
+function parts(snapshot) {
   const { total, pilot } = box(snapshot);
   const found = [];
   if (pilot) found.push({ name: "pilot", mb: pilot, kind: "pilot" });

@@ -33,7 +33,7 @@ export const Frame = memo(({ link, snapshot, route, session, theme, act }) => ht
       ${route.tab === "groups" && snapshot && html`
         <label class="find"><${Icon} name="search" /><span class="vh">Search groups and services</span>
           <input id="search" type="search" placeholder="Search" autocomplete="off" spellcheck="false"
-            value=${route.q} onInput=${(event) => act.search(event.target.value)} /><kbd aria-hidden="true">/</kbd></label>`}
+            value=${route.q} onInput=${(event) => act.go({ q: event.target.value })} /><kbd aria-hidden="true">/</kbd></label>`}
     </div>
   </header>`);
 
@@ -48,7 +48,7 @@ function stay(act, tab) {
   return (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
-    act.tab(tab);
+    act.go({ tab }, true);
   };
 }
 

@@ -1,5 +1,4 @@
-// One group: a line that answers whether it should be on, whether it is, what it waits for and what it costs.
-// Everything else opens below that line.
+// One group: a line that says whether it should be on, is, what it waits for and costs; the rest opens below.
 
 import { About, html, Icon, memo } from "./dom.js";
 import { count, memory, memoryOf } from "./format.js";
@@ -11,7 +10,7 @@ import { lookOfGroup, quiet } from "./words.js";
 const HELD = /^(held|on_change|accept)/;
 
 export const Group = memo((props) => {
-  const { group, asked, open, preview, act, may, engine } = props;
+  const { group, asked, open, preview, act, may } = props;
   const name = group.group;
   const on = asked ? asked.on : group.desired === "on";
   const waits = asked && asked.on !== (group.desired === "on");
@@ -23,7 +22,7 @@ export const Group = memo((props) => {
         <${Switch} name=${name} on=${on} busy=${waits} may=${may} act=${act} />
         <button class="name" aria-expanded=${open} aria-controls=${open ? `in-${name}` : null} tabindex="-1"
           onClick=${() => act.toggle(name)}>${name}</button>
-        <${State} group=${group} waits=${waits} on=${on} engine=${engine} />
+        <${State} group=${group} waits=${waits} on=${on} />
         <span class=${`count num ${group.running_count ? "" : "idle"}`} title="running of all its services">${group.running_count}/${group.total_count}</span>
         <${Sentence} ...${props} />
         <${Meter} group=${group} />
@@ -45,11 +44,11 @@ function Switch({ name, on, busy, may, act }) {
     <span class="track"><span class="knob"></span></span><span class="word" aria-hidden="true">${on ? "on" : "off"}</span></button>`;
 }
 
-function State({ group, waits, on, engine }) {
+function State({ group, waits, on }) {
   const { icon, tone, word } = waits
     ? { icon: "working", tone: "amber", word: on ? "to be on" : "to be off" } : lookOfGroup(group);
   const code = `phase ${group.phase}${group.reason ? `, reason ${group.reason}` : ""}`;
-  return html`<span class=${`state ${tone} ${engine ? "" : "unsure"}`} title=${code}><${Icon} name=${icon} /><span>${word}</span></span>`;
+  return html`<span class=${`state ${tone}`} title=${code}><${Icon} name=${icon} /><span>${word}</span></span>`;
 }
 
 /** What is said of the group: what it waits for while it changes, else what it is. */
@@ -141,7 +140,7 @@ export const Unmanaged = memo(({ services, orphans, open, act }) => {
   const running = services.filter((s) => s.status === "running").length;
   return html`<section class="card beside" aria-label="Not managed">
     <div class="row" onClick=${(event) => { if (!event.target.closest("button")) act.toggle("-"); }}>
-      <span class="muted sentence"><b>Not managed</b> ${count(services.length, "service")} in no group${running > 0 && `, ${running} running`}${orphans.length > 0 && ` · ${count(orphans.length, "orphan")}`}</span>
+      <span class="says"><b>Not managed</b> ${count(services.length, "service")} in no group${running > 0 && `, ${running} running`}${orphans.length > 0 && ` · ${count(orphans.length, "orphan")}`}</span>
       <span class="ends"><button class="tool more" aria-expanded=${open} aria-label=${`${open ? "Close" : "Open"} what is not managed`} onClick=${() => act.toggle("-")}><${Icon} name="more" /></button></span>
     </div>
     ${open && html`<div class="inside"><p class="muted">The daemon never touches these; <code>docker compose up -d NAME</code> starts one by hand.</p>

@@ -1,16 +1,11 @@
-// The keys, and what the shapes mean.
+// The keys.
 
 import { Component, html, Icon } from "./dom.js";
-import { LOOKS } from "./words.js";
 
 const KEYS = [
   ["/", "search groups and services"], ["j k", "next and previous row"], ["space", "the switch of this row"],
   ["enter", "open or close the row"], ["1 to 5", "groups, map, memory, history, audit"], ["esc", "cancel, close"], ["?", "this help"],
 ];
-const MEANS = {
-  converged: "as it should be", off: "off, and should be", progressing: "being brought there", waiting: "waits for something else",
-  differs: "moved by itself or by hand, is being put right", blocked: "needs a group that is off", degraded: "tried, and needs a person", suspended: "hands off",
-};
 
 export class Help extends Component {
   componentDidMount() {
@@ -23,9 +18,8 @@ export class Help extends Component {
   render({ act }) {
     return html`<dialog class="help" aria-labelledby="help-title" onClose=${() => act.help(false)}
         onClick=${(e) => { if (e.target === e.currentTarget) act.help(false); }}>
-      <div class="sheet"><header><h2 id="help-title">Keys and shapes</h2><button class="tool" aria-label="Close" onClick=${() => act.help(false)}><${Icon} name="close" /></button></header>
+      <div class="sheet"><header><h2 id="help-title">Keys</h2><button class="tool" aria-label="Close" onClick=${() => act.help(false)}><${Icon} name="close" /></button></header>
         <dl class="keys">${KEYS.map(([key, does]) => html`<div key=${key}><dt>${key.split(" ").map((k) => (k === "to" ? " to " : html`<kbd key=${k}>${k}</kbd> `))}</dt><dd>${does}</dd></div>`)}</dl>
-        <dl class="keys">${Object.entries(MEANS).map(([name, means]) => html`<div key=${name}><dt><span class=${`state ${LOOKS[name].tone}`}><${Icon} name=${LOOKS[name].icon} /><span>${LOOKS[name].word}</span></span></dt><dd>${means}</dd></div>`)}</dl>
         <p class="muted">The switch is what should be; the word beside it is what is. <a href="/docs">The API</a> has all of this as JSON.</p></div>
     </dialog>`;
   }

@@ -32,7 +32,7 @@ export class History extends Component {
     return html`<section class="generations" aria-label="Earlier desired states"><ol>
       ${[...history.entries].reverse().map((one) => html`<${Generation} key=${one.generation} one=${one} may=${may} look=${(g) => this.look(g)}
         found=${asked === one.generation ? { ...found, waits: !found, problem } : null} act=${act} />`)}</ol>
-      ${history.before && html`<button class="small" onClick=${() => act.earlier()}>Show earlier ones</button>`}
+      ${history.before && html`<button class="small" onClick=${() => act.effects.earlier()}>Show earlier ones</button>`}
     </section>`;
   }
 }

@@ -27,7 +27,7 @@ export class Graph extends Component {
     const tall = (name) => HEAD + (route.services ? groups[name].services.length * LINE + 8 : 0);
     const drawn = width ? layout(groups, width, tall) : null;
     return html`<section class="map" aria-label="Groups by dependency">
-      <div class="tools"><label><input type="checkbox" checked=${route.services} onChange=${(e) => act.services(e.target.checked)} /> show services</label>
+      <div class="tools"><label><input type="checkbox" checked=${route.services} onChange=${(e) => act.go({ services: e.target.checked })} /> show services</label>
         <span class="muted">An arrow leads from what is needed to what needs it.</span></div>
       <div class="scroll" ref=${(frame) => { this.frame = frame; }}>
         ${drawn && html`<div class="canvas" style=${{ width: `${drawn.width}px`, height: `${drawn.height}px` }}>
@@ -62,7 +62,7 @@ function Node({ node, group, services, selected, act }) {
   const differs = group.phase !== "suspended" && group.services.some((s) => s.drift.length);
   const place = { left: `${node.x}px`, top: `${node.y}px`, width: `${node.w}px`, height: `${node.h}px` };
   return html`<button class=${`node ${tone} ${group.desired} ${selected ? "selected" : ""}`} style=${place} aria-pressed=${selected}
-      data-row=${`map/${node.name}`} data-node=${node.name} onClick=${() => act.select(node.name)}>
+      data-row=${`map/${node.name}`} data-node=${node.name} onClick=${() => act.go({ selected: selected ? "" : node.name })}>
     <b>${node.name}</b>
     <span class=${`state ${differs ? "amber" : tone}`}><${Icon} name=${differs ? "differs" : icon} /><span>${differs ? "differs" : word}</span>
       <span class="num">${group.running_count}/${group.total_count}</span></span>

@@ -53,7 +53,6 @@ function Details({ service, drift, held, act }) {
     ["container", service.container], ["id", service.id.slice(0, 12)], ["image", service.image],
     ["health", service.health === "none" ? "no check" : service.health],
     ["started", service.started_at && moment(service.started_at)],
-    ["restarts", `${service.restart_count} by the engine`],
     ["exit code", service.status === "exited" ? String(service.exit_code) : ""],
     ["waits for", listed(service.waits_for)], ["ports", service.ports.join(", ")],
     ["a start takes", service.expected_seconds ? `about ${service.expected_seconds < 10 ? service.expected_seconds.toFixed(1) : Math.round(service.expected_seconds)} s` : ""],

@@ -22,7 +22,7 @@ export function App(state) {
         ? html`<${SignIn} problem=${link.problem} act=${act} />`
         : html`<${Notices} link=${link} snapshot=${snapshot} drift=${state.drift} act=${act}
             may=${may(session)} />`}
-      ${snapshot ? html`<${Tab} ...${state} />` : link.state === "loading" && html`<${Skeleton} />`}
+      ${snapshot ? html`<${Tab} ...${state} />` : link.state === "loading" && html`<p class="empty">Asking the daemon …</p>`}
     </main>
     <${Toast} toast=${state.toast} act=${act} />
     ${state.help && html`<${Help} act=${act} />`}`;
@@ -50,7 +50,7 @@ function Groups(state) {
     <div class="groups">
       ${names.map((name) => card(state, name, wanted))}
       ${!names.length && html`<p class="empty">No group or service is called <b>${route.q}</b>.
-        <button class="plain" onClick=${() => act.search("")}>Show all</button></p>`}
+        <button class="plain" onClick=${() => act.go({ q: "" })}>Show all</button></p>`}
     </div>
     ${!wanted && html`<${Unmanaged} services=${snapshot.unmanaged} orphans=${snapshot.orphans}
       open=${route.open.includes("-")} act=${act} />`}`;
@@ -68,8 +68,8 @@ function card(state, name, wanted = "") {
   return html`<${Group} key=${name} group=${group} needs=${needs.join("\n")}
     leaves=${group.desired === "off" ? left(snapshot, group.estimated_memory_mb) : null}
     asked=${state.asked[name]} open=${route.open.includes(name) || Boolean(met)} inside=${inside}
-    preview=${state.preview?.group === name ? state.preview : null} drift=${group.services.some((s) => state.drift[s.name]) || group.services.some((s) => s.drift.length) ? state.drift : null}
-    engine=${snapshot.engine.reachable} may=${may(state.session)} marked=${wanted} act=${act} />`;
+    preview=${state.preview?.group === name ? state.preview : null} drift=${group.services.some((s) => state.drift[s.name]) ? state.drift : null}
+    may=${may(state.session)} marked=${wanted} act=${act} />`;
 }
 
 function found(group, wanted) {
@@ -82,10 +82,3 @@ function Empty({ snapshot }) {
   if (snapshot.errors.length) return null;
   return html`<p class="empty">The daemon is reading its files. Groups show up here as soon as it has.</p>`;
 }
-
-function Skeleton() {
-  const bars = ["", "", "", "", "", "", ""];
-  return html`<div class="groups" aria-hidden="true">
-    ${bars.map((_, i) => html`<div key=${i} class="card ghost"></div>`)}</div>`;
-}
-

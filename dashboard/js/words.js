@@ -3,7 +3,7 @@
 import { count, listed, memory } from "./format.js";
 
 /** Phase to shape and tone. Well is quiet; amber works, red needs a person, blue is held back. */
-export const LOOKS = {
+const LOOKS = {
   converged: { icon: "well", tone: "well", word: "converged" },
   off: { icon: "stopped", tone: "off", word: "stopped" },
   progressing: { icon: "working", tone: "amber", word: "progressing" },
@@ -18,7 +18,6 @@ export function look(name) {
   return LOOKS[name] ?? { ...LOOKS.waiting, word: name || "unknown" };
 }
 
-/** How a group stands, as one look. */
 export function lookOfGroup(group) {
   if (group.phase === "converged" && group.desired === "off") return LOOKS.off;
   const works = group.phase === "progressing" || group.phase === "waiting";
@@ -68,7 +67,6 @@ const SHOULD = {
   orphan: "be in a file",
 };
 
-/** What should be, as half a sentence. */
 export function should(kind) {
   return `should ${SHOULD[kind] ?? "be otherwise"}`;
 }
@@ -81,7 +79,6 @@ export function differs(service, entries = []) {
     .filter(Boolean).join(" ")).join(", ");
 }
 
-/** How the whole stands, as one look. */
 export function overall(snapshot, link) {
   if (link.state === "lost") return { icon: "lost", tone: "off", word: "connection lost" };
   if (!snapshot.engine.reachable) return { icon: "degraded", tone: "red", word: "engine unreachable" };
@@ -106,7 +103,6 @@ export function quiet(group, needs, leaves) {
   return parts.filter(Boolean).join(" · ");
 }
 
-/** What a change will do, in one line. */
 export function consequence(plan) {
   const names = listed(plan.changes.map((c) => c.name));
   const services = count(plan.services, "container");
