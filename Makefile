@@ -26,7 +26,7 @@ SOURCES := reconciler api tests desired-state
 .PHONY: help run clean test lint types layers unit engine e2e bench chaos fmt environment tools test-machine rest
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo '  make run takes PORT=8010  HOST=127.0.0.1  ENGINE=docker|private|simulated  STANDIN=0|1  ARGS="--resync 30"'
 
@@ -58,6 +58,12 @@ engine: tools test-machine ## the contract of an engine, for the simulated and t
 
 e2e: tools test-machine ## end to end, on private engines
 	@$(PY) -m pytest $(PYTEST) tests/e2e
+
+browser: tools test-machine ## the dashboard in Chromium, on a private engine
+	@$(PY) -m pytest $(PYTEST) tests/browser
+
+screenshots: tools test-machine ## the pictures of the dashboard that README.md shows
+	@$(PY) -m tests.browser.screenshots
 
 bench: tools test-machine ## how fast, against Docker Compose
 	@$(PY) -m tests.bench $(ARGS)

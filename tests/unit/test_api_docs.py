@@ -162,7 +162,7 @@ async def test_a_dashboard_is_served_as_it_is(tmp_path: Path) -> None:
         outside = await world.client.get("/services/dashboard/%2e%2e/secret")
         missing = await world.client.get("/services/dashboard/nope.js")
     assert page.text == slash.text == "<p>here</p>"
-    assert page.headers["content-security-policy"].startswith("default-src 'self'")
+    assert page.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
     assert script.headers["content-type"].startswith("text/javascript")
     assert (outside.status_code, missing.status_code) == (404, 404)
     assert missing.headers["content-type"] == "application/problem+json"
