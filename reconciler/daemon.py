@@ -28,6 +28,7 @@ from reconciler.engine.simulated import SimulatedEngine
 from reconciler.errors import AlreadyRunning, EngineError, ServiceManagerError
 from reconciler.executor import Limits
 from reconciler.generations import Generations
+from reconciler.history import History
 from reconciler.intake import Intake
 from reconciler.keys import KeyRing, KeyTrouble
 from reconciler.keys_environment import take_key
@@ -154,8 +155,7 @@ class _Daemon:
     async def _live(self, recording: Recording) -> None:
         options = self.options
         engine, resolve = choose_engine(options)
-        now = Now(time.time(), asyncio.get_running_loop().time())
-        ledger = await asyncio.to_thread(memo.read, options.state_dir, now)
+        ledger = await asyncio.to_thread(memo.read, options.state_dir, _clocks())
         keeper = memo.Memo(options.state_dir)
         generations = await asyncio.to_thread(Generations, options.state_dir)
         address = str(Address(options.host, options.port))
@@ -190,6 +190,7 @@ class _Daemon:
             settings=ApiSettings(host=options.host, dashboard=shipped.dashboard(), age=passes.age),
             keys=self.keys,
             audit=recording.audit,
+            archive=History(generations, intake, loop, now=_clocks),
         )
         server = _Server(
             uvicorn.Config(
@@ -277,6 +278,10 @@ class _Daemon:
         except AlreadyRunning as error:
             log.critical("another daemon holds the directory", extra={"error": str(error)})
             raise SystemExit(1) from error
+
+
+def _clocks() -> Now:
+    return Now(time.time(), asyncio.get_running_loop().time())
 
 
 def _settings(options: RunOptions) -> Settings:

@@ -26,6 +26,9 @@ __all__ = ["Accepted", "Generations", "Record"]
 
 KEPT = 200
 
+_UNUSABLE = (Damaged, KeyError, InvalidDesiredState)
+"""What reading a frozen generation may end with."""
+
 
 class Accepted(NamedTuple):
     """A desired state with its number. ``fresh``: accepting it made a new generation.
@@ -111,6 +114,18 @@ class Generations:
             except Damaged as error:
                 raise WriteRefused("damaged_generation", str(error), "choose another generation") from None
 
+    def state(self, generation: int) -> Accepted:
+        """An earlier desired state as a value, from what was frozen of it.
+
+        Raises:
+            WriteRefused: as ``sources``; ``damaged_generation`` also where it is not valid any more.
+        """
+        with self._turn:
+            try:
+                return self._assembled(self._record(generation))
+            except _UNUSABLE as error:
+                raise WriteRefused("damaged_generation", str(error), "choose another generation") from None
+
     def finish(self, generation: int, outcome: str, reason: str, at: float) -> None:
         """Notes how a generation ended; one that is no longer kept is none."""
         with self._turn:
@@ -165,15 +180,18 @@ class Generations:
 
     def _thawed(self, record: Record) -> Accepted | None:
         try:
-            contents = {name: self._records.content(record.sources[name]) for name in (STACK, GROUPS)}
-            text = self._records.model_text(record.resolved)
-            resolved = Resolved(text, record.hashes, record.compose_version, record.compose_warnings)
-            parsed = parse_files(contents[STACK], contents[GROUPS])
-            assembled = assemble(parsed, resolved, record.directory)
-        except (Damaged, KeyError, InvalidDesiredState) as error:
+            return self._assembled(record)
+        except _UNUSABLE as error:
             told = f"generation {record.generation} can't be used any more: {error}"
             self._records.warnings.append(told)
             return None
+
+    def _assembled(self, record: Record) -> Accepted:
+        contents = {name: self._records.content(record.sources[name]) for name in (STACK, GROUPS)}
+        text = self._records.model_text(record.resolved)
+        resolved = Resolved(text, record.hashes, record.compose_version, record.compose_warnings)
+        parsed = parse_files(contents[STACK], contents[GROUPS])
+        assembled = assemble(parsed, resolved, record.directory)
         return _accepted(record, assembled, self._records.model(record.resolved), fresh=False)
 
 

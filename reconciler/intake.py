@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
+from typing import NamedTuple
 
 from reconciler import audit_facts
 from reconciler.audit_entry import Fact
@@ -30,6 +31,17 @@ BY_FILE = "file"
 
 Record = Callable[[Fact], "Future[bool]"]
 """Puts a fact into the audit log; the future is done when it is on the disk, or can't be."""
+
+
+class Then(NamedTuple):
+    """Files as they were once: ``sources`` by name as in ``Loaded``, and those that did not exist (``gone``).
+
+    ``whole``: ``sources`` are all that was read at that time.
+    """
+
+    sources: Mapping[str, bytes]
+    gone: tuple[str, ...] = ()
+    whole: bool = True
 
 
 def unrecorded(_: Fact) -> Future[bool]:
@@ -101,13 +113,34 @@ class Intake:
         if recorded is not None and accepted.fresh:
             # Others take their turn meanwhile; entries are written in the order of generations all the same.
             await asyncio.wrap_future(recorded)
+        return self._receipt(accepted, asked, changed=written.changed)
+
+    async def restore(self, then: Then, *, author: str, reason: str, source: str = "") -> Receipt:
+        """Bring back files of an earlier time, as a new generation; raises as ``Store.restore``."""
+        async with self._turn:
+            written = await self._store.restore(then.sources, gone=then.gone, whole=then.whole)
+            before = await self._accept(written.before, BY_FILE, "edited")
+            accepted = before
+            if written.changed:
+                accepted = await self._accept(written.after, author, reason, source)
+            recorded = self._recorded
+        if recorded is not None and accepted.fresh:
+            await asyncio.wrap_future(recorded)
+        touched = audit_facts.touched(_meant(before), _meant(accepted))
+        return self._receipt(accepted, touched, changed=written.changed)
+
+    def on_disk(self, then: Then) -> Mapping[str, bytes]:
+        """The files of ``then`` as they are now; blocks."""
+        return self._store.on_disk({*then.sources, *then.gone})
+
+    def _receipt(self, accepted: Accepted, groups: Container[str], *, changed: bool) -> Receipt:
         now = self._wall()
-        groups = accepted.desired.groups
+        states = accepted.desired.groups
         return Receipt(
             generation=accepted.desired.generation,
-            changed=written.changed and accepted.fresh,
-            groups=tuple(name for name in accepted.stack.groups if name in asked),
-            suspended=tuple(name for name, state in groups.items() if state.suspended(now)),
+            changed=changed and accepted.fresh,
+            groups=tuple(name for name in accepted.stack.groups if name in groups),
+            suspended=tuple(name for name, state in states.items() if state.suspended(now)),
         )
 
     async def _accept(self, loaded: Loaded, author: str, reason: str, source: str = "") -> Accepted:
@@ -170,6 +203,10 @@ class Intake:
             generation = target[1].generation if target else 0
             self._record(audit_facts.rejected(mistakes, user=BY_FILE, generation=generation, at=self._wall()))
         self._loop.report(mistakes, self._generations.warnings())
+
+
+def _meant(accepted: Accepted) -> audit_facts.Target:
+    return accepted.stack, accepted.desired
 
 
 def _applied(state: GroupState, change: GroupChange) -> GroupState:
