@@ -23,11 +23,14 @@ from api.settings import Settings as ApiSettings
 from reconciler import exposure, logs, memo, shipped
 from reconciler.audit_daemon import Recording
 from reconciler.engine import Engine
+from reconciler.engine.compose import resolve as compose_resolve
 from reconciler.engine.compose_find import environment
 from reconciler.engine.simulated import SimulatedEngine
 from reconciler.errors import AlreadyRunning, EngineError, ServiceManagerError
 from reconciler.executor import Limits
 from reconciler.generations import Generations
+from reconciler.git_mirror import Surroundings
+from reconciler.git_tree import GitTree
 from reconciler.history import History
 from reconciler.intake import Intake
 from reconciler.keys import KeyRing, KeyTrouble
@@ -177,20 +180,27 @@ class _Daemon:
             ),
         )
         recording.follow(lambda: loop.target)
+        around = Surroundings(
+            compose_resolve, options.compose_file, environment(os.environ), options.git_path
+        )
+        tree = GitTree(options.desired_state, generations, around, auto=options.git_commit_edits)
         store = Store(
-            options.desired_state,
+            options.directory,
             resolve,
             extra_compose=options.compose_file,
             environment=environment(os.environ),
+            guard=tree.guard,
+            also=tree.signs,
         )
-        intake = Intake(store, generations, loop, wall=time.time, record=recording.audit.record)
+        intake = Intake(store, generations, loop, wall=time.time, record=recording.audit.record, tree=tree)
+        tree.committed = intake.reload
         app = create_app(
             intake=intake,
             snapshots=snapshots,
             settings=ApiSettings(host=options.host, dashboard=shipped.dashboard(), age=passes.age),
             keys=self.keys,
             audit=recording.audit,
-            archive=History(generations, intake, loop, now=_clocks),
+            archive=History(generations, intake, loop, now=_clocks, tree=tree),
         )
         server = _Server(
             uvicorn.Config(
@@ -213,6 +223,7 @@ class _Daemon:
                 "http": server.serve(sockets=[self.listener]),
                 "memo": keeper.run(),
                 "sampler": Sampler(engine, loop, snapshots).run(),
+                "git": tree.run(),
             }.items()
         ]
         log.info("listening", extra={"address": f"http://{address}", "key_needed": self.keys.required})

@@ -60,10 +60,11 @@ class Generations:
         """What was found damaged and set aside."""
         return tuple(self._records.warnings)
 
-    def accept(self, loaded: Loaded, *, author: str, reason: str, at: float) -> Accepted:
+    def accept(self, loaded: Loaded, *, author: str, reason: str, at: float, commit: str = "") -> Accepted:
         """Gives ``loaded`` its number: the next one if it means something new, else the current one.
 
-        On the disk when this returns. ``at`` is wall time in seconds since the epoch.
+        On the disk when this returns. ``at`` is wall time in seconds since the epoch, ``commit`` the git
+        commit that holds all of it, where there is one.
 
         Raises:
             OSError: the state directory can't be written; nothing was accepted then.
@@ -73,7 +74,9 @@ class Generations:
             meaning = meaning_of(loaded.stack, loaded.desired.groups)
             record = self._records.all.get(before.desired.generation) if before else None
             fresh = record is None or record.meaning != meaning
-            if record is not None and not fresh and record.revision == loaded.revision and before:
+            if record is not None and not fresh and commit and record.commit != commit:
+                record = replace(record, commit=commit)
+            elif record is not None and not fresh and record.revision == loaded.revision and before:
                 return before._replace(fresh=False)
             if fresh or record is None:
                 changes = _changes(before, loaded)
@@ -86,6 +89,7 @@ class Generations:
                     author=author,
                     reason=reason,
                     changes=changes,
+                    commit=commit,
                 )
             self._current = self._frozen(record, loaded, fresh=fresh)
             self._records.keep(self._kept)

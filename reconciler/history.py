@@ -36,8 +36,8 @@ class Tree(Protocol):
     async def files(self, commit: str) -> Then:
         """The directory as it is in a commit."""
 
-    async def state(self, then: Then) -> tuple[Stack, Desired]:
-        """What the files of a commit mean, with those beside them that git does not know."""
+    async def state(self, commit: str) -> tuple[Stack, Desired]:
+        """What a commit means, with the files that lie in the directory and that git does not know."""
 
 
 class Rehearsal(NamedTuple):
@@ -152,7 +152,7 @@ class History:
             accepted = await asyncio.to_thread(self._generations.state, aim.record.generation)
             return accepted.stack, accepted.desired
         assert self._tree is not None
-        return await self._tree.state(aim.then)
+        return await self._tree.state(aim.commit)
 
     def _differing(self, then: Then) -> tuple[str, ...]:
         now = self._intake.on_disk(then)

@@ -62,6 +62,7 @@ class Store:
     ``extra_compose`` are Compose files added after those of ``stack.yaml``; ``environment`` is what the
     resolver gives to Compose, for names of files that have variables in them. ``guard`` is entered for the
     time of a write: what else changes the files as a whole (a push) waits, and is waited for.
+    ``also`` are further files that are worth watching.
     """
 
     def __init__(
@@ -72,12 +73,14 @@ class Store:
         extra_compose: Sequence[Path] = (),
         environment: Mapping[str, str] | None = None,
         guard: Guard = contextlib.nullcontext,
+        also: Callable[[], Iterable[Path]] = tuple,
         sleep: Sleep = asyncio.sleep,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.directory = directory.absolute()
         self._resolve = resolve
         self._guard = guard
+        self._also = also
         self._sleep = sleep
         self._now = now
         self._hold = Hold(self.directory, now=now)
@@ -90,7 +93,7 @@ class Store:
 
     def inputs(self) -> frozenset[Path]:
         """The files that the last load looked at, there or not: what is worth watching."""
-        return self._inputs
+        return self._inputs | frozenset(self._also())
 
     def changes(self) -> AsyncGenerator[frozenset[str], None]:
         """Yields whenever an input may have changed; begins to watch what later loads add by itself."""

@@ -7,6 +7,50 @@ from reconciler.commands.shared import ASK, CHANGE, READING, USAGE_EXIT
 from reconciler.commands.spec import Argument, Command, Option
 from reconciler.commands.table_client import CHANGE_EXITS, NO_WAIT, TIMEOUT
 
+GIT_RUN: tuple[Option, ...] = (
+    Option(
+        "--git-url",
+        "fetch desired state from this git repository into the --desired-state directory (pull mode)",
+        "URL",
+        convert.text,
+        "",
+    ),
+    Option("--git-branch", "the branch that is fetched; main", "NAME", convert.text, "main"),
+    Option(
+        "--git-path",
+        "the folder in the repository that holds stack.yaml; its top",
+        "FOLDER",
+        convert.folder_within,
+        "",
+    ),
+    Option("--git-interval", "seconds between fetches; 60", "SECONDS", convert.seconds, 60.0),
+    Option(
+        "--git-verify",
+        "take commits only if signed with a key in this file: SSH allowed signers, or PGP public keys",
+        "FILE",
+        convert.path,
+        None,
+        complete="files",
+    ),
+    Option(
+        "--git-writes",
+        "what becomes of changes made over REST in pull mode: push them back, or refuse them; push",
+        "push|refuse",
+        convert.one_of("push", "refuse"),
+        "push",
+        complete="push refuse",
+    ),
+    Option(
+        "--git-webhook-secret",
+        "file with the secret of POST /services/hooks/git, which fetches at once",
+        "FILE",
+        convert.path,
+        None,
+        complete="files",
+    ),
+    Option("--git-commit-edits", "commit edits made by hand in a git work tree by itself"),
+)
+
 HISTORY: tuple[Command, ...] = (
     Command(
         name="rollback",
