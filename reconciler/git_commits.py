@@ -17,7 +17,7 @@ from reconciler.files import GROUPS
 from reconciler.generations import Generations, Record
 from reconciler.git import Git, GitError
 from reconciler.git_look import Entry, Standing, contents, resolved, standing, tree
-from reconciler.git_write import Author, Change, commit
+from reconciler.git_write import Author, Change, commit, from_disk
 from reconciler.hold import SIGNS
 
 EDITED = "edited"
@@ -183,7 +183,7 @@ class Committer:
             return where.head
         if not where.branch:
             raise GitError("HEAD is detached", "`git switch` to a branch first")
-        changes = {name: self._on_disk(name) for name in names}
+        changes = from_disk(self._git, names)
         text = message or f"Edit {', '.join(sorted(names)[:5])} by hand\n"
         return commit(self._git, head, changes, text, author or self.person())
 

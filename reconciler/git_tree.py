@@ -196,11 +196,14 @@ class GitTree:
         if git is None:
             return ""
         committer = Committer(git, self._generations, self.prefix)
+        before = standing(git).head
         head = committer.catch_up(force=force)
         # Only what was accepted: a file that is broken waits until it is mended.
         if self._auto and self._hand:
             head = committer.commit_edits()
-        self._known = head
+        if head != before:
+            # Ours: who made it is in the generation already.
+            self._known = head
         return head
 
     def _committer_pending(self) -> bool:

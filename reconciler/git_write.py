@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from reconciler.git_look import Entry, tree
 NAME = "Service Manager"
 EMAIL = "service-manager@localhost"
 
-_FILE = "100644"
+_FILE, _PROGRAM, _LINK = "100644", "100755", "120000"
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f<>]+")
 
 
@@ -53,6 +54,25 @@ def commit(git: Git, parent: str, changes: Change, message: str, author: Author)
     _in_step(git, before, entries)
     git("update-ref", "-m", f"commit: {message.splitlines()[0]}", "HEAD", made, parent or "0" * len(made))
     return made
+
+
+def from_disk(git: Git, names: Iterable[str]) -> dict[str, Entry | None]:
+    """Files as they lie in the work tree, for a commit: links as links, with whether they can be run."""
+    return {name: _on_disk(git, name) for name in names}
+
+
+def _on_disk(git: Git, name: str) -> Entry | None:
+    place = git.top / name
+    try:
+        mode = place.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if stat.S_ISLNK(mode):
+        content = os.fsencode(place.readlink())
+        return Entry(_LINK, git("hash-object", "-w", "--stdin", given=content).decode().strip(), len(content))
+    content = place.read_bytes()
+    oid = git("hash-object", "-w", "--stdin", "--path", name, given=content).decode().strip()
+    return Entry(_PROGRAM if mode & stat.S_IXUSR else _FILE, oid, len(content))
 
 
 def _same(new: Entry | None, old: Entry | None) -> bool:
@@ -124,4 +144,4 @@ def _staged(git: Git) -> dict[str, str]:
     return found
 
 
-__all__ = ["Author", "Change", "GitError", "commit"]
+__all__ = ["Author", "Change", "GitError", "commit", "from_disk"]

@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from reconciler.commands import convert
-from reconciler.commands.shared import ASK, CHANGE, READING, USAGE_EXIT
+from reconciler.commands.shared import (
+    ASK,
+    CHANGE,
+    COMPOSE_FILE,
+    DESIRED_STATE,
+    ENGINE,
+    NEAREST_STATE_DIR,
+    OFFLINE,
+    OUTPUT,
+    READING,
+    USAGE_EXIT,
+)
 from reconciler.commands.spec import Argument, Command, Option
 from reconciler.commands.table_client import CHANGE_EXITS, NO_WAIT, TIMEOUT
 
@@ -92,5 +103,35 @@ HISTORY: tuple[Command, ...] = (
             ("history -o json | jq '.entries[] | select(.author == \"ann\")'", "for a program"),
         ),
         exits=(("0", "answered"), ("1", "the daemon can't be asked, or refused"), USAGE_EXIT),
+    ),
+    Command(
+        name="git",
+        section=OFFLINE,
+        summary="make the directory a git work tree to push to; commit hand edits",
+        description=(
+            "init makes a directory a repository that can be pushed to, or adopts one: what is pushed is "
+            "checked with the files beside it before it is accepted, and the pusher sees every mistake. "
+            "commit commits what was edited by hand; log lists commits with their generations."
+        ),
+        handler="git:git",
+        arguments=(
+            Argument("ACTION", "init, commit or log", "", "init commit log"),
+            Argument("DIR", "the directory; else as --desired-state", "?", "dirs"),
+        ),
+        options=(
+            Option("--message", "for commit: what was done and why", "TEXT", default=""),
+            Option("--limit", "for log: commits at the most; 20", "COUNT", convert.count, 20),
+            DESIRED_STATE,
+            NEAREST_STATE_DIR,
+            COMPOSE_FILE,
+            ENGINE,
+            OUTPUT,
+        ),
+        examples=(
+            ("git init /etc/service-manager/desired-state", "ready to be pushed to"),
+            ("git commit --message 'Web needs more memory'", "what was edited on the box itself"),
+            ("git log", "commits, and what became of them"),
+        ),
+        exits=(("0", "done"), ("1", "not done, and why"), USAGE_EXIT),
     ),
 )

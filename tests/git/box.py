@@ -26,7 +26,11 @@ groups:
 GROUPS = """\
 groups:
   base: on      # a comment that stays
+
+  # what people see
   web: off
+
+  # now and then
   extra: off
 """
 COMPOSE = """\

@@ -90,7 +90,7 @@ def test_a_broken_edit_is_not_committed(plain: Box) -> None:
     write(plain.desired, {"groups.yaml": GROUPS.replace("off", "onn")})
     done = plain.cli("git", "commit", str(plain.desired))
     assert done.returncode == 1
-    assert "groups.yaml:3:" in done.stderr
+    assert "groups.yaml:5:" in done.stderr
     assert len(plain.log()) == 1
 
 
