@@ -22,11 +22,15 @@ from api.settings import Settings as ApiSettings
 from reconciler import exposure, logs, memo, shipped
 from reconciler.audit_daemon import Recording
 from reconciler.engine import Engine
+from reconciler.engine.compose import resolve as compose_resolve
 from reconciler.engine.compose_find import environment
 from reconciler.engine.simulated import SimulatedEngine
 from reconciler.errors import AlreadyRunning, EngineError
 from reconciler.executor import Limits
 from reconciler.generations import Generations
+from reconciler.git_mirror import Surroundings
+from reconciler.git_tree import GitTree
+from reconciler.history import History
 from reconciler.intake import Intake
 from reconciler.keys import KeyRing, KeyTrouble
 from reconciler.keys_environment import take_key
@@ -132,8 +136,7 @@ class _Daemon:
     async def _live(self, recording: Recording) -> None:
         options = self.options
         engine, resolve = choose_engine(options)
-        now = Now(time.time(), asyncio.get_running_loop().time())
-        ledger = await asyncio.to_thread(memo.read, options.state_dir, now)
+        ledger = await asyncio.to_thread(memo.read, options.state_dir, _clocks())
         keeper = memo.Memo(options.state_dir)
         generations = await asyncio.to_thread(Generations, options.state_dir)
         address = str(Address(options.host, options.port))
@@ -158,13 +161,20 @@ class _Daemon:
             ),
         )
         recording.follow(lambda: loop.target)
+        around = Surroundings(
+            compose_resolve, options.compose_file, environment(os.environ), options.git_path
+        )
+        tree = GitTree(options.desired_state, generations, around, auto=options.git_commit_edits)
         store = Store(
-            options.desired_state,
+            options.directory,
             resolve,
             extra_compose=options.compose_file,
             environment=environment(os.environ),
+            guard=tree.guard,
+            also=tree.signs,
         )
-        intake = Intake(store, generations, loop, wall=time.time, record=recording.audit.record)
+        intake = Intake(store, generations, loop, wall=time.time, record=recording.audit.record, tree=tree)
+        tree.committed = intake.reload
         app = create_app(
             intake=intake,
             snapshots=snapshots,
@@ -174,6 +184,7 @@ class _Daemon:
             metrics=metrics,
             keys=self.keys,
             audit=recording.audit,
+            archive=History(generations, intake, loop, now=_clocks, tree=tree),
         )
         servers = [(server(app, GRACE), self.listener)]
         if self.metrics_listener is not None:
@@ -189,6 +200,7 @@ class _Daemon:
                 "http": serve(servers),
                 "memo": keeper.run(),
                 "sampler": Sampler(engine, loop, snapshots).run(),
+                "git": tree.run(),
             }.items()
         ]
         log.info("listening", extra={"address": f"http://{address}", "key_needed": self.keys.required})
@@ -255,6 +267,10 @@ class _Daemon:
         except AlreadyRunning as error:
             log.critical("another daemon holds the directory", extra={"error": str(error)})
             raise SystemExit(1) from error
+
+
+def _clocks() -> Now:
+    return Now(time.time(), asyncio.get_running_loop().time())
 
 
 def _settings(options: RunOptions) -> Settings:

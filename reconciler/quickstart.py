@@ -48,7 +48,10 @@ TEST_PROGRAMS = {
     "busybox": "busybox-static",
     "chromium": "chromium",
     "fish": "fish",
+    "git": "git",
+    "gpg": "gnupg",
     "prometheus": "prometheus",
+    "sshd": "openssh-server",
     "zsh": "zsh",
 }
 """Programs that the tests run, and the Debian packages that bring them."""
