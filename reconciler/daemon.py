@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import logging
 import os
 import random
@@ -35,6 +36,7 @@ from reconciler.ledger import Now
 from reconciler.locks import DirectoryLock
 from reconciler.loop import Hooks, Loop, Settings
 from reconciler.notes import Ends, Passes
+from reconciler.notify import Announcer, Notifier
 from reconciler.options import Address, RunOptions
 from reconciler.sampler import Sampler
 from reconciler.snapshot import Snapshots
@@ -53,7 +55,13 @@ class PortTaken(ServiceManagerError):
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves signals to the daemon."""
+    """A server that leaves signals to the daemon, and says when it answers."""
+
+    serving: Callable[[], None] = staticmethod(lambda: None)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.serving()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -63,6 +71,9 @@ class _Server(uvicorn.Server):
 def run(options: RunOptions) -> int:
     """Run the daemon in the foreground; 0 after SIGTERM or SIGINT, 1 where it can't start."""
     logs.set_up()
+    # Told to abort, by the watchdog for one, it says where it hung.
+    faulthandler.enable()
+    notifier = Notifier.from_environment()
     try:
         key = take_key()
         options.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -72,7 +83,7 @@ def run(options: RunOptions) -> int:
         exposure.check(options.host, keyless=keys.empty, insecure=options.insecure)
         with DirectoryLock(options.state_dir), _Directory(options.desired_state) as held:
             listener = _listen(Address(options.host, options.port))
-            asyncio.run(_Daemon(options, held, listener, keys).run())
+            asyncio.run(_Daemon(options, held, listener, keys, notifier).run())
     except (AlreadyRunning, PortTaken, KeyTrouble, exposure.Exposed) as error:
         print(f"service-manager: {error}", file=sys.stderr)
         return 1
@@ -141,6 +152,7 @@ class _Daemon:
     directory: _Directory
     listener: socket.socket
     keys: KeyRing
+    notifier: Notifier
 
     async def run(self) -> None:
         recording = Recording(self.options.state_dir, time.time)
@@ -162,18 +174,20 @@ class _Daemon:
         await recording.begin(generations, engine=options.engine, address=address)
         snapshots = Snapshots()
         passes = Passes()
+        announcer = Announcer(self.notifier, snapshots, done=lambda: passes.any or loop.target is None)
         loop = Loop(
             engine,
             snapshots,
             wall=time.time,
             chance=random.random,
             ledger=ledger,
-            settings=_settings(options),
+            settings=_settings(options, self.notifier.beat),
             hooks=Hooks(
                 ledger=keeper.keep,
                 ended=Ends(generations, recording.chronicle.ended),
                 stepped=recording.chronicle.stepped,
                 passed=passes,
+                turned=announcer.turned,
             ),
         )
         recording.follow(lambda: loop.target)
@@ -201,22 +215,25 @@ class _Daemon:
                 timeout_graceful_shutdown=int(GRACE),
             )
         )
-        stop = self._signals(intake)
+        server.serving = announcer.serving
+        stop = self._signals(intake, announcer)
         await asyncio.to_thread(store.recover)
         await intake.resume()
         tasks = [
             asyncio.create_task(coroutine, name=name)
             for name, coroutine in {
-                "watch": self._watch(store, intake),
+                "watch": self._watch(store, intake, announcer),
                 "loop": loop.run(),
                 "http": server.serve(sockets=[self.listener]),
                 "memo": keeper.run(),
                 "sampler": Sampler(engine, loop, snapshots).run(),
+                "notify": announcer.run(),
             }.items()
         ]
         log.info("listening", extra={"address": f"http://{address}", "key_needed": self.keys.required})
         await self._until_told(stop, tasks)
         _end_for_sure()
+        announcer.stopping()
         log.info("ending; the containers stay as they are")
         close_streams(app)
         server.should_exit = True
@@ -228,13 +245,17 @@ class _Daemon:
         await keeper.flush()
         await engine.close()
 
-    def _signals(self, intake: Intake) -> asyncio.Event:
+    def _signals(self, intake: Intake, announcer: Announcer) -> asyncio.Event:
         stop = asyncio.Event()
         running = asyncio.get_running_loop()
         reloads: set[asyncio.Task[None]] = set()
 
+        async def read_again() -> None:
+            async with announcer.reload():
+                await intake.reload()
+
         def reload() -> None:
-            task = asyncio.create_task(intake.reload())
+            task = asyncio.create_task(read_again())
             reloads.add(task)
             task.add_done_callback(reloads.discard)
 
@@ -255,9 +276,10 @@ class _Daemon:
                 if not stop.is_set():
                     raise SystemExit(1)
 
-    async def _watch(self, store: Store, intake: Intake) -> None:
+    async def _watch(self, store: Store, intake: Intake, announcer: Announcer) -> None:
         """Take in the files now, whenever they may have changed, and at every resync."""
         await intake.reload()
+        announcer.files_read()
         changes = store.changes()
         change = asyncio.ensure_future(anext(changes))
         while True:
@@ -279,9 +301,9 @@ class _Daemon:
             raise SystemExit(1) from error
 
 
-def _settings(options: RunOptions) -> Settings:
+def _settings(options: RunOptions, beat: float) -> Settings:
     cores = os.cpu_count() or 2
-    return Settings(resync=options.resync, limits=Limits(start=cores + 1), probes=cores)
+    return Settings(resync=options.resync, limits=Limits(start=cores + 1), probes=cores, beat=beat)
 
 
 def _end_for_sure(deadline: float = DEADLINE, leave: Callable[[int], None] = os._exit) -> None:

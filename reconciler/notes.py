@@ -14,13 +14,15 @@ log = logging.getLogger(__name__)
 
 
 class Passes:
-    """When the last pass was that saw the engine: how fresh the snapshot is."""
+    """When the last pass was that saw the engine: how fresh the snapshot is. ``any``: there was a pass."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
+        self.any = False
 
     def __call__(self, seconds: float, outcome: str) -> None:
         """A pass is over; ``Hooks.passed``."""
+        self.any = True
         if outcome not in {"unreachable", "incomplete"}:
             self._last = time.monotonic()
 
