@@ -10,7 +10,6 @@ import os
 import random
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -84,11 +83,11 @@ def run(options: RunOptions) -> int:
         with DirectoryLock(options.state_dir), _Directory(options.desired_state) as held:
             listener = _listen(Address(options.host, options.port))
             asyncio.run(_Daemon(options, held, listener, keys, notifier).run())
-    except (AlreadyRunning, PortTaken, KeyTrouble, exposure.Exposed) as error:
-        print(f"service-manager: {error}", file=sys.stderr)
+    except KeyTrouble as error:
+        logs.say(f"{error}\n  → {error.remedy}" if error.remedy else str(error))
         return 1
-    except OSError as error:
-        print(f"service-manager: {error}", file=sys.stderr)
+    except (AlreadyRunning, PortTaken, exposure.Exposed, OSError) as error:
+        logs.say(str(error))
         return 1
     return 0
 

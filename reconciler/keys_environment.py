@@ -50,7 +50,11 @@ def _credential(surroundings: Mapping[str, str]) -> str:
         return ""
     except OSError as error:
         # Without it the daemon would be open to everybody on this machine.
-        raise KeyTrouble(f"the credential {CREDENTIAL!r} can't be read: {error.strerror}") from error
+        raise KeyTrouble(
+            f"the credential {CREDENTIAL!r} can't be read: {error.strerror}",
+            "some containers can't hand credentials to services: start without, by a line "
+            "`LoadCredential=` alone and one `SetCredential=` alone below [Service] in `systemctl edit`",
+        ) from error
 
 
 def _wipe(name: str) -> None:

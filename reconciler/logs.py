@@ -91,17 +91,27 @@ def handler(
     stream: TextIO, environ: Mapping[str, str] = os.environ, journal_socket: Path = SOCKET
 ) -> logging.Handler:
     """Where records go: to the journal if ``stream`` is connected to it, else to ``stream`` as lines."""
-    named = environ.get("JOURNAL_STREAM", "")
-    with suppress(OSError, ValueError):
-        if named and is_ours(named, stream.fileno()):
-            with suppress(OSError):
-                return JournalHandler(Journal(journal_socket), stream)
-            lines = logging.StreamHandler(stream)
-            lines.setFormatter(Lines(journal=True))
-            return lines
-    plain = logging.StreamHandler(stream)
-    plain.setFormatter(Lines(journal=False))
-    return plain
+    journal = _leads_to_journal(stream, environ)
+    if journal:
+        with suppress(OSError):
+            return JournalHandler(Journal(journal_socket), stream)
+    lines = logging.StreamHandler(stream)
+    lines.setFormatter(Lines(journal=journal))
+    return lines
+
+
+def say(text: str, stream: TextIO | None = None, environ: Mapping[str, str] = os.environ) -> None:
+    """Why the daemon does not start: to whoever typed the command, or to the journal as critical."""
+    stream = stream or sys.stderr
+    mark = f"<{_JOURNAL['CRITICAL']}>" if _leads_to_journal(stream, environ) else ""
+    print("\n".join(mark + line for line in f"service-manager: {text}".split("\n")), file=stream, flush=True)
+
+
+def _leads_to_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    try:
+        return is_ours(environ.get("JOURNAL_STREAM", ""), stream.fileno())
+    except (OSError, ValueError):
+        return False
 
 
 def set_up(stream: TextIO = sys.stderr) -> None:

@@ -159,6 +159,13 @@ def test_output_that_was_redirected_is_no_journal(journald: Journald, stream: io
     assert all(line[8:] == " warning: hm  a=1" for line in lines)
 
 
+def test_why_it_does_not_start_is_critical_in_the_journal(stream: io.TextIOWrapper) -> None:
+    logs.say("no\n  → do this", stream, stream_to_journal(stream))
+    logs.say("no", stream, {})
+    stream.seek(0)
+    assert stream.read() == "<2>service-manager: no\n<2>  → do this\nservice-manager: no\n"
+
+
 def test_fields_are_what_the_journal_allows() -> None:
     assert field_name("exit-code") == "SERVICE_MANAGER_EXIT_CODE"
     assert len(field_name("x" * 100)) == 64
