@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import logging
 import os
 import random
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -38,6 +38,7 @@ from reconciler.ledger import Now
 from reconciler.locks import DirectoryLock
 from reconciler.loop import Hooks, Loop, Settings
 from reconciler.notes import Ends, Passes, each, remember
+from reconciler.notify import Announcer, Notifier
 from reconciler.options import Address, RunOptions
 from reconciler.preview import Previews
 from reconciler.sampler import Sampler
@@ -56,6 +57,9 @@ DEADLINE = 12.0
 def run(options: RunOptions) -> int:
     """Run the daemon in the foreground; 0 after SIGTERM or SIGINT, 1 where it can't start."""
     logs.set_up()
+    # Told to abort, by the watchdog for one, it says where it hung.
+    faulthandler.enable()
+    notifier = Notifier.from_environment()
     try:
         key = take_key()
         options.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -67,12 +71,12 @@ def run(options: RunOptions) -> int:
             listener = listen(Address(options.host, options.port))
             scraped = options.metrics_listen
             second = listen(scraped, "--metrics-listen", ahead=True) if scraped else None
-            asyncio.run(_Daemon(options, held, listener, second, keys).run())
-    except (AlreadyRunning, PortTaken, KeyTrouble, exposure.Exposed) as error:
-        print(f"service-manager: {error}", file=sys.stderr)
+            asyncio.run(_Daemon(options, held, listener, second, keys, notifier).run())
+    except KeyTrouble as error:
+        logs.say(f"{error}\n  → {error.remedy}" if error.remedy else str(error))
         return 1
-    except OSError as error:
-        print(f"service-manager: {error}", file=sys.stderr)
+    except (AlreadyRunning, PortTaken, exposure.Exposed, OSError) as error:
+        logs.say(str(error))
         return 1
     return 0
 
@@ -123,6 +127,7 @@ class _Daemon:
     listener: socket.socket
     metrics_listener: socket.socket | None
     keys: KeyRing
+    notifier: Notifier
 
     async def run(self) -> None:
         recording = Recording(self.options.state_dir, time.time)
@@ -145,19 +150,21 @@ class _Daemon:
         remember(generations, snapshots)
         passes = Passes()
         metrics = Metrics(snapshots)
+        announcer = Announcer(self.notifier, snapshots, done=lambda: passes.any or loop.target is None)
         loop = Loop(
             engine,
             snapshots,
             wall=time.time,
             chance=random.random,
             ledger=ledger,
-            settings=_settings(options),
+            settings=_settings(options, self.notifier.beat),
             hooks=Hooks(
                 ledger=keeper.keep,
                 ended=Ends(generations, recording.chronicle.ended),
                 stepped=each(recording.chronicle.stepped, metrics.counters.stepped),
                 passed=each(passes, metrics.counters.passed),
                 found=metrics.counters.found,
+                turned=announcer.turned,
             ),
         )
         recording.follow(lambda: loop.target)
@@ -186,26 +193,30 @@ class _Daemon:
             audit=recording.audit,
             archive=History(generations, intake, loop, now=_clocks, tree=tree),
         )
-        servers = [(server(app, GRACE), self.listener)]
+        front = server(app, GRACE)
+        front.serving = announcer.serving
+        servers = [(front, self.listener)]
         if self.metrics_listener is not None:
             servers.append((server(alone(metrics), GRACE, lifespan=False), self.metrics_listener))
-        stop = self._signals(intake)
+        stop = self._signals(intake, announcer)
         await asyncio.to_thread(store.recover)
         await intake.resume()
         tasks = [
             asyncio.create_task(coroutine, name=name)
             for name, coroutine in {
-                "watch": self._watch(store, intake),
+                "watch": self._watch(store, intake, announcer),
                 "loop": loop.run(),
                 "http": serve(servers),
                 "memo": keeper.run(),
                 "sampler": Sampler(engine, loop, snapshots).run(),
                 "git": tree.run(),
+                "notify": announcer.run(),
             }.items()
         ]
         log.info("listening", extra={"address": f"http://{address}", "key_needed": self.keys.required})
         await self._until_told(stop, tasks)
         _end_for_sure()
+        announcer.stopping()
         log.info("ending; the containers stay as they are")
         close_streams(app)
         for one, _ in servers:
@@ -218,13 +229,17 @@ class _Daemon:
         await keeper.flush()
         await engine.close()
 
-    def _signals(self, intake: Intake) -> asyncio.Event:
+    def _signals(self, intake: Intake, announcer: Announcer) -> asyncio.Event:
         stop = asyncio.Event()
         running = asyncio.get_running_loop()
         reloads: set[asyncio.Task[None]] = set()
 
+        async def read_again() -> None:
+            async with announcer.reload():
+                await intake.reload()
+
         def reload() -> None:
-            task = asyncio.create_task(intake.reload())
+            task = asyncio.create_task(read_again())
             reloads.add(task)
             task.add_done_callback(reloads.discard)
 
@@ -245,9 +260,10 @@ class _Daemon:
                 if not stop.is_set():
                     raise SystemExit(1)
 
-    async def _watch(self, store: Store, intake: Intake) -> None:
+    async def _watch(self, store: Store, intake: Intake, announcer: Announcer) -> None:
         """Take in the files now, whenever they may have changed, and at every resync."""
         await intake.reload()
+        announcer.files_read()
         changes = store.changes()
         change = asyncio.ensure_future(anext(changes))
         while True:
@@ -273,9 +289,9 @@ def _clocks() -> Now:
     return Now(time.time(), asyncio.get_running_loop().time())
 
 
-def _settings(options: RunOptions) -> Settings:
+def _settings(options: RunOptions, beat: float) -> Settings:
     cores = os.cpu_count() or 2
-    return Settings(resync=options.resync, limits=Limits(start=cores + 1), probes=cores)
+    return Settings(resync=options.resync, limits=Limits(start=cores + 1), probes=cores, beat=beat)
 
 
 def _end_for_sure(deadline: float = DEADLINE, leave: Callable[[int], None] = os._exit) -> None:

@@ -47,6 +47,7 @@ METRICS_PORT = 8001
 TEST_PROGRAMS = {
     "busybox": "busybox-static",
     "chromium": "chromium",
+    "debootstrap": "debootstrap",
     "fish": "fish",
     "git": "git",
     "gpg": "gnupg",
