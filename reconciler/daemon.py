@@ -38,7 +38,9 @@ from reconciler.notes import Ends, Passes
 from reconciler.options import Address, RunOptions
 from reconciler.sampler import Sampler
 from reconciler.snapshot import Snapshots
+from reconciler.sources import Sources
 from reconciler.store import Resolver, Store
+from reconciler.watch import changes
 
 log = logging.getLogger(__name__)
 
@@ -162,6 +164,7 @@ class _Daemon:
         await recording.begin(generations, engine=options.engine, address=address)
         snapshots = Snapshots()
         passes = Passes()
+        sources = Sources()
         loop = Loop(
             engine,
             snapshots,
@@ -175,6 +178,7 @@ class _Daemon:
                 stepped=recording.chronicle.stepped,
                 passed=passes,
             ),
+            look_further=sources.add_to if engine.is_local else None,
         )
         recording.follow(lambda: loop.target)
         store = Store(
@@ -212,6 +216,7 @@ class _Daemon:
                 "http": server.serve(sockets=[self.listener]),
                 "memo": keeper.run(),
                 "sampler": Sampler(engine, loop, snapshots).run(),
+                "mounts": self._watch_mounts(sources, loop),
             }.items()
         ]
         log.info("listening", extra={"address": f"http://{address}", "key_needed": self.keys.required})
@@ -269,6 +274,11 @@ class _Daemon:
                 change = asyncio.ensure_future(anext(changes))
             self._hold_directory(store)
             await intake.reload()
+
+    async def _watch_mounts(self, sources: Sources, loop: Loop) -> None:
+        """Have a mounted file looked at when it may have changed, not only at the next resync."""
+        async for _ in changes(sources.files, wake=sources.moved):
+            loop.wake("a mounted file")
 
     def _hold_directory(self, store: Store) -> None:
         try:

@@ -12,7 +12,15 @@ from typing import NamedTuple
 
 from reconciler.backoff import TRIES
 from reconciler.desired import Desired, GroupState
-from reconciler.drift import cut_from, inputs_of, is_ready, listed, same_definition, same_image
+from reconciler.drift import (
+    changed_mounts,
+    cut_from,
+    inputs_of,
+    is_ready,
+    listed,
+    same_definition,
+    same_image,
+)
 from reconciler.ledger import Ledger, Now
 from reconciler.observed import ALIVE, Container, Health, Observed, State
 from reconciler.stack import Condition, Dependency, Service, Stack, Strength
@@ -103,6 +111,8 @@ def steps_down(scratch: Scratch, gate: Gate, name: str) -> bool:
     if container is None or not restart_due(scratch, gate, name):
         return False
     service = scratch.stack.services[name]
+    if source_missing(scratch, service, container):
+        return False
     there = not service.image or service.image in scratch.observed.images
     return there or not must_be_remade(scratch, service, container)
 
@@ -114,7 +124,42 @@ def must_be_remade(scratch: Scratch, service: Service, container: Container) -> 
         not same_definition(service, container, made)
         or not same_image(container, scratch.observed.images.get(service.image), made)
         or bool(cut_from(service, container, made))
+        or bool(service.mounts and changed_mounts(service, container, scratch.observed, made))
     )
+
+
+def source_missing(scratch: Scratch, service: Service, container: Container | None) -> Block | None:
+    """Why no container of the service can be made or started now for want of what it mounts; None: all there.
+
+    A bind source that is not there is made as a folder, as Compose does, unless a file stood there when
+    ``container`` was made: a folder in its place would start nothing. What can't be read by us is there.
+    """
+    made = scratch.ledger.made.get(container.id) if container is not None else None
+    for mount in service.mounts:
+        source = scratch.observed.sources.get(mount.source)
+        if source is None:
+            continue
+        before = made.mounts.get(mount.key) if made else None
+        was_file = before is not None and before.kind == "file"
+        if source.kind == "missing" and (was_file or not mount.create):
+            return Block("mount_missing", f"needs {mount.source} (mounted at {mount.target}), which is gone")
+        if source.kind == "folder" and was_file:
+            message = f"needs the file {mount.source} (mounted at {mount.target}), where a folder stands now"
+            return Block("mount_missing", message)
+    return None
+
+
+def source_moving(scratch: Scratch, service: Service) -> Wait | None:
+    """Why a container should not be made at this moment: a file that it is given is just being changed.
+
+    One change of several files at once, as a checkout makes it, is to be one remake.
+    """
+    for mount in service.mounts:
+        source = scratch.observed.sources.get(mount.source)
+        if source is not None and source.moving:
+            message = f"waits for {mount.source} to stand still"
+            return Wait("mount_changing", message, until=scratch.observed.again)
+    return None
 
 
 def parent_restarted(scratch: Scratch, service: Service, container: Container) -> str | None:

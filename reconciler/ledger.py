@@ -20,13 +20,23 @@ LEARNED = 5
 FORGET = 0.85
 
 
+class Mounted(NamedTuple):
+    """What stood at a mount's source when the container was made; see ``observed.Source``."""
+
+    kind: str
+    digest: str = ""
+    inode: str = ""
+
+
 class Made(NamedTuple):
     """The inputs a container was made from, or was found to match.
 
     ``definition`` and ``fields`` are digests (``stack.Service``), ``image`` the id that the image
     reference named at that time. ``lacks`` are the networks that it came without, though the
     definition names them, as the one before it: making it once more would not change that. ``at`` is
-    the wall time at which we asked for it, 0 where it was found.
+    the wall time at which we asked for it, 0 where it was found. ``mounts`` is by ``stack.Mount.key``.
+    ``churn`` counts, by the same key, how often in a row a content that the container may write itself had
+    changed again right after the start.
     """
 
     definition: str
@@ -34,6 +44,8 @@ class Made(NamedTuple):
     image: str
     lacks: tuple[str, ...] = ()
     at: float = 0.0
+    mounts: Mapping[str, Mounted] = {}
+    churn: Mapping[str, int] = {}
 
 
 UNKNOWN = Made("", {}, "")
@@ -234,5 +246,15 @@ def from_json(value: Mapping[str, Any], now: Now) -> Ledger:
 
 
 def _made(value: Iterable[Any]) -> Made:
-    definition, fields, image, lacks, at = value
-    return Made(str(definition), dict(fields), str(image), tuple(map(str, lacks)), float(at))
+    # Written by an earlier version, it ends sooner.
+    definition, fields, image, lacks, at, *more = value
+    mounts, churn = (*more, {}, {})[:2]
+    return Made(
+        str(definition),
+        dict(fields),
+        str(image),
+        tuple(map(str, lacks)),
+        float(at),
+        {key: Mounted(*map(str, mounted)) for key, mounted in mounts.items()},
+        {key: int(count) for key, count in churn.items()},
+    )

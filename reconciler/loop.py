@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from reconciler import summary
 from reconciler.desired import Desired
-from reconciler.drift import cut_from
+from reconciler.drift import churned, cut_from, mounts_now
 from reconciler.engine import Engine
 from reconciler.errors import EngineError, EngineUnavailable, Gone, Mistake, OutcomeUnknown, StepFailed
 from reconciler.executor import Executor, Limits
@@ -53,6 +53,10 @@ class Hooks(NamedTuple):
     found: Callable[[int], None] = lambda _: None
 
 
+Look = Callable[[Observed, Stack], Awaitable[Observed]]
+"""Adds to a look at the engine what was seen elsewhere; never raises."""
+
+
 class Settings(NamedTuple):
     """``resync``: seconds between passes that inspect everything. ``probes``: how many at once."""
 
@@ -73,7 +77,8 @@ class Loop:
     """Converges an engine to the desired state last adopted, until it is stopped.
 
     ``wall`` gives the time of day in seconds since the epoch, ``chance`` a number in [0, 1) for
-    jitter; waiting is measured on the event loop's own monotonic clock.
+    jitter; waiting is measured on the event loop's own monotonic clock. ``look_further`` adds to each look
+    what the engine does not tell.
     """
 
     def __init__(
@@ -86,8 +91,10 @@ class Loop:
         ledger: Ledger | None = None,
         settings: Settings = Settings(),  # noqa: B008 - immutable
         hooks: Hooks = Hooks(),  # noqa: B008 - immutable
+        look_further: Look | None = None,
     ) -> None:
         self._engine = engine
+        self._look_further = look_further
         self._snapshots = snapshots
         self._wall = wall
         self._chance = chance
@@ -235,7 +242,8 @@ class Loop:
         if outcome in {"unreachable", "incomplete"}:
             self._full = True
             return loop.time() + self._patience()
-        due = self._next_resync if self._plan.due is None else min(self._next_resync, self._plan.due)
+        moments = [self._next_resync, self._plan.due, self._observed.again]
+        due = min(moment for moment in moments if moment is not None)
         # Clocks differ by a little, and a moment that has just not come must not be waited for in circles.
         return max(due, loop.time() + AT_LEAST)
 
@@ -249,6 +257,8 @@ class Loop:
     async def _look(self, target: _Target, *, full: bool) -> str:
         try:
             observed = await self._engine.observe(target.stack, full=full)
+            if self._look_further is not None:
+                observed = await self._look_further(observed, target.stack)
         except EngineUnavailable as error:
             self._failures += 1
             self._unreachable(str(error))
@@ -363,7 +373,15 @@ class Loop:
             image = self._observed.images.get(service.image, "")
             own = verdict.container
             lacks = cut_from(service, own, ledger.made.get(own.id)) if own else ()
-            made = Made(service.definition, service.fields, image, lacks, self._wall())
+            made = Made(
+                service.definition,
+                service.fields,
+                image,
+                lacks,
+                self._wall(),
+                mounts_now(service, self._observed),
+                churned(service, own, self._observed, ledger.made.get(own.id)) if own else {},
+            )
             # What is there already was not made by this step, whatever a look shows while it runs.
             olds = (c.id for c in self._observed.containers if c.service == step.service)
             known = {**dict.fromkeys(olds, UNKNOWN), **ledger.made}

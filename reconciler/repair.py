@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from reconciler.drift import (
     Kind,
+    changed_mounts,
     differences,
     how_it_stopped,
     inputs_of,
@@ -27,6 +28,8 @@ from reconciler.gating import (
     must_be_remade,
     parent_restarted,
     restart_due,
+    source_missing,
+    source_moving,
     steps_down,
     unready,
 )
@@ -95,6 +98,7 @@ def _is_as_wanted(scratch: Scratch, gate: Gate, service: Service, container: Con
         and container.restart == wanted_policy(scratch.stack, service)
         and same_definition(service, container, made)
         and same_image(container, scratch.observed.images.get(service.image), made)
+        and not (service.mounts and changed_mounts(service, container, scratch.observed, made))
         and not (gate.restart_at is not None and restart_due(scratch, gate, service.name))
         and parent_restarted(scratch, service, container) is None
     )
@@ -122,7 +126,7 @@ def _repair(
         return _stop(scratch, service, verdict, container, "restart", "a restart was asked for")
     kinds = {drift.kind for drift in verdict.drifts}
     if must_be_remade(scratch, service, container):
-        cause = next(k for k in (Kind.DEFINITION, Kind.IMAGE, Kind.ALTERED) if k in kinds)
+        cause = next(k for k in (Kind.DEFINITION, Kind.IMAGE, Kind.MOUNTS, Kind.ALTERED) if k in kinds)
         why = next(drift.detail for drift in verdict.drifts if drift.kind is cause)
         return _remake(scratch, service, verdict._replace(done=False), container, cause, why)
     if Kind.ALTERED in kinds:
@@ -154,6 +158,12 @@ def _create(scratch: Scratch, service: Service, verdict: Verdict) -> Verdict:
         return absent
     if service.container_name in scratch.observed.foreign:
         return verdict._replace(wait=_name_taken(service))
+    missing = source_missing(scratch, service, None)
+    if missing is not None:
+        return verdict._replace(block=missing)
+    moving = source_moving(scratch, service)
+    if moving is not None:
+        return verdict._replace(wait=moving)
     return attempt(
         scratch, verdict, step_for(scratch, service, Action.CREATE, "missing", "has no container", None)
     )
@@ -216,9 +226,15 @@ def _remake(
 
     Nothing that runs is stopped before its successor could be made and started at once.
     """
+    missing = source_missing(scratch, service, container)
+    if missing is not None:
+        return verdict._replace(block=missing)
     absent = _fetch(scratch, service, verdict)
     if absent is not None:
         return absent
+    moving = source_moving(scratch, service)
+    if moving is not None:
+        return verdict._replace(wait=moving)
     if container.state not in ALIVE:
         return attempt(scratch, verdict, step_for(scratch, service, Action.RECREATE, cause, why, container))
     waits = unready(scratch, service)
@@ -253,6 +269,9 @@ def _mend(scratch: Scratch, service: Service, verdict: Verdict, container: Conta
 def _running(scratch: Scratch, service: Service, verdict: Verdict, container: Container) -> Verdict:
     parent = parent_restarted(scratch, service, container)
     if parent is not None:
+        missing = source_missing(scratch, service, container)
+        if missing is not None:
+            return verdict._replace(block=missing)
         waits = unready(scratch, service)
         if waits:
             return verdict._replace(wait=waits)
@@ -267,6 +286,9 @@ def _running(scratch: Scratch, service: Service, verdict: Verdict, container: Co
 
 
 def _start(scratch: Scratch, service: Service, verdict: Verdict, container: Container) -> Verdict:
+    missing = source_missing(scratch, service, container)
+    if missing is not None:
+        return verdict._replace(block=missing)
     waits = unready(scratch, service)
     if waits:
         return verdict._replace(wait=waits)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.desired import Desired, GroupState
-from reconciler.drift import ends_by_design, inputs_of, is_ready, keeper, was_told_to_stop
+from reconciler.drift import ends_by_design, inputs_of, is_ready, keeper, mounts_now, was_told_to_stop
 from reconciler.ledger import Exit, Ledger, Made, Now, ReadySince, exited, learned, recovered, without
 from reconciler.observed import ALIVE, Container, Health, Observed, State
 from reconciler.plan import Plan
@@ -103,17 +103,32 @@ def _completed(stack: Stack, ledger: Ledger, service: Service, container: Contai
 
 def _made(ledger: Ledger, observed: Observed, service: Service, container: Container) -> Ledger:
     """Record what the container was made from: what we made it from, or what its label says."""
-    if container.id in ledger.made:
-        return ledger
+    known = ledger.made.get(container.id)
+    if known is not None:
+        return _mounts_learned(ledger, observed, service, container, known)
     made = ledger.making.get(service.name)
     if made is not None and container.created_at >= made.at - CLOCKS_DIFFER:
         ledger = replace(ledger, making=without(ledger.making, [service.name]))
         # What its predecessor lacked, and it lacks as well, another remake would not bring.
         made = made._replace(lacks=tuple(n for n in made.lacks if n not in container.networks))
     elif container.config_hash == service.config_hash:
-        made = Made(service.definition, service.fields, container.image)
+        mounts = mounts_now(service, observed)
+        made = Made(service.definition, service.fields, container.image, mounts=mounts)
     else:
         return ledger
+    return replace(ledger, made={**ledger.made, container.id: made})
+
+
+def _mounts_learned(
+    ledger: Ledger, observed: Observed, service: Service, container: Container, made: Made
+) -> Ledger:
+    """Take what is mounted now as what it was made with, where nobody had looked at that before."""
+    if not service.mounts or made.definition != service.definition:
+        return ledger
+    new = {k: m for k, m in mounts_now(service, observed).items() if k not in made.mounts}
+    if not new:
+        return ledger
+    made = made._replace(mounts={**made.mounts, **new})
     return replace(ledger, made={**ledger.made, container.id: made})
 
 

@@ -180,6 +180,11 @@ class SimulatedEngine:
         if tail:
             yield f"{cell.container.service}: simulated"
 
+    @property
+    def is_local(self) -> bool:
+        """See ``Engine.is_local``."""
+        return True
+
     async def close(self) -> None:
         """See ``Engine.close``."""
         for cell in self._cells.values():
