@@ -19,7 +19,7 @@ SOURCES := reconciler api tests desired-state
 .DEFAULT_GOAL := help
 # Jobs in a row, whatever -j says: their output is for people, and the tests share one machine.
 .NOTPARALLEL:
-.PHONY: help run clean test lint types layers unit engine e2e bench fmt environment tools test-machine
+.PHONY: help run clean test lint types layers unit rest engine e2e bench fmt environment tools test-machine
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -31,7 +31,7 @@ run: environment ## the daemon on desired-state/, with an engine and images if t
 		--standin='$(STANDIN)' --args='$(ARGS)'
 
 test: lint types layers test-machine ## everything below but bench, as CI runs it
-	@$(PY) -m pytest $(PYTEST) $(wildcard tests/unit tests/engine tests/e2e)
+	@$(PY) -m pytest $(PYTEST) $(wildcard tests/unit tests/engine tests/rest tests/e2e)
 
 lint: tools ## ruff: mistakes and format
 	@$(PY) -m ruff check .
@@ -45,6 +45,9 @@ layers: tools ## import-linter: which module may import which
 
 unit: tools ## unit and property tests; no engine needed
 	@$(PY) -m pytest $(PYTEST) tests/unit
+
+rest: tools test-machine ## the API of a running daemon: Schemathesis, Prometheus, many writers at once
+	@$(PY) -m pytest $(PYTEST) tests/rest
 
 engine: tools test-machine ## the contract of an engine, for the simulated and the real one
 	@$(PY) -m pytest $(PYTEST) tests/engine

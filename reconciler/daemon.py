@@ -12,20 +12,19 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import uvicorn
-
 from api.app import close_streams, create_app
+from api.metrics import Metrics, alone
 from api.settings import Settings as ApiSettings
 from reconciler import exposure, logs, memo, shipped
 from reconciler.audit_daemon import Recording
 from reconciler.engine import Engine
 from reconciler.engine.compose_find import environment
 from reconciler.engine.simulated import SimulatedEngine
-from reconciler.errors import AlreadyRunning, EngineError, ServiceManagerError
+from reconciler.errors import AlreadyRunning, EngineError
 from reconciler.executor import Limits
 from reconciler.generations import Generations
 from reconciler.intake import Intake
@@ -34,9 +33,11 @@ from reconciler.keys_environment import take_key
 from reconciler.ledger import Now
 from reconciler.locks import DirectoryLock
 from reconciler.loop import Hooks, Loop, Settings
-from reconciler.notes import Ends, Passes
+from reconciler.notes import Ends, Passes, each
 from reconciler.options import Address, RunOptions
+from reconciler.preview import Previews
 from reconciler.sampler import Sampler
+from reconciler.serving import PortTaken, listen, serve, server
 from reconciler.snapshot import Snapshots
 from reconciler.sources import Sources
 from reconciler.store import Resolver, Store
@@ -50,18 +51,6 @@ DEADLINE = 12.0
 """Seconds after which a daemon that was told to end does so, whatever still hangs."""
 
 
-class PortTaken(ServiceManagerError):
-    """The address to listen on is not to be had."""
-
-
-class _Server(uvicorn.Server):
-    """A server that leaves signals to the daemon."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 def run(options: RunOptions) -> int:
     """Run the daemon in the foreground; 0 after SIGTERM or SIGINT, 1 where it can't start."""
     logs.set_up()
@@ -73,8 +62,10 @@ def run(options: RunOptions) -> int:
         keys = KeyRing(options.state_dir, environment=key, always=not safe)
         exposure.check(options.host, keyless=keys.empty, insecure=options.insecure)
         with DirectoryLock(options.state_dir), _Directory(options.desired_state) as held:
-            listener = _listen(Address(options.host, options.port))
-            asyncio.run(_Daemon(options, held, listener, keys).run())
+            listener = listen(Address(options.host, options.port))
+            scraped = options.metrics_listen
+            second = listen(scraped, "--metrics-listen", ahead=True) if scraped else None
+            asyncio.run(_Daemon(options, held, listener, second, keys).run())
     except (AlreadyRunning, PortTaken, KeyTrouble, exposure.Exposed) as error:
         print(f"service-manager: {error}", file=sys.stderr)
         return 1
@@ -111,20 +102,6 @@ class _Directory(contextlib.AbstractContextManager["_Directory"]):
             self._lock.close()
 
 
-def _listen(address: Address) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    # With its protocol named, or asyncio does not switch Nagle's algorithm off, and each answer takes 40 ms.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((address.host, address.port))
-    except OSError as error:
-        listener.close()
-        raise PortTaken(f"can't listen on {address}: {error.strerror}; choose another with --port") from error
-    listener.set_inheritable(False)
-    return listener
-
-
 def choose_engine(options: RunOptions) -> tuple[Engine, Resolver]:
     """The engine asked for, and how Compose files are resolved for it."""
     # Compose is what a Compose file means, also where its containers are only imagined.
@@ -142,6 +119,7 @@ class _Daemon:
     options: RunOptions
     directory: _Directory
     listener: socket.socket
+    metrics_listener: socket.socket | None
     keys: KeyRing
 
     async def run(self) -> None:
@@ -165,6 +143,7 @@ class _Daemon:
         snapshots = Snapshots()
         passes = Passes()
         sources = Sources()
+        metrics = Metrics(snapshots)
         loop = Loop(
             engine,
             snapshots,
@@ -175,8 +154,9 @@ class _Daemon:
             hooks=Hooks(
                 ledger=keeper.keep,
                 ended=Ends(generations, recording.chronicle.ended),
-                stepped=recording.chronicle.stepped,
-                passed=passes,
+                stepped=each(recording.chronicle.stepped, metrics.counters.stepped),
+                passed=each(passes, metrics.counters.passed),
+                found=metrics.counters.found,
             ),
             look_further=sources.add_to if engine.is_local else None,
         )
@@ -192,19 +172,15 @@ class _Daemon:
             intake=intake,
             snapshots=snapshots,
             settings=ApiSettings(host=options.host, dashboard=shipped.dashboard(), age=passes.age),
+            preview=Previews(loop, generations.sources, wall=time.time),
+            logs=lambda container, tail, follow: engine.logs(container, tail=tail, follow=follow),
+            metrics=metrics,
             keys=self.keys,
             audit=recording.audit,
         )
-        server = _Server(
-            uvicorn.Config(
-                app,
-                log_config=None,
-                access_log=False,
-                # Whom a proxy names is noted beside the proxy, not believed in its place.
-                proxy_headers=False,
-                timeout_graceful_shutdown=int(GRACE),
-            )
-        )
+        servers = [(server(app, GRACE), self.listener)]
+        if self.metrics_listener is not None:
+            servers.append((server(alone(metrics), GRACE, lifespan=False), self.metrics_listener))
         stop = self._signals(intake)
         await asyncio.to_thread(store.recover)
         await intake.resume()
@@ -213,7 +189,7 @@ class _Daemon:
             for name, coroutine in {
                 "watch": self._watch(store, intake),
                 "loop": loop.run(),
-                "http": server.serve(sockets=[self.listener]),
+                "http": serve(servers),
                 "memo": keeper.run(),
                 "sampler": Sampler(engine, loop, snapshots).run(),
                 "mounts": self._watch_mounts(sources, loop),
@@ -224,7 +200,8 @@ class _Daemon:
         _end_for_sure()
         log.info("ending; the containers stay as they are")
         close_streams(app)
-        server.should_exit = True
+        for one, _ in servers:
+            one.should_exit = True
         await loop.stop(GRACE)
         await asyncio.wait(tasks[1:3], timeout=GRACE + 1)
         for task in tasks:

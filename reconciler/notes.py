@@ -13,6 +13,16 @@ from reconciler.progress import Progress
 log = logging.getLogger(__name__)
 
 
+def each(*hooks: Callable[..., None]) -> Callable[..., None]:
+    """One hook that tells several, in order."""
+
+    def tell(*told: object) -> None:
+        for hook in hooks:
+            hook(*told)
+
+    return tell
+
+
 class Passes:
     """When the last pass was that saw the engine: how fresh the snapshot is."""
 

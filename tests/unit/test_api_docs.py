@@ -14,15 +14,15 @@ from api.bodies import GroupBody, SuspendBody
 from api.settings import Settings
 from reconciler.errors import Mistake
 from reconciler.observed import Usage
-from reconciler.plan import Plan
+from reconciler.preview import Previewed
 from reconciler.progress import Progress
 from tests.unit.api_builders import WALL, a_snapshot, a_step, a_world, desired, running
 
 WAYS: list[Any] = [{"ApiKey": []}, {"Bearer": []}, {"Session": []}]
 
 
-async def _plan(_state: object) -> Plan:
-    return Plan()
+async def _plan(_state: object) -> Previewed:
+    return Previewed()
 
 
 async def _document() -> Any:
