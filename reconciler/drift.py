@@ -148,6 +148,17 @@ def _mount_changed(mount: Mount, container: Container, observed: Observed, made:
     return bool(was) and was != source.inode and container.started_at < source.changed_at
 
 
+def change_mark(service: Service, container: Container, observed: Observed, made: Made | None) -> str:
+    """What the container would be remade for, as one word: the same change, the same mark; empty for none."""
+    wanted = observed.images.get(service.image)
+    changed = changed_mounts(service, container, observed, made)
+    if same_definition(service, container, made) and same_image(container, wanted, made) and not changed:
+        return ""
+    files = [observed.sources[m.source] for m in service.mounts if m.target in changed and m.source]
+    seen = "".join(f" {file.digest} {file.inode}" for file in files)
+    return f"{service.definition}{service.contents} {wanted or ''}{seen}"
+
+
 def writes_itself(mount: Mount, made: Made | None) -> bool:
     """Whether the container is taken to write the file itself, so that its content is not followed."""
     return mount.writable and made is not None and made.churn.get(mount.key, 0) >= MOST_CHURN

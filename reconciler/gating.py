@@ -13,6 +13,7 @@ from typing import NamedTuple
 from reconciler.backoff import TRIES
 from reconciler.desired import Desired, GroupState
 from reconciler.drift import (
+    change_mark,
     changed_mounts,
     cut_from,
     inputs_of,
@@ -28,7 +29,10 @@ from reconciler.verdict import Block, Wait
 
 
 class Gate(NamedTuple):
-    """What holds for every service of a group in this pass. ``restart_at``: wall time, never a future one."""
+    """What holds for every service of a group in this pass.
+
+    ``restart_at`` and ``accept_at`` are wall times, never future ones.
+    """
 
     group: str
     state: GroupState
@@ -36,6 +40,7 @@ class Gate(NamedTuple):
     block: Block | None
     ready_groups: tuple[str, ...]
     restart_at: float | None
+    accept_at: float | None
 
 
 @dataclass(slots=True)
@@ -73,10 +78,10 @@ def gate_of(stack: Stack, desired: Desired, name: str, now: Now) -> Gate:
             verb = "is" if len(off) == 1 else "are"
             block = Block("dependency_off", f"needs {names}, which {verb} off")
         ready_groups = tuple(n for n, strength in group.depends_on.items() if strength is Strength.READY)
-    restart_at = state.restarted_at
-    if restart_at is not None and restart_at > now.wall:
-        restart_at = None
-    return Gate(name, state, suspended, block, ready_groups, restart_at)
+    restart_at, accept_at = (
+        None if at is None or at > now.wall else at for at in (state.restarted_at, state.accepted_at)
+    )
+    return Gate(name, state, suspended, block, ready_groups, restart_at, accept_at)
 
 
 def going(scratch: Scratch) -> set[str]:
@@ -118,14 +123,29 @@ def steps_down(scratch: Scratch, gate: Gate, name: str) -> bool:
 
 
 def must_be_remade(scratch: Scratch, service: Service, container: Container) -> bool:
-    """Whether only another container will do."""
+    """Whether only another container will do, and it may be made."""
     made = scratch.ledger.made.get(container.id)
-    return (
+    differs = (
         not same_definition(service, container, made)
         or not same_image(container, scratch.observed.images.get(service.image), made)
-        or bool(cut_from(service, container, made))
         or bool(service.mounts and changed_mounts(service, container, scratch.observed, made))
     )
+    if differs:
+        return not held_back(scratch, service, container)
+    return bool(cut_from(service, container, made))
+
+
+def held_back(scratch: Scratch, service: Service, container: Container) -> bool:
+    """Whether what the container would be remade for waits to be accepted."""
+    group = scratch.stack.group_of[service.name]
+    if scratch.stack.groups[group].on_change != "report":
+        return False
+    made = scratch.ledger.made.get(container.id)
+    mark = change_mark(service, container, scratch.observed, made)
+    known, accepted = scratch.ledger.changes.get(service.name), scratch.gates[group].accept_at
+    if known is None or known.mark != mark or accepted is None:
+        return bool(mark)
+    return known.since > accepted
 
 
 def source_missing(scratch: Scratch, service: Service, container: Container | None) -> Block | None:

@@ -52,6 +52,13 @@ UNKNOWN = Made("", {}, "")
 """Of a container found with inputs that nobody can tell any more."""
 
 
+class Change(NamedTuple):
+    """A change that is to be accepted: ``mark`` says what it is, ``since`` (wall) when it was seen first."""
+
+    mark: str
+    since: float
+
+
 class Now(NamedTuple):
     """Two clocks: ``wall`` for what people write, ``mono`` for waiting. Seconds."""
 
@@ -96,7 +103,7 @@ class Ledger:
     the start of a parent that a service was restarted for. ``durations`` are the last start times
     in seconds, from start to ready; ``brackets`` how exactly the last one is known. ``stopped`` is the
     start (``started_at``) of each container that we told to stop: that end is neither a failure nor
-    a one-shot's success.
+    a one-shot's success. ``changes`` are those of groups with ``on_change: report``.
     """
 
     made: Mapping[str, Made] = field(default_factory=dict)
@@ -111,6 +118,7 @@ class Ledger:
     ready: Mapping[str, ReadySince] = field(default_factory=dict)
     exits: Mapping[str, Exit] = field(default_factory=dict)
     durations: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    changes: Mapping[str, Change] = field(default_factory=dict)
 
 
 def failed(
@@ -214,6 +222,7 @@ def to_json(ledger: Ledger) -> dict[str, Any]:
         "exits": {key: list(exit_) for key, exit_ in ledger.exits.items()},
         "durations": {key: list(seen) for key, seen in ledger.durations.items()},
         "brackets": {key: list(bracket) for key, bracket in ledger.brackets.items()},
+        "changes": {key: list(change) for key, change in ledger.changes.items()},
     }
 
 
@@ -242,6 +251,7 @@ def from_json(value: Mapping[str, Any], now: Now) -> Ledger:
         },
         durations={key: tuple(map(float, seen)) for key, seen in value["durations"].items()},
         brackets={key: Bracket(float(low), float(high)) for key, (low, high) in value["brackets"].items()},
+        changes={key: Change(str(m), float(since)) for key, (m, since) in value.get("changes", {}).items()},
     )
 
 

@@ -86,7 +86,7 @@ def _due(scratch: Scratch, verdicts: Mapping[str, Verdict]) -> float | None:
     times = [v.wait.until for v in verdicts.values() if v.wait and v.wait.until is not None]
     for gate in scratch.gates.values():
         suspend = gate.state.suspend
-        moments = [suspend.until if suspend else None, gate.state.restarted_at]
+        moments = [suspend.until if suspend else None, gate.state.restarted_at, gate.state.accepted_at]
         times += [
             scratch.now.mono + moment - scratch.now.wall
             for moment in moments

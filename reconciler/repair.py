@@ -24,6 +24,7 @@ from reconciler.drift import (
 from reconciler.gating import (
     Gate,
     Scratch,
+    held_back,
     held_by_dependents,
     must_be_remade,
     parent_restarted,
@@ -84,7 +85,16 @@ def judge_on(scratch: Scratch, gate: Gate, service: Service) -> Verdict:
         return verdict._replace(wait=suspended_wait(gate), settled=not drifts and (done or verdict.ready))
     if gate.block:
         return verdict._replace(block=gate.block, settled=False)
-    return _repair(scratch, gate, service, verdict, containers)
+    verdict = _repair(scratch, gate, service, verdict, containers)
+    if verdict.settled and container is not None and held_back(scratch, service, container):
+        return verdict._replace(settled=False, block=_held_back(gate, verdict))
+    return verdict
+
+
+def _held_back(gate: Gate, verdict: Verdict) -> Block:
+    changes = [d for d in verdict.drifts if d.kind in {Kind.DEFINITION, Kind.IMAGE, Kind.MOUNTS}]
+    message = f"{verdict.service}: {'; '.join(d.detail for d in changes)}: waits to be accepted"
+    return Block("held_back", f"{message} (`service-manager accept {gate.group}`)")
 
 
 def _is_as_wanted(scratch: Scratch, gate: Gate, service: Service, container: Container) -> bool:
@@ -300,6 +310,8 @@ def _start(scratch: Scratch, service: Service, verdict: Verdict, container: Cont
         and container.state is not State.CREATED
     ):
         why = f"can't be started any more: {failure.error}"
+        if held_back(scratch, service, container):
+            return verdict._replace(block=Block("held_back", f"{why}; another one waits to be accepted"))
         return _remake(scratch, service, verdict, container, Kind.STOPPED, why)
     why = how_it_stopped(container)
     return attempt(scratch, verdict, step_for(scratch, service, Action.START, "stopped", why, container))

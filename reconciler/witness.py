@@ -8,8 +8,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.desired import Desired, GroupState
-from reconciler.drift import ends_by_design, inputs_of, is_ready, keeper, mounts_now, was_told_to_stop
-from reconciler.ledger import Exit, Ledger, Made, Now, ReadySince, exited, learned, recovered, without
+from reconciler.drift import (
+    change_mark,
+    ends_by_design,
+    inputs_of,
+    is_ready,
+    keeper,
+    mounts_now,
+    was_told_to_stop,
+)
+from reconciler.ledger import Change, Exit, Ledger, Made, Now, ReadySince, exited, learned, recovered, without
 from reconciler.observed import ALIVE, Container, Health, Observed, State
 from reconciler.plan import Plan
 from reconciler.stack import Service, Stack
@@ -72,6 +80,8 @@ def _look(
 ) -> Ledger:
     name = service.name
     ledger = _made(ledger, observed, service, container)
+    if stack.groups[stack.group_of[name]].on_change == "report":
+        ledger = _change(ledger, observed, service, container, now)
     if container.state in ALIVE:
         if ledger.live.get(name) != container.id:
             ledger = replace(ledger, live={**ledger.live, name: container.id})
@@ -117,6 +127,16 @@ def _made(ledger: Ledger, observed: Observed, service: Service, container: Conta
     else:
         return ledger
     return replace(ledger, made={**ledger.made, container.id: made})
+
+
+def _change(ledger: Ledger, observed: Observed, service: Service, container: Container, now: Now) -> Ledger:
+    """Since when a change is there to be accepted: a later one has to be accepted on its own."""
+    name, known = service.name, ledger.changes.get(service.name)
+    mark = change_mark(service, container, observed, ledger.made.get(container.id))
+    if mark == (known.mark if known else ""):
+        return ledger
+    changes = {**ledger.changes, name: Change(mark, now.wall)} if mark else without(ledger.changes, [name])
+    return replace(ledger, changes=changes)
 
 
 def _mounts_learned(

@@ -138,4 +138,13 @@ CLIENTS: tuple[Command, ...] = (
         "stopped and started again, in order. A group that is off is refused.",
         ("restart alerts", "restart one group and watch"),
     ),
+    _change(
+        "accept",
+        (),
+        "carry out changes that are held back",
+        "For groups with `on_change: report`: what differs from their files now is carried out. Sets "
+        "accepted_at in groups.yaml, through the daemon; what changes later waits again. `drift` shows what "
+        "is held back.",
+        ("accept monitoring", "carry out what waits, and watch"),
+    ),
 )

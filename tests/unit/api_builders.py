@@ -153,6 +153,7 @@ def edited(state: GroupState, change: GroupChange) -> GroupState:
         force=state.force if change.force is None else change.force,
         restarted_at=state.restarted_at if change.restarted_at is None else change.restarted_at,
         suspend=state.suspend if suspend is None else suspend or None,
+        accepted_at=state.accepted_at if change.accepted_at is None else change.accepted_at,
     )
 
 

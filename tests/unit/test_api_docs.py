@@ -35,6 +35,7 @@ async def test_every_endpoint_is_documented_under_the_tag() -> None:
     assert sorted(document["paths"]) == [
         "/healthz",
         "/readyz",
+        "/services/accept/{group}",
         "/services/dashboard",
         "/services/drift",
         "/services/events",
@@ -72,7 +73,7 @@ async def test_every_status_that_can_occur_is_documented() -> None:
             for status, answer in found.items():
                 if int(status) >= 400:
                     assert list(answer["content"]) == ["application/problem+json"]
-    for action in ("start", "stop", "restart"):
+    for action in ("start", "stop", "restart", "accept"):
         assert (
             "Location"
             in document["paths"][f"/services/{action}/{{group}}"]["post"]["responses"]["202"]["headers"]
