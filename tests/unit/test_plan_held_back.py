@@ -38,7 +38,8 @@ def on(accepted_at: float | None = None) -> Desired:
 
 
 def seen(*containers: Container, **fields: Any) -> Observed:
-    return look(STACK, *containers, container(WEB), **{"sources": {"/box/conf": FILE}, **fields})
+    values: dict[str, Any] = {"sources": {"/box/conf": FILE}, **fields}
+    return look(STACK, *containers, container(WEB), **values)
 
 
 def decide(
@@ -68,7 +69,7 @@ def test_a_changed_definition_waits_and_what_runs_counts_as_ready() -> None:
 @pytest.mark.parametrize(
     ("containers", "fields", "kind"),
     [
-        ((container(A, image="older"),), {}, Kind.IMAGE),
+        ((container(A),), {"images": {"a:1": "newer", "web:1": "sha-web:1"}}, Kind.IMAGE),
         ((container(A),), {"sources": {"/box/conf": FILE._replace(digest="two")}}, Kind.MOUNTS),
     ],
 )
@@ -139,13 +140,7 @@ def test_nothing_unaccepted_is_ever_remade(state: State, config_hash: str, image
     _, ledger = decide(seen(container(A)), on())
     there = container(A, state, config_hash=config_hash, image=image)
     observed = seen(there, sources={"/box/conf": FILE._replace(digest=digest)})
-    found, _ = decide(
-        observed,
-        on(),
-        replace(ledger, made={"id-a": ledger.made["id-a"]._replace(definition="x", image="x")}),
-    )
-    assert not {s.action for s in found.steps if s.service == "a"} & {
-        Action.STOP,
-        Action.RECREATE,
-        Action.REMOVE,
-    }
+    unlike = ledger.made["id-a"]._replace(definition="x", image="x")
+    found, _ = decide(observed, on(), replace(ledger, made={"id-a": unlike}))
+    actions = {s.action for s in found.steps if s.service == "a"}
+    assert not actions & {Action.STOP, Action.RECREATE, Action.REMOVE}
