@@ -11,9 +11,17 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from reconciler.desired import GroupState
-from reconciler.ledger import UNKNOWN, Ledger, Made, Mounted
+from reconciler.ledger import UNKNOWN, Ledger, Made, Mounted, Now
 from reconciler.observed import ALIVE, Container, Health, Observed, State
 from reconciler.stack import Mount, Service, Stack
+
+LOOP = 2
+"""Restarts by the engine's policy that make a loop."""
+
+CALM = 10.0
+"""Seconds of running that Docker takes for a success."""
+
+LONGEST_CALM = 300.0
 
 SOON = 60.0
 """Seconds after a start within which a changed file looks as if the container itself had written it."""
@@ -79,6 +87,23 @@ def is_ready(container: Container) -> bool:
     return (
         health is Health.NONE or health is Health.HEALTHY or (health is Health.STARTING and container.probed)
     )
+
+
+def crash_loops(ledger: Ledger, container: Container, now: Now) -> float | None:
+    """Until when (monotonic) a container counts as crash looping if nothing more happens; None: it does not.
+
+    The engine restarts it by its policy, so between two ends it looks as if it were well. It is believed
+    again once it has run for twice as long as it lasted the last time, and at least as long as the engine
+    itself takes for a success.
+    """
+    known = ledger.restarts.get(container.service)
+    if known is None or known.container != container.id or len(known.times) < LOOP:
+        return None
+    before, last = known.times[-2:]
+    if last - before > LONGEST_CALM or container.state is not State.RUNNING:
+        return None
+    calm = last + min(LONGEST_CALM, max(CALM, 2 * (last - before)))
+    return calm if now.mono < calm else None
 
 
 def same_definition(service: Service, container: Container, made: Made | None) -> bool:

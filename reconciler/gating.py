@@ -15,6 +15,7 @@ from reconciler.desired import Desired, GroupState
 from reconciler.drift import (
     change_mark,
     changed_mounts,
+    crash_loops,
     cut_from,
     inputs_of,
     is_ready,
@@ -259,6 +260,8 @@ def _missing(scratch: Scratch, dependency: Dependency) -> str:
         runs = container is not None and container.state is State.RUNNING and name not in scratch.going
         return "" if runs or name in scratch.done else f"waits for {name} to start"
     if container is not None and is_ready(container) and name not in scratch.going:
-        return ""
+        if crash_loops(scratch.ledger, container, scratch.now) is None:
+            return ""
+        return f"waits for {name}, which ends again and again"
     has_check = container is None or container.health is not Health.NONE
     return f"waits for {name} to be {'healthy' if has_check else 'running'}"

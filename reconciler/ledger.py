@@ -84,11 +84,19 @@ class Bracket(NamedTuple):
 
 
 class ReadySince(NamedTuple):
-    """Since when (monotonic) a container has been ready without a break."""
+    """Since when (monotonic) a container has been ready, or unhealthy, without a break."""
 
     container: str
     started_at: float
     since: float
+
+
+class Restarts(NamedTuple):
+    """How often the engine restarted a container by its policy, and when (monotonic) we saw the last ones."""
+
+    container: str
+    total: int
+    times: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +112,8 @@ class Ledger:
     in seconds, from start to ready; ``brackets`` how exactly the last one is known. ``stopped`` is the
     start (``started_at``) of each container that we told to stop: that end is neither a failure nor
     a one-shot's success. ``changes`` are those of groups with ``on_change: report``.
+    ``unhealthy`` is since when the engine calls a container that, ``healed`` when (monotonic) something was
+    done about it; ``restarts`` what the engine did by itself.
     """
 
     made: Mapping[str, Made] = field(default_factory=dict)
@@ -119,6 +129,9 @@ class Ledger:
     exits: Mapping[str, Exit] = field(default_factory=dict)
     durations: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     changes: Mapping[str, Change] = field(default_factory=dict)
+    unhealthy: Mapping[str, ReadySince] = field(default_factory=dict)
+    healed: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    restarts: Mapping[str, Restarts] = field(default_factory=dict)
 
 
 def failed(

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from reconciler import summary
 from reconciler.desired import Desired
-from reconciler.drift import churned, cut_from, mounts_now
+from reconciler.drift import Kind, churned, cut_from, mounts_now
 from reconciler.engine import Engine
 from reconciler.errors import EngineError, EngineUnavailable, Gone, Mistake, OutcomeUnknown, StepFailed
 from reconciler.executor import Executor, Limits
@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 
 AT_LEAST = 0.01
 """Seconds between a pass and the next one by time."""
+
+MOST_HEALED = 100
+"""Attempts to mend an unhealthy service that are remembered; no limit of a policy can be higher."""
 
 RECONNECT = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds between attempts to reach an engine that does not answer; the last one repeats."""
@@ -391,6 +394,9 @@ class Loop:
             runs = {c.id: c.started_at for c in self._observed.containers if c.id == step.container}
             ledger = replace(ledger, stopped={**ledger.stopped, **runs})
             self._notes[step.service] = self._note(target, step)
+        if step.cause == Kind.UNHEALTHY:
+            times = (*ledger.healed.get(step.service, ()), self._now().mono)[-MOST_HEALED:]
+            ledger = replace(ledger, healed={**ledger.healed, step.service: times})
         self._ledger = ledger
         self._tracker.started(step, self._wall())
         self._hooks.stepped(step, None, False)

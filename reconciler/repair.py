@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from reconciler.drift import (
     Kind,
     changed_mounts,
+    crash_loops,
     differences,
     how_it_stopped,
     inputs_of,
@@ -42,13 +43,23 @@ BEYOND_STARTING = frozenset({"network_missing", "start_left_over"})
 """Reasons why a container that ran before never starts again, while another one would (PITFALLS row 25)."""
 
 
+_FAILS = "runs, but its health check fails"
+
+
 def judge_on(scratch: Scratch, gate: Gate, service: Service) -> Verdict:
     """All there is to say of a service whose group is on."""
     name = service.name
     containers = scratch.found.get(name, ())
     container = scratch.kept.get(name)
     wants = wants_of(service, gate.state)
-    ready = container is not None and is_ready(container) and name not in scratch.stack.one_shots
+    ready = (
+        container is not None
+        and is_ready(container)
+        and name not in scratch.stack.one_shots
+        and (
+            name not in scratch.ledger.restarts or crash_loops(scratch.ledger, container, scratch.now) is None
+        )
+    )
     if (
         container is not None
         and ready
@@ -147,8 +158,7 @@ def _repair(
         step = step_for(scratch, service, Action.UNPAUSE, "paused", "is paused", container)
         return attempt(scratch, verdict, step)
     if container.state is State.RESTARTING:
-        wait = Wait("crash_looping", f"ends again and again, last with code {container.exit_code}")
-        return verdict._replace(wait=wait)
+        return verdict._replace(wait=_looping(scratch, container, None))
     if container.state is State.RUNNING:
         return _running(scratch, service, verdict, container)
     if verdict.done:
@@ -286,13 +296,57 @@ def _running(scratch: Scratch, service: Service, verdict: Verdict, container: Co
         if waits:
             return verdict._replace(wait=waits)
         return _stop(scratch, service, verdict, container, "follows", f"{parent} was restarted")
+    calm = crash_loops(scratch.ledger, container, scratch.now)
+    if calm is not None:
+        return verdict._replace(wait=_looping(scratch, container, calm))
     if container.health is Health.UNHEALTHY:
-        return verdict._replace(wait=Wait("unhealthy", "runs, but its health check fails"))
+        return _unhealthy(scratch, service, verdict, container)
     if not is_ready(container):
         return verdict._replace(wait=Wait("starting", "waits for its own health check to succeed"))
     if not verdict.ready:
         return verdict._replace(wait=Wait("completing", "runs until it has done its work"))
     return verdict._replace(settled=True)
+
+
+def _looping(scratch: Scratch, container: Container, calm: float | None) -> Wait:
+    known = scratch.ledger.exits.get(container.service)
+    code = container.exit_code
+    if container.state is State.RUNNING and known is not None and known.container == container.id:
+        code = known.code
+    last = f", last with code {code}" if code or container.state is State.RESTARTING else ""
+    return Wait("crash_looping", f"ends again and again{last}", until=calm)
+
+
+def _unhealthy(scratch: Scratch, service: Service, verdict: Verdict, container: Container) -> Verdict:
+    """What is done about a service that stays unhealthy, as its group says; not for ever."""
+    name, now = service.name, scratch.now.mono
+    policy = scratch.stack.groups[verdict.group].unhealthy
+    since = scratch.ledger.unhealthy.get(name)
+    if policy.action == "report":
+        return verdict._replace(wait=Wait("unhealthy", _FAILS))
+    due = (since.since if since else now) + policy.after
+    if now < due:
+        return verdict._replace(wait=Wait("unhealthy", _FAILS, until=due))
+    recent = [at for at in scratch.ledger.healed.get(name, ()) if now - at < policy.window]
+    if len(recent) >= policy.limit:
+        tried = f"{len(recent)} attempts to mend it in the last {policy.window / 60:g} minutes"
+        until = min(recent) + policy.window if recent else None
+        return verdict._replace(wait=Wait("unhealthy", f"{_FAILS} still, after {tried}", until=until))
+    missing = source_missing(scratch, service, container)
+    if missing is not None:
+        return verdict._replace(block=missing)
+    waits = unready(scratch, service)
+    if waits:
+        return verdict._replace(wait=waits)
+    why = f"its health check fails for longer than {policy.after:g} s"
+    if policy.action != "recreate" or held_back(scratch, service, container):
+        return _stop(scratch, service, verdict, container, Kind.UNHEALTHY, why)
+    absent = _fetch(scratch, service, verdict)
+    if absent is not None:
+        return absent
+    step = step_for(scratch, service, Action.RECREATE, Kind.UNHEALTHY, why, container)
+    tried_verdict = attempt(scratch, verdict, step)
+    return tried_verdict._replace(ready=False) if tried_verdict.step else tried_verdict
 
 
 def _start(scratch: Scratch, service: Service, verdict: Verdict, container: Container) -> Verdict:

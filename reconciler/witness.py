@@ -17,10 +17,24 @@ from reconciler.drift import (
     mounts_now,
     was_told_to_stop,
 )
-from reconciler.ledger import Change, Exit, Ledger, Made, Now, ReadySince, exited, learned, recovered, without
+from reconciler.ledger import (
+    Change,
+    Exit,
+    Ledger,
+    Made,
+    Now,
+    ReadySince,
+    Restarts,
+    exited,
+    learned,
+    recovered,
+    without,
+)
 from reconciler.observed import ALIVE, Container, Health, Observed, State
 from reconciler.plan import Plan
 from reconciler.stack import Service, Stack
+
+MOST_TIMES = 5
 
 CLOCKS_DIFFER = 2.0
 """Seconds by which a container may seem older than the order to make it. What is older still was there
@@ -65,6 +79,13 @@ def _forget(ledger: Ledger, name: str, *, down: bool) -> Ledger:
         ledger = replace(ledger, failures=without(ledger.failures, [name]))
     if name in ledger.live or name in ledger.ready:
         ledger = replace(ledger, live=without(ledger.live, [name]), ready=without(ledger.ready, [name]))
+    if name in ledger.unhealthy or name in ledger.healed or name in ledger.restarts:
+        ledger = replace(
+            ledger,
+            unhealthy=without(ledger.unhealthy, [name]),
+            healed=without(ledger.healed, [name]),
+            restarts=without(ledger.restarts, [name]),
+        )
     return ledger
 
 
@@ -85,6 +106,7 @@ def _look(
     if container.state in ALIVE:
         if ledger.live.get(name) != container.id:
             ledger = replace(ledger, live={**ledger.live, name: container.id})
+        ledger = _unhealthy(_restarted(ledger, container, now), container, now)
         return _ready(stack, ledger, service, container, now)
     if name in ledger.ready:
         ledger = replace(ledger, ready=without(ledger.ready, [name]))
@@ -98,6 +120,38 @@ def _look(
     end = Exit(container.id, container.finished_at, container.exit_code, container.oom_killed)
     inputs = inputs_of(service, state, observed)
     return exited(ledger, name, end, inputs=inputs, now=now, chance=chance)
+
+
+def _restarted(ledger: Ledger, container: Container, now: Now) -> Ledger:
+    """What the engine restarted by its own policy, and the end that made it do so."""
+    name, count = container.service, container.restart_count
+    if container.state is State.RESTARTING:
+        end = Exit(container.id, container.finished_at, container.exit_code, container.oom_killed)
+        known_end = ledger.exits.get(name)
+        if known_end is None or known_end[:2] != end[:2]:
+            ledger = replace(ledger, exits={**ledger.exits, name: end})
+    known = ledger.restarts.get(name)
+    if known is None and not count:
+        return ledger
+    if known is None or known.container != container.id or count < known.total:
+        # The first one was just now; more of them may be of long ago.
+        entry = Restarts(container.id, count, (now.mono,) if count == 1 else ())
+    elif count > known.total:
+        times = (*known.times, *[now.mono] * (count - known.total))
+        entry = Restarts(container.id, count, times[-MOST_TIMES:])
+    else:
+        return ledger
+    return replace(ledger, restarts={**ledger.restarts, name: entry})
+
+
+def _unhealthy(ledger: Ledger, container: Container, now: Now) -> Ledger:
+    name, known = container.service, ledger.unhealthy.get(container.service)
+    if container.state is not State.RUNNING or container.health is not Health.UNHEALTHY:
+        return replace(ledger, unhealthy=without(ledger.unhealthy, [name])) if known else ledger
+    if known is not None and (known.container, known.started_at) == (container.id, container.started_at):
+        return ledger
+    entry = ReadySince(container.id, container.started_at, now.mono)
+    return replace(ledger, unhealthy={**ledger.unhealthy, name: entry})
 
 
 def _completed(stack: Stack, ledger: Ledger, service: Service, container: Container) -> Ledger:

@@ -842,3 +842,20 @@ async def test_health_that_fails_after_all_is_shown() -> None:
     assert b.seen.groups["main"].reason == "unhealthy"
     assert b.engine.up() == {"db", "app", "web"}
     await b.end()
+
+
+# --- services that are not well ------------------------------------------------------------------
+
+
+@virtual
+async def test_an_unhealthy_service_is_restarted_up_to_its_limit_and_no_more() -> None:
+    b = await up(a_stack({"main": [DB]}))
+    for _ in range(5):
+        b.engine.alter(b.engine.containers("db")[0].id, health=Health.UNHEALTHY)
+        await asyncio.sleep(160)
+    assert b.engine.log(Action.STOP) == ["stop db"] * 3
+    assert b.seen.groups["main"].reason == "unhealthy"
+    assert "3 attempts" in b.seen.groups["main"].message
+    await asyncio.sleep(1800)
+    assert len(b.engine.log(Action.STOP)) == 4
+    await b.end()
