@@ -19,7 +19,7 @@ from api.metrics import Metrics
 from api.pages import Pages
 from api.reads import Reads
 from api.routing import StrictRoute
-from api.settings import Context, Lines, Preview, Settings
+from api.settings import Context, Lines, Preview, Previous, Settings
 from api.signin import SignIn
 from api.stream import Broadcast
 from api.views import StatusCache
@@ -39,6 +39,7 @@ def create_app(
     settings: Settings,
     preview: Preview | None = None,
     logs: Lines | None = None,
+    previous: Previous | None = None,
     metrics: Metrics | None = None,
     keys: KeyRing | None = None,
     audit: AuditLog | None = None,
@@ -57,6 +58,7 @@ def create_app(
         settings=settings,
         preview=preview,
         logs=logs,
+        previous=previous,
         holds=auth.holds,
     )
     cache = StatusCache()

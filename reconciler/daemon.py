@@ -25,6 +25,7 @@ from reconciler.engine import Engine
 from reconciler.engine.compose_find import environment
 from reconciler.engine.simulated import SimulatedEngine
 from reconciler.errors import AlreadyRunning, EngineError
+from reconciler.evidence import Evidence
 from reconciler.executor import Limits
 from reconciler.generations import Generations
 from reconciler.intake import Intake
@@ -143,6 +144,7 @@ class _Daemon:
         snapshots = Snapshots()
         passes = Passes()
         sources = Sources()
+        evidence = Evidence(options.state_dir, lambda c, tail: engine.logs(c.id, tail=tail))
         metrics = Metrics(snapshots)
         loop = Loop(
             engine,
@@ -159,6 +161,7 @@ class _Daemon:
                 found=metrics.counters.found,
             ),
             look_further=sources.add_to if engine.is_local else None,
+            keep=evidence.keep,
         )
         recording.follow(lambda: loop.target)
         store = Store(
@@ -174,6 +177,7 @@ class _Daemon:
             settings=ApiSettings(host=options.host, dashboard=shipped.dashboard(), age=passes.age),
             preview=Previews(loop, generations.sources, wall=time.time),
             logs=lambda container, tail, follow: engine.logs(container, tail=tail, follow=follow),
+            previous=evidence.lines,
             metrics=metrics,
             keys=self.keys,
             audit=recording.audit,

@@ -20,7 +20,7 @@ from reconciler.engine import Engine
 from reconciler.errors import EngineError, EngineUnavailable, Gone, Mistake, OutcomeUnknown, StepFailed
 from reconciler.executor import Executor, Limits
 from reconciler.ledger import UNKNOWN, Ledger, Made, Now, failed, learned, without
-from reconciler.observed import Action, Container, EngineInfo, Health, Observed, State, Usage
+from reconciler.observed import Action, Command, Container, EngineInfo, Health, Observed, State, Usage
 from reconciler.plan import Plan, Step, followed, plan
 from reconciler.prober import Candidate, Prober
 from reconciler.progress import Progress, Tracker
@@ -56,6 +56,12 @@ class Hooks(NamedTuple):
     found: Callable[[int], None] = lambda _: None
 
 
+Keep = Callable[[Container], Awaitable[None]]
+"""Keeps the evidence of a container before it is gone; takes seconds at most, and never raises."""
+
+LOSE = frozenset({Action.RECREATE, Action.REMOVE})
+"""What takes a container's log away."""
+
 Look = Callable[[Observed, Stack], Awaitable[Observed]]
 """Adds to a look at the engine what was seen elsewhere; never raises."""
 
@@ -81,7 +87,8 @@ class Loop:
 
     ``wall`` gives the time of day in seconds since the epoch, ``chance`` a number in [0, 1) for
     jitter; waiting is measured on the event loop's own monotonic clock. ``look_further`` adds to each look
-    what the engine does not tell.
+    what the engine does not tell; ``keep`` is called with each container that ended by itself, or is about
+    to be removed.
     """
 
     def __init__(
@@ -95,9 +102,12 @@ class Loop:
         settings: Settings = Settings(),  # noqa: B008 - immutable
         hooks: Hooks = Hooks(),  # noqa: B008 - immutable
         look_further: Look | None = None,
+        keep: Keep | None = None,
     ) -> None:
         self._engine = engine
         self._look_further = look_further
+        self._keep = keep
+        self._keeping: dict[str, asyncio.Task[None]] = {}
         self._snapshots = snapshots
         self._wall = wall
         self._chance = chance
@@ -122,7 +132,7 @@ class Loop:
         self._full = True
         self._stopping = False
         self.first_pass = asyncio.Event()
-        self._executor = Executor(engine.act, limits=settings.limits, done=self._landed)
+        self._executor = Executor(self._act, limits=settings.limits, done=self._landed)
         self._prober = Prober(engine.probe, self._probe_succeeded, slots=settings.probes)
 
     # --- what others tell it ---------------------------------------------------------------------
@@ -299,6 +309,7 @@ class Loop:
         self._ledger = witness(
             target.stack, target.desired, self._observed, before, now, chance=self._chance()
         )
+        self._keep_ends(before)
         self._replan(self._observed)
         self._ledger = settle(self._ledger, self._plan)
         self._forget_effects()
@@ -463,6 +474,39 @@ class Loop:
         self._hooks.stepped(step, error, True)
         self._hooks.ledger(self._ledger)
         self.wake(f"{step.action} of {name} came back")
+
+    # --- evidence ---------------------------------------------------------------------------------
+
+    def _keep_ends(self, before: Ledger) -> None:
+        """Have the log kept of every container that is newly known to have ended by itself."""
+        if self._keep is None or self._ledger.exits is before.exits:
+            return
+        ended = {e.container for name, e in self._ledger.exits.items() if before.exits.get(name) != e}
+        for container in self._observed.containers:
+            if container.id in ended:
+                self._keeping[container.id] = asyncio.create_task(self._kept(container), name="evidence")
+
+    async def _kept(self, container: Container) -> None:
+        assert self._keep is not None
+        try:
+            await self._keep(container)
+        finally:
+            self._keeping.pop(container.id, None)
+
+    async def _act(self, command: Command, stack: Stack) -> None:
+        """Carry out an order, once what it would lose is kept."""
+        under_way = self._keeping.get(command.container)
+        if under_way is not None:
+            await asyncio.wait([under_way])
+        if self._keep is not None and command.action in LOSE:
+            lost = [
+                c
+                for c in self._observed.containers
+                if c.started_at
+                and (c.id == command.container if command.container else c.service in command.services)
+            ]
+            await asyncio.gather(*(self._keep(container) for container in lost))
+        await self._engine.act(command, stack)
 
     # --- readiness -------------------------------------------------------------------------------
 

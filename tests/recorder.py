@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from reconciler.desired import Desired
 from reconciler.engine.simulated import Behaviour, Mischief, SimulatedEngine
 from reconciler.ledger import Ledger
-from reconciler.loop import Hooks, Loop, Settings
+from reconciler.loop import Hooks, Keep, Loop, Settings
 from reconciler.observed import ALIVE, Action, Command, Container, Health, Observed, State
 from reconciler.progress import Progress
 from reconciler.snapshot import Snapshot, Snapshots
@@ -177,6 +177,7 @@ class Bench:
     engine: Recorder = field(default_factory=Recorder)
     settings: Settings = field(default_factory=Settings)
     ledger: Ledger | None = None
+    keep: Keep | None = None
     chance: Callable[[], float] = lambda: 0.5
     ended: list[Progress] = field(default_factory=list)
     passes: list[str] = field(default_factory=list)
@@ -191,6 +192,7 @@ class Bench:
             chance=self.chance,
             ledger=self.ledger,
             settings=self.settings,
+            keep=self.keep,
             hooks=Hooks(ended=self.ended.append, passed=lambda _, outcome: self.passes.append(outcome)),
         )
         self.task = asyncio.create_task(self.loop.run())

@@ -107,10 +107,12 @@ CLIENTS: tuple[Command, ...] = (
         options=(
             Option("--tail", "how many of the last lines; 100", "LINES", convert.lines, 100),
             Option("--follow", "go on with what comes"),
+            Option("--previous", "what was kept of the container before, when it ended or was remade"),
             *READING,
         ),
         examples=(
             ("logs kafka", "the last hundred lines"),
+            ("logs kafka --previous", "what it said before it failed or was remade"),
             ("logs kafka --follow --tail 0 | grep ERROR", "what is logged from now on"),
         ),
         exits=(

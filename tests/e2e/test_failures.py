@@ -38,6 +38,16 @@ def test_a_crash_loop_under_the_engines_own_policy_is_never_ready(yard: Yard) ->
     assert status["groups"]["extra"]["phase"] == "degraded"
 
 
+def test_last_words_and_exit_code_outlive_the_container(yard: Yard) -> None:
+    saved(yard, with_cache(f'restart: "no"\n{CRASHES}'))
+    yard.daemon.until(lambda s: "code 7" in yard.daemon.service("cache", s)["last_error"])
+    yard.daemon.converged(saved(yard, COMPOSE))
+    kept = yard.daemon.cli("logs", "cache", "--previous")
+    assert kept.returncode == 0, kept.stderr
+    assert "7" in kept.stdout
+    assert "code 7" in yard.daemon.service("cache", yard.daemon.get("/services/status"))["last_error"]
+
+
 def test_what_stays_unhealthy_is_restarted(yard: Yard) -> None:
     yard.edit("stack.yaml", "    services: [cache]\n", "    services: [cache]\n    unhealthy: {after: 1s}\n")
     check = 'healthcheck: {test: [CMD, "false"], interval: 300ms, retries: 1}'
