@@ -6,7 +6,7 @@ service is *the* container, because every difference is measured on that one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -253,6 +253,23 @@ def cut_from(service: Service, container: Container, made: Made | None) -> tuple
     return tuple(n for n in service.networks if n not in container.networks and n not in lacks)
 
 
+def joins_another(
+    service: Service, container: Container, kept: Mapping[str, Container | None]
+) -> tuple[str, ...]:
+    """Services whose network, processes or memory the container should share, while it shares another's.
+
+    A container is tied to the very one that it was made for: once that was remade, by anybody, only another
+    one will do. While there is none to be tied to, there is nothing to say.
+    """
+    if not container.joins or not service.shares:
+        return ()
+    parents = {name: parent for name in service.shares if (parent := kept.get(name)) is not None}
+    if len(parents) < len(service.shares):
+        return ()
+    known = {parent.id for parent in parents.values()}
+    return () if set(container.joins) <= known else tuple(sorted(parents))
+
+
 def changed_fields(service: Service, made: Made | None) -> tuple[str, ...]:
     """Which leaves of the definition differ from what the container was made of; () if not known."""
     if made is None or made == UNKNOWN:
@@ -300,12 +317,13 @@ def differences(
     ledger: Ledger,
     service: Service,
     containers: Sequence[Container],
-    container: Container | None,
+    kept: Mapping[str, Container | None],
     *,
     done: bool,
     pending: bool,
 ) -> tuple[Drift, ...]:
-    """Every difference of a service that should be on; ``container`` stands for it (``keeper``)."""
+    """Every difference of a service that should be on. ``kept`` is what stands for each (``keeper``)."""
+    container = kept.get(service.name)
     if container is None:
         return (Drift(service.name, Kind.MISSING, pending, "has no container"),)
 
@@ -330,8 +348,15 @@ def differences(
         detail = f"{listed(changed)} {verb} not what it was made with"
         found.append(drift(Kind.MOUNTS, detail, tuple(f"mounts.{target}" for target in changed)))
     altered = alterations(stack, service, container, made)
-    if altered:
+    if altered == ("restart",) and stack.restart == "managed":
+        detail = f"has the restart policy {container.restart}, and restarting is ours here"
+        found.append(drift(Kind.ALTERED, detail, altered))
+    elif altered:
         found.append(drift(Kind.ALTERED, f"was changed by hand: {listed(altered)}", altered))
+    lost = joins_another(service, container, kept)
+    if lost:
+        detail = f"was made for a container of {listed(lost)} that is gone"
+        found.append(drift(Kind.ALTERED, detail, ("shares",)))
     if container.state is State.PAUSED:
         found.append(drift(Kind.PAUSED, "is paused"))
     elif container.state not in ALIVE and not done:

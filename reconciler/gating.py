@@ -19,6 +19,7 @@ from reconciler.drift import (
     cut_from,
     inputs_of,
     is_ready,
+    joins_another,
     listed,
     same_definition,
     same_image,
@@ -64,6 +65,7 @@ class Scratch:
     ready: set[str] = field(default_factory=set)
     done: set[str] = field(default_factory=set)
     claimed: dict[str, str] = field(default_factory=dict)
+    creating: set[str] = field(default_factory=set)
 
 
 def gate_of(stack: Stack, desired: Desired, name: str, now: Now) -> Gate:
@@ -133,7 +135,7 @@ def must_be_remade(scratch: Scratch, service: Service, container: Container) -> 
     )
     if differs:
         return not held_back(scratch, service, container)
-    return bool(cut_from(service, container, made))
+    return bool(cut_from(service, container, made) or joins_another(service, container, scratch.kept))
 
 
 def held_back(scratch: Scratch, service: Service, container: Container) -> bool:

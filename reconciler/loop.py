@@ -380,10 +380,10 @@ class Loop:
         verdict = self._plan.verdicts[step.service]
         self._sent_inputs[step.service] = verdict.inputs
         self._sent[step.service] = self._mark(step)
-        service = target.stack.services[step.service]
+        service = target.stack.services.get(step.service)
         ledger = self._ledger
         self._notes.pop(step.service, None)
-        if step.action in {Action.CREATE, Action.RECREATE}:
+        if step.action in {Action.CREATE, Action.RECREATE} and service is not None:
             image = self._observed.images.get(service.image, "")
             own = verdict.container
             lacks = cut_from(service, own, ledger.made.get(own.id)) if own else ()

@@ -43,7 +43,9 @@ class Container:
 
     ``probed`` is ours: its health check was run early and succeeded since this start.
     ``check`` is the argument vector of the container's own health check, ready for exec; () if none.
-    ``image`` is the id of the image that it was made from, ``networks`` the names it is attached to.
+    ``image`` is the id of the image that it was made from, ``networks`` the names it is attached to,
+    ``joins`` the ids of the containers whose network, processes or memory it shares. ``grace`` is how long
+    it is given to stop, in seconds; None: what the engine gives everybody.
     """
 
     id: str
@@ -66,6 +68,8 @@ class Container:
     error: str = ""
     probed: bool = False
     pid: int = 0
+    joins: tuple[str, ...] = ()
+    grace: float | None = None
 
 
 class Source(NamedTuple):

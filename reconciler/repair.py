@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reconciler.drift import (
+    Drift,
     Kind,
     changed_mounts,
     crash_loops,
@@ -17,6 +18,7 @@ from reconciler.drift import (
     inputs_of,
     is_done,
     is_ready,
+    joins_another,
     same_definition,
     same_image,
     wanted_policy,
@@ -76,7 +78,7 @@ def judge_on(scratch: Scratch, gate: Gate, service: Service) -> Verdict:
         scratch.ledger,
         service,
         containers,
-        container,
+        scratch.kept,
         done=done,
         pending=pending,
     )
@@ -122,6 +124,7 @@ def _is_as_wanted(scratch: Scratch, gate: Gate, service: Service, container: Con
         and not (service.mounts and changed_mounts(service, container, scratch.observed, made))
         and not (gate.restart_at is not None and restart_due(scratch, gate, service.name))
         and parent_restarted(scratch, service, container) is None
+        and not (container.joins and joins_another(service, container, scratch.kept))
     )
 
 
@@ -181,6 +184,12 @@ def _create(scratch: Scratch, service: Service, verdict: Verdict) -> Verdict:
     missing = source_missing(scratch, service, None)
     if missing is not None:
         return verdict._replace(block=missing)
+    for parent in service.shares:
+        if scratch.kept.get(parent) is None and parent not in scratch.creating:
+            wait = Wait(
+                "dependency_not_ready", f"waits for {parent}, whose network or processes it shares", (parent,)
+            )
+            return verdict._replace(wait=wait)
     moving = source_moving(scratch, service)
     if moving is not None:
         return verdict._replace(wait=moving)
@@ -369,6 +378,30 @@ def _start(scratch: Scratch, service: Service, verdict: Verdict, container: Cont
         return _remake(scratch, service, verdict, container, Kind.STOPPED, why)
     why = how_it_stopped(container)
     return attempt(scratch, verdict, step_for(scratch, service, Action.START, "stopped", why, container))
+
+
+def judge_orphan(scratch: Scratch, name: str, containers: Sequence[Container]) -> Verdict:
+    """A service that is in the files no more, with ``prune``: stop its containers, then remove them.
+
+    Volumes stay, as ever.
+    """
+    drifts = tuple(
+        Drift(name, Kind.ORPHAN, True, f"{c.name} belongs to no service of the files", c.id)
+        for c in containers
+    )
+    verdict = Verdict(name, "", False, False, False, containers[0], "gone", inputs="gone", drifts=drifts)
+    container = next((c for c in containers if c.state in ALIVE), None)
+    action = Action.STOP
+    if container is None:
+        action = Action.REMOVE
+        container = next((c for c in containers if c.state is not State.REMOVING), None)
+    elif container.state is State.PAUSED:
+        action = Action.UNPAUSE
+    if container is None:
+        return verdict._replace(wait=_removing())
+    why = f"{container.name} {nowhere}"
+    grace = 10.0 if container.grace is None else container.grace
+    return attempt(scratch, verdict, Step(name, action, "orphan", why, container.id, grace=grace))
 
 
 def step_for(

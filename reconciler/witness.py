@@ -68,6 +68,10 @@ def _pruned(ledger: Ledger, observed: Observed) -> Ledger:
     lost = [id_ for id_ in ledger.made if id_ not in started]
     if lost:
         ledger = replace(ledger, made=without(ledger.made, lost))
+    over = [n for n, failure in ledger.failures.items() if failure.inputs == "gone"]
+    gone = set(over) - {container.service for container in observed.containers}
+    if gone:
+        ledger = replace(ledger, failures=without(ledger.failures, gone))
     past = [id_ for id_, at in ledger.stopped.items() if started.get(id_) != at]
     return replace(ledger, stopped=without(ledger.stopped, past)) if past else ledger
 

@@ -92,13 +92,16 @@ class Recorder(SimulatedEngine):
     def _complaint(self, command: Command, service: str, target: Target) -> str:
         stack, desired = target.stack, target.desired
         group = stack.group_of.get(service)
+        if group is None and stack.prune and service not in stack.services:
+            return "" if command.action in {*_FOR_WHAT_IS_OFF, Action.REMOVE} else "is an orphan"
         if group is None:
             return "is not managed"
         state = desired.groups[group]
         if state.suspended(self.wall() + 0.001):
             return "its group is suspended"
         if not state.on:
-            return "" if command.action in _FOR_WHAT_IS_OFF else "its group is off"
+            managed = stack.restart == "managed" and command.action is Action.UPDATE
+            return "" if managed or command.action in _FOR_WHAT_IS_OFF else "its group is off"
         needed = stack.groups[group].depends_on
         if not state.force and any(not desired.groups[name].on for name in needed):
             return "its group is blocked"

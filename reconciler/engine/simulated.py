@@ -342,6 +342,9 @@ class SimulatedEngine:
             restart="no" if stack.restart == "managed" else service.restart,
             networks=service.networks,
             check=service.check.test if service.check else (),
+            joins=tuple(
+                c.container.id for c in self._cells.values() if c.container.service in service.shares
+            ),
         )
         self._cells[container.id] = _Cell(container)
         self._changed("create")

@@ -54,8 +54,8 @@ def test_what_stays_unhealthy_is_restarted(yard: Yard) -> None:
     mark = yard.recorder.mark()
     saved(yard, with_cache(check))
     yard.recorder.until(lambda _: yard.recorder.count(mark, "start", "cache") == 4, since=mark)
-    service = yard.daemon.service("cache", yard.daemon.get("/services/status"))
-    assert service["phase"] == "degraded"
+    yard.daemon.until(lambda s: "3 attempts" in yard.daemon.service("cache", s)["message"])
+    assert yard.daemon.service("cache")["phase"] == "degraded"
 
 
 def test_a_crash_loop_is_told_with_its_reason_and_delays_nobody(yard: Yard) -> None:
