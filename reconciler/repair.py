@@ -385,10 +385,8 @@ def judge_orphan(scratch: Scratch, name: str, containers: Sequence[Container]) -
 
     Volumes stay, as ever.
     """
-    drifts = tuple(
-        Drift(name, Kind.ORPHAN, True, f"{c.name} belongs to no service of the files", c.id)
-        for c in containers
-    )
+    nowhere = "belongs to no service of the files"
+    drifts = tuple(Drift(name, Kind.ORPHAN, True, f"{c.name} {nowhere}", c.id) for c in containers)
     verdict = Verdict(name, "", False, False, False, containers[0], "gone", inputs="gone", drifts=drifts)
     container = next((c for c in containers if c.state in ALIVE), None)
     action = Action.STOP
