@@ -26,13 +26,15 @@ def each(*hooks: Callable[..., None]) -> Callable[..., None]:
 
 
 class Passes:
-    """When the last pass was that saw the engine: how fresh the snapshot is."""
+    """When the last pass was that saw the engine: how fresh the snapshot is. ``any``: there was a pass."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
+        self.any = False
 
     def __call__(self, seconds: float, outcome: str) -> None:
         """A pass is over; ``Hooks.passed``."""
+        self.any = True
         if outcome not in {"unreachable", "incomplete"}:
             self._last = time.monotonic()
 

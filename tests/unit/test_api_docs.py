@@ -41,6 +41,7 @@ async def test_every_endpoint_is_documented_under_the_tag() -> None:
         "/healthz",
         "/metrics",
         "/readyz",
+        "/services/accept/{group}",
         "/services/dashboard",
         "/services/drift",
         "/services/events",
@@ -82,7 +83,7 @@ async def test_every_status_that_can_occur_is_documented() -> None:
                     assert list(answer["content"]) == ["application/problem+json"]
                     example = answer["content"]["application/problem+json"]["example"]
                     assert schemas.Problem.model_validate(example).status == int(status)
-    for action in ("start", "stop", "restart"):
+    for action in ("start", "stop", "restart", "accept"):
         assert (
             "Location"
             in document["paths"][f"/services/{action}/{{group}}"]["post"]["responses"]["202"]["headers"]
@@ -162,7 +163,7 @@ async def test_a_dashboard_is_served_as_it_is(tmp_path: Path) -> None:
         outside = await world.client.get("/services/dashboard/%2e%2e/secret")
         missing = await world.client.get("/services/dashboard/nope.js")
     assert page.text == slash.text == "<p>here</p>"
-    assert page.headers["content-security-policy"].startswith("default-src 'self'")
+    assert page.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
     assert script.headers["content-type"].startswith("text/javascript")
     assert (outside.status_code, missing.status_code) == (404, 404)
     assert missing.headers["content-type"] == "application/problem+json"
