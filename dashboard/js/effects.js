@@ -1,4 +1,4 @@
-// What is fetched because of what is shown: differences, the audit log, earlier generations, who is signed in.
+// What is fetched because of what is shown.
 
 import { share } from "./share.js";
 import { ask } from "./stream.js";

@@ -1,5 +1,4 @@
-// Where the groups stand in the picture: columns by dependency, left to right, rows so that edges cross
-// little. Pure.
+// Where groups stand in the picture: columns by dependency, rows so that edges cross little. Pure.
 
 /** Place groups of `{name: {dependencies, services}}` in `width`; `tall(name)` is the height of one. */
 export function layout(groups, width, tall) {
