@@ -13,13 +13,14 @@ from api.audit import AuditLog, Audits, Refusals, spread
 from api.auth import Auth
 from api.guard import Guard
 from api.health import Health
+from api.history import Archive, Histories
 from api.logs import Logs
 from api.measure import Measure
 from api.metrics import Metrics
 from api.pages import Pages
 from api.reads import Reads
 from api.routing import StrictRoute
-from api.settings import Context, Lines, Preview, Settings
+from api.settings import Context, Lines, Preview, Previous, Settings
 from api.signin import SignIn
 from api.stream import Broadcast
 from api.views import StatusCache
@@ -39,15 +40,17 @@ def create_app(
     settings: Settings,
     preview: Preview | None = None,
     logs: Lines | None = None,
+    previous: Previous | None = None,
     metrics: Metrics | None = None,
     keys: KeyRing | None = None,
     audit: AuditLog | None = None,
+    archive: Archive | None = None,
 ) -> FastAPI:
     """The API over these snapshots and this writer.
 
     Without ``preview`` there is no ``POST /services/plan``, without ``logs`` no ``GET /services/logs``,
-    without ``metrics`` no ``GET /metrics``, without ``audit`` no ``GET /services/audit``; without ``keys``
-    everybody is let in. Whoever stops the server calls
+    without ``metrics`` no ``GET /metrics``, without ``audit`` no ``GET /services/audit``, without ``archive``
+    no history and no rollback; without ``keys`` everybody is let in. Whoever stops the server calls
     ``close_streams`` first: a server waits for open answers, and events never end by themselves.
     """
     auth = Auth(keys)
@@ -57,6 +60,7 @@ def create_app(
         settings=settings,
         preview=preview,
         logs=logs,
+        previous=previous,
         holds=auth.holds,
     )
     cache = StatusCache()
@@ -102,6 +106,8 @@ def create_app(
     SignIn(auth, settings.clock, audit).register(app)
     if audit is not None:
         Audits(context, audit).register(app)
+    if archive is not None:
+        Histories(context, archive).register(app)
     return app
 
 

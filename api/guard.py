@@ -73,6 +73,9 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":
+            await self._headed(scope, receive, send)
+            return
         fields = _fields(scope)
         send = _with_headers(send, scope["path"])
         write = scope["method"] not in READS
@@ -89,6 +92,17 @@ class Guard:
             problem = told(scope)
         if problem is not None:
             self._refused(scope, problem)
+
+    async def _headed(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A GET whose body the server keeps to itself, as it does for whatever it knows to be a HEAD."""
+        asked = {**scope, "method": "GET"}
+
+        async def sent(message: Message) -> None:
+            # For whoever counts requests by route.
+            scope.update((key, asked[key]) for key in ("route", "endpoint") if key in asked)
+            await send(message)
+
+        await self(asked, receive, sent)
 
     def _foreign(self, fields: dict[bytes, list[bytes]], *, write: bool) -> Problem | None:
         hosts = [value.decode("latin-1").lower() for value in fields.get(b"host", [])]

@@ -47,8 +47,12 @@ METRICS_PORT = 8001
 TEST_PROGRAMS = {
     "busybox": "busybox-static",
     "chromium": "chromium",
+    "debootstrap": "debootstrap",
     "fish": "fish",
+    "git": "git",
+    "gpg": "gnupg",
     "prometheus": "prometheus",
+    "sshd": "openssh-server",
     "zsh": "zsh",
 }
 """Programs that the tests run, and the Debian packages that bring them."""

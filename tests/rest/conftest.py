@@ -16,12 +16,16 @@ Start = Callable[..., Daemon]
 
 @pytest.fixture
 def a_daemon(tmp_path: Path) -> Iterator[Start]:
-    """Starts daemons: ``a_daemon(key="…")``, options as environment variables; they are ended afterwards."""
+    """Starts daemons: ``a_daemon(port="8010")``, options as in the environment; they are ended afterwards.
+
+    ``prepare`` may change the copy of the desired state first.
+    """
     made: list[Daemon] = []
 
-    def start(**options: str) -> Daemon:
+    def start(prepare: Callable[[Path], None] = lambda _: None, **options: str) -> Daemon:
         desired = tmp_path / f"desired-{len(made)}"
         shutil.copytree(ROOT / "desired-state", desired)
+        prepare(desired)
         told = {f"SERVICE_MANAGER_{name.upper()}": value for name, value in options.items()}
         environ = {**_surroundings(), "SERVICE_MANAGER_ENGINE": "simulated", **told}
         daemon = Daemon(desired, tmp_path / f"state-{len(made)}", environ)
