@@ -131,7 +131,6 @@ function suspended(groups, drift, act) {
 
 function well(snapshot) {
   const { running_services: running, total_services: total, converged } = snapshot;
-  if (!total) return { key: "well", tone: "calm", icon: "waiting", body: html`<p>No groups yet.</p>` };
   if (!converged) {
     return { key: "well", tone: "calm", icon: "waiting", said: "Looking", body: html`<p>The daemon is looking at what runs.</p>` };
   }

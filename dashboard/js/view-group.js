@@ -117,7 +117,7 @@ function Facts({ group, act, may }) {
   const held = group.services.some((s) => s.reason === "held_back");
   return html`<div class="about">
     <dl class="pairs">
-      ${group.message && html`<div class="wide"><dt><code>${group.reason}</code></dt><dd>${group.message}</dd></div>`}
+      ${group.message && html`<div class="wide"><dt><code>${group.reason}</code></dt><dd>${spoken(group.message)}</dd></div>`}
       <div><dt>should be</dt><dd>${group.desired}${group.force && ", without waiting for what it needs"}</dd></div>
       <div><dt>needs</dt><dd>${group.dependencies.length ? spaced(group.dependencies.map(link)) : "nothing"}</dd></div>
       <div><dt>needed by</dt><dd>${group.dependents.length ? spaced(group.dependents.map(link)) : "nothing"}</dd></div>

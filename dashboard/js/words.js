@@ -55,7 +55,6 @@ export function doing(step) {
   return DOING[step] ?? step;
 }
 
-/** What each kind of drift breaks, as "should …". */
 const SHOULD = {
   missing: "have a container",
   stopped: "run",
