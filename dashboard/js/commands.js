@@ -1,4 +1,4 @@
-// What a person can do here. Each is one method, whatever key, click or touch led to it.
+// What a person can do here, whatever key, click or touch led to it.
 
 import * as actions from "./actions.js";
 import { listed } from "./format.js";
