@@ -19,6 +19,7 @@ from pathlib import Path
 import uvicorn
 
 from api.app import close_streams, create_app
+from api.hooks import Webhook
 from api.settings import Settings as ApiSettings
 from reconciler import exposure, logs, memo, shipped
 from reconciler.audit_daemon import Recording
@@ -30,6 +31,7 @@ from reconciler.errors import AlreadyRunning, EngineError, ServiceManagerError
 from reconciler.executor import Limits
 from reconciler.generations import Generations
 from reconciler.git_mirror import Surroundings
+from reconciler.git_pull import Puller, Source
 from reconciler.git_tree import GitTree
 from reconciler.history import History
 from reconciler.intake import Intake
@@ -50,6 +52,9 @@ GRACE = 3.0
 """Seconds that steps in flight, and then open answers, are given at the end."""
 DEADLINE = 12.0
 """Seconds after which a daemon that was told to end does so, whatever still hangs."""
+
+
+_SHORTEST_SECRET = 16
 
 
 class PortTaken(ServiceManagerError):
@@ -193,7 +198,8 @@ class _Daemon:
             also=tree.signs,
         )
         intake = Intake(store, generations, loop, wall=time.time, record=recording.audit.record, tree=tree)
-        tree.committed = intake.reload
+        puller = _puller(options, tree, intake)
+        tree.committed = puller.committed if puller else intake.reload
         app = create_app(
             intake=intake,
             snapshots=snapshots,
@@ -201,6 +207,7 @@ class _Daemon:
             keys=self.keys,
             audit=recording.audit,
             archive=History(generations, intake, loop, now=_clocks, tree=tree),
+            webhook=_webhook(options, puller),
         )
         server = _Server(
             uvicorn.Config(
@@ -224,6 +231,7 @@ class _Daemon:
                 "memo": keeper.run(),
                 "sampler": Sampler(engine, loop, snapshots).run(),
                 "git": tree.run(),
+                **({"pull": puller.run()} if puller else {}),
             }.items()
         ]
         log.info("listening", extra={"address": f"http://{address}", "key_needed": self.keys.required})
@@ -293,6 +301,24 @@ class _Daemon:
 
 def _clocks() -> Now:
     return Now(time.time(), asyncio.get_running_loop().time())
+
+
+def _puller(options: RunOptions, tree: GitTree, intake: Intake) -> Puller | None:
+    if not options.git_url:
+        return None
+    source = Source(
+        options.git_url, options.git_branch, options.git_interval, options.git_verify, options.git_writes
+    )
+    return Puller(tree, source, intake.reload)
+
+
+def _webhook(options: RunOptions, puller: Puller | None) -> Webhook | None:
+    if puller is None or options.git_webhook_secret is None:
+        return None
+    secret = options.git_webhook_secret.read_bytes().strip()
+    if len(secret) < _SHORTEST_SECRET:
+        raise OSError(f"{options.git_webhook_secret}: at least {_SHORTEST_SECRET} characters are needed")
+    return Webhook(secret, puller.ask, time.time)
 
 
 def _settings(options: RunOptions) -> Settings:
