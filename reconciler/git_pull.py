@@ -152,7 +152,8 @@ class Puller:
         head = where.head
         if head == fetched:
             return
-        if head and await asyncio.to_thread(is_ancestor, git, fetched, head):
+        ahead = await asyncio.to_thread(is_ancestor, git, fetched, head) if head else False
+        if ahead:
             await asyncio.to_thread(self._push_back, git, head)
             return
         if self._source.keys is not None:
