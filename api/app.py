@@ -15,10 +15,13 @@ from api.guard import Guard
 from api.health import Health
 from api.history import Archive, Histories
 from api.hooks import Webhook
+from api.logs import Logs
+from api.measure import Measure
+from api.metrics import Metrics
 from api.pages import Pages
 from api.reads import Reads
 from api.routing import StrictRoute
-from api.settings import Context, Preview, Settings
+from api.settings import Context, Lines, Preview, Previous, Settings
 from api.signin import SignIn
 from api.stream import Broadcast
 from api.views import StatusCache
@@ -37,6 +40,9 @@ def create_app(
     snapshots: Snapshots,
     settings: Settings,
     preview: Preview | None = None,
+    logs: Lines | None = None,
+    previous: Previous | None = None,
+    metrics: Metrics | None = None,
     keys: KeyRing | None = None,
     audit: AuditLog | None = None,
     archive: Archive | None = None,
@@ -44,14 +50,21 @@ def create_app(
 ) -> FastAPI:
     """The API over these snapshots and this writer.
 
-    Without ``preview`` there is no ``POST /services/plan``, without ``audit`` no ``GET /services/audit``,
-    without ``archive`` no history and no rollback, without ``webhook`` none, without ``keys`` everybody is
-    let in. Whoever stops the server calls ``close_streams`` first: a server waits for open answers, and
-    events never end by themselves.
+    Without ``preview`` there is no ``POST /services/plan``, without ``logs`` no ``GET /services/logs``,
+    without ``metrics`` no ``GET /metrics``, without ``audit`` no ``GET /services/audit``, without ``archive``
+    no history and no rollback, without ``webhook`` none; without ``keys`` everybody is let in. Whoever stops
+    the server calls ``close_streams`` first: a server waits for open answers, and events never end by
+    themselves.
     """
     auth = Auth(keys)
     context = Context(
-        intake=intake, snapshots=snapshots, settings=settings, preview=preview, holds=auth.holds
+        intake=intake,
+        snapshots=snapshots,
+        settings=settings,
+        preview=preview,
+        logs=logs,
+        previous=previous,
+        holds=auth.holds,
     )
     cache = StatusCache()
     broadcast = Broadcast(context, cache)
@@ -78,9 +91,20 @@ def create_app(
     app.router.route_class = StrictRoute
     refused = Refusals(context, audit) if audit is not None else lambda *_: None
     app.add_middleware(Guard, host=settings.host, names=settings.names, admit=auth.admit, refused=refused)
+    if metrics is not None:
+        # The last one added is the outermost: refusals of the guard are counted too.
+        app.add_middleware(Measure, counters=metrics.counters)
+        metrics.register(app)
     problems.install(app)
     openapi.install(app, auth)
-    for part in (Reads(context, cache, broadcast), Writes(context), Health(context), Pages(context)):
+    parts = (
+        Reads(context, cache, broadcast),
+        Writes(context),
+        Logs(context),
+        Health(context),
+        Pages(context),
+    )
+    for part in parts:
         part.register(app)
     SignIn(auth, settings.clock, audit).register(app)
     if audit is not None:

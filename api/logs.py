@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated
 
 from fastapi import FastAPI, Path, Query
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from api.openapi import reading
 from api.problems import Problem
 from api.settings import Context
-from reconciler.errors import Gone
+from reconciler.errors import EngineError, Gone
 from reconciler.snapshot import ServiceView, Snapshot
+
+log = logging.getLogger(__name__)
 
 MOST_LINES = 10_000
 MOST_READERS = 32
@@ -47,15 +51,21 @@ class Logs:
         follow: Annotated[
             bool, Query(description="go on with what comes, until the container or the caller ends")
         ] = False,
+        previous: Annotated[
+            bool, Query(description="what was kept of the last container that ended by itself or was remade")
+        ] = False,
     ) -> Response:
         """The log of a service's container as lines of plain text, oldest first.
 
         With `follow` the answer stays open. It ends when the container is removed or ends, and when the
         daemon goes down; a reader that takes nothing for 30 seconds is dropped. An answer that breaks off
-        in the middle (the engine went away) is cut, never ended as if it were whole.
+        in the middle (the engine went away) is cut, never ended as if it were whole. With `previous` it is
+        what the daemon kept when the service last ended by itself, or was remade, and `follow` means nothing.
         """
         context = self._context
         snapshot = context.snapshots.current
+        if previous:
+            return await self._previous(_service(snapshot, service), tail)
         container = _container(snapshot, service)
         if context.closing.is_set():
             raise Problem(503, "going_down", "the daemon is going down", "try again in a few seconds")
@@ -84,6 +94,19 @@ class Logs:
             raise
         return LogStream(context, lines, self._closed)
 
+    async def _previous(self, service: ServiceView, tail: int) -> Response:
+        found = await self._context.previous(service.name) if self._context.previous else None
+        if found is None:
+            raise Problem(
+                404,
+                "no_previous",
+                f"nothing is kept of an earlier container of {service.name}",
+                "something is once it ended by itself or was remade",
+            )
+        text = "".join(f"{line}\n" for line in (found[-tail:] if tail else ()))
+        headers = {"cache-control": "no-store"}
+        return Response(text.encode("utf-8", "replace"), media_type="text/plain", headers=headers)
+
     def _closed(self) -> None:
         self._open -= 1
 
@@ -95,6 +118,13 @@ class Logs:
 
 
 def _container(snapshot: Snapshot, service: str) -> ServiceView:
+    found = _service(snapshot, service)
+    if not found.id:
+        raise _no_container(found)
+    return found
+
+
+def _service(snapshot: Snapshot, service: str) -> ServiceView:
     views = [view for group in snapshot.groups.values() for view in group.services]
     found = next((view for view in (*views, *snapshot.unmanaged) if view.name == service), None)
     if found is None:
@@ -104,8 +134,6 @@ def _container(snapshot: Snapshot, service: str) -> ServiceView:
             f"there is no service {service!r}",
             f"the services are: {', '.join(view.name for view in views)}" if views else "there are none yet",
         )
-    if not found.id:
-        raise _no_container(found)
     return found
 
 
@@ -174,13 +202,71 @@ class _Lines:
 
 
 class LogStream(Response):
-    """The answer: it lasts until the lines, the reader or the daemon end."""
+    """The answer: it lasts until the lines, the reader, its key or the daemon end.
+
+    ``closed`` is called once it is over. Like ``stream.EventStream`` written against ASGI, because only
+    there can a reader that takes nothing be told from an idle one.
+    """
 
     media_type = "text/plain"
 
-    def __init__(self, context: Context, lines: _Lines, closed: object) -> None:
+    def __init__(self, context: Context, lines: _Lines, closed: Callable[[], None]) -> None:
         super().__init__(headers={"x-accel-buffering": "no", "cache-control": "no-store"})
         del self.headers["content-length"]
         self._context = context
         self._lines = lines
         self._closed = closed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send lines until there is no reason to go on."""
+        create = asyncio.get_running_loop().create_task
+        tasks: list[asyncio.Task[object]] = []
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            pour = create(self._pour(scope, send))
+            tasks = [pour, create(_left(receive)), create(self._context.closing.wait())]
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if pour not in done or _whole(pour):
+                await self._send(send, b"", more=False)
+        except TimeoutError:
+            # It takes nothing any more. Not ending the answer makes the server close the connection.
+            return
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._lines.aclose()
+            self._closed()
+
+    async def _pour(self, scope: Scope, send: Send) -> None:
+        heartbeat = self._context.settings.heartbeat
+        while True:
+            found: bytes | None = None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(heartbeat):
+                    found = await self._lines.next()
+            if found == b"" or not self._context.holds(scope):
+                # It is over; or the key was revoked: not one line more.
+                return
+            if found:
+                await self._send(send, found)
+
+    async def _send(self, send: Send, body: bytes, *, more: bool = True) -> None:
+        async with asyncio.timeout(self._context.settings.patience):
+            await send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+def _whole(pour: asyncio.Task[object]) -> bool:
+    """Whether the lines came to their end; False where they broke off, which must show."""
+    error = pour.exception()
+    if error is None:
+        return True
+    if not isinstance(error, EngineError | TimeoutError):
+        raise error
+    log.info("a log broke off", extra={"error": str(error) or "its reader takes nothing"})
+    return False
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -4,35 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import logging
 import os
 import random
 import signal
 import socket
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import uvicorn
-
 from api.app import close_streams, create_app
-from api.hooks import Webhook
+from api.metrics import Metrics, alone
 from api.settings import Settings as ApiSettings
-from reconciler import exposure, logs, memo, shipped
+from reconciler import exposure, git_daemon, logs, memo, shipped
 from reconciler.audit_daemon import Recording
 from reconciler.engine import Engine
-from reconciler.engine.compose import resolve as compose_resolve
 from reconciler.engine.compose_find import environment
 from reconciler.engine.simulated import SimulatedEngine
-from reconciler.errors import AlreadyRunning, EngineError, ServiceManagerError
+from reconciler.errors import AlreadyRunning, EngineError
+from reconciler.evidence import Evidence
 from reconciler.executor import Limits
 from reconciler.generations import Generations
-from reconciler.git_mirror import Surroundings
-from reconciler.git_pull import Puller, Source
-from reconciler.git_tree import GitTree
 from reconciler.history import History
 from reconciler.intake import Intake
 from reconciler.keys import KeyRing, KeyTrouble
@@ -40,11 +35,16 @@ from reconciler.keys_environment import take_key
 from reconciler.ledger import Now
 from reconciler.locks import DirectoryLock
 from reconciler.loop import Hooks, Loop, Settings
-from reconciler.notes import Ends, Passes
+from reconciler.notes import Ends, Passes, each, remember
+from reconciler.notify import Announcer, Notifier
 from reconciler.options import Address, RunOptions
+from reconciler.preview import Previews
 from reconciler.sampler import Sampler
+from reconciler.serving import PortTaken, listen, serve, server
 from reconciler.snapshot import Snapshots
+from reconciler.sources import Sources
 from reconciler.store import Resolver, Store
+from reconciler.watch import changes
 
 log = logging.getLogger(__name__)
 
@@ -54,24 +54,12 @@ DEADLINE = 12.0
 """Seconds after which a daemon that was told to end does so, whatever still hangs."""
 
 
-_SHORTEST_SECRET = 16
-
-
-class PortTaken(ServiceManagerError):
-    """The address to listen on is not to be had."""
-
-
-class _Server(uvicorn.Server):
-    """A server that leaves signals to the daemon."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 def run(options: RunOptions) -> int:
     """Run the daemon in the foreground; 0 after SIGTERM or SIGINT, 1 where it can't start."""
     logs.set_up()
+    # Told to abort, by the watchdog for one, it says where it hung.
+    faulthandler.enable()
+    notifier = Notifier.from_environment()
     try:
         key = take_key()
         options.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -80,13 +68,15 @@ def run(options: RunOptions) -> int:
         keys = KeyRing(options.state_dir, environment=key, always=not safe)
         exposure.check(options.host, keyless=keys.empty, insecure=options.insecure)
         with DirectoryLock(options.state_dir), _Directory(options.desired_state) as held:
-            listener = _listen(Address(options.host, options.port))
-            asyncio.run(_Daemon(options, held, listener, keys).run())
-    except (AlreadyRunning, PortTaken, KeyTrouble, exposure.Exposed) as error:
-        print(f"service-manager: {error}", file=sys.stderr)
+            listener = listen(Address(options.host, options.port))
+            scraped = options.metrics_listen
+            second = listen(scraped, "--metrics-listen", ahead=True) if scraped else None
+            asyncio.run(_Daemon(options, held, listener, second, keys, notifier).run())
+    except KeyTrouble as error:
+        logs.say(f"{error}\n  → {error.remedy}" if error.remedy else str(error))
         return 1
-    except OSError as error:
-        print(f"service-manager: {error}", file=sys.stderr)
+    except (AlreadyRunning, PortTaken, exposure.Exposed, OSError) as error:
+        logs.say(str(error))
         return 1
     return 0
 
@@ -118,20 +108,6 @@ class _Directory(contextlib.AbstractContextManager["_Directory"]):
             self._lock.close()
 
 
-def _listen(address: Address) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    # With its protocol named, or asyncio does not switch Nagle's algorithm off, and each answer takes 40 ms.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((address.host, address.port))
-    except OSError as error:
-        listener.close()
-        raise PortTaken(f"can't listen on {address}: {error.strerror}; choose another with --port") from error
-    listener.set_inheritable(False)
-    return listener
-
-
 def choose_engine(options: RunOptions) -> tuple[Engine, Resolver]:
     """The engine asked for, and how Compose files are resolved for it."""
     # Compose is what a Compose file means, also where its containers are only imagined.
@@ -149,7 +125,9 @@ class _Daemon:
     options: RunOptions
     directory: _Directory
     listener: socket.socket
+    metrics_listener: socket.socket | None
     keys: KeyRing
+    notifier: Notifier
 
     async def run(self) -> None:
         recording = Recording(self.options.state_dir, time.time)
@@ -169,26 +147,32 @@ class _Daemon:
         address = str(Address(options.host, options.port))
         await recording.begin(generations, engine=options.engine, address=address)
         snapshots = Snapshots()
+        remember(generations, snapshots)
         passes = Passes()
+        sources = Sources()
+        evidence = Evidence(options.state_dir, lambda c, tail: engine.logs(c.id, tail=tail))
+        metrics = Metrics(snapshots)
+        announcer = Announcer(self.notifier, snapshots, done=lambda: passes.any or loop.target is None)
         loop = Loop(
             engine,
             snapshots,
             wall=time.time,
             chance=random.random,
             ledger=ledger,
-            settings=_settings(options),
+            settings=_settings(options, self.notifier.beat),
             hooks=Hooks(
                 ledger=keeper.keep,
                 ended=Ends(generations, recording.chronicle.ended),
-                stepped=recording.chronicle.stepped,
-                passed=passes,
+                stepped=each(recording.chronicle.stepped, metrics.counters.stepped),
+                passed=each(passes, metrics.counters.passed),
+                found=metrics.counters.found,
+                turned=announcer.turned,
             ),
+            look_further=sources.add_to if engine.is_local else None,
+            keep=evidence.keep,
         )
         recording.follow(lambda: loop.target)
-        around = Surroundings(
-            compose_resolve, options.compose_file, environment(os.environ), options.git_path
-        )
-        tree = GitTree(options.desired_state, generations, around, auto=options.git_commit_edits)
+        tree = git_daemon.work_tree(options, generations)
         store = Store(
             options.directory,
             resolve,
@@ -198,48 +182,50 @@ class _Daemon:
             also=tree.signs,
         )
         intake = Intake(store, generations, loop, wall=time.time, record=recording.audit.record, tree=tree)
-        puller = _puller(options, tree, intake)
-        tree.committed = puller.committed if puller else intake.reload
+        pulls = git_daemon.puller(options, tree, intake)
         app = create_app(
             intake=intake,
             snapshots=snapshots,
             settings=ApiSettings(host=options.host, dashboard=shipped.dashboard(), age=passes.age),
+            preview=Previews(loop, generations.sources, wall=time.time),
+            logs=lambda container, tail, follow: engine.logs(container, tail=tail, follow=follow),
+            previous=evidence.lines,
+            metrics=metrics,
             keys=self.keys,
             audit=recording.audit,
             archive=History(generations, intake, loop, now=_clocks, tree=tree),
-            webhook=_webhook(options, puller),
+            webhook=git_daemon.webhook(options, pulls),
         )
-        server = _Server(
-            uvicorn.Config(
-                app,
-                log_config=None,
-                access_log=False,
-                # Whom a proxy names is noted beside the proxy, not believed in its place.
-                proxy_headers=False,
-                timeout_graceful_shutdown=int(GRACE),
-            )
-        )
-        stop = self._signals(intake)
+        front = server(app, GRACE)
+        front.serving = announcer.serving
+        servers = [(front, self.listener)]
+        if self.metrics_listener is not None:
+            servers.append((server(alone(metrics), GRACE, lifespan=False), self.metrics_listener))
+        stop = self._signals(intake, announcer)
         await asyncio.to_thread(store.recover)
         await intake.resume()
         tasks = [
             asyncio.create_task(coroutine, name=name)
             for name, coroutine in {
-                "watch": self._watch(store, intake),
+                "watch": self._watch(store, intake, announcer),
                 "loop": loop.run(),
-                "http": server.serve(sockets=[self.listener]),
+                "http": serve(servers),
                 "memo": keeper.run(),
                 "sampler": Sampler(engine, loop, snapshots).run(),
                 "git": tree.run(),
-                **({"pull": puller.run()} if puller else {}),
+                **({"pull": pulls.run()} if pulls else {}),
+                "notify": announcer.run(),
+                "mounts": self._watch_mounts(sources, loop),
             }.items()
         ]
         log.info("listening", extra={"address": f"http://{address}", "key_needed": self.keys.required})
         await self._until_told(stop, tasks)
         _end_for_sure()
+        announcer.stopping()
         log.info("ending; the containers stay as they are")
         close_streams(app)
-        server.should_exit = True
+        for one, _ in servers:
+            one.should_exit = True
         await loop.stop(GRACE)
         await asyncio.wait(tasks[1:3], timeout=GRACE + 1)
         for task in tasks:
@@ -248,13 +234,17 @@ class _Daemon:
         await keeper.flush()
         await engine.close()
 
-    def _signals(self, intake: Intake) -> asyncio.Event:
+    def _signals(self, intake: Intake, announcer: Announcer) -> asyncio.Event:
         stop = asyncio.Event()
         running = asyncio.get_running_loop()
         reloads: set[asyncio.Task[None]] = set()
 
+        async def read_again() -> None:
+            async with announcer.reload():
+                await intake.reload()
+
         def reload() -> None:
-            task = asyncio.create_task(intake.reload())
+            task = asyncio.create_task(read_again())
             reloads.add(task)
             task.add_done_callback(reloads.discard)
 
@@ -275,9 +265,10 @@ class _Daemon:
                 if not stop.is_set():
                     raise SystemExit(1)
 
-    async def _watch(self, store: Store, intake: Intake) -> None:
+    async def _watch(self, store: Store, intake: Intake, announcer: Announcer) -> None:
         """Take in the files now, whenever they may have changed, and at every resync."""
         await intake.reload()
+        announcer.files_read()
         changes = store.changes()
         change = asyncio.ensure_future(anext(changes))
         while True:
@@ -289,6 +280,11 @@ class _Daemon:
                 change = asyncio.ensure_future(anext(changes))
             self._hold_directory(store)
             await intake.reload()
+
+    async def _watch_mounts(self, sources: Sources, loop: Loop) -> None:
+        """Have a mounted file looked at when it may have changed, not only at the next resync."""
+        async for _ in changes(sources.files, wake=sources.moved):
+            loop.wake("a mounted file")
 
     def _hold_directory(self, store: Store) -> None:
         try:
@@ -303,27 +299,9 @@ def _clocks() -> Now:
     return Now(time.time(), asyncio.get_running_loop().time())
 
 
-def _puller(options: RunOptions, tree: GitTree, intake: Intake) -> Puller | None:
-    if not options.git_url:
-        return None
-    source = Source(
-        options.git_url, options.git_branch, options.git_interval, options.git_verify, options.git_writes
-    )
-    return Puller(tree, source, intake.reload)
-
-
-def _webhook(options: RunOptions, puller: Puller | None) -> Webhook | None:
-    if puller is None or options.git_webhook_secret is None:
-        return None
-    secret = options.git_webhook_secret.read_bytes().strip()
-    if len(secret) < _SHORTEST_SECRET:
-        raise OSError(f"{options.git_webhook_secret}: at least {_SHORTEST_SECRET} characters are needed")
-    return Webhook(secret, puller.ask, time.time)
-
-
-def _settings(options: RunOptions) -> Settings:
+def _settings(options: RunOptions, beat: float) -> Settings:
     cores = os.cpu_count() or 2
-    return Settings(resync=options.resync, limits=Limits(start=cores + 1), probes=cores)
+    return Settings(resync=options.resync, limits=Limits(start=cores + 1), probes=cores, beat=beat)
 
 
 def _end_for_sure(deadline: float = DEADLINE, leave: Callable[[int], None] = os._exit) -> None:

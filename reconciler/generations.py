@@ -11,7 +11,8 @@ import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from reconciler.assembly import Assembled, Loaded, assemble, parse_files
 from reconciler.desired import Desired
@@ -130,12 +131,20 @@ class Generations:
             except _UNUSABLE as error:
                 raise WriteRefused("damaged_generation", str(error), "choose another generation") from None
 
-    def finish(self, generation: int, outcome: str, reason: str, at: float) -> None:
+    def finish(
+        self,
+        generation: int,
+        outcome: str,
+        reason: str,
+        at: float,
+        progress: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         """Notes how a generation ended; one that is no longer kept is none."""
         with self._turn:
             record = self._records.all.get(generation)
             if record and (record.outcome, record.outcome_reason) != (outcome, reason):
-                self._records.save(replace(record, outcome=outcome, outcome_reason=reason, finished_at=at))
+                noted = replace(record, outcome=outcome, outcome_reason=reason, finished_at=at)
+                self._records.save(replace(noted, progress=dict(progress)))
 
     def commit(self, generation: int, commit: str) -> None:
         """Notes the git commit of a generation."""

@@ -82,7 +82,11 @@ class Puller:
         """Fetch, judge, take in and push back, for ever."""
         while True:
             self._asked.clear()
-            await self._round()
+            try:
+                await self._round()
+            except Exception:
+                # A bug in here must not end the daemon.
+                log.exception("a fetch failed in a way nobody foresaw")
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._source.interval):
                     await self._asked.wait()

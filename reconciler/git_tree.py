@@ -7,6 +7,7 @@ taken away at any time. Where the directory is not the top of a work tree, there
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -191,12 +192,17 @@ class GitTree:
                 self._poked.set()
                 if before == self._trouble and not isinstance(error, Moved):
                     continue
+            except Exception:
+                # A bug in here must not end the daemon; the files are what counts.
+                log.exception("a commit failed in a way nobody foresaw")
+                await asyncio.sleep(_RETRIES[-1])
             else:
                 failures = moved = 0
                 self._trouble = ""
                 if head == self._standing.head and not before:
                     continue
-            await self.committed()
+            with contextlib.suppress(ServiceManagerError):
+                await self.committed()
 
     def _commit(self, *, force: bool) -> str:
         git = self.git

@@ -20,10 +20,12 @@ from reconciler.desired import GroupState, Suspension
 from reconciler.errors import EngineError, InvalidDesiredState, Mistake, WriteRefused
 from reconciler.generations import Accepted, Generations
 from reconciler.loop import Loop
-from reconciler.progress import Progress
+from reconciler.notes import ended as ended_of
 from reconciler.store import Loaded, Store
 
 log = logging.getLogger(__name__)
+
+_ENDS = frozenset({"converged", "degraded"})
 
 BY_FILE = "file"
 """The author of an edit that nobody signed: somebody saved a file."""
@@ -276,15 +278,7 @@ class Intake:
             return
         generation = accepted.desired.generation
         record = next((r for r in self._generations.history() if r.generation == generation), None)
-        ended = None
-        if record is not None and record.outcome in {"converged", "degraded"}:
-            ended = Progress(
-                generation=generation,
-                state=record.outcome,
-                message=record.outcome_reason,
-                began_at=record.at,
-                ended_at=record.finished_at,
-            )
+        ended = ended_of(record, generation) if record is not None and record.outcome in _ENDS else None
         at = record.at if record is not None else self._wall()
         self._loop.adopt(accepted.stack, accepted.desired, accepted_at=at, ended=ended)
 
@@ -318,4 +312,5 @@ def _applied(state: GroupState, change: GroupChange) -> GroupState:
         force=state.force if change.force is None else change.force,
         restarted_at=state.restarted_at if change.restarted_at is None else change.restarted_at,
         suspend=suspend,
+        accepted_at=state.accepted_at if change.accepted_at is None else change.accepted_at,
     )

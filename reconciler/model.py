@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from reconciler.errors import InvalidDesiredState, Mistake
 from reconciler.resolved import Resolved
-from reconciler.stack import Condition, Dependency, HealthCheck, Service
+from reconciler.stack import Condition, Dependency, HealthCheck, Mount, Service
 from reconciler.units import parse_duration
 
 _NOT_HASHED = frozenset({"build", "pull_policy", "depends_on", "profiles", "scale"})
@@ -29,26 +30,38 @@ def services_from(resolved: Resolved, project: str) -> dict[str, Service]:
     Raises:
         InvalidDesiredState: the text is not a Compose model (never so for what Compose wrote).
     """
-    model = _loaded(resolved)
+    # Digesting every field of every service takes ten milliseconds, and most edits touch no Compose file.
+    return dict(_services(resolved.text, tuple(resolved.hashes.items()), project))
+
+
+@lru_cache(maxsize=4)
+def _services(text: bytes, hashes: tuple[tuple[str, str], ...], project: str) -> Mapping[str, Service]:
+    model, known = _loaded(text), dict(hashes)
     networks = _real_names(model.get("networks"), project)
+    files = {kind: model.get(f"{kind}s") or {} for kind in ("config", "secret")}
     return {
-        name: _service(name, entry or {}, resolved, project, networks)
+        name: _service(name, entry or {}, known.get(name, ""), project, networks, files)
         for name, entry in (model.get("services") or {}).items()
     }
 
 
 def warnings_from(resolved: Resolved) -> tuple[str, ...]:
     """What is asked for in Compose that is not done here."""
+    return _warnings(resolved.text)
+
+
+@lru_cache(maxsize=4)
+def _warnings(text: bytes) -> tuple[str, ...]:
     return tuple(
         f"{name}: {count} replicas are asked for in Compose; one container per service is run"
-        for name, entry in (_loaded(resolved).get("services") or {}).items()
+        for name, entry in (_loaded(text).get("services") or {}).items()
         if (count := _replicas(entry or {})) > 1
     )
 
 
-def _loaded(resolved: Resolved) -> dict[str, Any]:
+def _loaded(text: bytes) -> dict[str, Any]:
     try:
-        model = json.loads(resolved.text)
+        model = json.loads(text)
     except ValueError as error:
         raise InvalidDesiredState((Mistake("resolved model", 0, 0, f"is not JSON: {error}"),)) from None
     if not isinstance(model, dict):
@@ -57,14 +70,21 @@ def _loaded(resolved: Resolved) -> dict[str, Any]:
 
 
 def _service(
-    name: str, entry: Mapping[str, Any], resolved: Resolved, project: str, networks: Mapping[str, str]
+    name: str,
+    entry: Mapping[str, Any],
+    config_hash: str,
+    project: str,
+    networks: Mapping[str, str],
+    files: Mapping[str, Mapping[str, Any]],
 ) -> Service:
     fields = _fields(entry)
+    mounts = (*_binds(entry), *_given(entry, files))
+    held = [[mount.target, mount.content] for mount in mounts if mount.content]
     return Service(
         name=name,
         container_name=entry.get("container_name") or f"{project}-{name}-1",
         image=entry.get("image") or f"{project}-{name}",
-        config_hash=resolved.hashes.get(name, ""),
+        config_hash=config_hash,
         definition=_digest(sorted(fields.items())),
         fields=fields,
         depends_on=tuple(_depends_on(entry.get("depends_on"))),
@@ -76,6 +96,8 @@ def _service(
         networks=_networks(entry, networks),
         shares=tuple(_shares(entry)),
         ports=tuple(_ports(entry.get("ports"))),
+        mounts=mounts,
+        contents=_digest(held) if held else "",
     )
 
 
@@ -153,6 +175,28 @@ def _shares(entry: Mapping[str, Any]) -> Iterator[str]:
         if kind == "service" and name:
             found[name] = None
     yield from found
+
+
+def _binds(entry: Mapping[str, Any]) -> Iterator[Mount]:
+    for told in entry.get("volumes") or ():
+        if told.get("type") == "bind" and told.get("source") and told.get("target"):
+            create = bool((told.get("bind") or {}).get("create_host_path"))
+            writable = not told.get("read_only")
+            yield Mount("bind", told["target"], told["source"], create=create, writable=writable)
+
+
+def _given(entry: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]]) -> Iterator[Mount]:
+    """The configs and secrets of a service, those aside whose value only Compose's environment has."""
+    for kind, inside in (("config", "/"), ("secret", "/run/secrets/")):
+        for told in entry.get(f"{kind}s") or ():
+            source = told.get("source", "")
+            what = files[kind].get(source) or {}
+            target = told.get("target") or source
+            target = target if target.startswith("/") else f"{inside}{target}"
+            if what.get("file"):
+                yield Mount(kind, target, what["file"])
+            elif what.get("content") is not None:
+                yield Mount(kind, target, content=_digest([target, what["content"]]))
 
 
 def _ports(value: Any) -> Iterator[str]:

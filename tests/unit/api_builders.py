@@ -12,7 +12,8 @@ from fastapi import FastAPI
 
 from api.app import create_app
 from api.audit import AuditLog
-from api.settings import Preview, Settings
+from api.metrics import Metrics
+from api.settings import Lines, Preview, Previous, Settings
 from reconciler.changes import Changes, Decide, GroupChange, Receipt
 from reconciler.desired import Desired, GroupState, Suspension
 from reconciler.errors import Mistake
@@ -152,6 +153,7 @@ def edited(state: GroupState, change: GroupChange) -> GroupState:
         force=state.force if change.force is None else change.force,
         restarted_at=state.restarted_at if change.restarted_at is None else change.restarted_at,
         suspend=state.suspend if suspend is None else suspend or None,
+        accepted_at=state.accepted_at if change.accepted_at is None else change.accepted_at,
     )
 
 
@@ -172,6 +174,9 @@ async def a_world(
     snapshot: Snapshot | None = None,
     settings: Settings | None = None,
     preview: Preview | None = None,
+    logs: Lines | None = None,
+    previous: Previous | None = None,
+    metrics: bool = False,
     keys: KeyRing | None = None,
     audit: AuditLog | None = None,
     client: tuple[str, int] = ("127.0.0.1", 50000),
@@ -182,7 +187,15 @@ async def a_world(
     writer = FakeWriter(snapshots, wanted)
     settings = settings or Settings(clock=lambda: WALL)
     app = create_app(
-        intake=writer, snapshots=snapshots, settings=settings, preview=preview, keys=keys, audit=audit
+        intake=writer,
+        snapshots=snapshots,
+        settings=settings,
+        preview=preview,
+        logs=logs,
+        previous=previous,
+        metrics=Metrics(snapshots, clock=settings.clock) if metrics else None,
+        keys=keys,
+        audit=audit,
     )
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False, client=client)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as asking:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.changes import Changes, GroupChange, put, restart, start, stop
+from reconciler.changes import Changes, GroupChange, accept, put, restart, start, stop
 from reconciler.desired import Desired, GroupState, Suspension
 from reconciler.errors import NoSuchGroup, WriteRefused
 from reconciler.stack import Group, Stack, Strength
@@ -119,6 +119,13 @@ def test_restart_sets_the_moment() -> None:
     assert restart(STACK, desired(kafka=True), "kafka", at=5.0) == {"kafka": GroupChange(restarted_at=5.0)}
 
 
+def test_accept_sets_the_moment_for_a_group_that_is_on() -> None:
+    assert accept(STACK, desired(kafka=True), "kafka", at=5.0) == {"kafka": GroupChange(accepted_at=5.0)}
+    with pytest.raises(WriteRefused) as refused:
+        accept(STACK, desired(), "kafka", at=5.0)
+    assert refused.value.reason == "group_off"
+
+
 def test_restart_of_a_group_that_is_off_is_refused() -> None:
     with pytest.raises(WriteRefused, match="kafka is off") as refused:
         restart(STACK, desired(), "kafka", at=5.0)
@@ -147,6 +154,12 @@ def test_put_is_refused_as_start_and_stop_are() -> None:
         put(STACK, desired(), "storage", on=True)
     with pytest.raises(WriteRefused, match="depends on kafka"):
         put(STACK, desired(kafka=True, storage=True), "kafka", on=False)
+
+
+def test_put_says_again_of_a_blocked_group_what_holds_and_may_suspend_it() -> None:
+    blocked = desired(storage=True)
+    assert put(STACK, blocked, "storage", on=True) == {}
+    assert put(STACK, blocked, "storage", on=True, suspend=True) == {"storage": GroupChange(suspend=True)}
 
 
 def test_put_off_by_force_stores_no_force() -> None:
