@@ -274,6 +274,29 @@ def test_only_signed_commits(box: Box, upstream: Upstream) -> None:
     box.daemon.until(lambda s: not s["warnings"] and s["groups"]["web"]["desired"] == "off")
 
 
+def test_commits_signed_with_pgp(box: Box, upstream: Upstream) -> None:
+    home = box.folder / "gnupg"
+    home.mkdir(mode=0o700)
+    gpg = ["gpg", "--batch", "--quiet", "--homedir", str(home)]
+    who = "ann <ann@example.org>"
+    try:
+        subprocess.run([*gpg, "--passphrase", "", "--quick-gen-key", who, "ed25519"], check=True)
+        keys = box.folder / "keys.asc"
+        exported = subprocess.run([*gpg, "--armor", "--export", who], check=True, capture_output=True)
+        keys.write_bytes(exported.stdout)
+        upstream.ann.environ["GNUPGHOME"] = str(home)
+        upstream.ann.git("config", "user.signingKey", who)
+        pulling(box, verify=str(keys))
+        box.daemon.start()
+        box.daemon.until(lambda s: any("not signed" in w for w in s["warnings"]))
+        assert not (box.desired / "groups.yaml").exists()
+        upstream.ann.git("config", "commit.gpgSign", "true")
+        upstream.give("signed", {"groups.yaml": ON})
+        box.daemon.converged(1)
+    finally:
+        subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=True)
+
+
 def test_links_and_modules_are_not_taken_from_elsewhere(pulled: Box, upstream: Upstream) -> None:
     good = pulled.head()
     (upstream.ann.directory / "out").symlink_to("../../etc")
