@@ -20,18 +20,15 @@ from pathlib import Path
 from api.app import close_streams, create_app
 from api.metrics import Metrics, alone
 from api.settings import Settings as ApiSettings
-from reconciler import exposure, logs, memo, shipped
+from reconciler import exposure, git_daemon, logs, memo, shipped
 from reconciler.audit_daemon import Recording
 from reconciler.engine import Engine
-from reconciler.engine.compose import resolve as compose_resolve
 from reconciler.engine.compose_find import environment
 from reconciler.engine.simulated import SimulatedEngine
 from reconciler.errors import AlreadyRunning, EngineError
 from reconciler.evidence import Evidence
 from reconciler.executor import Limits
 from reconciler.generations import Generations
-from reconciler.git_mirror import Surroundings
-from reconciler.git_tree import GitTree
 from reconciler.history import History
 from reconciler.intake import Intake
 from reconciler.keys import KeyRing, KeyTrouble
@@ -180,10 +177,7 @@ class _Daemon:
             keep=evidence.keep,
         )
         recording.follow(lambda: loop.target)
-        around = Surroundings(
-            compose_resolve, options.compose_file, environment(os.environ), options.git_path
-        )
-        tree = GitTree(options.desired_state, generations, around, auto=options.git_commit_edits)
+        tree = git_daemon.work_tree(options, generations)
         store = Store(
             options.directory,
             resolve,
@@ -193,7 +187,7 @@ class _Daemon:
             also=tree.signs,
         )
         intake = Intake(store, generations, loop, wall=time.time, record=recording.audit.record, tree=tree)
-        tree.committed = intake.reload
+        pulls = git_daemon.puller(options, tree, intake)
         app = create_app(
             intake=intake,
             snapshots=snapshots,
@@ -205,6 +199,7 @@ class _Daemon:
             keys=self.keys,
             audit=recording.audit,
             archive=History(generations, intake, loop, now=_clocks, tree=tree),
+            webhook=git_daemon.webhook(options, pulls),
         )
         front = server(app, GRACE)
         front.serving = announcer.serving
@@ -223,6 +218,7 @@ class _Daemon:
                 "memo": keeper.run(),
                 "sampler": Sampler(engine, loop, snapshots).run(),
                 "git": tree.run(),
+                **({"pull": pulls.run()} if pulls else {}),
                 "notify": announcer.run(),
                 "mounts": self._watch_mounts(sources, loop),
             }.items()
