@@ -43,6 +43,11 @@ def test_it_installs_and_starts_on_a_clean_debian(box: Box, package: Path) -> No
     assert box.run("stat", "-c", "%U:%G %a", str(DESIRED)) == "service-manager:service-manager 2775"
     assert box.run("stat", "-c", "%U:%G %a", f"{DESIRED}/config/prometheus.yml").endswith(" 664")
     assert box.run("stat", "-c", "%a", f"{DESIRED}/env/database.env") == "660"
+    # Whoever makes something there, with whatever umask: the group may change it.
+    box.run("sh", "-c", f"umask 077; mkdir {DESIRED}/config/new; touch {DESIRED}/config/new/file")
+    assert box.run("stat", "-c", "%G %a", f"{DESIRED}/config/new").split() == ["service-manager", "2775"]
+    assert box.run("stat", "-c", "%G %a", f"{DESIRED}/config/new/file").split() == ["service-manager", "664"]
+    box.run("rm", "-r", f"{DESIRED}/config/new")
     assert box.run("stat", "-c", "%U:%G %a", STATE) == "service-manager:service-manager 700"
     assert box.run("service-manager", "validate", str(DESIRED)).splitlines()[-1]
     assert box.run("dpkg", "--verify", NAME) == ""

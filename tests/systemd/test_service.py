@@ -141,13 +141,13 @@ def test_the_watchdog_restarts_a_daemon_whose_loop_hangs(box: Box, how: str) -> 
     box.write(f"{site}/hang.py", HANG)
     box.write(f"{site}/hang.pth", "import hang\n")
     box.use("SERVICE_MANAGER_RESYNC=1\n")
-    box.drop_in("WatchdogSec=4s")
+    box.drop_in("WatchdogSec=3s")
     try:
         box.run("systemctl", "restart", UNIT)
         box.status_becomes(CONVERGED)
         pid, before = box.pid, box.containers()
         # Longer than the watchdog waits, and all is well.
-        time.sleep(6)
+        time.sleep(4)
         assert box.pid == pid
         box.run("sh", "-c", f"kill -{how} {pid}")
         until(lambda: box.shows("NRestarts"), "1", 30.0)
@@ -166,15 +166,15 @@ def test_the_watchdog_restarts_a_daemon_whose_loop_hangs(box: Box, how: str) -> 
 
 
 def test_an_engine_that_hangs_is_no_hang_of_the_daemon(box: Box) -> None:
-    # A look at it takes 10 s until it is given up; the watchdog waits for 15, all this for twice that.
-    box.drop_in("WatchdogSec=15s")
+    # A look at it takes 10 s until it is given up; the watchdog waits for 12, all this for twice that.
+    box.drop_in("WatchdogSec=12s")
     box.use("SERVICE_MANAGER_RESYNC=1\n")
     box.run("systemctl", "restart", UNIT)
     box.status_becomes(CONVERGED)
     pid, before = box.pid, box.containers()
     with box.frozen_engine():
         box.status_becomes("the engine can't be reached")
-        time.sleep(30)
+        time.sleep(14)
     box.status_becomes(CONVERGED)
     assert (box.pid, box.shows("NRestarts"), box.containers()) == (pid, "0", before)
 
