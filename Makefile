@@ -7,6 +7,10 @@ ENGINE  ?=
 STANDIN ?=
 ARGS    ?=
 
+# --- for make chaos ------------------------------------------------------------------------------------------
+ROUNDS  ?= 20
+SEED    ?= 1
+
 # --- for make install, uninstall and deb ---------------------------------------------------------------------
 DESTDIR ?=
 PREFIX  ?= /usr/local
@@ -23,11 +27,11 @@ SOURCES := reconciler api tests desired-state
 .DEFAULT_GOAL := help
 # Jobs in a row, whatever -j says: their output is for people, and the tests share one machine.
 .NOTPARALLEL:
-.PHONY: help run clean test lint types layers unit engine e2e systemd bench fmt environment tools test-machine \
-	install uninstall deb
+.PHONY: help run clean test lint types layers unit rest engine e2e browser systemd chaos bench screenshots fmt \
+	install uninstall deb environment tools test-machine
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo '  make run takes PORT=8010  HOST=127.0.0.1  ENGINE=docker|private|simulated  STANDIN=0|1  ARGS="--resync 30"'
 	@echo '  make install takes PREFIX=/usr/local  DESTDIR=/tmp/root'
@@ -37,7 +41,7 @@ run: environment ## the daemon on desired-state/, with an engine and images if t
 		--standin='$(STANDIN)' --args='$(ARGS)'
 
 test: lint types layers test-machine ## everything below but bench, as CI runs it
-	@$(PY) -m pytest $(PYTEST) $(wildcard tests/unit tests/engine tests/e2e tests/systemd)
+	@$(PY) -m pytest $(PYTEST) $(wildcard tests/unit tests/rest tests/engine tests/e2e tests/git tests/browser tests/systemd)
 
 lint: tools ## ruff: mistakes and format
 	@$(PY) -m ruff check .
@@ -53,17 +57,29 @@ layers: tools ## import-linter: which module may import which
 unit: tools ## unit and property tests; no engine needed
 	@$(PY) -m pytest $(PYTEST) tests/unit
 
+rest: tools test-machine ## the API of a running daemon: Schemathesis, Prometheus, many writers at once
+	@$(PY) -m pytest $(PYTEST) tests/rest
+
 engine: tools test-machine ## the contract of an engine, for the simulated and the real one
 	@$(PY) -m pytest $(PYTEST) tests/engine
 
 e2e: tools test-machine ## end to end, on private engines
 	@$(PY) -m pytest $(PYTEST) tests/e2e
 
+browser: tools test-machine ## the dashboard in Chromium, on a private engine
+	@$(PY) -m pytest $(PYTEST) tests/browser
+
 systemd: tools test-machine ## the package and the service, on a real systemd
 	@$(PY) -m pytest $(PYTEST) tests/systemd
 
+screenshots: tools test-machine ## the pictures of the dashboard that README.md shows
+	@$(PY) -m tests.browser.screenshots
+
 bench: tools test-machine ## how fast, against Docker Compose
 	@$(PY) -m tests.bench $(ARGS)
+
+chaos: tools test-machine ## ROUNDS=20 rounds of faults from SEED=1; ARGS="--only KIND --keep-going"
+	@$(PY) -m tests.chaos --rounds $(ROUNDS) --seed $(SEED) $(ARGS)
 
 fmt: tools ## formats the code, mends what ruff can mend
 	@$(PY) -m ruff check --fix --exit-zero .

@@ -13,10 +13,14 @@ from api.audit import AuditLog, Audits, Refusals, spread
 from api.auth import Auth
 from api.guard import Guard
 from api.health import Health
+from api.history import Archive, Histories
+from api.logs import Logs
+from api.measure import Measure
+from api.metrics import Metrics
 from api.pages import Pages
 from api.reads import Reads
 from api.routing import StrictRoute
-from api.settings import Context, Preview, Settings
+from api.settings import Context, Lines, Preview, Settings
 from api.signin import SignIn
 from api.stream import Broadcast
 from api.views import StatusCache
@@ -35,18 +39,27 @@ def create_app(
     snapshots: Snapshots,
     settings: Settings,
     preview: Preview | None = None,
+    logs: Lines | None = None,
+    metrics: Metrics | None = None,
     keys: KeyRing | None = None,
     audit: AuditLog | None = None,
+    archive: Archive | None = None,
 ) -> FastAPI:
     """The API over these snapshots and this writer.
 
-    Without ``preview`` there is no ``POST /services/plan``, without ``audit`` no ``GET /services/audit``,
-    without ``keys`` everybody is let in. Whoever stops the server calls
+    Without ``preview`` there is no ``POST /services/plan``, without ``logs`` no ``GET /services/logs``,
+    without ``metrics`` no ``GET /metrics``, without ``audit`` no ``GET /services/audit``, without ``archive``
+    no history and no rollback; without ``keys`` everybody is let in. Whoever stops the server calls
     ``close_streams`` first: a server waits for open answers, and events never end by themselves.
     """
     auth = Auth(keys)
     context = Context(
-        intake=intake, snapshots=snapshots, settings=settings, preview=preview, holds=auth.holds
+        intake=intake,
+        snapshots=snapshots,
+        settings=settings,
+        preview=preview,
+        logs=logs,
+        holds=auth.holds,
     )
     cache = StatusCache()
     broadcast = Broadcast(context, cache)
@@ -73,13 +86,26 @@ def create_app(
     app.router.route_class = StrictRoute
     refused = Refusals(context, audit) if audit is not None else lambda *_: None
     app.add_middleware(Guard, host=settings.host, names=settings.names, admit=auth.admit, refused=refused)
+    if metrics is not None:
+        # The last one added is the outermost: refusals of the guard are counted too.
+        app.add_middleware(Measure, counters=metrics.counters)
+        metrics.register(app)
     problems.install(app)
     openapi.install(app, auth)
-    for part in (Reads(context, cache, broadcast), Writes(context), Health(context), Pages(context)):
+    parts = (
+        Reads(context, cache, broadcast),
+        Writes(context),
+        Logs(context),
+        Health(context),
+        Pages(context),
+    )
+    for part in parts:
         part.register(app)
     SignIn(auth, settings.clock, audit).register(app)
     if audit is not None:
         Audits(context, audit).register(app)
+    if archive is not None:
+        Histories(context, archive).register(app)
     return app
 
 

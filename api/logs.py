@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated
 
 from fastapi import FastAPI, Path, Query
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from api.openapi import reading
 from api.problems import Problem
 from api.settings import Context
-from reconciler.errors import Gone
+from reconciler.errors import EngineError, Gone
 from reconciler.snapshot import ServiceView, Snapshot
+
+log = logging.getLogger(__name__)
 
 MOST_LINES = 10_000
 MOST_READERS = 32
@@ -174,13 +178,71 @@ class _Lines:
 
 
 class LogStream(Response):
-    """The answer: it lasts until the lines, the reader or the daemon end."""
+    """The answer: it lasts until the lines, the reader, its key or the daemon end.
+
+    ``closed`` is called once it is over. Like ``stream.EventStream`` written against ASGI, because only
+    there can a reader that takes nothing be told from an idle one.
+    """
 
     media_type = "text/plain"
 
-    def __init__(self, context: Context, lines: _Lines, closed: object) -> None:
+    def __init__(self, context: Context, lines: _Lines, closed: Callable[[], None]) -> None:
         super().__init__(headers={"x-accel-buffering": "no", "cache-control": "no-store"})
         del self.headers["content-length"]
         self._context = context
         self._lines = lines
         self._closed = closed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send lines until there is no reason to go on."""
+        create = asyncio.get_running_loop().create_task
+        tasks: list[asyncio.Task[object]] = []
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            pour = create(self._pour(scope, send))
+            tasks = [pour, create(_left(receive)), create(self._context.closing.wait())]
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if pour not in done or _whole(pour):
+                await self._send(send, b"", more=False)
+        except TimeoutError:
+            # It takes nothing any more. Not ending the answer makes the server close the connection.
+            return
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._lines.aclose()
+            self._closed()
+
+    async def _pour(self, scope: Scope, send: Send) -> None:
+        heartbeat = self._context.settings.heartbeat
+        while True:
+            found: bytes | None = None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(heartbeat):
+                    found = await self._lines.next()
+            if found == b"" or not self._context.holds(scope):
+                # It is over; or the key was revoked: not one line more.
+                return
+            if found:
+                await self._send(send, found)
+
+    async def _send(self, send: Send, body: bytes, *, more: bool = True) -> None:
+        async with asyncio.timeout(self._context.settings.patience):
+            await send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+def _whole(pour: asyncio.Task[object]) -> bool:
+    """Whether the lines came to their end; False where they broke off, which must show."""
+    error = pour.exception()
+    if error is None:
+        return True
+    if not isinstance(error, EngineError | TimeoutError):
+        raise error
+    log.info("a log broke off", extra={"error": str(error) or "its reader takes nothing"})
+    return False
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import Scope
 
 from api.bodies import ALTERNATIVES
@@ -25,6 +26,7 @@ _TOLD = "service_manager.problem"
 _STATUS = {
     "unknown_group": 404,
     "unknown_generation": 404,
+    "unknown_commit": 404,
     "revision_changed": 412,
     "not_writable": 503,
     "state_not_writable": 503,
@@ -168,11 +170,18 @@ _HTTP_REASONS = {
 }
 
 
-async def _http(_request: Request, error: HTTPException) -> Response:
+async def _http(request: Request, error: HTTPException) -> Response:
     fallback = (HTTPStatus(error.status_code).name.lower(), str(error.detail), "")
     reason, detail, remedy = _HTTP_REASONS.get(error.status_code, fallback)
     status = 422 if error.status_code == 400 else error.status_code
-    return Problem(status, reason, detail, remedy).response(error.headers)
+    headers = {"allow": _allowed(request)} if status == 405 else error.headers
+    return Problem(status, reason, detail, remedy).response(headers)
+
+
+def _allowed(request: Request) -> str:
+    """The methods that the address takes; the framework only knows those of the first route that fits."""
+    routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted({method for route in routes for method in getattr(route, "methods", None) or ()}))
 
 
 async def _unexpected(_request: Request, _error: Exception) -> Response:

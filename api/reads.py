@@ -105,14 +105,17 @@ class Reads:
             ),
         ],
     ) -> Response:
-        """What another groups.yaml would lead to, without writing it."""
+        """What another groups.yaml would lead to, without writing it.
+
+        `steps` are all of them, in order, if each succeeds; `waiting` is what would be left undone then.
+        """
         assert self._context.preview is not None
         try:
             planned = await self._context.preview(state)
         except InvalidDesiredState as error:
             # The mistakes are in what was sent, not in the files on disk.
             raise invalid_files(error, 422) from None
-        return answer(views.preview(planned, self._snapshots.current.generation, self._clock()))
+        return answer(views.preview(planned, self._snapshots.current, self._clock()))
 
     async def drift(self) -> Response:
         """Every difference between what should be and what is.

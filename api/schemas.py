@@ -258,7 +258,8 @@ class Preview(_Model):
 
     timestamp: datetime
     generation: int
-    steps: list[PlannedStep]
+    steps: list[PlannedStep] = Field(description="in order, to the end")
+    waiting: list[Waiting] = Field(description="what is left undone when all steps are done")
     drift: list[DriftEntry]
     text: str
 

@@ -58,12 +58,40 @@ class PlannedStep(Protocol):
         """A sentence."""
 
 
+class Undone(Protocol):
+    """What is shown of a service for which nothing more can be done; ``reconciler.preview.Left`` is one."""
+
+    @property
+    def service(self) -> str:
+        """Which one."""
+
+    @property
+    def phase(self) -> str:
+        """Blocked, suspended or waiting."""
+
+    @property
+    def reason(self) -> str:
+        """A stable word."""
+
+    @property
+    def message(self) -> str:
+        """A sentence."""
+
+    @property
+    def waits_for(self) -> Sequence[str]:
+        """Services."""
+
+
 class Planned(Protocol):
-    """What is shown of a plan; ``reconciler.plan.Plan`` is one, and prints itself as text."""
+    """What is shown of a preview; ``reconciler.preview.Previewed`` is one, and prints itself as text."""
 
     @property
     def steps(self) -> Sequence[PlannedStep]:
-        """What would be done first."""
+        """What would be done, in order, to the end."""
+
+    @property
+    def left(self) -> Sequence[Undone]:
+        """What would be left undone then."""
 
     @property
     def drifts(self) -> Sequence[Drift]:
@@ -71,7 +99,7 @@ class Planned(Protocol):
 
 
 Preview = Callable[[Mapping[str, Any]], Awaitable[Planned]]
-"""From a ``groups.yaml`` as plain values to the plan that it would lead to now, changing nothing.
+"""From a ``groups.yaml`` as plain values to all that it would lead to now, changing nothing.
 
 Raises ``InvalidDesiredState`` where the loop would not accept it.
 """

@@ -230,13 +230,24 @@ def plan(snapshot: Snapshot, now: float) -> Json:
     }
 
 
-def preview(planned: Planned, generation: int, now: float) -> Json:
-    """The answer of ``POST /services/plan``: ``generation`` is the one that it is compared with."""
+def preview(planned: Planned, snapshot: Snapshot, now: float) -> Json:
+    """The answer of ``POST /services/plan``: ``snapshot`` is what it is compared with."""
+    group_of = _group_of(snapshot)
     return {
         "timestamp": stamp(now),
-        "generation": generation,
+        "generation": snapshot.generation,
         "steps": _steps(planned.steps),
-        "drift": [_drift(found, {}) for found in planned.drifts],
+        "waiting": [
+            {
+                "service": rest.service,
+                "phase": rest.phase,
+                "reason": rest.reason,
+                "message": rest.message,
+                "waits_for": list(rest.waits_for),
+            }
+            for rest in planned.left
+        ],
+        "drift": [_drift(found, group_of) for found in planned.drifts],
         "text": str(planned),
     }
 
@@ -250,13 +261,17 @@ def _steps(steps: Iterable[PlannedStep]) -> list[Json]:
 
 def drift(snapshot: Snapshot, now: float) -> Json:
     """The answer of ``GET /services/drift``."""
-    group_of = {service.name: group.name for group in snapshot.groups.values() for service in group.services}
+    group_of = _group_of(snapshot)
     return {
         "timestamp": stamp(now),
         "generation": snapshot.generation,
         "by_kind": dict(Counter(str(found.kind) for found in snapshot.drifts)),
         "drift": [_drift(found, group_of) for found in snapshot.drifts],
     }
+
+
+def _group_of(snapshot: Snapshot) -> Mapping[str, str]:
+    return {service.name: group.name for group in snapshot.groups.values() for service in group.services}
 
 
 def _drift(found: Drift, group_of: Mapping[str, str]) -> Json:

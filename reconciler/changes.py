@@ -147,15 +147,19 @@ def put(
 ) -> Changes:
     """Say what should be of one group; said again it changes nothing.
 
-    Refused as ``start`` and ``stop`` are. ``suspend`` None leaves a suspension alone, so that a script
-    that says "on" every hour does not end somebody's camera work.
+    Refused as ``start`` and ``stop`` are, but for what holds already. ``suspend`` None leaves a suspension
+    alone, so that a script that says "on" every hour does not end somebody's camera work.
 
     Raises:
         NoSuchGroup: stack.yaml does not have the group.
         WriteRefused: ``dependency_off`` or ``dependents_on``.
     """
-    decide = start if on else stop
-    changes = dict(decide(stack, desired, group, force=force))
+    _known(stack, group)
+    held = desired.groups[group]
+    changes: dict[str, GroupChange] = {}
+    if (held.on, held.force) != (on, force):
+        decide = start if on else stop
+        changes.update(decide(stack, desired, group, force=force))
     changes[group] = changes.get(group, GroupChange())._replace(suspend=suspend)
     return _real(stack, desired, changes)
 

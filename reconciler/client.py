@@ -84,6 +84,40 @@ class Client:
         """The JSON answer to a POST without a body; raises as ``get``."""
         return self._json("POST", path, query, timeout)
 
+    def tagged(self, path: str) -> tuple[Any, str]:
+        """The JSON answer to a GET and its ETag; raises as ``get``."""
+        with self._request("GET", path, None, self._timeout, {"Accept": "application/json"}) as response:
+            return self._parsed(response), response.headers.get("ETag", "")
+
+    def put(self, path: str, body: Mapping[str, object], *, if_match: str = "") -> Any:
+        """The JSON answer to a PUT; raises as ``get``."""
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        if if_match:
+            headers["If-Match"] = if_match
+        content = json.dumps(body).encode()
+        with self._request("PUT", path, None, self._timeout, headers, content) as response:
+            return self._parsed(response)
+
+    @contextmanager
+    def lines(
+        self, path: str, query: Mapping[str, object] | None = None, *, quiet: float | None = None
+    ) -> Iterator[Iterator[str]]:
+        """Lines of plain text as they come, open while the ``with`` lasts.
+
+        ``quiet`` is how many seconds may pass without one, None: as many as there are.
+
+        Raises:
+            ClientError: it can't be opened, or (from within) it broke off.
+        """
+        headers = {"Accept": "text/plain, application/problem+json"}
+        with self._request("GET", path, query, quiet, headers) as response:
+            if "text/plain" not in response.headers.get("Content-Type", ""):
+                raise NotADaemon(f"{self.url}{path} is no text", "is the daemon of another version?")
+            try:
+                yield _split_lines(response)
+            except http.client.IncompleteRead:
+                raise Unreachable("the answer broke off", "the daemon or the engine went away") from None
+
     @contextmanager
     def events(self, path: str, *, last_id: str = "", quiet: float = 60.0) -> Iterator[Iterator[Event]]:
         """A stream of events, open while the ``with`` lasts; it ends when the daemon ends it.
@@ -105,9 +139,11 @@ class Client:
     def _json(self, method: str, path: str, query: Mapping[str, object] | None, timeout: float | None) -> Any:
         headers = {"Accept": "application/json"}
         with self._request(method, path, query, timeout or self._timeout, headers) as response:
-            content = response.read(_MOST)
+            return self._parsed(response)
+
+    def _parsed(self, response: http.client.HTTPResponse) -> Any:
         try:
-            return json.loads(content)
+            return json.loads(response.read(_MOST))
         except ValueError:
             raise NotADaemon(
                 f"{self.url} answers, but not as a service-manager does", "check --url"
@@ -119,8 +155,9 @@ class Client:
         method: str,
         path: str,
         query: Mapping[str, object] | None,
-        timeout: float,
+        timeout: float | None,
         headers: dict[str, str],
+        body: bytes | None = None,
     ) -> Iterator[http.client.HTTPResponse]:
         connection = self._connection(timeout)
         if self._key:
@@ -128,7 +165,7 @@ class Client:
         if method == "POST":
             headers["Content-Length"] = "0"
         try:
-            connection.request(method, self._target(path, query), headers=headers)
+            connection.request(method, self._target(path, query), body, headers)
             response = connection.getresponse()
             if response.status >= 300:
                 raise self._refusal(response, path)
@@ -136,7 +173,7 @@ class Client:
         except ssl.SSLError as error:
             raise Unreachable(f"{self.url}: {error.reason or error}", "check --url") from error
         except TimeoutError as error:
-            raise Unreachable(f"{self.url} does not answer within {timeout:.0f} s", _HOW) from error
+            raise Unreachable(f"{self.url} does not answer within {timeout or 0:.0f} s", _HOW) from error
         except OSError as error:
             raise Unreachable(f"no daemon answers at {self.url}: {_reason(error)}", _HOW) from error
         except http.client.HTTPException as error:
@@ -147,7 +184,7 @@ class Client:
         finally:
             connection.close()
 
-    def _connection(self, timeout: float) -> http.client.HTTPConnection:
+    def _connection(self, timeout: float | None) -> http.client.HTTPConnection:
         host = self._parts.hostname or "127.0.0.1"
         if self._parts.scheme == "https":
             return http.client.HTTPSConnection(host, self._parts.port, timeout=timeout)
@@ -195,6 +232,16 @@ def _reason(error: OSError) -> str:
     if isinstance(error, socket.gaierror):
         return "there is no such host"
     return (error.strerror or str(error) or type(error).__name__).lower()
+
+
+def _split_lines(response: http.client.HTTPResponse) -> Iterator[str]:
+    # Not `for line in response`: that takes an answer that was cut for one that ended.
+    rest = b""
+    while chunk := response.read1(2**16):
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from (line.decode(errors="replace") for line in whole)
+    if rest:
+        yield rest.decode(errors="replace")
 
 
 def _parse_events(response: http.client.HTTPResponse) -> Iterator[Event]:

@@ -12,32 +12,37 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import uvicorn
-
 from api.app import close_streams, create_app
+from api.metrics import Metrics, alone
 from api.settings import Settings as ApiSettings
 from reconciler import exposure, logs, memo, shipped
 from reconciler.audit_daemon import Recording
 from reconciler.engine import Engine
+from reconciler.engine.compose import resolve as compose_resolve
 from reconciler.engine.compose_find import environment
 from reconciler.engine.simulated import SimulatedEngine
-from reconciler.errors import AlreadyRunning, EngineError, ServiceManagerError
+from reconciler.errors import AlreadyRunning, EngineError
 from reconciler.executor import Limits
 from reconciler.generations import Generations
+from reconciler.git_mirror import Surroundings
+from reconciler.git_tree import GitTree
+from reconciler.history import History
 from reconciler.intake import Intake
 from reconciler.keys import KeyRing, KeyTrouble
 from reconciler.keys_environment import take_key
 from reconciler.ledger import Now
 from reconciler.locks import DirectoryLock
 from reconciler.loop import Hooks, Loop, Settings
-from reconciler.notes import Ends, Passes
+from reconciler.notes import Ends, Passes, each, remember
 from reconciler.notify import Announcer, Notifier
 from reconciler.options import Address, RunOptions
+from reconciler.preview import Previews
 from reconciler.sampler import Sampler
+from reconciler.serving import PortTaken, listen, serve, server
 from reconciler.snapshot import Snapshots
 from reconciler.store import Resolver, Store
 
@@ -47,24 +52,6 @@ GRACE = 3.0
 """Seconds that steps in flight, and then open answers, are given at the end."""
 DEADLINE = 12.0
 """Seconds after which a daemon that was told to end does so, whatever still hangs."""
-
-
-class PortTaken(ServiceManagerError):
-    """The address to listen on is not to be had."""
-
-
-class _Server(uvicorn.Server):
-    """A server that leaves signals to the daemon, and says when it answers."""
-
-    serving: Callable[[], None] = staticmethod(lambda: None)
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.serving()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def run(options: RunOptions) -> int:
@@ -81,8 +68,10 @@ def run(options: RunOptions) -> int:
         keys = KeyRing(options.state_dir, environment=key, always=not safe)
         exposure.check(options.host, keyless=keys.empty, insecure=options.insecure)
         with DirectoryLock(options.state_dir), _Directory(options.desired_state) as held:
-            listener = _listen(Address(options.host, options.port))
-            asyncio.run(_Daemon(options, held, listener, keys, notifier).run())
+            listener = listen(Address(options.host, options.port))
+            scraped = options.metrics_listen
+            second = listen(scraped, "--metrics-listen", ahead=True) if scraped else None
+            asyncio.run(_Daemon(options, held, listener, second, keys, notifier).run())
     except KeyTrouble as error:
         logs.say(f"{error}\n  → {error.remedy}" if error.remedy else str(error))
         return 1
@@ -119,20 +108,6 @@ class _Directory(contextlib.AbstractContextManager["_Directory"]):
             self._lock.close()
 
 
-def _listen(address: Address) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    # With its protocol named, or asyncio does not switch Nagle's algorithm off, and each answer takes 40 ms.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((address.host, address.port))
-    except OSError as error:
-        listener.close()
-        raise PortTaken(f"can't listen on {address}: {error.strerror}; choose another with --port") from error
-    listener.set_inheritable(False)
-    return listener
-
-
 def choose_engine(options: RunOptions) -> tuple[Engine, Resolver]:
     """The engine asked for, and how Compose files are resolved for it."""
     # Compose is what a Compose file means, also where its containers are only imagined.
@@ -150,6 +125,7 @@ class _Daemon:
     options: RunOptions
     directory: _Directory
     listener: socket.socket
+    metrics_listener: socket.socket | None
     keys: KeyRing
     notifier: Notifier
 
@@ -165,14 +141,15 @@ class _Daemon:
     async def _live(self, recording: Recording) -> None:
         options = self.options
         engine, resolve = choose_engine(options)
-        now = Now(time.time(), asyncio.get_running_loop().time())
-        ledger = await asyncio.to_thread(memo.read, options.state_dir, now)
+        ledger = await asyncio.to_thread(memo.read, options.state_dir, _clocks())
         keeper = memo.Memo(options.state_dir)
         generations = await asyncio.to_thread(Generations, options.state_dir)
         address = str(Address(options.host, options.port))
         await recording.begin(generations, engine=options.engine, address=address)
         snapshots = Snapshots()
+        remember(generations, snapshots)
         passes = Passes()
+        metrics = Metrics(snapshots)
         announcer = Announcer(self.notifier, snapshots, done=lambda: passes.any or loop.target is None)
         loop = Loop(
             engine,
@@ -184,37 +161,43 @@ class _Daemon:
             hooks=Hooks(
                 ledger=keeper.keep,
                 ended=Ends(generations, recording.chronicle.ended),
-                stepped=recording.chronicle.stepped,
-                passed=passes,
+                stepped=each(recording.chronicle.stepped, metrics.counters.stepped),
+                passed=each(passes, metrics.counters.passed),
+                found=metrics.counters.found,
                 turned=announcer.turned,
             ),
         )
         recording.follow(lambda: loop.target)
+        around = Surroundings(
+            compose_resolve, options.compose_file, environment(os.environ), options.git_path
+        )
+        tree = GitTree(options.desired_state, generations, around, auto=options.git_commit_edits)
         store = Store(
-            options.desired_state,
+            options.directory,
             resolve,
             extra_compose=options.compose_file,
             environment=environment(os.environ),
+            guard=tree.guard,
+            also=tree.signs,
         )
-        intake = Intake(store, generations, loop, wall=time.time, record=recording.audit.record)
+        intake = Intake(store, generations, loop, wall=time.time, record=recording.audit.record, tree=tree)
+        tree.committed = intake.reload
         app = create_app(
             intake=intake,
             snapshots=snapshots,
             settings=ApiSettings(host=options.host, dashboard=shipped.dashboard(), age=passes.age),
+            preview=Previews(loop, generations.sources, wall=time.time),
+            logs=lambda container, tail, follow: engine.logs(container, tail=tail, follow=follow),
+            metrics=metrics,
             keys=self.keys,
             audit=recording.audit,
+            archive=History(generations, intake, loop, now=_clocks, tree=tree),
         )
-        server = _Server(
-            uvicorn.Config(
-                app,
-                log_config=None,
-                access_log=False,
-                # Whom a proxy names is noted beside the proxy, not believed in its place.
-                proxy_headers=False,
-                timeout_graceful_shutdown=int(GRACE),
-            )
-        )
-        server.serving = announcer.serving
+        front = server(app, GRACE)
+        front.serving = announcer.serving
+        servers = [(front, self.listener)]
+        if self.metrics_listener is not None:
+            servers.append((server(alone(metrics), GRACE, lifespan=False), self.metrics_listener))
         stop = self._signals(intake, announcer)
         await asyncio.to_thread(store.recover)
         await intake.resume()
@@ -223,9 +206,10 @@ class _Daemon:
             for name, coroutine in {
                 "watch": self._watch(store, intake, announcer),
                 "loop": loop.run(),
-                "http": server.serve(sockets=[self.listener]),
+                "http": serve(servers),
                 "memo": keeper.run(),
                 "sampler": Sampler(engine, loop, snapshots).run(),
+                "git": tree.run(),
                 "notify": announcer.run(),
             }.items()
         ]
@@ -235,7 +219,8 @@ class _Daemon:
         announcer.stopping()
         log.info("ending; the containers stay as they are")
         close_streams(app)
-        server.should_exit = True
+        for one, _ in servers:
+            one.should_exit = True
         await loop.stop(GRACE)
         await asyncio.wait(tasks[1:3], timeout=GRACE + 1)
         for task in tasks:
@@ -298,6 +283,10 @@ class _Daemon:
         except AlreadyRunning as error:
             log.critical("another daemon holds the directory", extra={"error": str(error)})
             raise SystemExit(1) from error
+
+
+def _clocks() -> Now:
+    return Now(time.time(), asyncio.get_running_loop().time())
 
 
 def _settings(options: RunOptions, beat: float) -> Settings:

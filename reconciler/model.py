@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from reconciler.errors import InvalidDesiredState, Mistake
@@ -29,26 +30,37 @@ def services_from(resolved: Resolved, project: str) -> dict[str, Service]:
     Raises:
         InvalidDesiredState: the text is not a Compose model (never so for what Compose wrote).
     """
-    model = _loaded(resolved)
+    # Digesting every field of every service takes ten milliseconds, and most edits touch no Compose file.
+    return dict(_services(resolved.text, tuple(resolved.hashes.items()), project))
+
+
+@lru_cache(maxsize=4)
+def _services(text: bytes, hashes: tuple[tuple[str, str], ...], project: str) -> Mapping[str, Service]:
+    model, known = _loaded(text), dict(hashes)
     networks = _real_names(model.get("networks"), project)
     return {
-        name: _service(name, entry or {}, resolved, project, networks)
+        name: _service(name, entry or {}, known.get(name, ""), project, networks)
         for name, entry in (model.get("services") or {}).items()
     }
 
 
 def warnings_from(resolved: Resolved) -> tuple[str, ...]:
     """What is asked for in Compose that is not done here."""
+    return _warnings(resolved.text)
+
+
+@lru_cache(maxsize=4)
+def _warnings(text: bytes) -> tuple[str, ...]:
     return tuple(
         f"{name}: {count} replicas are asked for in Compose; one container per service is run"
-        for name, entry in (_loaded(resolved).get("services") or {}).items()
+        for name, entry in (_loaded(text).get("services") or {}).items()
         if (count := _replicas(entry or {})) > 1
     )
 
 
-def _loaded(resolved: Resolved) -> dict[str, Any]:
+def _loaded(text: bytes) -> dict[str, Any]:
     try:
-        model = json.loads(resolved.text)
+        model = json.loads(text)
     except ValueError as error:
         raise InvalidDesiredState((Mistake("resolved model", 0, 0, f"is not JSON: {error}"),)) from None
     if not isinstance(model, dict):
@@ -57,14 +69,14 @@ def _loaded(resolved: Resolved) -> dict[str, Any]:
 
 
 def _service(
-    name: str, entry: Mapping[str, Any], resolved: Resolved, project: str, networks: Mapping[str, str]
+    name: str, entry: Mapping[str, Any], config_hash: str, project: str, networks: Mapping[str, str]
 ) -> Service:
     fields = _fields(entry)
     return Service(
         name=name,
         container_name=entry.get("container_name") or f"{project}-{name}-1",
         image=entry.get("image") or f"{project}-{name}",
-        config_hash=resolved.hashes.get(name, ""),
+        config_hash=config_hash,
         definition=_digest(sorted(fields.items())),
         fields=fields,
         depends_on=tuple(_depends_on(entry.get("depends_on"))),

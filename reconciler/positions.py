@@ -87,8 +87,12 @@ def parse(name: str, content: bytes, *, lenient: bool = False) -> Document:
     return _Reading(name, lenient).document(node)
 
 
-def compose(name: str, content: bytes, *, lenient: bool = False) -> Node:
+@lru_cache(maxsize=8)
+def compose(name: str, content: bytes, *, lenient: bool) -> Node:
     """The node tree of ``content``, whose marks count characters of the decoded text.
+
+    Remembered as ``parse`` is: an edit needs the tree of what was read a moment before. ``lenient`` has no
+    default because a call that leaves it out would be remembered apart.
 
     Raises:
         InvalidDesiredState: not UTF-8, empty, too long, or not YAML.

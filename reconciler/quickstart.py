@@ -46,8 +46,13 @@ METRICS_PORT = 8001
 """Where the shipped Prometheus looks for our metrics (`desired-state/config/prometheus.yml`)."""
 TEST_PROGRAMS = {
     "busybox": "busybox-static",
+    "chromium": "chromium",
     "debootstrap": "debootstrap",
     "fish": "fish",
+    "git": "git",
+    "gpg": "gnupg",
+    "prometheus": "prometheus",
+    "sshd": "openssh-server",
     "zsh": "zsh",
 }
 """Programs that the tests run, and the Debian packages that bring them."""

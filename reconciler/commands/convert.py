@@ -79,6 +79,31 @@ def count(text: str) -> int:
     return found
 
 
+def lines(text: str) -> int:
+    """How many lines of a log; 0 is none."""
+    if not text.strip().isdecimal() or int(text) > 10_000:
+        raise ValueError(f"expected a number of lines from 0 to 10000, found {text!r}")
+    return int(text)
+
+
+def moment(text: str) -> str:
+    """A time as RFC 3339: given like that, or how long from now, such as 90m or 2h."""
+    import time
+
+    from reconciler.units import format_time, parse_duration, parse_time
+
+    try:
+        return format_time(parse_time(text))
+    except ValueError:
+        pass
+    try:
+        return format_time(time.time() + parse_duration(text))
+    except ValueError:
+        raise ValueError(
+            f"expected a time such as 2026-11-24T06:00:00Z, or how long, such as 90m, found {text!r}"
+        ) from None
+
+
 def url(text: str) -> str:
     """The address of a daemon, without a slash at its end."""
     plain = text.strip()
@@ -91,6 +116,23 @@ def url(text: str) -> str:
     if not good or parts.query or parts.fragment:
         raise ValueError(f"expected an address such as http://127.0.0.1:8000, found {text!r}")
     return whole.rstrip("/")
+
+
+def text(given: str) -> str:
+    """A word without blanks or a dash before it: a URL, the name of a branch."""
+    word = given.strip()
+    # What begins with a dash would be an option to git.
+    if not word or word.startswith("-") or any(letter.isspace() for letter in word):
+        raise ValueError(f"expected one word, found {given!r}")
+    return word
+
+
+def folder_within(given: str) -> str:
+    """A relative path that stays where it begins; empty for that place itself."""
+    parts = [part for part in given.strip().split("/") if part not in {"", "."}]
+    if given.strip().startswith("/") or ".." in parts or ".git" in parts:
+        raise ValueError(f"expected a folder within the repository, found {given!r}")
+    return "/".join(parts)
 
 
 def one_of(*words: str) -> Callable[[str], str]:

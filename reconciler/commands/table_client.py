@@ -9,11 +9,11 @@ from reconciler.commands.spec import Argument, Command, Option
 _GROUPS = Argument(
     "GROUP", "name of a group in stack.yaml; several are changed one after the other", "+", "groups"
 )
-_NO_WAIT = Option("--no-wait", "return as soon as the change is accepted")
-_TIMEOUT = Option(
+NO_WAIT = Option("--no-wait", "return as soon as the change is accepted")
+TIMEOUT = Option(
     "--timeout", "seconds to watch before giving up watching; 300", "SECONDS", convert.seconds, 300.0
 )
-_CHANGE_EXITS = (
+CHANGE_EXITS = (
     ("0", "converged (with --no-wait: accepted)"),
     ("1", "refused, failed, or the daemon can't be asked"),
     ("3", "not converged within --timeout; the change goes on"),
@@ -37,9 +37,9 @@ def _change(
         description=description,
         handler=f"change:{name}",
         arguments=(_GROUPS,),
-        options=(*options, _NO_WAIT, _TIMEOUT, *READING),
+        options=(*options, NO_WAIT, TIMEOUT, *READING),
         examples=examples,
-        exits=_CHANGE_EXITS,
+        exits=CHANGE_EXITS,
     )
 
 
@@ -93,6 +93,31 @@ CLIENTS: tuple[Command, ...] = (
             ("drift -o json | jq '.drift[] | select(.pending | not)'", "only what moved by itself"),
         ),
         exits=_READ_EXITS,
+    ),
+    Command(
+        name="logs",
+        section=ASK,
+        summary="print what a service logs",
+        description=(
+            "Prints the last lines of the log of a service's container, through the daemon: no right to use "
+            "the engine is needed. With --follow it goes on until the container ends, or Ctrl-C."
+        ),
+        handler="logs:logs",
+        arguments=(Argument("SERVICE", "name of a service in the Compose files"),),
+        options=(
+            Option("--tail", "how many of the last lines; 100", "LINES", convert.lines, 100),
+            Option("--follow", "go on with what comes"),
+            *READING,
+        ),
+        examples=(
+            ("logs kafka", "the last hundred lines"),
+            ("logs kafka --follow --tail 0 | grep ERROR", "what is logged from now on"),
+        ),
+        exits=(
+            ("0", "to the end, or Ctrl-C while following"),
+            ("1", "the daemon can't be asked, there is no such service or no container, or it broke off"),
+            USAGE_EXIT,
+        ),
     ),
     Command(
         name="watch",

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from reconciler.engine.simulated_logs import Journal
 from reconciler.errors import BatchFailed, EngineUnavailable, Gone, OutcomeUnknown, StepFailed, StepImpossible
 from reconciler.observed import (
     ALIVE,
@@ -98,6 +99,7 @@ class SimulatedEngine:
         self._views: list[tuple[Container, ...]] = [()]
         self._listeners: set[asyncio.Queue[str | None]] = set()
         self._serial = 0
+        self._journal = Journal(self._prints)
 
     # --- the protocol ------------------------------------------------------------------------------
 
@@ -177,8 +179,8 @@ class SimulatedEngine:
         cell = self._cells.get(container)
         if cell is None:
             raise Gone(f"no container {container}")
-        if tail:
-            yield f"{cell.container.service}: simulated"
+        async for line in self._journal.read(container, tail, follow=follow):
+            yield line
 
     async def close(self) -> None:
         """See ``Engine.close``."""
@@ -213,6 +215,7 @@ class SimulatedEngine:
     def drop(self, container: str) -> None:
         """The container is removed by somebody."""
         self._cells.pop(container).cancel()
+        self._journal.forget(container)
         self._changed("destroy")
 
     def restart(self) -> None:
@@ -249,7 +252,12 @@ class SimulatedEngine:
             for queue in self._listeners:
                 queue.put_nowait(event)
 
+    def _prints(self, container: str) -> bool:
+        cell = self._cells.get(container)
+        return cell is not None and cell.container.state in ALIVE and not self.unavailable
+
     def _hang_up(self) -> None:
+        self._journal.wake()
         for queue in self._listeners:
             queue.put_nowait(None)
 
@@ -288,6 +296,7 @@ class SimulatedEngine:
 
     def _set(self, cell: _Cell, event: str, **fields: object) -> None:
         cell.container = replace(cell.container, **fields)  # type: ignore[arg-type]
+        self._journal.write(cell.container.id, f"{cell.container.service}: simulated {event}")
         self._changed(event)
 
     def _create_all(self, command: Command, stack: Stack) -> None:

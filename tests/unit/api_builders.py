@@ -12,7 +12,8 @@ from fastapi import FastAPI
 
 from api.app import create_app
 from api.audit import AuditLog
-from api.settings import Preview, Settings
+from api.metrics import Metrics
+from api.settings import Lines, Preview, Settings
 from reconciler.changes import Changes, Decide, GroupChange, Receipt
 from reconciler.desired import Desired, GroupState, Suspension
 from reconciler.errors import Mistake
@@ -172,6 +173,8 @@ async def a_world(
     snapshot: Snapshot | None = None,
     settings: Settings | None = None,
     preview: Preview | None = None,
+    logs: Lines | None = None,
+    metrics: bool = False,
     keys: KeyRing | None = None,
     audit: AuditLog | None = None,
     client: tuple[str, int] = ("127.0.0.1", 50000),
@@ -182,7 +185,14 @@ async def a_world(
     writer = FakeWriter(snapshots, wanted)
     settings = settings or Settings(clock=lambda: WALL)
     app = create_app(
-        intake=writer, snapshots=snapshots, settings=settings, preview=preview, keys=keys, audit=audit
+        intake=writer,
+        snapshots=snapshots,
+        settings=settings,
+        preview=preview,
+        logs=logs,
+        metrics=Metrics(snapshots, clock=settings.clock) if metrics else None,
+        keys=keys,
+        audit=audit,
     )
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False, client=client)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as asking:

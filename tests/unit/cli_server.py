@@ -21,12 +21,16 @@ class Request(NamedTuple):
     path: str
     query: dict[str, str]
     headers: dict[str, str]
+    body: bytes = b""
 
 
 class Answer(NamedTuple):
     status: int
     body: bytes
     kind: str = "application/json"
+    etag: str = ""
+    cut: bool = False
+    """Whether it breaks off before its end."""
 
 
 def ok(value: Any, status: int = 200) -> Answer:
@@ -56,6 +60,9 @@ class Daemon:
             answer if isinstance(answer, Answer) or callable(answer) else ok(answer, 202)
         )
 
+    def put(self, path: str, answer: Any) -> None:
+        self.routes["PUT", path] = answer if isinstance(answer, Answer) or callable(answer) else ok(answer)
+
     def stream(self) -> None:
         """Offer /services/events; ``tell`` feeds it."""
         self.events = queue.SimpleQueue()
@@ -78,12 +85,16 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._serve("POST")
 
+    def do_PUT(self) -> None:
+        self._serve("PUT")
+
     def log_message(self, *_: Any) -> None:
         pass
 
     def _serve(self, method: str) -> None:
         parts = urlsplit(self.path)
         request = Request(method, parts.path, dict(parse_qsl(parts.query)), dict(self.headers.items()))
+        request = request._replace(body=self.rfile.read(int(self.headers.get("Content-Length", 0))))
         daemon = self.server.cardboard
         daemon.requests.append(request)
         if parts.path == "/services/events" and daemon.events is not None:
@@ -93,6 +104,13 @@ class _Handler(BaseHTTPRequestHandler):
         answer = found(request) if callable(found) else found
         self.send_response(answer.status)
         self.send_header("Content-Type", answer.kind)
+        if answer.etag:
+            self.send_header("ETag", answer.etag)
+        if answer.cut:
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(answer.body), answer.body))
+            return
         self.send_header("Content-Length", str(len(answer.body)))
         self.end_headers()
         self.wfile.write(answer.body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,23 @@ from api.bodies import GroupBody, SuspendBody
 from api.settings import Settings
 from reconciler.errors import Mistake
 from reconciler.observed import Usage
-from reconciler.plan import Plan
+from reconciler.preview import Previewed
 from reconciler.progress import Progress
 from tests.unit.api_builders import WALL, a_snapshot, a_step, a_world, desired, running
 
 WAYS: list[Any] = [{"ApiKey": []}, {"Bearer": []}, {"Session": []}]
 
 
-async def _plan(_state: object) -> Plan:
-    return Plan()
+async def _plan(_state: object) -> Previewed:
+    return Previewed()
+
+
+async def _lines(_container: str, _tail: int, _follow: bool) -> AsyncIterator[str]:
+    yield "a line"
 
 
 async def _document() -> Any:
-    async with a_world(preview=_plan) as world:
+    async with a_world(preview=_plan, logs=_lines, metrics=True) as world:
         return (await world.client.get("/openapi.json")).json()
 
 
@@ -34,12 +39,14 @@ async def test_every_endpoint_is_documented_under_the_tag() -> None:
     document = await _document()
     assert sorted(document["paths"]) == [
         "/healthz",
+        "/metrics",
         "/readyz",
         "/services/dashboard",
         "/services/drift",
         "/services/events",
         "/services/groups",
         "/services/groups/{group}",
+        "/services/logs/{service}",
         "/services/plan",
         "/services/progress/{generation}",
         "/services/restart/{group}",
@@ -52,7 +59,8 @@ async def test_every_endpoint_is_documented_under_the_tag() -> None:
     for operations in document["paths"].values():
         for operation in operations.values():
             assert operation["tags"] == ["Service Manager"]
-            assert operation["description"]
+            assert operation["description"].replace("\n", " ").startswith(operation["summary"])
+            assert len(operation["summary"]) > 12
 
 
 async def test_every_status_that_can_occur_is_documented() -> None:
@@ -72,6 +80,8 @@ async def test_every_status_that_can_occur_is_documented() -> None:
             for status, answer in found.items():
                 if int(status) >= 400:
                     assert list(answer["content"]) == ["application/problem+json"]
+                    example = answer["content"]["application/problem+json"]["example"]
+                    assert schemas.Problem.model_validate(example).status == int(status)
     for action in ("start", "stop", "restart"):
         assert (
             "Location"
@@ -152,7 +162,7 @@ async def test_a_dashboard_is_served_as_it_is(tmp_path: Path) -> None:
         outside = await world.client.get("/services/dashboard/%2e%2e/secret")
         missing = await world.client.get("/services/dashboard/nope.js")
     assert page.text == slash.text == "<p>here</p>"
-    assert page.headers["content-security-policy"].startswith("default-src 'self'")
+    assert page.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
     assert script.headers["content-type"].startswith("text/javascript")
     assert (outside.status_code, missing.status_code) == (404, 404)
     assert missing.headers["content-type"] == "application/problem+json"

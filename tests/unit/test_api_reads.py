@@ -11,7 +11,7 @@ from api.app import close_streams
 from api.settings import Settings
 from reconciler.errors import InvalidDesiredState, Mistake
 from reconciler.observed import Health, State, Usage
-from reconciler.plan import Plan
+from reconciler.preview import Previewed
 from reconciler.progress import Progress
 from reconciler.snapshot import EngineView
 from tests.unit.api_builders import WALL, a_snapshot, a_step, a_world, desired, others, running
@@ -163,10 +163,10 @@ async def test_preview_exists_only_where_somebody_can_make_one() -> None:
     async with a_world() as world:
         assert (await world.client.post("/services/plan", json={})).status_code == 405
 
-    async def preview(state: object) -> Plan:
+    async def preview(state: object) -> Previewed:
         if state != {"groups": {"kafka": "on"}}:
             raise InvalidDesiredState((Mistake("groups.yaml", 0, 0, "no such group"),))
-        return Plan()
+        return Previewed()
 
     async with a_world(preview=preview) as world:
         good = await world.client.post("/services/plan", json={"groups": {"kafka": "on"}})

@@ -149,6 +149,12 @@ def test_put_is_refused_as_start_and_stop_are() -> None:
         put(STACK, desired(kafka=True, storage=True), "kafka", on=False)
 
 
+def test_put_says_again_of_a_blocked_group_what_holds_and_may_suspend_it() -> None:
+    blocked = desired(storage=True)
+    assert put(STACK, blocked, "storage", on=True) == {}
+    assert put(STACK, blocked, "storage", on=True, suspend=True) == {"storage": GroupChange(suspend=True)}
+
+
 def test_put_off_by_force_stores_no_force() -> None:
     assert put(STACK, desired(kafka=True, storage=True), "kafka", on=False, force=True) == {"kafka": OFF}
 

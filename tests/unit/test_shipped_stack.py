@@ -235,7 +235,7 @@ def test_single_files_are_mounted_as_files_and_folders_as_folders():
     folders = {source for source in ours if (SHIPPED / source).is_dir()}
     assert files == {
         *("prometheus.yml", "loki-config.yaml", "promtail-config.yaml", "tempo-config.yaml"),
-        *("alert_rules.yaml", "010-schema.sql", "020-mlflow.sql"),
+        *("alert_rules.yaml", "010-schema.sql", "020-mlflow.sql", "service-manager-alerts.yml"),
     }
     assert folders == {"./grafana/provisioning", "./grafana/dashboards", "./logs"}
     assert len(files) + len(folders) == len(ours)
@@ -276,9 +276,10 @@ def test_prometheus_scrapes_the_daemon_through_the_gateway():
 
 def test_mounted_configuration_parses():
     files = [*SHIPPED.glob("config/*.y*ml"), *SHIPPED.glob("grafana/**/*.yaml")]
-    assert len(files) == 7
+    assert len(files) == 8
     assert all(YAML(typ="safe").load(path) for path in files)
-    assert json.loads((SHIPPED / "grafana" / "dashboards" / "alpr-stack.json").read_text())["panels"]
+    for name in ("alpr-stack", "service-manager"):
+        assert json.loads((SHIPPED / "grafana" / "dashboards" / f"{name}.json").read_text())["panels"]
 
 
 # --- compose.standin.yaml -----------------------------------------------------------------------------------

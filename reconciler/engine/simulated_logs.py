@@ -1,0 +1,54 @@
+"""What simulated containers print: a line for whatever happens to them, kept as an engine keeps its logs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+
+_KEPT = 1000
+
+
+class Journal:
+    """Lines by container. ``running`` says whether a container may still print."""
+
+    def __init__(self, running: Callable[[str], bool]) -> None:
+        self._running = running
+        self._lines: dict[str, deque[str]] = {}
+        self._written: dict[str, int] = {}
+        self._news = asyncio.Event()
+
+    def write(self, container: str, line: str) -> None:
+        """The container prints a line."""
+        self._lines.setdefault(container, deque(maxlen=_KEPT)).append(line)
+        self._written[container] = self._written.get(container, 0) + 1
+        self.wake()
+
+    def forget(self, container: str) -> None:
+        """It is removed, and its log with it."""
+        self._lines.pop(container, None)
+        self._written.pop(container, None)
+        self.wake()
+
+    def wake(self) -> None:
+        """Have followers look again whether there is anything to follow."""
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    async def read(self, container: str, tail: int, *, follow: bool) -> AsyncGenerator[str, None]:
+        """The last ``tail`` lines, and with ``follow`` those that come until the container ends."""
+        held = self._lines.get(container, ())
+        seen = self._written.get(container, 0)
+        for line in list(held)[max(0, len(held) - tail) :]:
+            yield line
+        while follow:
+            news, fresh = self._news, self._written.get(container, 0) - seen
+            if fresh > 0:
+                seen += fresh
+                held = self._lines[container]
+                for line in list(held)[max(0, len(held) - fresh) :]:
+                    yield line
+            elif not self._running(container):
+                return
+            else:
+                await news.wait()
