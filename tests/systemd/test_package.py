@@ -58,7 +58,7 @@ def test_it_installs_and_starts_on_a_clean_debian(box: Box, package: Path) -> No
 def test_an_upgrade_keeps_what_is_there_and_restarts_the_daemon_alone(
     box: Box, package: Path, tmp_path: Path
 ) -> None:
-    box.save()
+    box.begin()
     box.use("# my own line\n")
     box.show_engine()
     box.run("systemctl", "restart", UNIT)
@@ -117,6 +117,7 @@ def test_purged_it_takes_its_data_along_but_nothing_that_others_keep_there(box: 
     assert box.read(DESIRED / "database/rows") == "precious"
     assert box.run("find", "/etc/service-manager", "-type", "f") == f"{DESIRED}/database/rows"
     box.run("test", "!", "-e", STATE)
+    assert "safe" not in box.run("cat", "/etc/gitconfig", check=False)
     assert box.shows("LoadState") == "not-found"
     until(lambda: box.run("systemctl", "is-system-running", check=False), "running", 10.0)
 
