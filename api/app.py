@@ -20,7 +20,7 @@ from api.metrics import Metrics
 from api.pages import Pages
 from api.reads import Reads
 from api.routing import StrictRoute
-from api.settings import Context, Lines, Preview, Settings
+from api.settings import Context, Lines, Preview, Previous, Settings
 from api.signin import SignIn
 from api.stream import Broadcast
 from api.views import StatusCache
@@ -40,6 +40,7 @@ def create_app(
     settings: Settings,
     preview: Preview | None = None,
     logs: Lines | None = None,
+    previous: Previous | None = None,
     metrics: Metrics | None = None,
     keys: KeyRing | None = None,
     audit: AuditLog | None = None,
@@ -59,6 +60,7 @@ def create_app(
         settings=settings,
         preview=preview,
         logs=logs,
+        previous=previous,
         holds=auth.holds,
     )
     cache = StatusCache()

@@ -51,15 +51,21 @@ class Logs:
         follow: Annotated[
             bool, Query(description="go on with what comes, until the container or the caller ends")
         ] = False,
+        previous: Annotated[
+            bool, Query(description="what was kept of the last container that ended by itself or was remade")
+        ] = False,
     ) -> Response:
         """The log of a service's container as lines of plain text, oldest first.
 
         With `follow` the answer stays open. It ends when the container is removed or ends, and when the
         daemon goes down; a reader that takes nothing for 30 seconds is dropped. An answer that breaks off
-        in the middle (the engine went away) is cut, never ended as if it were whole.
+        in the middle (the engine went away) is cut, never ended as if it were whole. With `previous` it is
+        what the daemon kept when the service last ended by itself, or was remade, and `follow` means nothing.
         """
         context = self._context
         snapshot = context.snapshots.current
+        if previous:
+            return await self._previous(_service(snapshot, service), tail)
         container = _container(snapshot, service)
         if context.closing.is_set():
             raise Problem(503, "going_down", "the daemon is going down", "try again in a few seconds")
@@ -88,6 +94,19 @@ class Logs:
             raise
         return LogStream(context, lines, self._closed)
 
+    async def _previous(self, service: ServiceView, tail: int) -> Response:
+        found = await self._context.previous(service.name) if self._context.previous else None
+        if found is None:
+            raise Problem(
+                404,
+                "no_previous",
+                f"nothing is kept of an earlier container of {service.name}",
+                "something is once it ended by itself or was remade",
+            )
+        text = "".join(f"{line}\n" for line in (found[-tail:] if tail else ()))
+        headers = {"cache-control": "no-store"}
+        return Response(text.encode("utf-8", "replace"), media_type="text/plain", headers=headers)
+
     def _closed(self) -> None:
         self._open -= 1
 
@@ -99,6 +118,13 @@ class Logs:
 
 
 def _container(snapshot: Snapshot, service: str) -> ServiceView:
+    found = _service(snapshot, service)
+    if not found.id:
+        raise _no_container(found)
+    return found
+
+
+def _service(snapshot: Snapshot, service: str) -> ServiceView:
     views = [view for group in snapshot.groups.values() for view in group.services]
     found = next((view for view in (*views, *snapshot.unmanaged) if view.name == service), None)
     if found is None:
@@ -108,8 +134,6 @@ def _container(snapshot: Snapshot, service: str) -> ServiceView:
             f"there is no service {service!r}",
             f"the services are: {', '.join(view.name for view in views)}" if views else "there are none yet",
         )
-    if not found.id:
-        raise _no_container(found)
     return found
 
 

@@ -112,6 +112,10 @@ Raises ``Gone`` where there is no such container, ``EngineUnavailable`` where no
 """
 
 
+Previous = Callable[[str], Awaitable[Sequence[str] | None]]
+"""From a service to the last lines kept of a container of it that ended or was remade; None: nothing kept."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Context:
     """What the endpoints of one application share. ``closing`` is set when the daemon goes down.
@@ -124,5 +128,6 @@ class Context:
     settings: Settings
     preview: Preview | None = None
     logs: Lines | None = None
+    previous: Previous | None = None
     holds: Callable[[Scope], bool] = lambda _: True
     closing: asyncio.Event = field(default_factory=asyncio.Event)

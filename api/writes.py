@@ -83,6 +83,19 @@ class Writes:
 
         return await self._write("restart", group, guarded(decide, if_match), author, wait)
 
+    async def accept(
+        self, group: GroupName, author: Caller, wait: Wait = None, if_match: IfMatch = ""
+    ) -> Response:
+        """Carry out the changes of a group that wait for this: desired state gets `accepted_at`.
+
+        They wait where stack.yaml says `on_change: report`. What changes later has to be accepted anew.
+        """
+
+        def decide(stack: Stack, desired: Desired) -> Changes:
+            return changes.accept(stack, desired, group, at=self._clock())
+
+        return await self._write("accept", group, guarded(decide, if_match), author, wait)
+
     async def put(
         self,
         group: GroupName,
@@ -136,6 +149,7 @@ class Writes:
             "start": self.start,
             "stop": self.stop,
             "restart": self.restart,
+            "accept": self.accept,
         }
         for action, endpoint in endpoints.items():
             app.post(f"/services/{action}/{{group}}", **writing(answers, 404, 409, 412, 503))(endpoint)
@@ -146,6 +160,7 @@ _DONE = {
     "start": "{} is switched on",
     "stop": "{} is switched off",
     "restart": "{} will be restarted",
+    "accept": "what was held back of {} is carried out",
     "put": "{} is as said",
 }
 

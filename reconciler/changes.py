@@ -1,4 +1,4 @@
-"""What a start, a stop, a restart and a PUT mean as edits of desired state, and when they are refused. Pure.
+"""What start, stop, restart, accept and PUT mean as edits of desired state, and when they are refused. Pure.
 
 The API never touches a container: it says which entries of ``groups.yaml`` should read differently, and
 a ``Writer`` carries that out. Deciding is a function of the desired state *at the moment of writing*, so
@@ -20,13 +20,14 @@ class GroupChange(NamedTuple):
     """How the entry of one group is to read afterwards. None: leave that part as it is.
 
     ``force`` False and ``suspend`` False take the key away, ``suspend`` True means until taken away.
-    ``restarted_at`` is wall time in seconds since the epoch.
+    ``restarted_at`` and ``accepted_at`` are wall time in seconds since the epoch.
     """
 
     on: bool | None = None
     force: bool | None = None
     restarted_at: float | None = None
     suspend: Suspension | bool | None = None
+    accepted_at: float | None = None
 
 
 Changes = Mapping[str, GroupChange]
@@ -136,6 +137,19 @@ def restart(stack: Stack, desired: Desired, group: str, *, at: float) -> Changes
     return _real(stack, desired, {group: GroupChange(restarted_at=at)})
 
 
+def accept(stack: Stack, desired: Desired, group: str, *, at: float) -> Changes:
+    """Have the changes of a group that are held back until ``at`` (wall seconds) carried out.
+
+    Raises:
+        NoSuchGroup: stack.yaml does not have the group.
+        WriteRefused: ``group_off``; what is off is made as it is wanted when it is switched on.
+    """
+    _known(stack, group)
+    if not desired.groups[group].on:
+        raise WriteRefused("group_off", f"{group} is off: nothing of it is held back", f"start {group} first")
+    return _real(stack, desired, {group: GroupChange(accepted_at=at)})
+
+
 def put(
     stack: Stack,
     desired: Desired,
@@ -204,6 +218,7 @@ def _difference(state: GroupState, change: GroupChange) -> GroupChange:
         force=None if change.force == state.force else change.force,
         restarted_at=None if change.restarted_at == state.restarted_at else change.restarted_at,
         suspend=None if suspend == suspended else change.suspend,
+        accepted_at=None if change.accepted_at == state.accepted_at else change.accepted_at,
     )
 
 

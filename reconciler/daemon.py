@@ -26,6 +26,7 @@ from reconciler.engine.compose import resolve as compose_resolve
 from reconciler.engine.compose_find import environment
 from reconciler.engine.simulated import SimulatedEngine
 from reconciler.errors import AlreadyRunning, EngineError
+from reconciler.evidence import Evidence
 from reconciler.executor import Limits
 from reconciler.generations import Generations
 from reconciler.git_mirror import Surroundings
@@ -44,7 +45,9 @@ from reconciler.preview import Previews
 from reconciler.sampler import Sampler
 from reconciler.serving import PortTaken, listen, serve, server
 from reconciler.snapshot import Snapshots
+from reconciler.sources import Sources
 from reconciler.store import Resolver, Store
+from reconciler.watch import changes
 
 log = logging.getLogger(__name__)
 
@@ -149,6 +152,8 @@ class _Daemon:
         snapshots = Snapshots()
         remember(generations, snapshots)
         passes = Passes()
+        sources = Sources()
+        evidence = Evidence(options.state_dir, lambda c, tail: engine.logs(c.id, tail=tail))
         metrics = Metrics(snapshots)
         announcer = Announcer(self.notifier, snapshots, done=lambda: passes.any or loop.target is None)
         loop = Loop(
@@ -166,6 +171,8 @@ class _Daemon:
                 found=metrics.counters.found,
                 turned=announcer.turned,
             ),
+            look_further=sources.add_to if engine.is_local else None,
+            keep=evidence.keep,
         )
         recording.follow(lambda: loop.target)
         around = Surroundings(
@@ -188,6 +195,7 @@ class _Daemon:
             settings=ApiSettings(host=options.host, dashboard=shipped.dashboard(), age=passes.age),
             preview=Previews(loop, generations.sources, wall=time.time),
             logs=lambda container, tail, follow: engine.logs(container, tail=tail, follow=follow),
+            previous=evidence.lines,
             metrics=metrics,
             keys=self.keys,
             audit=recording.audit,
@@ -211,6 +219,7 @@ class _Daemon:
                 "sampler": Sampler(engine, loop, snapshots).run(),
                 "git": tree.run(),
                 "notify": announcer.run(),
+                "mounts": self._watch_mounts(sources, loop),
             }.items()
         ]
         log.info("listening", extra={"address": f"http://{address}", "key_needed": self.keys.required})
@@ -275,6 +284,11 @@ class _Daemon:
                 change = asyncio.ensure_future(anext(changes))
             self._hold_directory(store)
             await intake.reload()
+
+    async def _watch_mounts(self, sources: Sources, loop: Loop) -> None:
+        """Have a mounted file looked at when it may have changed, not only at the next resync."""
+        async for _ in changes(sources.files, wake=sources.moved):
+            loop.wake("a mounted file")
 
     def _hold_directory(self, store: Store) -> None:
         try:

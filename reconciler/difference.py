@@ -109,4 +109,6 @@ def _service_lines(old: Mapping[str, Service], new: Mapping[str, Service]) -> It
 def _service_fields(old: Service, new: Service) -> Iterator[str]:
     paths = sorted(old.fields.keys() | new.fields.keys())
     yield from (path for path in paths if old.fields.get(path) != new.fields.get(path))
-    yield from (n for n in ("depends_on", "pull_policy") if getattr(old, n) != getattr(new, n))
+    yield from (
+        n for n in ("depends_on", "pull_policy", "mounts", "contents") if getattr(old, n) != getattr(new, n)
+    )

@@ -6,14 +6,28 @@ service is *the* container, because every difference is measured on that one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
 from reconciler.desired import GroupState
-from reconciler.ledger import UNKNOWN, Ledger, Made
+from reconciler.ledger import UNKNOWN, Ledger, Made, Mounted, Now
 from reconciler.observed import ALIVE, Container, Health, Observed, State
-from reconciler.stack import Service, Stack
+from reconciler.stack import Mount, Service, Stack
+
+LOOP = 2
+"""Restarts by the engine's policy that make a loop."""
+
+CALM = 10.0
+"""Seconds of running that Docker takes for a success."""
+
+LONGEST_CALM = 300.0
+
+SOON = 60.0
+"""Seconds after a start within which a changed file looks as if the container itself had written it."""
+
+MOST_CHURN = 3
+"""So often in a row may that be before the file's content is followed no more."""
 
 
 class Kind(StrEnum):
@@ -48,12 +62,17 @@ class Drift(NamedTuple):
 
 def wants_of(service: Service, state: GroupState) -> str:
     """The fingerprint of what is wanted of a service. While it stays, a difference is drift."""
-    return f"on {service.definition} {state.restarted_at or ''}" if state.on else "off"
+    return f"on {service.definition}{service.contents} {state.restarted_at or ''}" if state.on else "off"
 
 
 def inputs_of(service: Service, state: GroupState, observed: Observed) -> str:
     """What an attempt is made with: a change of it ends the back-off (CONTRACT section 3)."""
-    return f"{wants_of(service, state)} {observed.images.get(service.image, '')}" if state.on else "off"
+    if not state.on:
+        return "off"
+    # A file that the container may write itself says nothing of what people want.
+    files = (observed.sources.get(mount.source) for mount in service.mounts if not mount.writable)
+    seen = "".join(f" {file.kind} {file.digest}" for file in files if file is not None)
+    return f"{wants_of(service, state)} {observed.images.get(service.image, '')}{seen}"
 
 
 def is_ready(container: Container) -> bool:
@@ -68,6 +87,23 @@ def is_ready(container: Container) -> bool:
     return (
         health is Health.NONE or health is Health.HEALTHY or (health is Health.STARTING and container.probed)
     )
+
+
+def crash_loops(ledger: Ledger, container: Container, now: Now) -> float | None:
+    """Until when (monotonic) a container counts as crash looping if nothing more happens; None: it does not.
+
+    The engine restarts it by its policy, so between two ends it looks as if it were well. It is believed
+    again once it has run for twice as long as it lasted the last time, and at least as long as the engine
+    itself takes for a success.
+    """
+    known = ledger.restarts.get(container.service)
+    if known is None or known.container != container.id or len(known.times) < LOOP:
+        return None
+    before, last = known.times[-2:]
+    if last - before > LONGEST_CALM or container.state is not State.RUNNING:
+        return None
+    calm = last + min(LONGEST_CALM, max(CALM, 2 * (last - before)))
+    return calm if now.mono < calm else None
 
 
 def same_definition(service: Service, container: Container, made: Made | None) -> bool:
@@ -90,6 +126,81 @@ def same_image(container: Container, wanted: str | None, made: Made | None) -> b
     return wanted is None or container.image == wanted or (made is not None and made.image == wanted)
 
 
+def mounts_now(service: Service, observed: Observed) -> dict[str, Mounted]:
+    """What a container made at this moment would be given, by ``stack.Mount.key``."""
+    found = {}
+    for mount in service.mounts:
+        source = observed.sources.get(mount.source)
+        if mount.content:
+            found[mount.key] = Mounted("content", mount.content)
+        elif source is not None:
+            found[mount.key] = Mounted(source.kind, source.digest, source.inode)
+    return found
+
+
+def changed_mounts(
+    service: Service, container: Container, observed: Observed, made: Made | None
+) -> tuple[str, ...]:
+    """Targets whose content changed since the container was made, or whose file is not the one it holds.
+
+    A content that changes again and again right after each start is written by the container itself, where
+    it may: following it would remake the container for ever.
+    """
+    return tuple(mount.target for mount in service.mounts if _mount_changed(mount, container, observed, made))
+
+
+def _mount_changed(mount: Mount, container: Container, observed: Observed, made: Made | None) -> bool:
+    before = made.mounts.get(mount.key) if made else None
+    if mount.content:
+        return before is not None and before.digest != mount.content
+    source = observed.sources.get(mount.source)
+    if source is None or source.kind != "file":
+        return False
+    if before is not None and before.kind == "file":
+        known = bool(before.digest and source.digest)
+        if known and before.digest != source.digest and not writes_itself(mount, made):
+            return True
+    if container.state not in ALIVE:
+        # Whatever stands there when it is started is what it gets.
+        return False
+    held = observed.held.get((container.id, mount.target))
+    was = before.inode if before is not None and before.kind == "file" else ""
+    if held is not None:
+        # Of a container that we made, only what it was made with counts as the old one: file systems that
+        # show another inode inside must not have it remade for ever.
+        return held != source.inode and (made is None or not made.at or held == was)
+    # Nobody can look into the container: it got the file of its start.
+    return bool(was) and was != source.inode and container.started_at < source.changed_at
+
+
+def change_mark(service: Service, container: Container, observed: Observed, made: Made | None) -> str:
+    """What the container would be remade for, as one word: the same change, the same mark; empty for none."""
+    wanted = observed.images.get(service.image)
+    changed = changed_mounts(service, container, observed, made)
+    if same_definition(service, container, made) and same_image(container, wanted, made) and not changed:
+        return ""
+    files = [observed.sources[m.source] for m in service.mounts if m.target in changed and m.source]
+    seen = "".join(f" {file.digest} {file.inode}" for file in files)
+    return f"{service.definition}{service.contents} {wanted or ''}{seen}"
+
+
+def writes_itself(mount: Mount, made: Made | None) -> bool:
+    """Whether the container is taken to write the file itself, so that its content is not followed."""
+    return mount.writable and made is not None and made.churn.get(mount.key, 0) >= MOST_CHURN
+
+
+def churned(service: Service, container: Container, observed: Observed, made: Made | None) -> dict[str, int]:
+    """``Made.churn`` of the container that takes this one's place because of its mounts."""
+    changed = changed_mounts(service, container, observed, made)
+    found = {}
+    for mount in service.mounts:
+        source = observed.sources.get(mount.source)
+        if mount.writable and mount.target in changed and source is not None and container.started_at:
+            soon = 0 <= source.changed_at - container.started_at < SOON
+            found[mount.key] = (made.churn.get(mount.key, 0) if made else 0) + 1 if soon else 0
+    return found
+
+
 def keeper(
     service: Service, containers: Sequence[Container], observed: Observed, ledger: Ledger
 ) -> Container | None:
@@ -106,7 +217,9 @@ def keeper(
         made = ledger.made.get(container.id)
         return (
             container.state not in {State.DEAD, State.REMOVING},
-            same_definition(service, container, made) and same_image(container, wanted, made),
+            same_definition(service, container, made)
+            and same_image(container, wanted, made)
+            and not (service.mounts and changed_mounts(service, container, observed, made)),
             container.state in ALIVE,
             container.name == service.container_name,
             container.created_at,
@@ -138,6 +251,23 @@ def cut_from(service: Service, container: Container, made: Made | None) -> tuple
     """The networks that the container was on, or should have been from the start, and is not."""
     lacks = made.lacks if made else ()
     return tuple(n for n in service.networks if n not in container.networks and n not in lacks)
+
+
+def joins_another(
+    service: Service, container: Container, kept: Mapping[str, Container | None]
+) -> tuple[str, ...]:
+    """Services whose network, processes or memory the container should share, while it shares another's.
+
+    A container is tied to the very one that it was made for: once that was remade, by anybody, only another
+    one will do. While there is none to be tied to, there is nothing to say.
+    """
+    if not container.joins or not service.shares:
+        return ()
+    parents = {name: parent for name in service.shares if (parent := kept.get(name)) is not None}
+    if len(parents) < len(service.shares):
+        return ()
+    known = {parent.id for parent in parents.values()}
+    return () if set(container.joins) <= known else tuple(sorted(parents))
 
 
 def changed_fields(service: Service, made: Made | None) -> tuple[str, ...]:
@@ -187,12 +317,13 @@ def differences(
     ledger: Ledger,
     service: Service,
     containers: Sequence[Container],
-    container: Container | None,
+    kept: Mapping[str, Container | None],
     *,
     done: bool,
     pending: bool,
 ) -> tuple[Drift, ...]:
-    """Every difference of a service that should be on; ``container`` stands for it (``keeper``)."""
+    """Every difference of a service that should be on. ``kept`` is what stands for each (``keeper``)."""
+    container = kept.get(service.name)
     if container is None:
         return (Drift(service.name, Kind.MISSING, pending, "has no container"),)
 
@@ -211,9 +342,21 @@ def differences(
         found.append(drift(Kind.DEFINITION, detail, fields))
     if not same_image(container, observed.images.get(service.image), made):
         found.append(drift(Kind.IMAGE, f"{service.image} names another image now"))
+    changed = changed_mounts(service, container, observed, made)
+    if changed:
+        verb = "is" if len(changed) == 1 else "are"
+        detail = f"{listed(changed)} {verb} not what it was made with"
+        found.append(drift(Kind.MOUNTS, detail, tuple(f"mounts.{target}" for target in changed)))
     altered = alterations(stack, service, container, made)
-    if altered:
+    if altered == ("restart",) and stack.restart == "managed":
+        detail = f"has the restart policy {container.restart}, and restarting is ours here"
+        found.append(drift(Kind.ALTERED, detail, altered))
+    elif altered:
         found.append(drift(Kind.ALTERED, f"was changed by hand: {listed(altered)}", altered))
+    lost = joins_another(service, container, kept)
+    if lost:
+        detail = f"was made for a container of {listed(lost)} that is gone"
+        found.append(drift(Kind.ALTERED, detail, ("shares",)))
     if container.state is State.PAUSED:
         found.append(drift(Kind.PAUSED, "is paused"))
     elif container.state not in ALIVE and not done:

@@ -12,7 +12,18 @@ from typing import NamedTuple
 
 from reconciler.backoff import TRIES
 from reconciler.desired import Desired, GroupState
-from reconciler.drift import cut_from, inputs_of, is_ready, listed, same_definition, same_image
+from reconciler.drift import (
+    change_mark,
+    changed_mounts,
+    crash_loops,
+    cut_from,
+    inputs_of,
+    is_ready,
+    joins_another,
+    listed,
+    same_definition,
+    same_image,
+)
 from reconciler.ledger import Ledger, Now
 from reconciler.observed import ALIVE, Container, Health, Observed, State
 from reconciler.stack import Condition, Dependency, Service, Stack, Strength
@@ -20,7 +31,10 @@ from reconciler.verdict import Block, Wait
 
 
 class Gate(NamedTuple):
-    """What holds for every service of a group in this pass. ``restart_at``: wall time, never a future one."""
+    """What holds for every service of a group in this pass.
+
+    ``restart_at`` and ``accept_at`` are wall times, never future ones.
+    """
 
     group: str
     state: GroupState
@@ -28,6 +42,7 @@ class Gate(NamedTuple):
     block: Block | None
     ready_groups: tuple[str, ...]
     restart_at: float | None
+    accept_at: float | None
 
 
 @dataclass(slots=True)
@@ -50,6 +65,7 @@ class Scratch:
     ready: set[str] = field(default_factory=set)
     done: set[str] = field(default_factory=set)
     claimed: dict[str, str] = field(default_factory=dict)
+    creating: set[str] = field(default_factory=set)
 
 
 def gate_of(stack: Stack, desired: Desired, name: str, now: Now) -> Gate:
@@ -65,10 +81,10 @@ def gate_of(stack: Stack, desired: Desired, name: str, now: Now) -> Gate:
             verb = "is" if len(off) == 1 else "are"
             block = Block("dependency_off", f"needs {names}, which {verb} off")
         ready_groups = tuple(n for n, strength in group.depends_on.items() if strength is Strength.READY)
-    restart_at = state.restarted_at
-    if restart_at is not None and restart_at > now.wall:
-        restart_at = None
-    return Gate(name, state, suspended, block, ready_groups, restart_at)
+    restart_at, accept_at = (
+        None if at is None or at > now.wall else at for at in (state.restarted_at, state.accepted_at)
+    )
+    return Gate(name, state, suspended, block, ready_groups, restart_at, accept_at)
 
 
 def going(scratch: Scratch) -> set[str]:
@@ -103,18 +119,70 @@ def steps_down(scratch: Scratch, gate: Gate, name: str) -> bool:
     if container is None or not restart_due(scratch, gate, name):
         return False
     service = scratch.stack.services[name]
+    if source_missing(scratch, service, container):
+        return False
     there = not service.image or service.image in scratch.observed.images
     return there or not must_be_remade(scratch, service, container)
 
 
 def must_be_remade(scratch: Scratch, service: Service, container: Container) -> bool:
-    """Whether only another container will do."""
+    """Whether only another container will do, and it may be made."""
     made = scratch.ledger.made.get(container.id)
-    return (
+    differs = (
         not same_definition(service, container, made)
         or not same_image(container, scratch.observed.images.get(service.image), made)
-        or bool(cut_from(service, container, made))
+        or bool(service.mounts and changed_mounts(service, container, scratch.observed, made))
     )
+    if differs:
+        return not held_back(scratch, service, container)
+    return bool(cut_from(service, container, made) or joins_another(service, container, scratch.kept))
+
+
+def held_back(scratch: Scratch, service: Service, container: Container) -> bool:
+    """Whether what the container would be remade for waits to be accepted."""
+    group = scratch.stack.group_of[service.name]
+    if scratch.stack.groups[group].on_change != "report":
+        return False
+    made = scratch.ledger.made.get(container.id)
+    mark = change_mark(service, container, scratch.observed, made)
+    known, accepted = scratch.ledger.changes.get(service.name), scratch.gates[group].accept_at
+    if known is None or known.mark != mark or accepted is None:
+        return bool(mark)
+    return known.since > accepted
+
+
+def source_missing(scratch: Scratch, service: Service, container: Container | None) -> Block | None:
+    """Why no container of the service can be made or started now for want of what it mounts; None: all there.
+
+    A bind source that is not there is made as a folder, as Compose does, unless a file stood there when
+    ``container`` was made: a folder in its place would start nothing. What can't be read by us is there.
+    """
+    made = scratch.ledger.made.get(container.id) if container is not None else None
+    for mount in service.mounts:
+        source = scratch.observed.sources.get(mount.source)
+        if source is None:
+            continue
+        before = made.mounts.get(mount.key) if made else None
+        was_file = before is not None and before.kind == "file"
+        if source.kind == "missing" and (was_file or not mount.create):
+            return Block("mount_missing", f"needs {mount.source} (mounted at {mount.target}), which is gone")
+        if source.kind == "folder" and was_file:
+            message = f"needs the file {mount.source} (mounted at {mount.target}), where a folder stands now"
+            return Block("mount_missing", message)
+    return None
+
+
+def source_moving(scratch: Scratch, service: Service) -> Wait | None:
+    """Why a container should not be made at this moment: a file that it is given is just being changed.
+
+    One change of several files at once, as a checkout makes it, is to be one remake.
+    """
+    for mount in service.mounts:
+        source = scratch.observed.sources.get(mount.source)
+        if source is not None and source.moving:
+            message = f"waits for {mount.source} to stand still"
+            return Wait("mount_changing", message, until=scratch.observed.again)
+    return None
 
 
 def parent_restarted(scratch: Scratch, service: Service, container: Container) -> str | None:
@@ -194,6 +262,8 @@ def _missing(scratch: Scratch, dependency: Dependency) -> str:
         runs = container is not None and container.state is State.RUNNING and name not in scratch.going
         return "" if runs or name in scratch.done else f"waits for {name} to start"
     if container is not None and is_ready(container) and name not in scratch.going:
-        return ""
+        if crash_loops(scratch.ledger, container, scratch.now) is None:
+            return ""
+        return f"waits for {name}, which ends again and again"
     has_check = container is None or container.health is not Health.NONE
     return f"waits for {name} to be {'healthy' if has_check else 'running'}"

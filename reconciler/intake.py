@@ -312,4 +312,5 @@ def _applied(state: GroupState, change: GroupChange) -> GroupState:
         force=state.force if change.force is None else change.force,
         restarted_at=state.restarted_at if change.restarted_at is None else change.restarted_at,
         suspend=suspend,
+        accepted_at=state.accepted_at if change.accepted_at is None else change.accepted_at,
     )

@@ -20,13 +20,23 @@ LEARNED = 5
 FORGET = 0.85
 
 
+class Mounted(NamedTuple):
+    """What stood at a mount's source when the container was made; see ``observed.Source``."""
+
+    kind: str
+    digest: str = ""
+    inode: str = ""
+
+
 class Made(NamedTuple):
     """The inputs a container was made from, or was found to match.
 
     ``definition`` and ``fields`` are digests (``stack.Service``), ``image`` the id that the image
     reference named at that time. ``lacks`` are the networks that it came without, though the
     definition names them, as the one before it: making it once more would not change that. ``at`` is
-    the wall time at which we asked for it, 0 where it was found.
+    the wall time at which we asked for it, 0 where it was found. ``mounts`` is by ``stack.Mount.key``.
+    ``churn`` counts, by the same key, how often in a row a content that the container may write itself had
+    changed again right after the start.
     """
 
     definition: str
@@ -34,10 +44,19 @@ class Made(NamedTuple):
     image: str
     lacks: tuple[str, ...] = ()
     at: float = 0.0
+    mounts: Mapping[str, Mounted] = {}
+    churn: Mapping[str, int] = {}
 
 
 UNKNOWN = Made("", {}, "")
 """Of a container found with inputs that nobody can tell any more."""
+
+
+class Change(NamedTuple):
+    """A change that is to be accepted: ``mark`` says what it is, ``since`` (wall) when it was seen first."""
+
+    mark: str
+    since: float
 
 
 class Now(NamedTuple):
@@ -65,11 +84,19 @@ class Bracket(NamedTuple):
 
 
 class ReadySince(NamedTuple):
-    """Since when (monotonic) a container has been ready without a break."""
+    """Since when (monotonic) a container has been ready, or unhealthy, without a break."""
 
     container: str
     started_at: float
     since: float
+
+
+class Restarts(NamedTuple):
+    """How often the engine restarted a container by its policy, and when (monotonic) we saw the last ones."""
+
+    container: str
+    total: int
+    times: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +111,9 @@ class Ledger:
     the start of a parent that a service was restarted for. ``durations`` are the last start times
     in seconds, from start to ready; ``brackets`` how exactly the last one is known. ``stopped`` is the
     start (``started_at``) of each container that we told to stop: that end is neither a failure nor
-    a one-shot's success.
+    a one-shot's success. ``changes`` are those of groups with ``on_change: report``.
+    ``unhealthy`` is since when the engine calls a container that, ``healed`` when (monotonic) something was
+    done about it; ``restarts`` what the engine did by itself.
     """
 
     made: Mapping[str, Made] = field(default_factory=dict)
@@ -99,6 +128,10 @@ class Ledger:
     ready: Mapping[str, ReadySince] = field(default_factory=dict)
     exits: Mapping[str, Exit] = field(default_factory=dict)
     durations: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    changes: Mapping[str, Change] = field(default_factory=dict)
+    unhealthy: Mapping[str, ReadySince] = field(default_factory=dict)
+    healed: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    restarts: Mapping[str, Restarts] = field(default_factory=dict)
 
 
 def failed(
@@ -202,6 +235,7 @@ def to_json(ledger: Ledger) -> dict[str, Any]:
         "exits": {key: list(exit_) for key, exit_ in ledger.exits.items()},
         "durations": {key: list(seen) for key, seen in ledger.durations.items()},
         "brackets": {key: list(bracket) for key, bracket in ledger.brackets.items()},
+        "changes": {key: list(change) for key, change in ledger.changes.items()},
     }
 
 
@@ -230,9 +264,20 @@ def from_json(value: Mapping[str, Any], now: Now) -> Ledger:
         },
         durations={key: tuple(map(float, seen)) for key, seen in value["durations"].items()},
         brackets={key: Bracket(float(low), float(high)) for key, (low, high) in value["brackets"].items()},
+        changes={key: Change(str(m), float(since)) for key, (m, since) in value.get("changes", {}).items()},
     )
 
 
 def _made(value: Iterable[Any]) -> Made:
-    definition, fields, image, lacks, at = value
-    return Made(str(definition), dict(fields), str(image), tuple(map(str, lacks)), float(at))
+    # Written by an earlier version, it ends sooner.
+    definition, fields, image, lacks, at, *more = value
+    mounts, churn = (*more, {}, {})[:2]
+    return Made(
+        str(definition),
+        dict(fields),
+        str(image),
+        tuple(map(str, lacks)),
+        float(at),
+        {key: Mounted(*map(str, mounted)) for key, mounted in mounts.items()},
+        {key: int(count) for key, count in churn.items()},
+    )

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from reconciler import summary
 from reconciler.desired import Desired
-from reconciler.drift import cut_from
+from reconciler.drift import Kind, churned, cut_from, mounts_now
 from reconciler.engine import Engine
 from reconciler.errors import EngineError, EngineUnavailable, Gone, Mistake, OutcomeUnknown, StepFailed
 from reconciler.executor import Executor, Limits
 from reconciler.ledger import UNKNOWN, Ledger, Made, Now, failed, learned, without
-from reconciler.observed import Action, Container, EngineInfo, Health, Observed, State, Usage
+from reconciler.observed import Action, Command, Container, EngineInfo, Health, Observed, State, Usage
 from reconciler.plan import Plan, Step, followed, plan
 from reconciler.prober import Candidate, Prober
 from reconciler.progress import Progress, Tracker
@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 
 AT_LEAST = 0.01
 """Seconds between a pass and the next one by time."""
+
+MOST_HEALED = 100
+"""Attempts to mend an unhealthy service that are remembered; no limit of a policy can be higher."""
 
 RECONNECT = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds between attempts to reach an engine that does not answer; the last one repeats."""
@@ -54,6 +57,16 @@ class Hooks(NamedTuple):
     passed: Callable[[float, str], None] = lambda *_: None
     found: Callable[[int], None] = lambda _: None
     turned: Callable[[], None] = lambda: None
+
+
+Keep = Callable[[Container], Awaitable[None]]
+"""Keeps the evidence of a container before it is gone; takes seconds at most, and never raises."""
+
+LOSE = frozenset({Action.RECREATE, Action.REMOVE})
+"""What takes a container's log away."""
+
+Look = Callable[[Observed, Stack], Awaitable[Observed]]
+"""Adds to a look at the engine what was seen elsewhere; never raises."""
 
 
 class Settings(NamedTuple):
@@ -80,7 +93,9 @@ class Loop:
     """Converges an engine to the desired state last adopted, until it is stopped.
 
     ``wall`` gives the time of day in seconds since the epoch, ``chance`` a number in [0, 1) for
-    jitter; waiting is measured on the event loop's own monotonic clock.
+    jitter; waiting is measured on the event loop's own monotonic clock. ``look_further`` adds to each look
+    what the engine does not tell; ``keep`` is called with each container that ended by itself, or is about
+    to be removed.
     """
 
     def __init__(
@@ -93,8 +108,13 @@ class Loop:
         ledger: Ledger | None = None,
         settings: Settings = Settings(),  # noqa: B008 - immutable
         hooks: Hooks = Hooks(),  # noqa: B008 - immutable
+        look_further: Look | None = None,
+        keep: Keep | None = None,
     ) -> None:
         self._engine = engine
+        self._look_further = look_further
+        self._keep = keep
+        self._keeping: dict[str, asyncio.Task[None]] = {}
         self._snapshots = snapshots
         self._wall = wall
         self._chance = chance
@@ -119,7 +139,7 @@ class Loop:
         self._full = True
         self._stopping = False
         self.first_pass = asyncio.Event()
-        self._executor = Executor(engine.act, limits=settings.limits, done=self._landed)
+        self._executor = Executor(self._act, limits=settings.limits, done=self._landed)
         self._prober = Prober(engine.probe, self._probe_succeeded, slots=settings.probes)
 
     # --- what others tell it ---------------------------------------------------------------------
@@ -249,7 +269,8 @@ class Loop:
         if outcome in {"unreachable", "incomplete"}:
             self._full = True
             return loop.time() + self._patience()
-        due = self._next_resync if self._plan.due is None else min(self._next_resync, self._plan.due)
+        moments = [self._next_resync, self._plan.due, self._observed.again]
+        due = min(moment for moment in moments if moment is not None)
         # Clocks differ by a little, and a moment that has just not come must not be waited for in circles.
         return max(due, loop.time() + AT_LEAST)
 
@@ -263,6 +284,8 @@ class Loop:
     async def _look(self, target: _Target, *, full: bool) -> str:
         try:
             observed = await self._engine.observe(target.stack, full=full)
+            if self._look_further is not None:
+                observed = await self._look_further(observed, target.stack)
         except EngineUnavailable as error:
             self._failures += 1
             self._unreachable(str(error))
@@ -300,6 +323,7 @@ class Loop:
         self._ledger = witness(
             target.stack, target.desired, self._observed, before, now, chance=self._chance()
         )
+        self._keep_ends(before)
         self._replan(self._observed)
         self._ledger = settle(self._ledger, self._plan)
         self._forget_effects()
@@ -370,14 +394,22 @@ class Loop:
         verdict = self._plan.verdicts[step.service]
         self._sent_inputs[step.service] = verdict.inputs
         self._sent[step.service] = self._mark(step)
-        service = target.stack.services[step.service]
+        service = target.stack.services.get(step.service)
         ledger = self._ledger
         self._notes.pop(step.service, None)
-        if step.action in {Action.CREATE, Action.RECREATE}:
+        if step.action in {Action.CREATE, Action.RECREATE} and service is not None:
             image = self._observed.images.get(service.image, "")
             own = verdict.container
             lacks = cut_from(service, own, ledger.made.get(own.id)) if own else ()
-            made = Made(service.definition, service.fields, image, lacks, self._wall())
+            made = Made(
+                service.definition,
+                service.fields,
+                image,
+                lacks,
+                self._wall(),
+                mounts_now(service, self._observed),
+                churned(service, own, self._observed, ledger.made.get(own.id)) if own else {},
+            )
             # What is there already was not made by this step, whatever a look shows while it runs.
             olds = (c.id for c in self._observed.containers if c.service == step.service)
             known = {**dict.fromkeys(olds, UNKNOWN), **ledger.made}
@@ -387,6 +419,9 @@ class Loop:
             runs = {c.id: c.started_at for c in self._observed.containers if c.id == step.container}
             ledger = replace(ledger, stopped={**ledger.stopped, **runs})
             self._notes[step.service] = self._note(target, step)
+        if step.cause == Kind.UNHEALTHY:
+            times = (*ledger.healed.get(step.service, ()), self._now().mono)[-MOST_HEALED:]
+            ledger = replace(ledger, healed={**ledger.healed, step.service: times})
         self._ledger = ledger
         self._tracker.started(step, self._wall())
         self._hooks.stepped(step, None, False)
@@ -453,6 +488,39 @@ class Loop:
         self._hooks.stepped(step, error, True)
         self._hooks.ledger(self._ledger)
         self.wake(f"{step.action} of {name} came back")
+
+    # --- evidence ---------------------------------------------------------------------------------
+
+    def _keep_ends(self, before: Ledger) -> None:
+        """Have the log kept of every container that is newly known to have ended by itself."""
+        if self._keep is None or self._ledger.exits is before.exits:
+            return
+        ended = {e.container for name, e in self._ledger.exits.items() if before.exits.get(name) != e}
+        for container in self._observed.containers:
+            if container.id in ended:
+                self._keeping[container.id] = asyncio.create_task(self._kept(container), name="evidence")
+
+    async def _kept(self, container: Container) -> None:
+        assert self._keep is not None
+        try:
+            await self._keep(container)
+        finally:
+            self._keeping.pop(container.id, None)
+
+    async def _act(self, command: Command, stack: Stack) -> None:
+        """Carry out an order, once what it would lose is kept."""
+        under_way = self._keeping.get(command.container)
+        if under_way is not None:
+            await asyncio.wait([under_way])
+        if self._keep is not None and command.action in LOSE:
+            lost = [
+                c
+                for c in self._observed.containers
+                if c.started_at
+                and (c.id == command.container if command.container else c.service in command.services)
+            ]
+            await asyncio.gather(*(self._keep(container) for container in lost))
+        await self._engine.act(command, stack)
 
     # --- readiness -------------------------------------------------------------------------------
 

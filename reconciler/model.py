@@ -15,7 +15,7 @@ from typing import Any
 
 from reconciler.errors import InvalidDesiredState, Mistake
 from reconciler.resolved import Resolved
-from reconciler.stack import Condition, Dependency, HealthCheck, Service
+from reconciler.stack import Condition, Dependency, HealthCheck, Mount, Service
 from reconciler.units import parse_duration
 
 _NOT_HASHED = frozenset({"build", "pull_policy", "depends_on", "profiles", "scale"})
@@ -38,8 +38,9 @@ def services_from(resolved: Resolved, project: str) -> dict[str, Service]:
 def _services(text: bytes, hashes: tuple[tuple[str, str], ...], project: str) -> Mapping[str, Service]:
     model, known = _loaded(text), dict(hashes)
     networks = _real_names(model.get("networks"), project)
+    files = {kind: model.get(f"{kind}s") or {} for kind in ("config", "secret")}
     return {
-        name: _service(name, entry or {}, known.get(name, ""), project, networks)
+        name: _service(name, entry or {}, known.get(name, ""), project, networks, files)
         for name, entry in (model.get("services") or {}).items()
     }
 
@@ -69,9 +70,16 @@ def _loaded(text: bytes) -> dict[str, Any]:
 
 
 def _service(
-    name: str, entry: Mapping[str, Any], config_hash: str, project: str, networks: Mapping[str, str]
+    name: str,
+    entry: Mapping[str, Any],
+    config_hash: str,
+    project: str,
+    networks: Mapping[str, str],
+    files: Mapping[str, Mapping[str, Any]],
 ) -> Service:
     fields = _fields(entry)
+    mounts = (*_binds(entry), *_given(entry, files))
+    held = [[mount.target, mount.content] for mount in mounts if mount.content]
     return Service(
         name=name,
         container_name=entry.get("container_name") or f"{project}-{name}-1",
@@ -88,6 +96,8 @@ def _service(
         networks=_networks(entry, networks),
         shares=tuple(_shares(entry)),
         ports=tuple(_ports(entry.get("ports"))),
+        mounts=mounts,
+        contents=_digest(held) if held else "",
     )
 
 
@@ -165,6 +175,28 @@ def _shares(entry: Mapping[str, Any]) -> Iterator[str]:
         if kind == "service" and name:
             found[name] = None
     yield from found
+
+
+def _binds(entry: Mapping[str, Any]) -> Iterator[Mount]:
+    for told in entry.get("volumes") or ():
+        if told.get("type") == "bind" and told.get("source") and told.get("target"):
+            create = bool((told.get("bind") or {}).get("create_host_path"))
+            writable = not told.get("read_only")
+            yield Mount("bind", told["target"], told["source"], create=create, writable=writable)
+
+
+def _given(entry: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]]) -> Iterator[Mount]:
+    """The configs and secrets of a service, those aside whose value only Compose's environment has."""
+    for kind, inside in (("config", "/"), ("secret", "/run/secrets/")):
+        for told in entry.get(f"{kind}s") or ():
+            source = told.get("source", "")
+            what = files[kind].get(source) or {}
+            target = told.get("target") or source
+            target = target if target.startswith("/") else f"{inside}{target}"
+            if what.get("file"):
+                yield Mount(kind, target, what["file"])
+            elif what.get("content") is not None:
+                yield Mount(kind, target, content=_digest([target, what["content"]]))
 
 
 def _ports(value: Any) -> Iterator[str]:

@@ -43,7 +43,9 @@ class Container:
 
     ``probed`` is ours: its health check was run early and succeeded since this start.
     ``check`` is the argument vector of the container's own health check, ready for exec; () if none.
-    ``image`` is the id of the image that it was made from, ``networks`` the names it is attached to.
+    ``image`` is the id of the image that it was made from, ``networks`` the names it is attached to,
+    ``joins`` the ids of the containers whose network, processes or memory it shares. ``grace`` is how long
+    it is given to stop, in seconds; None: what the engine gives everybody.
     """
 
     id: str
@@ -66,6 +68,23 @@ class Container:
     error: str = ""
     probed: bool = False
     pid: int = 0
+    joins: tuple[str, ...] = ()
+    grace: float | None = None
+
+
+class Source(NamedTuple):
+    """What stands at a mounted path: ``kind`` is file, folder, missing, unreadable or other.
+
+    Of a regular file ``digest`` is that of its content (empty: too large to be followed), ``inode`` its
+    identity, and ``changed_at`` the wall time of its last change, of content or of identity. ``moving``: it
+    is being changed at this moment, and this is how it was before.
+    """
+
+    kind: str
+    digest: str = ""
+    inode: str = ""
+    changed_at: float = 0.0
+    moving: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +97,11 @@ class Observed:
     need may be among them. ``complete`` is False when any part of the look failed: then nothing may
     be decided on it. ``began`` and ``at`` are monotonic seconds, before the first question and after
     the last answer.
+
+    ``sources`` says what stands at the paths that are mounted, empty where that can't be seen from here;
+    ``held`` which file a running container has at a target (container id and target to its inode), as far
+    as the system tells. ``again`` is the monotonic second at which files should be looked at again, and
+    ``notes`` what people should know of them.
     """
 
     containers: tuple[Container, ...] = ()
@@ -86,6 +110,10 @@ class Observed:
     complete: bool = True
     began: float = 0.0
     at: float = 0.0
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    held: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    again: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Action(StrEnum):

@@ -111,7 +111,11 @@ async def observe(engine: Engine, stack: Stack) -> Observed:
     Raises:
         EngineUnavailable: it could not be had.
     """
+    from reconciler.sources import Sources
+
     observed = await engine.observe(stack, full=True)
+    if engine.is_local:
+        observed = await Sources().add_to(observed, stack)
     if not observed.complete:
         raise EngineUnavailable("the engine did not answer everything that was asked of it; try again")
     return observed

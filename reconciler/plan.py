@@ -13,8 +13,8 @@ from reconciler.desired import Desired
 from reconciler.drift import Drift, Kind, keeper
 from reconciler.gating import Gate, Scratch, followed, gate_of, going, held_by_dependents
 from reconciler.ledger import Ledger, Now
-from reconciler.observed import ALIVE, Action, Container, Observed
-from reconciler.repair import attempt, judge_on, stop_for, suspended_wait
+from reconciler.observed import ALIVE, Action, Container, Observed, State
+from reconciler.repair import attempt, judge_on, judge_orphan, step_for, stop_for, suspended_wait
 from reconciler.stack import Service, Stack
 from reconciler.verdict import Block, Plan, Step, Verdict, Wait
 
@@ -55,10 +55,15 @@ def plan(stack: Stack, desired: Desired, observed: Observed, ledger: Ledger, now
         if verdict.done:
             scratch.done.add(name)
         step, own = verdict.step, verdict.container
+        if step and step.action is Action.CREATE:
+            scratch.creating.add(name)
         if step and own and step.action is Action.STOP and step.container == own.id:
             scratch.going.add(name)
         verdicts[name] = verdict
-    orphans = tuple(c for name in sorted(found.keys() - services.keys()) for c in found[name])
+    gone = sorted(found.keys() - services.keys())
+    if stack.prune:
+        verdicts |= {name: judge_orphan(scratch, name, found[name]) for name in gone}
+    orphans = tuple(c for name in gone for c in found[name])
     return Plan(verdicts=verdicts, orphans=orphans, due=_due(scratch, verdicts))
 
 
@@ -67,7 +72,7 @@ def _off(scratch: Scratch, gate: Gate, service: Service) -> Verdict:
     alive = [c for c in scratch.found.get(name, ()) if c.state in ALIVE]
     kept = scratch.kept.get(name)
     if not alive:
-        return Verdict(name, gate.group, False, False, True, kept, "off")
+        return _down(scratch, gate, service, Verdict(name, gate.group, False, False, True, kept, "off"))
     pending = scratch.ledger.settled.get(name) != "off"
     drifts = tuple(
         Drift(name, Kind.UNWANTED, pending, f"{c.name} is {c.state} though {gate.group} is off", c.id)
@@ -82,11 +87,26 @@ def _off(scratch: Scratch, gate: Gate, service: Service) -> Verdict:
     return attempt(scratch, verdict, stop_for(scratch, service, alive[0], "unwanted", f"{gate.group} is off"))
 
 
+def _down(scratch: Scratch, gate: Gate, service: Service, verdict: Verdict) -> Verdict:
+    """What is off and down is left alone, but for a policy by which the engine would start it again."""
+    if scratch.stack.restart != "managed" or gate.suspended:
+        return verdict
+    there = {State.CREATED, State.EXITED}
+    containers = scratch.found.get(service.name, ())
+    revived = next((c for c in containers if c.restart != "no" and c.state in there), None)
+    if revived is None:
+        return verdict
+    why = f"has the restart policy {revived.restart}, and restarting is ours here"
+    drift = Drift(service.name, Kind.ALTERED, False, why, revived.id, ("restart",))
+    verdict = verdict._replace(settled=False, inputs="off", drifts=(drift,))
+    return attempt(scratch, verdict, step_for(scratch, service, Action.UPDATE, "altered", why, revived, "no"))
+
+
 def _due(scratch: Scratch, verdicts: Mapping[str, Verdict]) -> float | None:
     times = [v.wait.until for v in verdicts.values() if v.wait and v.wait.until is not None]
     for gate in scratch.gates.values():
         suspend = gate.state.suspend
-        moments = [suspend.until if suspend else None, gate.state.restarted_at]
+        moments = [suspend.until if suspend else None, gate.state.restarted_at, gate.state.accepted_at]
         times += [
             scratch.now.mono + moment - scratch.now.wall
             for moment in moments

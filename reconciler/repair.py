@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reconciler.drift import (
+    Drift,
     Kind,
+    changed_mounts,
+    crash_loops,
     differences,
     how_it_stopped,
     inputs_of,
     is_done,
     is_ready,
+    joins_another,
     same_definition,
     same_image,
     wanted_policy,
@@ -23,10 +27,13 @@ from reconciler.drift import (
 from reconciler.gating import (
     Gate,
     Scratch,
+    held_back,
     held_by_dependents,
     must_be_remade,
     parent_restarted,
     restart_due,
+    source_missing,
+    source_moving,
     steps_down,
     unready,
 )
@@ -38,13 +45,23 @@ BEYOND_STARTING = frozenset({"network_missing", "start_left_over"})
 """Reasons why a container that ran before never starts again, while another one would (PITFALLS row 25)."""
 
 
+_FAILS = "runs, but its health check fails"
+
+
 def judge_on(scratch: Scratch, gate: Gate, service: Service) -> Verdict:
     """All there is to say of a service whose group is on."""
     name = service.name
     containers = scratch.found.get(name, ())
     container = scratch.kept.get(name)
     wants = wants_of(service, gate.state)
-    ready = container is not None and is_ready(container) and name not in scratch.stack.one_shots
+    ready = (
+        container is not None
+        and is_ready(container)
+        and name not in scratch.stack.one_shots
+        and (
+            name not in scratch.ledger.restarts or crash_loops(scratch.ledger, container, scratch.now) is None
+        )
+    )
     if (
         container is not None
         and ready
@@ -61,7 +78,7 @@ def judge_on(scratch: Scratch, gate: Gate, service: Service) -> Verdict:
         scratch.ledger,
         service,
         containers,
-        container,
+        scratch.kept,
         done=done,
         pending=pending,
     )
@@ -81,7 +98,16 @@ def judge_on(scratch: Scratch, gate: Gate, service: Service) -> Verdict:
         return verdict._replace(wait=suspended_wait(gate), settled=not drifts and (done or verdict.ready))
     if gate.block:
         return verdict._replace(block=gate.block, settled=False)
-    return _repair(scratch, gate, service, verdict, containers)
+    verdict = _repair(scratch, gate, service, verdict, containers)
+    if verdict.settled and container is not None and held_back(scratch, service, container):
+        return verdict._replace(settled=False, block=_held_back(gate, verdict))
+    return verdict
+
+
+def _held_back(gate: Gate, verdict: Verdict) -> Block:
+    changes = [d for d in verdict.drifts if d.kind in {Kind.DEFINITION, Kind.IMAGE, Kind.MOUNTS}]
+    message = f"{verdict.service}: {'; '.join(d.detail for d in changes)}: waits to be accepted"
+    return Block("held_back", f"{message} (`service-manager accept {gate.group}`)")
 
 
 def _is_as_wanted(scratch: Scratch, gate: Gate, service: Service, container: Container) -> bool:
@@ -95,8 +121,10 @@ def _is_as_wanted(scratch: Scratch, gate: Gate, service: Service, container: Con
         and container.restart == wanted_policy(scratch.stack, service)
         and same_definition(service, container, made)
         and same_image(container, scratch.observed.images.get(service.image), made)
+        and not (service.mounts and changed_mounts(service, container, scratch.observed, made))
         and not (gate.restart_at is not None and restart_due(scratch, gate, service.name))
         and parent_restarted(scratch, service, container) is None
+        and not (container.joins and joins_another(service, container, scratch.kept))
     )
 
 
@@ -122,7 +150,7 @@ def _repair(
         return _stop(scratch, service, verdict, container, "restart", "a restart was asked for")
     kinds = {drift.kind for drift in verdict.drifts}
     if must_be_remade(scratch, service, container):
-        cause = next(k for k in (Kind.DEFINITION, Kind.IMAGE, Kind.ALTERED) if k in kinds)
+        cause = next(k for k in (Kind.DEFINITION, Kind.IMAGE, Kind.MOUNTS, Kind.ALTERED) if k in kinds)
         why = next(drift.detail for drift in verdict.drifts if drift.kind is cause)
         return _remake(scratch, service, verdict._replace(done=False), container, cause, why)
     if Kind.ALTERED in kinds:
@@ -133,8 +161,7 @@ def _repair(
         step = step_for(scratch, service, Action.UNPAUSE, "paused", "is paused", container)
         return attempt(scratch, verdict, step)
     if container.state is State.RESTARTING:
-        wait = Wait("crash_looping", f"ends again and again, last with code {container.exit_code}")
-        return verdict._replace(wait=wait)
+        return verdict._replace(wait=_looping(scratch, container, None))
     if container.state is State.RUNNING:
         return _running(scratch, service, verdict, container)
     if verdict.done:
@@ -154,6 +181,18 @@ def _create(scratch: Scratch, service: Service, verdict: Verdict) -> Verdict:
         return absent
     if service.container_name in scratch.observed.foreign:
         return verdict._replace(wait=_name_taken(service))
+    missing = source_missing(scratch, service, None)
+    if missing is not None:
+        return verdict._replace(block=missing)
+    for parent in service.shares:
+        if scratch.kept.get(parent) is None and parent not in scratch.creating:
+            wait = Wait(
+                "dependency_not_ready", f"waits for {parent}, whose network or processes it shares", (parent,)
+            )
+            return verdict._replace(wait=wait)
+    moving = source_moving(scratch, service)
+    if moving is not None:
+        return verdict._replace(wait=moving)
     return attempt(
         scratch, verdict, step_for(scratch, service, Action.CREATE, "missing", "has no container", None)
     )
@@ -216,9 +255,15 @@ def _remake(
 
     Nothing that runs is stopped before its successor could be made and started at once.
     """
+    missing = source_missing(scratch, service, container)
+    if missing is not None:
+        return verdict._replace(block=missing)
     absent = _fetch(scratch, service, verdict)
     if absent is not None:
         return absent
+    moving = source_moving(scratch, service)
+    if moving is not None:
+        return verdict._replace(wait=moving)
     if container.state not in ALIVE:
         return attempt(scratch, verdict, step_for(scratch, service, Action.RECREATE, cause, why, container))
     waits = unready(scratch, service)
@@ -253,12 +298,18 @@ def _mend(scratch: Scratch, service: Service, verdict: Verdict, container: Conta
 def _running(scratch: Scratch, service: Service, verdict: Verdict, container: Container) -> Verdict:
     parent = parent_restarted(scratch, service, container)
     if parent is not None:
+        missing = source_missing(scratch, service, container)
+        if missing is not None:
+            return verdict._replace(block=missing)
         waits = unready(scratch, service)
         if waits:
             return verdict._replace(wait=waits)
         return _stop(scratch, service, verdict, container, "follows", f"{parent} was restarted")
+    calm = crash_loops(scratch.ledger, container, scratch.now)
+    if calm is not None:
+        return verdict._replace(wait=_looping(scratch, container, calm))
     if container.health is Health.UNHEALTHY:
-        return verdict._replace(wait=Wait("unhealthy", "runs, but its health check fails"))
+        return _unhealthy(scratch, service, verdict, container)
     if not is_ready(container):
         return verdict._replace(wait=Wait("starting", "waits for its own health check to succeed"))
     if not verdict.ready:
@@ -266,7 +317,51 @@ def _running(scratch: Scratch, service: Service, verdict: Verdict, container: Co
     return verdict._replace(settled=True)
 
 
+def _looping(scratch: Scratch, container: Container, calm: float | None) -> Wait:
+    known = scratch.ledger.exits.get(container.service)
+    code = container.exit_code
+    if container.state is State.RUNNING and known is not None and known.container == container.id:
+        code = known.code
+    last = f", last with code {code}" if code or container.state is State.RESTARTING else ""
+    return Wait("crash_looping", f"ends again and again{last}", until=calm)
+
+
+def _unhealthy(scratch: Scratch, service: Service, verdict: Verdict, container: Container) -> Verdict:
+    """What is done about a service that stays unhealthy, as its group says; not for ever."""
+    name, now = service.name, scratch.now.mono
+    policy = scratch.stack.groups[verdict.group].unhealthy
+    since = scratch.ledger.unhealthy.get(name)
+    if policy.action == "report":
+        return verdict._replace(wait=Wait("unhealthy", _FAILS))
+    due = (since.since if since else now) + policy.after
+    if now < due:
+        return verdict._replace(wait=Wait("unhealthy", _FAILS, until=due))
+    recent = [at for at in scratch.ledger.healed.get(name, ()) if now - at < policy.window]
+    if len(recent) >= policy.limit:
+        tried = f"{len(recent)} attempts to mend it in the last {policy.window / 60:g} minutes"
+        until = min(recent) + policy.window if recent else None
+        return verdict._replace(wait=Wait("unhealthy", f"{_FAILS} still, after {tried}", until=until))
+    missing = source_missing(scratch, service, container)
+    if missing is not None:
+        return verdict._replace(block=missing)
+    waits = unready(scratch, service)
+    if waits:
+        return verdict._replace(wait=waits)
+    why = f"its health check fails for longer than {policy.after:g} s"
+    if policy.action != "recreate" or held_back(scratch, service, container):
+        return _stop(scratch, service, verdict, container, Kind.UNHEALTHY, why)
+    absent = _fetch(scratch, service, verdict)
+    if absent is not None:
+        return absent
+    step = step_for(scratch, service, Action.RECREATE, Kind.UNHEALTHY, why, container)
+    tried_verdict = attempt(scratch, verdict, step)
+    return tried_verdict._replace(ready=False) if tried_verdict.step else tried_verdict
+
+
 def _start(scratch: Scratch, service: Service, verdict: Verdict, container: Container) -> Verdict:
+    missing = source_missing(scratch, service, container)
+    if missing is not None:
+        return verdict._replace(block=missing)
     waits = unready(scratch, service)
     if waits:
         return verdict._replace(wait=waits)
@@ -278,9 +373,33 @@ def _start(scratch: Scratch, service: Service, verdict: Verdict, container: Cont
         and container.state is not State.CREATED
     ):
         why = f"can't be started any more: {failure.error}"
+        if held_back(scratch, service, container):
+            return verdict._replace(block=Block("held_back", f"{why}; another one waits to be accepted"))
         return _remake(scratch, service, verdict, container, Kind.STOPPED, why)
     why = how_it_stopped(container)
     return attempt(scratch, verdict, step_for(scratch, service, Action.START, "stopped", why, container))
+
+
+def judge_orphan(scratch: Scratch, name: str, containers: Sequence[Container]) -> Verdict:
+    """A service that is in the files no more, with ``prune``: stop its containers, then remove them.
+
+    Volumes stay, as ever.
+    """
+    nowhere = "belongs to no service of the files"
+    drifts = tuple(Drift(name, Kind.ORPHAN, True, f"{c.name} {nowhere}", c.id) for c in containers)
+    verdict = Verdict(name, "", False, False, False, containers[0], "gone", inputs="gone", drifts=drifts)
+    container = next((c for c in containers if c.state in ALIVE), None)
+    action = Action.STOP
+    if container is None:
+        action = Action.REMOVE
+        container = next((c for c in containers if c.state is not State.REMOVING), None)
+    elif container.state is State.PAUSED:
+        action = Action.UNPAUSE
+    if container is None:
+        return verdict._replace(wait=_removing())
+    why = f"{container.name} {nowhere}"
+    grace = 10.0 if container.grace is None else container.grace
+    return attempt(scratch, verdict, Step(name, action, "orphan", why, container.id, grace=grace))
 
 
 def step_for(

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 from reconciler.desired import Desired
 from reconciler.drift import Drift
 from reconciler.errors import Mistake
-from reconciler.ledger import Ledger, Now, expected
+from reconciler.ledger import Exit, Ledger, Now, expected
 from reconciler.observed import ALIVE, Action, Container, Observed, Usage
 from reconciler.plan import Plan, Step
 from reconciler.progress import Progress
@@ -180,7 +181,7 @@ def build(inputs: Inputs, summaries: Mapping[str, Summary] | None = None) -> Sna
         orphans=tuple(c.name for c in inputs.plan.orphans),
         engine=inputs.engine,
         errors=inputs.errors,
-        warnings=(*stack.warnings, *inputs.warnings),
+        warnings=(*stack.warnings, *inputs.warnings, *inputs.observed.notes),
         drifts=inputs.plan.drifts,
         steps=inputs.plan.steps,
         plan=str(inputs.plan),
@@ -240,12 +241,21 @@ def _service(inputs: Inputs, name: str, summaries: Mapping[str, Summary]) -> Ser
         waits_for=wait.on if wait else (),
         step=str(inputs.in_flight.get(name, "")),
         drift=tuple(str(d.kind) for d in verdict.drifts if not d.pending),
-        last_error=failure.error if failure else "",
+        last_error=failure.error if failure else _last_end(inputs.ledger.exits.get(name)),
         expected=expected(inputs.ledger, name),
         # Whole seconds: a moment that jitters with the clocks would be a change in every pass.
         retry_at=round(retry) if retry is not None else None,
     )
     return _shown(view, verdict.container, inputs)
+
+
+def _last_end(end: Exit | None) -> str:
+    """How the service ended the last time that it did so by itself: evidence outlives the repair."""
+    if end is None:
+        return ""
+    at = datetime.fromtimestamp(end.finished_at, UTC).strftime(" at %Y-%m-%dT%H:%M:%SZ")
+    why = ", out of memory" if end.oom_killed else ""
+    return f"exited with code {end.code}{why}{at if end.finished_at else ''}"
 
 
 def _shown(view: ServiceView, container: Container | None, inputs: Inputs) -> ServiceView:

@@ -49,6 +49,27 @@ class HealthCheck(NamedTuple):
     start_period: float = 0.0
 
 
+class Mount(NamedTuple):
+    """A file or folder of the host, or a content of the model's own, that a container is given at ``target``.
+
+    ``kind`` is bind, config or secret; ``source`` a path on the engine's host, empty where the model holds
+    the content, of which ``content`` is the digest then. ``create``: a source that is not there is made, as
+    a folder. ``writable``: the container may write to it.
+    """
+
+    kind: str
+    target: str
+    source: str = ""
+    content: str = ""
+    create: bool = False
+    writable: bool = False
+
+    @property
+    def key(self) -> str:
+        """What it is known by: the path, where it has one."""
+        return self.source or f"content of {self.target}"
+
+
 class UnhealthyPolicy(NamedTuple):
     """What to do about a service that stays unhealthy; times in seconds."""
 
@@ -65,7 +86,8 @@ class Service:
     ``config_hash`` is what Compose would write into the container's label; ``fields`` maps each leaf
     of the definition (``environment.FOO``) to a short digest of its value, so that a difference can be
     named without a secret ever being kept or shown. ``definition`` is the digest of all fields: equal
-    definitions mean equal inputs, whatever Compose version hashed them.
+    definitions mean equal inputs, whatever Compose version hashed them. ``mounts`` are those whose content
+    Compose leaves out of its hash; ``contents`` is a digest of what the model itself holds of them.
     """
 
     name: str
@@ -83,6 +105,8 @@ class Service:
     networks: tuple[str, ...] = ()
     shares: tuple[str, ...] = ()
     ports: tuple[str, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    contents: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

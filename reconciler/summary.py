@@ -14,7 +14,16 @@ from reconciler.ledger import Ledger, Now, expected
 from reconciler.observed import Action
 from reconciler.plan import Plan, Verdict
 
-AT_ONCE = frozenset({"image_unavailable", "name_conflict", "crash_looping", "unhealthy", "dependency_ended"})
+AT_ONCE = frozenset(
+    {
+        "image_unavailable",
+        "name_conflict",
+        "crash_looping",
+        "unhealthy",
+        "dependency_ended",
+        "mount_missing",
+    }
+)
 """Reasons that make a service degraded without further attempts: trying alone mends none of them."""
 
 

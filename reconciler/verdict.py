@@ -75,6 +75,8 @@ class Verdict(NamedTuple):
 class Plan:
     """The outcome of one decision. ``due`` is the monotonic second of the next wake-up by time.
 
+    ``orphans`` have a verdict, of no group, only where they are to be pruned.
+
     ``complete`` is False when the look was not: such a plan has no verdicts and must change nothing.
     """
 
@@ -95,6 +97,7 @@ class Plan:
         orphans = (
             Drift(c.service, Kind.ORPHAN, False, f"{c.name} belongs to no service of the files", c.id)
             for c in self.orphans
+            if c.service not in self.verdicts
         )
         return (*(drift for verdict in self.verdicts.values() for drift in verdict.drifts), *orphans)
 
@@ -102,7 +105,7 @@ class Plan:
         if not self.complete:
             return "nothing: the look at the engine was incomplete"
         lines = [line for verdict in self.verdicts.values() for line in _lines(verdict)]
-        lines += [f"{c.service}: orphan {c.name}" for c in self.orphans]
+        lines += [f"{c.service}: orphan {c.name}" for c in self.orphans if c.service not in self.verdicts]
         return "\n".join(lines) or "nothing to do"
 
 

@@ -8,11 +8,33 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.desired import Desired, GroupState
-from reconciler.drift import ends_by_design, inputs_of, is_ready, keeper, was_told_to_stop
-from reconciler.ledger import Exit, Ledger, Made, Now, ReadySince, exited, learned, recovered, without
+from reconciler.drift import (
+    change_mark,
+    ends_by_design,
+    inputs_of,
+    is_ready,
+    keeper,
+    mounts_now,
+    was_told_to_stop,
+)
+from reconciler.ledger import (
+    Change,
+    Exit,
+    Ledger,
+    Made,
+    Now,
+    ReadySince,
+    Restarts,
+    exited,
+    learned,
+    recovered,
+    without,
+)
 from reconciler.observed import ALIVE, Container, Health, Observed, State
 from reconciler.plan import Plan
 from reconciler.stack import Service, Stack
+
+MOST_TIMES = 5
 
 CLOCKS_DIFFER = 2.0
 """Seconds by which a container may seem older than the order to make it. What is older still was there
@@ -46,6 +68,10 @@ def _pruned(ledger: Ledger, observed: Observed) -> Ledger:
     lost = [id_ for id_ in ledger.made if id_ not in started]
     if lost:
         ledger = replace(ledger, made=without(ledger.made, lost))
+    over = [n for n, failure in ledger.failures.items() if failure.inputs == "gone"]
+    gone = set(over) - {container.service for container in observed.containers}
+    if gone:
+        ledger = replace(ledger, failures=without(ledger.failures, gone))
     past = [id_ for id_, at in ledger.stopped.items() if started.get(id_) != at]
     return replace(ledger, stopped=without(ledger.stopped, past)) if past else ledger
 
@@ -57,6 +83,13 @@ def _forget(ledger: Ledger, name: str, *, down: bool) -> Ledger:
         ledger = replace(ledger, failures=without(ledger.failures, [name]))
     if name in ledger.live or name in ledger.ready:
         ledger = replace(ledger, live=without(ledger.live, [name]), ready=without(ledger.ready, [name]))
+    if name in ledger.unhealthy or name in ledger.healed or name in ledger.restarts:
+        ledger = replace(
+            ledger,
+            unhealthy=without(ledger.unhealthy, [name]),
+            healed=without(ledger.healed, [name]),
+            restarts=without(ledger.restarts, [name]),
+        )
     return ledger
 
 
@@ -72,9 +105,12 @@ def _look(
 ) -> Ledger:
     name = service.name
     ledger = _made(ledger, observed, service, container)
+    if stack.groups[stack.group_of[name]].on_change == "report":
+        ledger = _change(ledger, observed, service, container, now)
     if container.state in ALIVE:
         if ledger.live.get(name) != container.id:
             ledger = replace(ledger, live={**ledger.live, name: container.id})
+        ledger = _unhealthy(_restarted(ledger, container, now), container, now)
         return _ready(stack, ledger, service, container, now)
     if name in ledger.ready:
         ledger = replace(ledger, ready=without(ledger.ready, [name]))
@@ -90,6 +126,38 @@ def _look(
     return exited(ledger, name, end, inputs=inputs, now=now, chance=chance)
 
 
+def _restarted(ledger: Ledger, container: Container, now: Now) -> Ledger:
+    """What the engine restarted by its own policy, and the end that made it do so."""
+    name, count = container.service, container.restart_count
+    if container.state is State.RESTARTING:
+        end = Exit(container.id, container.finished_at, container.exit_code, container.oom_killed)
+        known_end = ledger.exits.get(name)
+        if known_end is None or known_end[:2] != end[:2]:
+            ledger = replace(ledger, exits={**ledger.exits, name: end})
+    known = ledger.restarts.get(name)
+    if known is None and not count:
+        return ledger
+    if known is None or known.container != container.id or count < known.total:
+        # The first one was just now; more of them may be of long ago.
+        entry = Restarts(container.id, count, (now.mono,) if count == 1 else ())
+    elif count > known.total:
+        times = (*known.times, *[now.mono] * (count - known.total))
+        entry = Restarts(container.id, count, times[-MOST_TIMES:])
+    else:
+        return ledger
+    return replace(ledger, restarts={**ledger.restarts, name: entry})
+
+
+def _unhealthy(ledger: Ledger, container: Container, now: Now) -> Ledger:
+    name, known = container.service, ledger.unhealthy.get(container.service)
+    if container.state is not State.RUNNING or container.health is not Health.UNHEALTHY:
+        return replace(ledger, unhealthy=without(ledger.unhealthy, [name])) if known else ledger
+    if known is not None and (known.container, known.started_at) == (container.id, container.started_at):
+        return ledger
+    entry = ReadySince(container.id, container.started_at, now.mono)
+    return replace(ledger, unhealthy={**ledger.unhealthy, name: entry})
+
+
 def _completed(stack: Stack, ledger: Ledger, service: Service, container: Container) -> Ledger:
     """A one-shot did its work: what failed before is over, and how long it took is worth knowing."""
     name = service.name
@@ -103,17 +171,42 @@ def _completed(stack: Stack, ledger: Ledger, service: Service, container: Contai
 
 def _made(ledger: Ledger, observed: Observed, service: Service, container: Container) -> Ledger:
     """Record what the container was made from: what we made it from, or what its label says."""
-    if container.id in ledger.made:
-        return ledger
+    known = ledger.made.get(container.id)
+    if known is not None:
+        return _mounts_learned(ledger, observed, service, container, known)
     made = ledger.making.get(service.name)
     if made is not None and container.created_at >= made.at - CLOCKS_DIFFER:
         ledger = replace(ledger, making=without(ledger.making, [service.name]))
         # What its predecessor lacked, and it lacks as well, another remake would not bring.
         made = made._replace(lacks=tuple(n for n in made.lacks if n not in container.networks))
     elif container.config_hash == service.config_hash:
-        made = Made(service.definition, service.fields, container.image)
+        mounts = mounts_now(service, observed)
+        made = Made(service.definition, service.fields, container.image, mounts=mounts)
     else:
         return ledger
+    return replace(ledger, made={**ledger.made, container.id: made})
+
+
+def _change(ledger: Ledger, observed: Observed, service: Service, container: Container, now: Now) -> Ledger:
+    """Since when a change is there to be accepted: a later one has to be accepted on its own."""
+    name, known = service.name, ledger.changes.get(service.name)
+    mark = change_mark(service, container, observed, ledger.made.get(container.id))
+    if mark == (known.mark if known else ""):
+        return ledger
+    changes = {**ledger.changes, name: Change(mark, now.wall)} if mark else without(ledger.changes, [name])
+    return replace(ledger, changes=changes)
+
+
+def _mounts_learned(
+    ledger: Ledger, observed: Observed, service: Service, container: Container, made: Made
+) -> Ledger:
+    """Take what is mounted now as what it was made with, where nobody had looked at that before."""
+    if not service.mounts or made.definition != service.definition:
+        return ledger
+    new = {k: m for k, m in mounts_now(service, observed).items() if k not in made.mounts}
+    if not new:
+        return ledger
+    made = made._replace(mounts={**made.mounts, **new})
     return replace(ledger, made={**ledger.made, container.id: made})
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from reconciler.desired import Desired
 from reconciler.engine.simulated import Behaviour, Mischief, SimulatedEngine
 from reconciler.ledger import Ledger
-from reconciler.loop import Hooks, Loop, Settings
+from reconciler.loop import Hooks, Keep, Loop, Settings
 from reconciler.observed import ALIVE, Action, Command, Container, Health, Observed, State
 from reconciler.progress import Progress
 from reconciler.snapshot import Snapshot, Snapshots
@@ -92,13 +92,16 @@ class Recorder(SimulatedEngine):
     def _complaint(self, command: Command, service: str, target: Target) -> str:
         stack, desired = target.stack, target.desired
         group = stack.group_of.get(service)
+        if group is None and stack.prune and service not in stack.services:
+            return "" if command.action in {*_FOR_WHAT_IS_OFF, Action.REMOVE} else "is an orphan"
         if group is None:
             return "is not managed"
         state = desired.groups[group]
         if state.suspended(self.wall() + 0.001):
             return "its group is suspended"
         if not state.on:
-            return "" if command.action in _FOR_WHAT_IS_OFF else "its group is off"
+            managed = stack.restart == "managed" and command.action is Action.UPDATE
+            return "" if managed or command.action in _FOR_WHAT_IS_OFF else "its group is off"
         needed = stack.groups[group].depends_on
         if not state.force and any(not desired.groups[name].on for name in needed):
             return "its group is blocked"
@@ -177,6 +180,7 @@ class Bench:
     engine: Recorder = field(default_factory=Recorder)
     settings: Settings = field(default_factory=Settings)
     ledger: Ledger | None = None
+    keep: Keep | None = None
     chance: Callable[[], float] = lambda: 0.5
     ended: list[Progress] = field(default_factory=list)
     passes: list[str] = field(default_factory=list)
@@ -191,6 +195,7 @@ class Bench:
             chance=self.chance,
             ledger=self.ledger,
             settings=self.settings,
+            keep=self.keep,
             hooks=Hooks(ended=self.ended.append, passed=lambda _, outcome: self.passes.append(outcome)),
         )
         self.task = asyncio.create_task(self.loop.run())

@@ -1,4 +1,4 @@
-"""``start``, ``stop`` and ``restart``: one request per group, then the way there is shown."""
+"""``start``, ``stop``, ``restart`` and ``accept``: one request per group, then the way there is shown."""
 
 from __future__ import annotations
 
@@ -35,6 +35,11 @@ def stop(values: Values, console: Console) -> int:
 def restart(values: Values, console: Console) -> int:
     """Containers of groups made to start again."""
     return _carry_out(_Change("restart", "on", ()), values, console)
+
+
+def accept(values: Values, console: Console) -> int:
+    """Changes of groups that were held back, carried out."""
+    return _carry_out(_Change("accept", "on", ()), values, console)
 
 
 def _carry_out(change: _Change, values: Values, console: Console) -> int:
@@ -126,8 +131,8 @@ def _watch(
         console.error(
             f"Stopped watching. The change goes on; `service-manager status` shows how far it is, "
             f"`service-manager {_opposite(change)} {' '.join(groups)}` takes it back."
-            if change.action != "restart"
-            else "Stopped watching. The restart goes on; `service-manager status` shows how far it is."
+            if change.action in {"start", "stop"}
+            else "Stopped watching. It goes on; `service-manager status` shows how far it is."
         )
         return INTERRUPTED
     status = {} if end.state == "timeout" else mapping(client.get("/services/status"))

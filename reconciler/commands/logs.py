@@ -20,6 +20,8 @@ def logs(values: Values, console: Console) -> int:
     """The lines as they are; on a terminal, without whatever would do more than colour it."""
     follow, service = values["follow"], values["service"]
     query = {"tail": values["tail"], "follow": follow}
+    if values["previous"]:
+        query["previous"] = True
     as_json = values["output"] == "json"
     kept: list[str] = []
     try:

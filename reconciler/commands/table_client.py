@@ -107,10 +107,12 @@ CLIENTS: tuple[Command, ...] = (
         options=(
             Option("--tail", "how many of the last lines; 100", "LINES", convert.lines, 100),
             Option("--follow", "go on with what comes"),
+            Option("--previous", "what was kept of the container before, when it ended or was remade"),
             *READING,
         ),
         examples=(
             ("logs kafka", "the last hundred lines"),
+            ("logs kafka --previous", "what it said before it failed or was remade"),
             ("logs kafka --follow --tail 0 | grep ERROR", "what is logged from now on"),
         ),
         exits=(
@@ -162,5 +164,14 @@ CLIENTS: tuple[Command, ...] = (
         "Sets restarted_at in groups.yaml, through the daemon: containers started before that moment are "
         "stopped and started again, in order. A group that is off is refused.",
         ("restart alerts", "restart one group and watch"),
+    ),
+    _change(
+        "accept",
+        (),
+        "carry out changes that are held back",
+        "For groups with `on_change: report`: what differs from their files now is carried out. Sets "
+        "accepted_at in groups.yaml, through the daemon; what changes later waits again. `drift` shows what "
+        "is held back.",
+        ("accept monitoring", "carry out what waits, and watch"),
     ),
 )

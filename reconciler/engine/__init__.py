@@ -69,6 +69,11 @@ class Engine(Protocol):
         """Measured use by container id; those that can't be measured are left out."""
         ...
 
+    @property
+    def is_local(self) -> bool:
+        """Whether its containers see the files of this host."""
+        ...
+
     def logs(self, container: str, *, tail: int = 100, follow: bool = False) -> AsyncIterator[str]:
         """Log lines of one container, oldest first, without their line ends."""
         ...

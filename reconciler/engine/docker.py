@@ -148,6 +148,11 @@ class DockerEngine:
             async for line in lines:
                 yield line
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it is reached over a socket of this host; see ``Engine.is_local``."""
+        return bool(self._address.socket)
+
     async def close(self) -> None:
         """Let go of everything; see ``Engine.close``."""
         await self._wire.close()

@@ -80,6 +80,8 @@ def container(seen: Json) -> Container:
         check=check_of(config),
         error=state.get("Error") or "",
         pid=int(state.get("Pid") or 0),
+        joins=_joins(host),
+        grace=config.get("StopTimeout"),
     )
 
 
@@ -161,6 +163,11 @@ def _health(state: Json, started: float) -> Health:
         # Left over from before this start: the engine's monitor has not begun anew yet.
         return Health.STARTING
     return Health(verdict)
+
+
+def _joins(host: Json) -> tuple[str, ...]:
+    modes = (str(host.get(key) or "").partition(":") for key in ("NetworkMode", "IpcMode", "PidMode"))
+    return tuple(dict.fromkeys(of for kind, _, of in modes if kind == "container"))
 
 
 def _policy(policy: Json) -> str:

@@ -182,6 +182,11 @@ class SimulatedEngine:
         async for line in self._journal.read(container, tail, follow=follow):
             yield line
 
+    @property
+    def is_local(self) -> bool:
+        """See ``Engine.is_local``."""
+        return True
+
     async def close(self) -> None:
         """See ``Engine.close``."""
         for cell in self._cells.values():
@@ -337,6 +342,9 @@ class SimulatedEngine:
             restart="no" if stack.restart == "managed" else service.restart,
             networks=service.networks,
             check=service.check.test if service.check else (),
+            joins=tuple(
+                c.container.id for c in self._cells.values() if c.container.service in service.shares
+            ),
         )
         self._cells[container.id] = _Cell(container)
         self._changed("create")

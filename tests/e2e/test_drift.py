@@ -230,3 +230,22 @@ def test_a_service_of_no_group_is_listed_and_left_alone(yard: Yard) -> None:
     assert {e.action for e in yard.recorder.since(mark) if e.service == "stray"} <= {"kill", "die", "stop"}
     yard.docker.start("small-stray")
     yard.strangers = yard.others()
+
+
+def test_what_is_only_to_be_reported_waits_until_it_is_accepted(yard: Yard) -> None:
+    yard.edit("stack.yaml", "    services: [cache]\n", "    services: [cache]\n    on_change: report\n")
+    yard.daemon.converged()
+    started = yard.one("cache")["State"]["StartedAt"]
+    generation = yard.edit("compose.yaml", "cache-data:/data", "cache-data:/elsewhere")
+    seen = yard.daemon.until(lambda s: s["observed_generation"] == generation)
+    assert seen["groups"]["extra"]["reason"] == "held_back"
+    assert "service-manager accept extra" in seen["groups"]["extra"]["message"]
+    assert not seen["converged"]
+    assert yard.daemon.get(f"/services/progress/{generation}")["state"] == "degraded"
+    assert yard.one("cache")["State"]["StartedAt"] == started
+    mark = yard.recorder.mark()
+    answer = yard.daemon.post("/services/accept/extra")
+    yard.daemon.converged(answer["generation"])
+    assert made(yard, mark) == {"cache": 1}
+    assert [m["Destination"] for m in yard.one("cache")["Mounts"] if m.get("Name")][:1]
+    assert "accepted_at" in (yard.desired / "groups.yaml").read_text()

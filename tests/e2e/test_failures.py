@@ -26,6 +26,38 @@ def saved(yard: Yard, compose: str) -> int:
     return yard.next_generation(before)
 
 
+def test_a_crash_loop_under_the_engines_own_policy_is_never_ready(yard: Yard) -> None:
+    generation = saved(yard, with_cache(f"restart: always\n{CRASHES}"))
+    status = yard.daemon.until(lambda s: yard.daemon.service("cache", s)["reason"] == "crash_looping")
+    for _ in range(10):
+        service = yard.daemon.service("cache", status)
+        assert not service["ready"]
+        status = yard.daemon.until(lambda s, old=status: s != old or s["observed_generation"] == generation)  # type: ignore[misc]
+    status = yard.daemon.until(lambda s: s["observed_generation"] == generation)
+    assert status["progress"]["reason"] == "crash_looping"
+    assert status["groups"]["extra"]["phase"] == "degraded"
+
+
+def test_last_words_and_exit_code_outlive_the_container(yard: Yard) -> None:
+    saved(yard, with_cache(f'restart: "no"\n{CRASHES}'))
+    yard.daemon.until(lambda s: "code 7" in yard.daemon.service("cache", s)["last_error"])
+    yard.daemon.converged(saved(yard, COMPOSE))
+    kept = yard.daemon.cli("logs", "cache", "--previous")
+    assert kept.returncode == 0, kept.stderr
+    assert "7" in kept.stdout
+    assert "code 7" in yard.daemon.service("cache", yard.daemon.get("/services/status"))["last_error"]
+
+
+def test_what_stays_unhealthy_is_restarted(yard: Yard) -> None:
+    yard.edit("stack.yaml", "    services: [cache]\n", "    services: [cache]\n    unhealthy: {after: 1s}\n")
+    check = 'healthcheck: {test: [CMD, "false"], interval: 300ms, retries: 1}'
+    mark = yard.recorder.mark()
+    saved(yard, with_cache(check))
+    yard.recorder.until(lambda _: yard.recorder.count(mark, "start", "cache") == 4, since=mark)
+    yard.daemon.until(lambda s: "3 attempts" in yard.daemon.service("cache", s)["message"])
+    assert yard.daemon.service("cache")["phase"] == "degraded"
+
+
 def test_a_crash_loop_is_told_with_its_reason_and_delays_nobody(yard: Yard) -> None:
     yard.daemon.converged(yard.switch(base=False, app=False, front=False, extra=False))
     saved(yard, with_cache(f'restart: "on-failure"\n{CRASHES}'))

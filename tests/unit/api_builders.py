@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from api.app import create_app
 from api.audit import AuditLog
 from api.metrics import Metrics
-from api.settings import Lines, Preview, Settings
+from api.settings import Lines, Preview, Previous, Settings
 from reconciler.changes import Changes, Decide, GroupChange, Receipt
 from reconciler.desired import Desired, GroupState, Suspension
 from reconciler.errors import Mistake
@@ -153,6 +153,7 @@ def edited(state: GroupState, change: GroupChange) -> GroupState:
         force=state.force if change.force is None else change.force,
         restarted_at=state.restarted_at if change.restarted_at is None else change.restarted_at,
         suspend=state.suspend if suspend is None else suspend or None,
+        accepted_at=state.accepted_at if change.accepted_at is None else change.accepted_at,
     )
 
 
@@ -174,6 +175,7 @@ async def a_world(
     settings: Settings | None = None,
     preview: Preview | None = None,
     logs: Lines | None = None,
+    previous: Previous | None = None,
     metrics: bool = False,
     keys: KeyRing | None = None,
     audit: AuditLog | None = None,
@@ -190,6 +192,7 @@ async def a_world(
         settings=settings,
         preview=preview,
         logs=logs,
+        previous=previous,
         metrics=Metrics(snapshots, clock=settings.clock) if metrics else None,
         keys=keys,
         audit=audit,

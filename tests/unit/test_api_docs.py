@@ -41,6 +41,7 @@ async def test_every_endpoint_is_documented_under_the_tag() -> None:
         "/healthz",
         "/metrics",
         "/readyz",
+        "/services/accept/{group}",
         "/services/dashboard",
         "/services/drift",
         "/services/events",
@@ -82,7 +83,7 @@ async def test_every_status_that_can_occur_is_documented() -> None:
                     assert list(answer["content"]) == ["application/problem+json"]
                     example = answer["content"]["application/problem+json"]["example"]
                     assert schemas.Problem.model_validate(example).status == int(status)
-    for action in ("start", "stop", "restart"):
+    for action in ("start", "stop", "restart", "accept"):
         assert (
             "Location"
             in document["paths"][f"/services/{action}/{{group}}"]["post"]["responses"]["202"]["headers"]

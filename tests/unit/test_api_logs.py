@@ -252,3 +252,16 @@ async def test_so_many_readers_and_no_more(monkeypatch: pytest.MonkeyPatch) -> N
         await asyncio.gather(*(reader.task for reader in readers))
         tap.queue.put_nowait(None)
         assert (await world.client.get("/services/logs/kafka")).status_code == 200
+
+
+async def test_what_was_kept_of_the_container_before_needs_neither_container_nor_engine() -> None:
+    async def kept(service: str) -> list[str] | None:
+        return ["one", "two"] if service == "kafka" else None
+
+    async with a_world(desired(), logs=of(error=EngineUnavailable("gone")), previous=kept) as world:
+        answer = await world.client.get("/services/logs/kafka?previous=true&tail=1")
+        nothing = await world.client.get("/services/logs/zookeeper?previous=true")
+        unknown = await world.client.get("/services/logs/kafak?previous=true")
+    assert (answer.status_code, answer.text) == (200, "two\n")
+    assert (nothing.status_code, nothing.json()["reason"]) == (404, "no_previous")
+    assert (unknown.status_code, unknown.json()["reason"]) == (404, "unknown_service")

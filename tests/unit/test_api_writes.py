@@ -88,6 +88,15 @@ async def test_stop_with_dependents_and_by_force() -> None:
     assert not any(state.on for state in world.writer.desired.groups.values())
 
 
+async def test_accept_stores_the_moment_of_the_decision() -> None:
+    async with a_world(desired(kafka=True)) as world:
+        answer = await world.client.post("/services/accept/kafka")
+        assert answer.status_code == 202
+        assert answer.json()["message"].startswith("what was held back of kafka is carried out")
+        assert world.writer.desired.groups["kafka"].accepted_at == WALL
+        assert (await world.client.post("/services/accept/storage")).status_code == 409
+
+
 async def test_restart_stores_the_moment_of_the_decision() -> None:
     async with a_world(desired(kafka=True)) as world:
         assert (await world.client.post("/services/restart/kafka")).status_code == 202

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.changes import Changes, GroupChange, put, restart, start, stop
+from reconciler.changes import Changes, GroupChange, accept, put, restart, start, stop
 from reconciler.desired import Desired, GroupState, Suspension
 from reconciler.errors import NoSuchGroup, WriteRefused
 from reconciler.stack import Group, Stack, Strength
@@ -117,6 +117,13 @@ def test_stop_may_be_repeated_also_after_a_forced_one() -> None:
 
 def test_restart_sets_the_moment() -> None:
     assert restart(STACK, desired(kafka=True), "kafka", at=5.0) == {"kafka": GroupChange(restarted_at=5.0)}
+
+
+def test_accept_sets_the_moment_for_a_group_that_is_on() -> None:
+    assert accept(STACK, desired(kafka=True), "kafka", at=5.0) == {"kafka": GroupChange(accepted_at=5.0)}
+    with pytest.raises(WriteRefused) as refused:
+        accept(STACK, desired(), "kafka", at=5.0)
+    assert refused.value.reason == "group_off"
 
 
 def test_restart_of_a_group_that_is_off_is_refused() -> None:

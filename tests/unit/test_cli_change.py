@@ -136,12 +136,14 @@ def test_options_become_parameters(daemon: Daemon) -> None:
     daemon.post("/services/start/storage", accepted("storage", 42))
     daemon.post("/services/stop/kafka", accepted("kafka", 43))
     daemon.post("/services/restart/kafka", accepted("kafka", 44))
+    daemon.post("/services/accept/kafka", accepted("kafka", 45))
     words = ["--no-wait", "--url", daemon.url]
     assert run_cli("start", "storage", "--with-dependencies", "--force", *words).code == 0
     assert run_cli("stop", "kafka", "--with-dependents", *words).code == 0
     assert run_cli("restart", "kafka", *words).code == 0
+    assert run_cli("accept", "kafka", *words).code == 0
     posts = [r.query for r in daemon.requests if r.method == "POST"]
-    assert posts == [{"force": "true", "with_dependencies": "true"}, {"with_dependents": "true"}, {}]
+    assert posts == [{"force": "true", "with_dependencies": "true"}, {"with_dependents": "true"}, {}, {}]
 
 
 def test_several_groups_are_asked_for_in_the_order_that_is_not_refused(daemon: Daemon) -> None:

@@ -19,7 +19,7 @@ from reconciler.errors import Mistake, OutcomeUnknown, StepFailed
 from reconciler.executor import Limits
 from reconciler.ledger import Now
 from reconciler.loop import Settings
-from reconciler.observed import Action, Command, Health, State
+from reconciler.observed import Action, Command, Container, Health, State
 from reconciler.stack import Stack
 from tests.builders import a_stack, desire, service
 from tests.recorder import Bench, Recorder, bench
@@ -841,4 +841,47 @@ async def test_health_that_fails_after_all_is_shown() -> None:
     await b.until(lambda s: s.groups["main"].phase == "degraded")
     assert b.seen.groups["main"].reason == "unhealthy"
     assert b.engine.up() == {"db", "app", "web"}
+    await b.end()
+
+
+# --- services that are not well ------------------------------------------------------------------
+
+
+@virtual
+async def test_an_unhealthy_service_is_restarted_up_to_its_limit_and_no_more() -> None:
+    b = await up(a_stack({"main": [DB]}))
+    for _ in range(5):
+        b.engine.alter(b.engine.containers("db")[0].id, health=Health.UNHEALTHY)
+        await asyncio.sleep(160)
+    assert b.engine.log(Action.STOP) == ["stop db"] * 3
+    assert b.seen.groups["main"].reason == "unhealthy"
+    assert "3 attempts" in b.seen.groups["main"].message
+    await asyncio.sleep(1800)
+    assert len(b.engine.log(Action.STOP)) == 4
+    await b.end()
+
+
+@virtual
+async def test_evidence_is_kept_of_what_ends_by_itself_and_of_what_is_remade() -> None:
+    kept: list[tuple[str, State, tuple[str, ...]]] = []
+
+    async def keep(container: Container) -> None:
+        await asyncio.sleep(0.5)
+        kept.append((container.service, container.state, tuple(b.engine.log(Action.RECREATE))))
+
+    b = await up(ONE, keep=keep)
+    assert kept == []
+    b.engine.kill("kafka", 3)
+    await b.until(lambda s: not s.converged)
+    await b.converged()
+    # Before it is started again, or its last words would drown in the next ones.
+    assert kept == [("kafka", State.EXITED, ())]
+    assert b.engine.log(Action.START) == ["start kafka"] * 2
+    assert b.seen.groups["main"].services[0].last_error.startswith("exited with code 3")
+    changed = a_stack({"main": [replace(ONE.services["kafka"], config_hash="new", definition="new")]})
+    b.want(desire(changed, "main"), changed)
+    await b.converged()
+    assert kept[1:] == [("kafka", State.EXITED, ())]
+    assert b.engine.log(Action.RECREATE) == ["recreate kafka"]
+    assert b.seen.groups["main"].services[0].last_error.startswith("exited with code 3")
     await b.end()

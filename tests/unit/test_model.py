@@ -140,3 +140,33 @@ def test_a_text_that_is_no_model_is_refused() -> None:
     for text in (b"", b"[1]", b"{"):
         with pytest.raises(InvalidDesiredState):
             services_from(Resolved(text, {}, ""), "p")
+
+
+def test_mounts_whose_content_compose_does_not_hash() -> None:
+    entry = {
+        "volumes": [
+            {"type": "bind", "source": "/box/a", "target": "/a", "read_only": True, "bind": {}},
+            {"type": "bind", "source": "/box/b", "target": "/b", "bind": {"create_host_path": True}},
+            {"type": "volume", "source": "v", "target": "/v"},
+        ],
+        "configs": [{"source": "c"}, {"source": "inline", "target": "/etc/inline"}],
+        "secrets": [{"source": "s"}, {"source": "s", "target": "/else/s"}, {"source": "env"}],
+    }
+    more = {
+        "configs": {"c": {"file": "/box/c"}, "inline": {"content": "x"}},
+        "secrets": {"s": {"file": "/box/s"}, "env": {"environment": "X"}},
+    }
+    service = services_from(resolved({"a": entry}, **more), "p")["a"]
+    assert [(m.kind, m.target, m.source, m.create, m.writable) for m in service.mounts] == [
+        ("bind", "/a", "/box/a", False, False),
+        ("bind", "/b", "/box/b", True, True),
+        ("config", "/c", "/box/c", False, False),
+        ("config", "/etc/inline", "", False, False),
+        ("secret", "/run/secrets/s", "/box/s", False, False),
+        ("secret", "/else/s", "/box/s", False, False),
+    ]
+    more["configs"]["inline"]["content"] = "y"
+    other = services_from(resolved({"a": entry}, **more), "p")["a"]
+    assert other.contents != service.contents
+    assert other.definition == service.definition
+    assert one(volumes=[]).contents == ""

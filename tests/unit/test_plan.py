@@ -165,7 +165,14 @@ def test_drift_is_pending_until_the_service_once_was_as_wanted() -> None:
 
 def test_restart_managed_wants_the_policy_no() -> None:
     stack = replace(ONE, restart="managed")
-    assert text(stack, ONE_ON, alone()) == "kafka: update no (altered: was changed by hand: restart)"
+    why = "altered: has the restart policy unless-stopped, and restarting is ours here"
+    assert text(stack, ONE_ON, alone()) == f"kafka: update no ({why})"
+    # Before it is started, or the engine might be quicker one day.
+    assert text(stack, ONE_ON, alone(State.CREATED)) == f"kafka: update no ({why})"
+    # What is off must not come back with the engine either.
+    assert text(stack, desire(stack), alone(State.EXITED)) == f"kafka: update no ({why})"
+    assert text(stack, desire(stack), alone(State.EXITED, restart="no")) == "nothing to do"
+    assert text(stack, desire(stack), alone()) == "kafka: stop (unwanted: main is off)"
     assert text(stack, ONE_ON, alone(restart="no")) == "nothing to do"
 
 

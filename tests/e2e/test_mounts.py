@@ -1,0 +1,137 @@
+"""Mounted files on a real engine: what changed in them reaches the container, once, and never to its harm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.test_drift import RESYNC, made, three_resyncs
+from tests.e2e.yard import COMPOSE, PROJECT, Yard
+
+EDGE = """\
+    container_name: small-edge
+    depends_on: [web]
+    networks: [outer]
+"""
+MOUNTED = (
+    EDGE
+    + """\
+    volumes: ["./conf/edge.conf:/etc/edge.conf:ro", "./conf/folder:/folder"]
+    configs: [{source: motd, target: /etc/motd}]
+    secrets: [token]
+"""
+)
+TOP = """
+configs: {motd: {file: ./conf/motd}}
+secrets: {token: {file: ./conf/token}}
+"""
+
+
+@pytest.fixture
+def mounted(yard: Yard) -> Iterator[Yard]:
+    """The yard with files mounted in ``edge``."""
+    for name in ("edge.conf", "motd", "token", "folder/inside"):
+        yard.save(f"conf/{name}", f"{name} one\n")
+    before = int(yard.daemon.get("/services/status")["generation"])
+    yard.save("compose.yaml", COMPOSE.replace(EDGE, MOUNTED) + TOP)
+    yard.daemon.converged(yard.next_generation(before))
+    yield yard
+    for name in ("edge.conf", "motd", "token"):
+        (yard.desired / "conf" / name).unlink(missing_ok=True)
+
+
+def inside(yard: Yard, path: str) -> str:
+    """A file as the container of ``edge`` has it."""
+    pid = yard.one("edge")["State"]["Pid"]
+    with open(f"/proc/{pid}/root{path}") as file:
+        return file.read()
+
+
+@pytest.mark.parametrize("how", ["replaced", "written in place"])
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [("edge.conf", "/etc/edge.conf"), ("motd", "/etc/motd"), ("token", "/run/secrets/token")],
+)
+def test_a_changed_file_makes_its_service_anew_once(mounted: Yard, how: str, name: str, target: str) -> None:
+    mark = mounted.recorder.mark()
+    if how == "replaced":
+        mounted.save(f"conf/{name}", "two\n")
+    else:
+        (mounted.desired / "conf" / name).write_text("two\n")
+    mounted.recorder.until(lambda e: e.action == "start" and e.service == "edge", since=mark)
+    mounted.daemon.converged()
+    assert inside(mounted, target) == "two\n"
+    assert made(mounted, mark) == {"edge": 1}
+
+
+def test_what_stays_as_it_was_remakes_nothing(mounted: Yard) -> None:
+    mounted.daemon.end()
+    mounted.daemon.start(RESYNC)
+    mounted.daemon.converged()
+    mark = mounted.recorder.mark()
+    (mounted.desired / "conf/folder/inside").write_text("two\n")
+    (mounted.desired / "conf/motd").touch()
+    three_resyncs(mounted)
+    assert mounted.recorder.touched(mark, PROJECT) == []
+
+
+def test_a_file_changed_while_no_daemon_ran_is_found(mounted: Yard) -> None:
+    mounted.daemon.end()
+    mark = mounted.recorder.mark()
+    mounted.save("conf/edge.conf", "two\n")
+    mounted.daemon.start()
+    mounted.recorder.until(lambda e: e.action == "start" and e.service == "edge", since=mark)
+    mounted.daemon.converged()
+    assert inside(mounted, "/etc/edge.conf") == "two\n"
+    assert made(mounted, mark) == {"edge": 1}
+
+
+def test_a_container_of_somebody_else_that_holds_a_replaced_file_gets_the_new_one(mounted: Yard) -> None:
+    mounted.daemon.end()
+    (mounted.folder / "state" / "ledger.json").unlink()
+    mounted.person("up", "-d", "--no-deps", "--force-recreate", "edge")
+    mounted.save("conf/edge.conf", "two\n")
+    mark = mounted.recorder.mark()
+    mounted.daemon.start()
+    mounted.recorder.until(lambda e: e.action == "start" and e.service == "edge", since=mark)
+    mounted.daemon.converged()
+    assert inside(mounted, "/etc/edge.conf") == "two\n"
+    # Started again is enough: that is when a container gets the file that stands there.
+    assert made(mounted, mark) == {}
+
+
+def test_what_runs_runs_on_while_its_file_is_gone_and_says_which(mounted: Yard) -> None:
+    started = mounted.one("edge")["State"]["StartedAt"]
+    (mounted.desired / "conf/edge.conf").unlink()
+    text = (mounted.desired / "compose.yaml").read_text()
+    mounted.save(
+        "compose.yaml",
+        text.replace("container_name: small-edge", "container_name: small-edge\n    hostname: x"),
+    )
+    seen = mounted.daemon.until(lambda s: mounted.daemon.service("edge", s)["reason"] == "mount_missing")
+    service = mounted.daemon.service("edge", seen)
+    assert service["phase"] == "degraded"
+    assert "conf/edge.conf" in service["message"]
+    assert service["ready"]
+    assert mounted.one("edge")["State"]["StartedAt"] == started
+    mark = mounted.recorder.mark()
+    mounted.save("conf/edge.conf", "back\n")
+    mounted.recorder.until(lambda e: e.action == "start" and e.service == "edge", since=mark)
+    mounted.daemon.converged()
+    assert (mounted.desired / "conf/edge.conf").is_file()
+    assert inside(mounted, "/etc/edge.conf") == "back\n"
+
+
+def test_a_definition_and_a_file_changed_at_once_are_one_remake(mounted: Yard) -> None:
+    mark = mounted.recorder.mark()
+    text = (mounted.desired / "compose.yaml").read_text()
+    mounted.save("compose.yaml", text.replace("name: small-edge", "name: small-edge\n    hostname: y"))
+    mounted.save("conf/edge.conf", "two\n")
+    mounted.recorder.until(lambda e: e.action == "start" and e.service == "edge", since=mark)
+    mounted.daemon.converged()
+    assert inside(mounted, "/etc/edge.conf") == "two\n"
+    mounted.daemon.end()
+    mounted.daemon.start(RESYNC)
+    three_resyncs(mounted)
+    assert made(mounted, mark) == {"edge": 1}

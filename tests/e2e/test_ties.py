@@ -1,0 +1,92 @@
+"""What is tied to a container follows it, what is tied to nothing is pruned, and booting is ours to order."""
+
+from __future__ import annotations
+
+from tests.e2e.recorder import PROJECT as PROJECT_LABEL
+from tests.e2e.recorder import SERVICE
+from tests.e2e.test_failures import saved
+from tests.e2e.yard import COMPOSE, PROJECT, STACK, Yard
+
+EDGE = "    container_name: small-edge\n    depends_on: [web]\n    networks: [outer]\n"
+SHARING = "    container_name: small-edge\n    network_mode: service:web\n    networks: !reset null\n"
+
+
+def mode(yard: Yard, service: str) -> str:
+    return str(yard.one(service)["HostConfig"]["NetworkMode"])
+
+
+def test_who_shares_a_network_is_made_anew_when_its_owner_was(yard: Yard) -> None:
+    yard.daemon.converged(saved(yard, COMPOSE.replace(EDGE, SHARING)))
+    assert mode(yard, "edge") == f"container:{yard.one('web')['Id']}"
+    for act in ("removed by hand", "remade by a person", "remade by us"):
+        old, mark = yard.one("web")["Id"], yard.recorder.mark()
+        if act == "removed by hand":
+            yard.docker.remove_container("small-web", force=True)
+        elif act == "remade by a person":
+            yard.person("up", "-d", "--no-deps", "--force-recreate", "web")
+        else:
+            text = (yard.desired / "compose.yaml").read_text()
+            yard.save("compose.yaml", text.replace("small-web\n", "small-web\n    hostname: other\n"))
+        yard.recorder.until(
+            lambda e, old=old: (  # type: ignore[misc]
+                e.action == "start"
+                and e.service == "edge"
+                and mode(yard, "edge") != f"container:{old}"
+                and yard.one("edge")["State"]["Running"]
+            ),
+            since=mark,
+        )
+        yard.daemon.converged()
+        assert mode(yard, "edge") == f"container:{yard.one('web')['Id']}"
+        assert yard.recorder.count(mark, "create", "edge") <= 2, act
+
+
+def test_orphans_are_pruned_when_asked_for_and_their_volumes_stay(yard: Yard) -> None:
+    labels = {PROJECT_LABEL: PROJECT, SERVICE: "former"}
+    host = yard.docker.create_host_config(network_mode="none", binds=["former-data:/data"])
+    made = yard.docker.create_container(
+        "service-manager/standin:1", name="small-former", labels=labels, host_config=host
+    )
+    yard.docker.start(made["Id"])
+    yard.daemon.until(lambda s: s["orphans"] == ["small-former"])
+    assert yard.docker.inspect_container(made["Id"])["State"]["Running"]
+    mark = yard.recorder.mark()
+    generation = yard.edit("stack.yaml", "name: small\n", "name: small\nprune: true\n")
+    yard.recorder.until(lambda e: e.action == "destroy" and e.id == made["Id"], since=mark)
+    yard.daemon.converged(generation)
+    assert {e.id for e in yard.recorder.touched(mark, PROJECT)} == {made["Id"]}
+    assert yard.docker.inspect_volume("former-data")
+    assert yard.daemon.get("/services/status")["orphans"] == []
+    yard.docker.remove_volume("former-data")
+
+
+def test_where_restarting_is_ours_a_boot_comes_up_in_order_and_what_is_off_stays_off(yard: Yard) -> None:
+    ids = yard.ids()
+    yard.save("stack.yaml", STACK + "restart: managed\n")
+    yard.daemon.converged(yard.switch(extra=False))
+    assert yard.ids() == ids
+    policies = {
+        c["HostConfig"]["RestartPolicy"]["Name"]
+        for c in yard.recorder.containers(PROJECT)
+        if c["Config"]["Labels"][SERVICE] in ids
+    }
+    assert policies == {"no"}
+    yard.daemon.end()
+    mark = yard.recorder.mark()
+    yard.restart_engine()
+    assert not any(
+        c["State"]["Running"]
+        for c in yard.recorder.containers(PROJECT)
+        if c["Config"]["Labels"][SERVICE] in ids
+    )
+    yard.daemon.start()
+    yard.daemon.converged()
+    started = [e for e in yard.recorder.touched(mark, PROJECT) if e.action == "start"]
+    order = [e.service for e in started if e.service in ids]
+    assert order == sorted(order, key=["db", "api", "worker", "web", "edge"].index)
+    assert "cache" not in order
+    assert "migrate" not in order
+    assert yard.ids() == ids
+    # A person's own Compose finds nothing to do about it.
+    yard.person("up", "-d", "--no-deps", "db", "api")
+    assert yard.ids() == ids

@@ -1,0 +1,144 @@
+"""What is tied to another container follows it; what is tied to nothing any more is pruned, if asked to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reconciler.drift import Kind
+from reconciler.ledger import Ledger
+from reconciler.observed import Action, Container, Observed, State
+from reconciler.plan import plan
+from tests.builders import NOW, a_stack, container, desire, look, planned, service
+from tests.recorder import bench
+from tests.unit.test_loop import up, virtual
+
+VPN = service("vpn")
+APP = service("app", "vpn:restart", shares=("vpn",), networks=())
+TIED = a_stack({"main": [VPN, APP]})
+ON = desire(TIED, "main")
+
+
+def app(state: State = State.RUNNING, **fields: Any) -> Container:
+    return container(APP, state, **{"joins": ("id-vpn",), **fields})
+
+
+def text(*containers: Container) -> str:
+    return str(planned(TIED, ON, look(TIED, *containers)))
+
+
+GONE = "altered: was made for a container of vpn that is gone"
+
+
+def test_what_shares_the_network_of_a_container_is_made_anew_once_that_was_remade_by_anybody() -> None:
+    assert text(container(VPN), app()) == "nothing to do"
+    new = container(VPN, id="new")
+    assert text(new, app()) == f"app: stop ({GONE})"
+    assert text(new, app(State.EXITED)) == f"app: recreate ({GONE})"
+    found = planned(TIED, ON, look(TIED, new, app()))
+    assert [(d.kind, d.fields) for d in found.drifts] == [(Kind.ALTERED, ("shares",))]
+
+
+def test_it_is_not_stopped_before_the_new_one_runs() -> None:
+    made = container(VPN, State.CREATED, id="new")
+    assert "app: waits (dependency_not_ready: waits for vpn to start)" in text(made, app())
+
+
+def test_while_there_is_nobody_to_be_tied_to_nothing_is_made() -> None:
+    gone = look(TIED, app(State.EXITED), images={"app:1": "sha-app:1"})
+    assert "app: waits (dependency_not_ready: waits for vpn to start)" in str(planned(TIED, ON, gone))
+    neither = look(TIED, images={"app:1": "sha-app:1"})
+    assert "app: waits (dependency_not_ready: waits for vpn, whose network" in str(planned(TIED, ON, neither))
+    # In one call, Compose makes them in their order.
+    assert [s.action for s in planned(TIED, ON, look(TIED)).steps] == [Action.CREATE, Action.CREATE]
+
+
+def test_a_restart_of_the_parent_is_followed_by_a_restart_alone() -> None:
+    assert text(container(VPN, started_at=999_500.0), app()) == "app: stop (follows: vpn was restarted)"
+
+
+@virtual
+async def test_a_parent_remade_by_somebody_is_followed_through_to_the_end() -> None:
+    b = await up(TIED)
+    old = b.engine.containers("vpn")[0]
+    b.engine.drop(old.id)
+    await b.until(lambda s: not s.converged)
+    await b.converged()
+    new = b.engine.containers("vpn")[0]
+    assert new.id != old.id
+    assert b.engine.containers("app")[0].joins == (new.id,)
+    assert b.engine.up() == {"vpn", "app"}
+    await b.end()
+
+
+# --- orphans ---------------------------------------------------------------------------------------
+
+OLD = service("old")
+KEEP = a_stack({"main": [VPN]}, service("stray"))
+PRUNE = replace(KEEP, prune=True)
+
+
+def orphans(*containers: Container, prune: bool = True) -> str:
+    stack = PRUNE if prune else KEEP
+    return str(planned(stack, desire(stack, "main"), look(stack, container(VPN), *containers)))
+
+
+def test_orphans_are_listed_and_left_alone_unless_asked_to_prune() -> None:
+    assert orphans(container(OLD), prune=False) == "old: orphan old"
+
+
+@pytest.mark.parametrize(
+    ("state", "action"),
+    [
+        (State.RUNNING, "stop"),
+        (State.RESTARTING, "stop"),
+        (State.PAUSED, "unpause"),
+        (State.EXITED, "remove"),
+        (State.CREATED, "remove"),
+        (State.DEAD, "remove"),
+    ],
+)
+def test_an_orphan_is_stopped_then_removed(state: State, action: str) -> None:
+    assert orphans(container(OLD, state)) == f"old: {action} (orphan: old belongs to no service of the files)"
+
+
+def test_an_orphan_is_given_the_time_to_stop_that_it_was_made_with() -> None:
+    found = planned(PRUNE, desire(PRUNE, "main"), look(PRUNE, container(VPN), container(OLD, grace=90.0)))
+    assert [step.grace for step in found.steps] == [90.0]
+    assert [(d.kind, d.pending) for d in found.drifts] == [(Kind.ORPHAN, True)]
+
+
+@virtual
+async def test_pruning_ends_with_nothing_left_and_touches_nobody_else() -> None:
+    b = bench(PRUNE)
+    b.engine.add(container(OLD, id="one"))
+    b.engine.add(container(OLD, State.EXITED, id="two", name="old-2"))
+    b.engine.add(container(PRUNE.services["stray"], id="stray"))
+    b.want(desire(PRUNE, "main"))
+    await b.converged()
+    assert {c.service for c in b.engine.containers()} == {"vpn", "stray"}
+    assert b.engine.log(Action.STOP) == ["stop old"]
+    assert b.seen.orphans == ()
+    await b.end()
+
+
+@settings(derandomize=True, deadline=None, max_examples=100)
+@given(
+    states=st.lists(st.sampled_from(list(State)), max_size=4),
+    prune=st.booleans(),
+    complete=st.booleans(),
+)
+def test_nothing_but_an_orphan_is_ever_removed_for_being_in_no_file(
+    states: list[State], prune: bool, complete: bool
+) -> None:
+    stack = replace(KEEP, prune=prune)
+    others = [container(OLD, s, id=f"old{n}", name=f"old{n}") for n, s in enumerate(states)]
+    stray = container(stack.services["stray"], State.EXITED)
+    seen: Observed = look(stack, container(VPN), stray, *others, complete=complete)
+    found = plan(stack, desire(stack, "main"), seen, Ledger(), NOW)
+    assert {s.service for s in found.steps} <= ({"old"} if prune and complete else set())
+    assert all(s.container.startswith("old") for s in found.steps)
