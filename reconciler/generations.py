@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from reconciler.assembly import Assembled, Loaded, assemble, parse_files
+from reconciler.assembly import Assembled, Loaded, assemble, inputs_digest, parse_files
 from reconciler.desired import Desired
 from reconciler.difference import differences, meaning_of
 from reconciler.errors import InvalidDesiredState, WriteRefused
@@ -184,7 +184,13 @@ def _accepted(record: Record, assembled: Assembled, model: Path, *, fresh: bool)
         revision=record.revision,
         commit=record.commit,
     )
-    return Accepted(replace(assembled.stack, model=str(model)), desired, fresh, record.changes)
+    stack = replace(
+        assembled.stack,
+        model=str(model),
+        inputs=inputs_digest(assembled.stack.name, record.sources),
+        compose=record.compose_version,
+    )
+    return Accepted(stack, desired, fresh, record.changes)
 
 
 def _changes(before: Accepted | None, loaded: Loaded) -> tuple[str, ...]:

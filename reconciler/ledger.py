@@ -37,6 +37,8 @@ class Made(NamedTuple):
     the wall time at which we asked for it, 0 where it was found. ``mounts`` is by ``stack.Mount.key``.
     ``churn`` counts, by the same key, how often in a row a content that the container may write itself had
     changed again right after the start.
+    ``inputs`` and ``compose`` are those of the last stack (``stack.Stack``) that the container was as
+    defined in.
     """
 
     definition: str
@@ -46,6 +48,8 @@ class Made(NamedTuple):
     at: float = 0.0
     mounts: Mapping[str, Mounted] = {}
     churn: Mapping[str, int] = {}
+    inputs: str = ""
+    compose: str = ""
 
 
 UNKNOWN = Made("", {}, "")
@@ -271,7 +275,8 @@ def from_json(value: Mapping[str, Any], now: Now) -> Ledger:
 def _made(value: Iterable[Any]) -> Made:
     # Written by an earlier version, it ends sooner.
     definition, fields, image, lacks, at, *more = value
-    mounts, churn = (*more, {}, {})[:2]
+    later: list[Any] = [{}, {}, "", ""]
+    mounts, churn, inputs, compose = more + later[len(more) :]
     return Made(
         str(definition),
         dict(fields),
@@ -280,4 +285,6 @@ def _made(value: Iterable[Any]) -> Made:
         float(at),
         {key: Mounted(*map(str, mounted)) for key, mounted in mounts.items()},
         {key: int(count) for key, count in churn.items()},
+        str(inputs),
+        str(compose),
     )

@@ -395,6 +395,8 @@ class Loop:
                 self._wall(),
                 mounts_now(service, self._observed),
                 churned(service, own, self._observed, ledger.made.get(own.id)) if own else {},
+                target.stack.inputs,
+                target.stack.compose,
             )
             # What is there already was not made by this step, whatever a look shows while it runs.
             olds = (c.id for c in self._observed.containers if c.service == step.service)

@@ -57,9 +57,40 @@ def witness(
         if not state.on:
             down = not any(c.state in ALIVE for c in found.get(name, ()))
             ledger = _forget(ledger, name, down=down)
+            if kept is not None:
+                ledger = _made(stack, ledger, observed, service, kept)
         elif kept is not None:
             ledger = _look(stack, state, observed, ledger, service, kept, now, chance)
-    return recovered(_pruned(ledger, observed), now)
+    return recovered(_pruned(_same_inputs(stack, observed, ledger), observed), now)
+
+
+def _same_inputs(stack: Stack, observed: Observed, ledger: Ledger) -> Ledger:
+    """Take as defined what was so in the same files, where only Compose is another one by now.
+
+    A new version writes other hashes, and even other fields, for the same bytes; that is no change of
+    anything that a person wrote, and must remake nothing (PITFALLS row 4).
+    """
+    if not stack.inputs:
+        return ledger
+    new = {}
+    for container in observed.containers:
+        made, service = ledger.made.get(container.id), stack.services.get(container.service)
+        if made is None or service is None or (made.inputs, made.compose) == (stack.inputs, stack.compose):
+            continue
+        same_files = made.inputs == stack.inputs and made.compose != stack.compose
+        if made.definition == service.definition or same_files:
+            new[container.id] = made._replace(
+                definition=service.definition,
+                fields=service.fields,
+                inputs=stack.inputs,
+                compose=stack.compose,
+            )
+    return replace(ledger, made={**ledger.made, **new}) if new else ledger
+
+
+def _of_another_compose(stack: Stack, container: Container) -> bool:
+    """Whether its label can't be compared with our hashes: then it is taken as it is, not made anew."""
+    return bool(container.compose and stack.compose) and container.compose != stack.compose
 
 
 def _pruned(ledger: Ledger, observed: Observed) -> Ledger:
@@ -104,7 +135,7 @@ def _look(
     chance: float,
 ) -> Ledger:
     name = service.name
-    ledger = _made(ledger, observed, service, container)
+    ledger = _made(stack, ledger, observed, service, container)
     if stack.groups[stack.group_of[name]].on_change == "report":
         ledger = _change(ledger, observed, service, container, now)
     if container.state in ALIVE:
@@ -169,7 +200,7 @@ def _completed(stack: Stack, ledger: Ledger, service: Service, container: Contai
     return ledger
 
 
-def _made(ledger: Ledger, observed: Observed, service: Service, container: Container) -> Ledger:
+def _made(stack: Stack, ledger: Ledger, observed: Observed, service: Service, container: Container) -> Ledger:
     """Record what the container was made from: what we made it from, or what its label says."""
     known = ledger.made.get(container.id)
     if known is not None:
@@ -179,7 +210,7 @@ def _made(ledger: Ledger, observed: Observed, service: Service, container: Conta
         ledger = replace(ledger, making=without(ledger.making, [service.name]))
         # What its predecessor lacked, and it lacks as well, another remake would not bring.
         made = made._replace(lacks=tuple(n for n in made.lacks if n not in container.networks))
-    elif container.config_hash == service.config_hash:
+    elif container.config_hash == service.config_hash or _of_another_compose(stack, container):
         mounts = mounts_now(service, observed)
         made = Made(service.definition, service.fields, container.image, mounts=mounts)
     else:
