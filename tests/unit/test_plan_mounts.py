@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.drift import MOST_CHURN, Kind, churned, inputs_of, mounts_now
+from reconciler.drift import Kind, inputs_of
 from reconciler.ledger import Ledger, Made, Mounted, from_json, to_json
+from reconciler.mounts import MOST_CHURN, churned, mounts_now
 from reconciler.observed import Container, Observed, Source, State
 from reconciler.stack import Mount
 from reconciler.summary import Phase, summarise
