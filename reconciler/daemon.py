@@ -13,13 +13,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from api.app import close_streams, create_app
 from api.metrics import Metrics, alone
 from api.settings import Settings as ApiSettings
-from reconciler import exposure, logs, memo, shipped
+from reconciler import box, exposure, logs, memo, shipped
 from reconciler.audit_daemon import Recording
 from reconciler.engine import Engine
 from reconciler.engine.compose_find import environment
@@ -35,12 +35,14 @@ from reconciler.ledger import Now
 from reconciler.locks import DirectoryLock
 from reconciler.loop import Hooks, Loop, Settings
 from reconciler.notes import Ends, Passes, each
+from reconciler.observed import Observed
 from reconciler.options import Address, RunOptions
 from reconciler.preview import Previews
 from reconciler.sampler import Sampler
 from reconciler.serving import PortTaken, listen, serve, server
 from reconciler.snapshot import Snapshots
 from reconciler.sources import Sources
+from reconciler.stack import Stack
 from reconciler.store import Resolver, Store
 from reconciler.watch import changes
 
@@ -146,6 +148,13 @@ class _Daemon:
         sources = Sources()
         evidence = Evidence(options.state_dir, lambda c, tail: engine.logs(c.id, tail=tail))
         metrics = Metrics(snapshots)
+
+        async def look_further(observed: Observed, stack: Stack) -> Observed:
+            if engine.is_local:
+                observed = await sources.add_to(observed, stack)
+            told = box.notes((options.state_dir, options.desired_state))
+            return replace(observed, notes=(*observed.notes, *told)) if told else observed
+
         loop = Loop(
             engine,
             snapshots,
@@ -160,7 +169,7 @@ class _Daemon:
                 passed=each(passes, metrics.counters.passed),
                 found=metrics.counters.found,
             ),
-            look_further=sources.add_to if engine.is_local else None,
+            look_further=look_further,
             keep=evidence.keep,
         )
         recording.follow(lambda: loop.target)

@@ -7,6 +7,7 @@ Bad files stop nothing: the loop goes on with the last good state and readers ar
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -17,10 +18,11 @@ from reconciler.audit_entry import Fact
 from reconciler.changes import Changes, Decide, GroupChange, Receipt
 from reconciler.desired import GroupState, Suspension
 from reconciler.errors import EngineError, InvalidDesiredState, Mistake, WriteRefused
+from reconciler.files import GROUPS
 from reconciler.generations import Accepted, Generations
 from reconciler.loop import Loop
 from reconciler.progress import Progress
-from reconciler.store import Loaded, Store
+from reconciler.store import Loaded, Store, Written
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +80,9 @@ class Intake:
                 # Compose itself is not to be had: said like a mistake, since nothing can be read without it.
                 self._broken((Mistake(str(self._store.directory), 0, 0, str(error)),))
                 return
-            await self._accept(loaded, BY_FILE, "edited")
+            # Said by then; what can't be kept now is taken in at the next look.
+            with contextlib.suppress(WriteRefused):
+                await self._accept(loaded, BY_FILE, "edited")
 
     async def write(self, decide: Decide, *, author: str, reason: str, source: str = "") -> Receipt:
         """See ``changes.Writer.write``."""
@@ -93,10 +97,7 @@ class Intake:
 
         async with self._turn:
             written = await self._store.write(edit)
-            # An edit that nobody had read yet is a generation of its own.
-            accepted = await self._accept(written.before, BY_FILE, "edited")
-            if written.changed:
-                accepted = await self._accept(written.after, author, reason, source)
+            accepted = await self._kept(written, author, reason, source)
             recorded = self._recorded
         if recorded is not None and accepted.fresh:
             # Others take their turn meanwhile; entries are written in the order of generations all the same.
@@ -109,6 +110,20 @@ class Intake:
             groups=tuple(name for name in accepted.stack.groups if name in asked),
             suspended=tuple(name for name, state in groups.items() if state.suspended(now)),
         )
+
+    async def _kept(self, written: Written, author: str, reason: str, source: str) -> Accepted:
+        """Accept what was written; what can't be kept is taken back: a refusal means that nothing changed."""
+        try:
+            # An edit that nobody had read yet is a generation of its own.
+            accepted = await self._accept(written.before, BY_FILE, "edited")
+            if written.changed:
+                accepted = await self._accept(written.after, author, reason, source)
+        except WriteRefused:
+            if written.changed:
+                with contextlib.suppress(WriteRefused):
+                    await self._store.restore({GROUPS: written.before.sources[GROUPS]})
+            raise
+        return accepted
 
     async def _accept(self, loaded: Loaded, author: str, reason: str, source: str = "") -> Accepted:
         before, at = self._loop.target, self._wall()
