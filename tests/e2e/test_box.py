@@ -1,4 +1,4 @@
-"""The box itself goes wrong: its disk is full or read-only, its audit log damaged. Containers never notice."""
+"""The box goes wrong: its disk is full or read-only, its audit log damaged. Containers never notice."""
 
 from __future__ import annotations
 
