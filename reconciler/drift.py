@@ -212,13 +212,14 @@ def changed_fields(service: Service, made: Made | None) -> tuple[str, ...]:
 def is_done(stack: Stack, ledger: Ledger, service: Service, container: Container) -> bool:
     """Whether this is a one-shot that did its work (CONTRACT section 2).
 
-    One that we stopped did not end by itself, however politely it went.
+    One that we stopped, or that went down with its box, did not end by itself, however politely it went.
     """
     return (
         ends_by_design(stack, service)
         and container.state is State.EXITED
         and container.exit_code == 0
         and container.started_at > 0
+        and ledger.cut.get(container.id) != container.started_at
         and not was_told_to_stop(ledger, container)
     )
 

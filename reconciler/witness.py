@@ -96,6 +96,14 @@ def _pruned(ledger: Ledger, observed: Observed) -> Ledger:
     gone = set(over) - {container.service for container in observed.containers}
     if gone:
         ledger = replace(ledger, failures=without(ledger.failures, gone))
+    cut = {id_: at for id_, at in ledger.cut.items() if started.get(id_) == at}
+    if cut != ledger.cut:
+        ledger = replace(ledger, cut=cut)
+    if ledger.at_work:
+        alive = {c.id: c.started_at for c in observed.containers if c.state in ALIVE}
+        at_work = {id_: alive[id_] for id_ in ledger.at_work if id_ in alive}
+        if at_work != ledger.at_work:
+            ledger = replace(ledger, at_work=at_work)
     past = [id_ for id_, at in ledger.stopped.items() if started.get(id_) != at]
     return replace(ledger, stopped=without(ledger.stopped, past)) if past else ledger
 
@@ -135,6 +143,8 @@ def _look(
         if ledger.live.get(name) != container.id:
             ledger = replace(ledger, live={**ledger.live, name: container.id})
         ledger = _unhealthy(_restarted(ledger, container, now), container, now)
+        if container.id not in ledger.at_work and ends_by_design(stack, service):
+            ledger = replace(ledger, at_work={**ledger.at_work, container.id: container.started_at})
         return _ready(stack, ledger, service, container, now)
     if name in ledger.ready:
         ledger = replace(ledger, ready=without(ledger.ready, [name]))
