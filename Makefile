@@ -7,6 +7,14 @@ ENGINE  ?=
 STANDIN ?=
 ARGS    ?=
 
+# --- for make chaos ------------------------------------------------------------------------------------------
+ROUNDS  ?= 20
+SEED    ?= 1
+
+# --- for make install, uninstall and deb ---------------------------------------------------------------------
+DESTDIR ?=
+PREFIX  ?= /usr/local
+
 # --- for everything ------------------------------------------------------------------------------------------
 VENV    ?= .venv
 PYTHON  ?=
@@ -19,19 +27,21 @@ SOURCES := reconciler api tests desired-state
 .DEFAULT_GOAL := help
 # Jobs in a row, whatever -j says: their output is for people, and the tests share one machine.
 .NOTPARALLEL:
-.PHONY: help run clean test lint types layers unit rest engine e2e bench fmt environment tools test-machine
+.PHONY: help run clean test lint types layers unit rest engine e2e browser systemd chaos bench screenshots fmt \
+	install uninstall deb environment tools test-machine
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo '  make run takes PORT=8010  HOST=127.0.0.1  ENGINE=docker|private|simulated  STANDIN=0|1  ARGS="--resync 30"'
+	@echo '  make install takes PREFIX=/usr/local  DESTDIR=/tmp/root'
 
 run: environment ## the daemon on desired-state/, with an engine and images if there are none; Ctrl-C ends it
 	@$(PY) -m reconciler.quickstart run --host='$(HOST)' --port='$(PORT)' --engine='$(ENGINE)' \
 		--standin='$(STANDIN)' --args='$(ARGS)'
 
 test: lint types layers test-machine ## everything below but bench, as CI runs it
-	@$(PY) -m pytest $(PYTEST) $(wildcard tests/unit tests/engine tests/rest tests/e2e)
+	@$(PY) -m pytest $(PYTEST) $(wildcard tests/unit tests/rest tests/engine tests/e2e tests/git tests/browser tests/systemd)
 
 lint: tools ## ruff: mistakes and format
 	@$(PY) -m ruff check .
@@ -39,6 +49,7 @@ lint: tools ## ruff: mistakes and format
 
 types: tools ## mypy --strict
 	@$(PY) -m mypy --strict
+	@$(PY) -m mypy --strict systemd/install.py
 
 layers: tools ## import-linter: which module may import which
 	@$(VENV)/bin/lint-imports
@@ -55,12 +66,33 @@ engine: tools test-machine ## the contract of an engine, for the simulated and t
 e2e: tools test-machine ## end to end, on private engines
 	@$(PY) -m pytest $(PYTEST) tests/e2e
 
+browser: tools test-machine ## the dashboard in Chromium, on a private engine
+	@$(PY) -m pytest $(PYTEST) tests/browser
+
+systemd: tools test-machine ## the package and the service, on a real systemd
+	@$(PY) -m pytest $(PYTEST) tests/systemd
+
+screenshots: tools test-machine ## the pictures of the dashboard that README.md shows
+	@$(PY) -m tests.browser.screenshots
+
 bench: tools test-machine ## how fast, against Docker Compose
 	@$(PY) -m tests.bench $(ARGS)
+
+chaos: tools test-machine ## ROUNDS=20 rounds of faults from SEED=1; ARGS="--only KIND --keep-going"
+	@$(PY) -m tests.chaos --rounds $(ROUNDS) --seed $(SEED) $(ARGS)
 
 fmt: tools ## formats the code, mends what ruff can mend
 	@$(PY) -m ruff check --fix --exit-zero .
 	@$(PY) -m ruff format .
+
+install: environment ## onto this machine, as a service: under PREFIX, into DESTDIR; again to upgrade
+	@$(PY) systemd/install.py install --prefix='$(PREFIX)' --destdir='$(DESTDIR)'
+
+uninstall: environment ## off this machine; containers, desired state and audit log stay
+	@$(PY) systemd/install.py uninstall --prefix='$(PREFIX)' --destdir='$(DESTDIR)'
+
+deb: environment ## a Debian package, dist/alpr-service-manager_*.deb
+	@$(PY) systemd/install.py deb
 
 # Nothing to ask an engine about where there is neither a record nor an environment.
 clean: ## takes away what run and test made, and nothing else; volumes on your own engine stay
@@ -68,7 +100,7 @@ clean: ## takes away what run and test made, and nothing else; volumes on your o
 		$(MAKE) --no-print-directory environment && $(PY) -m reconciler.quickstart clean; \
 	fi
 	@if [ -e $(VENV)/.service-manager.json ]; then rm -rf $(VENV); fi
-	@rm -rf build dist alpr_service_manager.egg-info
+	@rm -rf build dist alpr_service_manager.egg-info .cache/systemd
 	@rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 

@@ -13,6 +13,7 @@ from api.audit import AuditLog, Audits, Refusals, spread
 from api.auth import Auth
 from api.guard import Guard
 from api.health import Health
+from api.history import Archive, Histories
 from api.logs import Logs
 from api.measure import Measure
 from api.metrics import Metrics
@@ -43,12 +44,13 @@ def create_app(
     metrics: Metrics | None = None,
     keys: KeyRing | None = None,
     audit: AuditLog | None = None,
+    archive: Archive | None = None,
 ) -> FastAPI:
     """The API over these snapshots and this writer.
 
     Without ``preview`` there is no ``POST /services/plan``, without ``logs`` no ``GET /services/logs``,
-    without ``metrics`` no ``GET /metrics``, without ``audit`` no ``GET /services/audit``; without ``keys``
-    everybody is let in. Whoever stops the server calls
+    without ``metrics`` no ``GET /metrics``, without ``audit`` no ``GET /services/audit``, without ``archive``
+    no history and no rollback; without ``keys`` everybody is let in. Whoever stops the server calls
     ``close_streams`` first: a server waits for open answers, and events never end by themselves.
     """
     auth = Auth(keys)
@@ -104,6 +106,8 @@ def create_app(
     SignIn(auth, settings.clock, audit).register(app)
     if audit is not None:
         Audits(context, audit).register(app)
+    if archive is not None:
+        Histories(context, archive).register(app)
     return app
 
 

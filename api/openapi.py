@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any, Protocol
 
 from fastapi import FastAPI
@@ -49,7 +50,7 @@ _WHY = {
     401: "A key is needed, and none was sent",
     304: "Nothing is new since the answer whose ETag `If-None-Match` names",
     403: "A wrong key, a role that is too low, or a page of another origin",
-    404: "No such group, or no such generation",
+    404: "No such group, service or generation",
     409: "Refused as things are: a dependency is off, dependents are on, or the files on disk are broken",
     412: "Desired state is not of the revision that `If-Match` names; nothing was changed",
     413: "The body is larger than 1 MiB",
@@ -60,6 +61,41 @@ _WHY = {
     503: "Not now: the daemon starts or goes down, the disk or the engine is not to be had",
 }
 
+
+_EXAMPLES = {
+    401: ("missing_key", "an API key is needed", "send a key in the header X-API-Key, or as a Bearer"),
+    403: ("invalid_key", "Invalid API key", "see `service-manager key list` for those there are"),
+    404: ("unknown_group", "there is no group 'kafak'", "the groups are: kafka, storage, search"),
+    409: (
+        "dependency_off",
+        "storage needs kafka, which is off",
+        "add with_dependencies=true to start kafka as well, or force=true to start storage without",
+    ),
+    412: (
+        "revision_changed",
+        "desired state has changed meanwhile: its revision is 4f1d2c7a9b3e8d60 now",
+        "read again, see whether the change is still meant, and send it with the new ETag",
+    ),
+    413: ("body_too_large", "the body is larger than 1048576 bytes", "nothing here takes so much"),
+    421: (
+        "foreign_host",
+        "this daemon does not answer to the name box.example",
+        "use the address that it is bound to, or add the name to those that it answers to",
+    ),
+    422: (
+        "bad_input",
+        "query forse: there is no such parameter here; it takes force, wait, with_dependencies",
+        "see /docs for what this request takes",
+    ),
+    429: (
+        "too_many_attempts",
+        "too many wrong keys from this address",
+        "try again in 6 s; a right key is taken at any time",
+    ),
+    500: ("internal_error", "something went wrong in the daemon", "its log says what; please report it"),
+    503: ("going_down", "the daemon is going down", "try again in a few seconds"),
+}
+"""One refusal of each status, as it is really said."""
 
 _ETAG = {"schema": {"type": "string"}, "description": "what to send as `If-None-Match`, or `If-Match`"}
 
@@ -149,6 +185,18 @@ def _locked(operation: dict[str, Any], *, opened: bool, required: bool) -> None:
     operation["responses"] = dict(sorted(answers.items()))
 
 
+def _summary(operation: Mapping[str, Any]) -> str:
+    """The first sentence of the description, which says more than the name of a function."""
+    first, _, _ = operation["description"].replace("\n", " ").partition(". ")
+    return str(first).strip().removesuffix(".")
+
+
+def _example(status: int) -> dict[str, Any]:
+    reason, detail, remedy = _EXAMPLES[status]
+    told = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    return {"type": "about:blank", **told, "reason": reason, "remedy": remedy}
+
+
 def install(app: FastAPI, lock: Lock) -> None:
     """Have refusals described under their own media type, which the framework has no word for, and keys."""
     plain = app.openapi
@@ -159,10 +207,13 @@ def install(app: FastAPI, lock: Lock) -> None:
         for path, operations in document["paths"].items():
             for operation in operations.values():
                 _locked(operation, opened=is_open(path), required=lock.required)
+                operation["summary"] = _summary(operation)
                 for status, answer in operation["responses"].items():
                     content = answer.get("content", {})
                     if int(status) >= 400 and "application/json" in content:
                         content["application/problem+json"] = content.pop("application/json")
+                    if "application/problem+json" in content:
+                        content["application/problem+json"]["example"] = _example(int(status))
         return document
 
     # The framework's own way to extend it; mypy sees a method replaced.

@@ -26,6 +26,7 @@ _TOLD = "service_manager.problem"
 _STATUS = {
     "unknown_group": 404,
     "unknown_generation": 404,
+    "unknown_commit": 404,
     "revision_changed": 412,
     "not_writable": 503,
     "state_not_writable": 503,

@@ -230,4 +230,7 @@ def _opened(state_dir: Path) -> Iterator[sqlite3.Connection]:
     uri = f"file:{quote(str(path))}?mode=ro"
     with closing(sqlite3.connect(uri, uri=True, timeout=5.0, isolation_level=None)) as db:
         db.execute("BEGIN")
+        if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'entries'").fetchone() is None:
+            # A daemon that starts for the first time has made the file, and its table not yet.
+            raise NoAuditLog(f"the audit log in {state_dir} has only just been begun")
         yield db

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import logging
 import os
 import random
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -22,19 +22,24 @@ from api.settings import Settings as ApiSettings
 from reconciler import box, exposure, logs, memo, shipped
 from reconciler.audit_daemon import Recording
 from reconciler.engine import Engine
+from reconciler.engine.compose import resolve as compose_resolve
 from reconciler.engine.compose_find import environment
 from reconciler.engine.simulated import SimulatedEngine
 from reconciler.errors import AlreadyRunning, EngineError
 from reconciler.evidence import Evidence
 from reconciler.executor import Limits
 from reconciler.generations import Generations
+from reconciler.git_mirror import Surroundings
+from reconciler.git_tree import GitTree
+from reconciler.history import History
 from reconciler.intake import Intake
 from reconciler.keys import KeyRing, KeyTrouble
 from reconciler.keys_environment import take_key
 from reconciler.ledger import Now
 from reconciler.locks import DirectoryLock
 from reconciler.loop import Hooks, Loop, Settings
-from reconciler.notes import Ends, Passes, each
+from reconciler.notes import Ends, Passes, each, remember
+from reconciler.notify import Announcer, Notifier
 from reconciler.observed import Observed
 from reconciler.options import Address, RunOptions
 from reconciler.preview import Previews
@@ -57,6 +62,9 @@ DEADLINE = 12.0
 def run(options: RunOptions) -> int:
     """Run the daemon in the foreground; 0 after SIGTERM or SIGINT, 1 where it can't start."""
     logs.set_up()
+    # Told to abort, by the watchdog for one, it says where it hung.
+    faulthandler.enable()
+    notifier = Notifier.from_environment()
     try:
         key = take_key()
         options.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -68,12 +76,12 @@ def run(options: RunOptions) -> int:
             listener = listen(Address(options.host, options.port))
             scraped = options.metrics_listen
             second = listen(scraped, "--metrics-listen", ahead=True) if scraped else None
-            asyncio.run(_Daemon(options, held, listener, second, keys).run())
-    except (AlreadyRunning, PortTaken, KeyTrouble, exposure.Exposed) as error:
-        print(f"service-manager: {error}", file=sys.stderr)
+            asyncio.run(_Daemon(options, held, listener, second, keys, notifier).run())
+    except KeyTrouble as error:
+        logs.say(f"{error}\n  → {error.remedy}" if error.remedy else str(error))
         return 1
-    except OSError as error:
-        print(f"service-manager: {error}", file=sys.stderr)
+    except (AlreadyRunning, PortTaken, exposure.Exposed, OSError) as error:
+        logs.say(str(error))
         return 1
     return 0
 
@@ -124,6 +132,7 @@ class _Daemon:
     listener: socket.socket
     metrics_listener: socket.socket | None
     keys: KeyRing
+    notifier: Notifier
 
     async def run(self) -> None:
         recording = Recording(self.options.state_dir, time.time)
@@ -137,17 +146,18 @@ class _Daemon:
     async def _live(self, recording: Recording) -> None:
         options = self.options
         engine, resolve = choose_engine(options)
-        now = Now(time.time(), asyncio.get_running_loop().time())
-        ledger = await asyncio.to_thread(memo.read, options.state_dir, now)
+        ledger = await asyncio.to_thread(memo.read, options.state_dir, _clocks())
         keeper = memo.Memo(options.state_dir)
         generations = await asyncio.to_thread(Generations, options.state_dir)
         address = str(Address(options.host, options.port))
         await recording.begin(generations, engine=options.engine, address=address)
         snapshots = Snapshots()
+        remember(generations, snapshots)
         passes = Passes()
         sources = Sources()
         evidence = Evidence(options.state_dir, lambda c, tail: engine.logs(c.id, tail=tail))
         metrics = Metrics(snapshots)
+        announcer = Announcer(self.notifier, snapshots, done=lambda: passes.any or loop.target is None)
 
         async def look_further(observed: Observed, stack: Stack) -> Observed:
             if engine.is_local:
@@ -161,25 +171,33 @@ class _Daemon:
             wall=time.time,
             chance=random.random,
             ledger=ledger,
-            settings=_settings(options),
+            settings=_settings(options, self.notifier.beat),
             hooks=Hooks(
                 ledger=keeper.keep,
                 ended=Ends(generations, recording.chronicle.ended),
                 stepped=each(recording.chronicle.stepped, metrics.counters.stepped),
                 passed=each(passes, metrics.counters.passed),
                 found=metrics.counters.found,
+                turned=announcer.turned,
             ),
             look_further=look_further,
             keep=evidence.keep,
         )
         recording.follow(lambda: loop.target)
+        around = Surroundings(
+            compose_resolve, options.compose_file, environment(os.environ), options.git_path
+        )
+        tree = GitTree(options.desired_state, generations, around, auto=options.git_commit_edits)
         store = Store(
-            options.desired_state,
+            options.directory,
             resolve,
             extra_compose=options.compose_file,
             environment=environment(os.environ),
+            guard=tree.guard,
+            also=tree.signs,
         )
-        intake = Intake(store, generations, loop, wall=time.time, record=recording.audit.record)
+        intake = Intake(store, generations, loop, wall=time.time, record=recording.audit.record, tree=tree)
+        tree.committed = intake.reload
         app = create_app(
             intake=intake,
             snapshots=snapshots,
@@ -190,27 +208,33 @@ class _Daemon:
             metrics=metrics,
             keys=self.keys,
             audit=recording.audit,
+            archive=History(generations, intake, loop, now=_clocks, tree=tree),
         )
-        servers = [(server(app, GRACE), self.listener)]
+        front = server(app, GRACE)
+        front.serving = announcer.serving
+        servers = [(front, self.listener)]
         if self.metrics_listener is not None:
             servers.append((server(alone(metrics), GRACE, lifespan=False), self.metrics_listener))
-        stop = self._signals(intake)
+        stop = self._signals(intake, announcer)
         await asyncio.to_thread(store.recover)
         await intake.resume()
         tasks = [
             asyncio.create_task(coroutine, name=name)
             for name, coroutine in {
-                "watch": self._watch(store, intake),
+                "watch": self._watch(store, intake, announcer),
                 "loop": loop.run(),
                 "http": serve(servers),
                 "memo": keeper.run(),
                 "sampler": Sampler(engine, loop, snapshots).run(),
+                "git": tree.run(),
+                "notify": announcer.run(),
                 "mounts": self._watch_mounts(sources, loop),
             }.items()
         ]
         log.info("listening", extra={"address": f"http://{address}", "key_needed": self.keys.required})
         await self._until_told(stop, tasks)
         _end_for_sure()
+        announcer.stopping()
         log.info("ending; the containers stay as they are")
         close_streams(app)
         for one, _ in servers:
@@ -223,13 +247,17 @@ class _Daemon:
         await keeper.flush()
         await engine.close()
 
-    def _signals(self, intake: Intake) -> asyncio.Event:
+    def _signals(self, intake: Intake, announcer: Announcer) -> asyncio.Event:
         stop = asyncio.Event()
         running = asyncio.get_running_loop()
         reloads: set[asyncio.Task[None]] = set()
 
+        async def read_again() -> None:
+            async with announcer.reload():
+                await intake.reload()
+
         def reload() -> None:
-            task = asyncio.create_task(intake.reload())
+            task = asyncio.create_task(read_again())
             reloads.add(task)
             task.add_done_callback(reloads.discard)
 
@@ -250,9 +278,10 @@ class _Daemon:
                 if not stop.is_set():
                     raise SystemExit(1)
 
-    async def _watch(self, store: Store, intake: Intake) -> None:
+    async def _watch(self, store: Store, intake: Intake, announcer: Announcer) -> None:
         """Take in the files now, whenever they may have changed, and at every resync."""
         await intake.reload()
+        announcer.files_read()
         changes = store.changes()
         change = asyncio.ensure_future(anext(changes))
         while True:
@@ -279,9 +308,13 @@ class _Daemon:
             raise SystemExit(1) from error
 
 
-def _settings(options: RunOptions) -> Settings:
+def _clocks() -> Now:
+    return Now(time.time(), asyncio.get_running_loop().time())
+
+
+def _settings(options: RunOptions, beat: float) -> Settings:
     cores = os.cpu_count() or 2
-    return Settings(resync=options.resync, limits=Limits(start=cores + 1), probes=cores)
+    return Settings(resync=options.resync, limits=Limits(start=cores + 1), probes=cores, beat=beat)
 
 
 def _end_for_sure(deadline: float = DEADLINE, leave: Callable[[int], None] = os._exit) -> None:

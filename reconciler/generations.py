@@ -11,7 +11,8 @@ import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from reconciler.assembly import Assembled, Loaded, assemble, inputs_digest, parse_files
 from reconciler.desired import Desired
@@ -25,6 +26,9 @@ from reconciler.stack import Stack
 __all__ = ["Accepted", "Generations", "Record"]
 
 KEPT = 200
+
+_UNUSABLE = (Damaged, KeyError, InvalidDesiredState)
+"""What reading a frozen generation may end with."""
 
 
 class Accepted(NamedTuple):
@@ -57,10 +61,11 @@ class Generations:
         """What was found damaged and set aside."""
         return tuple(self._records.warnings)
 
-    def accept(self, loaded: Loaded, *, author: str, reason: str, at: float) -> Accepted:
+    def accept(self, loaded: Loaded, *, author: str, reason: str, at: float, commit: str = "") -> Accepted:
         """Gives ``loaded`` its number: the next one if it means something new, else the current one.
 
-        On the disk when this returns. ``at`` is wall time in seconds since the epoch.
+        On the disk when this returns. ``at`` is wall time in seconds since the epoch, ``commit`` the git
+        commit that holds all of it, where there is one.
 
         Raises:
             OSError: the state directory can't be written; nothing was accepted then.
@@ -70,7 +75,9 @@ class Generations:
             meaning = meaning_of(loaded.stack, loaded.desired.groups)
             record = self._records.all.get(before.desired.generation) if before else None
             fresh = record is None or record.meaning != meaning
-            if record is not None and not fresh and record.revision == loaded.revision and before:
+            if record is not None and not fresh and commit and record.commit != commit:
+                record = replace(record, commit=commit)
+            elif record is not None and not fresh and record.revision == loaded.revision and before:
                 return before._replace(fresh=False)
             if fresh or record is None:
                 changes = _changes(before, loaded)
@@ -83,6 +90,7 @@ class Generations:
                     author=author,
                     reason=reason,
                     changes=changes,
+                    commit=commit,
                 )
             self._current = self._frozen(record, loaded, fresh=fresh)
             self._records.keep(self._kept)
@@ -111,12 +119,32 @@ class Generations:
             except Damaged as error:
                 raise WriteRefused("damaged_generation", str(error), "choose another generation") from None
 
-    def finish(self, generation: int, outcome: str, reason: str, at: float) -> None:
+    def state(self, generation: int) -> Accepted:
+        """An earlier desired state as a value, from what was frozen of it.
+
+        Raises:
+            WriteRefused: as ``sources``; ``damaged_generation`` also where it is not valid any more.
+        """
+        with self._turn:
+            try:
+                return self._assembled(self._record(generation))
+            except _UNUSABLE as error:
+                raise WriteRefused("damaged_generation", str(error), "choose another generation") from None
+
+    def finish(
+        self,
+        generation: int,
+        outcome: str,
+        reason: str,
+        at: float,
+        progress: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         """Notes how a generation ended; one that is no longer kept is none."""
         with self._turn:
             record = self._records.all.get(generation)
             if record and (record.outcome, record.outcome_reason) != (outcome, reason):
-                self._records.save(replace(record, outcome=outcome, outcome_reason=reason, finished_at=at))
+                noted = replace(record, outcome=outcome, outcome_reason=reason, finished_at=at)
+                self._records.save(replace(noted, progress=dict(progress)))
 
     def commit(self, generation: int, commit: str) -> None:
         """Notes the git commit of a generation."""
@@ -165,15 +193,18 @@ class Generations:
 
     def _thawed(self, record: Record) -> Accepted | None:
         try:
-            contents = {name: self._records.content(record.sources[name]) for name in (STACK, GROUPS)}
-            text = self._records.model_text(record.resolved)
-            resolved = Resolved(text, record.hashes, record.compose_version, record.compose_warnings)
-            parsed = parse_files(contents[STACK], contents[GROUPS])
-            assembled = assemble(parsed, resolved, record.directory)
-        except (Damaged, KeyError, InvalidDesiredState) as error:
+            return self._assembled(record)
+        except _UNUSABLE as error:
             told = f"generation {record.generation} can't be used any more: {error}"
             self._records.warnings.append(told)
             return None
+
+    def _assembled(self, record: Record) -> Accepted:
+        contents = {name: self._records.content(record.sources[name]) for name in (STACK, GROUPS)}
+        text = self._records.model_text(record.resolved)
+        resolved = Resolved(text, record.hashes, record.compose_version, record.compose_warnings)
+        parsed = parse_files(contents[STACK], contents[GROUPS])
+        assembled = assemble(parsed, resolved, record.directory)
         return _accepted(record, assembled, self._records.model(record.resolved), fresh=False)
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-_SIGNS = ("index.lock", "rebase-merge", "rebase-apply", "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD")
+SIGNS = ("index.lock", "rebase-merge", "rebase-apply", "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD")
 
 
 class Hold:
@@ -43,7 +43,7 @@ class Hold:
     def _signs(self) -> list[tuple[Path, int]]:
         repository = _repository(self._directory)
         found = []
-        for name in _SIGNS if repository else ():
+        for name in SIGNS if repository else ():
             path = repository / name if repository else self._directory
             try:
                 age = path.stat().st_mtime_ns

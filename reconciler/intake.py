@@ -9,29 +9,104 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
+from typing import NamedTuple, Protocol
 
 from reconciler import audit_facts
 from reconciler.audit_entry import Fact
 from reconciler.changes import Changes, Decide, GroupChange, Receipt
 from reconciler.desired import GroupState, Suspension
 from reconciler.errors import EngineError, InvalidDesiredState, Mistake, WriteRefused
-from reconciler.files import GROUPS
 from reconciler.generations import Accepted, Generations
 from reconciler.loop import Loop
-from reconciler.progress import Progress
+from reconciler.notes import ended as ended_of
 from reconciler.store import Loaded, Store, Written
 
 log = logging.getLogger(__name__)
+
+_ENDS = frozenset({"converged", "degraded"})
 
 BY_FILE = "file"
 """The author of an edit that nobody signed: somebody saved a file."""
 
 
+EDITED = "edited"
+"""Why, of such an edit."""
+
+_LOOKS = 5
+
 Record = Callable[[Fact], "Future[bool]"]
 """Puts a fact into the audit log; the future is done when it is on the disk, or can't be."""
+
+
+class Origin(NamedTuple):
+    """Who made the files what they are, and why; ``commit``: the git commit that holds all of it, if any."""
+
+    author: str
+    reason: str
+    commit: str = ""
+
+
+class Tree(Protocol):
+    """What is known of the directory as a git work tree; ``reconciler.git_tree.GitTree`` is one."""
+
+    async def look(self) -> str:
+        """Wait for a push under way, and look where the tree stands; the commit, '' for none."""
+
+    async def origin(self, loaded: Loaded) -> Origin:
+        """Where files come from that were read between two looks."""
+
+    def accepted(self) -> None:
+        """A state was accepted: there may be something to commit."""
+
+    def refused(self) -> WriteRefused | None:
+        """Why nothing may be written here, None: it may."""
+
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should know of it."""
+
+    def mistakes(self) -> tuple[Mistake, ...]:
+        """What is wrong with commits that wait to be taken in."""
+
+
+class NoTree:
+    """A directory without git."""
+
+    async def look(self) -> str:
+        """See ``Tree``."""
+        return ""
+
+    async def origin(self, _loaded: Loaded) -> Origin:
+        """See ``Tree``."""
+        return Origin(BY_FILE, EDITED)
+
+    def accepted(self) -> None:
+        """See ``Tree``."""
+
+    def refused(self) -> WriteRefused | None:
+        """See ``Tree``."""
+        return None
+
+    def warnings(self) -> tuple[str, ...]:
+        """See ``Tree``."""
+        return ()
+
+    def mistakes(self) -> tuple[Mistake, ...]:
+        """See ``Tree``."""
+        return ()
+
+
+class Then(NamedTuple):
+    """Files as they were once: ``sources`` by name as in ``Loaded``, and those that did not exist (``gone``).
+
+    ``whole``: ``sources`` are all that was read at that time.
+    """
+
+    sources: Mapping[str, bytes]
+    gone: tuple[str, ...] = ()
+    whole: bool = True
 
 
 def unrecorded(_: Fact) -> Future[bool]:
@@ -52,12 +127,14 @@ class Intake:
         *,
         wall: Callable[[], float],
         record: Record = unrecorded,
+        tree: Tree | None = None,
     ) -> None:
         self._store = store
         self._generations = generations
         self._loop = loop
         self._wall = wall
         self._record = record
+        self._tree = tree or NoTree()
         self._recorded: Future[bool] | None = None
         self._rejected: tuple[Mistake, ...] = ()
         self._turn = asyncio.Lock()
@@ -72,7 +149,7 @@ class Intake:
         """Take in what is on disk now. Never raises for the files' sake."""
         async with self._turn:
             try:
-                loaded = await self._store.load()
+                loaded, origin = await self._with_origin()
             except InvalidDesiredState as error:
                 self._broken(error.mistakes)
                 return
@@ -82,7 +159,17 @@ class Intake:
                 return
             # Said by then; what can't be kept now is taken in at the next look.
             with contextlib.suppress(WriteRefused):
-                await self._accept(loaded, BY_FILE, "edited")
+                await self._accept(loaded, origin.author, origin.reason, commit=origin.commit)
+
+    async def _with_origin(self) -> tuple[Loaded, Origin]:
+        """The files, and where they come from: both of the same moment, though a push may come in between."""
+        head = await self._tree.look()
+        for _ in range(_LOOKS):
+            loaded = await self._store.load()
+            before, head = head, await self._tree.look()
+            if before == head:
+                break
+        return loaded, await self._tree.origin(loaded)
 
     async def write(self, decide: Decide, *, author: str, reason: str, source: str = "") -> Receipt:
         """See ``changes.Writer.write``."""
@@ -95,41 +182,81 @@ class Intake:
             groups = loaded.desired.groups
             return {name: _applied(groups[name], change) for name, change in changes.items()}
 
+        self._may_write()
         async with self._turn:
             written = await self._store.write(edit)
-            accepted = await self._kept(written, author, reason, source)
+            _, accepted = await self._kept(written, author, reason, source)
             recorded = self._recorded
         if recorded is not None and accepted.fresh:
             # Others take their turn meanwhile; entries are written in the order of generations all the same.
             await asyncio.wrap_future(recorded)
+        return self._receipt(accepted, asked, changed=written.changed)
+
+    async def restore(self, then: Then, *, author: str, reason: str, source: str = "") -> Receipt:
+        """Bring back files of an earlier time, as a new generation; raises as ``Store.restore``."""
+        self._may_write()
+        async with self._turn:
+            written = await self._store.restore(then.sources, gone=then.gone, whole=then.whole)
+            before, accepted = await self._kept(written, author, reason, source)
+            recorded = self._recorded
+        if recorded is not None and accepted.fresh:
+            await asyncio.wrap_future(recorded)
+        touched = audit_facts.touched(_meant(before), _meant(accepted))
+        return self._receipt(accepted, touched, changed=written.changed)
+
+    def _may_write(self) -> None:
+        refused = self._tree.refused()
+        if refused is not None:
+            raise refused
+
+    def on_disk(self, then: Then) -> Mapping[str, bytes]:
+        """The files of ``then`` as they are now; blocks."""
+        return self._store.on_disk({*then.sources, *then.gone})
+
+    def _receipt(self, accepted: Accepted, groups: Container[str], *, changed: bool) -> Receipt:
         now = self._wall()
-        groups = accepted.desired.groups
+        states = accepted.desired.groups
         return Receipt(
             generation=accepted.desired.generation,
-            changed=written.changed and accepted.fresh,
-            groups=tuple(name for name in accepted.stack.groups if name in asked),
-            suspended=tuple(name for name, state in groups.items() if state.suspended(now)),
+            changed=changed and accepted.fresh,
+            groups=tuple(name for name in accepted.stack.groups if name in groups),
+            suspended=tuple(name for name, state in states.items() if state.suspended(now)),
         )
 
-    async def _kept(self, written: Written, author: str, reason: str, source: str) -> Accepted:
-        """Accept what was written; what can't be kept is taken back: a refusal means that nothing changed."""
+    async def _kept(
+        self, written: Written, author: str, reason: str, source: str
+    ) -> tuple[Accepted, Accepted]:
+        """Accept what a write began from and what it made; what can't be kept is taken back.
+
+        A refusal means that nothing changed, on the disk either.
+        """
         try:
-            # An edit that nobody had read yet is a generation of its own.
-            accepted = await self._accept(written.before, BY_FILE, "edited")
+            before = accepted = await self._unread(written.before)
             if written.changed:
                 accepted = await self._accept(written.after, author, reason, source)
         except WriteRefused:
             if written.changed:
                 with contextlib.suppress(WriteRefused):
-                    await self._store.restore({GROUPS: written.before.sources[GROUPS]})
+                    await self._store.restore(written.before.sources)
             raise
-        return accepted
+        return before, accepted
 
-    async def _accept(self, loaded: Loaded, author: str, reason: str, source: str = "") -> Accepted:
+    async def _unread(self, loaded: Loaded) -> Accepted:
+        """Accept what a write began from; an edit that nobody had read yet is a generation of its own."""
+        held = self._loop.target
+        if held is not None and held[1].revision == loaded.revision:
+            return await self._accept(loaded, BY_FILE, EDITED)
+        await self._tree.look()
+        origin = await self._tree.origin(loaded)
+        return await self._accept(loaded, origin.author, origin.reason, commit=origin.commit)
+
+    async def _accept(
+        self, loaded: Loaded, author: str, reason: str, source: str = "", commit: str = ""
+    ) -> Accepted:
         before, at = self._loop.target, self._wall()
         try:
             accepted = await asyncio.to_thread(
-                self._generations.accept, loaded, author=author, reason=reason, at=at
+                self._generations.accept, loaded, author=author, reason=reason, at=at, commit=commit
             )
         except OSError as error:
             told = f"the state directory can't be written: {error.strerror}"
@@ -155,8 +282,12 @@ class Intake:
             )
         self._rejected = ()
         self._adopt(accepted)
-        self._loop.report((), self._generations.warnings())
+        self._loop.report(self._tree.mistakes(), self._warnings())
+        self._tree.accepted()
         return accepted
+
+    def _warnings(self) -> tuple[str, ...]:
+        return (*self._generations.warnings(), *self._tree.warnings())
 
     def _adopt(self, accepted: Accepted) -> None:
         held = self._loop.target
@@ -164,15 +295,7 @@ class Intake:
             return
         generation = accepted.desired.generation
         record = next((r for r in self._generations.history() if r.generation == generation), None)
-        ended = None
-        if record is not None and record.outcome in {"converged", "degraded"}:
-            ended = Progress(
-                generation=generation,
-                state=record.outcome,
-                message=record.outcome_reason,
-                began_at=record.at,
-                ended_at=record.finished_at,
-            )
+        ended = ended_of(record, generation) if record is not None and record.outcome in _ENDS else None
         at = record.at if record is not None else self._wall()
         self._loop.adopt(accepted.stack, accepted.desired, accepted_at=at, ended=ended)
 
@@ -184,7 +307,11 @@ class Intake:
             target = self._loop.target
             generation = target[1].generation if target else 0
             self._record(audit_facts.rejected(mistakes, user=BY_FILE, generation=generation, at=self._wall()))
-        self._loop.report(mistakes, self._generations.warnings())
+        self._loop.report((*mistakes, *self._tree.mistakes()), self._warnings())
+
+
+def _meant(accepted: Accepted) -> audit_facts.Target:
+    return accepted.stack, accepted.desired
 
 
 def _applied(state: GroupState, change: GroupChange) -> GroupState:

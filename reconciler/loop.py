@@ -47,7 +47,9 @@ class Hooks(NamedTuple):
     ``ledger``: the ledger changed. ``ended``: a generation came to its end. ``stepped``: a step was
     sent (error None, ``over`` False) or came back. ``passed``: a pass is over (seconds it took, what
     came of it), and its snapshot is published. ``found``: a resync that nothing but the clock had asked
-    for found so many differences that no event had told of.
+    for found so many differences that no event had told of. ``turned``: the loop itself ran, after a pass
+    or because ``Settings.beat`` seconds went by without one; whoever watches for a loop that hangs is fed
+    from here alone.
     """
 
     ledger: Callable[[Ledger], None] = lambda _: None
@@ -55,6 +57,7 @@ class Hooks(NamedTuple):
     stepped: Callable[[Step, EngineError | None, bool], None] = lambda *_: None
     passed: Callable[[float, str], None] = lambda *_: None
     found: Callable[[int], None] = lambda _: None
+    turned: Callable[[], None] = lambda: None
 
 
 Keep = Callable[[Container], Awaitable[None]]
@@ -68,11 +71,15 @@ Look = Callable[[Observed, Stack], Awaitable[Observed]]
 
 
 class Settings(NamedTuple):
-    """``resync``: seconds between passes that inspect everything. ``probes``: how many at once."""
+    """``resync``: seconds between passes that inspect everything. ``probes``: how many at once.
+
+    ``beat``: seconds after which an idle loop tells that it turns, without a pass.
+    """
 
     resync: float = 60.0
     limits: Limits = Limits()
     probes: int = 2
+    beat: float = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,12 +226,19 @@ class Loop:
         await self._executor.drain(seconds)
 
     async def _rest(self, due: float) -> None:
-        try:
-            async with asyncio.timeout_at(due):
-                await self._woken.wait()
-        except TimeoutError:
-            self._resync = due >= self._next_resync
-            self._full = self._full or self._resync
+        loop = asyncio.get_running_loop()
+        while True:
+            self._hooks.turned()
+            until = min(due, loop.time() + self._settings.beat)
+            try:
+                async with asyncio.timeout_at(until):
+                    await self._woken.wait()
+            except TimeoutError:
+                if until < due:
+                    continue
+                self._resync = due >= self._next_resync
+                self._full = self._full or self._resync
+            return
 
     async def _pass(self) -> float:
         """One pass; returns the moment (event loop's clock) of the next by time."""

@@ -8,7 +8,9 @@ import time
 from collections.abc import Awaitable, Callable
 
 from reconciler.generations import Generations
-from reconciler.progress import Progress
+from reconciler.progress import Progress, progress_from_json, progress_to_json
+from reconciler.records import Record
+from reconciler.snapshot import REMEMBERED, Snapshots
 
 log = logging.getLogger(__name__)
 
@@ -24,19 +26,50 @@ def each(*hooks: Callable[..., None]) -> Callable[..., None]:
 
 
 class Passes:
-    """When the last pass was that saw the engine: how fresh the snapshot is."""
+    """When the last pass was that saw the engine: how fresh the snapshot is. ``any``: there was a pass."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
+        self.any = False
 
     def __call__(self, seconds: float, outcome: str) -> None:
         """A pass is over; ``Hooks.passed``."""
+        self.any = True
         if outcome not in {"unreachable", "incomplete"}:
             self._last = time.monotonic()
 
     def age(self) -> float:
         """Seconds since then."""
         return time.monotonic() - self._last
+
+
+def ended(record: Record, newest: int) -> Progress | None:
+    """How a generation ended, by its record; None: it has not. ``newest`` is the number that holds."""
+    if record.outcome:
+        try:
+            return progress_from_json(record.generation, record.progress)
+        except (ValueError, TypeError, KeyError):
+            # Written by an earlier version, or by hand: how it came about is lost, how it ended is not.
+            return Progress(
+                generation=record.generation,
+                state=record.outcome,
+                message=record.outcome_reason,
+                began_at=record.at,
+                ended_at=record.finished_at,
+            )
+    if record.generation < newest:
+        # The daemon was not there any more when it was overtaken.
+        return Progress(generation=record.generation, state="superseded", began_at=record.at)
+    return None
+
+
+def remember(generations: Generations, snapshots: Snapshots) -> None:
+    """Have readers told of what earlier runs of the daemon brought to its end."""
+    records = generations.history()
+    for record in records[-REMEMBERED:]:
+        one = ended(record, records[-1].generation)
+        if one is not None:
+            snapshots.remember(one)
 
 
 class Ends:
@@ -63,6 +96,7 @@ class Ends:
                 progress.state,
                 progress.message,
                 progress.ended_at,
+                progress_to_json(progress),
             )
         except OSError as error:
             log.warning("the end of a generation can't be noted", extra={"error": str(error)})

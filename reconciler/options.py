@@ -27,6 +27,11 @@ class RunOptions:
 
     ``compose_file`` are added after those of ``stack.yaml``, in order. ``metrics_listen`` None: no
     second listener. ``insecure`` allows an address other than loopback without any API key.
+
+    The rest is about git. With ``git_url`` desired state is fetched from there every ``git_interval`` seconds
+    into ``desired_state``; ``git_path`` is the folder in it that holds the files. ``git_verify`` names a file
+    of public keys that commits must be signed with, ``git_webhook_secret`` one with the secret of a webhook;
+    ``git_writes`` (push or refuse) says what becomes of writes. ``git_commit_edits``: commit edits by hand.
     """
 
     desired_state: Path
@@ -38,3 +43,16 @@ class RunOptions:
     engine: str = "docker"
     resync: float = 60.0
     insecure: bool = False
+    git_url: str = ""
+    git_branch: str = "main"
+    git_path: str = ""
+    git_interval: float = 60.0
+    git_verify: Path | None = None
+    git_writes: str = "push"
+    git_webhook_secret: Path | None = None
+    git_commit_edits: bool = False
+
+    @property
+    def directory(self) -> Path:
+        """Where stack.yaml and groups.yaml lie."""
+        return self.desired_state / self.git_path if self.git_path else self.desired_state

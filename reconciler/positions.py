@@ -88,10 +88,11 @@ def parse(name: str, content: bytes, *, lenient: bool = False) -> Document:
 
 
 @lru_cache(maxsize=8)
-def compose(name: str, content: bytes, *, lenient: bool = False) -> Node:
+def compose(name: str, content: bytes, *, lenient: bool) -> Node:
     """The node tree of ``content``, whose marks count characters of the decoded text.
 
-    Remembered as ``parse`` is: an edit needs the tree of what was read a moment before.
+    Remembered as ``parse`` is: an edit needs the tree of what was read a moment before. ``lenient`` has no
+    default because a call that leaves it out would be remembered apart.
 
     Raises:
         InvalidDesiredState: not UTF-8, empty, too long, or not YAML.

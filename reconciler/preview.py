@@ -9,7 +9,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from reconciler.assembly import meaning, parse_files
 from reconciler.desired import Desired, GroupState
@@ -17,13 +17,29 @@ from reconciler.drift import Drift
 from reconciler.errors import InvalidDesiredState, Mistake
 from reconciler.files import GROUPS, STACK
 from reconciler.forecast import look_ahead
-from reconciler.ledger import Now
-from reconciler.loop import Loop
+from reconciler.ledger import Ledger, Now
+from reconciler.observed import Observed
 from reconciler.plan import Step, Verdict, plan
 from reconciler.stack import Stack
 
 Sources = Callable[[int], Mapping[str, bytes]]
 """The files of a generation, by name; ``Generations.sources``."""
+
+
+class Standing(Protocol):
+    """Where things stand; ``Loop`` is one."""
+
+    @property
+    def target(self) -> tuple[Stack, Desired] | None:
+        """What is converged to; None before the first valid desired state."""
+
+    @property
+    def observed(self) -> Observed:
+        """The last look."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """What is remembered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +73,7 @@ class Previewed:
 class Previews:
     """Looks ahead from where ``loop`` stands. ``wall`` gives the time of day in seconds since the epoch."""
 
-    def __init__(self, loop: Loop, sources: Sources, *, wall: Callable[[], float]) -> None:
+    def __init__(self, loop: Standing, sources: Sources, *, wall: Callable[[], float]) -> None:
         self._loop = loop
         self._sources = sources
         self._wall = wall

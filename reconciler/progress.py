@@ -97,6 +97,12 @@ class Tracker:
     touched: set[str] = field(default_factory=set)
     records: dict[tuple[str, str], StepRecord] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        # Of a generation that an earlier run of the daemon brought to its end, or some way there.
+        for record in self.current.steps:
+            if record.state != "waiting":
+                self.records[record.service, record.action] = record
+
     def started(self, step: Step, wall: float) -> None:
         """A step was sent to the engine."""
         key = (step.service, str(step.action))
@@ -152,8 +158,8 @@ class Tracker:
             state=state,
             reason=reason,
             message=message,
-            done=len(self.touched - unsettled),
-            total=len(self.touched),
+            done=len(self.touched - unsettled) if self.touched else self.current.done,
+            total=len(self.touched) or self.current.total,
             expected_at=None if eta is None or state != "progressing" else round(wall + eta, 1),
             ended_at=self.current.ended_at or (wall if state != "progressing" else 0.0),
             steps=(*self.records.values(), *waiting),

@@ -44,7 +44,17 @@ from reconciler.quickstart_settle import (
 STANDIN = DESIRED_STATE / "compose.standin.yaml"
 METRICS_PORT = 8001
 """Where the shipped Prometheus looks for our metrics (`desired-state/config/prometheus.yml`)."""
-TEST_PROGRAMS = {"busybox": "busybox-static", "fish": "fish", "prometheus": "prometheus", "zsh": "zsh"}
+TEST_PROGRAMS = {
+    "busybox": "busybox-static",
+    "chromium": "chromium",
+    "debootstrap": "debootstrap",
+    "fish": "fish",
+    "git": "git",
+    "gpg": "gnupg",
+    "prometheus": "prometheus",
+    "sshd": "openssh-server",
+    "zsh": "zsh",
+}
 """Programs that the tests run, and the Debian packages that bring them."""
 _SETS_ENGINE = ("DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
 

@@ -24,7 +24,8 @@ class Record:
     """One accepted generation. Times are wall time in seconds since the epoch, 0: not yet.
 
     ``changes`` says for people what it changed; ``meaning`` is the digest that decides whether something
-    is a change at all. ``sources`` and ``resolved`` name frozen contents by their digests.
+    is a change at all. ``sources`` and ``resolved`` name frozen contents by their digests. ``progress`` is
+    how it was brought about, as ``progress_to_json`` writes it; empty until it ended.
     """
 
     generation: int
@@ -38,6 +39,7 @@ class Record:
     outcome: str = ""
     outcome_reason: str = ""
     finished_at: float = 0.0
+    progress: Mapping[str, Any] = field(default_factory=dict)
     directory: str = ""
     sources: Mapping[str, str] = field(default_factory=dict)
     resolved: str = ""

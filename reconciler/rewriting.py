@@ -52,7 +52,7 @@ def _one(path: Path, old: bytes | None, new: bytes) -> bool:
         return replace_content(path, old, new)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with path.open("xb") as file:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _mode(path)), "wb") as file:
             file.write(new)
             file.flush()
             os.fsync(file.fileno())
@@ -60,6 +60,40 @@ def _one(path: Path, old: bytes | None, new: bytes) -> bool:
         return False
     sync_directory(path.parent)
     return True
+
+
+def remove_all(directory: Path, contents: Mapping[str, bytes]) -> bool:
+    """Takes files away that hold what ``contents`` says; all or none. False: one held something else.
+
+    Raises:
+        OSError: one can't be taken away; none is then.
+    """
+    done: list[str] = []
+    try:
+        for name, content in contents.items():
+            if (directory / name).read_bytes() != content:
+                break
+            (directory / name).unlink()
+            done.append(name)
+        else:
+            return True
+    except BaseException:
+        put_back(directory, {name: contents[name] for name in done})
+        raise
+    put_back(directory, {name: contents[name] for name in done})
+    return False
+
+
+def put_back(directory: Path, contents: Mapping[str, bytes]) -> None:
+    """Takes ``remove_all`` back; where another file stands by now, that stays."""
+    for name, content in contents.items():
+        with suppress(OSError):
+            _one(directory / name, None, content)
+
+
+def _mode(path: Path) -> int:
+    # What a file's mode was is not kept; one of variables may hold passwords.
+    return 0o600 if "env" in path.name or "secret" in path.name else 0o666
 
 
 def _in_order(names: Iterable[str]) -> list[str]:

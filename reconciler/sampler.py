@@ -18,6 +18,8 @@ WATCHED = 10.0
 """Seconds between samples while somebody looks."""
 UNWATCHED = 30.0
 """And while nobody does."""
+SETTLED = 1.0
+"""And while nothing runs, at the least: a stack that starts does not do so all at once."""
 
 
 class Sampler:
@@ -32,8 +34,12 @@ class Sampler:
         """Sample until cancelled. An engine that does not answer is asked again later."""
         clock = asyncio.get_running_loop().time
         while True:
-            began = clock()
-            await self._sample()
+            began, serial = clock(), self._snapshots.current.serial
+            if not await self._sample():
+                # The first container to run is worth a look as soon as it does.
+                await self._snapshots.after(serial)
+                await asyncio.sleep(SETTLED)
+                continue
             await asyncio.sleep(max(0.0, began + WATCHED - clock()))
             if not self._snapshots.watched(clock(), UNWATCHED):
                 # Whoever begins to look gets a fresh sample at once, not one of half a minute ago.
@@ -41,11 +47,13 @@ class Sampler:
                     async with asyncio.timeout_at(began + UNWATCHED):
                         await self._snapshots.look()
 
-    async def _sample(self) -> None:
+    async def _sample(self) -> bool:
+        """Whether there was anything to measure."""
         alive = tuple(c for c in self._loop.observed.containers if c.state in ALIVE)
         if not alive:
-            return
+            return False
         try:
             self._loop.measured(await self._engine.stats(alive))
         except EngineError as error:
             log.debug("no measurement", extra={"error": str(error)})
+        return True

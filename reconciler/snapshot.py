@@ -279,6 +279,10 @@ def _shown(view: ServiceView, container: Container | None, inputs: Inputs) -> Se
     )
 
 
+REMEMBERED = 100
+"""Generations of which it is known how they came about."""
+
+
 class Snapshots:
     """The last snapshot and everybody who waits for the next. Publishing never waits for a reader.
 
@@ -315,7 +319,7 @@ class Snapshots:
         """Make it the current one and wake every waiting reader, unless nothing in it is new."""
         same = replace(snapshot, serial=self._current.serial, at=self._current.at)
         self._progress[snapshot.progress.generation] = snapshot.progress
-        while len(self._progress) > 100:
+        while len(self._progress) > REMEMBERED:
             del self._progress[min(self._progress)]
         if same == self._current:
             return self._current

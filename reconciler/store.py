@@ -8,8 +8,10 @@ when one of them, or something they name, has changed; an edit of ``groups.yaml`
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +24,7 @@ from reconciler.files import GROUPS, STACK
 from reconciler.hold import Hold
 from reconciler.reading import StillWritten
 from reconciler.resolved import Resolved
-from reconciler.rewriting import replace_all, undo
+from reconciler.rewriting import put_back, remove_all, replace_all, undo
 from reconciler.survey import Survey, Surveyor
 from reconciler.watch import changes
 
@@ -35,6 +37,8 @@ Edit = Callable[[Loaded], Mapping[str, GroupState]]
 """How groups are to be, decided on the desired state at the moment of writing; it may refuse by raising."""
 
 Sleep = Callable[[float], Awaitable[None]]
+
+Guard = Callable[[], AbstractAsyncContextManager[None]]
 
 _PAUSE = 0.02
 _WRITER_PATIENCE = 1.0
@@ -56,7 +60,9 @@ class Store:
     """One desired-state directory. Safe to be used by many tasks: loads and writes take turns.
 
     ``extra_compose`` are Compose files added after those of ``stack.yaml``; ``environment`` is what the
-    resolver gives to Compose, for names of files that have variables in them.
+    resolver gives to Compose, for names of files that have variables in them. ``guard`` is entered for the
+    time of a write: what else changes the files as a whole (a push) waits, and is waited for.
+    ``also`` are further files that are worth watching.
     """
 
     def __init__(
@@ -66,11 +72,15 @@ class Store:
         *,
         extra_compose: Sequence[Path] = (),
         environment: Mapping[str, str] | None = None,
+        guard: Guard = contextlib.nullcontext,
+        also: Callable[[], Iterable[Path]] = tuple,
         sleep: Sleep = asyncio.sleep,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.directory = directory.absolute()
         self._resolve = resolve
+        self._guard = guard
+        self._also = also
         self._sleep = sleep
         self._now = now
         self._hold = Hold(self.directory, now=now)
@@ -83,7 +93,7 @@ class Store:
 
     def inputs(self) -> frozenset[Path]:
         """The files that the last load looked at, there or not: what is worth watching."""
-        return self._inputs
+        return self._inputs | frozenset(self._also())
 
     def changes(self) -> AsyncGenerator[frozenset[str], None]:
         """Yields whenever an input may have changed; begins to watch what later loads add by itself."""
@@ -108,7 +118,7 @@ class Store:
             WriteRefused: ``desired_state_invalid``, ``being_written``, ``cannot_edit``, ``not_writable``, or
                 whatever ``edit`` raises; nothing was changed then.
         """
-        async with self._turn:
+        async with self._turn, self._guard():
             for _ in range(_WRITES):
                 before = await self._sound()
                 states = edit(before)
@@ -116,33 +126,63 @@ class Store:
                 if content == before.sources[GROUPS]:
                     return Written(before, before, changed=False)
                 after = with_groups(before, content)
-                if await self._replaced({GROUPS: content}, before):
+                if await self._replaced({GROUPS: content}, before.sources):
                     return Written(before, after, changed=True)
         raise WriteRefused("being_written", f"{GROUPS} is being changed again and again", "try again")
 
-    async def restore(self, sources: Mapping[str, bytes]) -> Written:
+    async def restore(
+        self, sources: Mapping[str, bytes], *, gone: Iterable[str] = (), whole: bool = True
+    ) -> Written:
         """Brings back files byte for byte, as ``Generations.sources`` gives them; files not named stay.
 
-        Should they not be valid any more (a file they need is gone), all is put back as it was.
+        But for those in ``gone``; and where ``sources`` are all that was read then (``whole``), for those
+        that would be read beside them now, since they would make another state of it. Should the old files
+        not be valid any more (something they need is gone), all is put back as it was.
 
         Raises:
             WriteRefused: as ``write``; or ``not_restorable``, where the old files are no longer valid.
         """
-        async with self._turn:
+        async with self._turn, self._guard():
             before = await self._sound()
-            changed = {
-                name: content for name, content in sources.items() if before.sources.get(name) != content
-            }
-            if not changed:
+            then = dict(sources)
+            now = {**await asyncio.to_thread(self.on_disk, {*then, *gone}), **before.sources}
+            changed = {name: content for name, content in then.items() if now.get(name) != content}
+            removed = {name: now[name] for name in gone if name in now and name not in then}
+            if not changed and not removed and not (whole and _added(before, then)):
                 return Written(before, before, changed=False)
-            if not await self._replaced(changed, before):
-                raise WriteRefused("being_written", "the files changed in the very moment", "try again")
+            if not await self._replaced(changed, now):
+                raise _moment()
             try:
-                return Written(before, await self._load(), changed=True)
-            except InvalidDesiredState as error:
-                await asyncio.to_thread(undo, self.directory, changed, before.sources)
+                loaded = await self._without(removed)
+                added = {name: now[name] for name in _added(loaded, then) if whole and name in now}
+                if added:
+                    removed |= added
+                    loaded = await self._without(added)
+            except (InvalidDesiredState, WriteRefused) as error:
+                await asyncio.to_thread(undo, self.directory, changed, now)
+                await asyncio.to_thread(put_back, self.directory, removed)
+                if isinstance(error, WriteRefused):
+                    raise
                 told = f"the files of then are not valid any more: {error}"
                 raise WriteRefused("not_restorable", told, "mend the files by hand") from error
+            return Written(before, loaded, changed=True)
+
+    async def _without(self, contents: Mapping[str, bytes]) -> Loaded:
+        try:
+            if contents and not await asyncio.to_thread(remove_all, self.directory, contents):
+                raise _moment()
+        except OSError as error:
+            told = f"{error.filename} can't be taken away: {error.strerror}"
+            raise WriteRefused("not_writable", told, "see to the permissions of the folder") from error
+        return await self._load()
+
+    def on_disk(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Those files of the directory that are there, as they are now; for files that are small."""
+        found = {}
+        for name in names:
+            with contextlib.suppress(OSError):
+                found[name] = (self.directory / name).read_bytes()
+        return found
 
     def recover(self) -> bool:
         """Clears up after a crash in the middle of a write; to be called once, holding the directory's lock.
@@ -160,9 +200,9 @@ class Store:
                 "desired_state_invalid", told, "mend the file; `validate` tells all"
             ) from error
 
-    async def _replaced(self, contents: Mapping[str, bytes], before: Loaded) -> bool:
+    async def _replaced(self, contents: Mapping[str, bytes], before: Mapping[str, bytes]) -> bool:
         try:
-            return await asyncio.to_thread(replace_all, self.directory, contents, before.sources)
+            return await asyncio.to_thread(replace_all, self.directory, contents, before)
         except StillWritten as error:
             told = f"{error.path.name} is open for writing in another program"
             raise WriteRefused("being_written", told, "close it there, and try again") from error
@@ -233,3 +273,12 @@ class Store:
         stack, groups = assemble(parsed, resolved, str(survey.compose[0].parent), notes)
         revision = revision_of(survey.sources)
         return Loaded(stack, Desired(groups=groups, revision=revision), revision, survey.sources, resolved)
+
+
+def _moment() -> WriteRefused:
+    return WriteRefused("being_written", "the files changed in the very moment", "try again")
+
+
+def _added(loaded: Loaded, then: Mapping[str, bytes]) -> set[str]:
+    """What is read now, lies in the directory, and was not read then."""
+    return {name for name in loaded.sources if name not in then and not Path(name).is_absolute()}

@@ -16,7 +16,6 @@ export function read(hash) {
   };
 }
 
-/** And back; what is as usual is left out. */
 export function write({ tab, open, q, selected, services, filter }) {
   const fields = new URLSearchParams();
   if (open.length) fields.set("open", open.join(","));

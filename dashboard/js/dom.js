@@ -1,9 +1,9 @@
-// What every view is made with: tagged templates for elements, components that are drawn again only when
-// what they were given changed, and the few that tick by themselves.
+// What views are made with: tagged templates, components that are drawn again only when what they were given
+// changed, and the few that tick by themselves.
 
 import { Component, h, render } from "../vendor/preact.js";
 import htm from "../vendor/htm.js";
-import { duration, now, until } from "./format.js";
+import { duration, now, rough, until } from "./format.js";
 
 export const html = htm.bind(h);
 export { Component, render };
@@ -39,22 +39,29 @@ class Ticking extends Component {
   }
 }
 
-/** How long ago `at` was, or for how long something has been so. */
+/** How long ago `at` was, or for how long something has been so; `rough`: in one unit. */
 export class Since extends Ticking {
-  text({ at, short }) { return at ? duration(now() - Date.parse(at), short) : "–"; }
+  text({ at, short, rough: one }) {
+    if (!at) return "–";
+    const ms = now() - Date.parse(at);
+    return one ? rough(ms) : duration(ms, short);
+  }
 }
 
-/** "in 4 s", counted down to `at`; "now" when it is over. */
+/** "in 4 s", counted down to `at`; "now" when it is over. `about`: nobody promised it. */
 export class Until extends Ticking {
-  text({ at }) { return until(Date.parse(at) - now()); }
+  text({ at, about }) {
+    const text = until(Date.parse(at) - now());
+    return about ? { now: "any moment" }[text] ?? text.replace("in", "in about") : text;
+  }
 }
 
-/** ", about 4 s": what is left of `seconds` since `at`; nothing where that is over, or nobody knows. */
+/** "about 4 s": what is left of `seconds` since `at`; nothing where that is over, or nobody knows. */
 export class About extends Ticking {
   text({ at, seconds }) {
     if (seconds == null) return "";
     const left = seconds - (at ? (now() - Date.parse(at)) / 1000 : 0);
-    return left >= 0.5 ? `, about ${duration(left * 1000)}` : "";
+    return left >= 0.5 ? `about ${duration(left * 1000)}` : "";
   }
 }
 
@@ -72,6 +79,10 @@ const PATHS = {
   search: "M7 2.2a4.8 4.8 0 1 0 0 9.6 4.8 4.8 0 0 0 0-9.6ZM10.6 10.6l3.6 3.6",
   lost: "M2 2l12 12M8 12.8v.2M5.4 10a3.8 3.8 0 0 1 3.9-.8M2.8 7.4A7.6 7.6 0 0 1 5.6 5.6M13.2 7.4a7.6 7.6 0 0 0-5-2",
   close: "M4 4l8 8M12 4l-8 8",
+  auto: "M8 1.8a6.2 6.2 0 1 0 0 12.4A6.2 6.2 0 0 0 8 1.8Zm0 0v12.4",
+  sun: "M8 5a3 3 0 1 0 0 6 3 3 0 0 0 0-6ZM8 1v1.2M8 13.8V15M1 8h1.2M13.8 8H15M3 3l.9.9M12.1 12.1l.9.9M3 13l.9-.9M12.1 3.9 13 3",
+  moon: "M13.6 9.6A6 6 0 0 1 6.4 2.4a6 6 0 1 0 7.2 7.2Z",
+  down: "M8 2v8.4M4.4 7 8 10.6 11.6 7M3 13.6h10",
   key: "M5.2 6.6a3.2 3.2 0 1 0 0 6.4 3.2 3.2 0 0 0 0-6.4ZM7.6 7.6l5.8-5.8M11 4.2l2 2",
 };
 

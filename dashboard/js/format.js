@@ -9,7 +9,6 @@ export function synchronise(timestamp, received = Date.now()) {
   if (Math.abs(found - ahead) > 1500) ahead = found;
 }
 
-/** Milliseconds since the epoch by the daemon's clock. */
 export function now() {
   return Date.now() + ahead;
 }
@@ -20,7 +19,6 @@ export function memory(mb) {
   return Math.abs(mb) < 1000 ? `${Math.round(mb)} MB` : `${(mb / 1000).toFixed(1)} GB`;
 }
 
-/** "612 of 700 MB": one unit for both. */
 export function memoryOf(measured, estimate) {
   if (measured == null) return `– of ${memory(estimate)}`;
   if (estimate < 1000 && measured < 1000) return `${Math.round(measured)} of ${memory(estimate)}`;
@@ -38,11 +36,18 @@ export function duration(ms, short = false) {
   return m ? `${m} min${s % 60 ? ` ${s % 60} s` : ""}` : `${s} s`;
 }
 
+/** In one unit: 40 s, 2 min, 3 h, 5 d. */
+export function rough(ms) {
+  const s = Math.max(0, Math.round(ms / 1000));
+  if (s < 60) return `${s - (s % 10) || s} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min`;
+  return s < 86400 ? `${Math.floor(s / 3600)} h` : `${Math.floor(s / 86400)} d`;
+}
+
 function two(number) {
   return String(number).padStart(2, "0");
 }
 
-/** "in 4 s"; "now" from half a second on. */
 export function until(ms) {
   return ms >= 500 ? `in ${duration(ms)}` : "now";
 }
@@ -63,7 +68,6 @@ export function listed(names) {
   return `${shown.slice(0, -1).join(", ")} and ${shown[shown.length - 1]}`;
 }
 
-/** 1 service, 2 services. */
 export function count(number, noun) {
   return `${number} ${noun}${number === 1 ? "" : "s"}`;
 }

@@ -1,7 +1,5 @@
-// What fits: sums over groups that the API gives, and what a flip of a switch would add to them. Pure.
-// The daemon decides what happens; this only tells beforehand, with its numbers.
+// What fits, by the daemon's numbers, and what a flip of a switch would add to them. Pure.
 
-/** The box as the API tells it. What it does not tell is null. */
 export function box(snapshot) {
   const groups = Object.values(snapshot.groups);
   const pilot = snapshot.pilot?.memory_mb ?? null;
@@ -34,6 +32,12 @@ export function reached(groups, name, field) {
   return Object.keys(groups).filter((other) => found.has(other) && other !== name);
 }
 
+/** These groups in an order in which each may be switched: what others need comes on first, goes off last. */
+export function inOrder(groups, names, on) {
+  const below = (name) => reached(groups, name, "dependencies").length;
+  return [...names].sort((a, b) => (on ? below(a) - below(b) : below(b) - below(a)));
+}
+
 /** What switching a group would change: itself, what else has to come along, and what it costs. */
 export function flip(snapshot, name, on) {
   const groups = snapshot.groups;
@@ -52,7 +56,6 @@ export function flip(snapshot, name, on) {
   };
 }
 
-/** Whether somebody should look at it first: others are affected, or it does not fit. */
 export function needsLook(plan) {
   return plan.direct.length > 0 || (plan.on && plan.left !== null && plan.left < 0);
 }

@@ -3,22 +3,8 @@
 
 /** `next`, with every part that equals that part of `before` replaced by it; `before` where all is equal. */
 export function share(before, next) {
-  if (before === next || before === null || next === null) return next;
-  if (typeof before !== "object" || typeof next !== "object") return next;
-  if (Array.isArray(before) !== Array.isArray(next)) return next;
-  return Array.isArray(next) ? shareList(before, next) : shareFields(before, next);
-}
-
-function shareList(before, next) {
-  let same = before.length === next.length;
-  for (let i = 0; i < next.length; i++) {
-    if (i < before.length) next[i] = share(before[i], next[i]);
-    same &&= next[i] === before[i];
-  }
-  return same ? before : next;
-}
-
-function shareFields(before, next) {
+  const deep = before && next && typeof before === "object" && typeof next === "object";
+  if (!deep || Array.isArray(before) !== Array.isArray(next)) return next;
   const names = Object.keys(next);
   let same = names.length === Object.keys(before).length;
   for (const name of names) {

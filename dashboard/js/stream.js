@@ -3,26 +3,13 @@
 
 const FALLBACK = 10_000;
 const SILENT = 30_000;
+const REST = 15_000;
 const BASE = new URL("../../", import.meta.url);
 
-let key = "";
-
-/** A key to send with every request, for a daemon that gives out no session cookie. Kept in memory alone. */
-export function useKey(value) {
-  key = value;
-}
-
-/** The headers that every request carries, with those given. */
-export function headers(more = {}) {
-  return key ? { ...more, "X-API-Key": key } : more;
-}
-
-/** The address of an endpoint under /services. */
 export function at(path) {
   return new URL(path, BASE);
 }
 
-/** A problem as the API tells it, whatever answered. */
 export async function problemOf(response) {
   const body = await response.json().catch(() => ({}));
   return { title: response.statusText || "Refused", detail: "", remedy: "", ...body, status: response.status };
@@ -33,7 +20,7 @@ export async function ask(path, options = {}) {
   let response;
   try {
     response = await fetch(at(path), {
-      signal: AbortSignal.timeout(8000), ...options, headers: headers(options.headers),
+      signal: AbortSignal.timeout(8000), ...options,
     });
   } catch {
     throw { status: 0, title: "No answer", detail: "the daemon does not answer", remedy: "" };
@@ -42,31 +29,18 @@ export async function ask(path, options = {}) {
   return response.json();
 }
 
-/** What this daemon can do, by the paths that it documents: `can["/services/audit"].get`. */
-export async function capabilities() {
-  return (await ask("../openapi.json")).paths ?? {};
-}
-
-/** Log lines as they come. `told(lines)` for each piece; the answer ends it. Throws as `ask` does. */
+/** Log lines as they come: `told(lines)` for each piece. Returns at the answer's end; throws as `ask` does. */
 export async function follow(path, told, signal) {
-  const response = await fetch(at(path), { signal, headers: headers() });
+  const response = await fetch(at(path), { signal });
   if (!response.ok) throw await problemOf(response);
-  const type = response.headers.get("content-type") ?? "";
-  if (type.startsWith("application/json")) {
-    const body = await response.json();
-    told((body.lines ?? []).map((line) => (typeof line === "string" ? line : line.text ?? line.message ?? "")));
-    return;
-  }
-  const events = type.startsWith("text/event-stream");
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
     const { value, done } = await reader.read();
     const lines = (rest + (value ?? "")).split("\n");
     rest = done ? "" : lines.pop();
-    const shown = events ? lines.filter((l) => l.startsWith("data:")).map((l) => l.slice(5).trimStart()) : lines;
-    if (done && shown[shown.length - 1] === "") shown.pop();
-    if (shown.length) told(shown);
+    if (done && lines[lines.length - 1] === "") lines.pop();
+    if (lines.length) told(lines);
     if (done) return;
   }
 }
@@ -80,12 +54,11 @@ export class Stream {
     this.heard = Date.now();
     this.timer = 0;
     addEventListener("online", () => this.retry());
-    document.addEventListener("visibilitychange", () => { if (!document.hidden) this.check(); });
+    document.addEventListener("visibilitychange", () => (document.hidden ? this.rest() : this.wake()));
     setInterval(() => this.check(), FALLBACK);
     this.open();
   }
 
-  /** Try now, whatever was planned. */
   retry() {
     if (this.state === "live") return;
     clearTimeout(this.timer);
@@ -94,11 +67,6 @@ export class Stream {
 
   open() {
     this.source?.close();
-    if (key) {
-      // EventSource sends no headers: without a cookie there are no events, only looks.
-      this.look();
-      return;
-    }
     const source = (this.source = new EventSource(at("events")));
     source.onopen = () => {
       this.cut = this.unanswered = 0;
@@ -124,7 +92,7 @@ export class Stream {
     const mine = (this.looking = {});
     let response, text;
     try {
-      response = await fetch(at("status"), { headers: headers(), signal: AbortSignal.timeout(8000) });
+      response = await fetch(at("status"), { signal: AbortSignal.timeout(8000) });
       text = response.ok && (await response.text());
     } catch {
       response = null;
@@ -137,7 +105,7 @@ export class Stream {
   seen(text) {
     this.unanswered = 0;
     this.hear(text);
-    const polls = key || this.cut > 2;
+    const polls = this.cut > 2;
     if (polls) this.link("polling");
     this.later(polls ? FALLBACK : 200, () => this.open());
   }
@@ -155,9 +123,25 @@ export class Stream {
     this.timer = setTimeout(next, ms);
   }
 
+  /** A page that nobody sees holds no connection: a browser has only six of them for all its tabs. */
+  rest() {
+    this.nap = setTimeout(() => {
+      if (this.state !== "live") return;
+      this.resting = true;
+      this.source.close();
+    }, REST);
+  }
+
+  wake() {
+    clearTimeout(this.nap);
+    if (!this.resting) return this.check();
+    this.resting = false;
+    return this.open();
+  }
+
   /** A line that died without a word (a phone that slept, a cable pulled) tells nothing: look for ourselves. */
   check() {
-    if (this.state !== "live" || Date.now() - this.heard < SILENT) return;
+    if (this.resting || this.state !== "live" || Date.now() - this.heard < SILENT) return;
     this.heard = Date.now();
     ask("status").then((status) => this.told.status(JSON.stringify(status)), () => {
       this.source?.close();

@@ -18,10 +18,10 @@ export function look(name) {
   return LOOKS[name] ?? { ...LOOKS.waiting, word: name || "unknown" };
 }
 
-/** How a group stands, as one look. */
 export function lookOfGroup(group) {
   if (group.phase === "converged" && group.desired === "off") return LOOKS.off;
-  return look(group.phase);
+  const works = group.phase === "progressing" || group.phase === "waiting";
+  return works && group.services.some((s) => s.drift.length) ? LOOKS.differs : look(group.phase);
 }
 
 /** How a service stands: the step being taken, its health, its phase; whatever says most. */
@@ -36,7 +36,7 @@ function settled(service) {
   if (service.done) return { ...LOOKS.converged, word: "done" };
   if (service.ready) return { ...LOOKS.converged, word: service.health === "none" ? "running" : "ready" };
   if (["running", "restarting"].includes(service.status)) return { ...LOOKS.converged, word: service.status };
-  return { ...LOOKS.off, word: service.status === "absent" ? "no container" : "stopped" };
+  return { ...LOOKS.off, word: service.status === "absent" ? "absent" : "stopped" };
 }
 
 function working(service) {
@@ -52,51 +52,57 @@ export function doing(step) {
   return DOING[step] ?? step;
 }
 
-const DRIFT = {
-  missing: "its container is gone",
-  stopped: "it stopped by itself, or by hand",
-  paused: "it was paused",
-  unwanted: "it runs though it should be off",
-  duplicate: "it has two containers",
-  altered: "its container was changed by hand",
-  definition: "its container is from an older definition",
-  image: "its image is older than what the tag now names",
-  mounts: "a file mounted into it has changed since",
-  unhealthy: "it is unhealthy",
-  orphan: "it is in no file any more",
+/** What each kind of drift breaks, as "should …". */
+const SHOULD = {
+  missing: "have a container",
+  stopped: "run",
+  paused: "run",
+  unwanted: "be stopped",
+  duplicate: "have one container",
+  altered: "be as its file says",
+  definition: "be as its file says now",
+  image: "run what its image's tag names now",
+  mounts: "see the files mounted into it as they are now",
+  unhealthy: "be healthy",
+  orphan: "be in a file",
 };
 
-/** What a kind of drift means, as a half sentence. */
-export function drifted(kind) {
-  return DRIFT[kind] ?? kind;
+export function should(kind) {
+  return `should ${SHOULD[kind] ?? "be otherwise"}`;
 }
 
-const DONE = {
-  pull: "pulled", build: "built", create: "created", start: "started again", stop: "stopped again",
-  unpause: "unpaused", remove: "removed", recreate: "remade", rename: "renamed back", update: "set right",
-  kill: "killed",
-};
-
-/** What a repair did. */
-export function repaired(action) {
-  return DONE[action] ?? action;
+/** How a service differs, as half a sentence: what the daemon told, or what its kind means. */
+export function differs(service, entries = []) {
+  const moved = entries.filter((entry) => !entry.pending);
+  if (!moved.length) return service.drift.map((kind) => should(kind)).join(", ");
+  return moved.map((entry) => [entry.message, entry.fields.length && `(${listed(entry.fields)})`]
+    .filter(Boolean).join(" ")).join(", ");
 }
 
-/** The quiet sentence of a group: what it is and needs, or what it would cost. */
+export function overall(snapshot, link) {
+  if (link.state === "lost") return { icon: "lost", tone: "off", word: "connection lost" };
+  if (!snapshot.engine.reachable) return { icon: "degraded", tone: "red", word: "engine unreachable" };
+  const groups = Object.values(snapshot.groups);
+  if (snapshot.errors.length) return { icon: "degraded", tone: "red", word: "files invalid" };
+  for (const phase of ["degraded", "blocked"]) if (groups.some((g) => g.phase === phase)) return look(phase);
+  if (groups.some((g) => g.phase !== "suspended" && g.services.some((s) => s.drift.length))) return LOOKS.differs;
+  if (snapshot.converged) return LOOKS.converged;
+  return LOOKS.progressing;
+}
+
+/** The quiet sentence of a group: what it is, what it needs, or what it would cost. */
 export function quiet(group, needs, leaves) {
-  const needed = needs.map((n) => `${n.name}${n.on ? " ✓" : " (off)"}`);
   const parts = [];
   if (group.desired === "on") parts.push(group.description);
   else {
     parts.push(`would use ${memory(group.estimated_memory_mb)}`);
     if (leaves != null) parts.push(leaves < 0 ? `${memory(-leaves)} too much` : `leaves ${memory(leaves)}`);
   }
-  if (needed.length) parts.push(`needs ${listed(needed)}`);
-  if (group.force) parts.push("forced");
+  if (needs.length) parts.push(`needs ${listed(needs)}`);
+  if (group.force) parts.push("started without what it needs");
   return parts.filter(Boolean).join(" · ");
 }
 
-/** What a change will do, in one line. */
 export function consequence(plan) {
   const names = listed(plan.changes.map((c) => c.name));
   const services = count(plan.services, "container");

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from reconciler.commands.connect import client_from
 from reconciler.commands.show import mapping
 from reconciler.commands.spec import Values
+from reconciler.commands.when import moment
 from reconciler.errors import ServiceManagerError
 from reconciler.render import Cell, Console, Row, clean
 
@@ -54,20 +54,13 @@ def _row(entry: Mapping[str, Any]) -> Row:
     why = ": ".join(filter(None, (clean(entry.get("reason") or ""), clean(entry.get("message") or ""))))
     return (
         str(entry.get("id", "?")),
-        _when(entry.get("timestamp")),
+        moment(entry.get("timestamp")),
         f"{user} ({source})" if source else user,
         clean(entry.get("action") or ""),
         clean(entry.get("target") or ""),
         Cell(f"{result} ×{count}" if isinstance(count, int) and count > 1 else result, style),
         why,
     )
-
-
-def _when(text: object) -> str:
-    try:
-        return datetime.fromisoformat(str(text)).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    except ValueError:
-        return clean(text)
 
 
 def _verify(values: Values, console: Console) -> int:

@@ -118,6 +118,23 @@ def url(text: str) -> str:
     return whole.rstrip("/")
 
 
+def text(given: str) -> str:
+    """A word without blanks or a dash before it: a URL, the name of a branch."""
+    word = given.strip()
+    # What begins with a dash would be an option to git.
+    if not word or word.startswith("-") or any(letter.isspace() for letter in word):
+        raise ValueError(f"expected one word, found {given!r}")
+    return word
+
+
+def folder_within(given: str) -> str:
+    """A relative path that stays where it begins; empty for that place itself."""
+    parts = [part for part in given.strip().split("/") if part not in {"", "."}]
+    if given.strip().startswith("/") or ".." in parts or ".git" in parts:
+        raise ValueError(f"expected a folder within the repository, found {given!r}")
+    return "/".join(parts)
+
+
 def one_of(*words: str) -> Callable[[str], str]:
     """A converter that takes these words alone."""
 

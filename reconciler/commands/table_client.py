@@ -9,11 +9,11 @@ from reconciler.commands.spec import Argument, Command, Option
 _GROUPS = Argument(
     "GROUP", "name of a group in stack.yaml; several are changed one after the other", "+", "groups"
 )
-_NO_WAIT = Option("--no-wait", "return as soon as the change is accepted")
-_TIMEOUT = Option(
+NO_WAIT = Option("--no-wait", "return as soon as the change is accepted")
+TIMEOUT = Option(
     "--timeout", "seconds to watch before giving up watching; 300", "SECONDS", convert.seconds, 300.0
 )
-_CHANGE_EXITS = (
+CHANGE_EXITS = (
     ("0", "converged (with --no-wait: accepted)"),
     ("1", "refused, failed, or the daemon can't be asked"),
     ("3", "not converged within --timeout; the change goes on"),
@@ -37,9 +37,9 @@ def _change(
         description=description,
         handler=f"change:{name}",
         arguments=(_GROUPS,),
-        options=(*options, _NO_WAIT, _TIMEOUT, *READING),
+        options=(*options, NO_WAIT, TIMEOUT, *READING),
         examples=examples,
-        exits=_CHANGE_EXITS,
+        exits=CHANGE_EXITS,
     )
 
 

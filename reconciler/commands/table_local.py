@@ -17,6 +17,7 @@ from reconciler.commands.shared import (
     USAGE_EXIT,
 )
 from reconciler.commands.spec import Argument, Command, Option
+from reconciler.commands.table_history import GIT_RUN
 
 LOCAL: tuple[Command, ...] = (
     Command(
@@ -49,6 +50,7 @@ LOCAL: tuple[Command, ...] = (
                 60.0,
             ),
             Option("--insecure", "allow an address other than loopback though no API key is set"),
+            *GIT_RUN,
         ),
         examples=(
             ("run", "the stack in ./desired-state, dashboard at http://127.0.0.1:8000"),

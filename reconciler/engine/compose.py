@@ -60,10 +60,12 @@ async def resolve(
     *,
     environ: Mapping[str, str] | None = None,
     compose: Compose | None = None,
+    without: str = "",
 ) -> Resolved:
     """What the Compose files mean: interpolated, merged, env files read, all profiles on.
 
-    Takes some 80 ms. ``directory`` is what relative paths are relative to.
+    Takes some 80 ms. ``directory`` is what relative paths are relative to. ``without`` is taken out of the
+    result, for files that lie in a folder of that name for the moment only.
 
     Raises:
         InvalidDesiredState: Compose rejects the files; carries its message, file and line.
@@ -74,10 +76,11 @@ async def resolve(
     common = ["--ansi", "never", "--project-directory", str(directory), "-p", project, "--profile", "*"]
     named = [argument for file in files for argument in ("-f", str(file))]
     model = await _config(chosen, [*named, *common], ["--format", "json"], surroundings, files)
+    text = model.output.replace(without.encode(), b"") if without else model.output
     # Hashes of the unresolved files differ from the labels where there is an env_file.
-    hashed = await _config(chosen, ["-f", "-", *common], ["--hash", "*"], surroundings, files, model.output)
+    hashed = await _config(chosen, ["-f", "-", *common], ["--hash", "*"], surroundings, files, text)
     hashes = dict(line.split() for line in hashed.output.decode().splitlines() if line.strip())
-    return Resolved(model.output, hashes, chosen.version, warnings_in(model.said))
+    return Resolved(text, hashes, chosen.version, warnings_in(model.said))
 
 
 async def _config(

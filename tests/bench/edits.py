@@ -41,8 +41,8 @@ def scenario(bench: Bench) -> Iterator[Figure]:
     say(f"  [{load()}]")
     yield _figure("groups.yaml saved → first call of the engine", saved["call"], 100)
     yield _figure("groups.yaml saved → first order (start or stop) at the engine", saved["order"])
-    yield _figure("POST start/stop → durable reply", posted["reply"])
-    yield _figure("POST → first call of the engine", posted["call"])
+    yield _figure("POST start/stop → durable reply", posted["reply"], 15)
+    yield _figure("POST → first call of the engine", posted["call"], 100)
     yield _figure("POST → first order at the engine", posted["order"])
 
 

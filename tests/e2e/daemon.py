@@ -50,11 +50,11 @@ class Daemon:
 
     # --- its life ---
 
-    def start(self, resync: float = 60.0, *, wait: bool = True) -> Daemon:
-        """Start it; on return it answers, unless not to be waited for."""
+    def start(self, resync: float = 60.0, *, wait: bool = True, port: int = 0) -> Daemon:
+        """Start it, on a free port if none is named; on return it answers, unless not to be waited for."""
         assert not self.running
         self.resync = resync
-        self._port = free_port()
+        self._port = port or free_port()
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 self.command("run", "--port", str(self._port), "--resync", f"{resync:g}"),

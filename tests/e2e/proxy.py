@@ -45,7 +45,13 @@ class Call(NamedTuple):
 
 Hook = Callable[[Call], str | None]
 """Asked before a request is passed on. ``lose``: pass it on, and cut the line instead of answering;
-``hold``: pass it on when ``release`` is called."""
+``hold``: pass it on when ``release`` is called; ``refuse``: answer 500 without passing it on; ``cut``:
+cut the line without passing it on."""
+
+_REFUSAL = (
+    b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\nContent-Length: 38\r\n"
+    b'Connection: close\r\n\r\n{"message":"something broke in here"}\n'
+)
 
 
 class Proxy:
@@ -175,14 +181,14 @@ class Proxy:
         finally:
             engine.close()
 
-    async def note(self, call: Call) -> bool:
-        """Whether the answer is to get lost."""
+    async def note(self, call: Call) -> str | None:
+        """What is to become of the request, once it is no longer held."""
         self.calls.append(call)
         hook = self.hook
         verdict = hook(call) if hook else None
         if verdict == "hold":
             await self._released.wait()
-        return verdict == "lose"
+        return verdict
 
     @property
     def is_mute(self) -> bool:
@@ -212,7 +218,13 @@ class _Line:
                 call = Call(
                     time.monotonic(), found[1].decode(), path, agent[1].decode() if agent else "", self._pid
                 )
-                self._lose = await self._proxy.note(call)
+                verdict = await self._proxy.note(call)
+                self._lose = verdict == "lose"
+                if verdict == "refuse":
+                    await loop.sock_sendall(client, _REFUSAL)
+                if verdict in {"refuse", "cut"}:
+                    client.shutdown(socket.SHUT_RDWR)
+                    raise _Cut
             await loop.sock_sendall(engine, data)
         # Half closed: a Compose that has said all still wants to hear the rest.
         engine.shutdown(socket.SHUT_WR)

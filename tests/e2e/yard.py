@@ -156,8 +156,18 @@ ONE_SHOTS = frozenset({"migrate"})
 class Yard:
     """See the module."""
 
-    def __init__(self, engine: PrivateEngine, proxy: Proxy, recorder: Recorder, folder: Path) -> None:
+    def __init__(
+        self,
+        engine: PrivateEngine,
+        proxy: Proxy,
+        recorder: Recorder,
+        folder: Path,
+        *,
+        resync: float = 60.0,
+        daemon: type[Daemon] = Daemon,
+    ) -> None:
         self.engine = engine
+        self.resync = resync
         self.proxy = proxy
         self.recorder = recorder
         self.docker: APIClient = engine.client
@@ -167,7 +177,7 @@ class Yard:
         self.strangers: dict[str, tuple[str, str]] = {}
         self.compose = find_compose(engine.environ).path
         self.environ = engine.environ | {"DOCKER_HOST": f"unix://{proxy.path}"}
-        self.daemon = Daemon(self.desired, folder / "state", self.environ)
+        self.daemon = daemon(self.desired, folder / "state", self.environ)
         self._restore()
 
     def close(self) -> None:
@@ -192,12 +202,12 @@ class Yard:
             self.engine.start()
         self._restore()
         self._tidy()
-        if self.daemon.running and (self.daemon.resync != 60.0 or self._has_failed()):
+        if self.daemon.running and (self.daemon.resync != self.resync or self._has_failed()):
             self.daemon.end()
             self._forgive()
         if not self.daemon.running:
             self.daemon.kill()
-            self.daemon.start()
+            self.daemon.start(self.resync)
         self.daemon.converged(self.on_disk())
         self.is_true()
         if not start:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,12 @@ async def _plan(_state: object) -> Previewed:
     return Previewed()
 
 
+async def _lines(_container: str, _tail: int, _follow: bool) -> AsyncIterator[str]:
+    yield "a line"
+
+
 async def _document() -> Any:
-    async with a_world(preview=_plan) as world:
+    async with a_world(preview=_plan, logs=_lines, metrics=True) as world:
         return (await world.client.get("/openapi.json")).json()
 
 
@@ -34,6 +39,7 @@ async def test_every_endpoint_is_documented_under_the_tag() -> None:
     document = await _document()
     assert sorted(document["paths"]) == [
         "/healthz",
+        "/metrics",
         "/readyz",
         "/services/accept/{group}",
         "/services/dashboard",
@@ -41,6 +47,7 @@ async def test_every_endpoint_is_documented_under_the_tag() -> None:
         "/services/events",
         "/services/groups",
         "/services/groups/{group}",
+        "/services/logs/{service}",
         "/services/plan",
         "/services/progress/{generation}",
         "/services/restart/{group}",
@@ -53,7 +60,8 @@ async def test_every_endpoint_is_documented_under_the_tag() -> None:
     for operations in document["paths"].values():
         for operation in operations.values():
             assert operation["tags"] == ["Service Manager"]
-            assert operation["description"]
+            assert operation["description"].replace("\n", " ").startswith(operation["summary"])
+            assert len(operation["summary"]) > 12
 
 
 async def test_every_status_that_can_occur_is_documented() -> None:
@@ -73,6 +81,8 @@ async def test_every_status_that_can_occur_is_documented() -> None:
             for status, answer in found.items():
                 if int(status) >= 400:
                     assert list(answer["content"]) == ["application/problem+json"]
+                    example = answer["content"]["application/problem+json"]["example"]
+                    assert schemas.Problem.model_validate(example).status == int(status)
     for action in ("start", "stop", "restart", "accept"):
         assert (
             "Location"
@@ -153,7 +163,7 @@ async def test_a_dashboard_is_served_as_it_is(tmp_path: Path) -> None:
         outside = await world.client.get("/services/dashboard/%2e%2e/secret")
         missing = await world.client.get("/services/dashboard/nope.js")
     assert page.text == slash.text == "<p>here</p>"
-    assert page.headers["content-security-policy"].startswith("default-src 'self'")
+    assert page.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
     assert script.headers["content-type"].startswith("text/javascript")
     assert (outside.status_code, missing.status_code) == (404, 404)
     assert missing.headers["content-type"] == "application/problem+json"

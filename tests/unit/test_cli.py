@@ -20,8 +20,6 @@ from reconciler.options import Address, RunOptions
 from reconciler.render import width_of
 from tests.unit.cli_server import run_cli
 
-LATER = {"history", "rollback", "git"}
-
 
 def parsed(name: str, *words: str, **environ: str) -> dict[str, Any]:
     return parse(BY_NAME[name], words, environ)
@@ -34,10 +32,6 @@ def refused(name: str, *words: str, **environ: str) -> UsageError:
 
 
 # --- the table ----------------------------------------------------------------------------------------
-
-
-def test_commands_of_later_issues_are_not_listed() -> None:
-    assert not LATER & set(BY_NAME)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)

@@ -201,6 +201,23 @@ def test_a_key_that_no_header_can_carry_is_refused(key: str) -> None:
     assert key not in str(caught.value)
 
 
+def test_the_key_comes_as_a_credential_too(tmp_path: Path) -> None:
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    assert take_key(environ) == ""
+    (tmp_path / "api-key").write_text("")
+    assert take_key(environ) == ""
+    (tmp_path / "api-key").write_text("a-key\n")
+    assert take_key(environ) == "a-key"
+    assert take_key({**environ, VARIABLE: "another"}) == "another"
+    (tmp_path / "api-key").write_text("two\nkeys\n")
+    with pytest.raises(KeyTrouble, match="credential 'api-key'"):
+        take_key(environ)
+    (tmp_path / "api-key").unlink()
+    (tmp_path / "api-key").mkdir()
+    with pytest.raises(KeyTrouble, match="can't be read"):
+        take_key(environ)
+
+
 TAKES = """
 import os, subprocess, sys
 from pathlib import Path

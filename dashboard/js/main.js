@@ -1,0 +1,94 @@
+// Puts the page together: one state, one way to change it, one drawing of it per frame.
+
+import * as address from "./address.js";
+import { Commands } from "./commands.js";
+import { html, render } from "./dom.js";
+import { Effects } from "./effects.js";
+import { synchronise } from "./format.js";
+import { listen } from "./keys.js";
+import { share, still } from "./share.js";
+import { Stream } from "./stream.js";
+import * as trail from "./trail.js";
+import { App } from "./view.js";
+
+const root = document.getElementById("app");
+const state = {
+  link: { state: "loading", since: Date.now(), problem: null },
+  snapshot: null,
+  drift: {},                    // service to its differences
+  session: { required: false, name: null, role: "operator" },
+  route: address.read(location.hash),
+  asked: {},                    // group to {on, generation}: what was asked for and is not yet seen
+  preview: null,
+  toast: null,
+  audit: { entries: null, before: null, problem: null },
+  history: { entries: null, problem: null },
+  help: false,
+  theme: "",
+};
+
+let drawing = false;
+function draw() {
+  if (drawing) return;
+  drawing = true;
+  // A page in the background gets no frames; what it shows when it comes back must be drawn all the same.
+  const soon = document.hidden ? (f) => setTimeout(f, 0) : requestAnimationFrame;
+  soon(() => {
+    drawing = false;
+    render(html`<${App} ...${state} act=${commands} />`, root);
+  });
+}
+
+const app = {
+  state,
+  set(patch) {
+    Object.assign(state, patch);
+    draw();
+  },
+  /** Change what is open; the address follows. `push`: as a step to come back from. */
+  go(patch, push = false) {
+    state.route = { ...state.route, ...patch };
+    const hash = address.write(state.route);
+    if (hash !== location.hash) history[push ? "pushState" : "replaceState"](null, "", hash);
+    effects.routed();
+    draw();
+  },
+  heard() { stream.retry(); },
+};
+const effects = new Effects(app);
+const commands = new Commands(app, effects);
+
+addEventListener("hashchange", () => {
+  app.set({ route: address.read(location.hash) });
+  effects.routed();
+});
+listen(app, commands);
+commands.theme(trail.remembered());
+
+// What was drawn while loading was for eyes without a script.
+root.replaceChildren();
+const stream = new Stream({
+  status(text) {
+    const found = JSON.parse(text);
+    synchronise(found.timestamp);
+    trail.record(found);
+    const snapshot = share(state.snapshot, still(found));
+    if (snapshot === state.snapshot) return;
+    app.set({ snapshot, asked: unanswered(state.asked, snapshot) });
+    effects.seen(snapshot);
+  },
+  audit(entry) { effects.audited(entry); },
+  link(link) {
+    const patch = { link };
+    // What a key protects is not shown to who has none any more.
+    if (link.state === "forbidden") Object.assign(patch, { snapshot: null, preview: null, toast: null });
+    app.set(patch);
+    effects.linked(link);
+  },
+});
+
+function unanswered(asked, snapshot) {
+  const left = Object.entries(asked).filter(([, one]) => one.generation > snapshot.generation);
+  return left.length === Object.keys(asked).length ? asked : Object.fromEntries(left);
+}
+draw();

@@ -1,0 +1,170 @@
+"""Running git: in one work tree, as the owner of the checkout, in a fixed environment, without hooks.
+
+git is never let search for a repository: a folder that is not itself the top of a work tree has none, as far
+as we are concerned, and somebody's clone further up is left alone. Nothing here takes a lock that a person's
+own git would trip over, but for the commands that change something.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from reconciler.errors import ServiceManagerError
+
+DEADLINE = 30.0
+"""Seconds for a git command that stays on this machine; a cold disk may need some."""
+
+_PASSED_ON = ("PATH", "HOME", "TMPDIR", "XDG_CONFIG_HOME", "SSH_AUTH_SOCK", "GIT_SSH_COMMAND", "GNUPGHOME")
+_PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+_QUARANTINE = ("GIT_QUARANTINE_PATH", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES")
+"""What git tells a hook about objects that are not accepted yet."""
+
+_FIXED = (
+    # Hooks and monitors are programs that lie in, or are named by, what others may have written.
+    ("core.hooksPath", "/dev/null"),
+    ("core.fsmonitor", "false"),
+    ("core.quotePath", "false"),
+    ("advice.detachedHead", "false"),
+)
+_LONGEST = 2000
+
+
+class GitError(ServiceManagerError):
+    """git said no; the message is its own. ``remedy`` says what to do, where that is known."""
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+@dataclass(frozen=True, slots=True)
+class Git:
+    """git in the work tree whose top is ``top``; ``directory`` is its repository."""
+
+    top: Path
+    directory: Path
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+    @property
+    def owner(self) -> int | None:
+        """Whom git is run as, None: as ourselves. Root would leave files that the owner can't change."""
+        owner = self.top.stat().st_uid
+        return owner if os.geteuid() == 0 and owner != 0 else None
+
+    def __call__(
+        self,
+        *arguments: str,
+        given: bytes = b"",
+        index: Path | None = None,
+        more: Mapping[str, str] | None = None,
+        timeout: float = DEADLINE,
+    ) -> bytes:
+        """Standard output of one git command. ``index``: another index; ``more``: further variables.
+
+        Raises:
+            GitError: it ended with an error, took too long, or is not to be had.
+        """
+        done = self.run(*arguments, given=given, index=index, more=more, timeout=timeout)
+        if done.returncode:
+            raise GitError(_said(done.stderr) or f"git {arguments[0]} ended with {done.returncode}")
+        return done.stdout
+
+    def line(self, *arguments: str) -> str:
+        """The output of a command that says one line; raises as a call."""
+        return self(*arguments).decode(errors="replace").strip()
+
+    def run(
+        self,
+        *arguments: str,
+        given: bytes = b"",
+        index: Path | None = None,
+        more: Mapping[str, str] | None = None,
+        timeout: float = DEADLINE,
+    ) -> subprocess.CompletedProcess[bytes]:
+        """As a call, but an exit code other than 0 is the caller's business."""
+        fixed = [part for key, value in _FIXED for part in ("-c", f"{key}={value}")]
+        environ = self._environ() | dict(more or {})
+        if index is not None:
+            environ["GIT_INDEX_FILE"] = str(index)
+        owner = self.owner
+        account = _account(owner) if owner is not None else None
+        if account:
+            environ |= {"HOME": account.pw_dir, "USER": account.pw_name, "LOGNAME": account.pw_name}
+        try:
+            return subprocess.run(
+                ["git", *fixed, *arguments],
+                cwd=self.top,
+                env=environ,
+                input=given,
+                capture_output=True,
+                timeout=timeout,
+                check=False,
+                user=owner,
+                group=self.top.stat().st_gid if owner is not None else None,
+                extra_groups=_groups(account) if account else None,
+                umask=-1,
+            )
+        except subprocess.TimeoutExpired:
+            raise GitError(f"git {arguments[0]} did not end within {timeout:g} s") from None
+        except FileNotFoundError as error:
+            if error.filename not in {"git", None}:
+                raise GitError(f"{error.filename} is gone") from None
+            raise GitError("there is no git on this machine", "install it: `apt install git`") from None
+        except OSError as error:
+            raise GitError(f"git can't be run: {error.strerror}") from error
+
+    def _environ(self) -> dict[str, str]:
+        names = (*_PASSED_ON, *_PROXIES, *_QUARANTINE)
+        kept = {name: self.environ[name] for name in names if name in self.environ}
+        return kept | {
+            "GIT_DIR": str(self.directory),
+            "GIT_WORK_TREE": str(self.top),
+            "GIT_OPTIONAL_LOCKS": "0",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_LITERAL_PATHSPECS": "1",
+            "LC_ALL": "C.UTF-8",
+        }
+
+
+def at(directory: Path, environ: Mapping[str, str] | None = None) -> Git | None:
+    """git for a directory, None where it is not itself the top of a work tree."""
+    found = repository(directory)
+    if found is None:
+        return None
+    return Git(directory.resolve(), found, dict(os.environ if environ is None else environ))
+
+
+def repository(directory: Path) -> Path | None:
+    """The repository of the work tree whose top ``directory`` is; None: it is no top."""
+    try:
+        entry = directory.resolve() / ".git"
+        if entry.is_dir():
+            return entry if (entry / "HEAD").exists() else None
+        text = entry.read_text().strip() if entry.is_file() else ""
+    except (OSError, ValueError, RuntimeError):
+        return None
+    if not text.startswith("gitdir:"):
+        return None
+    return (entry.parent / text.removeprefix("gitdir:").strip()).resolve()
+
+
+def _account(user: int) -> pwd.struct_passwd | None:
+    try:
+        return pwd.getpwuid(user)
+    except KeyError:
+        return None
+
+
+def _groups(account: pwd.struct_passwd) -> list[int]:
+    return os.getgrouplist(account.pw_name, account.pw_gid)
+
+
+def _said(stderr: bytes) -> str:
+    lines = [line.strip() for line in stderr.decode(errors="replace").splitlines()]
+    told = [line for line in lines if line and not line.startswith("hint:")]
+    return "; ".join(told)[:_LONGEST]

@@ -1,0 +1,131 @@
+"""A commit laid out as the directory would be with it, without touching the directory.
+
+Beside the commit's own files stand links to what lies in the directory and git does not know (``.env``, say),
+and around it links to what lies around the directory, so that ``../shared/x.yaml`` leads where it would. What
+is resolved in there names the folder; taken out of the text, the paths are those that they would be.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from reconciler.assembly import Loaded
+from reconciler.errors import InvalidDesiredState, Mistake
+from reconciler.git import Git
+from reconciler.git_look import tree, unfit
+from reconciler.resolved import Resolved
+from reconciler.store import Store
+
+
+class Resolve(Protocol):
+    """Resolves Compose files; ``reconciler.engine.compose.resolve`` is one."""
+
+    async def __call__(
+        self, files: Sequence[Path], directory: Path, project: str, *, without: str = ""
+    ) -> Resolved:
+        """What the files mean; ``without`` is taken out of it, before it is hashed."""
+
+
+class Surroundings(NamedTuple):
+    """What a commit is judged with: a resolver, further Compose files, Compose's environment.
+
+    ``path`` is the folder of desired state in the work tree; empty: its top.
+    """
+
+    resolve: Resolve
+    extra_compose: tuple[Path, ...] = ()
+    environment: dict[str, str] | None = None
+    path: str = ""
+
+
+async def judged(git: Git, commit: str, around: Surroundings) -> Loaded:
+    """The desired state that a commit would be in this directory.
+
+    Raises:
+        InvalidDesiredState: with every mistake: unfit files first, and alone, since nothing else is then
+            looked at.
+        StepFailed: there is no Compose.
+        GitError: git can't read the commit.
+    """
+    mistakes = unfit(git, tree(git, commit))
+    if mistakes:
+        raise InvalidDesiredState(tuple(mistakes))
+    with mirrored(git, commit) as (folder, top):
+        clashes = _beside(git, top)
+        if clashes:
+            raise InvalidDesiredState(tuple(clashes))
+        return await _loaded(top / around.path, folder, around)
+
+
+@contextmanager
+def mirrored(git: Git, commit: str) -> Iterator[tuple[str, Path]]:
+    """The commit's files alone: the folder to be taken out of paths, and the top within it."""
+    # In the repository, so that it is private, on the same disk, and goes with it after a crash.
+    with tempfile.TemporaryDirectory(prefix="service-manager-", dir=git.directory) as folder:
+        made = Path(folder)
+        top = made / "/".join(git.top.parts[1:])
+        top.mkdir(parents=True)
+        for place in (made, top) if git.owner is not None else ():
+            os.chown(place, git.owner or -1, -1)
+        index = made / "index"
+        git("read-tree", commit, index=index)
+        git("checkout-index", "--all", "--force", f"--prefix={top}/", index=index)
+        index.unlink(missing_ok=True)
+        _around(made, git.top)
+        yield folder, top
+
+
+def _around(folder: Path, top: Path) -> None:
+    """Links to the neighbours of the directory, and of all folders above it."""
+    for inner in (top, *top.parents[:-1]):
+        within = folder / "/".join(inner.parent.parts[1:])
+        with suppress(OSError):
+            for neighbour in inner.parent.iterdir():
+                if neighbour != inner and not folder.is_relative_to(neighbour):
+                    (within / neighbour.name).symlink_to(neighbour)
+
+
+def _beside(git: Git, top: Path) -> list[Mistake]:
+    """Links to what git does not know; a mistake for each that the commit would be written over."""
+    told = git("ls-files", "--others", "--directory", "-z").decode(errors="surrogateescape")
+    clashes: list[Mistake] = []
+    for name in filter(None, told.split("\0")):
+        clashes += _linked(git.top, top, name.rstrip("/"))
+    return clashes
+
+
+def _linked(real: Path, top: Path, name: str) -> Iterator[Mistake]:
+    place, source = top / name, real / name
+    if not place.exists() and not place.is_symlink():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(source)
+    elif place.is_dir() and not place.is_symlink() and source.is_dir() and not source.is_symlink():
+        for inner in source.iterdir():
+            yield from _linked(real, top, f"{name}/{inner.name}")
+    else:
+        yield Mistake(name, 0, 0, "lies on the box already, unknown to git there; move it away first")
+
+
+async def _loaded(directory: Path, folder: str, around: Surroundings) -> Loaded:
+    async def resolve(files: Sequence[Path], base: Path, project: str) -> Resolved:
+        return await around.resolve(files, base, project, without=folder)
+
+    store = Store(directory, resolve, extra_compose=around.extra_compose, environment=around.environment)
+    try:
+        loaded = await store.load()
+    except InvalidDesiredState as error:
+        raise InvalidDesiredState(tuple(_plain(mistake, folder) for mistake in error.mistakes)) from None
+    warnings = tuple(warning.replace(folder, "") for warning in loaded.stack.warnings)
+    stack = replace(loaded.stack, directory=loaded.stack.directory.replace(folder, ""), warnings=warnings)
+    return loaded._replace(stack=stack)
+
+
+def _plain(mistake: Mistake, folder: str) -> Mistake:
+    path, message = mistake.path.replace(folder, ""), mistake.message.replace(folder, "")
+    return mistake._replace(path=path, message=message)

@@ -1,0 +1,115 @@
+"""Makes a desired-state directory a git work tree that people push to, or adopts one that is there."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import reconciler
+from reconciler.git import Git, GitError, repository
+from reconciler.git_look import LARGEST_TREE, standing
+from reconciler.git_write import Author, commit, from_disk
+
+HOOK = "pre-receive"
+_MARK = "# Made by `service-manager git init`"
+_EXCLUDED = "# Variables and passwords stay on the box.\n.env\n"
+_SETTINGS = {
+    "receive.denyCurrentBranch": "updateInstead",
+    # What was written over REST is a commit; a forced push would take it away.
+    "receive.denyNonFastForwards": "true",
+    "receive.denyDeleteCurrent": "refuse",
+    "receive.fsckObjects": "true",
+    "receive.maxInputSize": str(LARGEST_TREE),
+}
+
+
+def prepare(directory: Path, hook_arguments: Sequence[str], environ: Mapping[str, str]) -> Iterator[str]:
+    """Does it, and yields what it did, for people. ``hook_arguments`` are for ``git hook``.
+
+    Raises:
+        GitError: it can't be done, and what to do about it.
+        OSError: the directory can't be written.
+    """
+    directory = directory.resolve()
+    directory.mkdir(parents=True, exist_ok=True)
+    found = repository(directory)
+    git = Git(directory, found or directory / ".git", environ)
+    if found is None:
+        git("init", "--quiet", "--initial-branch=main")
+        yield f"made a repository in {directory}"
+    else:
+        yield f"took over the repository in {directory}"
+        if found != directory / ".git":
+            raise GitError(f"{directory} is a linked work tree", "use the main one, or a clone of its own")
+    where = standing(git)
+    if not where.branch:
+        raise GitError("HEAD is detached, so nothing can be pushed to it", "`git switch` to a branch first")
+    _check_hooks(git)
+    for key, value in _settings(git).items():
+        git("config", "--local", key, value)
+    _exclude(git)
+    _write_hook(git, hook_arguments)
+    yield f"what is pushed to {where.branch} is checked, then checked out"
+    if not where.head:
+        yield from _first(git)
+    elif where.dirty:
+        yield f"not committed: {', '.join(where.dirty)}; `service-manager git commit` does that"
+
+
+def _settings(git: Git) -> dict[str, str]:
+    # With a path of its own neither a setting of the machine nor one of the repository leads elsewhere.
+    found = _SETTINGS | {"core.hooksPath": str(git.directory / "hooks")}
+    if git.top.stat().st_mode & stat.S_IWGRP:
+        found["core.sharedRepository"] = "group"
+    return found
+
+
+def _check_hooks(git: Git) -> None:
+    for name in (HOOK, "push-to-checkout", "update"):
+        hook = git.directory / "hooks" / name
+        if hook.exists() and _MARK not in hook.read_text(errors="replace"):
+            raise GitError(f"there is a hook already: {hook}", "move it away, then call this again")
+
+
+def _exclude(git: Git) -> None:
+    path = git.directory / "info" / "exclude"
+    text = path.read_text() if path.exists() else ""
+    if ".env" not in text.split():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text + _EXCLUDED)
+        _hand_over(git, path)
+
+
+def _write_hook(git: Git, arguments: Sequence[str]) -> None:
+    root = Path(reconciler.__file__).resolve().parents[1]
+    installed = root.name in {"site-packages", "dist-packages"}
+    place = "" if installed else f"PYTHONPATH={shlex.quote(str(root))} "
+    command = shlex.join([sys.executable, "-P", "-m", "reconciler", "git", "hook", *arguments])
+    hook = git.directory / "hooks" / HOOK
+    hook.parent.mkdir(exist_ok=True)
+    told = "validates what is pushed before it is accepted."
+    hook.write_text(f"#!/bin/sh\n{_MARK}; {told}\n{place}exec {command}\n")
+    hook.chmod(0o755)
+    _hand_over(git, hook)
+
+
+def _hand_over(git: Git, path: Path) -> None:
+    if git.owner is not None:
+        os.chown(path, git.owner, git.top.stat().st_gid)
+
+
+def _first(git: Git) -> Iterator[str]:
+    told = git("ls-files", "--others", "--exclude-standard", "-z").decode(errors="surrogateescape")
+    names = [name for name in told.split("\0") if name]
+    if not names:
+        yield "it is empty: the first push brings stack.yaml, groups.yaml and the Compose file"
+        return
+    git("add", "--all")
+    name = git.run("config", "--get", "user.name").stdout.decode().strip()
+    author = Author(name or os.environ.get("SUDO_USER") or os.environ.get("USER") or "service-manager")
+    made = commit(git, "", from_disk(git, names), "Desired state as it was found\n", author)
+    yield f"committed {len(names)} files as {made[:10]}"

@@ -1,0 +1,242 @@
+"""The desired-state directory as a git work tree, for the daemon: who made a state, and commits of writes.
+
+Implements ``intake.Tree`` and ``history.Tree``. Everything is asked anew: a repository may be made, moved or
+taken away at any time. Where the directory is not the top of a work tree, there is simply nothing to tell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+from reconciler import git_lock
+from reconciler.assembly import Loaded
+from reconciler.desired import Desired
+from reconciler.errors import Mistake, ServiceManagerError, WriteRefused
+from reconciler.files import GROUPS
+from reconciler.generations import Generations
+from reconciler.git import Git, GitError, at, repository
+from reconciler.git_commits import COMMITTED, ROLLBACK, Committer, Moved
+from reconciler.git_look import Standing, about, contents, resolved, standing, tree
+from reconciler.git_mirror import Surroundings, judged
+from reconciler.intake import BY_FILE, EDITED, Origin, Then
+from reconciler.stack import Stack
+
+log = logging.getLogger(__name__)
+
+_PUSH = 2.0
+"""Seconds that a push is waited for between its last file and the moving of its branch."""
+_RETRIES = (0.1, 0.3, 1.0, 2.0, 5.0)
+_QUIET = 1.0
+"""Seconds after the last edit by hand before it is committed by itself."""
+_FORCED = 3
+_SHORT = 10
+_LINK = "120000"
+
+
+class GitTree:
+    """See the module. ``around``: what commits are judged with; ``auto``: commit edits by hand, too."""
+
+    def __init__(
+        self, top: Path, generations: Generations, around: Surroundings, *, auto: bool = False
+    ) -> None:
+        self.top = top
+        self.prefix = f"{around.path.strip('/')}/" if around.path else ""
+        self._generations = generations
+        self._around = around
+        self._auto = auto
+        self._standing = Standing("", "", ())
+        self._known: str | None = None
+        self._trouble = ""
+        self._hand: tuple[str, ...] = ()
+        self._poked = asyncio.Event()
+        self.committed: Callable[[], Awaitable[None]] = _nothing
+
+    @property
+    def git(self) -> Git | None:
+        """git here, None where this is no top of a work tree."""
+        return at(self.top)
+
+    def guard(self) -> AbstractAsyncContextManager[None]:
+        """Held while files are written."""
+        return git_lock.guard(self.top)
+
+    def signs(self) -> tuple[Path, ...]:
+        """Files that tell of commits, to be watched."""
+        directory = repository(self.top)
+        if directory is None:
+            return (self.top / ".git" / "HEAD",)
+        return (directory / "HEAD", directory / "logs" / "HEAD")
+
+    # --- intake.Tree ---
+
+    async def look(self) -> str:
+        """See ``intake.Tree``."""
+        git = self.git
+        if git is None:
+            self._standing, self._hand = Standing("", "", ()), ()
+            return ""
+        await git_lock.let_go(self.top, _PUSH)
+        try:
+            self._standing = await asyncio.to_thread(standing, git)
+        except GitError as error:
+            self._tell(str(error))
+            return self._standing.head
+        self._hand = self._by_hand()
+        return self._standing.head
+
+    async def origin(self, loaded: Loaded) -> Origin:
+        """See ``intake.Tree``."""
+        git, head = self.git, self._standing.head
+        if git is None or not head:
+            return Origin(BY_FILE, EDITED)
+        dirty = set(self._standing.dirty)
+        if any(self._path(name) in dirty for name in loaded.sources):
+            return Origin(BY_FILE, EDITED)
+        before, self._known = self._last_known(), head
+        if head == before:
+            return Origin(BY_FILE, EDITED, head)
+        try:
+            author = (await asyncio.to_thread(about, git, head)).author
+        except GitError as error:
+            self._tell(str(error))
+            return Origin(BY_FILE, EDITED)
+        return Origin(author or BY_FILE, f"{COMMITTED}{head[:_SHORT]}", head)
+
+    def accepted(self) -> None:
+        """See ``intake.Tree``."""
+        if self.git is not None and (self._hand or self._committer_pending()):
+            self._poked.set()
+
+    def refused(self) -> WriteRefused | None:
+        """See ``intake.Tree``."""
+        return None
+
+    def warnings(self) -> tuple[str, ...]:
+        """See ``intake.Tree``."""
+        found = [f"git: {self._trouble}"] if self._trouble else []
+        if self._hand and not self._auto:
+            told = ", ".join(self._hand[:5]) + (f" and {len(self._hand) - 5} more" if self._hand[5:] else "")
+            found.append(f"edited by hand and not committed: {told}; `service-manager git commit` does that")
+        return tuple(found)
+
+    def mistakes(self) -> tuple[Mistake, ...]:
+        """See ``intake.Tree``."""
+        return ()
+
+    # --- history.Tree ---
+
+    async def find(self, word: str) -> str | None:
+        """See ``history.Tree``."""
+        git = self.git
+        return await asyncio.to_thread(resolved, git, word) if git is not None else None
+
+    async def files(self, commit: str) -> Then:
+        """See ``history.Tree``."""
+        git = self.git
+        assert git is not None
+        return await asyncio.to_thread(self._files, git, commit)
+
+    async def state(self, commit: str) -> tuple[Stack, Desired]:
+        """See ``history.Tree``."""
+        git = self.git
+        assert git is not None
+        loaded = await judged(git, commit, self._around)
+        return loaded.stack, loaded.desired
+
+    def _files(self, git: Git, commit: str) -> Then:
+        head = self._standing.head
+        then, now = tree(git, commit, self.prefix), tree(git, head, self.prefix) if head else {}
+        differ = [
+            name
+            for name, entry in then.items()
+            if entry.mode != _LINK and (now.get(name) != entry or self.prefix + name in self._standing.dirty)
+        ]
+        found = contents(git, [then[name].oid for name in differ])
+        gone = tuple(name for name in now if name not in then)
+        return Then({name: found[then[name].oid] for name in differ}, gone, whole=False)
+
+    # --- commits ---
+
+    async def run(self) -> None:
+        """Commits writes, for ever: at once, and again where it did not work."""
+        self._poked.set()
+        failures = moved = 0
+        while True:
+            await self._poked.wait()
+            self._poked.clear()
+            if self._auto and self._hand and not self._committer_pending():
+                await asyncio.sleep(_QUIET)
+            before = self._trouble
+            try:
+                async with self.guard():
+                    head = await asyncio.to_thread(self._commit, force=moved >= _FORCED)
+            except (ServiceManagerError, OSError) as error:
+                moved += isinstance(error, Moved)
+                failures += 1
+                if failures > 2:
+                    remedy = getattr(error, "remedy", "")
+                    self._tell(f"changes are not committed: {error}" + (f"; {remedy}" if remedy else ""))
+                await asyncio.sleep(_RETRIES[min(failures, len(_RETRIES)) - 1])
+                self._poked.set()
+                if before == self._trouble and not isinstance(error, Moved):
+                    continue
+            else:
+                failures = moved = 0
+                self._trouble = ""
+                if head == self._standing.head and not before:
+                    continue
+            await self.committed()
+
+    def _commit(self, *, force: bool) -> str:
+        git = self.git
+        if git is None:
+            return ""
+        committer = Committer(git, self._generations, self.prefix)
+        before = standing(git).head
+        head = committer.catch_up(force=force)
+        # Only what was accepted: a file that is broken waits until it is mended.
+        if self._auto and self._hand:
+            head = committer.commit_edits()
+        if head != before:
+            # Ours: who made it is in the generation already.
+            self._known = head
+        return head
+
+    def _committer_pending(self) -> bool:
+        git = self.git
+        return git is not None and bool(Committer(git, self._generations, self.prefix).pending())
+
+    def _by_hand(self) -> tuple[str, ...]:
+        """What is not committed and is no write of ours that waits for its commit."""
+        git = self.git
+        pending = Committer(git, self._generations, self.prefix).pending() if git is not None else ()
+        if any(record.reason.startswith(ROLLBACK) for record in pending):
+            return ()
+        ours = {self._path(GROUPS)} if pending else set()
+        return tuple(name for name in self._standing.dirty if name not in ours)
+
+    def _last_known(self) -> str:
+        if self._known is None:
+            records = self._generations.history()
+            self._known = next((r.commit for r in reversed(records) if r.commit), "")
+        return self._known
+
+    def _path(self, name: str) -> str:
+        place = self.top / self.prefix / name
+        try:
+            return str(place.resolve().relative_to(self.top.resolve()))
+        except (OSError, RuntimeError, ValueError):
+            return self.prefix + name
+
+    def _tell(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            self._trouble = trouble
+            log.warning("git", extra={"trouble": trouble})
+
+
+async def _nothing() -> None:
+    pass

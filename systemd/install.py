@@ -1,0 +1,357 @@
+"""Puts Service Manager onto a machine, or into a Debian package: `make install`, `uninstall`, `deb`.
+
+Both lay the same files: a Python environment of its own under the prefix, with Docker Compose in it, the unit
+with its fragments, and the configuration. The environment is laid out by hand and not by `venv`, so that it
+can be made in one place (DESTDIR, a package) for another, and by one Python for several.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import textwrap
+import tomllib
+from collections.abc import Sequence
+from hashlib import md5
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+HERE = ROOT / "systemd"
+NAME = "service-manager"
+ETC = Path("/etc/service-manager")
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+"""What a package is made for, beside the Python that makes it, where every library is to be had for it."""
+_PARTS = ("reconciler", "api", "dashboard", "desired-state", "pyproject.toml", "README.md", "LICENSE")
+_LAUNCHER = """\
+#!{python} -I
+import sys
+
+from reconciler.cli import main
+
+sys.exit(main())
+"""
+
+
+class Failed(Exception):
+    """It can't be done; the message says why, and what to do."""
+
+
+class Tree:
+    """What lies under DESTDIR: paths as they will be, on the machine that it is for."""
+
+    def __init__(self, destdir: str) -> None:
+        self._destdir = destdir.rstrip("/")
+
+    def at(self, path: Path) -> Path:
+        """Where a path of that machine lies for now."""
+        return Path(f"{self._destdir}{path}")
+
+    def lay(self, path: Path, content: str | bytes, mode: int = 0o644) -> None:
+        """Put a file there, in one instant."""
+        there = self.at(path)
+        there.parent.mkdir(parents=True, exist_ok=True)
+        new = there.with_name(f".{there.name}.new")
+        new.write_bytes(content if isinstance(content, bytes) else content.encode())
+        new.chmod(mode)
+        new.replace(there)
+
+
+class Places:
+    """Where things go on the machine, by the prefix."""
+
+    def __init__(self, prefix: Path) -> None:
+        # systemd looks into few folders, so a prefix of somebody's own can't hold what is for it.
+        shared = str(prefix) in {"/usr", "/usr/local"}
+        self.library = prefix / "lib" / NAME
+        self.program = prefix / "bin" / NAME
+        self.example = prefix / "share/doc" / NAME / "service-manager.env"
+        self.unit = (prefix / "lib" if shared else Path("/etc")) / "systemd/system/service-manager.service"
+        self.sysusers = (prefix / "lib" if shared else Path("/etc")) / "sysusers.d/service-manager.conf"
+        self.tmpfiles = (prefix / "lib" if shared else Path("/etc")) / "tmpfiles.d/service-manager.conf"
+
+    def lay(self, tree: Tree) -> None:
+        """All but the environment and the configuration."""
+        unit = (HERE / "service-manager.service").read_text()
+        tree.lay(self.unit, unit.replace("=/usr/bin/service-manager ", f"={self.program} "))
+        tree.lay(self.sysusers, (HERE / "service-manager.sysusers").read_text())
+        tree.lay(self.tmpfiles, (HERE / "service-manager.tmpfiles").read_text())
+        tree.lay(self.library / "settle", (HERE / "settle").read_text(), 0o755)
+        link = tree.at(self.program)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(os.path.relpath(self.library / "bin" / NAME, self.program.parent))
+
+
+# --- the environment ---------------------------------------------------------------------------------------
+
+
+def run(*command: str | Path) -> None:
+    """Run a program that speaks for itself.
+
+    Raises:
+        Failed: it did not succeed.
+    """
+    if subprocess.run(command, cwd="/", check=False).returncode:
+        raise Failed(f"this failed: {' '.join(map(str, command))}")
+
+
+def pip(*words: str | Path) -> None:
+    """The pip of the environment that runs this."""
+    run(sys.executable, "-m", "pip", "-qq", "--disable-pip-version-check", "--no-input", *words)
+
+
+def make_environment(there: Path, library: Path, python: Path, others: Sequence[str] = ()) -> list[str]:
+    """An environment in ``there`` that will live at ``library`` and be run by ``python``.
+
+    Returns the versions of Python that it is good for, oldest first: that which runs this, and those beside
+    it among ``others`` for which every compiled library is to be had.
+    """
+    own = f"{sys.version_info.major}.{sys.version_info.minor}"
+    with tempfile.TemporaryDirectory(prefix="service-manager-") as temporary:
+        site = Path(temporary) / "site"
+        pip("install", "--no-compile", "--target", site, f"{_wheel(Path(temporary))}[compose]")
+        shutil.rmtree(site / "bin", ignore_errors=True)
+        good = [own]
+        for direction in (1, -1):
+            for version in _beside(own, others, direction):
+                if not _compiled_for(version, site, Path(temporary) / version):
+                    break
+                good.insert(len(good) if direction == 1 else 0, version)
+        (there / "bin").mkdir(parents=True)
+        shutil.copytree(site, there / "lib" / f"python{own}" / "site-packages")
+    for version in good:
+        if version != own:
+            (there / "lib" / f"python{version}").symlink_to(f"python{own}")
+    (there / "pyvenv.cfg").write_text(f"home = {python.parent}\ninclude-system-site-packages = false\n")
+    (there / "bin/python3").symlink_to(python)
+    launcher = there / "bin" / NAME
+    launcher.write_text(_LAUNCHER.format(python=library / "bin/python3"))
+    launcher.chmod(0o755)
+    return good
+
+
+def _beside(own: str, others: Sequence[str], direction: int) -> list[str]:
+    """The versions above (1) or below (-1) ours, nearest first."""
+    major, minor = map(int, own.split("."))
+    return [v for n in range(1, 10) if (v := f"{major}.{minor + n * direction}") in others]
+
+
+def _wheel(temporary: Path) -> Path:
+    # From a copy: building leaves folders behind, and takes up what an earlier build left.
+    source = temporary / "source"
+    source.mkdir()
+    for part in _PARTS:
+        if (ROOT / part).is_dir():
+            shutil.copytree(ROOT / part, source / part, ignore=shutil.ignore_patterns("__pycache__", "*.log"))
+        else:
+            shutil.copy2(ROOT / part, source / part)
+    pip("wheel", "--no-deps", "--wheel-dir", temporary, source)
+    return next(temporary.glob("*.whl"))
+
+
+def _compiled_for(version: str, site: Path, temporary: Path) -> bool:
+    """Add what is compiled for another version; False where something of it is not to be had."""
+    for package in _compiled(site):
+        try:
+            binary = ("--python-version", version, "--only-binary", ":all:")
+            pip("install", "--no-compile", "--no-deps", "--target", temporary, *binary, package)
+        except Failed:
+            print(f"Not for Python {version}: there is no {package} for it.")
+            return False
+    for file in temporary.rglob("*.so"):
+        shutil.copy2(file, site / file.relative_to(temporary))
+    return True
+
+
+def _compiled(site: Path) -> list[str]:
+    """Name and version of each package with parts compiled for one version of Python."""
+    found = []
+    for info in site.glob("*.dist-info"):
+        if re.search(r"\.cpython-\d+\S*\.so,", (info / "RECORD").read_text()):
+            name, _, version = info.name.removesuffix(".dist-info").rpartition("-")
+            found.append(f"{name}=={version}")
+    return found
+
+
+# --- on this machine, or into DESTDIR ----------------------------------------------------------------------
+
+
+def install(destdir: str, prefix: Path) -> None:
+    """`make install`: also an upgrade, which keeps configuration, desired state and audit log."""
+    tree, places = Tree(destdir), Places(prefix)
+    library, python = tree.at(places.library), _interpreter()
+    first = not library.exists()
+    new = library.with_name(f".{library.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.parent.mkdir(parents=True, exist_ok=True)
+    make_environment(new, places.library, python)
+    _exchange(library, new)
+    run(python, "-m", "compileall", "-qq", *(("-s", destdir, "-p", "/") if destdir else ()), library)
+    places.lay(tree)
+    env = HERE / "service-manager.env"
+    tree.lay(places.example, env.read_text())
+    if not tree.at(ETC / env.name).exists():
+        tree.lay(ETC / env.name, env.read_text(), 0o640)
+    if destdir:
+        _copy_desired_state(tree.at(ETC / "desired-state"))
+        return
+    run(library / "settle", "first" if first else "again")
+    if _systemd_runs():
+        run("systemctl", "daemon-reload")
+        run("systemctl", "try-restart", "service-manager.service")
+    print(_installed(first))
+
+
+def uninstall(destdir: str, prefix: Path) -> None:
+    """`make uninstall`: containers run on, configuration, desired state and audit log stay."""
+    tree, places = Tree(destdir), Places(prefix)
+    if not destdir and _systemd_runs() and places.unit.exists():
+        run("systemctl", "disable", "--now", "service-manager.service")
+    for path in (places.unit, places.sysusers, places.tmpfiles, places.program, places.example):
+        tree.at(path).unlink(missing_ok=True)
+    shutil.rmtree(tree.at(places.library), ignore_errors=True)
+    if tree.at(places.example.parent).is_dir() and not any(tree.at(places.example.parent).iterdir()):
+        tree.at(places.example.parent).rmdir()
+    if not destdir and _systemd_runs():
+        run("systemctl", "daemon-reload")
+    print(
+        f"The containers run on. {ETC} and /var/lib/service-manager are kept; to remove them too:\n"
+        f"  sudo rm -r {ETC} /var/lib/service-manager && sudo userdel service-manager"
+    )
+
+
+def _interpreter() -> Path:
+    """The Python below the environment that runs this, where the service's user can run it."""
+    python = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+    hidden = [parent for parent in python.parents if not parent.stat().st_mode & 0o001]
+    if hidden:
+        raise Failed(
+            f"the service's own user can't reach {python}, since {hidden[0]} is closed to others; "
+            "choose another: make install PYTHON=/usr/bin/python3 VENV=.venv-install"
+        )
+    return python
+
+
+def _exchange(library: Path, new: Path) -> None:
+    # A rename each, so that the old daemon is without its files for no longer than that.
+    old = library.with_name(f".{library.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if library.exists():
+        library.rename(old)
+    new.rename(library)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _copy_desired_state(there: Path) -> None:
+    # Who packs this gives it to its owner; `settle` does where there is no DESTDIR.
+    if not there.exists():
+        ignored = shutil.ignore_patterns("__pycache__", "*.log")
+        shutil.copytree(ROOT / "desired-state", there, ignore=ignored)
+
+
+def _systemd_runs() -> bool:
+    return Path("/run/systemd/system").is_dir()
+
+
+def _installed(first: bool) -> str:
+    if not first:
+        return "Upgraded. A daemon that ran was restarted; the containers were not."
+    return textwrap.dedent(f"""\
+        Installed. The desired state is {ETC}/desired-state, options are in {ETC}/service-manager.env.
+        To start it now and at every boot:
+          sudo systemctl enable --now service-manager""")
+
+
+# --- a Debian package --------------------------------------------------------------------------------------
+
+
+def deb(out: Path, version: str) -> Path:
+    """`make deb`: the package, made for this architecture and several versions of Python."""
+    if not shutil.which("dpkg-deb"):
+        raise Failed("a Debian package is made with dpkg-deb: sudo apt-get install dpkg")
+    architecture = subprocess.run(
+        ["dpkg", "--print-architecture"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="service-manager-deb-") as temporary:
+        root = Path(temporary) / "root"
+        tree, places = Tree(str(root)), Places(Path("/usr"))
+        versions = make_environment(
+            tree.at(places.library), places.library, Path("/usr/bin/python3"), PYTHONS
+        )
+        places.lay(tree)
+        tree.lay(ETC / "service-manager.env", (HERE / "service-manager.env").read_text(), 0o640)
+        documents = Path("/usr/share/doc/alpr-service-manager")
+        tree.lay(documents / "copyright", (HERE / "debian/copyright").read_text())
+        tree.lay(documents / "CHANGELOG.md", (ROOT / "CHANGELOG.md").read_text())
+        _lay_control(root, version, architecture, versions)
+        root.chmod(0o755)
+        package = out / f"alpr-service-manager_{version}_{architecture}.deb"
+        # zstd packs in seconds what takes xz a minute; Debian reads it from 12 on, Ubuntu from 18.04.
+        run("dpkg-deb", "--root-owner-group", "-Zzstd", "--build", root, package)
+    return package
+
+
+def _lay_control(root: Path, version: str, architecture: str, versions: Sequence[str]) -> None:
+    files = sorted(path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
+    major, minor = versions[-1].split(".")
+    shipped = next(
+        root.glob("usr/lib/service-manager/lib/python3*/site-packages/reconciler/shipped_desired_state")
+    )
+    values = {
+        "VERSION": version,
+        "ARCHITECTURE": architecture,
+        "SIZE": str(sum(path.stat().st_size for path in files) // 1024),
+        "OLDEST": versions[0],
+        "BEYOND": f"{major}.{int(minor) + 1}",
+        "SHIPPED": "\n\t\t\t".join(
+            sorted(str(path.relative_to(shipped)) for path in shipped.rglob("*") if path.is_file())
+        ),
+    }
+    for source in (HERE / "debian").iterdir():
+        if source.name != "copyright":
+            text = re.sub(r"@([A-Z]+)@", lambda match: values[match[1]], source.read_text())
+            Tree(str(root)).lay(
+                Path("/DEBIAN") / source.name, text, 0o644 if source.name == "control" else 0o755
+            )
+    sums = "".join(
+        f"{md5(path.read_bytes()).hexdigest()}  {path.relative_to(root)}\n"  # noqa: S324 - dpkg's own format
+        for path in files
+    )
+    Tree(str(root)).lay(Path("/DEBIAN/md5sums"), sums)
+    Tree(str(root)).lay(Path("/DEBIAN/conffiles"), f"{ETC}/service-manager.env\n")
+
+
+def main() -> int:
+    """The command line that the Makefile uses."""
+    parser = argparse.ArgumentParser(prog="systemd/install.py", description=__doc__)
+    parts = parser.add_subparsers(required=True, dest="part")
+    for name in ("install", "uninstall"):
+        part = parts.add_parser(name)
+        part.add_argument("--destdir", default="")
+        part.add_argument("--prefix", type=Path, default=Path("/usr/local"))
+    part = parts.add_parser("deb")
+    part.add_argument("--out", type=Path, default=ROOT / "dist")
+    part.add_argument("--version", default="")
+    arguments = parser.parse_args()
+    os.umask(0o022)
+    try:
+        if arguments.part == "deb":
+            known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+            print(deb(arguments.out.absolute(), arguments.version or known))
+        else:
+            do = install if arguments.part == "install" else uninstall
+            do(arguments.destdir and str(Path(arguments.destdir).absolute()), arguments.prefix)
+    except (Failed, PermissionError) as problem:
+        print(f"\n{problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

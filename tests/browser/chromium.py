@@ -1,0 +1,121 @@
+"""Debian's Chromium, driven by playwright, and the few questions that every test asks of the page."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+WITHIN = 20_000
+"""Milliseconds that the page is given to show something."""
+
+expect.set_options(timeout=WITHIN)
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A browser with a profile of its own, gone afterwards."""
+    program = shutil.which("chromium")
+    assert program, "chromium is missing: sudo apt-get install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=list(ARGUMENTS))
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class Window:
+    """One person's browser window on one daemon's dashboard; what goes wrong in it is kept in ``errors``."""
+
+    def __init__(self, context: BrowserContext, url: str) -> None:
+        context.set_default_timeout(WITHIN)
+        self.context = context
+        self.url = f"{url}/services/dashboard"
+        self.errors: list[str] = []
+        self.asked: list[str] = []
+        self.page: Page = context.new_page()
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", self._heard)
+        self.page.on("request", lambda request: self.asked.append(request.url))
+
+    def _heard(self, message: Any) -> None:
+        # A refusal of the API is told as an error too; what matters is what the page itself did wrong.
+        if message.type == "error" and "Failed to load resource" not in message.text:
+            self.errors.append(message.text)
+
+    def open(self, address: str = "") -> Window:
+        """Load the page, at ``#/groups?...``, and wait until it shows groups."""
+        self.page.goto(self.url + address)
+        self.page.locator("[data-group], .map, .memory, .audit, .generations").first.wait_for()
+        return self
+
+    def go(self, address: str) -> None:
+        """To another place of the page, until it is there."""
+        self.page.evaluate("(hash) => { location.hash = hash; }", address)
+        self.page.wait_for_function(
+            """(hash) => {
+              const tab = document.querySelector(".tabs [aria-current]")?.getAttribute("href");
+              const reads = document.body.innerText.includes("Reading …");
+              return location.hash === hash && tab === hash.split("?")[0] && !reads;
+            }""",
+            arg=address,
+        )
+
+    def group(self, name: str) -> Any:
+        """The card of a group."""
+        return self.page.locator(f'[data-group="{name}"]')
+
+    def switch(self, name: str) -> Any:
+        """The switch of a group."""
+        return self.group(name).get_by_role("switch")
+
+    def state(self, name: str) -> Any:
+        """The word beside the switch."""
+        return self.group(name).locator(".row .state")
+
+    def service(self, name: str) -> Any:
+        """The line of a service in an open group."""
+        return self.page.locator(f'[data-service="{name}"]')
+
+    def notice(self, key: str) -> Any:
+        """What the page says first, of one kind."""
+        return self.page.locator(f'[data-notice="{key}"]')
+
+    def is_well(self) -> None:
+        """Until everything is as it should be, on the page."""
+        expect(self.page.locator("#overall")).to_have_text("converged")
+        expect(self.notice("well")).to_contain_text("Everything is as it should be")
+
+    def record(self, selector: str) -> None:
+        """From now on write down every text that this element has, as the page paints it."""
+        self.page.evaluate(
+            """(selector) => {
+              const seen = (window.seen = []);
+              const look = () => {
+                const text = document.querySelector(selector)?.innerText.replace(/\\s+/g, " ").trim();
+                if (text && text !== seen[seen.length - 1]) seen.push(text);
+              };
+              look();
+              const all = { subtree: true, childList: true, characterData: true };
+              new MutationObserver(look).observe(document.body, all);
+            }""",
+            selector,
+        )
+
+    def recorded(self) -> list[str]:
+        """What was written down."""
+        found: list[str] = self.page.evaluate("window.seen")
+        return found

@@ -1,0 +1,56 @@
+"""One browser for all; most pages look at the small stack of the end-to-end tests, on a real engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.browser.chromium import Window, chromium
+from tests.browser.many import imagined
+from tests.e2e.conftest import engine, proxy, pytest_configure, recorder, the_yard, yard
+from tests.e2e.daemon import Daemon
+
+__all__ = ["engine", "proxy", "pytest_configure", "recorder", "the_yard", "yard"]
+
+Open = Callable[..., Window]
+
+
+# For these tests alone: while it is there, no event loop may run in this thread.
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Open]:
+    """Open a window on a daemon: ``visit(daemon, "#/map", color_scheme="dark")``. None may go wrong."""
+    windows: list[Window] = []
+
+    def visit(daemon: Daemon, address: str = "", *, load: bool = True, **options: Any) -> Window:
+        size = options.pop("size", (1280, 800))
+        context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **options)
+        window = Window(context, daemon.url)
+        windows.append(window)
+        return window.open(address) if load else window
+
+    yield visit
+    for window in windows:
+        window.context.close()
+    assert [error for window in windows for error in window.errors] == []
+
+
+@pytest.fixture(scope="package")
+def imaginary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon on the shipped stack and an engine in memory: for what needs no containers."""
+    with imagined(tmp_path_factory.mktemp("imaginary")) as daemon:
+        yield daemon.start()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path

@@ -1,0 +1,165 @@
+"""The dashboard beside a real engine: what is switched there runs, what goes wrong there is told."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+
+from playwright.sync_api import expect
+
+from tests.browser.chromium import Window
+from tests.browser.conftest import Open
+from tests.e2e.yard import Yard
+
+
+def test_a_switch_starts_and_stops_containers_and_can_be_taken_back(yard: Yard, visit: Open) -> None:
+    window = visit(yard.daemon)
+    window.is_well()
+    expect(window.group("extra").locator(".count")).to_have_text("1/1")
+    window.switch("extra").click()
+    assert window.switch("extra").get_attribute("aria-checked") == "false", "desired state is shown at once"
+    expect(window.state("extra")).to_have_text("stopped")
+    yard.is_true({"base", "app", "front"})
+    assert "extra: off" in (yard.desired / "groups.yaml").read_text()
+    window.page.get_by_role("button", name="Undo").click()
+    expect(window.state("extra")).to_have_text("converged")
+    yard.is_true()
+    assert (yard.desired / "groups.yaml").read_text().count("on ") == 1, "the comment is where it was"
+
+
+def test_what_else_a_switch_takes_along_is_shown_first(yard: Yard, visit: Open) -> None:
+    window = visit(yard.daemon)
+    generation = yard.daemon.get("/services/status")["generation"]
+    window.switch("base").click()
+    preview = window.group("base").locator(".preview")
+    expect(preview).to_contain_text("base is needed by app and front, which are on")
+    expect(preview).to_contain_text("stops 6 containers")
+    expect(preview).to_contain_text("The daemon would stop")
+    window.page.keyboard.press("Escape")
+    expect(preview).to_have_count(0)
+    assert yard.daemon.get("/services/status")["generation"] == generation
+    window.switch("base").click()
+    preview.get_by_role("button", name="Switch base, app and front off").click()
+    expect(window.state("front")).to_have_text("stopped")
+    yard.is_true({"extra"})
+    window.switch("front").click()
+    window.group("front").get_by_role("button", name="Switch front, base and app on").click()
+    window.is_well()
+    yard.is_true()
+
+
+def test_each_service_is_seen_on_its_way(yard: Yard, visit: Open) -> None:
+    yard.switch(app=False, front=False)
+    yard.daemon.converged()
+    window = visit(yard.daemon, "#/groups?open=app,front")
+    window.record('[data-service="web"] .line')
+    window.switch("app").click()
+    window.switch("front").click()
+    window.is_well()
+    seen = window.recorded()
+    places = [_first(seen, word) for word in ("absent|stopped", "waiting .*waits for", "running")]
+    assert places == sorted(places), seen
+    yard.is_true()
+
+
+def _first(seen: list[str], pattern: str) -> int:
+    return next((i for i, text in enumerate(seen) if re.search(pattern, text)), len(seen) + 1)
+
+
+def test_a_killed_container_is_told_and_its_repair_is_seen(yard: Yard, visit: Open) -> None:
+    window = visit(yard.daemon, "#/groups?open=extra,extra/cache")
+    window.record(".notices")
+    window.page.evaluate("document.querySelector('[data-service=cache]').mark = 1")
+    container = yard.one("cache")
+    yard.docker.kill("small-cache")
+    _until(lambda: any("1 service differs" in text and "cache" in text for text in window.recorded()))
+    assert any("exited with code 137" in text for text in window.recorded())
+    window.is_well()
+    after = yard.one("cache")
+    assert after["Id"] == container["Id"]
+    assert after["State"]["StartedAt"] > container["State"]["StartedAt"]
+    assert window.page.evaluate("document.querySelector('[data-service=cache]').mark") == 1, "drawn in place"
+    window.page.goto(f"{window.url}#/audit?by_group=extra")
+    expect(window.page.locator(".log tr").filter(has_text="container start").first).to_contain_text("cache")
+
+
+def test_hands_off_is_told_with_what_differs_and_taken_back(yard: Yard, visit: Open) -> None:
+    window = visit(yard.daemon, "#/groups?open=extra,extra/cache")
+    window.page.get_by_role("button", name="Hands off …").click()
+    window.page.get_by_label("because").fill("camera work")
+    window.page.get_by_role("button", name="Hands off", exact=True).click()
+    expect(window.state("extra")).to_have_text("suspended")
+    yard.docker.kill("small-cache")
+    expect(window.notice("suspended")).to_contain_text("camera work")
+    expect(window.notice("suspended")).to_contain_text("cache exited with code 137")
+    expect(window.notice("drift")).to_have_count(0)
+    differences = window.service("cache").locator(".differences")
+    expect(differences).to_contain_text("should run; exited with code 137")
+    window.page.get_by_role("button", name="Look after it again").click()
+    window.is_well()
+    yard.is_true()
+
+
+def test_a_broken_file_is_told_with_its_line_until_it_is_mended(yard: Yard, visit: Open) -> None:
+    window = visit(yard.daemon)
+    good = (yard.desired / "groups.yaml").read_text()
+    yard.save("groups.yaml", good.replace("app: on", "app: onn"))
+    expect(window.notice("files")).to_contain_text("groups.yaml:3")
+    expect(window.notice("files")).to_contain_text("onn")
+    expect(window.page.locator("#overall")).to_have_text("files invalid")
+    window.switch("extra").click()
+    expect(window.page.locator(".toast.red")).to_be_visible()
+    assert window.switch("extra").get_attribute("aria-checked") == "true", "what was refused is not shown"
+    yard.save("groups.yaml", good)
+    expect(window.notice("files")).to_have_count(0)
+    window.is_well()
+
+
+def test_an_engine_that_is_gone_is_told_and_its_return_too(yard: Yard, visit: Open) -> None:
+    window = visit(yard.daemon)
+    yard.restarts += 1
+    yard.engine.stop()
+    expect(window.notice("engine")).to_contain_text("does not answer")
+    expect(window.page.locator("#overall")).to_have_text("engine unreachable")
+    yard.engine.start()
+    expect(window.notice("engine")).to_have_count(0)
+    window.is_well()
+
+
+def test_two_browsers_see_each_others_changes(yard: Yard, visit: Open) -> None:
+    one, other = visit(yard.daemon), visit(yard.daemon, "#/audit")
+    one.switch("extra").click()
+    expect(other.page.locator(".log tr").filter(has_text="stop extra").first).to_be_visible()
+    other.page.keyboard.press("1")
+    expect(other.state("extra")).to_have_text("stopped")
+    other.switch("extra").click()
+    expect(one.switch("extra")).to_have_attribute("aria-checked", "true")
+    expect(one.state("extra")).to_have_text("converged")
+
+
+def test_the_log_of_a_container_is_read_followed_and_searched(yard: Yard, visit: Open) -> None:
+    window = visit(yard.daemon, "#/groups?open=base,base/db")
+    pane = window.page.get_by_role("log")
+    expect(pane).to_contain_text("ready")
+    expect(window.page.get_by_role("link", name="Download")).to_have_attribute("download", "db.log")
+    lines = len(pane.inner_text().splitlines())
+    window.page.get_by_placeholder("Search in the log").fill("ready")
+    expect(pane.locator("mark").first).to_have_text("ready")
+    assert len(pane.inner_text().splitlines()) <= lines
+    window.page.get_by_placeholder("Search in the log").fill("no such thing")
+    expect(window.page.get_by_text("No line has that.")).to_be_visible()
+
+
+def _until(good: Callable[[], bool], within: float = 20.0) -> None:
+    deadline = time.monotonic() + within
+    while not good():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_the_memory_of_real_containers_is_measured(yard: Yard, visit: Open) -> None:
+    window: Window = visit(yard.daemon, "#/memory")
+    row = window.page.locator(".memory tr").filter(has_text="base").first
+    expect(row.locator("td").first).to_contain_text("MB")
+    expect(window.page.locator(".memory")).to_contain_text("pilot and what it needs")

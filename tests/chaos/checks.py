@@ -1,0 +1,260 @@
+"""What must hold: always, when it is quiet again, within a budget, and of what was acknowledged.
+
+Every check returns complaints as sentences. None asks the daemon what it did: the recorder reads the engine
+directly, the proxy notes who asked for what, files are read from the disk.
+"""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from http.client import HTTPException
+
+from ruamel.yaml import YAML
+
+from reconciler.audit_read import verify
+from tests.chaos.world import World
+from tests.e2e.daemon import Json, Refused
+from tests.e2e.proxy import Call
+from tests.e2e.recorder import SERVICE, Event
+from tests.e2e.yard import GROUP_NAMES, GROUP_OF, ONE_SHOTS, PROJECT, groups_yaml
+
+QUIET = 60.0
+"""Seconds after the last fault within which all must be as desired (PITFALLS section 3)."""
+_RESYNCS = 3
+_PAUSE = 0.1
+_HANGS = 2.0
+"""Seconds that no read may ever take; how fast they are is a figure, not a check."""
+
+
+def wanted_on_disk(world: World) -> set[str]:
+    """Which groups the file says should be on; suspended ones, whatever they are, are not asked of it."""
+    found = YAML(typ="safe", pure=True).load(world.yard.desired / "groups.yaml")["groups"]
+    states = {name: value["state"] if isinstance(value, dict) else value for name, value in found.items()}
+    return {name for name in GROUP_NAMES if states[name] in {"on", True}}
+
+
+# --- at quiet ---
+
+
+def settled(world: World, within: float = QUIET) -> tuple[float, list[str]]:
+    """How many seconds until the daemon says converged and an independent look agrees; complaints."""
+    began = time.monotonic()
+    wanted = wanted_on_disk(world)
+    told: Json = {}
+    complaints: list[str] = ["the daemon does not take in what is on the disk"]
+    generation = taken_in(world)
+    while time.monotonic() - began < within:
+        try:
+            told = world.daemon.get("/services/status", timeout=5.0)
+        except (OSError, ValueError, HTTPException):
+            time.sleep(_PAUSE)
+            continue
+        if _is_over(told) and told["generation"] >= generation and not told["errors"]:
+            complaints = world.yard.complaints(wanted)
+            if not complaints:
+                return time.monotonic() - began, []
+        else:
+            complaints = [_short(told)]
+        time.sleep(_PAUSE)
+    return within, [f"not as desired {within:g} s after the last fault: {'; '.join(complaints)}"]
+
+
+def taken_in(world: World) -> int:
+    """The generation of what is on the disk, once the daemon has read it."""
+    deadline = time.monotonic() + QUIET
+    while True:
+        verb = "start" if "extra" in wanted_on_disk(world) else "stop"
+        try:
+            # A write that changes nothing takes in first what nobody has read yet.
+            return int(world.daemon.post(f"/services/{verb}/extra", timeout=10.0)["generation"])
+        except (OSError, HTTPException, Refused):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE)
+
+
+def _is_over(told: Json) -> bool:
+    return bool(told["converged"]) and told["generation"] == told["observed_generation"]
+
+
+def _short(told: Json) -> str:
+    waiting = [
+        f"{s['name']}: {s['phase']} {s['reason']} {s['message']}"
+        for group in told["groups"].values()
+        for s in group["services"]
+        if s["phase"] not in {"", "converged"}
+    ]
+    state = f"generation {told['generation']}, engine {told['engine']['reachable']}, errors {told['errors']}"
+    return f"{state}, {', '.join(waiting)}"
+
+
+def stays_quiet(world: World) -> list[str]:
+    """Nothing to do: ``plan`` says so, and three more resyncs do nothing."""
+    found = []
+    done = world.daemon.cli("plan", local=True)
+    if done.returncode != 0:
+        found.append(f"plan exits {done.returncode}: {done.stdout}{done.stderr}")
+    mark, deadline = world.proxy.mark(), time.monotonic() + 15.0
+    pid = world.daemon.pid
+    while True:
+        calls = world.proxy.calls[mark:]
+        # A resync, and nothing else here, asks for all images.
+        looks = sum(call.path == "/images/json" and call.pid == pid for call in calls)
+        if looks > _RESYNCS:
+            break
+        if time.monotonic() > deadline:
+            found.append(f"only {looks} resyncs in 15 s")
+            break
+        time.sleep(_PAUSE)
+    acts = [call for call in world.proxy.changes_since(mark) if call.pid == pid or call.by_compose]
+    acts = [call for call in acts if not call.path.endswith("/exec")]
+    if acts:
+        found.append(f"acts at rest: {_calls(acts)}")
+    return found
+
+
+def nothing_left(world: World) -> list[str]:
+    """No network twice, no volume lost, no Compose child that outlived its work."""
+    found = []
+    networks = world.yard.networks()
+    if networks != sorted(set(networks)):
+        found.append(f"networks twice: {networks}")
+    volumes = {volume["Name"] for volume in world.docker.volumes()["Volumes"] or ()}
+    lost = {f"{PROJECT}_db-data", f"{PROJECT}_cache-data"} - volumes
+    if lost:
+        found.append(f"volumes gone: {sorted(lost)}")
+    told = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+    left = [line for line in told.splitlines() if f"{world.state}" in line and "compose" in line.split()[2]]
+    if left:
+        found.append(f"Compose still runs: {left}")
+    return found
+
+
+# --- always ---
+
+
+def untouched(
+    world: World, before: Mapping[str, tuple[str, str]], after: Mapping[str, tuple[str, str]]
+) -> list[str]:
+    """Strangers, and what is suspended, are who they were and run since they ran."""
+    found = []
+    restarted = bool(world.account.engine_restarts)
+    for name, (id_, since) in before.items():
+        now = after.get(name)
+        if now is None or now[0] != id_ or (now[1] != since and not restarted):
+            found.append(f"{name} was touched: {(id_[:12], since)} is now {now}")
+    return found
+
+
+def one_at_a_time(events: Iterable[Event]) -> list[str]:
+    """At no moment do two containers of a service run."""
+    running: dict[str, set[str]] = {}
+    found = []
+    for event in events:
+        if event.kind != "container" or event.project != PROJECT or event.service not in GROUP_OF:
+            continue
+        up = running.setdefault(event.service, set())
+        if event.action == "start":
+            up.add(event.id)
+            if len(up) > 1:
+                found.append(f"two containers of {event.service} run: {sorted(id_[:12] for id_ in up)}")
+        elif event.action in {"die", "destroy"}:
+            up.discard(event.id)
+    return found
+
+
+def one_compose_at_a_time(calls: Iterable[Call]) -> list[str]:
+    """Compose calls of the daemon follow one another (PITFALLS row 8)."""
+    spans: dict[int, list[float]] = {}
+    for call in calls:
+        if call.by_compose:
+            span = spans.setdefault(call.pid, [call.at, call.at])
+            span[1] = call.at
+    several = sorted((first, last, pid) for pid, (first, last) in spans.items())
+    return [
+        f"Compose {pid} began while Compose {other} was at work"
+        for (_, last, other), (first, _, pid) in itertools.pairwise(several)
+        if first < last
+    ]
+
+
+def compose_runs(calls: Iterable[Call]) -> int:
+    """How many Compose calls were made to create something."""
+    return len({call.pid for call in calls if call.by_compose})
+
+
+def reads_never_hang(world: World) -> list[str]:
+    """Whatever happens, who asks is answered."""
+    worst = max((read.seconds for read in world.reads), default=0.0)
+    return [*world.slow, *([f"a read took {worst:.1f} s"] if worst > _HANGS else [])]
+
+
+# --- the budget ---
+
+
+def beyond(world: World, events: Iterable[Event], calls: Iterable[Call]) -> tuple[int, list[str]]:
+    """Acts beyond what was needed, and complaints about those beyond what faults can excuse."""
+    account = world.account
+    seen = Counter((e.service, e.action) for e in events if e.kind == "container" and e.project == PROJECT)
+    extra, found = 0, []
+    for service in GROUP_OF:
+        made, started = seen[service, "create"], seen[service, "start"]
+        needed = account.removed[service] + account.redefined[service]
+        excused = account.crashes + account.persons + (account.disturbed if needed else 0)
+        if made > needed + excused:
+            found.append(f"{service} was made {made} times, {needed} needed, {excused} excused")
+        extra += max(0, made - needed)
+        needed = account.hit[service] + account.toggled[service] + made
+        excused = 2 * account.disturbed + 2 * account.engine_restarts + account.persons + 1
+        if service in ONE_SHOTS:
+            excused += account.hit["db"]
+        if started > needed + excused:
+            found.append(f"{service} was started {started} times, {needed} needed, {excused} excused")
+        extra += max(0, started - needed - account.engine_restarts)
+    runs = compose_runs(calls)
+    needed = sum(account.removed.values()) + sum(account.redefined.values())
+    excused = 3 * (account.disturbed + account.crashes + account.persons)
+    if runs > 3 * needed + excused:
+        found.append(f"Compose ran {runs} times, with {needed} containers to be made, {excused} excused")
+    return extra, found
+
+
+# --- what lasts ---
+
+
+def durable(world: World, generation: int) -> list[str]:
+    """What was acknowledged is in the file and on the disk; the audit log is whole; generations only grow."""
+    found = list(world.account.unsynced)
+    wanted = wanted_on_disk(world)
+    for group, on in world.account.acked.items():
+        if (group in wanted) != on and group not in world.account.suspended:
+            found.append(f"{group} was acknowledged to be {'on' if on else 'off'} and is not in the file")
+    now = int(world.daemon.get("/services/status")["generation"])
+    if now < generation:
+        found.append(f"generation {generation} became {now}")
+    verdict = verify(world.state)
+    if not verdict.good:
+        found.append(f"audit: {verdict}")
+    return found
+
+
+def suspended_entries(world: World) -> dict[str, tuple[str, str]]:
+    """Id and start of the containers of suspended groups."""
+    return {
+        seen["Name"]: (seen["Id"], seen["State"]["StartedAt"])
+        for seen in world.recorder.containers(PROJECT)
+        if GROUP_OF.get(seen["Config"]["Labels"][SERVICE]) in world.account.suspended
+    }
+
+
+def suspended_yaml(groups: Iterable[str]) -> str:
+    """All on, these suspended."""
+    return groups_yaml(**dict.fromkeys(groups, "{state: on, suspend: true}"))
+
+
+def _calls(calls: Iterable[Call]) -> str:
+    return ", ".join(f"{call.method} {call.path}{' by Compose' if call.by_compose else ''}" for call in calls)

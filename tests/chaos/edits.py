@@ -1,0 +1,77 @@
+"""What people do to desired state while things go wrong: edit files, call REST, rebuild an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tests.chaos.world import World
+from tests.e2e.yard import COMPOSE, GROUP_NAMES, groups_yaml
+
+# Sets of groups that are closed: with none blocked, everybody can say when it is as it should be.
+STATES: tuple[dict[str, bool], ...] = (
+    {},
+    {"front": False},
+    {"front": False, "extra": False},
+    {"app": False, "front": False},
+    {"extra": False},
+    {"base": False, "app": False, "front": False, "extra": False},
+)
+
+
+class Edit(NamedTuple):
+    """A name, and the deed."""
+
+    name: str
+    do: Callable[[World], None]
+
+
+def save_groups(world: World) -> None:
+    """Another set of groups, saved by an editor."""
+    states = world.chance.choice(STATES)
+    if world.account.suspended:
+        states = {name: on for name, on in states.items() if name not in world.account.suspended}
+    suspended = dict.fromkeys(world.account.suspended, "{state: on, suspend: true}")
+    world.toggle([name for name in GROUP_NAMES if states.get(name, True)])
+    on = {name: states.get(name, True) for name in GROUP_NAMES}
+    world.save_groups(groups_yaml(**{**states, **suspended}), on)
+    world.tell(f"groups.yaml: off {[name for name, is_on in on.items() if not is_on]}")
+
+
+def call_rest(world: World) -> None:
+    """One group, by REST."""
+    group = world.chance.choice([g for g in ("front", "extra") if g not in world.account.suspended])
+    verb = world.chance.choice(["start", "stop", "restart"])
+    world.toggle([group])
+    world.write(verb, group)
+
+
+def change_definition(world: World) -> None:
+    """A label of the one service that depends on others and holds nobody up."""
+    shade = f"shade-{world.chance.randrange(10**6)}"
+    world.account.redefined["worker"] += 1
+    world.yard.save("compose.yaml", COMPOSE.replace("blue", shade))
+    world.tell(f"compose.yaml: worker is {shade}")
+
+
+def change_env_file(world: World) -> None:
+    """A value in the env file of a service in the middle."""
+    mode = f"mode-{world.chance.randrange(10**6)}"
+    world.account.redefined["api"] += 1
+    world.yard.save("env/api.env", f"API_MODE={mode}\n")
+    world.tell(f"env/api.env: {mode}")
+
+
+def touch(world: World) -> None:
+    """Saved again as it was."""
+    world.yard.save("compose.yaml", (world.yard.desired / "compose.yaml").read_bytes())
+    world.tell("compose.yaml saved as it was")
+
+
+EDITS = (
+    Edit("groups file", save_groups),
+    Edit("REST", call_rest),
+    Edit("definition", change_definition),
+    Edit("env file", change_env_file),
+    Edit("nothing", touch),
+)

@@ -1,0 +1,62 @@
+"""``service-manager`` in a process whose clock can jump, whose fsyncs are noted, and that may be broken.
+
+Nothing else differs from the real one: same ``main``, same arguments. The environment says what to do:
+``CHAOS_CLOCK`` names a file with the seconds that the wall clock is off, ``CHAOS_SYNCED`` one that gets a
+line for each inode whose content was made to last, ``CHAOS_BROKEN`` a broken build.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+
+def set_clock(file: Path) -> None:
+    """Let ``time.time`` be off by what the file says; it is looked at anew whenever it changed."""
+    real = time.time
+    known: list[float] = [0.0, 0.0]
+
+    def skewed() -> float:
+        try:
+            changed = file.stat().st_mtime_ns
+            if changed != known[0]:
+                known[:] = [changed, float(file.read_text() or 0)]
+        except (OSError, ValueError):
+            pass
+        return real() + known[1]
+
+    time.time = skewed
+
+
+def note_syncs(file: Path) -> None:
+    """Write down which inodes are made to last."""
+    real = os.fsync
+    log = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    def noted(descriptor: int) -> None:
+        real(descriptor)
+        found = os.fstat(descriptor)
+        os.write(log, f"{found.st_dev}:{found.st_ino}\n".encode())
+
+    os.fsync = noted  # type: ignore[assignment]
+
+
+def main() -> int:
+    """Set up, then be the real program."""
+    if "CHAOS_CLOCK" in os.environ:
+        set_clock(Path(os.environ["CHAOS_CLOCK"]))
+    if "CHAOS_SYNCED" in os.environ:
+        note_syncs(Path(os.environ["CHAOS_SYNCED"]))
+    if os.environ.get("CHAOS_BROKEN"):
+        from tests.chaos.broken import BUILDS
+
+        BUILDS[os.environ["CHAOS_BROKEN"]].spoil()
+    from reconciler.cli import main as real
+
+    return real()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

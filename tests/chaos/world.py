@@ -1,0 +1,271 @@
+"""The yard under fire: a daemon that is always started again, readers, and an account of what was done.
+
+Everything that edits and faults do goes through here, so that the account says what each service may have
+been put through, and ``checks`` can tell what the daemon did beyond that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import random
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.e2e.daemon import Daemon, Refused
+from tests.e2e.proxy import Call, Hook, Proxy
+from tests.e2e.recorder import Recorder
+from tests.e2e.yard import GROUP_OF, Yard, make_standin
+from tests.engine.bed import PrivateEngine
+
+RESYNC = 2.0
+STATE_SIZE = "24m"
+_PAUSE = 0.05
+
+
+class ChaosDaemon(Daemon):
+    """Started through ``launch``; everything else as ever."""
+
+    def command(self, word: str, *arguments: str) -> list[str]:
+        """As ``Daemon.command``, but for the daemon itself."""
+        line = super().command(word, *arguments)
+        return [*line[:2], "tests.chaos.launch", *line[3:]] if word == "run" else line
+
+
+class Read(NamedTuple):
+    """One read of the status: seconds it took, and whether the engine was held up meanwhile."""
+
+    seconds: float
+    frozen: bool
+
+
+@dataclass
+class Account:
+    """What the services were put through in a round.
+
+    ``removed``, ``redefined``, ``hit``, ``toggled`` count by service: containers taken away, definitions
+    or images changed, runs cut short from outside, times switched on or told to restart. ``disturbed``
+    counts faults that may each cost an act a second try, ``crashes`` those that may cost a remake.
+    """
+
+    removed: Counter[str] = field(default_factory=Counter)
+    redefined: Counter[str] = field(default_factory=Counter)
+    hit: Counter[str] = field(default_factory=Counter)
+    toggled: Counter[str] = field(default_factory=Counter)
+    disturbed: int = 0
+    crashes: int = 0
+    engine_restarts: int = 0
+    persons: int = 0
+    acked: dict[str, bool] = field(default_factory=dict)
+    acks: int = 0
+    unsynced: list[str] = field(default_factory=list)
+    suspended: frozenset[str] = frozenset()
+    story: list[str] = field(default_factory=list)
+
+
+class World:
+    """One engine, one yard; many rounds. ``broken`` names a broken build, empty for the real one."""
+
+    def __init__(self, engine: PrivateEngine, proxy: Proxy, recorder: Recorder, folder: Path) -> None:
+        self.state = folder / "state"
+        self.state.mkdir(parents=True)
+        # Small, so that it can be filled, and a file system of its own.
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={STATE_SIZE},mode=0700", "tmpfs", str(self.state)],
+            check=True,
+        )
+        self.clock = folder / "clock"
+        self.synced = folder / "synced"
+        self.yard = Yard(engine, proxy, recorder, folder, resync=RESYNC, daemon=ChaosDaemon)
+        self.daemon = self.yard.daemon
+        self.daemon.environ |= {"CHAOS_CLOCK": str(self.clock), "CHAOS_SYNCED": str(self.synced)}
+        self.engine, self.proxy, self.recorder = engine, proxy, recorder
+        self.docker = self.yard.docker
+        self.chance = random.Random()
+        self.account = Account()
+        self.hooks: list[Hook] = []
+        self.reads: list[Read] = []
+        self.slow: list[str] = []
+        self.frozen = self.deaf = False
+        self._began = time.monotonic()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._ending = threading.Event()
+        self._reader.start()
+
+    def close(self) -> None:
+        """End all that runs."""
+        self._ending.set()
+        self._reader.join(10)
+        self.yard.close()
+        subprocess.run(["umount", "-l", str(self.state)], check=False)
+
+    def use(self, broken: str = "") -> None:
+        """Use this build of the daemon from its next start on; it ends now."""
+        if self.daemon.environ.get("CHAOS_BROKEN", "") != broken:
+            self.daemon.kill()
+            self.daemon.environ["CHAOS_BROKEN"] = broken
+
+    def begin(self, seed: int) -> None:
+        """Back to the beginning: settled, a new account, chance by the seed."""
+        self.set_clock(0.0)
+        self.calm()
+        self.yard.settle()
+        self.synced.write_text("")
+        self.chance = random.Random(seed)
+        self.account = Account()
+        self.reads, self.slow = [], []
+        self._began = time.monotonic()
+        self.proxy.hook = self._ask
+
+    def calm(self) -> None:
+        """Take back whatever a fault may have left, so that the daemon alone decides how it ends."""
+        self.frozen = False
+        self.hooks.clear()
+        self.proxy.release()
+        self.proxy.show()
+        ballast = self.state / "ballast"
+        ballast.unlink(missing_ok=True)
+        if not self.engine.running:
+            self.engine.start()
+        if not self.daemon.running:
+            self.restart_daemon()
+
+    def tell(self, what: str) -> None:
+        """A line of the round's story."""
+        self.account.story.append(f"{time.monotonic() - self._began:6.2f}  {what}")
+
+    # --- the daemon ---
+
+    def restart_daemon(self) -> None:
+        """What systemd does; on return it answers."""
+        self.daemon.kill()
+        self.daemon.start(RESYNC)
+        self.deaf = False
+
+    def kill_daemon(self) -> None:
+        """Without warning."""
+        self.deaf = True
+        if self.daemon.running:
+            self.daemon.kill()
+
+    def set_clock(self, seconds: float) -> None:
+        """How much the daemon's wall clock is off from now on."""
+        self.clock.write_text(f"{seconds}")
+
+    # --- writes ---
+
+    def write(self, verb: str, group: str, *, also: str = "") -> None:
+        """Through REST; what is acknowledged has to be there in the end, and on the disk already now."""
+        try:
+            before = (self.yard.desired / "groups.yaml").stat().st_ino
+            self.daemon.post(f"/services/{verb}/{group}{also}", timeout=15.0)
+        except Refused as error:
+            self.tell(f"{verb} {group} was refused: {error.value.get('detail', error.status)}")
+            return
+        except (OSError, http.client.HTTPException) as error:
+            self.tell(f"{verb} {group} went unanswered: {type(error).__name__}")
+            return
+        self.tell(f"{verb} {group} was acknowledged")
+        self.account.acks += 1
+        if verb in {"start", "stop"}:
+            self.account.acked[group] = verb == "start"
+        path = self.yard.desired / "groups.yaml"
+        if path.stat().st_ino == before:
+            # It said what was said already, and nothing was written.
+            return
+        for what in (path, path.parent):
+            found = what.stat()
+            if f"{found.st_dev}:{found.st_ino}" not in self.synced.read_text().split():
+                self.account.unsynced.append(f"{verb} {group}: {what.name} was not made to last")
+
+    def save_groups(self, text: str, states: Mapping[str, bool]) -> None:
+        """As a person with an editor."""
+        self.yard.save("groups.yaml", text)
+        self.account.acked = dict(states)
+
+    def toggle(self, groups: Iterator[str] | list[str], times: int = 1) -> None:
+        """These groups are switched on, or told to restart."""
+        wanted = set(groups)
+        self.account.toggled.update({s: times for s, g in GROUP_OF.items() if g in wanted})
+
+    # --- hooks ---
+
+    def _ask(self, call: Call) -> str | None:
+        for hook in tuple(self.hooks):
+            verdict = hook(call)
+            if verdict:
+                return verdict
+        return None
+
+    # --- what readers get ---
+
+    def _read(self) -> None:
+        while not self._ending.wait(_PAUSE):
+            if self.deaf or not self.daemon.running:
+                continue
+            frozen, pid = self.frozen, self.daemon.pid
+            began = time.monotonic()
+            try:
+                self.daemon.get("/services/status", timeout=10.0)
+            except (OSError, http.client.HTTPException, AssertionError, ValueError) as error:
+                # One that was killed or restarted meanwhile owes no answer.
+                if not self.deaf and self.daemon.running and self.daemon.pid == pid:
+                    took = time.monotonic() - began
+                    if took > 2.0:
+                        self.slow.append(f"a read failed after {took:.1f} s: {error!r}")
+                continue
+            if not self.deaf and self.daemon.running and self.daemon.pid == pid:
+                self.reads.append(Read(time.monotonic() - began, frozen))
+
+    # --- who is there ---
+
+    def managed(self) -> list[dict[str, object]]:
+        """What runs of the services that faults may aim at, by an independent look."""
+        found = []
+        for seen in self.recorder.containers("small"):
+            service = seen["Config"]["Labels"]["com.docker.compose.service"]
+            if service in GROUP_OF and GROUP_OF[service] not in self.account.suspended:
+                found.append(
+                    {"id": seen["Id"], "service": service, "status": seen["State"]["Status"], **seen}
+                )
+        return found
+
+
+@contextlib.contextmanager
+def a_world(folder: Path) -> Iterator[World]:
+    """Everything that a world stands on, for as long as it is used."""
+    with PrivateEngine() as engine:
+        make_standin(engine)
+        with Proxy(engine.socket, engine.folder / "p") as proxy, Recorder(engine) as recorder:
+            world = World(engine, proxy, recorder, folder)
+            try:
+                yield world
+            finally:
+                world.close()
+
+
+def shims_of(engine: PrivateEngine) -> dict[str, int]:
+    """The process id of each running container's shim, by container id."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            if b"containerd-shim" in words[0] and str(engine.folder).encode() in b" ".join(words):
+                found[words[words.index(b"-id") + 1].decode()] = int(entry.name)
+    return found
+
+
+def signal_all(pids: list[int], number: int) -> None:
+    """Send a signal to those that are still there."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)

@@ -1,0 +1,1 @@
+"""Desired state in git: real git, a real daemon, a simulated engine."""

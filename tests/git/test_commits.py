@@ -1,0 +1,211 @@
+"""What is changed over REST is committed, by whom it was asked for; what is edited by hand is told."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.git.box import FILES, GROUPS, Box, until, write
+
+
+@pytest.fixture
+def plain(box: Box) -> Box:
+    """A work tree that its owner made with plain git."""
+    box.fill()
+    box.me.git("init", "-q")
+    box.me.git("add", "-A")
+    box.me.git("commit", "-qm", "first")
+    return box
+
+
+def test_a_write_is_a_commit_of_whoever_asked_within_a_second(plain: Box) -> None:
+    plain.up()
+    answer = plain.daemon.post("/services/start/web")
+    began = time.monotonic()
+    until(lambda: len(plain.log()) == 2)
+    took = time.monotonic() - began
+    assert plain.log()[0] == ("anonymous", "Start web")
+    body = plain.me.git("log", "-1", "--format=%b")
+    assert "web: off → on" in body
+    assert f"Generation: {answer['generation']}" in body
+    assert plain.me.git("show", "--format=", "--name-only") == "groups.yaml"
+    assert plain.clean()
+    assert took < 1.0
+    until(lambda: plain.daemon.get("/services/history")["entries"][-1]["commit"] == plain.head())
+    assert not plain.daemon.get("/services/status")["warnings"]
+
+
+def test_many_writes_are_as_many_commits_in_order(plain: Box) -> None:
+    plain.up()
+    for action, group in (("start", "web"), ("start", "extra"), ("stop", "web"), ("restart", "extra")):
+        plain.daemon.post(f"/services/{action}/{group}")
+    until(plain.clean)
+    subjects = [subject for _, subject in plain.log()]
+    assert subjects == ["Restart extra", "Stop web", "Start extra", "Start web", "first"]
+
+
+def test_a_crash_before_the_commit_is_made_up_for(plain: Box) -> None:
+    lock = plain.desired / ".git" / "index.lock"
+    plain.up()
+    lock.touch()
+    plain.daemon.post("/services/start/extra")
+    plain.daemon.post("/services/stop/extra")
+    plain.daemon.kill()
+    assert len(plain.log()) == 1
+    lock.unlink()
+    plain.up()
+    until(plain.clean)
+    assert [subject for _, subject in plain.log()] == ["Stop extra", "Start extra", "first"]
+
+
+def test_a_stale_lock_is_told_and_the_commit_comes_when_it_goes(plain: Box) -> None:
+    plain.up()
+    lock = plain.desired / ".git" / "index.lock"
+    lock.touch()
+    plain.daemon.post("/services/start/extra")
+    status = plain.daemon.until(lambda s: any("not committed" in w for w in s["warnings"]))
+    assert any("index.lock" in warning for warning in status["warnings"])
+    lock.unlink()
+    until(lambda: plain.clean() and len(plain.log()) == 2)
+    plain.daemon.until(lambda s: not any("not committed" in w for w in s["warnings"]))
+
+
+def test_an_edit_by_hand_is_told_and_committed_when_asked(plain: Box) -> None:
+    plain.up()
+    write(plain.desired, {"groups.yaml": GROUPS.replace("web: off", "web: on")})
+    status = plain.daemon.until(lambda s: any("edited by hand" in w for w in s["warnings"]))
+    assert "groups.yaml" in str(status["warnings"])
+    done = plain.cli("git", "commit", str(plain.desired), "--message", "Web is wanted")
+    assert done.returncode == 0, done.said
+    plain.daemon.until(lambda s: not s["warnings"])
+    assert plain.log()[0][1] == "Web is wanted"
+    assert plain.clean()
+
+
+def test_a_broken_edit_is_not_committed(plain: Box) -> None:
+    write(plain.desired, {"groups.yaml": GROUPS.replace("off", "onn")})
+    done = plain.cli("git", "commit", str(plain.desired))
+    assert done.returncode == 1
+    assert "groups.yaml:5:" in done.stderr
+    assert len(plain.log()) == 1
+
+
+def test_an_edit_below_a_write_keeps_its_own_commit(plain: Box) -> None:
+    plain.up()
+    write(plain.desired, {"groups.yaml": GROUPS.replace("extra: off", "extra: on")})
+    plain.daemon.post("/services/start/web")
+    until(plain.clean)
+    assert plain.log()[:2] == [("anonymous", "Start web"), ("hand edit", "Edit groups.yaml by hand")]
+    assert "extra: on" in plain.me.git("show", "HEAD~1:groups.yaml")
+    assert "web: off" in plain.me.git("show", "HEAD~1:groups.yaml")
+
+
+def test_other_edits_by_hand_stay_uncommitted(plain: Box) -> None:
+    plain.up()
+    write(plain.desired, {"stack.yaml": FILES["stack.yaml"] + "# mine\n"})
+    plain.daemon.post("/services/start/extra")
+    until(lambda: len(plain.log()) == 2)
+    assert plain.me.git("status", "--porcelain") == "M stack.yaml"
+    plain.daemon.until(lambda s: any("stack.yaml" in w for w in s["warnings"]))
+
+
+def test_what_a_person_has_staged_stays_staged(plain: Box) -> None:
+    plain.up()
+    write(plain.desired, {"config/db.conf": "two\n"})
+    plain.me.git("add", "config/db.conf")
+    plain.daemon.post("/services/start/extra")
+    until(lambda: len(plain.log()) == 2)
+    assert plain.me.git("status", "--porcelain") == "M  config/db.conf"
+    assert plain.me.git("show", "--format=", "--name-only") == "groups.yaml"
+
+
+def test_edits_by_hand_are_committed_by_option(plain: Box) -> None:
+    plain.daemon.environ["SERVICE_MANAGER_GIT_COMMIT_EDITS"] = "1"
+    plain.me.git("config", "user.name", "Ann")
+    plain.up()
+    write(plain.desired, {"groups.yaml": GROUPS.replace("web: off", "web: on")})
+    until(plain.clean)
+    assert plain.log()[0] == ("Ann", "Edit groups.yaml by hand")
+
+
+def test_in_a_folder_of_somebodys_clone_nothing_is_committed(box: Box) -> None:
+    box.fill()
+    subprocess.run(["git", "init", "-q", str(box.folder)], check=True, env=box.environ)
+    box.me.git("add", "-A")
+    box.me.git("commit", "-qm", "first")
+    box.up()
+    box.daemon.post("/services/start/extra")
+    box.daemon.converged(2)
+    assert len(box.log()) == 1
+    assert not box.clean()
+    assert box.daemon.get("/services/history")["entries"][-1]["commit"] is None
+
+
+def test_a_commit_on_the_box_is_a_generation_of_its_author(plain: Box) -> None:
+    plain.up()
+    commit = plain.me.save("web", {"groups.yaml": GROUPS.replace("web: off", "web: on")})
+    until(lambda: plain.daemon.get("/services/history")["entries"][-1]["commit"] == commit)
+    entry = plain.daemon.get("/services/history")["entries"][-1]
+    assert entry["changes"] == ["web: off → on"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another")
+def test_root_commits_as_the_owner_of_the_checkout(plain: Box) -> None:
+    # The tests' folders are closed to others.
+    for parent in (plain.desired, *plain.desired.parents):
+        if parent != Path("/") and parent.stat().st_uid == 0 and parent != Path("/tmp"):
+            parent.chmod(parent.stat().st_mode | 0o055)
+    subprocess.run(["chown", "-R", "nobody:nogroup", str(plain.desired)], check=True)
+    plain.up()
+    plain.daemon.post("/services/start/extra")
+    log = ["git", "-c", f"safe.directory={plain.desired}", "-C", str(plain.desired), "log", "--format=%s"]
+
+    def subjects() -> list[str]:
+        return subprocess.run(log, capture_output=True, text=True, check=True).stdout.split("\n")
+
+    until(lambda: subjects()[0] == "Start extra")
+    owners = {path.stat().st_uid for path in (plain.desired / ".git").rglob("*")}
+    assert owners == {plain.desired.stat().st_uid}
+
+
+def test_rollback_is_a_commit_and_brings_back_mounted_files(plain: Box) -> None:
+    plain.up()
+    first = plain.head()
+    plain.me.save(
+        "two",
+        {"config/db.conf": "two\n", "new.txt": "new\n", "groups.yaml": GROUPS.replace("web: off", "web: on")},
+    )
+    plain.daemon.converged(2)
+    done = plain.daemon.cli("rollback", "1")
+    assert done.returncode == 0, done.stderr
+    until(plain.clean)
+    assert plain.log()[0] == ("anonymous", "Roll back to generation 1")
+    assert plain.me.git("diff", first, "HEAD") == ""
+    assert (plain.desired / "config/db.conf").read_text() == "one\n"
+    assert not (plain.desired / "new.txt").exists()
+    assert (plain.desired / ".env").exists()
+
+
+def test_rollback_to_a_commit_that_was_never_a_generation(plain: Box) -> None:
+    plain.up()
+    plain.me.save("between", {"groups.yaml": GROUPS.replace("extra: off", "extra: on")})
+    between = plain.head()
+    plain.daemon.converged(2)
+    plain.daemon.kill()
+    for path in (plain.daemon.state / "generations").iterdir():
+        if path.name.endswith("2.json"):
+            path.unlink()
+    plain.me.save("after", {"groups.yaml": GROUPS.replace("web: off", "web: on")})
+    plain.up()
+    plain.daemon.until(lambda s: s["groups"]["web"]["desired"] == "on")
+    plan = plain.daemon.get(f"/services/history/{between[:8]}")
+    assert plan["entry"] is None
+    assert plan["changes"] == ["web: on → off", "extra: off → on"]
+    assert plain.daemon.cli("rollback", between[:8]).returncode == 0
+    until(plain.clean)
+    assert plain.me.git("diff", between, "HEAD") == ""
+    assert plain.log()[0][1] == f"Roll back to commit {between[:10]}"

@@ -1,0 +1,61 @@
+"""One engine, one package, and one box with it installed, for all; boxes of their own for removals."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.proxy import Proxy
+from tests.engine.bed import PrivateEngine
+from tests.systemd.box import IMAGE, ROOT, Box, debian
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # The SDK's client, with which tests look at the engine, leaves its sockets open when the engine ends.
+    config.addinivalue_line("filterwarnings", "ignore:unclosed <socket.*family=1,:ResourceWarning")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The first to need them waits for the image and the package.
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.timeout(900))
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[PrivateEngine]:
+    with PrivateEngine() as engine:
+        repository, _, tag = IMAGE.partition(":")
+        client = engine.client
+        client.import_image_from_file(str(debian()), repository=repository, tag=tag)
+        client.close()
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `make deb` makes."""
+    folder = tmp_path_factory.mktemp("package")
+    program = [sys.executable, str(ROOT / "systemd/install.py"), "deb", "--out", str(folder)]
+    subprocess.run(program, check=True, stdout=subprocess.DEVNULL)
+    return next(folder.glob("*.deb"))
+
+
+@pytest.fixture(scope="session")
+def make_box(engine: PrivateEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Box]]:
+    proxies: list[Proxy] = []
+
+    def make() -> Box:
+        share = tmp_path_factory.mktemp("share")
+        share.chmod(0o755)
+        proxies.append(Proxy(engine.socket, share / "s").__enter__())
+        proxies[-1].hide()
+        return Box(engine, proxies[-1], share)
+
+    yield make
+    for proxy in proxies:
+        proxy.__exit__()

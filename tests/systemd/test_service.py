@@ -1,0 +1,318 @@
+"""The daemon as a service of a real systemd: ready, watched, reloaded, killed, and stopped."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.systemd.box import DESIRED, GROUPS, UNIT, Box, until
+
+CONVERGED = "converged, 2 of 2 services ready, 2 of 3 groups on"
+HANG = """\
+import asyncio, signal, time
+
+def never_again(*_):
+    # The loop's next pass does not end, while the rest of the process lives on.
+    from reconciler.loop import Loop
+    async def hanging_pass(self):
+        await asyncio.Event().wait()
+    Loop._pass = hanging_pass
+
+def blocked(*_):
+    time.sleep(1000)
+
+signal.signal(signal.SIGUSR1, never_again)
+signal.signal(signal.SIGUSR2, blocked)
+"""
+
+
+@pytest.fixture(scope="module")
+def the_box(make_box: Callable[[], Box], package: Path) -> Iterator[Box]:
+    box = make_box().boot()
+    try:
+        box.install(package)
+        box.run("useradd", "--groups", "service-manager", "alice")
+        yield box
+    finally:
+        box.remove()
+
+
+@pytest.fixture
+def box(the_box: Box) -> Box:
+    """The small stack, converged, one daemon of the installed unit at it."""
+    the_box.drop_in("")
+    the_box.run("rm", "-f", "/etc/service-manager/api-key")
+    the_box.use()
+    the_box.save()
+    the_box.show_engine()
+    the_box.run("systemctl", "restart", UNIT)
+    the_box.status_becomes(CONVERGED)
+    return the_box
+
+
+# --- the unit ---
+
+
+def test_the_unit_is_valid_and_tight(the_box: Box) -> None:
+    assert the_box.run("systemd-analyze", "verify", UNIT) == ""
+    told = the_box.run("systemd-analyze", "security", "--offline=true", "--no-pager", UNIT)
+    exposure = float(told.rpartition(f"{UNIT}: ")[2].split()[0])
+    assert exposure <= 2.0, told
+
+
+def test_it_runs_as_its_own_user_that_may_use_the_engine(box: Box) -> None:
+    assert box.run("stat", "-c", "%U", f"/proc/{box.pid}") == "service-manager"
+    groups = box.run("id", "--name", "--groups", "service-manager").split()
+    assert groups == ["service-manager", "docker"]
+    unit = box.run("systemctl", "cat", UNIT)
+    assert "Requires=" not in unit
+    assert "BindsTo=" not in unit
+
+
+def test_an_engine_that_is_stopped_or_restarted_does_not_stop_it(box: Box) -> None:
+    box.write("/run/systemd/system/docker.service", "[Service]\nExecStart=/usr/bin/sleep infinity\n")
+    box.run("systemctl", "daemon-reload")
+    pid, before = box.pid, box.containers()
+    for word in ("start", "restart", "stop"):
+        box.run("systemctl", word, "docker.service")
+        assert box.pid == pid
+    box.hide_engine()
+    box.run("touch", str(DESIRED / "groups.yaml"))
+    box.status_becomes("the engine can't be reached")
+    box.show_engine()
+    box.status_becomes(CONVERGED)
+    assert (box.pid, box.containers()) == (pid, before)
+
+
+# --- ready and how far ---
+
+
+def test_it_is_ready_without_an_engine_and_begins_when_one_comes(box: Box) -> None:
+    box.run("systemctl", "stop", UNIT)
+    box.hide_engine()
+    box.stop_containers()
+    began = time.monotonic()
+    # Returns when the daemon said that it is ready.
+    box.run("systemctl", "start", UNIT)
+    assert time.monotonic() - began < 20
+    assert box.shows("ActiveState") == "active"
+    assert box.shows("StatusText").startswith("the engine can't be reached")
+    assert box.containers() == {}
+    box.show_engine()
+    box.status_becomes(CONVERGED)
+    started = {name: at for name, (_, at) in box.containers().items()}
+    assert sorted(started, key=lambda name: started[name]) == ["db", "api"]
+
+
+def test_files_that_are_not_valid_stand_in_the_status_line_and_stop_nothing(box: Box) -> None:
+    before = box.containers()
+    box.save("groups:\n  base: on\n  app: perhaps\n  extra: off\n")
+    box.status_becomes("the desired state is not valid: groups.yaml:3:")
+    box.run("systemctl", "restart", UNIT)
+    assert "the desired state is not valid" in box.shows("StatusText")
+    assert box.containers() == before
+    box.save()
+    box.status_becomes(CONVERGED)
+    assert not box.shows("StatusText").startswith("the desired state")
+
+
+def test_a_reload_is_told_and_changes_nothing(box: Box) -> None:
+    pid, before = box.pid, box.containers()
+    box.run("systemctl", "reload", UNIT)
+    until(lambda: f"Reloaded {UNIT}" in box.journal("--boot"), True, 10.0)
+    until(lambda: box.shows("ActiveState"), "active", 10.0)
+    assert (box.pid, box.containers(), box.shows("NRestarts")) == (pid, before, "0")
+
+
+# --- the watchdog ---
+
+
+@pytest.mark.parametrize("how", ["USR1", "USR2"], ids=["the loop hangs", "the process hangs"])
+def test_the_watchdog_restarts_a_daemon_whose_loop_hangs(box: Box, how: str) -> None:
+    site = next(
+        line
+        for line in box.run("dpkg", "-L", "alpr-service-manager").splitlines()
+        if line.endswith("site-packages")
+    )
+    box.write(f"{site}/hang.py", HANG)
+    box.write(f"{site}/hang.pth", "import hang\n")
+    box.use("SERVICE_MANAGER_RESYNC=1\n")
+    box.drop_in("WatchdogSec=4s")
+    try:
+        box.run("systemctl", "restart", UNIT)
+        box.status_becomes(CONVERGED)
+        pid, before = box.pid, box.containers()
+        # Longer than the watchdog waits, and all is well.
+        time.sleep(6)
+        assert box.pid == pid
+        box.run("sh", "-c", f"kill -{how} {pid}")
+        until(lambda: box.shows("NRestarts"), "1", 30.0)
+        assert "Watchdog timeout" in box.journal("--boot")
+        if how == "USR2":
+            # It says itself where it hung.
+            assert (
+                f'hang.py", line {HANG.splitlines().index("    time.sleep(1000)") + 1} in blocked'
+                in box.journal()
+            )
+        box.status_becomes(CONVERGED)
+        assert box.pid not in {0, pid}
+        assert box.containers() == before
+    finally:
+        box.run("rm", "-f", f"{site}/hang.py", f"{site}/hang.pth")
+
+
+def test_an_engine_that_hangs_is_no_hang_of_the_daemon(box: Box) -> None:
+    # A look at it takes 10 s until it is given up; the watchdog waits for 15, all this for twice that.
+    box.drop_in("WatchdogSec=15s")
+    box.use("SERVICE_MANAGER_RESYNC=1\n")
+    box.run("systemctl", "restart", UNIT)
+    box.status_becomes(CONVERGED)
+    pid, before = box.pid, box.containers()
+    with box.frozen_engine():
+        box.status_becomes("the engine can't be reached")
+        time.sleep(30)
+    box.status_becomes(CONVERGED)
+    assert (box.pid, box.shows("NRestarts"), box.containers()) == (pid, "0", before)
+
+
+# --- its ends ---
+
+
+def test_killed_it_comes_back_and_the_containers_never_notice(box: Box) -> None:
+    before, pid = box.containers(), box.pid
+    box.run("sh", "-c", f"kill -KILL {pid}")
+    until(lambda: box.shows("NRestarts"), "1", 20.0)
+    box.status_becomes(CONVERGED)
+    assert box.pid not in {0, pid}
+    assert box.containers() == before
+
+
+def test_stopped_it_ends_at_once_with_success_and_the_containers_run_on(box: Box) -> None:
+    before = box.containers()
+    assert set(before) == {"db", "api"}
+    began = time.monotonic()
+    box.run("systemctl", "stop", UNIT)
+    assert time.monotonic() - began < 5
+    assert (box.shows("ActiveState"), box.shows("Result")) == ("inactive", "success")
+    assert box.containers() == before
+
+
+def test_a_command_line_that_makes_no_sense_is_not_tried_for_ever(box: Box) -> None:
+    box.use("SERVICE_MANAGER_PORT=many\n")
+    box.run("systemctl", "restart", UNIT, check=False)
+    assert (box.shows("ActiveState"), box.shows("ExecMainStatus")) == ("failed", "64")
+    box.run("systemctl", "reset-failed", UNIT)
+
+
+def test_a_boot_brings_the_stack_up_in_order_also_before_the_engine(box: Box) -> None:
+    box.hide_engine()
+    box.reboot(box.stop_containers)
+    box.status_becomes("the engine can't be reached")
+    assert box.containers() == {}
+    box.show_engine()
+    box.status_becomes(CONVERGED)
+    started = {name: at for name, (_, at) in box.containers().items()}
+    assert sorted(started, key=lambda name: started[name]) == ["db", "api"]
+
+
+# --- the journal, keys, people ---
+
+
+def test_the_journal_has_levels_and_fields(box: Box) -> None:
+    box.stop_containers()
+    box.status_becomes(CONVERGED)
+    steps = box.records("SERVICE_MANAGER_SERVICE=api", "SERVICE_MANAGER_ACTION=start")
+    assert steps[-1]["_SYSTEMD_UNIT"] == UNIT
+    assert steps[-1]["SYSLOG_IDENTIFIER"] == "service-manager"
+    assert steps[-1]["PRIORITY"] == "6"
+    assert steps[-1]["MESSAGE"].startswith("step")
+    box.save("groups: {}\n")
+    box.status_becomes("the desired state is not valid")
+    errors = box.records("--unit", UNIT, "--priority", "err")
+    assert "groups.yaml" in errors[-1]["SERVICE_MANAGER_MISTAKE"]
+
+
+def test_the_api_key_comes_as_a_credential_that_nothing_else_shows(box: Box) -> None:
+    box.write("/etc/service-manager/api-key", "a-key-for-tests\n", mode=0o600)
+    box.run("systemctl", "restart", UNIT)
+    assert "an API key is needed" in box.run("service-manager", "status", check=False)
+    ask = ("service-manager", "status", "--output", "json", "--api-key-file", "/etc/service-manager/api-key")
+    assert json.loads(box.run(*ask))["engine"]["reachable"]
+    for place in (f"/proc/{box.pid}/environ", f"/proc/{box.pid}/cmdline"):
+        assert "a-key-for-tests" not in box.read(place)
+    assert "a-key-for-tests" not in box.journal()
+
+
+def test_a_key_that_root_makes_holds_for_the_running_daemon(box: Box) -> None:
+    key = box.run("service-manager", "key", "add", "carol", "--role", "operator").splitlines()[-1]
+    try:
+        until(lambda: "an API key is needed" in box.run("service-manager", "status", check=False), True, 5.0)
+        box.run("env", f"SERVICE_MANAGER_API_KEY={key}", "service-manager", "stop", "app")
+        box.status_becomes("converged, 1 of 1 services ready, 1 of 3 groups on")
+    finally:
+        box.run("service-manager", "key", "revoke", "carol")
+
+
+def test_members_of_the_group_edit_and_the_daemon_edits_what_they_saved(box: Box) -> None:
+    # As vim saves: a file of her own in the place of the old one.
+    box.run(
+        "sh",
+        "-c",
+        f"umask 2; cd {DESIRED}; sed 's/extra: off/extra: on/' groups.yaml > new; mv new groups.yaml",
+        user="alice",
+    )
+    assert box.run("stat", "-c", "%U:%G %a", str(DESIRED / "groups.yaml")) == "alice:service-manager 664"
+    box.status_becomes("3 of 3 groups on")
+    box.run("service-manager", "stop", "extra")
+    assert box.read(DESIRED / "groups.yaml") + "\n" == GROUPS
+    assert box.run("stat", "-c", "%G %a", str(DESIRED / "groups.yaml")) == "service-manager 664"
+    box.run("sh", "-c", f"echo '# hers' >> {DESIRED}/groups.yaml", user="alice")
+    box.status_becomes(CONVERGED)
+
+
+def test_a_file_that_another_user_still_writes_is_not_read_yet(box: Box) -> None:
+    box.run("chown", "alice", str(DESIRED / "groups.yaml"))
+    slowly = (
+        "exec 3>groups.yaml; echo groups: >&3; sleep 3; printf '  base: on\\n  app: on\\n  extra: on\\n' >&3"
+    )
+    box.run("sh", "-c", f"cd {DESIRED}; {slowly}", user="alice")
+    box.status_becomes("3 of 3 groups on")
+    told = [r for r in box.records("--unit", UNIT, "--priority", "err") if "MISTAKE" in str(r)]
+    assert not [r for r in told if int(r["_PID"]) == box.pid]
+
+
+def test_git_works_within_the_service_s_limits(box: Box) -> None:
+    limits = [
+        line
+        for line in box.run("systemctl", "cat", UNIT).splitlines()
+        if line.partition("=")[0]
+        in {
+            *(
+                "User",
+                "Group",
+                "UMask",
+                "NoNewPrivileges",
+                "ProtectSystem",
+                "ReadWritePaths",
+                "RestrictSUIDSGID",
+            ),
+            *("SystemCallFilter", "SystemCallErrorNumber", "MemoryDenyWriteExecute", "CapabilityBoundingSet"),
+            *("AmbientCapabilities", "RestrictAddressFamilies", "ProtectProc", "RestrictNamespaces"),
+        }
+    ]
+    work = (
+        "git init -q --shared=group && git config user.name x && git config user.email x@localhost"
+        " && git add -A && git commit -qm one && git log --format=%s"
+    )
+    settings = [part for line in limits for part in ("-p", line)]
+    told = box.run(
+        *("systemd-run", "--wait", "--pipe", "--quiet", *settings, "-p", f"WorkingDirectory={DESIRED}"),
+        *("-p", "Environment=HOME=/var/lib/service-manager", "/bin/sh", "-c", work),
+    )
+    assert told.splitlines()[-1] == "one"
+    box.run("git", "-C", str(DESIRED), "log", "--format=%s", user="alice", check=False)
+    box.run("rm", "-rf", str(DESIRED / ".git"))
