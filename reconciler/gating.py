@@ -30,6 +30,11 @@ from reconciler.stack import Condition, Dependency, Service, Stack, Strength
 from reconciler.verdict import Block, Wait
 
 
+SEEN_LATER = 2.0
+"""Seconds by which a change may be first seen after it was accepted: whoever saves a file and accepts it at
+once is quicker than the look that finds it."""
+
+
 class Gate(NamedTuple):
     """What holds for every service of a group in this pass.
 
@@ -148,7 +153,7 @@ def held_back(scratch: Scratch, service: Service, container: Container) -> bool:
     known, accepted = scratch.ledger.changes.get(service.name), scratch.gates[group].accept_at
     if known is None or known.mark != mark or accepted is None:
         return bool(mark)
-    return known.since > accepted
+    return known.since > accepted + SEEN_LATER
 
 
 def source_missing(scratch: Scratch, service: Service, container: Container | None) -> Block | None:
