@@ -29,7 +29,6 @@ from reconciler.observed import ALIVE, Container, Health, Observed, State
 from reconciler.stack import Condition, Dependency, Service, Stack, Strength
 from reconciler.verdict import Block, Wait
 
-
 SEEN_LATER = 2.0
 """Seconds by which a change may be first seen after it was accepted: whoever saves a file and accepts it at
 once is quicker than the look that finds it."""
