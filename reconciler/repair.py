@@ -26,6 +26,7 @@ from reconciler.drift import (
 from reconciler.gating import (
     Gate,
     Scratch,
+    being_remade,
     held_back,
     held_by_dependents,
     must_be_remade,
@@ -149,6 +150,9 @@ def _repair(
         return attempt(
             scratch, verdict, step_for(scratch, service, Action.REMOVE, "stopped", "is dead", container)
         )
+    remade = being_remade(scratch, service)
+    if remade is not None:
+        return verdict._replace(wait=remade)
     if len(containers) > 1:
         return _thin_out(scratch, service, verdict, container, containers)
     if steps_down(scratch, gate, service.name):

@@ -40,7 +40,8 @@ def plugin(yard: Yard, older: Path) -> Iterator[Path]:
     yard.daemon.end()
     place.unlink(missing_ok=True)
     # What follows begins with containers of the usual version.
-    yard.reset()
+    for service in yard.ids():
+        yard.docker.remove_container(f"{PROJECT}-{service}", force=True)
 
 
 def labels(yard: Yard) -> dict[str, str]:
