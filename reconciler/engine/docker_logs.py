@@ -72,8 +72,8 @@ class _Log:
         while True:
             source = self.lines(tail=tail, follow=True) if first else self._since_last(follow=True)
             first = False
-            async with aclosing(source) as lines:
-                async for line in self._while_heard(lines):
+            async with aclosing(source) as lines, aclosing(self._while_heard(lines)) as heard:
+                async for line in heard:
                     yield line
             if not await self.look():
                 return
