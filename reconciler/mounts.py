@@ -56,9 +56,10 @@ def _mount_changed(mount: Mount, container: Container, observed: Observed, made:
     held = observed.held.get((container.id, mount.target))
     was = before.inode if before is not None and before.kind == "file" else ""
     if held is not None:
-        # Of a container that we made, only what it was made with counts as the old one: file systems that
-        # show another inode inside must not have it remade for ever.
-        return held != source.inode and (made is None or not made.at or held == was)
+        # Of a container that we made, only what it was made with counts as the old one, of any other only a
+        # file changed since its start: one that shows another inode inside must not be remade for ever.
+        known = made is not None and made.at > 0
+        return held != source.inode and (held == was if known else container.started_at < source.changed_at)
     # Nobody can look into the container: it got the file of its start.
     return bool(was) and was != source.inode and container.started_at < source.changed_at
 

@@ -82,6 +82,9 @@ def test_what_the_container_really_holds_goes_before_what_the_times_say() -> Non
     assert text(seen(replaced, held=old), made()) == STALE
     # Found by us, not made: what it was made with is not known, but what it holds is.
     assert text(seen(replaced, held=old), made(Mounted("file", "one", "1:2"))) == STALE
+    # Started since, it can't hold the old one, whatever it shows.
+    since = container(A, started_at=999_600.0)
+    assert text(seen(replaced, since, held=old), made(Mounted("file", "one", "1:2"))) == "nothing to do"
     # A file system that shows another inode inside must not have its container remade for ever.
     odd = {("id-a", "/etc/conf"): "9:9"}
     assert text(seen(replaced, held=odd), made(at=5.0)) == "nothing to do"
