@@ -151,3 +151,10 @@ def test_a_mistyped_group_or_time_changes_nothing(daemon: Daemon) -> None:
     assert run_cli("suspend", "kafak", "--url", daemon.url).code == 64
     assert run_cli("suspend", "kafka", "--until", "tomorrow", "--url", daemon.url).code == 64
     assert held.puts == []
+
+
+def test_what_was_kept_of_the_container_before_is_asked_for(daemon: Daemon) -> None:
+    daemon.get("/services/logs/kafka", text("last words"))
+    ran = run_cli("logs", "kafka", "--previous", "--url", daemon.url)
+    assert (ran.code, ran.out) == (0, "last words\n")
+    assert daemon.requests[-1].query == {"tail": "100", "previous": "true"}
