@@ -32,6 +32,9 @@ from reconciler.verdict import Block, Wait
 REMAKE_TAKES = 5.0
 """Seconds that Compose takes to remake a container, besides stopping the old one."""
 
+ENDED = frozenset({"exited", "out_of_memory"})
+"""Reasons of failures that are no failed step of ours: whoever remakes a container also ends the old one."""
+
 SEEN_LATER = 2.0
 """Seconds by which a change may be first seen after it was accepted: whoever saves a file and accepts it at
 once is quicker than the look that finds it."""
@@ -186,13 +189,16 @@ def being_remade(scratch: Scratch, service: Service) -> Wait | None:
     in between makes that command fail. One of ours that was cut short is nobody's business but ours.
     """
     now, failure = scratch.now, scratch.ledger.failures.get(service.name)
+    making = scratch.ledger.making.get(service.name)
     for container in scratch.found.get(service.name, ()):
         if container.name == service.container_name:
             continue
         if not container.name.endswith(f"_{service.container_name}") or container.state is not State.CREATED:
             continue
         age, patience = now.wall - container.created_at, service.stop_grace + REMAKE_TAKES
-        ours = failure is not None and failure.at >= container.created_at
+        ours = making is not None and making.at <= container.created_at
+        if failure is not None and failure.reason not in ENDED:
+            ours = ours or failure.at >= container.created_at
         if 0 <= age < patience and not ours:
             message = f"{container.name} was just made: somebody seems to be remaking it"
             return Wait("being_remade", message, until=now.mono + patience - age)

@@ -55,9 +55,8 @@ def test_after_a_power_cut_all_comes_up_and_what_was_cut_short_runs_again(yard: 
     yard.next_generation(before)
     yard.daemon.until(lambda s: yard.daemon.service("migrate", s)["status"] == "running")
     yard.daemon.kill()
-    power_cut(yard)
-    # It would run for ever: this time it is to do its work.
     mark = yard.recorder.mark()
+    power_cut(yard)
     if order == "engine first":
         yard.engine.start()
         assert yard.one("migrate")["State"]["Status"] == "exited"

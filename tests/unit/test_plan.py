@@ -207,8 +207,13 @@ def test_a_remake_by_somebody_else_is_not_meddled_with_for_a_moment() -> None:
         assert planned(ONE, ONE_ON, look(ONE, *others, replace(new, created_at=long_ago))).steps
         # One of ours, of which we know that it failed.
         ours = failing(ONE, ONE_ON, "kafka", due=0.0)
-        ours = replace(ours, failures={"kafka": ours.failures["kafka"]._replace(at=NOW.wall)})
-        assert planned(ONE, ONE_ON, look(ONE, *others, new), ours).steps
+        failed = ours.failures["kafka"]._replace(at=NOW.wall)
+        assert planned(ONE, ONE_ON, look(ONE, *others, new), replace(ours, failures={"kafka": failed})).steps
+        ended = replace(ours, failures={"kafka": failed._replace(reason="exited")})
+        assert not planned(ONE, ONE_ON, look(ONE, *others, new), ended).steps
+        # Or of which nobody can tell what came of it, as after a crash of ours.
+        making = Ledger(making={"kafka": Made("", {}, "", at=just - 1)})
+        assert planned(ONE, ONE_ON, look(ONE, *others, new), making).steps
 
 
 def test_of_two_equal_containers_the_one_that_runs_is_kept() -> None:
