@@ -150,6 +150,12 @@ def revision_of(sources: Mapping[str, bytes]) -> str:
     return digest("".join(f"{digest(sources[name])} {name}\n" for name in sorted(sources)).encode())
 
 
+def inputs_digest(project: str, sources: Mapping[str, str]) -> str:
+    """A digest of what the Compose model was resolved from; ``sources`` are digests of contents by name."""
+    files = [f"{held} {name}\n" for name, held in sorted(sources.items()) if name not in {STACK, GROUPS}]
+    return digest(f"{project}\n{''.join(files)}".encode())
+
+
 def source_name(path: PurePath, directory: PurePath) -> str:
     """How a file is called in mistakes and records: relative where it lies in the directory."""
     return str(path.relative_to(directory)) if path.is_relative_to(directory) else str(path)

@@ -202,3 +202,10 @@ def test_progress_is_of_the_newest_unless_told(daemon: Daemon) -> None:
     assert ran.out == "generation 41  degraded  0 of 0 services\nkafka: ends again and again\n"
     assert run_cli("progress", "first", "--url", daemon.url).code == 64
     assert run_cli("progress", "7", "--url", daemon.url).code == 1
+
+
+def test_what_was_kept_of_the_container_before_is_asked_for(daemon: Daemon) -> None:
+    daemon.get("/services/logs/kafka", text("last words"))
+    ran = run_cli("logs", "kafka", "--previous", "--url", daemon.url)
+    assert (ran.code, ran.out) == (0, "last words\n")
+    assert daemon.requests[-1].query == {"tail": "100", "previous": "true"}
