@@ -64,10 +64,12 @@ def inputs_of(service: Service, state: GroupState, observed: Observed) -> str:
     """What an attempt is made with: a change of it ends the back-off (CONTRACT section 3)."""
     if not state.on:
         return "off"
+    inputs = f"{wants_of(service, state)} {observed.images.get(service.image, '')}"
+    if not service.mounts:
+        return inputs
     # A file that the container may write itself says nothing of what people want.
     files = (observed.sources.get(mount.source) for mount in service.mounts if not mount.writable)
-    seen = "".join(f" {file.kind} {file.digest}" for file in files if file is not None)
-    return f"{wants_of(service, state)} {observed.images.get(service.image, '')}{seen}"
+    return inputs + "".join(f" {file.kind} {file.digest}" for file in files if file is not None)
 
 
 def is_ready(container: Container) -> bool:

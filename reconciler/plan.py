@@ -7,7 +7,9 @@ The parts: ``verdict`` (the values), ``gating`` (what comes first), ``repair`` (
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from reconciler.desired import Desired
 from reconciler.drift import Drift, Kind, keeper
@@ -30,6 +32,24 @@ def plan(stack: Stack, desired: Desired, observed: Observed, ledger: Ledger, now
     """
     if not observed.complete:
         return Plan(complete=False)
+    with _not_collecting():
+        return _plan(stack, desired, observed, ledger, now)
+
+
+@contextmanager
+def _not_collecting() -> Iterator[None]:
+    # A plan is many small values and no cycles. The cyclic collector, woken by their number, would walk
+    # everything else again and again, and that grows with the square of the stack.
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _plan(stack: Stack, desired: Desired, observed: Observed, ledger: Ledger, now: Now) -> Plan:
     found: dict[str, list[Container]] = {}
     for container in observed.containers:
         found.setdefault(container.service, []).append(container)

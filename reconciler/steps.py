@@ -54,7 +54,7 @@ def attempt(scratch: Scratch, verdict: Verdict, step: Step) -> Verdict:
     if failure is not None and failure.inputs == verdict.inputs and scratch.now.mono < failure.due:
         message = f"tried {failure.attempts} time{'s' if failure.attempts > 1 else ''}: {failure.error}"
         return verdict._replace(wait=Wait("back_off", message, until=failure.due))
-    return verdict._replace(step=step)
+    return verdict.with_step(step)
 
 
 def fetch(scratch: Scratch, service: Service, verdict: Verdict) -> Verdict | None:

@@ -70,6 +70,10 @@ class Verdict(NamedTuple):
     block: Block | None = None
     drifts: tuple[Drift, ...] = ()
 
+    def with_step(self, step: Step) -> Verdict:
+        """The same, with a step: ``_replace`` in less time, for what is made for every service that moves."""
+        return Verdict(*self[:9], step, *self[10:])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
