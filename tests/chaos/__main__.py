@@ -6,6 +6,7 @@ A round that fails prints its seed; ``--seed S --rounds 1`` plays it again.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -32,6 +33,8 @@ def main() -> int:
     faults = [f for f in FAULTS if arguments.only in {"", f.kind, f.name}]
     if not faults:
         parser.error(f"no such fault: {arguments.only}; kinds: {', '.join(sorted({f.kind for f in FAULTS}))}")
+    # SIGTERM ends it as Ctrl-C does: engine, containers and mounts go with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with (
         tempfile.TemporaryDirectory(prefix="sm-chaos-", dir="/tmp") as folder,
         a_world(Path(folder)) as world,
