@@ -11,7 +11,7 @@ export class Effects {
   constructor(app) {
     this.app = app;
     this.driftKey = "";
-    this.driftTimer = 0;
+    this.driftTimer = this.driftAt = 0;
     this.auditAsked = "";
     this.historyOf = "";
     this.who();
@@ -25,12 +25,13 @@ export class Effects {
     if (key !== this.driftKey) {
       this.driftKey = key;
       clearTimeout(this.driftTimer);
-      this.driftTimer = setTimeout(() => this.differences(), PAUSE);
+      this.driftTimer = setTimeout(() => this.differences(), this.driftAt + PAUSE - Date.now());
     }
     if (this.app.state.route.tab === "history") this.history();
   }
 
   async differences() {
+    this.driftAt = Date.now();
     try {
       const found = await ask("drift");
       const by = {};

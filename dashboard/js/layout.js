@@ -47,9 +47,6 @@ function order(columns, groups) {
     columns[i] = columns[i].map((name, row) => [middle(name), row, name])
       .sort((a, b) => a[0] - b[0] || a[1] - b[1]).map((entry) => entry[2]);
   }
-  // What needs nothing and is needed by nothing stands below what others hang on.
-  const hung = (name) => (Object.values(groups).some((g) => g.dependencies.includes(name)) ? 0 : 1);
-  columns[0]?.sort((a, b) => hung(a) - hung(b));
 }
 
 function curve(from, to) {

@@ -44,6 +44,8 @@ def _take(daemon: Daemon, engine: PrivateEngine, browser: Browser) -> None:
     daemon.converged(within=60)
     phone = _window(browser, daemon, PHONE, "light")
     phone.is_well()
+    for group in ("kafka", "storage", "monitoring"):
+        expect(phone.group(group).locator(".meter")).not_to_contain_text("–")
     _shoot(phone, "phone")
     desktop = _window(browser, daemon, DESKTOP, "light", "#/groups?open=search")
     desktop.switch("search").click()
@@ -68,7 +70,7 @@ def _window(
     context = browser.new_context(
         viewport={"width": size[0], "height": size[1]},
         color_scheme=scheme,  # type: ignore[arg-type]
-        device_scale_factor=2 if size == PHONE else 1,
+        device_scale_factor=1.5 if size == PHONE else 1,
         reduced_motion="reduce",
     )
     return Window(context, daemon.url).open(address)
