@@ -14,6 +14,7 @@ from pathlib import Path
 from reconciler.client import Client, ClientError
 from reconciler.doctor_machine import OK, PROBLEM, WARN, Check, Machine
 from reconciler.errors import ServiceManagerError
+from reconciler.git_setup import hook_gone
 from reconciler.options import Address
 from reconciler.store import Loaded
 
@@ -172,6 +173,10 @@ def check_git(machine: Machine) -> Check:
             "is not installed: changes of desired state can't be commits",
             "`apt install git`, if wanted",
         )
+    gone = hook_gone(machine.desired_state)
+    if gone:
+        told = f"every push is refused: its hook calls {gone}, which is gone"
+        return Check(name, PROBLEM, told, f"`service-manager git init {machine.desired_state}` again")
     done = subprocess.run([git, "--version"], capture_output=True, text=True, timeout=10, check=False)
     return Check(name, OK, done.stdout.strip().removeprefix("git version ") or git)
 

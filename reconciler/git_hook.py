@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -105,7 +106,7 @@ def _deployed(box: Box, git: Git, old: str, new: str, ref: str, say: Say) -> Non
     lines = asyncio.run(_judged(box, git, new))
     for descriptor in _lock(git):
         _at_rest(git, "" if first else old)
-        _hold(descriptor, git.directory / ref, new)
+        _hold(descriptor, git, ref, new)
     for line in lines:
         say(line)
 
@@ -130,7 +131,7 @@ def _lock(git: Git) -> Iterator[int]:
         yield descriptor
 
 
-def _hold(descriptor: int, ref: Path, new: str) -> None:
+def _hold(descriptor: int, git: Git, ref: str, new: str) -> None:
     """Leaves a process behind that holds the lock until the branch is at ``new``, or git has given up."""
     receiver = os.pidfd_open(os.getppid())
     if os.fork():
@@ -147,9 +148,25 @@ def _hold(descriptor: int, ref: Path, new: str) -> None:
         deadline = time.monotonic() + _HELD
         while time.monotonic() < deadline and not poll.poll(2):
             with suppress(OSError):
-                if ref.read_text().strip() == new:
+                if (git.directory / ref).read_text().strip() == new:
                     break
+        _open_to_group(git.top)
     os._exit(0)
+
+
+def _open_to_group(top: Path) -> None:
+    """In a directory that its group may write, so may it what we have checked out, whatever our umask."""
+    if not top.stat().st_mode & stat.S_IWGRP:
+        return
+    for folder, names, files in os.walk(top):
+        if ".git" in names:
+            names.remove(".git")
+        for name in (*names, *files):
+            place = Path(folder) / name
+            found = place.lstat()
+            more = 0o2070 if stat.S_ISDIR(found.st_mode) else 0o060
+            if found.st_uid == os.geteuid() and not stat.S_ISLNK(found.st_mode):
+                place.chmod(found.st_mode | more)
 
 
 async def _judged(box: Box, git: Git, new: str) -> list[str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reconciler import git_sign
-from reconciler.errors import InvalidDesiredState, Mistake, ServiceManagerError, WriteRefused
+from reconciler.errors import InvalidDesiredState, Mistake, ServiceManagerError
 from reconciler.git import Git, GitError, repository, said
 from reconciler.git_look import is_ancestor, resolved, standing
 from reconciler.git_mirror import judged
@@ -62,12 +62,7 @@ class Puller:
         self._reload = reload
         self._asked = asyncio.Event()
         self._told: tuple[object, ...] = ()
-        if source.writes == "refuse":
-            tree.closed = WriteRefused(
-                "read_only",
-                "desired state comes from a git repository elsewhere, and changes are made there",
-                "commit and push it there, or run with --git-writes push",
-            )
+        tree.closed = source.writes == "refuse"
 
     def ask(self) -> None:
         """Fetch now; called in the event loop."""

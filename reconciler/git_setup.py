@@ -54,18 +54,49 @@ def prepare(directory: Path, hook_arguments: Sequence[str], environ: Mapping[str
     _exclude(git)
     _write_hook(git, hook_arguments)
     yield f"what is pushed to {where.branch} is checked, then checked out"
+    if _is_shared(git):
+        _share(git.directory)
+        yield "its group may push, too; whoever is not the owner says so to git once, on this machine:"
+        yield f"  git config --global --add safe.directory {directory}/.git"
     if not where.head:
         yield from _first(git)
     elif where.dirty:
         yield f"not committed: {', '.join(where.dirty)}; `service-manager git commit` does that"
 
 
+def hook_gone(directory: Path) -> str:
+    """The program that our hook calls, where that is no longer there; empty where all is well, or no hook."""
+    found = repository(directory)
+    try:
+        text = (found / "hooks" / HOOK).read_text() if found else ""
+        words = shlex.split(text.partition("exec ")[2]) if _MARK in text else []
+    except (OSError, ValueError):
+        return ""
+    return words[0] if words and not Path(words[0]).exists() else ""
+
+
 def _settings(git: Git) -> dict[str, str]:
     # With a path of its own neither a setting of the machine nor one of the repository leads elsewhere.
     found = _SETTINGS | {"core.hooksPath": str(git.directory / "hooks")}
-    if git.top.stat().st_mode & stat.S_IWGRP:
+    if _is_shared(git):
         found["core.sharedRepository"] = "group"
     return found
+
+
+def _is_shared(git: Git) -> bool:
+    return bool(git.top.stat().st_mode & stat.S_IWGRP)
+
+
+def _share(repository: Path) -> None:
+    """What is in the repository already is the group's, too, as git will make all that comes."""
+    for folder, _, files in os.walk(repository):
+        place = Path(folder)
+        place.chmod(place.stat().st_mode | 0o2070)
+        for name in files:
+            file = place / name
+            mode = file.stat().st_mode
+            # Objects are for reading alone, whoever it is.
+            file.chmod(mode | 0o040 | (0o020 if mode & stat.S_IWUSR else 0))
 
 
 def _check_hooks(git: Git) -> None:

@@ -56,7 +56,7 @@ class GitTree:
         self._poked = asyncio.Event()
         # Told by pull mode: why nothing is written here, what it can't reach, what is wrong with what it
         # fetched, and which commit elsewhere a commit here brought.
-        self.closed: WriteRefused | None = None
+        self.closed = False
         self.away = ""
         self.rejected: tuple[Mistake, ...] = ()
         self.brought: dict[str, str] = {}
@@ -101,6 +101,10 @@ class GitTree:
         if git is None or not head:
             return Origin(BY_FILE, EDITED)
         dirty = set(self._standing.dirty)
+        groups = self._path(GROUPS)
+        if groups in dirty and await asyncio.to_thread(_holds, git, head, groups, loaded.sources[GROUPS]):
+            # Written to since it was read; what was read is what the commit has.
+            dirty.discard(groups)
         if any(self._path(name) in dirty for name in loaded.sources):
             return Origin(BY_FILE, EDITED)
         before, self._known = self._last_known(), head
@@ -121,7 +125,13 @@ class GitTree:
 
     def refused(self) -> WriteRefused | None:
         """See ``intake.Tree``."""
-        return self.closed
+        if not self.closed:
+            return None
+        return WriteRefused(
+            "read_only",
+            "desired state comes from a git repository elsewhere, and changes are made there",
+            "commit and push it there, or run with --git-writes push",
+        )
 
     def warnings(self) -> tuple[str, ...]:
         """See ``intake.Tree``."""
@@ -251,6 +261,11 @@ class GitTree:
         if trouble != self._trouble:
             self._trouble = trouble
             log.warning("git", extra={"trouble": trouble})
+
+
+def _holds(git: Git, commit: str, path: str, content: bytes) -> bool:
+    """Whether a file of a commit has this content."""
+    return git.run("cat-file", "blob", f"{commit}:{path}").stdout == content
 
 
 async def _nothing() -> None:

@@ -258,6 +258,17 @@ def test_an_adopted_repository_stays_as_it_is(box: Box) -> None:
     assert box.groups() == ON
 
 
+def test_a_hook_whose_program_is_gone_refuses_and_doctor_says_so(ready: Box, ann: Person) -> None:
+    hook = ready.desired / ".git/hooks/pre-receive"
+    hook.write_text(re.sub(r"exec \S+", "exec /gone/python", hook.read_text()))
+    ann.save("web", {"groups.yaml": ON})
+    refused(ready, ann)
+    said = ready.cli("doctor", "--desired-state", str(ready.desired)).said
+    assert "every push is refused: its hook calls /gone/python" in said
+    assert ready.cli("git", "init", str(ready.desired)).returncode == 0
+    assert ann.push().returncode == 0
+
+
 def test_pushes_and_writes_at_once_lose_nobodys_change(ready: Box, ann: Person) -> None:
     """Ann pushes edits of the Compose file while groups are switched over REST, all the time."""
     over = threading.Event()
