@@ -11,9 +11,10 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from reconciler.desired import GroupState
-from reconciler.ledger import UNKNOWN, Ledger, Made, Mounted, Now
+from reconciler.ledger import UNKNOWN, Ledger, Made, Now
+from reconciler.mounts import changed_mounts
 from reconciler.observed import ALIVE, Container, Health, Observed, State
-from reconciler.stack import Mount, Service, Stack
+from reconciler.stack import Service, Stack
 
 LOOP = 2
 """Restarts by the engine's policy that make a loop."""
@@ -22,12 +23,6 @@ CALM = 10.0
 """Seconds of running that Docker takes for a success."""
 
 LONGEST_CALM = 300.0
-
-SOON = 60.0
-"""Seconds after a start within which a changed file looks as if the container itself had written it."""
-
-MOST_CHURN = 3
-"""So often in a row may that be before the file's content is followed no more."""
 
 
 class Kind(StrEnum):
@@ -126,53 +121,6 @@ def same_image(container: Container, wanted: str | None, made: Made | None) -> b
     return wanted is None or container.image == wanted or (made is not None and made.image == wanted)
 
 
-def mounts_now(service: Service, observed: Observed) -> dict[str, Mounted]:
-    """What a container made at this moment would be given, by ``stack.Mount.key``."""
-    found = {}
-    for mount in service.mounts:
-        source = observed.sources.get(mount.source)
-        if mount.content:
-            found[mount.key] = Mounted("content", mount.content)
-        elif source is not None:
-            found[mount.key] = Mounted(source.kind, source.digest, source.inode)
-    return found
-
-
-def changed_mounts(
-    service: Service, container: Container, observed: Observed, made: Made | None
-) -> tuple[str, ...]:
-    """Targets whose content changed since the container was made, or whose file is not the one it holds.
-
-    A content that changes again and again right after each start is written by the container itself, where
-    it may: following it would remake the container for ever.
-    """
-    return tuple(mount.target for mount in service.mounts if _mount_changed(mount, container, observed, made))
-
-
-def _mount_changed(mount: Mount, container: Container, observed: Observed, made: Made | None) -> bool:
-    before = made.mounts.get(mount.key) if made else None
-    if mount.content:
-        return before is not None and before.digest != mount.content
-    source = observed.sources.get(mount.source)
-    if source is None or source.kind != "file":
-        return False
-    if before is not None and before.kind == "file":
-        known = bool(before.digest and source.digest)
-        if known and before.digest != source.digest and not writes_itself(mount, made):
-            return True
-    if container.state not in ALIVE:
-        # Whatever stands there when it is started is what it gets.
-        return False
-    held = observed.held.get((container.id, mount.target))
-    was = before.inode if before is not None and before.kind == "file" else ""
-    if held is not None:
-        # Of a container that we made, only what it was made with counts as the old one: file systems that
-        # show another inode inside must not have it remade for ever.
-        return held != source.inode and (made is None or not made.at or held == was)
-    # Nobody can look into the container: it got the file of its start.
-    return bool(was) and was != source.inode and container.started_at < source.changed_at
-
-
 def change_mark(service: Service, container: Container, observed: Observed, made: Made | None) -> str:
     """What the container would be remade for, as one word: the same change, the same mark; empty for none."""
     wanted = observed.images.get(service.image)
@@ -182,23 +130,6 @@ def change_mark(service: Service, container: Container, observed: Observed, made
     files = [observed.sources[m.source] for m in service.mounts if m.target in changed and m.source]
     seen = "".join(f" {file.digest} {file.inode}" for file in files)
     return f"{service.definition}{service.contents} {wanted or ''}{seen}"
-
-
-def writes_itself(mount: Mount, made: Made | None) -> bool:
-    """Whether the container is taken to write the file itself, so that its content is not followed."""
-    return mount.writable and made is not None and made.churn.get(mount.key, 0) >= MOST_CHURN
-
-
-def churned(service: Service, container: Container, observed: Observed, made: Made | None) -> dict[str, int]:
-    """``Made.churn`` of the container that takes this one's place because of its mounts."""
-    changed = changed_mounts(service, container, observed, made)
-    found = {}
-    for mount in service.mounts:
-        source = observed.sources.get(mount.source)
-        if mount.writable and mount.target in changed and source is not None and container.started_at:
-            soon = 0 <= source.changed_at - container.started_at < SOON
-            found[mount.key] = (made.churn.get(mount.key, 0) if made else 0) + 1 if soon else 0
-    return found
 
 
 def keeper(
@@ -281,13 +212,14 @@ def changed_fields(service: Service, made: Made | None) -> tuple[str, ...]:
 def is_done(stack: Stack, ledger: Ledger, service: Service, container: Container) -> bool:
     """Whether this is a one-shot that did its work (CONTRACT section 2).
 
-    One that we stopped did not end by itself, however politely it went.
+    One that we stopped, or that went down with its box, did not end by itself, however politely it went.
     """
     return (
         ends_by_design(stack, service)
         and container.state is State.EXITED
         and container.exit_code == 0
         and container.started_at > 0
+        and ledger.cut.get(container.id) != container.started_at
         and not was_told_to_stop(ledger, container)
     )
 

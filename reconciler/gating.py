@@ -14,7 +14,6 @@ from reconciler.backoff import TRIES
 from reconciler.desired import Desired, GroupState
 from reconciler.drift import (
     change_mark,
-    changed_mounts,
     crash_loops,
     cut_from,
     inputs_of,
@@ -25,9 +24,20 @@ from reconciler.drift import (
     same_image,
 )
 from reconciler.ledger import Ledger, Now
+from reconciler.mounts import changed_mounts
 from reconciler.observed import ALIVE, Container, Health, Observed, State
 from reconciler.stack import Condition, Dependency, Service, Stack, Strength
 from reconciler.verdict import Block, Wait
+
+REMAKE_TAKES = 5.0
+"""Seconds that Compose takes to remake a container, besides stopping the old one."""
+
+ENDED = frozenset({"exited", "out_of_memory"})
+"""Reasons of failures that are no failed step of ours: whoever remakes a container also ends the old one."""
+
+SEEN_LATER = 2.0
+"""Seconds by which a change may be first seen after it was accepted: whoever saves a file and accepts it at
+once is quicker than the look that finds it."""
 
 
 class Gate(NamedTuple):
@@ -148,7 +158,7 @@ def held_back(scratch: Scratch, service: Service, container: Container) -> bool:
     known, accepted = scratch.ledger.changes.get(service.name), scratch.gates[group].accept_at
     if known is None or known.mark != mark or accepted is None:
         return bool(mark)
-    return known.since > accepted
+    return known.since > accepted + SEEN_LATER
 
 
 def source_missing(scratch: Scratch, service: Service, container: Container | None) -> Block | None:
@@ -169,6 +179,29 @@ def source_missing(scratch: Scratch, service: Service, container: Container | No
         if source.kind == "folder" and was_file:
             message = f"needs the file {mount.source} (mounted at {mount.target}), where a folder stands now"
             return Block("mount_missing", message)
+    return None
+
+
+def being_remade(scratch: Scratch, service: Service) -> Wait | None:
+    """Why hands are off a service for a moment: a person's Compose seems to be remaking its container.
+
+    Compose makes the successor under a prefixed name, stops and removes the old one, then renames. Meddling
+    in between makes that command fail. One of ours that was cut short is nobody's business but ours.
+    """
+    now, failure = scratch.now, scratch.ledger.failures.get(service.name)
+    making = scratch.ledger.making.get(service.name)
+    for container in scratch.found.get(service.name, ()):
+        if container.name == service.container_name:
+            continue
+        if not container.name.endswith(f"_{service.container_name}") or container.state is not State.CREATED:
+            continue
+        age, patience = now.wall - container.created_at, service.stop_grace + REMAKE_TAKES
+        ours = making is not None and making.at <= container.created_at
+        if failure is not None and failure.reason not in ENDED:
+            ours = ours or failure.at >= container.created_at
+        if 0 <= age < patience and not ours:
+            message = f"{container.name} was just made: somebody seems to be remaking it"
+            return Wait("being_remade", message, until=now.mono + patience - age)
     return None
 
 

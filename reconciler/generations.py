@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from reconciler.assembly import Assembled, Loaded, assemble, parse_files
+from reconciler.assembly import Assembled, Loaded, assemble, inputs_digest, parse_files
 from reconciler.desired import Desired
 from reconciler.difference import differences, meaning_of
 from reconciler.errors import InvalidDesiredState, WriteRefused
@@ -215,7 +215,13 @@ def _accepted(record: Record, assembled: Assembled, model: Path, *, fresh: bool)
         revision=record.revision,
         commit=record.commit,
     )
-    return Accepted(replace(assembled.stack, model=str(model)), desired, fresh, record.changes)
+    stack = replace(
+        assembled.stack,
+        model=str(model),
+        inputs=inputs_digest(assembled.stack.name, record.sources),
+        compose=record.compose_version,
+    )
+    return Accepted(stack, desired, fresh, record.changes)
 
 
 def _changes(before: Accepted | None, loaded: Loaded) -> tuple[str, ...]:

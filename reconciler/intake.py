@@ -7,6 +7,7 @@ Bad files stop nothing: the loop goes on with the last good state and readers ar
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Container, Mapping
 from concurrent.futures import Future
@@ -21,7 +22,7 @@ from reconciler.errors import EngineError, InvalidDesiredState, Mistake, WriteRe
 from reconciler.generations import Accepted, Generations
 from reconciler.loop import Loop
 from reconciler.notes import ended as ended_of
-from reconciler.store import Loaded, Store
+from reconciler.store import Loaded, Store, Written
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +157,9 @@ class Intake:
                 # Compose itself is not to be had: said like a mistake, since nothing can be read without it.
                 self._broken((Mistake(str(self._store.directory), 0, 0, str(error)),))
                 return
-            await self._accept(loaded, origin.author, origin.reason, commit=origin.commit)
+            # Said by then; what can't be kept now is taken in at the next look.
+            with contextlib.suppress(WriteRefused):
+                await self._accept(loaded, origin.author, origin.reason, commit=origin.commit)
 
     async def _with_origin(self) -> tuple[Loaded, Origin]:
         """The files, and where they come from: both of the same moment, though a push may come in between."""
@@ -182,9 +185,7 @@ class Intake:
         self._may_write()
         async with self._turn:
             written = await self._store.write(edit)
-            accepted = await self._unread(written.before)
-            if written.changed:
-                accepted = await self._accept(written.after, author, reason, source)
+            _, accepted = await self._kept(written, author, reason, source)
             recorded = self._recorded
         if recorded is not None and accepted.fresh:
             # Others take their turn meanwhile; entries are written in the order of generations all the same.
@@ -196,9 +197,7 @@ class Intake:
         self._may_write()
         async with self._turn:
             written = await self._store.restore(then.sources, gone=then.gone, whole=then.whole)
-            before = accepted = await self._unread(written.before)
-            if written.changed:
-                accepted = await self._accept(written.after, author, reason, source)
+            before, accepted = await self._kept(written, author, reason, source)
             recorded = self._recorded
         if recorded is not None and accepted.fresh:
             await asyncio.wrap_future(recorded)
@@ -223,6 +222,24 @@ class Intake:
             groups=tuple(name for name in accepted.stack.groups if name in groups),
             suspended=tuple(name for name, state in states.items() if state.suspended(now)),
         )
+
+    async def _kept(
+        self, written: Written, author: str, reason: str, source: str
+    ) -> tuple[Accepted, Accepted]:
+        """Accept what a write began from and what it made; what can't be kept is taken back.
+
+        A refusal means that nothing changed, on the disk either.
+        """
+        try:
+            before = accepted = await self._unread(written.before)
+            if written.changed:
+                accepted = await self._accept(written.after, author, reason, source)
+        except WriteRefused:
+            if written.changed:
+                with contextlib.suppress(WriteRefused):
+                    await self._store.restore(written.before.sources)
+            raise
+        return before, accepted
 
     async def _unread(self, loaded: Loaded) -> Accepted:
         """Accept what a write began from; an edit that nobody had read yet is a generation of its own."""

@@ -37,6 +37,8 @@ class Made(NamedTuple):
     the wall time at which we asked for it, 0 where it was found. ``mounts`` is by ``stack.Mount.key``.
     ``churn`` counts, by the same key, how often in a row a content that the container may write itself had
     changed again right after the start.
+    ``inputs`` and ``compose`` are those of the last stack (``stack.Stack``) that the container was as
+    defined in.
     """
 
     definition: str
@@ -46,6 +48,8 @@ class Made(NamedTuple):
     at: float = 0.0
     mounts: Mapping[str, Mounted] = {}
     churn: Mapping[str, int] = {}
+    inputs: str = ""
+    compose: str = ""
 
 
 UNKNOWN = Made("", {}, "")
@@ -113,7 +117,9 @@ class Ledger:
     start (``started_at``) of each container that we told to stop: that end is neither a failure nor
     a one-shot's success. ``changes`` are those of groups with ``on_change: report``.
     ``unhealthy`` is since when the engine calls a container that, ``healed`` when (monotonic) something was
-    done about it; ``restarts`` what the engine did by itself.
+    done about it; ``restarts`` what the engine did by itself. ``at_work`` are runs (container id to start)
+    of one-shots that were not seen to end yet, ``cut`` those that the end of the ``boot`` they began in cut
+    short, whatever exit code the engine makes up for them (PITFALLS row 20).
     """
 
     made: Mapping[str, Made] = field(default_factory=dict)
@@ -132,6 +138,9 @@ class Ledger:
     unhealthy: Mapping[str, ReadySince] = field(default_factory=dict)
     healed: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     restarts: Mapping[str, Restarts] = field(default_factory=dict)
+    at_work: Mapping[str, float] = field(default_factory=dict)
+    cut: Mapping[str, float] = field(default_factory=dict)
+    boot: str = ""
 
 
 def failed(
@@ -213,6 +222,14 @@ def expected(ledger: Ledger, service: str) -> float | None:
     return median(seen) if seen else None
 
 
+def booted(ledger: Ledger, boot: str) -> Ledger:
+    """The ledger in this boot: what was at work in another one was cut short by its end."""
+    if not boot or ledger.boot == boot:
+        return ledger
+    cut = ledger.at_work if ledger.boot else {}
+    return replace(ledger, boot=boot, cut={**ledger.cut, **cut}, at_work={})
+
+
 def without(mapping: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
     """A copy of ``mapping`` that lacks ``keys``."""
     gone = set(keys)
@@ -236,6 +253,9 @@ def to_json(ledger: Ledger) -> dict[str, Any]:
         "durations": {key: list(seen) for key, seen in ledger.durations.items()},
         "brackets": {key: list(bracket) for key, bracket in ledger.brackets.items()},
         "changes": {key: list(change) for key, change in ledger.changes.items()},
+        "at_work": dict(ledger.at_work),
+        "cut": dict(ledger.cut),
+        "boot": ledger.boot,
     }
 
 
@@ -265,13 +285,17 @@ def from_json(value: Mapping[str, Any], now: Now) -> Ledger:
         durations={key: tuple(map(float, seen)) for key, seen in value["durations"].items()},
         brackets={key: Bracket(float(low), float(high)) for key, (low, high) in value["brackets"].items()},
         changes={key: Change(str(m), float(since)) for key, (m, since) in value.get("changes", {}).items()},
+        at_work={key: float(at) for key, at in value.get("at_work", {}).items()},
+        cut={key: float(at) for key, at in value.get("cut", {}).items()},
+        boot=str(value.get("boot", "")),
     )
 
 
 def _made(value: Iterable[Any]) -> Made:
     # Written by an earlier version, it ends sooner.
     definition, fields, image, lacks, at, *more = value
-    mounts, churn = (*more, {}, {})[:2]
+    later: list[Any] = [{}, {}, "", ""]
+    mounts, churn, inputs, compose = more + later[len(more) :]
     return Made(
         str(definition),
         dict(fields),
@@ -280,4 +304,6 @@ def _made(value: Iterable[Any]) -> Made:
         float(at),
         {key: Mounted(*map(str, mounted)) for key, mounted in mounts.items()},
         {key: int(count) for key, count in churn.items()},
+        str(inputs),
+        str(compose),
     )

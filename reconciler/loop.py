@@ -15,12 +15,14 @@ from typing import NamedTuple
 
 from reconciler import summary
 from reconciler.desired import Desired
-from reconciler.drift import Kind, churned, cut_from, mounts_now
+from reconciler.drift import Kind, cut_from
 from reconciler.engine import Engine
 from reconciler.errors import EngineError, EngineUnavailable, Gone, Mistake, OutcomeUnknown, StepFailed
 from reconciler.executor import Executor, Limits
+from reconciler.farewell import Farewell, Keep
 from reconciler.ledger import UNKNOWN, Ledger, Made, Now, failed, learned, without
-from reconciler.observed import Action, Command, Container, EngineInfo, Health, Observed, State, Usage
+from reconciler.mounts import churned, mounts_now
+from reconciler.observed import Action, Container, EngineInfo, Health, Observed, State, Usage
 from reconciler.plan import Plan, Step, followed, plan
 from reconciler.prober import Candidate, Prober
 from reconciler.progress import Progress, Tracker
@@ -58,12 +60,6 @@ class Hooks(NamedTuple):
     found: Callable[[int], None] = lambda _: None
     turned: Callable[[], None] = lambda: None
 
-
-Keep = Callable[[Container], Awaitable[None]]
-"""Keeps the evidence of a container before it is gone; takes seconds at most, and never raises."""
-
-LOSE = frozenset({Action.RECREATE, Action.REMOVE})
-"""What takes a container's log away."""
 
 Look = Callable[[Observed, Stack], Awaitable[Observed]]
 """Adds to a look at the engine what was seen elsewhere; never raises."""
@@ -113,8 +109,7 @@ class Loop:
     ) -> None:
         self._engine = engine
         self._look_further = look_further
-        self._keep = keep
-        self._keeping: dict[str, asyncio.Task[None]] = {}
+        self._farewell = Farewell(keep, engine.act, lambda: self._observed.containers)
         self._snapshots = snapshots
         self._wall = wall
         self._chance = chance
@@ -139,7 +134,7 @@ class Loop:
         self._full = True
         self._stopping = False
         self.first_pass = asyncio.Event()
-        self._executor = Executor(self._act, limits=settings.limits, done=self._landed)
+        self._executor = Executor(self._farewell.act, limits=settings.limits, done=self._landed)
         self._prober = Prober(engine.probe, self._probe_succeeded, slots=settings.probes)
 
     # --- what others tell it ---------------------------------------------------------------------
@@ -323,7 +318,7 @@ class Loop:
         self._ledger = witness(
             target.stack, target.desired, self._observed, before, now, chance=self._chance()
         )
-        self._keep_ends(before)
+        self._farewell.ended(before, self._ledger)
         self._replan(self._observed)
         self._ledger = settle(self._ledger, self._plan)
         self._forget_effects()
@@ -409,6 +404,8 @@ class Loop:
                 self._wall(),
                 mounts_now(service, self._observed),
                 churned(service, own, self._observed, ledger.made.get(own.id)) if own else {},
+                target.stack.inputs,
+                target.stack.compose,
             )
             # What is there already was not made by this step, whatever a look shows while it runs.
             olds = (c.id for c in self._observed.containers if c.service == step.service)
@@ -488,39 +485,6 @@ class Loop:
         self._hooks.stepped(step, error, True)
         self._hooks.ledger(self._ledger)
         self.wake(f"{step.action} of {name} came back")
-
-    # --- evidence ---------------------------------------------------------------------------------
-
-    def _keep_ends(self, before: Ledger) -> None:
-        """Have the log kept of every container that is newly known to have ended by itself."""
-        if self._keep is None or self._ledger.exits is before.exits:
-            return
-        ended = {e.container for name, e in self._ledger.exits.items() if before.exits.get(name) != e}
-        for container in self._observed.containers:
-            if container.id in ended:
-                self._keeping[container.id] = asyncio.create_task(self._kept(container), name="evidence")
-
-    async def _kept(self, container: Container) -> None:
-        assert self._keep is not None
-        try:
-            await self._keep(container)
-        finally:
-            self._keeping.pop(container.id, None)
-
-    async def _act(self, command: Command, stack: Stack) -> None:
-        """Carry out an order, once what it would lose is kept."""
-        under_way = self._keeping.get(command.container)
-        if under_way is not None:
-            await asyncio.wait([under_way])
-        if self._keep is not None and command.action in LOSE:
-            lost = [
-                c
-                for c in self._observed.containers
-                if c.started_at
-                and (c.id == command.container if command.container else c.service in command.services)
-            ]
-            await asyncio.gather(*(self._keep(container) for container in lost))
-        await self._engine.act(command, stack)
 
     # --- readiness -------------------------------------------------------------------------------
 

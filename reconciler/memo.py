@@ -10,26 +10,35 @@ from contextlib import suppress
 from pathlib import Path
 
 from reconciler.durable import write_file
-from reconciler.ledger import Ledger, Now, from_json, to_json
+from reconciler.ledger import Ledger, Now, booted, from_json, to_json
 
 log = logging.getLogger(__name__)
 
 PAUSE = 0.5
 NAME = "ledger.json"
+BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def read(state_dir: Path, now: Now) -> Ledger:
     """The ledger as it was left; an empty one where there is none, or none that can be read."""
-    path = state_dir / NAME
+    path, boot = state_dir / NAME, boot_id()
     try:
-        return from_json(json.loads(path.read_bytes()), now)
+        return booted(from_json(json.loads(path.read_bytes()), now), boot)
     except FileNotFoundError:
-        return Ledger()
+        return Ledger(boot=boot)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         log.warning("the ledger can't be read and is begun anew", extra={"error": str(error)})
         with suppress(OSError):
             path.replace(path.with_suffix(".damaged"))
-        return Ledger()
+        return Ledger(boot=boot)
+
+
+def boot_id() -> str:
+    """What tells this boot of the box from every other; empty where the system does not say."""
+    try:
+        return BOOT.read_text().strip()
+    except OSError:
+        return ""
 
 
 class Memo:

@@ -45,7 +45,8 @@ class Container:
     ``check`` is the argument vector of the container's own health check, ready for exec; () if none.
     ``image`` is the id of the image that it was made from, ``networks`` the names it is attached to,
     ``joins`` the ids of the containers whose network, processes or memory it shares. ``grace`` is how long
-    it is given to stop, in seconds; None: what the engine gives everybody.
+    it is given to stop, in seconds; None: what the engine gives everybody. ``compose`` is the version of
+    Docker Compose that made it.
     """
 
     id: str
@@ -69,6 +70,7 @@ class Container:
     probed: bool = False
     pid: int = 0
     joins: tuple[str, ...] = ()
+    compose: str = ""
     grace: float | None = None
 
 

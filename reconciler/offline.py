@@ -84,10 +84,15 @@ def with_model(loaded: Loaded) -> Iterator[Stack]:
 
     It may hold secrets: the directory is the caller's alone.
     """
+    from reconciler.assembly import inputs_digest
+    from reconciler.reading import digest
+
     with TemporaryDirectory(prefix="service-manager-") as folder:
         path = Path(folder) / "resolved.json"
         path.write_bytes(loaded.resolved.text)
-        yield replace(loaded.stack, model=str(path))
+        held = {name: digest(content) for name, content in loaded.sources.items()}
+        inputs = inputs_digest(loaded.stack.name, held)
+        yield replace(loaded.stack, model=str(path), inputs=inputs, compose=loaded.resolved.version)
 
 
 @asynccontextmanager

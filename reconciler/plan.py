@@ -14,8 +14,9 @@ from reconciler.drift import Drift, Kind, keeper
 from reconciler.gating import Gate, Scratch, followed, gate_of, going, held_by_dependents
 from reconciler.ledger import Ledger, Now
 from reconciler.observed import ALIVE, Action, Container, Observed, State
-from reconciler.repair import attempt, judge_on, judge_orphan, step_for, stop_for, suspended_wait
+from reconciler.repair import judge_on, judge_orphan
 from reconciler.stack import Service, Stack
+from reconciler.steps import attempt, step_for, stop_for, suspended_wait
 from reconciler.verdict import Block, Plan, Step, Verdict, Wait
 
 __all__ = ["Block", "Plan", "Step", "Verdict", "Wait", "followed", "plan"]

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from reconciler.drift import (
     Drift,
     Kind,
-    changed_mounts,
     crash_loops,
     differences,
     how_it_stopped,
@@ -27,6 +26,7 @@ from reconciler.drift import (
 from reconciler.gating import (
     Gate,
     Scratch,
+    being_remade,
     held_back,
     held_by_dependents,
     must_be_remade,
@@ -37,15 +37,24 @@ from reconciler.gating import (
     steps_down,
     unready,
 )
+from reconciler.mounts import changed_mounts
 from reconciler.observed import ALIVE, Action, Container, Health, State
+from reconciler.sick import looping, unhealthy
 from reconciler.stack import Service
+from reconciler.steps import (
+    attempt,
+    fetch,
+    name_taken,
+    removing,
+    step_for,
+    stop_for,
+    stop_own,
+    suspended_wait,
+)
 from reconciler.verdict import Block, Step, Verdict, Wait
 
 BEYOND_STARTING = frozenset({"network_missing", "start_left_over"})
 """Reasons why a container that ran before never starts again, while another one would (PITFALLS row 25)."""
-
-
-_FAILS = "runs, but its health check fails"
 
 
 def judge_on(scratch: Scratch, gate: Gate, service: Service) -> Verdict:
@@ -136,18 +145,21 @@ def _repair(
     if container is None:
         return _create(scratch, service, verdict)
     if container.state is State.REMOVING:
-        return verdict._replace(wait=_removing())
+        return verdict._replace(wait=removing())
     if container.state is State.DEAD:
         return attempt(
             scratch, verdict, step_for(scratch, service, Action.REMOVE, "stopped", "is dead", container)
         )
+    remade = being_remade(scratch, service)
+    if remade is not None:
+        return verdict._replace(wait=remade)
     if len(containers) > 1:
         return _thin_out(scratch, service, verdict, container, containers)
     if steps_down(scratch, gate, service.name):
         held = held_by_dependents(scratch, service)
         if held:
             return verdict._replace(wait=held, ready=False)
-        return _stop(scratch, service, verdict, container, "restart", "a restart was asked for")
+        return stop_own(scratch, service, verdict, container, "restart", "a restart was asked for")
     kinds = {drift.kind for drift in verdict.drifts}
     if must_be_remade(scratch, service, container):
         cause = next(k for k in (Kind.DEFINITION, Kind.IMAGE, Kind.MOUNTS, Kind.ALTERED) if k in kinds)
@@ -161,7 +173,7 @@ def _repair(
         step = step_for(scratch, service, Action.UNPAUSE, "paused", "is paused", container)
         return attempt(scratch, verdict, step)
     if container.state is State.RESTARTING:
-        return verdict._replace(wait=_looping(scratch, container, None))
+        return verdict._replace(wait=looping(scratch, container, None))
     if container.state is State.RUNNING:
         return _running(scratch, service, verdict, container)
     if verdict.done:
@@ -169,18 +181,14 @@ def _repair(
     return _start(scratch, service, verdict, container)
 
 
-def _removing() -> Wait:
-    return Wait("removing", "waits for the engine to finish removing it")
-
-
 def _create(scratch: Scratch, service: Service, verdict: Verdict) -> Verdict:
     # Made ahead of being needed: all that is missing goes into one Compose call, and only starting
     # has to wait for others.
-    absent = _fetch(scratch, service, verdict)
+    absent = fetch(scratch, service, verdict)
     if absent is not None:
         return absent
     if service.container_name in scratch.observed.foreign:
-        return verdict._replace(wait=_name_taken(service))
+        return verdict._replace(wait=name_taken(service))
     missing = source_missing(scratch, service, None)
     if missing is not None:
         return verdict._replace(block=missing)
@@ -198,32 +206,6 @@ def _create(scratch: Scratch, service: Service, verdict: Verdict) -> Verdict:
     )
 
 
-def _name_taken(service: Service) -> Wait:
-    return Wait(
-        "name_conflict",
-        f"a container that is not ours holds the name {service.container_name}: rename or remove it",
-    )
-
-
-def _fetch(scratch: Scratch, service: Service, verdict: Verdict) -> Verdict | None:
-    """A verdict that gets the image first; None where it is there already."""
-    image = service.image
-    if not image or image in scratch.observed.images:
-        return None
-    if image in scratch.claimed:
-        other = scratch.claimed[image]
-        return verdict._replace(wait=Wait("image", f"waits for the image {image}", (other,)))
-    if service.has_build:
-        action, why = Action.BUILD, f"the image {image} is not there and has to be built"
-    elif service.pull_policy == "never":
-        message = f"the image {image} is not there and pull_policy forbids pulling it"
-        return verdict._replace(block=Block("image_unavailable", message))
-    else:
-        action, why = Action.PULL, f"the image {image} is not there and has to be pulled"
-    scratch.claimed[image] = service.name
-    return attempt(scratch, verdict, step_for(scratch, service, action, "image", why, None))
-
-
 def _thin_out(
     scratch: Scratch,
     service: Service,
@@ -237,7 +219,7 @@ def _thin_out(
     if other is None:
         other = next((c for c in others if c.state is not State.REMOVING), None)
         if other is None:
-            return verdict._replace(wait=_removing())
+            return verdict._replace(wait=removing())
         why = f"{other.name} is a second container"
         return attempt(scratch, verdict, step_for(scratch, service, Action.REMOVE, "duplicate", why, other))
     waits = None if container.state in ALIVE else unready(scratch, service)
@@ -258,7 +240,7 @@ def _remake(
     missing = source_missing(scratch, service, container)
     if missing is not None:
         return verdict._replace(block=missing)
-    absent = _fetch(scratch, service, verdict)
+    absent = fetch(scratch, service, verdict)
     if absent is not None:
         return absent
     moving = source_moving(scratch, service)
@@ -269,15 +251,7 @@ def _remake(
     waits = unready(scratch, service)
     if waits:
         return verdict._replace(wait=waits)
-    return _stop(scratch, service, verdict, container, cause, why)
-
-
-def _stop(
-    scratch: Scratch, service: Service, verdict: Verdict, container: Container, cause: str, why: str
-) -> Verdict:
-    """Stop the service's own container, for it to come back; nobody may count on it from now on."""
-    tried = attempt(scratch, verdict, stop_for(scratch, service, container, cause, why))
-    return tried._replace(ready=False) if tried.step else tried
+    return stop_own(scratch, service, verdict, container, cause, why)
 
 
 def _mend(scratch: Scratch, service: Service, verdict: Verdict, container: Container) -> Verdict | None:
@@ -285,7 +259,7 @@ def _mend(scratch: Scratch, service: Service, verdict: Verdict, container: Conta
     why = next(drift.detail for drift in verdict.drifts if drift.kind is Kind.ALTERED)
     if container.name != service.container_name:
         if service.container_name in scratch.observed.foreign:
-            return verdict._replace(wait=_name_taken(service))
+            return verdict._replace(wait=name_taken(service))
         step = step_for(scratch, service, Action.RENAME, "altered", why, container, service.container_name)
         return attempt(scratch, verdict, step)
     policy = wanted_policy(scratch.stack, service)
@@ -304,58 +278,17 @@ def _running(scratch: Scratch, service: Service, verdict: Verdict, container: Co
         waits = unready(scratch, service)
         if waits:
             return verdict._replace(wait=waits)
-        return _stop(scratch, service, verdict, container, "follows", f"{parent} was restarted")
+        return stop_own(scratch, service, verdict, container, "follows", f"{parent} was restarted")
     calm = crash_loops(scratch.ledger, container, scratch.now)
     if calm is not None:
-        return verdict._replace(wait=_looping(scratch, container, calm))
+        return verdict._replace(wait=looping(scratch, container, calm))
     if container.health is Health.UNHEALTHY:
-        return _unhealthy(scratch, service, verdict, container)
+        return unhealthy(scratch, service, verdict, container)
     if not is_ready(container):
         return verdict._replace(wait=Wait("starting", "waits for its own health check to succeed"))
     if not verdict.ready:
         return verdict._replace(wait=Wait("completing", "runs until it has done its work"))
     return verdict._replace(settled=True)
-
-
-def _looping(scratch: Scratch, container: Container, calm: float | None) -> Wait:
-    known = scratch.ledger.exits.get(container.service)
-    code = container.exit_code
-    if container.state is State.RUNNING and known is not None and known.container == container.id:
-        code = known.code
-    last = f", last with code {code}" if code or container.state is State.RESTARTING else ""
-    return Wait("crash_looping", f"ends again and again{last}", until=calm)
-
-
-def _unhealthy(scratch: Scratch, service: Service, verdict: Verdict, container: Container) -> Verdict:
-    """What is done about a service that stays unhealthy, as its group says; not for ever."""
-    name, now = service.name, scratch.now.mono
-    policy = scratch.stack.groups[verdict.group].unhealthy
-    since = scratch.ledger.unhealthy.get(name)
-    if policy.action == "report":
-        return verdict._replace(wait=Wait("unhealthy", _FAILS))
-    due = (since.since if since else now) + policy.after
-    if now < due:
-        return verdict._replace(wait=Wait("unhealthy", _FAILS, until=due))
-    recent = [at for at in scratch.ledger.healed.get(name, ()) if now - at < policy.window]
-    if len(recent) >= policy.limit:
-        tried = f"{len(recent)} attempts to mend it in the last {policy.window / 60:g} minutes"
-        until = min(recent) + policy.window if recent else None
-        return verdict._replace(wait=Wait("unhealthy", f"{_FAILS} still, after {tried}", until=until))
-    missing = source_missing(scratch, service, container)
-    if missing is not None:
-        return verdict._replace(block=missing)
-    waits = unready(scratch, service)
-    if waits:
-        return verdict._replace(wait=waits)
-    why = f"its health check fails for longer than {policy.after:g} s"
-    if policy.action != "recreate" or held_back(scratch, service, container):
-        return _stop(scratch, service, verdict, container, Kind.UNHEALTHY, why)
-    absent = _fetch(scratch, service, verdict)
-    if absent is not None:
-        return absent
-    step = step_for(scratch, service, Action.RECREATE, Kind.UNHEALTHY, why, container)
-    tried_verdict = attempt(scratch, verdict, step)
-    return tried_verdict._replace(ready=False) if tried_verdict.step else tried_verdict
 
 
 def _start(scratch: Scratch, service: Service, verdict: Verdict, container: Container) -> Verdict:
@@ -396,52 +329,7 @@ def judge_orphan(scratch: Scratch, name: str, containers: Sequence[Container]) -
     elif container.state is State.PAUSED:
         action = Action.UNPAUSE
     if container is None:
-        return verdict._replace(wait=_removing())
+        return verdict._replace(wait=removing())
     why = f"{container.name} {nowhere}"
     grace = 10.0 if container.grace is None else container.grace
     return attempt(scratch, verdict, Step(name, action, "orphan", why, container.id, grace=grace))
-
-
-def step_for(
-    scratch: Scratch,
-    service: Service,
-    action: Action,
-    cause: str,
-    why: str,
-    container: Container | None,
-    value: str = "",
-) -> Step:
-    """The step, with what every step of this service carries."""
-    return Step(
-        service.name,
-        action,
-        str(cause),
-        why,
-        container.id if container else "",
-        value,
-        service.stop_grace,
-        scratch.stack.chain[service.name],
-    )
-
-
-def stop_for(scratch: Scratch, service: Service, container: Container, cause: str, why: str) -> Step:
-    """A step towards the container being stopped."""
-    # A frozen process can't obey a signal, and engines refuse to stop a paused container.
-    action = Action.UNPAUSE if container.state is State.PAUSED else Action.STOP
-    return step_for(scratch, service, action, cause, why, container)
-
-
-def attempt(scratch: Scratch, verdict: Verdict, step: Step) -> Verdict:
-    """The verdict with the step, or with a wait where the last attempts failed too recently."""
-    failure = scratch.ledger.failures.get(verdict.service)
-    if failure is not None and failure.inputs == verdict.inputs and scratch.now.mono < failure.due:
-        message = f"tried {failure.attempts} time{'s' if failure.attempts > 1 else ''}: {failure.error}"
-        return verdict._replace(wait=Wait("back_off", message, until=failure.due))
-    return verdict._replace(step=step)
-
-
-def suspended_wait(gate: Gate) -> Wait:
-    """Why nothing is done about a service of a suspended group."""
-    suspend = gate.state.suspend
-    reason = f": {suspend.reason}" if suspend and suspend.reason else ""
-    return Wait("suspended", f"{gate.group} is suspended{reason}")

@@ -135,8 +135,10 @@ class Stack:
     """Everything that can be switched on, and everything Compose has beside it.
 
     ``services`` holds all services of the Compose model, also those in no group (unmanaged).
-    ``model`` is the path of the frozen resolved Compose file that containers are made from, and
-    ``directory`` the project directory that relative paths in it were resolved against.
+    ``inputs`` is a digest of all files behind the Compose model and ``compose`` the version that resolved
+    it: equal inputs mean the same, whatever another version makes of them. ``model`` is the path of the
+    frozen resolved Compose file that containers are made from, and ``directory`` the project directory that
+    relative paths in it were resolved against.
     """
 
     name: str
@@ -147,6 +149,8 @@ class Stack:
     restart: str = "compose"
     model: str = ""
     directory: str = ""
+    inputs: str = ""
+    compose: str = ""
     warnings: tuple[str, ...] = ()
 
     @cached_property

@@ -8,15 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.desired import Desired, GroupState
-from reconciler.drift import (
-    change_mark,
-    ends_by_design,
-    inputs_of,
-    is_ready,
-    keeper,
-    mounts_now,
-    was_told_to_stop,
-)
+from reconciler.drift import change_mark, ends_by_design, inputs_of, is_ready, keeper, was_told_to_stop
 from reconciler.ledger import (
     Change,
     Exit,
@@ -30,6 +22,7 @@ from reconciler.ledger import (
     recovered,
     without,
 )
+from reconciler.mounts import mounts_now
 from reconciler.observed import ALIVE, Container, Health, Observed, State
 from reconciler.plan import Plan
 from reconciler.stack import Service, Stack
@@ -57,9 +50,40 @@ def witness(
         if not state.on:
             down = not any(c.state in ALIVE for c in found.get(name, ()))
             ledger = _forget(ledger, name, down=down)
+            if kept is not None:
+                ledger = _made(stack, ledger, observed, service, kept)
         elif kept is not None:
             ledger = _look(stack, state, observed, ledger, service, kept, now, chance)
-    return recovered(_pruned(ledger, observed), now)
+    return recovered(_pruned(_same_inputs(stack, observed, ledger), observed), now)
+
+
+def _same_inputs(stack: Stack, observed: Observed, ledger: Ledger) -> Ledger:
+    """Take as defined what was so in the same files, where only Compose is another one by now.
+
+    A new version writes other hashes, and even other fields, for the same bytes; that is no change of
+    anything that a person wrote, and must remake nothing (PITFALLS row 4).
+    """
+    if not stack.inputs:
+        return ledger
+    new = {}
+    for container in observed.containers:
+        made, service = ledger.made.get(container.id), stack.services.get(container.service)
+        if made is None or service is None or (made.inputs, made.compose) == (stack.inputs, stack.compose):
+            continue
+        same_files = made.inputs == stack.inputs and made.compose != stack.compose
+        if made.definition == service.definition or same_files:
+            new[container.id] = made._replace(
+                definition=service.definition,
+                fields=service.fields,
+                inputs=stack.inputs,
+                compose=stack.compose,
+            )
+    return replace(ledger, made={**ledger.made, **new}) if new else ledger
+
+
+def _of_another_compose(stack: Stack, container: Container) -> bool:
+    """Whether its label can't be compared with our hashes: then it is taken as it is, not made anew."""
+    return bool(container.compose and stack.compose) and container.compose != stack.compose
 
 
 def _pruned(ledger: Ledger, observed: Observed) -> Ledger:
@@ -72,6 +96,14 @@ def _pruned(ledger: Ledger, observed: Observed) -> Ledger:
     gone = set(over) - {container.service for container in observed.containers}
     if gone:
         ledger = replace(ledger, failures=without(ledger.failures, gone))
+    cut = {id_: at for id_, at in ledger.cut.items() if started.get(id_) == at}
+    if cut != ledger.cut:
+        ledger = replace(ledger, cut=cut)
+    if ledger.at_work:
+        alive = {c.id: c.started_at for c in observed.containers if c.state in ALIVE}
+        at_work = {id_: alive[id_] for id_ in ledger.at_work if id_ in alive}
+        if at_work != ledger.at_work:
+            ledger = replace(ledger, at_work=at_work)
     past = [id_ for id_, at in ledger.stopped.items() if started.get(id_) != at]
     return replace(ledger, stopped=without(ledger.stopped, past)) if past else ledger
 
@@ -104,13 +136,15 @@ def _look(
     chance: float,
 ) -> Ledger:
     name = service.name
-    ledger = _made(ledger, observed, service, container)
+    ledger = _made(stack, ledger, observed, service, container)
     if stack.groups[stack.group_of[name]].on_change == "report":
         ledger = _change(ledger, observed, service, container, now)
     if container.state in ALIVE:
         if ledger.live.get(name) != container.id:
             ledger = replace(ledger, live={**ledger.live, name: container.id})
         ledger = _unhealthy(_restarted(ledger, container, now), container, now)
+        if container.id not in ledger.at_work and ends_by_design(stack, service):
+            ledger = replace(ledger, at_work={**ledger.at_work, container.id: container.started_at})
         return _ready(stack, ledger, service, container, now)
     if name in ledger.ready:
         ledger = replace(ledger, ready=without(ledger.ready, [name]))
@@ -169,7 +203,7 @@ def _completed(stack: Stack, ledger: Ledger, service: Service, container: Contai
     return ledger
 
 
-def _made(ledger: Ledger, observed: Observed, service: Service, container: Container) -> Ledger:
+def _made(stack: Stack, ledger: Ledger, observed: Observed, service: Service, container: Container) -> Ledger:
     """Record what the container was made from: what we made it from, or what its label says."""
     known = ledger.made.get(container.id)
     if known is not None:
@@ -179,7 +213,7 @@ def _made(ledger: Ledger, observed: Observed, service: Service, container: Conta
         ledger = replace(ledger, making=without(ledger.making, [service.name]))
         # What its predecessor lacked, and it lacks as well, another remake would not bring.
         made = made._replace(lacks=tuple(n for n in made.lacks if n not in container.networks))
-    elif container.config_hash == service.config_hash:
+    elif container.config_hash == service.config_hash or _of_another_compose(stack, container):
         mounts = mounts_now(service, observed)
         made = Made(service.definition, service.fields, container.image, mounts=mounts)
     else:

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 
 from reconciler.desired import Desired
 from reconciler.engine.simulated import Behaviour, Mischief, SimulatedEngine
+from reconciler.farewell import Keep
 from reconciler.ledger import Ledger
-from reconciler.loop import Hooks, Keep, Loop, Settings
+from reconciler.loop import Hooks, Loop, Settings
 from reconciler.observed import ALIVE, Action, Command, Container, Health, Observed, State
 from reconciler.progress import Progress
 from reconciler.snapshot import Snapshot, Snapshots

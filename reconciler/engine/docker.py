@@ -18,12 +18,13 @@ from reconciler.engine import docker_usage
 from reconciler.engine.compose import Composer, platform_of
 from reconciler.engine.compose_find import config_directory
 from reconciler.engine.docker_address import find_address
+from reconciler.engine.docker_logs import log_lines
 from reconciler.engine.docker_look import Look
 from reconciler.engine.docker_probe import Prober
 from reconciler.engine.docker_read import SERVICE, is_ours, name_of
 from reconciler.engine.docker_reasons import failure, lost_engine, wanted_port
 from reconciler.engine.docker_sdk import Orders
-from reconciler.engine.docker_streams import Events, log_lines, pull_image
+from reconciler.engine.docker_streams import Events, pull_image
 from reconciler.engine.docker_threads import NotBegun, Threads
 from reconciler.engine.docker_wire import Refused, Wire
 from reconciler.errors import BatchFailed, EngineError, EngineUnavailable, Gone, StepFailed

@@ -12,6 +12,7 @@ from reconciler.observed import ALIVE, Container, Health, State
 PROJECT = "com.docker.compose.project"
 SERVICE = "com.docker.compose.service"
 CONFIG_HASH = "com.docker.compose.config-hash"
+COMPOSE = "com.docker.compose.version"
 ONE_OFF = "com.docker.compose.oneoff"
 
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)$")
@@ -82,6 +83,7 @@ def container(seen: Json) -> Container:
         pid=int(state.get("Pid") or 0),
         joins=_joins(host),
         grace=config.get("StopTimeout"),
+        compose=str(labels.get(COMPOSE) or "").removeprefix("v"),
     )
 
 

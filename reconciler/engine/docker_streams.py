@@ -1,10 +1,9 @@
-"""What the engine sends by itself: events and log lines. Each is one connection, read by asyncio."""
+"""What the engine sends by itself, each over one connection: events, and how a pull goes on."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from reconciler.engine.docker_look import Look
 from reconciler.engine.docker_read import PROJECT, repository_and_tag
 from reconciler.engine.docker_wire import Refused, Reply, Wire
-from reconciler.errors import EngineError, EngineUnavailable, Gone, OutcomeUnknown, StepFailed
+from reconciler.errors import EngineError, EngineUnavailable, OutcomeUnknown
 from reconciler.stack import Stack
 
 # Asked of the engine by name, because the exec events of health checks come all day, cost CPU on both
@@ -29,7 +28,6 @@ _FILTERS = {
 _MOST_TEXTS = 64
 """Reasons kept for a consumer that is busy: one would do, a few tell more in the log."""
 _LONGEST_LINE = 2**20
-_FRAME = struct.Struct(">BxxxL")
 
 
 class Events:
@@ -101,7 +99,7 @@ class Events:
     async def _pump(self, reply: Reply) -> None:
         """Drains the stream whatever the consumer does: the engine drops events for slow readers."""
         try:
-            async with aclosing(_lines(reply.chunks())) as lines:
+            async with aclosing(lines_of(reply.chunks())) as lines:
                 async for line in lines:
                     self._hear(json.loads(line))
             self._ended = EOFError()
@@ -157,7 +155,7 @@ async def pull_image(
         async with (
             asyncio.timeout(quiet) as patience,
             wire.stream("POST", "/images/create", {}, credentials, within=quiet, **query) as reply,
-            aclosing(_lines(reply.chunks())) as lines,
+            aclosing(lines_of(reply.chunks())) as lines,
         ):
             async for line in lines:
                 patience.reschedule(loop.time() + quiet)
@@ -170,30 +168,8 @@ async def pull_image(
     return problem
 
 
-async def log_lines(wire: Wire, container: str, tail: int, follow: bool) -> AsyncGenerator[str, None]:
-    """Log lines of a container, oldest first, standard output and error as they came.
-
-    Raises:
-        Gone: there is no such container.
-        StepFailed: the engine can't read its log (a driver that keeps none, say).
-    """
-    try:
-        seen = await wire.get(f"/containers/{container}/json")
-        terminal = bool(seen["Config"].get("Tty"))
-        async with wire.stream(
-            "GET", f"/containers/{container}/logs", stdout=True, stderr=True, follow=follow, tail=tail
-        ) as reply:
-            chunks = reply.chunks()
-            async with aclosing(_lines(chunks if terminal else _unframed(chunks))) as lines:
-                async for line in lines:
-                    yield line.decode(errors="replace").rstrip("\r")
-    except Refused as error:
-        if error.status == 404:
-            raise Gone(f"container {container[:12]} is gone") from error
-        raise StepFailed(str(error), "no_logs") from error
-
-
-async def _lines(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+async def lines_of(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    """Lines out of pieces, without their ends; one that never ends is cut."""
     rest = b""
     async for chunk in chunks:
         *whole, rest = (rest + chunk).split(b"\n")
@@ -204,27 +180,3 @@ async def _lines(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
             rest = b""
     if rest:
         yield rest
-
-
-async def _unframed(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-    """Whole lines out of the frames in which the engine mixes standard output and error."""
-    buffer = bytearray()
-    partial: dict[int, bytes] = {}
-    async for chunk in chunks:
-        buffer += chunk
-        while len(buffer) >= _FRAME.size:
-            stream, size = _FRAME.unpack_from(buffer)
-            if len(buffer) < _FRAME.size + size:
-                break
-            text = partial.pop(stream, b"") + bytes(buffer[_FRAME.size : _FRAME.size + size])
-            del buffer[: _FRAME.size + size]
-            # A line may come in several frames, with the other stream's lines in between.
-            whole, newline, rest = text.rpartition(b"\n")
-            if newline:
-                yield whole + newline
-            if len(rest) > _LONGEST_LINE:
-                yield rest + b"\n"
-            elif rest:
-                partial[stream] = rest
-    for rest in partial.values():
-        yield rest + b"\n"

@@ -204,6 +204,16 @@ def test_a_persons_up_makes_nothing_anew(yard: Yard) -> None:
     assert {name: yard.one(name)["State"]["StartedAt"] for name in started} == started
 
 
+def test_a_persons_own_remake_is_not_meddled_with(yard: Yard) -> None:
+    for _ in range(3):
+        old = yard.one("api")["Id"]
+        # It fails if anybody renames, starts or removes what it is at.
+        yard.person("up", "-d", "--no-deps", "--force-recreate", "api")
+        yard.is_true()
+        yard.daemon.converged()
+        assert yard.one("api")["Id"] != old
+
+
 def test_containers_that_compose_made_are_adopted_as_they_are(yard: Yard) -> None:
     yard.daemon.end()
     for name in ("small-api", "small-worker", "small-cache"):

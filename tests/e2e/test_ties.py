@@ -7,8 +7,19 @@ from tests.e2e.recorder import SERVICE
 from tests.e2e.test_failures import saved
 from tests.e2e.yard import COMPOSE, PROJECT, STACK, Yard
 
-EDGE = "    container_name: small-edge\n    depends_on: [web]\n    networks: [outer]\n"
-SHARING = "    container_name: small-edge\n    network_mode: service:web\n    networks: !reset null\n"
+EDGE = """\
+    <<: *standin
+    container_name: small-edge
+    depends_on: [web]
+    networks: [outer]
+"""
+SHARING = """\
+    image: service-manager/standin:1
+    pull_policy: never
+    restart: unless-stopped
+    container_name: small-edge
+    network_mode: service:web
+"""
 
 
 def mode(yard: Yard, service: str) -> str:

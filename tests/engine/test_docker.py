@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from reconciler.engine import compose as compose_module
-from reconciler.engine import docker_sdk, docker_usage
+from reconciler.engine import docker_logs, docker_sdk, docker_usage
 from reconciler.engine.compose_run import locked
 from reconciler.engine.docker import DockerEngine
 from reconciler.errors import EngineUnavailable, OutcomeUnknown, StepFailed, StepImpossible
@@ -687,3 +687,27 @@ async def test_a_terminal_s_log_has_no_frames(bench: Make) -> None:
     container = await b.running("tty")
     await until(lambda: b.seen("tty"), lambda found: found.state is State.EXITED)
     assert [line async for line in b.engine.logs(container.id)] == ["hello"]
+
+
+async def test_a_follower_hears_on_when_the_engine_rotates_the_log(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(docker_logs, "SILENT", 0.5)
+    b: Bench = await bench(
+        """
+        services:
+          talk:
+            image: bed/standin:1
+            init: true
+            command: [sh, -c, "for i in $$(seq 400); do echo line $$i; done; sleep 2; echo last; sleep 1000"]
+            logging: {driver: json-file, options: {max-size: 4k, max-file: "100"}}
+        """
+    )
+    container = await b.running("talk")
+    found: list[str] = []
+    async with aclosing(b.engine.logs(container.id, follow=True)) as lines:
+        while not found or found[-1] != "last":
+            found.append(await asyncio.wait_for(anext(lines), 10))
+    # Each line once, in order, over all the files.
+    assert found == [*(f"line {n}" for n in range(400 - len(found) + 2, 401)), "last"]
+    assert len(found) > 300

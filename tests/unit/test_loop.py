@@ -885,3 +885,26 @@ async def test_evidence_is_kept_of_what_ends_by_itself_and_of_what_is_remade() -
     assert b.engine.log(Action.RECREATE) == ["recreate kafka"]
     assert b.seen.groups["main"].services[0].last_error.startswith("exited with code 3")
     await b.end()
+
+
+@virtual
+@pytest.mark.parametrize("jump", [-315_000_000.0, -3600.0, 3600.0, 315_000_000.0])
+async def test_a_clock_that_jumps_moves_no_container_and_no_loop(
+    jump: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    b = await up(TIERS)
+    b.want(desire(TIERS, main=GroupState(on=True, restarted_at=b.engine.wall() - 1)))
+    await b.converged()
+    orders, passes = len(b.engine.orders), len(b.passes)
+    wall = b.engine.wall
+    for target in (b.engine, b.loop):
+        monkeypatch.setattr(target, "_wall", lambda: wall() + jump)
+    monkeypatch.setattr(b.engine, "wall", lambda: wall() + jump)
+    await asyncio.sleep(600)
+    assert len(b.engine.orders) == orders
+    # A resync a minute, and none of them asked for another one.
+    assert len(b.passes) - passes <= 21
+    b.engine.kill("app")
+    await b.until(lambda s: not s.converged)
+    assert await b.converged() < 5.0
+    await b.end()

@@ -196,6 +196,26 @@ def test_of_two_containers_the_one_as_defined_is_kept_and_the_other_stopped_then
     assert text(ONE, ONE_ON, new) == "kafka: rename kafka (altered: was changed by hand: name)"
 
 
+def test_a_remake_by_somebody_else_is_not_meddled_with_for_a_moment() -> None:
+    just, long_ago = NOW.wall - 1, NOW.wall - 20
+    old = alone(id="old", config_hash="old")
+    for others in ((old,), (replace(old, state=State.EXITED),), ()):
+        new = alone(State.CREATED, id="new", name="ab12_kafka", created_at=just)
+        found = planned(ONE, ONE_ON, look(ONE, *others, new))
+        assert [v.wait and v.wait.reason for v in found.verdicts.values()] == ["being_remade"]
+        assert found.due == NOW.mono + ALONE.stop_grace + 5 - 1
+        assert planned(ONE, ONE_ON, look(ONE, *others, replace(new, created_at=long_ago))).steps
+        # One of ours, of which we know that it failed.
+        ours = failing(ONE, ONE_ON, "kafka", due=0.0)
+        failed = ours.failures["kafka"]._replace(at=NOW.wall)
+        assert planned(ONE, ONE_ON, look(ONE, *others, new), replace(ours, failures={"kafka": failed})).steps
+        ended = replace(ours, failures={"kafka": failed._replace(reason="exited")})
+        assert not planned(ONE, ONE_ON, look(ONE, *others, new), ended).steps
+        # Or of which nobody can tell what came of it, as after a crash of ours.
+        making = Ledger(making={"kafka": Made("", {}, "", at=just - 1)})
+        assert planned(ONE, ONE_ON, look(ONE, *others, new), making).steps
+
+
 def test_of_two_equal_containers_the_one_that_runs_is_kept() -> None:
     stopped = alone(State.EXITED, id="a")
     runs = alone(id="b", name="ab12_kafka")

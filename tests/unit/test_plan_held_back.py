@@ -85,7 +85,9 @@ def test_an_image_and_a_mounted_file_wait_as_well(
 
 def test_accepting_carries_out_what_was_there_until_then_and_nothing_later() -> None:
     _, ledger = decide(seen(OLD), on())
-    assert str(decide(seen(OLD), on(NOW.wall - 1), ledger)[0]) == HELD
+    assert str(decide(seen(OLD), on(NOW.wall - 5), ledger)[0]) == HELD
+    # Saved and accepted in one breath, before anybody looked.
+    assert decide(seen(OLD), on(NOW.wall - 1), ledger)[0].steps
     accepted = on(NOW.wall + 30)
     found, ledger = decide(seen(OLD), accepted, ledger, LATER)
     assert str(found) == "a: stop (definition: was made from another definition)"

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.drift import MOST_CHURN, Kind, churned, inputs_of, mounts_now
+from reconciler.drift import Kind, inputs_of
 from reconciler.ledger import Ledger, Made, Mounted, from_json, to_json
+from reconciler.mounts import MOST_CHURN, churned, mounts_now
 from reconciler.observed import Container, Observed, Source, State
 from reconciler.stack import Mount
 from reconciler.summary import Phase, summarise
@@ -81,6 +82,9 @@ def test_what_the_container_really_holds_goes_before_what_the_times_say() -> Non
     assert text(seen(replaced, held=old), made()) == STALE
     # Found by us, not made: what it was made with is not known, but what it holds is.
     assert text(seen(replaced, held=old), made(Mounted("file", "one", "1:2"))) == STALE
+    # Started since, it can't hold the old one, whatever it shows.
+    since = container(A, started_at=999_600.0)
+    assert text(seen(replaced, since, held=old), made(Mounted("file", "one", "1:2"))) == "nothing to do"
     # A file system that shows another inode inside must not have its container remade for ever.
     odd = {("id-a", "/etc/conf"): "9:9"}
     assert text(seen(replaced, held=odd), made(at=5.0)) == "nothing to do"

@@ -7,7 +7,8 @@ from typing import Any
 
 from reconciler.backoff import Failure
 from reconciler.desired import Desired
-from reconciler.ledger import UNKNOWN, Ledger, Made, Now, ReadySince
+from reconciler.drift import is_done
+from reconciler.ledger import UNKNOWN, Ledger, Made, Now, ReadySince, booted
 from reconciler.observed import Container, Health, State
 from reconciler.stack import Stack
 from reconciler.witness import settle, witness
@@ -161,3 +162,21 @@ def test_what_is_as_wanted_is_settled_once() -> None:
     assert settled.settled == {"a": found.verdicts["a"].wants}
     assert settle(settled, found) is settled
     assert settle(Ledger(), planned(stack, on, look(stack))) == Ledger()
+
+
+def test_a_one_shot_that_went_down_with_its_box_is_not_done_whatever_code_it_was_given() -> None:
+    job = STACK.services["job"]
+    running, over = container(job), ended("job")
+    here = replace(seen(running), boot="one")
+    assert here.at_work == {"id-job": 999_000.0}
+    # The daemon alone was restarted: it ended by itself meanwhile.
+    assert is_done(STACK, seen(over, ledger=booted(here, "one")), job, over)
+    again = seen(over, ledger=booted(here, "two"))
+    assert not is_done(STACK, again, job, over)
+    assert "job: start" in str(planned(STACK, ON, look(STACK, over), again))
+    # Its next run counts, and so does what had ended before.
+    rerun = replace(over, started_at=999_500.0)
+    assert is_done(STACK, seen(rerun, ledger=again), job, rerun)
+    before = booted(replace(seen(over, ledger=seen(running)), boot="one"), "two")
+    assert is_done(STACK, seen(over, ledger=before), job, over)
+    assert booted(Ledger(at_work={"id-job": 1.0}), "first").cut == {}

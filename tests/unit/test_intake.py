@@ -1,0 +1,83 @@
+"""Taking in what the files say while the state directory can't be written."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.changes import stop
+from reconciler.engine.simulated import SimulatedEngine
+from reconciler.errors import WriteRefused
+from reconciler.generations import Generations
+from reconciler.intake import Intake
+from reconciler.loop import Loop
+from reconciler.snapshot import Snapshots
+
+from .desired import GROUPS, a_directory, a_store
+
+
+@dataclass
+class Scene:
+    """A directory, an intake over it, and a disk that can be full."""
+
+    directory: Path
+    intake: Intake
+    loop: Loop
+    snapshots: Snapshots
+    full: bool = False
+
+    @property
+    def generation(self) -> int:
+        target = self.loop.target
+        return target[1].generation if target else 0
+
+
+@pytest.fixture(params=[errno.ENOSPC, errno.EROFS], ids=errno.errorcode.get)
+async def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Scene:
+    number: int = request.param
+    snapshots = Snapshots()
+    loop = Loop(SimulatedEngine(), snapshots, wall=lambda: 1.0, chance=lambda: 0.5)
+    directory = a_directory(tmp_path / "desired")
+    (tmp_path / "state").mkdir()
+    generations = Generations(tmp_path / "state")
+    intake = Intake(a_store(directory), generations, loop, wall=lambda: 1.0)
+    scene = Scene(directory, intake, loop, snapshots)
+    accept = generations.accept
+
+    def accepting(*arguments: Any, **more: Any) -> Any:
+        if scene.full:
+            raise OSError(number, os.strerror(number))
+        return accept(*arguments, **more)
+
+    monkeypatch.setattr(generations, "accept", accepting)
+    await intake.reload()
+    return scene
+
+
+async def test_an_edit_that_can_not_be_kept_is_told_and_taken_in_later(scene: Scene) -> None:
+    before = scene.generation
+    scene.full = True
+    (scene.directory / "groups.yaml").write_text(GROUPS.replace("web: off", "web: on"))
+    await scene.intake.reload()
+    assert scene.generation == before
+    assert any("can't be written" in told for told in scene.snapshots.current.warnings)
+    scene.full = False
+    await scene.intake.reload()
+    assert scene.generation == before + 1
+    assert not any("can't be written" in told for told in scene.snapshots.current.warnings)
+
+
+async def test_a_write_that_can_not_be_kept_is_refused_and_leaves_the_file_as_it_was(scene: Scene) -> None:
+    scene.full = True
+    with pytest.raises(WriteRefused) as refused:
+        await scene.intake.write(lambda s, d: stop(s, d, "base"), author="me", reason="stop base")
+    assert refused.value.reason == "state_not_writable"
+    assert (scene.directory / "groups.yaml").read_text() == GROUPS
+    scene.full = False
+    receipt = await scene.intake.write(lambda s, d: stop(s, d, "base"), author="me", reason="stop base")
+    assert receipt.changed
