@@ -282,8 +282,10 @@ def test_a_file_that_another_user_still_writes_is_not_read_yet(box: Box) -> None
     )
     box.run("sh", "-c", f"cd {DESIRED}; {slowly}", user="alice")
     box.status_becomes("3 of 3 groups on")
-    told = [r for r in box.records("--unit", UNIT, "--priority", "err") if "MISTAKE" in str(r)]
-    assert not [r for r in told if int(r["_PID"]) == box.pid]
+    # Of this run alone: after a boot, process ids come again. That it is open for long may be told.
+    run = box.shows("InvocationID")
+    told = [r.get("SERVICE_MANAGER_MISTAKE", "") for r in box.records(f"_SYSTEMD_INVOCATION_ID={run}")]
+    assert not [mistake for mistake in told if mistake and "open for writing" not in mistake]
 
 
 def test_people_push_as_themselves_and_the_daemon_commits_beside_them(box: Box) -> None:
