@@ -699,7 +699,8 @@ async def test_a_follower_hears_on_when_the_engine_rotates_the_log(
           talk:
             image: bed/standin:1
             init: true
-            command: [sh, -c, "for i in $$(seq 250); do echo line $$i; sleep 0.01; done; echo last; sleep 1000"]
+            command: [sh, -c, "for i in $$(seq 250); do echo line $$i; sleep 0.01; done; echo last; cat"]
+            stdin_open: true
             logging: {driver: json-file, options: {max-size: 1k, max-file: "100"}}
         """
     )
