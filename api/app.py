@@ -14,6 +14,7 @@ from api.auth import Auth
 from api.guard import Guard
 from api.health import Health
 from api.history import Archive, Histories
+from api.hooks import Webhook
 from api.logs import Logs
 from api.measure import Measure
 from api.metrics import Metrics
@@ -45,13 +46,15 @@ def create_app(
     keys: KeyRing | None = None,
     audit: AuditLog | None = None,
     archive: Archive | None = None,
+    webhook: Webhook | None = None,
 ) -> FastAPI:
     """The API over these snapshots and this writer.
 
     Without ``preview`` there is no ``POST /services/plan``, without ``logs`` no ``GET /services/logs``,
     without ``metrics`` no ``GET /metrics``, without ``audit`` no ``GET /services/audit``, without ``archive``
-    no history and no rollback; without ``keys`` everybody is let in. Whoever stops the server calls
-    ``close_streams`` first: a server waits for open answers, and events never end by themselves.
+    no history and no rollback, without ``webhook`` none; without ``keys`` everybody is let in. Whoever stops
+    the server calls ``close_streams`` first: a server waits for open answers, and events never end by
+    themselves.
     """
     auth = Auth(keys)
     context = Context(
@@ -108,6 +111,8 @@ def create_app(
         Audits(context, audit).register(app)
     if archive is not None:
         Histories(context, archive).register(app)
+    if webhook is not None:
+        webhook.register(app)
     return app
 
 

@@ -32,6 +32,7 @@ _PATH = re.compile(r"/services/([a-z]{1,20})(?:/([^/]{1,200}))?")
 _PLAIN = {
     "/services/plan": "plan",
     "/services/session": "sign_in",
+    "/services/hooks/git": "webhook",
     "/metrics": "metrics",
 }
 _WRITES = frozenset({"start", "stop", "restart", "accept", "rollback"})

@@ -27,7 +27,16 @@ _LOOKS = frozenset({"/services/plan"})
 """What is sent with POST and changes nothing all the same."""
 
 _OPEN = frozenset(
-    {"/healthz", "/readyz", "/docs", "/openapi.json", "/services/dashboard", SESSION, "/favicon.ico"}
+    {
+        "/healthz",
+        "/readyz",
+        "/docs",
+        "/openapi.json",
+        "/services/dashboard",
+        "/services/hooks/git",
+        SESSION,
+        "/favicon.ico",
+    }
 )
 _OPEN_BELOW = ("/docs/", "/services/dashboard/")
 

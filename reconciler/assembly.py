@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import PurePath
 from typing import NamedTuple
 
@@ -59,18 +60,37 @@ Content = bytes | InvalidDesiredState | None
 def parse_files(stack: Content, groups: Content) -> Parsed:
     """Reads ``stack.yaml`` and ``groups.yaml``; a mistake in one hides none of the other's."""
     mistakes: list[Mistake] = []
-    stack_document = _document(STACK, stack, mistakes)
-    groups_document = _document(GROUPS, groups, mistakes)
-    stack_file = groups_file = None
-    if stack_document:
-        stack_file, told = read_stack(stack_document)
-        mistakes += [*told, *check_stack(stack_document)]
-    if groups_document:
+    stack_document = stack_file = groups_document = groups_file = None
+    try:
+        stack_document, stack_file, told = _stack_parts(_there(STACK, stack))
+        mistakes += told
+    except InvalidDesiredState as error:
+        mistakes += error.mistakes
+    try:
+        groups_document = parse(GROUPS, _there(GROUPS, groups))
         groups_file, told = read_groups(groups_document)
         mistakes += told
+    except InvalidDesiredState as error:
+        mistakes += error.mistakes
     if stack_document and groups_document and isinstance(stack_document.plain, dict):
         mistakes += check_groups(stack_document, groups_document)
     return Parsed(stack_document, groups_document, stack_file, groups_file, tuple(mistakes))
+
+
+@lru_cache(maxsize=4)
+def _stack_parts(content: bytes) -> tuple[Document, StackFile | None, tuple[Mistake, ...]]:
+    # Remembered, since groups are switched far more often than stack.yaml is edited.
+    document = parse(STACK, content)
+    file, told = read_stack(document)
+    return document, file, (*told, *check_stack(document))
+
+
+def _there(name: str, content: Content) -> bytes:
+    if content is None:
+        raise InvalidDesiredState((Mistake(name, 0, 0, "there is no such file"),))
+    if isinstance(content, InvalidDesiredState):
+        raise content
+    return content
 
 
 def assemble(parsed: Parsed, resolved: Resolved, directory: str, notes: Iterable[str] = ()) -> Assembled:
@@ -108,10 +128,12 @@ def with_groups(loaded: Loaded, groups: bytes) -> Loaded:
     Raises:
         InvalidDesiredState: with every mistake in ``groups``.
     """
-    assembled = assemble(parse_files(loaded.sources[STACK], groups), loaded.resolved, loaded.stack.directory)
+    parsed = parse_files(loaded.sources[STACK], groups)
+    if parsed.mistakes or parsed.groups_file is None:
+        raise InvalidDesiredState(in_order(parsed.mistakes))
     sources = {**loaded.sources, GROUPS: groups}
     revision = revision_of(sources)
-    desired = replace(loaded.desired, groups=assembled.groups, revision=revision)
+    desired = replace(loaded.desired, groups=meaning(parsed.groups_file), revision=revision)
     return loaded._replace(desired=desired, revision=revision, sources=sources)
 
 
@@ -137,19 +159,6 @@ def inputs_digest(project: str, sources: Mapping[str, str]) -> str:
 def source_name(path: PurePath, directory: PurePath) -> str:
     """How a file is called in mistakes and records: relative where it lies in the directory."""
     return str(path.relative_to(directory)) if path.is_relative_to(directory) else str(path)
-
-
-def _document(name: str, content: Content, mistakes: list[Mistake]) -> Document | None:
-    if content is None:
-        mistakes.append(Mistake(name, 0, 0, "there is no such file"))
-        return None
-    try:
-        if isinstance(content, InvalidDesiredState):
-            raise content
-        return parse(name, content)
-    except InvalidDesiredState as error:
-        mistakes += error.mistakes
-        return None
 
 
 def _stack(

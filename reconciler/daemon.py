@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,18 +20,15 @@ from pathlib import Path
 from api.app import close_streams, create_app
 from api.metrics import Metrics, alone
 from api.settings import Settings as ApiSettings
-from reconciler import box, exposure, logs, memo, shipped
+from reconciler import box, exposure, git_daemon, logs, memo, shipped
 from reconciler.audit_daemon import Recording
 from reconciler.engine import Engine
-from reconciler.engine.compose import resolve as compose_resolve
 from reconciler.engine.compose_find import environment
 from reconciler.engine.simulated import SimulatedEngine
 from reconciler.errors import AlreadyRunning, EngineError
 from reconciler.evidence import Evidence
 from reconciler.executor import Limits
 from reconciler.generations import Generations
-from reconciler.git_mirror import Surroundings
-from reconciler.git_tree import GitTree
 from reconciler.history import History
 from reconciler.intake import Intake
 from reconciler.keys import KeyRing, KeyTrouble
@@ -55,6 +53,9 @@ log = logging.getLogger(__name__)
 
 GRACE = 3.0
 """Seconds that steps in flight, and then open answers, are given at the end."""
+TURNS = 0.001
+"""Seconds after which a thread that waits for the interpreter gets it. At Python's own 5 ms each of the few
+turns of a write to the disk, beside a loop that is busy planning, takes that long."""
 DEADLINE = 12.0
 """Seconds after which a daemon that was told to end does so, whatever still hangs."""
 
@@ -62,6 +63,7 @@ DEADLINE = 12.0
 def run(options: RunOptions) -> int:
     """Run the daemon in the foreground; 0 after SIGTERM or SIGINT, 1 where it can't start."""
     logs.set_up()
+    sys.setswitchinterval(TURNS)
     # Told to abort, by the watchdog for one, it says where it hung.
     faulthandler.enable()
     notifier = Notifier.from_environment()
@@ -184,10 +186,7 @@ class _Daemon:
             keep=evidence.keep,
         )
         recording.follow(lambda: loop.target)
-        around = Surroundings(
-            compose_resolve, options.compose_file, environment(os.environ), options.git_path
-        )
-        tree = GitTree(options.desired_state, generations, around, auto=options.git_commit_edits)
+        tree = git_daemon.work_tree(options, generations)
         store = Store(
             options.directory,
             resolve,
@@ -197,7 +196,7 @@ class _Daemon:
             also=tree.signs,
         )
         intake = Intake(store, generations, loop, wall=time.time, record=recording.audit.record, tree=tree)
-        tree.committed = intake.reload
+        pulls = git_daemon.puller(options, tree, intake)
         app = create_app(
             intake=intake,
             snapshots=snapshots,
@@ -209,6 +208,7 @@ class _Daemon:
             keys=self.keys,
             audit=recording.audit,
             archive=History(generations, intake, loop, now=_clocks, tree=tree),
+            webhook=git_daemon.webhook(options, pulls),
         )
         front = server(app, GRACE)
         front.serving = announcer.serving
@@ -227,6 +227,7 @@ class _Daemon:
                 "memo": keeper.run(),
                 "sampler": Sampler(engine, loop, snapshots).run(),
                 "git": tree.run(),
+                **({"pull": pulls.run()} if pulls else {}),
                 "notify": announcer.run(),
                 "mounts": self._watch_mounts(sources, loop),
             }.items()

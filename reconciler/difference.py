@@ -20,16 +20,24 @@ def meaning_of(stack: Stack, groups: Mapping[str, GroupState]) -> str:
 
     The Compose version, where files lie, and everything that is only comment are left out.
     """
-    told = {
-        "name": stack.name,
-        "prune": stack.prune,
-        "restart": stack.restart,
-        "pilot": asdict(stack.pilot),
-        "groups": [asdict(group) for group in stack.groups.values()],
-        "services": {name: _meant(service) for name, service in stack.services.items()},
-        "desired": {name: asdict(state) for name, state in groups.items()},
-    }
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    desired = json.dumps({name: asdict(state) for name, state in groups.items()}, sort_keys=True)
+    return hashlib.sha256(f'{{"desired": {desired}, {_stack_meaning(stack)[1:]}'.encode()).hexdigest()
+
+
+def _stack_meaning(stack: Stack) -> str:
+    # Kept with the stack, which never changes: groups are switched far more often than services are edited.
+    known: str | None = stack.__dict__.get("_meaning")
+    if known is None:
+        told = {
+            "name": stack.name,
+            "prune": stack.prune,
+            "restart": stack.restart,
+            "pilot": asdict(stack.pilot),
+            "groups": [asdict(group) for group in stack.groups.values()],
+            "services": {name: _meant(service) for name, service in stack.services.items()},
+        }
+        known = stack.__dict__["_meaning"] = json.dumps(told, sort_keys=True)
+    return known
 
 
 def differences(

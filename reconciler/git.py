@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ _FIXED = (
     ("advice.detachedHead", "false"),
 )
 _LONGEST = 2000
+_USERINFO = re.compile(r"://[^/@\s]+@")
 
 
 class GitError(ServiceManagerError):
@@ -71,7 +73,7 @@ class Git:
         """
         done = self.run(*arguments, given=given, index=index, more=more, timeout=timeout)
         if done.returncode:
-            raise GitError(_said(done.stderr) or f"git {arguments[0]} ended with {done.returncode}")
+            raise GitError(said(done.stderr) or f"git {arguments[0]} ended with {done.returncode}")
         return done.stdout
 
     def line(self, *arguments: str) -> str:
@@ -164,7 +166,8 @@ def _groups(account: pwd.struct_passwd) -> list[int]:
     return os.getgrouplist(account.pw_name, account.pw_gid)
 
 
-def _said(stderr: bytes) -> str:
+def said(stderr: bytes) -> str:
+    """What git had to say, in one line and without passwords in addresses."""
     lines = [line.strip() for line in stderr.decode(errors="replace").splitlines()]
     told = [line for line in lines if line and not line.startswith("hint:")]
-    return "; ".join(told)[:_LONGEST]
+    return _USERINFO.sub("://", "; ".join(told))[:_LONGEST]

@@ -7,10 +7,13 @@ is resolved in there names the folder; taken out of the text, the paths are thos
 
 from __future__ import annotations
 
+import asyncio
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -21,6 +24,10 @@ from reconciler.git import Git
 from reconciler.git_look import tree, unfit
 from reconciler.resolved import Resolved
 from reconciler.store import Store
+
+_PREFIX = "service-manager-"
+_OLD = 3600.0
+"""Seconds after which a layout is nobody's any more."""
 
 
 class Resolve(Protocol):
@@ -53,21 +60,27 @@ async def judged(git: Git, commit: str, around: Surroundings) -> Loaded:
         StepFailed: there is no Compose.
         GitError: git can't read the commit.
     """
-    mistakes = unfit(git, tree(git, commit))
+    mistakes = await asyncio.to_thread(lambda: unfit(git, tree(git, commit)))
     if mistakes:
         raise InvalidDesiredState(tuple(mistakes))
-    with mirrored(git, commit) as (folder, top):
-        clashes = _beside(git, top)
+    # Laid out and cleared away in a thread: it is a matter of many small files.
+    layout = ExitStack()
+    try:
+        folder, top = await asyncio.to_thread(layout.enter_context, mirrored(git, commit))
+        clashes = await asyncio.to_thread(_beside, git, top)
         if clashes:
             raise InvalidDesiredState(tuple(clashes))
         return await _loaded(top / around.path, folder, around)
+    finally:
+        await asyncio.to_thread(layout.close)
 
 
 @contextmanager
 def mirrored(git: Git, commit: str) -> Iterator[tuple[str, Path]]:
     """The commit's files alone: the folder to be taken out of paths, and the top within it."""
-    # In the repository, so that it is private, on the same disk, and goes with it after a crash.
-    with tempfile.TemporaryDirectory(prefix="service-manager-", dir=git.directory) as folder:
+    # In the repository, so that it is private and on the same disk.
+    _tidied(git.directory)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=git.directory) as folder:
         made = Path(folder)
         top = made / "/".join(git.top.parts[1:])
         top.mkdir(parents=True)
@@ -79,6 +92,14 @@ def mirrored(git: Git, commit: str) -> Iterator[tuple[str, Path]]:
         index.unlink(missing_ok=True)
         _around(made, git.top)
         yield folder, top
+
+
+def _tidied(directory: Path) -> None:
+    """Takes away what a crash has left lying."""
+    for left in directory.glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > _OLD:
+                shutil.rmtree(left)
 
 
 def _around(folder: Path, top: Path) -> None:

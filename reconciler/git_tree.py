@@ -7,6 +7,7 @@ taken away at any time. Where the directory is not the top of a work tree, there
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -46,13 +47,19 @@ class GitTree:
         self.top = top
         self.prefix = f"{around.path.strip('/')}/" if around.path else ""
         self._generations = generations
-        self._around = around
+        self.around = around
         self._auto = auto
         self._standing = Standing("", "", ())
         self._known: str | None = None
         self._trouble = ""
         self._hand: tuple[str, ...] = ()
         self._poked = asyncio.Event()
+        # Told by pull mode: why nothing is written here, what it can't reach, what is wrong with what it
+        # fetched, and which commit elsewhere a commit here brought.
+        self.closed: WriteRefused | None = None
+        self.away = ""
+        self.rejected: tuple[Mistake, ...] = ()
+        self.brought: dict[str, str] = {}
         self.committed: Callable[[], Awaitable[None]] = _nothing
 
     @property
@@ -99,25 +106,26 @@ class GitTree:
         before, self._known = self._last_known(), head
         if head == before:
             return Origin(BY_FILE, EDITED, head)
+        head = self.brought.pop(head, head)
         try:
             author = (await asyncio.to_thread(about, git, head)).author
         except GitError as error:
             self._tell(str(error))
             return Origin(BY_FILE, EDITED)
-        return Origin(author or BY_FILE, f"{COMMITTED}{head[:_SHORT]}", head)
+        return Origin(author or BY_FILE, f"{COMMITTED}{head[:_SHORT]}", self._standing.head)
 
     def accepted(self) -> None:
         """See ``intake.Tree``."""
-        if self.git is not None and (self._hand or self._committer_pending()):
+        if self.git is not None and (self._hand or self.pending):
             self._poked.set()
 
     def refused(self) -> WriteRefused | None:
         """See ``intake.Tree``."""
-        return None
+        return self.closed
 
     def warnings(self) -> tuple[str, ...]:
         """See ``intake.Tree``."""
-        found = [f"git: {self._trouble}"] if self._trouble else []
+        found = [f"git: {trouble}" for trouble in (self._trouble, self.away) if trouble]
         if self._hand and not self._auto:
             told = ", ".join(self._hand[:5]) + (f" and {len(self._hand) - 5} more" if self._hand[5:] else "")
             found.append(f"edited by hand and not committed: {told}; `service-manager git commit` does that")
@@ -125,7 +133,7 @@ class GitTree:
 
     def mistakes(self) -> tuple[Mistake, ...]:
         """See ``intake.Tree``."""
-        return ()
+        return self.rejected
 
     # --- history.Tree ---
 
@@ -144,7 +152,7 @@ class GitTree:
         """See ``history.Tree``."""
         git = self.git
         assert git is not None
-        loaded = await judged(git, commit, self._around)
+        loaded = await judged(git, commit, self.around)
         return loaded.stack, loaded.desired
 
     def _files(self, git: Git, commit: str) -> Then:
@@ -168,7 +176,7 @@ class GitTree:
         while True:
             await self._poked.wait()
             self._poked.clear()
-            if self._auto and self._hand and not self._committer_pending():
+            if self._auto and self._hand and not self.pending:
                 await asyncio.sleep(_QUIET)
             before = self._trouble
             try:
@@ -184,12 +192,17 @@ class GitTree:
                 self._poked.set()
                 if before == self._trouble and not isinstance(error, Moved):
                     continue
+            except Exception:
+                # A bug in here must not end the daemon; the files are what counts.
+                log.exception("a commit failed in a way nobody foresaw")
+                await asyncio.sleep(_RETRIES[-1])
             else:
                 failures = moved = 0
                 self._trouble = ""
                 if head == self._standing.head and not before:
                     continue
-            await self.committed()
+            with contextlib.suppress(ServiceManagerError):
+                await self.committed()
 
     def _commit(self, *, force: bool) -> str:
         git = self.git
@@ -206,7 +219,9 @@ class GitTree:
             self._known = head
         return head
 
-    def _committer_pending(self) -> bool:
+    @property
+    def pending(self) -> bool:
+        """Whether writes wait for their commits."""
         git = self.git
         return git is not None and bool(Committer(git, self._generations, self.prefix).pending())
 

@@ -110,13 +110,13 @@ def _info(entries: Mapping[str, Entry | None]) -> bytes:
 def _identity(author: Author) -> dict[str, str]:
     name = _UNPRINTABLE.sub(" ", author.name).strip() or "unknown"
     email = _UNPRINTABLE.sub("", author.email) or f"{re.sub(r'[^A-Za-z0-9._+-]+', '-', name)}@localhost"
-    found = {
-        "GIT_AUTHOR_NAME": name,
-        "GIT_AUTHOR_EMAIL": email,
-        "GIT_COMMITTER_NAME": NAME,
-        "GIT_COMMITTER_EMAIL": EMAIL,
-    }
+    found = {"GIT_AUTHOR_NAME": name, "GIT_AUTHOR_EMAIL": email, **committer()}
     return found | ({"GIT_AUTHOR_DATE": f"@{int(author.at)} +0000"} if author.at else {})
+
+
+def committer() -> dict[str, str]:
+    """Who puts commits together: we do."""
+    return {"GIT_COMMITTER_NAME": NAME, "GIT_COMMITTER_EMAIL": EMAIL}
 
 
 def _in_step(git: Git, before: Mapping[str, Entry], entries: Mapping[str, Entry | None]) -> None:
@@ -144,4 +144,4 @@ def _staged(git: Git) -> dict[str, str]:
     return found
 
 
-__all__ = ["Author", "Change", "GitError", "commit", "from_disk"]
+__all__ = ["Author", "Change", "GitError", "commit", "committer", "from_disk"]

@@ -83,6 +83,8 @@ def server(app: ASGIApp, grace: float, *, lifespan: bool = True) -> Server:
     return Server(
         uvicorn.Config(
             app,
+            # Named, so that a missing one fails at once and not at the first load: 1.4 times what h11 serves.
+            http="httptools",
             log_config=None,
             access_log=False,
             # Whom a proxy names is noted beside the proxy, not believed in its place.

@@ -87,7 +87,7 @@ class Store:
         self._surveyor = Surveyor(self.directory, extra_compose, environment or {})
         self._turn = asyncio.Lock()
         self._resolutions: dict[str, Resolved] = {}
-        self._last: tuple[object, Loaded] | None = None
+        self._last: tuple[tuple[str, str, tuple[str, ...]], Loaded] | None = None
         self._inputs: frozenset[Path] = frozenset({self.directory / STACK, self.directory / GROUPS})
         self._inputs_moved = asyncio.Event()
 
@@ -127,6 +127,7 @@ class Store:
                     return Written(before, before, changed=False)
                 after = with_groups(before, content)
                 if await self._replaced({GROUPS: content}, before.sources):
+                    self._expect(after)
                     return Written(before, after, changed=True)
         raise WriteRefused("being_written", f"{GROUPS} is being changed again and again", "try again")
 
@@ -191,6 +192,12 @@ class Store:
         """
         return recover(self.directory / GROUPS)
 
+    def _expect(self, loaded: Loaded) -> None:
+        # The next look finds what was just written, and need not work out again what that means.
+        if self._last is not None:
+            key, _, notes = self._last[0]
+            self._last = ((key, loaded.revision, notes), loaded)
+
     async def _sound(self) -> Loaded:
         try:
             return await self._load()
@@ -213,16 +220,22 @@ class Store:
     async def _load(self) -> Loaded:
         started = self._now()
         while True:
-            await self._quiet()
             try:
-                survey = await asyncio.to_thread(self._surveyor.survey)
+                looked = await asyncio.to_thread(self._looked)
             except StillWritten as error:
                 if self._now() - started > _WRITER_PATIENCE:
                     raise self._surveyor.invalid(error.path, _OPEN) from None
             else:
+                if looked is None:
+                    await self._sleep(_PAUSE)
+                    started = self._now()
+                    continue
+                survey, steady = looked
                 self._remember(survey.inputs)
+                known = survey.key in self._resolutions
                 resolved = await self._resolved(survey)
-                if not await asyncio.to_thread(self._unsteady):
+                # What Compose had to be asked about took its time, and may have moved meanwhile.
+                if steady if known else not await asyncio.to_thread(self._unsteady):
                     return self._judged(survey, resolved)
                 if self._now() - started > _PATIENCE:
                     raise self._surveyor.invalid(
@@ -230,9 +243,15 @@ class Store:
                     )
             await self._sleep(_PAUSE)
 
-    async def _quiet(self) -> None:
-        while await asyncio.to_thread(self._hold.waits_for):
-            await self._sleep(_PAUSE)
+    def _looked(self) -> tuple[Survey, bool] | None:
+        """A survey, and whether nothing moved while it was made; None while git is at work.
+
+        All in one turn of a thread: on a busy machine each turn costs milliseconds.
+        """
+        if self._hold.waits_for() is not None:
+            return None
+        survey = self._surveyor.survey()
+        return survey, not self._unsteady()
 
     def _unsteady(self) -> bool:
         return self._hold.waits_for() is not None or self._surveyor.moved()

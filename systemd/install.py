@@ -226,15 +226,17 @@ def uninstall(destdir: str, prefix: Path) -> None:
 
 
 def _interpreter() -> Path:
-    """The Python below the environment that runs this, where the service's user can run it."""
-    python = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
-    hidden = [parent for parent in python.parents if not parent.stat().st_mode & 0o001]
-    if hidden:
-        raise Failed(
-            f"the service's own user can't reach {python}, since {hidden[0]} is closed to others; "
-            "choose another: make install PYTHON=/usr/bin/python3 VENV=.venv-install"
-        )
-    return python
+    """The Python below the environment that runs this, or one of the same version that all can reach."""
+    own = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+    same = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    for python in (own, Path("/usr/bin") / same, Path("/usr/local/bin") / same):
+        found = python.resolve()
+        if found.exists() and all(parent.stat().st_mode & 0o001 for parent in found.parents):
+            return found
+    raise Failed(
+        f"the service's own user can't reach {own}, since a folder above it is closed to others; "
+        "choose another: make install PYTHON=/usr/bin/python3 VENV=.venv-install"
+    )
 
 
 def _exchange(library: Path, new: Path) -> None:

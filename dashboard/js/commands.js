@@ -1,4 +1,4 @@
-// What a person can do here. Each is one method, whatever key, click or touch led to it.
+// What a person can do here, whatever key, click or touch led to it.
 
 import * as actions from "./actions.js";
 import { listed } from "./format.js";
@@ -14,13 +14,14 @@ export class Commands {
     this.app = app;
     this.effects = effects;
     this.toastTimer = 0;
+    this.sent = Promise.resolve();
   }
 
   get state() { return this.app.state; }
 
   /** The switch: at once where nothing else is touched, else a look at what it would do. */
   flip(group, on) {
-    const plan = flip(this.state.snapshot, group, on);
+    const plan = flip(this.wanted(), group, on);
     if (needsLook(plan)) this.look(plan);
     else this.carryOut(plan);
   }
@@ -80,7 +81,8 @@ export class Commands {
   /** Ask for a change; what was asked for is shown until the daemon shows it, or refuses. */
   async ask(names, on, send) {
     this.note(names, { on, generation: Infinity });
-    const answer = await send();
+    // One after the other: the second may need what the first asks for.
+    const answer = await (this.sent = this.sent.then(send));
     if (!answer.ok) {
       this.forget(names);
       this.refused(answer.problem);
@@ -89,6 +91,14 @@ export class Commands {
     if (this.state.snapshot && answer.body.generation <= this.state.snapshot.generation) this.forget(names);
     else this.note(names, { on, generation: answer.body.generation });
     return true;
+  }
+
+  /** The snapshot as it will be once what was asked for is accepted. */
+  wanted() {
+    const { snapshot, asked } = this.state;
+    const groups = { ...snapshot.groups };
+    for (const [name, { on }] of Object.entries(asked)) groups[name] = { ...groups[name], desired: on ? "on" : "off" };
+    return { ...snapshot, groups };
   }
 
   note(names, one) {

@@ -1,4 +1,4 @@
-// What is fetched because of what is shown: differences, the audit log, earlier generations, who is signed in.
+// What is fetched because of what is shown.
 
 import { share } from "./share.js";
 import { ask } from "./stream.js";
@@ -17,7 +17,6 @@ export class Effects {
     this.who();
   }
 
-  /** A snapshot came: what differs is asked anew where it may have changed. */
   seen(snapshot) {
     const all = Object.values(snapshot.groups).flatMap((group) => group.services);
     const marks = all.filter((s) => s.drift.length || (s.phase && s.phase !== "converged"))
@@ -56,7 +55,7 @@ export class Effects {
     try {
       this.app.set({ session: share(this.app.state.session, await ask("session")) });
     } catch {
-      // A daemon that does not answer is told of elsewhere.
+      // Told of elsewhere.
     }
   }
 

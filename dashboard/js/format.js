@@ -13,7 +13,6 @@ export function now() {
   return Date.now() + ahead;
 }
 
-/** 84 MB, 1.5 GB; an en dash for what nobody measured. */
 export function memory(mb) {
   if (mb == null) return "–";
   return Math.abs(mb) < 1000 ? `${Math.round(mb)} MB` : `${(mb / 1000).toFixed(1)} GB`;

@@ -1,5 +1,4 @@
-// Where the groups stand in the picture: columns by dependency, left to right, rows so that edges cross
-// little. Pure.
+// Where groups stand in the picture: columns by dependency, rows so that edges cross little. Pure.
 
 /** Place groups of `{name: {dependencies, services}}` in `width`; `tall(name)` is the height of one. */
 export function layout(groups, width, tall) {
@@ -8,7 +7,7 @@ export function layout(groups, width, tall) {
   const columns = [];
   for (const name of names) (columns[depth[name]] ??= []).push(name);
   order(columns, groups);
-  const gap = { x: width < 520 ? 26 : 64, y: 20 };
+  const gap = { x: width < 520 ? 18 : 64, y: 20 };
   const free = (width - gap.x * (columns.length - 1)) / columns.length;
   const w = Math.round(Math.min(196, Math.max(104, free)));
   const heights = columns.map((column) => column.reduce((sum, n) => sum + tall(n) + gap.y, -gap.y));

@@ -13,13 +13,12 @@ export function box(snapshot) {
   };
 }
 
-/** What is left when groups of `more` MB come on besides; null where the size of the box is not known. */
 export function left(snapshot, more = 0) {
   const { total, planned } = box(snapshot);
   return total === null ? null : total - planned - more;
 }
 
-/** The groups reached from one by a field that names others, itself left out, in display order. */
+/** The groups reached from one by a field that names others. */
 export function reached(groups, name, field) {
   const found = new Set(), ahead = [name];
   while (ahead.length) {

@@ -4,6 +4,7 @@ import { About, html, Icon, memo, Since, Until } from "./dom.js";
 import { count, listed, moment } from "./format.js";
 import { differs, doing } from "./words.js";
 import { flip } from "./memory.js";
+import { spoken } from "./view-group.js";
 
 export const Notices = memo(({ link, snapshot, drift, act, may }) => {
   const found = [...ofLink(link, act), ...(snapshot ? ofStack(snapshot, drift, act, may) : [])];
@@ -21,8 +22,7 @@ function ofLink(link, act) {
     return [{
       key: "lost", tone: "grey", icon: "lost", said: "The connection is lost",
       body: html`<p><b>No answer from the daemon</b> since ${moment(since)}. What you see is from then; it is asked again
-        and again. <button class="plain" onClick=${() => act.retry()}>Try now</button></p>
-        ${link.problem?.detail && html`<p class="muted">${link.problem.detail}</p>`}`,
+        and again. <button class="plain" onClick=${() => act.retry()}>Try now</button></p>`,
     }];
   }
   if (link.state === "polling") {
@@ -93,10 +93,12 @@ export function Next({ service, group }) {
 function stuck(groups, snapshot, act, may) {
   return groups.filter((g) => g.phase === "blocked" || g.phase === "degraded").slice(0, 4).map((group) => {
     const off = group.dependencies.filter((name) => snapshot.groups[name]?.desired === "off");
+    const held = group.reason === "held_back";
     const retry = group.services.find((s) => s.phase === "degraded" && s.retry_at);
     return {
-      key: `stuck-${group.group}`, tone: "red", icon: group.phase, said: `${group.group} is ${group.phase}`,
-      body: html`<p><button class="plain" onClick=${() => act.show(group.group)}>${group.group}</button> is ${group.phase}: ${group.message}${retry && html` · tried again <${Until} at=${retry.retry_at} />`}
+      key: `stuck-${group.group}`, tone: held ? "blue" : "red", icon: held ? "suspended" : group.phase, said: `${group.group} is ${group.phase}`,
+      body: html`<p><button class="plain" onClick=${() => act.show(group.group)}>${group.group}</button> ${" "}is ${held ? "held back" : group.phase}: ${spoken(group.message)}${retry && html` · tried again <${Until} at=${retry.retry_at} />`}
+        ${held && may && html`<span class="ways"><button class="small" onClick=${() => act.accept(group.group)}>Carry it out</button></span>`}
         ${group.phase === "blocked" && off.length > 0 && may && html`<span class="ways">
           <button class="small" onClick=${() => act.carryOut(flip(snapshot, off[0], true), "with")}>Switch ${listed(off)} on</button>
           <button class="small" onClick=${() => act.carryOut({ group: group.group, on: true, changes: [] }, "force")}>Start without</button></span>`}
@@ -129,7 +131,6 @@ function suspended(groups, drift, act) {
 
 function well(snapshot) {
   const { running_services: running, total_services: total, converged } = snapshot;
-  if (!total) return { key: "well", tone: "calm", icon: "waiting", body: html`<p>No groups yet.</p>` };
   if (!converged) {
     return { key: "well", tone: "calm", icon: "waiting", said: "Looking", body: html`<p>The daemon is looking at what runs.</p>` };
   }

@@ -1,5 +1,4 @@
-// The only reader of the network: events while they flow, a look every ten seconds while they do not, and
-// what a view asks for once. Whoever is told here draws; nothing is drawn here.
+// The only reader of the network: events while they flow, a look every ten seconds while they do not.
 
 const FALLBACK = 10_000;
 const SILENT = 30_000;
@@ -141,6 +140,7 @@ export class Stream {
 
   /** A line that died without a word (a phone that slept, a cable pulled) tells nothing: look for ourselves. */
   check() {
+    if (this.state === "loading") this.look();
     if (this.resting || this.state !== "live" || Date.now() - this.heard < SILENT) return;
     this.heard = Date.now();
     ask("status").then((status) => this.told.status(JSON.stringify(status)), () => {

@@ -1,4 +1,4 @@
-// What memory was used since this page was opened, and the one thing that it remembers: light or dark.
+// Memory used since this page was opened, and the one thing that it remembers: light or dark.
 
 const EVERY = 5000;
 const MOST = 720;

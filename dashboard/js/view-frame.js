@@ -1,4 +1,4 @@
-// What stands around every tab: who and where, the state of the whole, memory at a glance, the tabs.
+// What stands around every tab.
 
 import { TABS } from "./address.js";
 import { html, Icon, memo, Since } from "./dom.js";
@@ -67,7 +67,7 @@ const Strip = memo(({ snapshot }) => {
   const { total, measured } = box(snapshot);
   return html`<div class="bar strip">
     <${Pilot} snapshot=${snapshot} />
-    <a class="mem" href="#/memory" title="Memory of the whole box">
+    <a class="mem" href="#/memory">
       <span class="label">Memory</span>
       <${Bar} snapshot=${snapshot} />
       <span class="num">${total ? `${(measured / 1000).toFixed(1)} of ${(total / 1000).toFixed(1)} GB` : memory(measured)}</span>
@@ -94,7 +94,6 @@ function excuse(group) {
   return `has ${ready} of ${count(group.services.length, "service")} ready`;
 }
 
-/** What was just done, with the way back; or what was refused, and what to do. */
 export const Toast = memo(({ toast, act }) => html`
   <div class="toasts" role="status" aria-live="polite">
     ${toast && html`<div class=${`toast ${toast.problem ? "red" : ""}`}>

@@ -7,8 +7,6 @@ import { Service } from "./view-service.js";
 import { Suspend } from "./view-suspend.js";
 import { lookOfGroup, quiet } from "./words.js";
 
-const HELD = /^(held|on_change|accept)/;
-
 export const Group = memo((props) => {
   const { group, asked, open, preview, act, may } = props;
   const name = group.group;
@@ -23,7 +21,7 @@ export const Group = memo((props) => {
         <button class="name" aria-expanded=${open} aria-controls=${open ? `in-${name}` : null} tabindex="-1"
           onClick=${() => act.toggle(name)}>${name}</button>
         <${State} group=${group} waits=${waits} on=${on} />
-        <span class=${`count num ${group.running_count ? "" : "idle"}`} title="running of all its services">${group.running_count}/${group.total_count}</span>
+        <span class=${`count num ${group.running_count ? "" : "idle"}`}>${group.running_count}/${group.total_count}</span>
         <${Sentence} ...${props} />
         <${Meter} group=${group} />
         <span class="ends">
@@ -51,8 +49,7 @@ function State({ group, waits, on }) {
   return html`<span class=${`state ${tone}`} title=${code}><${Icon} name=${icon} /><span>${word}</span></span>`;
 }
 
-/** What is said of the group: what it waits for while it changes, else what it is. */
-function Sentence({ group, needs, leaves }) {
+function Sentence({ group, needs, leaves, all }) {
   const quietly = group.phase === "converged" || !group.message;
   if (quietly) {
     const text = quiet(group, needs ? needs.split("\n") : [], leaves);
@@ -60,15 +57,24 @@ function Sentence({ group, needs, leaves }) {
   }
   const doing = ["progressing", "waiting"].includes(group.phase);
   const first = group.services.find((s) => s.phase === group.phase && s.reason === group.reason);
-  const target = first && (group.services.find((s) => s.name === first.waits_for[0]) ?? first);
+  const target = first && (awaited(all, first) ?? first);
   return html`<span class="says" title=${`${group.message} (${group.reason})`}>
     ${doing && html`<${Steps} group=${group} />`}<span class="why">${spoken(group.message)}</span>
     ${doing && target && html`<span class="left num"><${About} at=${target.started_at} seconds=${target.expected_seconds} /></span>`}</span>`;
 }
 
+/** What a service waits for, of whatever group. */
+function awaited(all, { waits_for: [name] }) {
+  for (const group of name && all ? Object.values(all) : []) {
+    const found = group.services.find((s) => s.name === name);
+    if (found) return found;
+  }
+  return null;
+}
+
 /** "api: waits for db" reads better without its colon. */
-function spoken(message) {
-  return message.replace(/^([\w.-]+): (waits|needs|stops|runs|ends) /, "$1 $2 ");
+export function spoken(message) {
+  return message.replace(/^([\w.-]+): (waits|needs|stops|runs|ends) /, "$1 $2 ").replace(/ \(`service-manager.*$/, "");
 }
 
 function Steps({ group }) {
@@ -86,20 +92,19 @@ function Meter({ group }) {
   const over = part > 1.1;
   const text = group.running_count
     ? memoryOf(known ? measured : null, group.estimated_memory_mb) : memory(group.estimated_memory_mb);
-  const title = `${memory(measured)} measured, ${memory(group.estimated_memory_mb)} by estimate`;
-  return html`<span class=${`meter num ${over ? "over" : ""} ${group.running_count ? "" : "idle"}`} title=${title}>
+  return html`<span class=${`meter num ${over ? "over" : ""} ${group.running_count ? "" : "idle"}`} title="measured of estimated">
     <span class="gauge" aria-hidden="true"><span style=${{ transform: `scaleX(${Math.min(1, part)})` }}></span></span>
     <span class="vh">memory </span>${text}${over && html`<span class="vh">, more than estimated</span>`}</span>`;
 }
 
 function Inside(props) {
-  const { group, inside, drift, act, marked } = props;
+  const { group, inside, drift, act, marked, all } = props;
   return html`<div class="inside" id=${`in-${group.group}`}>
     <${Facts} ...${props} />
     <div class="heads" aria-hidden="true"><span>service</span><span>state</span><span></span><span>memory</span><span>cpu</span>
       <span>up</span><span>restarts</span><span>ports</span><span></span></div>
     <ul class="services">
-      ${group.services.map((service) => html`<${Service} key=${service.name} service=${service} group=${group.group}
+      ${group.services.map((service) => html`<${Service} key=${service.name} service=${service} group=${group.group} awaited=${awaited(all, service)}
         held=${group.phase === "suspended"} desired=${group.desired} drift=${drift?.[service.name]} marked=${Boolean(marked) && service.name.toLowerCase().includes(marked)}
         open=${inside.split(",").includes(`${group.group}/${service.name}`)} act=${act} />`)}
     </ul>
@@ -109,15 +114,14 @@ function Inside(props) {
 function Facts({ group, act, may }) {
   const name = group.group, on = group.desired === "on";
   const link = (other) => html`<button key=${other} class="plain" onClick=${() => act.show(other)}>${other}</button>`;
-  const held = group.services.some((s) => HELD.test(s.reason));
+  const held = group.services.some((s) => s.reason === "held_back");
   return html`<div class="about">
     <dl class="pairs">
-      ${group.message && html`<div class="wide"><dt><code>${group.reason}</code></dt><dd>${group.message}</dd></div>`}
+      ${group.message && html`<div class="wide"><dt><code>${group.reason}</code></dt><dd>${spoken(group.message)}</dd></div>`}
       <div><dt>should be</dt><dd>${group.desired}${group.force && ", without waiting for what it needs"}</dd></div>
       <div><dt>needs</dt><dd>${group.dependencies.length ? spaced(group.dependencies.map(link)) : "nothing"}</dd></div>
       <div><dt>needed by</dt><dd>${group.dependents.length ? spaced(group.dependents.map(link)) : "nothing"}</dd></div>
       <div><dt>memory</dt><dd class="num">${memory(group.total_memory_mb)} of ${memory(group.estimated_memory_mb)} estimated</dd></div>
-      ${group.description && html`<div><dt>for</dt><dd>${group.description}</dd></div>`}
     </dl>
     <div class="deeds">
       <button class="small" disabled=${!may || on} onClick=${() => act.flip(name, true)}>Start</button>
@@ -134,14 +138,13 @@ function spaced(parts) {
   return parts.flatMap((part, i) => (i ? [", ", part] : [part]));
 }
 
-/** What runs beside the groups: never touched, but there, and using memory. */
 export const Unmanaged = memo(({ services, orphans, open, act }) => {
   if (!services.length && !orphans.length) return null;
   const running = services.filter((s) => s.status === "running").length;
   return html`<section class="card beside" aria-label="Not managed">
     <div class="row" onClick=${(event) => { if (!event.target.closest("button")) act.toggle("-"); }}>
       <span class="says"><b>Not managed</b> ${count(services.length, "service")} in no group${running > 0 && `, ${running} running`}${orphans.length > 0 && ` · ${count(orphans.length, "orphan")}`}</span>
-      <span class="ends"><button class="tool more" aria-expanded=${open} aria-label=${`${open ? "Close" : "Open"} what is not managed`} onClick=${() => act.toggle("-")}><${Icon} name="more" /></button></span>
+      <span class="ends"><button class="tool more" aria-expanded=${open} aria-label=${`Not managed`} onClick=${() => act.toggle("-")}><${Icon} name="more" /></button></span>
     </div>
     ${open && html`<div class="inside"><p class="muted">The daemon never touches these; <code>docker compose up -d NAME</code> starts one by hand.</p>
       ${orphans.length > 0 && html`<p><b>Orphans</b>, containers of services that no file names any more: ${orphans.join(", ")}. Left alone, unless stack.yaml says <code>prune: true</code>.</p>`}

@@ -1,4 +1,4 @@
-// Earlier desired states: who, when, what changed, how it ended; and the way back to one, seen before it is gone.
+// Earlier desired states, and the way back to one.
 
 import { Component, html, Icon } from "./dom.js";
 import { count, listed, moment } from "./format.js";

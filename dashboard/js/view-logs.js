@@ -1,5 +1,4 @@
-// The log of one container: the last lines, what comes, a search in them, and the whole of it as a file.
-// Lines are written into the page without the view library: thousands of them, and only ever at the end.
+// The log of one container. Its lines are written without the view library: thousands, and only at the end.
 
 import { Component, html, Icon } from "./dom.js";
 import { at, follow } from "./stream.js";
@@ -86,10 +85,10 @@ export class Logs extends Component {
         <label>last <select value=${tail} onChange=${(e) => this.set({ tail: Number(e.target.value) })}>
           ${TAILS.map((n) => html`<option key=${n} value=${n}>${n}</option>`)}</select> lines</label>
         <label><input type="checkbox" checked=${live && !previous} disabled=${previous} onChange=${(e) => this.set({ live: e.target.checked })} /> follow</label>
-        <label title="the log of the container before this one, where it failed"><input type="checkbox" checked=${previous} onChange=${(e) => this.set({ previous: e.target.checked })} /> of the one before</label>
+        <label><input type="checkbox" checked=${previous} onChange=${(e) => this.set({ previous: e.target.checked })} /> of the one before</label>
         <label class="find"><${Icon} name="search" /><span class="vh">Search in this log</span>
           <input type="search" placeholder="Search in the log" value=${q} spellcheck="false" onInput=${(e) => this.set({ q: e.target.value }, false)} /></label>
-        <a class="small" href=${at(this.query(10000, false)).href} download=${`${service}.log`}><${Icon} name="down" />Download</a>
+        <a class="small" href=${at(this.query(10000, false)).href} download=${`${service}.log`}>Download</a>
         <span class="muted num">${q ? `${shown} of ${this.lines.length} lines` : ""}</span>
       </div>
       <pre class="pane" tabindex="0" role="log" aria-live="off" aria-label=${`Log lines of ${service}`} ref=${(pane) => { this.pane = pane; }}></pre>

@@ -1,4 +1,4 @@
-// The groups as a picture: left to right by what needs what, the path that something waits on lit up.
+// The groups by what needs what; the path that something waits on is lit.
 
 import { Component, html, Icon } from "./dom.js";
 import { layout } from "./layout.js";

@@ -1,4 +1,4 @@
-// What a change would do, in place, before it is made: what comes along, what it costs, what the daemon plans.
+// What a change would do, in place, before it is made.
 
 import { Component, html, Icon } from "./dom.js";
 import { listed, memory } from "./format.js";

@@ -1,4 +1,4 @@
-// One service of a group: a line of what is known of it, and below it what differs, why it failed, its log.
+// One service: a line of what is known of it; below it what differs, why it failed, its log.
 
 import { About, html, Icon, memo, Since, Until } from "./dom.js";
 import { listed, memory, moment } from "./format.js";
@@ -35,12 +35,11 @@ function ports(list) {
   return hosts.length > 2 ? `${hosts[0]} +${hosts.length - 1}` : hosts.join(" ");
 }
 
-/** Why it is not where it should be, in a sentence; quiet where it is. */
-function Says({ service, drift, desired }) {
+function Says({ service, drift, desired, awaited }) {
   if (service.phase && service.phase !== "converged") {
     const retry = service.retry_at && html`again <${Until} at=${service.retry_at} />`;
-    const about = ["starting", "start"].includes(service.reason) || service.step === "start"
-      ? html`<${About} at=${service.started_at} seconds=${service.expected_seconds} />` : "";
+    const on = ["starting", "start"].includes(service.reason) || service.step === "start" ? service : awaited;
+    const about = on && html`<${About} at=${on.started_at} seconds=${on.expected_seconds} />`;
     return html`<span class="why" title=${service.message}>${service.message}</span><span class="left num">${about}${retry}</span>`;
   }
   if (drift?.length) return drift.map((entry) => entry.message).join(", ");

@@ -1,4 +1,4 @@
-// The whole page for one state: the frame, what has to be said first, and the tab that is open.
+// The whole page for one state.
 
 import { html } from "./dom.js";
 import { Frame, Toast } from "./view-frame.js";
@@ -69,6 +69,7 @@ function card(state, name, wanted = "") {
     leaves=${group.desired === "off" ? left(snapshot, group.estimated_memory_mb) : null}
     asked=${state.asked[name]} open=${route.open.includes(name) || Boolean(met)} inside=${inside}
     preview=${state.preview?.group === name ? state.preview : null} drift=${group.services.some((s) => state.drift[s.name]) ? state.drift : null}
+    all=${group.services.some((s) => s.waits_for.length) ? snapshot.groups : null}
     may=${may(state.session)} marked=${wanted} act=${act} />`;
 }
 

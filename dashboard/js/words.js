@@ -1,4 +1,4 @@
-// From the stable words of the API to what people read, and to the shape and tone that go with it. Pure.
+// From the words of the API to what people read, with shape and tone. Pure.
 
 import { count, listed, memory } from "./format.js";
 
@@ -12,6 +12,7 @@ const LOOKS = {
   degraded: { icon: "degraded", tone: "red", word: "degraded" },
   suspended: { icon: "suspended", tone: "blue", word: "suspended" },
   differs: { icon: "differs", tone: "amber", word: "differs" },
+  held_back: { icon: "suspended", tone: "blue", word: "held back" },
 };
 
 export function look(name) {
@@ -20,6 +21,7 @@ export function look(name) {
 
 export function lookOfGroup(group) {
   if (group.phase === "converged" && group.desired === "off") return LOOKS.off;
+  if (group.reason === "held_back") return LOOKS.held_back;
   const works = group.phase === "progressing" || group.phase === "waiting";
   return works && group.services.some((s) => s.drift.length) ? LOOKS.differs : look(group.phase);
 }
@@ -28,6 +30,7 @@ export function lookOfGroup(group) {
 export function lookOfService(service) {
   if (service.step) return { ...LOOKS.progressing, word: doing(service.step) };
   if (service.phase === "converged" || !service.phase) return settled(service);
+  if (service.reason === "held_back") return LOOKS.held_back;
   if (service.phase === "progressing") return { ...LOOKS.progressing, word: working(service) };
   return look(service.phase);
 }
@@ -52,7 +55,6 @@ export function doing(step) {
   return DOING[step] ?? step;
 }
 
-/** What each kind of drift breaks, as "should …". */
 const SHOULD = {
   missing: "have a container",
   stopped: "run",
@@ -84,7 +86,10 @@ export function overall(snapshot, link) {
   if (!snapshot.engine.reachable) return { icon: "degraded", tone: "red", word: "engine unreachable" };
   const groups = Object.values(snapshot.groups);
   if (snapshot.errors.length) return { icon: "degraded", tone: "red", word: "files invalid" };
-  for (const phase of ["degraded", "blocked"]) if (groups.some((g) => g.phase === phase)) return look(phase);
+  for (const phase of ["degraded", "blocked"]) {
+    const found = groups.find((g) => g.phase === phase);
+    if (found) return lookOfGroup(found);
+  }
   if (groups.some((g) => g.phase !== "suspended" && g.services.some((s) => s.drift.length))) return LOOKS.differs;
   if (snapshot.converged) return LOOKS.converged;
   return LOOKS.progressing;

@@ -64,6 +64,14 @@ def seconds(text: str) -> float:
     return found
 
 
+def patience(text: str) -> float:
+    """How long the daemon is to wait before it answers."""
+    found = seconds(text)
+    if found > 600:
+        raise ValueError(f"expected at most 600 seconds, found {text!r}")
+    return found
+
+
 def number(text: str) -> int:
     """A whole number above zero."""
     if not text.strip().isdecimal() or not 0 < int(text) < 2**53:

@@ -70,6 +70,8 @@ def _print_group(name: str, group: dict[str, Any], console: Console) -> None:
     console.print("  ".join(parts))
     if group.get("message"):
         console.print(console.paint(clean(group["message"]), phase_style(phase)))
+    if phase == "suspended":
+        console.print(console.paint(_suspension(group), phase_style(phase)))
     console.print()
     titles = ("SERVICE", "STATE", "MEMORY", "CPU", "UP", "PORTS", "CONTAINER", "")
     rows: list[Row] = [tuple(Cell(title, "dim") for title in titles)]
@@ -89,6 +91,12 @@ def _print_group(name: str, group: dict[str, Any], console: Console) -> None:
             )
         )
     console.table(rows, right=(2, 3, 4))
+
+
+def _suspension(group: dict[str, Any]) -> str:
+    until, reason = clean(group.get("suspended_until") or ""), clean(group.get("suspend_reason") or "")
+    text = f"until {until}" if until else f"until `service-manager resume {group.get('group', 'GROUP')}`"
+    return f"{text}: {reason}" if reason else text
 
 
 def groups(values: Values, console: Console) -> int:

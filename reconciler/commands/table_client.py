@@ -95,6 +95,26 @@ CLIENTS: tuple[Command, ...] = (
         exits=_READ_EXITS,
     ),
     Command(
+        name="progress",
+        section=ASK,
+        summary="show how far a generation is, or how it ended",
+        description=(
+            "Every accepted change of desired state is a generation. Shows the steps of one: what was done, "
+            "how often it was tried, what went wrong. Without a number, those of the newest."
+        ),
+        handler="progress:progress",
+        arguments=(Argument("GENERATION", "its number; the newest unless given", "?"),),
+        options=(
+            Option("--wait", "seconds to wait for its end first, at most 600", "SECONDS", convert.patience),
+            *READING,
+        ),
+        examples=(
+            ("progress", "of the newest generation"),
+            ("progress 41 --wait 60 -o json | jq -r .state", "converged, degraded or superseded"),
+        ),
+        exits=_READ_EXITS,
+    ),
+    Command(
         name="logs",
         section=ASK,
         summary="print what a service logs",

@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Page,
+    Response,
+    TimeoutError,
+    expect,
+    sync_playwright,
+)
 
 ARGUMENTS = (
     "--no-sandbox",
@@ -46,9 +54,12 @@ class Window:
         self.url = f"{url}/services/dashboard"
         self.errors: list[str] = []
         self.asked: list[str] = []
+        self.failed: list[str] = []
         self.page: Page = context.new_page()
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("console", self._heard)
+        self.page.on("requestfailed", lambda request: self.failed.append(f"{request.url} {request.failure}"))
+        self.page.on("response", self._answered)
         self.page.on("request", lambda request: self.asked.append(request.url))
 
     def _heard(self, message: Any) -> None:
@@ -56,10 +67,17 @@ class Window:
         if message.type == "error" and "Failed to load resource" not in message.text:
             self.errors.append(message.text)
 
+    def _answered(self, answer: Response) -> None:
+        if answer.status >= 400:
+            self.failed.append(f"{answer.url} {answer.status}")
+
     def open(self, address: str = "") -> Window:
         """Load the page, at ``#/groups?...``, and wait until it shows groups."""
         self.page.goto(self.url + address)
-        self.page.locator("[data-group], .map, .memory, .audit, .generations").first.wait_for()
+        try:
+            self.page.locator("[data-group], .map, .memory, .audit, .generations").first.wait_for()
+        except TimeoutError as error:
+            raise AssertionError(f"{self.page.locator('body').inner_text()}\n{self.failed}") from error
         return self
 
     def go(self, address: str) -> None:

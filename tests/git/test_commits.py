@@ -209,3 +209,37 @@ def test_rollback_to_a_commit_that_was_never_a_generation(plain: Box) -> None:
     until(plain.clean)
     assert plain.me.git("diff", between, "HEAD") == ""
     assert plain.log()[0][1] == f"Roll back to commit {between[:10]}"
+
+
+def test_the_author_is_the_name_of_the_key(plain: Box) -> None:
+    made = plain.cli("key", "add", "ann", "--role", "operator")
+    assert made.returncode == 0, made.said
+    key = made.stdout.strip().splitlines()[-1]
+    plain.daemon.start(wait=False)
+    until(lambda: "desired state accepted" in plain.daemon.log())
+    plain.daemon.environ["SERVICE_MANAGER_API_KEY"] = key
+    done = plain.daemon.cli("start", "extra", "--no-wait")
+    assert done.returncode == 0, done.stderr
+    until(lambda: plain.log()[0] == ("ann", "Start extra"))
+
+
+def test_a_rebase_of_many_commits_while_writes_arrive(plain: Box) -> None:
+    """PITFALLS row 31: neither breaks the other, and every write is committed in the end."""
+    plain.me.git("switch", "-qc", "work")
+    for number in range(50):
+        plain.me.save(f"note {number}", {f"notes/{number}.txt": "x\n"})
+    plain.me.git("switch", "-q", "main")
+    plain.me.save("base", {"base.txt": "x\n"})
+    plain.me.git("switch", "-q", "work")
+    plain.up()
+    command, written = ["git", "rebase", "-q", "main"], []
+    with subprocess.Popen(command, cwd=plain.desired, env=plain.me.environ) as rebase:
+        while rebase.poll() is None:
+            action = ("start", "stop")[len(written) % 2]
+            plain.daemon.post(f"/services/{action}/extra")
+            written.append(f"{action.capitalize()} extra")
+    assert (rebase.returncode, written != []) == (0, True)
+    until(lambda: plain.clean() and len(plain.log()) == 52 + len(written))
+    subjects = [subject for _, subject in plain.log()]
+    assert [s for s in reversed(subjects) if s.endswith(" extra")] == written
+    assert sum(s.startswith("note ") for s in subjects) == 50

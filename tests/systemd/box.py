@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import time
@@ -152,11 +153,18 @@ class Box:
 
     def run(self, *command: str, check: bool = True, user: str = "", stdin: str | None = None) -> str:
         """Run a command as root, or as somebody; what it said on both outputs, without the last line end."""
+        home = f"/home/{user}" if user else "/root"
         as_user = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"] if user else []
         done = subprocess.run(
             [
                 *("nsenter", "-t", str(self._pid), "-m", "-p", "-u", "-i", "-n", "--"),
-                *("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8"),
+                *(
+                    "env",
+                    "-i",
+                    "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                    f"HOME={home}",
+                    "LC_ALL=C.UTF-8",
+                ),
                 *("DEBIAN_FRONTEND=noninteractive", *as_user, *command),
             ],
             input=stdin,
@@ -169,6 +177,10 @@ class Box:
         )
         assert not check or done.returncode == 0, f"{' '.join(command)}: {done.stdout}\n{self.journal()}"
         return done.stdout.rstrip("\n")
+
+    def refused(self, *command: str, user: str = "") -> str:
+        """Run a command that must fail; what it said."""
+        return self.run("sh", "-c", f"! {shlex.join(command)}", user=user)
 
     def write(self, path: Path | str, content: str, *, mode: int = 0o664, owner: str = "root") -> None:
         """Write a file there as an editor does: aside, then in its place."""
@@ -260,6 +272,11 @@ class Box:
         """Stop the stack's containers behind the daemon's back, as a power cut does."""
         for id, _ in self.containers().values():
             self._client.kill(id)
+
+    def begin(self) -> None:
+        """The small stack in place of the shipped one, while there is no engine to pull images for that."""
+        self.save()
+        self.status_becomes("of 3 groups on")
 
     def save(self, groups: str = GROUPS, compose: str = COMPOSE) -> None:
         """The small stack, owned by the service."""

@@ -43,6 +43,11 @@ def test_it_installs_and_starts_on_a_clean_debian(box: Box, package: Path) -> No
     assert box.run("stat", "-c", "%U:%G %a", str(DESIRED)) == "service-manager:service-manager 2775"
     assert box.run("stat", "-c", "%U:%G %a", f"{DESIRED}/config/prometheus.yml").endswith(" 664")
     assert box.run("stat", "-c", "%a", f"{DESIRED}/env/database.env") == "660"
+    # Whoever makes something there, with whatever umask: the group may change it.
+    box.run("sh", "-c", f"umask 077; mkdir {DESIRED}/config/new; touch {DESIRED}/config/new/file")
+    assert box.run("stat", "-c", "%G %a", f"{DESIRED}/config/new").split() == ["service-manager", "2775"]
+    assert box.run("stat", "-c", "%G %a", f"{DESIRED}/config/new/file").split() == ["service-manager", "664"]
+    box.run("rm", "-r", f"{DESIRED}/config/new")
     assert box.run("stat", "-c", "%U:%G %a", STATE) == "service-manager:service-manager 700"
     assert box.run("service-manager", "validate", str(DESIRED)).splitlines()[-1]
     assert box.run("dpkg", "--verify", NAME) == ""
@@ -53,7 +58,7 @@ def test_it_installs_and_starts_on_a_clean_debian(box: Box, package: Path) -> No
 def test_an_upgrade_keeps_what_is_there_and_restarts_the_daemon_alone(
     box: Box, package: Path, tmp_path: Path
 ) -> None:
-    box.save()
+    box.begin()
     box.use("# my own line\n")
     box.show_engine()
     box.run("systemctl", "restart", UNIT)
@@ -112,6 +117,7 @@ def test_purged_it_takes_its_data_along_but_nothing_that_others_keep_there(box: 
     assert box.read(DESIRED / "database/rows") == "precious"
     assert box.run("find", "/etc/service-manager", "-type", "f") == f"{DESIRED}/database/rows"
     box.run("test", "!", "-e", STATE)
+    assert "safe" not in box.run("cat", "/etc/gitconfig", check=False)
     assert box.shows("LoadState") == "not-found"
     until(lambda: box.run("systemctl", "is-system-running", check=False), "running", 10.0)
 

@@ -17,6 +17,8 @@ from tests.unit.cli_server import (
     Daemon,
     Request,
     a_daemon,
+    a_progress,
+    a_status,
     group,
     known,
     ok,
@@ -151,6 +153,55 @@ def test_a_mistyped_group_or_time_changes_nothing(daemon: Daemon) -> None:
     assert run_cli("suspend", "kafak", "--url", daemon.url).code == 64
     assert run_cli("suspend", "kafka", "--until", "tomorrow", "--url", daemon.url).code == 64
     assert held.puts == []
+
+
+# --- progress -----------------------------------------------------------------------------------------
+
+STEPS = (
+    {
+        "service": "kafka",
+        "action": "start",
+        "state": "done",
+        "attempts": 2,
+        "error": None,
+        "reason": "stopped",
+        "started_at": "2026-11-24T06:00:00Z",
+        "finished_at": "2026-11-24T06:00:02.500Z",
+    },
+    {
+        "service": "ui",
+        "action": "start",
+        "state": "waiting",
+        "attempts": 0,
+        "error": None,
+        "reason": "waits for kafka to be healthy",
+        "started_at": None,
+        "finished_at": None,
+    },
+)
+
+
+def test_progress_tells_each_step(daemon: Daemon) -> None:
+    daemon.get("/services/progress/41", a_progress(41, "progressing", *STEPS, done=1))
+    ran = run_cli("progress", "41", "--wait", "5", "--url", daemon.url)
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out == (
+        "generation 41  progressing  1 of 2 services\n"
+        "\n"
+        "SERVICE  ACTION  STATE    TRIES   TOOK\n"
+        "kafka    start   done         2  2.5 s\n"
+        "ui       start   waiting      –      –  waits for kafka to be healthy\n"
+    )
+    assert daemon.requests[-1].query == {"wait": "5.0"}
+
+
+def test_progress_is_of_the_newest_unless_told(daemon: Daemon) -> None:
+    daemon.get("/services/status", a_status())
+    daemon.get("/services/progress/41", a_progress(41, "degraded", message="kafka: ends again and again"))
+    ran = run_cli("progress", "--url", daemon.url)
+    assert ran.out == "generation 41  degraded  0 of 0 services\nkafka: ends again and again\n"
+    assert run_cli("progress", "first", "--url", daemon.url).code == 64
+    assert run_cli("progress", "7", "--url", daemon.url).code == 1
 
 
 def test_what_was_kept_of_the_container_before_is_asked_for(daemon: Daemon) -> None:

@@ -186,3 +186,17 @@ def test_a_container_can_not_speak_to_the_terminal(daemon: Daemon) -> None:
         "/services/status", a_status(kafka=group(absent("x", phase="degraded", message=evil), message=evil))
     )
     assert "\x1b" not in out(daemon, "status")
+
+
+def test_a_suspended_group_says_until_when_and_why(daemon: Daemon) -> None:
+    held = group(service("kafka"), group="kafka", phase="suspended", message="hands off")
+    daemon.get("/services/status/kafka", held)
+    assert out(daemon, "status", "kafka").splitlines()[1:3] == [
+        "hands off",
+        "until `service-manager resume kafka`",
+    ]
+    daemon.get(
+        "/services/status/kafka",
+        held | {"suspended_until": "2026-11-24T06:00:00Z", "suspend_reason": "camera work"},
+    )
+    assert out(daemon, "status", "kafka").splitlines()[2] == "until 2026-11-24T06:00:00Z: camera work"
