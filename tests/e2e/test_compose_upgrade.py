@@ -55,8 +55,9 @@ def labels(yard: Yard) -> dict[str, str]:
 def test_a_compose_upgrade_makes_nothing_anew_and_an_edit_after_it_what_it_must(
     yard: Yard, plugin: Path, memory: str
 ) -> None:
-    yard.reset()
-    yard._restore()
+    for service in yard.ids():
+        yard.docker.remove_container(f"{PROJECT}-{service}", force=True)
+    shutil.rmtree(yard.folder / "state")
     yard.daemon.start()
     yard.daemon.converged()
     assert yard.daemon.get("/services/status")["engine"]["compose"] == OLDER
