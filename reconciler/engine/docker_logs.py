@@ -110,11 +110,12 @@ class _Log:
 
     async def _missed(self) -> bool:
         """Whether there are lines that no stream told of."""
-        known = self.last
+        # The stream goes on meanwhile: what this one finds must not move the place where that one is.
+        apart = _Log(self._wire, self._container)
+        apart._terminal, apart.last = self._terminal, self.last
         with suppress(Refused):
-            async with aclosing(self._since_last(follow=False)) as lines:
+            async with aclosing(apart._since_last(follow=False)) as lines:
                 async for _ in lines:
-                    self.last = known
                     return True
         return False
 
