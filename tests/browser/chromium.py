@@ -80,8 +80,7 @@ class Window:
                 shown.wait_for(timeout=WITHIN / 4)
                 break
             except TimeoutError:
-                # Chromium drops what it loads when an engine beside it makes a network interface: as people do,
-                # load again.
+                # Chromium drops what it loads when an engine beside it makes a network interface.
                 if "ERR_NETWORK_CHANGED" not in str(self.failed):
                     raise
         else:
