@@ -41,8 +41,8 @@ run: environment ## the daemon on desired-state/, with an engine and images if t
 		--standin='$(STANDIN)' --args='$(ARGS)'
 
 test: lint types layers test-machine ## everything below but bench, as CI runs it
-	@$(PY) -m pytest $(PYTEST) -n 2 --dist loadfile tests/unit tests/rest tests/engine tests/git tests/browser
-	@$(PY) -m pytest $(PYTEST) tests/e2e tests/systemd tests/chaos
+	@$(PY) -m pytest $(PYTEST) -n 2 --dist loadfile tests/unit tests/rest tests/engine tests/git
+	@$(PY) -m pytest $(PYTEST) tests/e2e tests/browser tests/systemd tests/chaos
 
 lint: tools ## ruff: mistakes and format
 	@$(PY) -m ruff check .

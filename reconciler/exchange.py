@@ -15,6 +15,7 @@ import ctypes
 import errno
 import os
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,7 +31,11 @@ _NO_EXCHANGE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 _NO_NAMELESS = frozenset({errno.EISDIR, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOENT})
 
 
-def replace_content(path: Path, expected: bytes, content: bytes) -> bool:
+Keep = Callable[[Path, Path, bytes], None]
+"""Told what was replaced: its path, what it is called for an instant more, its content."""
+
+
+def replace_content(path: Path, expected: bytes, content: bytes, keep: Keep | None = None) -> bool:
     """Makes ``content`` that of ``path``, if it holds ``expected``; False if it holds something else.
 
     Links are followed, owner, mode and attributes stay. When this returns the file is on the disk.
@@ -46,6 +51,8 @@ def replace_content(path: Path, expected: bytes, content: bytes) -> bool:
     _placed(target, aside, content)
     try:
         done = _swapped(target, aside, expected, content)
+        if done and keep is not None and aside.exists():
+            keep(path, aside, expected)
     finally:
         with suppress(FileNotFoundError):
             aside.unlink()

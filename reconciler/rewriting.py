@@ -8,12 +8,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from reconciler.durable import sync_directory
-from reconciler.exchange import replace_content
+from reconciler.exchange import Keep, replace_content
 from reconciler.files import GROUPS, STACK
 from reconciler.reading import StillWritten
 
 
-def replace_all(directory: Path, contents: Mapping[str, bytes], before: Mapping[str, bytes]) -> bool:
+def replace_all(
+    directory: Path, contents: Mapping[str, bytes], before: Mapping[str, bytes], keep: Keep | None = None
+) -> bool:
     """Writes files, by name as in ``Loaded.sources``; all or none. False: one was no longer as ``before``.
 
     ``groups.yaml`` comes last, so that the state in between is one that switches nothing on.
@@ -24,7 +26,7 @@ def replace_all(directory: Path, contents: Mapping[str, bytes], before: Mapping[
     done: list[str] = []
     try:
         for name in _in_order(contents):
-            if not _one(directory / name, before.get(name), contents[name]):
+            if not _one(directory / name, before.get(name), contents[name], keep):
                 break
             done.append(name)
         else:
@@ -47,9 +49,9 @@ def undo(directory: Path, contents: Mapping[str, bytes], before: Mapping[str, by
                 replace_content(directory / name, contents[name], old)
 
 
-def _one(path: Path, old: bytes | None, new: bytes) -> bool:
+def _one(path: Path, old: bytes | None, new: bytes, keep: Keep | None = None) -> bool:
     if old is not None:
-        return replace_content(path, old, new)
+        return replace_content(path, old, new, keep)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _mode(path)), "wb") as file:

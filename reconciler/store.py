@@ -22,6 +22,7 @@ from reconciler.errors import InvalidDesiredState, WriteRefused
 from reconciler.exchange import recover
 from reconciler.files import GROUPS, STACK
 from reconciler.hold import Hold
+from reconciler.latecomers import Latecomers
 from reconciler.reading import StillWritten
 from reconciler.resolved import Resolved
 from reconciler.rewriting import put_back, remove_all, replace_all, undo
@@ -84,6 +85,7 @@ class Store:
         self._sleep = sleep
         self._now = now
         self._hold = Hold(self.directory, now=now)
+        self._latecomers = Latecomers(now)
         self._surveyor = Surveyor(self.directory, extra_compose, environment or {})
         self._turn = asyncio.Lock()
         self._resolutions: dict[str, Resolved] = {}
@@ -209,7 +211,9 @@ class Store:
 
     async def _replaced(self, contents: Mapping[str, bytes], before: Mapping[str, bytes]) -> bool:
         try:
-            return await asyncio.to_thread(replace_all, self.directory, contents, before)
+            return await asyncio.to_thread(
+                replace_all, self.directory, contents, before, self._latecomers.keep
+            )
         except StillWritten as error:
             told = f"{error.path.name} is open for writing in another program"
             raise WriteRefused("being_written", told, "close it there, and try again") from error
@@ -250,6 +254,8 @@ class Store:
         """
         if self._hold.waits_for() is not None:
             return None
+        with contextlib.suppress(OSError):
+            self._latecomers.rescue()
         survey = self._surveyor.survey()
         return survey, not self._unsteady()
 

@@ -76,8 +76,8 @@ class Resolving:
         return Resolved(text, hashes, "2.0")
 
 
-def a_store(directory: Path) -> Store:
-    return Store(directory, Resolving())
+def a_store(directory: Path, **more: Any) -> Store:
+    return Store(directory, Resolving(), **more)
 
 
 async def mistakes_of(directory: Path) -> list[str]:

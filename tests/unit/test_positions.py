@@ -101,9 +101,9 @@ def test_a_byte_order_mark_is_no_part_of_the_first_key() -> None:
 
 
 def test_a_file_of_countless_values_is_given_up_on_early() -> None:
-    began = time.monotonic()
+    began = time.process_time()
     assert "far too many values" in refused(b"- a\n" * 200_000)
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
 
 
 def test_an_anchor_given_twice_is_no_matter() -> None:

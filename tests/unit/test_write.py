@@ -155,3 +155,37 @@ async def test_an_edit_saved_by_clearing_up_after_a_crash(tmp_path: Path) -> Non
     exchange._aside(file, b"old", GROUPS.encode()).write_text(theirs)
     assert store.recover()
     assert file.read_text() == theirs
+
+
+async def test_an_edit_that_came_too_late_for_the_exchange_is_put_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The editor has looked up the name before the exchange, and holds the file open only after it."""
+    store = a_store(a_directory(tmp_path))
+    file = tmp_path / "groups.yaml"
+    with file.open("r+") as editor:
+        with monkeypatch.context() as patched:
+            patched.setattr(exchange, "being_written", lambda _: False)
+            patched.setattr("reconciler.reading._leased", lambda _: True)
+            assert (await store.write(switch(web=True))).changed
+        theirs = GROUPS.replace("base: on", "base: off")
+        editor.write(theirs)
+        editor.truncate()
+        # Not while it is being written.
+        assert (await store.load()).desired.groups["web"].on
+    loaded = await store.load()
+    assert file.read_text() == theirs
+    assert not loaded.desired.groups["base"].on
+
+
+async def test_what_was_replaced_is_let_go_after_a_while(tmp_path: Path) -> None:
+    now = [0.0]
+    store = a_store(a_directory(tmp_path), now=lambda: now[0])
+    await store.load()
+    before = len(os.listdir("/proc/self/fd"))
+    await store.write(switch(web=True))
+    await store.load()
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    now[0] += 3
+    await store.load()
+    assert len(os.listdir("/proc/self/fd")) == before
