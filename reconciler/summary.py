@@ -107,7 +107,8 @@ def of_group(summaries: Iterable[tuple[str, Summary]], *, suspended: bool) -> Su
     """One summary for a group: that of its service worst off, prefixed with the service's name."""
     if suspended:
         differing = [name for name, s in summaries if s.phase is not Phase.CONVERGED]
-        message = f"hands off; {', '.join(differing)} differ" if differing else "hands off"
+        verb = "differs" if len(differing) == 1 else "differ"
+        message = f"hands off; {', '.join(differing)} {verb}" if differing else "hands off"
         return Summary(Phase.SUSPENDED, "suspended", message, stuck=True)
     worst = max(summaries, key=lambda pair: _BADNESS[pair[1].phase], default=None)
     if worst is None or worst[1].phase is Phase.CONVERGED:

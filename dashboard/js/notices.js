@@ -123,7 +123,7 @@ function suspended(groups, drift, act) {
       const moved = group.services.filter((s) => s.drift.length);
       const until = [group.suspended_until && `until ${moment(group.suspended_until)}`, group.suspend_reason].filter(Boolean);
       return html`<p key=${group.group}><b>Hands off</b> <button class="plain" onClick=${() => act.show(group.group)}>${group.group}</button>
-        ${until.length > 0 && ` ${until.join(", ")}`}: ${moved.length
+        ${until.length > 0 && ` (${until.join(", ")})`}: ${moved.length
           ? moved.map((s) => `${s.name} ${differs(s, drift[s.name])}`).join(", ") : "differences are told, nothing is repaired"}.</p>`;
     }),
   };

@@ -23,7 +23,7 @@ export class Suspend extends Component {
     if (group.phase === "suspended") {
       const why = [group.suspended_until && `until ${moment(group.suspended_until)}`, group.suspend_reason].filter(Boolean).join(", ");
       return html`<button class="small" disabled=${!may} onClick=${() => act.suspend(group.group, false)}>Look after it again</button>
-        ${why && html`<span class="muted">hands off ${why}</span>`}`;
+        ${why && html`<span class="muted">hands off: ${why}</span>`}`;
     }
     if (!open) return html`<button class="small" disabled=${!may} onClick=${() => this.setState({ open: true })}>Hands off …</button>`;
     return html`<form class="suspend" onSubmit=${(event) => this.send(event)}>
