@@ -2,7 +2,8 @@
 
 Docker's json-file driver forgets a follower when it rotates the file (moby#37646): the stream stays open and
 says nothing more. So a follower asks for time stamps, and where it hears nothing for a while looks whether
-there is something to be heard; if so it begins a new stream just behind the last line.
+there is something to be heard; if so it begins a new stream just behind the last line. Nor does it believe
+one that says everything twice: 20.10 repeats what it has said of a file that is rotated under its reader.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ SILENT = 5.0
 
 _AGAIN = 0.2
 _LONGEST_LINE = 2**20
+_REMEMBERED = 500
 _FRAME = struct.Struct(">BxxxL")
 _STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z) ")
 
@@ -55,6 +57,7 @@ class _Log:
         self._wire = wire
         self._container = container
         self._terminal = False
+        self._told: dict[bytes, None] = {}
         self.last = b""
 
     async def look(self) -> bool:
@@ -144,7 +147,13 @@ class _Log:
             return line
         stamp = match[1]
         self.last = max(self.last, stamp)
-        return None if stamp <= after else line[match.end() :]
+        if stamp <= after or line in self._told:
+            return None
+        # Stamps count nanoseconds: the same stamp and the same words are the same line.
+        self._told[line] = None
+        if len(self._told) > _REMEMBERED:
+            del self._told[next(iter(self._told))]
+        return line[match.end() :]
 
 
 async def _unframed(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:

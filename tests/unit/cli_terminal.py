@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -136,6 +137,8 @@ class Terminal:
 
 def _take_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    # A shell that runs the tests in the background has them ignore it, and that would be inherited.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextmanager
