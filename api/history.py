@@ -14,8 +14,7 @@ from api import schemas, views
 from api.openapi import reading, writing
 from api.reads import Wait, answer
 from api.settings import Context
-from api.waiting import ended, known
-from api.writes import Caller
+from api.writes import Caller, replied
 from reconciler.changes import Receipt
 from reconciler.plan import Plan, Step
 from reconciler.records import Record
@@ -198,25 +197,9 @@ class Histories:
         /services/history/{generation}` tells beforehand what it would do.
         """
         receipt = await self._archive.rollback(generation, author=author.name, source=author.source)
-        snapshots = self._context.snapshots
-        one = known(snapshots, receipt.generation)
-        if wait is not None:
-            one = await ended(self._context, receipt.generation, wait)
-        snapshot = snapshots.current
-        touched = [snapshot.groups[name] for name in receipt.groups if name in snapshot.groups]
-        return answer(
-            {
-                "action": "rollback",
-                "target": generation,
-                "success": wait is None or views.state_of(one, snapshot.generation) != "degraded",
-                "message": _message(generation, receipt),
-                "timestamp": views.stamp(self._clock()),
-                "services_affected": [service.name for view in touched for service in view.services],
-                "generation": receipt.generation,
-                "progress": views.progress(one, snapshot.generation),
-            },
-            202 if receipt.changed and wait is None else 200,
-            {"location": f"/services/progress/{receipt.generation}"},
+        message = _message(generation, receipt)
+        return await replied(
+            self._context, receipt, wait, action="rollback", target=generation, message=message
         )
 
     def register(self, app: FastAPI) -> None:

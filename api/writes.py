@@ -120,27 +120,8 @@ class Writes:
         receipt = await self._context.intake.write(
             decide, author=author.name, reason=f"{action} {group}", source=author.source
         )
-        snapshots = self._context.snapshots
-        one = known(snapshots, receipt.generation)
-        if wait is not None:
-            one = await ended(self._context, receipt.generation, wait)
-        snapshot = snapshots.current
-        state = views.state_of(one, snapshot.generation)
-        touched = [snapshot.groups[name] for name in receipt.groups if name in snapshot.groups]
-        return answer(
-            {
-                "action": action,
-                "target": group,
-                "success": wait is None or state != "degraded",
-                "message": _message(action, group, receipt),
-                "timestamp": views.stamp(self._clock()),
-                "services_affected": [service.name for view in touched for service in view.services],
-                "generation": receipt.generation,
-                "progress": views.progress(one, snapshot.generation),
-            },
-            202 if receipt.changed and wait is None else 200,
-            {"location": f"/services/progress/{receipt.generation}"},
-        )
+        message = _message(action, group, receipt)
+        return await replied(self._context, receipt, wait, action=action, target=group, message=message)
 
     def register(self, app: FastAPI) -> None:
         """Add the endpoints to the application."""
@@ -176,3 +157,29 @@ def _message(action: str, group: str, receipt: Receipt) -> str:
     if held:
         text += f". Nothing happens before the suspension of {', '.join(held)} ends"
     return text
+
+
+async def replied(
+    context: Context, receipt: Receipt, wait: float | None, *, action: str, target: str, message: str
+) -> Response:
+    """The answer to a write: at once, or when its generation ended, at most ``wait`` seconds later."""
+    snapshots = context.snapshots
+    one = known(snapshots, receipt.generation)
+    if wait is not None:
+        one = await ended(context, receipt.generation, wait)
+    snapshot = snapshots.current
+    touched = [snapshot.groups[name] for name in receipt.groups if name in snapshot.groups]
+    return answer(
+        {
+            "action": action,
+            "target": target,
+            "success": wait is None or views.state_of(one, snapshot.generation) != "degraded",
+            "message": message,
+            "timestamp": views.stamp(context.settings.clock()),
+            "services_affected": [service.name for view in touched for service in view.services],
+            "generation": receipt.generation,
+            "progress": views.progress(one, snapshot.generation),
+        },
+        202 if receipt.changed and wait is None else 200,
+        {"location": f"/services/progress/{receipt.generation}"},
+    )
