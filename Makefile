@@ -27,11 +27,11 @@ SOURCES := reconciler api tests desired-state
 .DEFAULT_GOAL := help
 # Jobs in a row, whatever -j says: their output is for people, and the tests share one machine.
 .NOTPARALLEL:
-.PHONY: help run clean test lint types layers unit rest engine e2e browser systemd chaos bench screenshots fmt \
+.PHONY: help run clean test lint types layers unit rest engine e2e browser systemd chaos chaos-proof bench screenshots fmt \
 	install uninstall deb environment tools test-machine
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo '  make run takes PORT=8010  HOST=127.0.0.1  ENGINE=docker|private|simulated  STANDIN=0|1  ARGS="--resync 30"'
 	@echo '  make install takes PREFIX=/usr/local  DESTDIR=/tmp/root'
@@ -81,6 +81,9 @@ bench: tools test-machine ## how fast, against Docker Compose
 
 chaos: tools test-machine ## ROUNDS=20 rounds of faults from SEED=1; ARGS="--only KIND --keep-going"
 	@$(PY) -m tests.chaos --rounds $(ROUNDS) --seed $(SEED) $(ARGS)
+
+chaos-proof: tools test-machine ## shows that the rounds of make chaos find each of eight broken builds
+	@$(PY) -m pytest $(PYTEST) tests/chaos/proof.py
 
 fmt: tools ## formats the code, mends what ruff can mend
 	@$(PY) -m ruff check --fix --exit-zero .

@@ -1,7 +1,7 @@
 """Rounds of edits and faults by a seed, and what must hold whatever happens (PITFALLS section 3).
 
 ``python -m tests.chaos`` (``make chaos``) runs rounds and prints a table; ``test_chaos.py`` runs twenty of
-them in ``make test``, and shows that the suite finds each of a row of broken builds (``broken.py``).
+them in ``make test``, ``proof.py`` shows that the suite finds each of a row of broken builds (``broken.py``).
 From outside in: ``rounds`` plays one round on a ``World``, ``edits`` and ``faults`` say what may happen,
 ``checks`` what must hold, ``launch`` is how the daemon is started: as it is, with a clock that can be set.
 """

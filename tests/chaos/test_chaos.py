@@ -1,4 +1,4 @@
-"""Twenty rounds hold, and each broken build is found."""
+"""Twenty rounds hold."""
 
 from __future__ import annotations
 
@@ -6,16 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.chaos.broken import BUILDS
-from tests.chaos.faults import FAULTS
 from tests.chaos.rounds import play
 from tests.chaos.world import World, a_world
 
 ROUNDS = 20
 SEED = 1000
-MOST = 40
-PATIENCE = 20.0
-"""Ten times what the real build took in the worst of its rounds; what needs longer is broken here."""
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +25,3 @@ def test_a_round_holds(world: World, seed: int) -> None:
     world.use()
     outcome = play(world, seed)
     assert not outcome.complaints, f"{outcome}\n\nagain: make chaos SEED={seed} ROUNDS=1"
-
-
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", BUILDS)
-def test_a_broken_build_is_found(world: World, name: str) -> None:
-    build = BUILDS[name]
-    world.use(name)
-    faults = [fault for fault in FAULTS if build.shown_by in {fault.name, fault.kind}]
-    assert any(play(world, seed, faults, PATIENCE).complaints for seed in range(1, MOST + 1)), build.mistake

@@ -1,0 +1,31 @@
+"""Each broken build is found: ``make chaos-proof``; not by every ``make test``, for it takes its time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.chaos.broken import BUILDS
+from tests.chaos.faults import FAULTS
+from tests.chaos.rounds import play
+from tests.chaos.world import World, a_world
+
+MOST = 40
+PATIENCE = 20.0
+"""Ten times what the real build took in the worst of its rounds; what needs longer is broken here."""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with a_world(tmp_path_factory.mktemp("chaos")) as world:
+        yield world
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", BUILDS)
+def test_a_broken_build_is_found(world: World, name: str) -> None:
+    build = BUILDS[name]
+    world.use(name)
+    faults = [fault for fault in FAULTS if build.shown_by in {fault.name, fault.kind}]
+    assert any(play(world, seed, faults, PATIENCE).complaints for seed in range(1, MOST + 1)), build.mistake
