@@ -44,6 +44,7 @@ from reconciler.stack import Service
 from reconciler.steps import (
     attempt,
     fetch,
+    hindered,
     name_taken,
     removing,
     step_for,
@@ -272,12 +273,9 @@ def _mend(scratch: Scratch, service: Service, verdict: Verdict, container: Conta
 def _running(scratch: Scratch, service: Service, verdict: Verdict, container: Container) -> Verdict:
     parent = parent_restarted(scratch, service, container)
     if parent is not None:
-        missing = source_missing(scratch, service, container)
-        if missing is not None:
-            return verdict._replace(block=missing)
-        waits = unready(scratch, service)
-        if waits:
-            return verdict._replace(wait=waits)
+        hindrance = hindered(scratch, service, verdict, container)
+        if hindrance is not None:
+            return hindrance
         return stop_own(scratch, service, verdict, container, "follows", f"{parent} was restarted")
     calm = crash_loops(scratch.ledger, container, scratch.now)
     if calm is not None:
@@ -292,12 +290,9 @@ def _running(scratch: Scratch, service: Service, verdict: Verdict, container: Co
 
 
 def _start(scratch: Scratch, service: Service, verdict: Verdict, container: Container) -> Verdict:
-    missing = source_missing(scratch, service, container)
-    if missing is not None:
-        return verdict._replace(block=missing)
-    waits = unready(scratch, service)
-    if waits:
-        return verdict._replace(wait=waits)
+    hindrance = hindered(scratch, service, verdict, container)
+    if hindrance is not None:
+        return hindrance
     failure = scratch.ledger.failures.get(service.name)
     if (
         failure is not None

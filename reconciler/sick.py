@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from reconciler.drift import Kind
-from reconciler.gating import Scratch, held_back, source_missing, unready
+from reconciler.gating import Scratch, held_back
 from reconciler.observed import Action, Container, State
 from reconciler.stack import Service
-from reconciler.steps import attempt, fetch, step_for, stop_own
+from reconciler.steps import attempt, fetch, hindered, step_for, stop_own
 from reconciler.verdict import Verdict, Wait
 
 _FAILS = "runs, but its health check fails"
@@ -37,12 +37,9 @@ def unhealthy(scratch: Scratch, service: Service, verdict: Verdict, container: C
         tried = f"{len(recent)} attempts to mend it in the last {policy.window / 60:g} minutes"
         until = min(recent) + policy.window if recent else None
         return verdict._replace(wait=Wait("unhealthy", f"{_FAILS} still, after {tried}", until=until))
-    missing = source_missing(scratch, service, container)
-    if missing is not None:
-        return verdict._replace(block=missing)
-    waits = unready(scratch, service)
-    if waits:
-        return verdict._replace(wait=waits)
+    hindrance = hindered(scratch, service, verdict, container)
+    if hindrance is not None:
+        return hindrance
     why = f"its health check fails for longer than {policy.after:g} s"
     if policy.action != "recreate" or held_back(scratch, service, container):
         return stop_own(scratch, service, verdict, container, Kind.UNHEALTHY, why)

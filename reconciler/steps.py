@@ -5,7 +5,7 @@ What ``repair``, ``sick`` and ``plan`` have in common; nothing here knows why a 
 
 from __future__ import annotations
 
-from reconciler.gating import Gate, Scratch
+from reconciler.gating import Gate, Scratch, source_missing, unready
 from reconciler.observed import Action, Container, State
 from reconciler.stack import Service
 from reconciler.verdict import Block, Step, Verdict, Wait
@@ -55,6 +55,15 @@ def attempt(scratch: Scratch, verdict: Verdict, step: Step) -> Verdict:
         message = f"tried {failure.attempts} time{'s' if failure.attempts > 1 else ''}: {failure.error}"
         return verdict._replace(wait=Wait("back_off", message, until=failure.due))
     return verdict.with_step(step)
+
+
+def hindered(scratch: Scratch, service: Service, verdict: Verdict, container: Container) -> Verdict | None:
+    """A verdict that says why a stopped container could not be started at once; None where it could."""
+    missing = source_missing(scratch, service, container)
+    if missing is not None:
+        return verdict._replace(block=missing)
+    waits = unready(scratch, service)
+    return verdict._replace(wait=waits) if waits else None
 
 
 def fetch(scratch: Scratch, service: Service, verdict: Verdict) -> Verdict | None:

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.chaos.broken import BUILDS
 from tests.chaos.faults import FAULTS
 from tests.chaos.rounds import play
-from tests.chaos.world import World, a_world
+from tests.chaos.world import World
 
 MOST = 40
 PATIENCE = 20.0
 """Ten times what the real build took in the worst of its rounds; what needs longer is broken here."""
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with a_world(tmp_path_factory.mktemp("chaos")) as world:
-        yield world
 
 
 @pytest.mark.timeout(900)

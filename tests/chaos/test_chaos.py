@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.chaos.rounds import play
-from tests.chaos.world import World, a_world
+from tests.chaos.world import World
 
 ROUNDS = 20
 SEED = 1000
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with a_world(tmp_path_factory.mktemp("chaos")) as world:
-        yield world
 
 
 @pytest.mark.timeout(120)
