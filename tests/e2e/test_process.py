@@ -30,6 +30,7 @@ def is_over(status: Json, before: int) -> bool:
     return status["converged"] and status["observed_generation"] == status["generation"] > before
 
 
+@pytest.mark.timeout(300)
 def test_killed_at_any_moment_it_ends_converged_with_one_container_each(yard: Yard) -> None:
     chance = random.Random(25)
     generation = yard.daemon.get("/services/status")["generation"]
