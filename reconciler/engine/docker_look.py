@@ -60,6 +60,10 @@ class Look:
         known = self._known.get(container_id)
         return known.container if known else None
 
+    def holds(self, container_id: str) -> bool:
+        """Whether we are at this container at the moment; see ``holding``."""
+        return container_id in self._held
+
     def mark(self, container_id: str) -> None:
         """This container may have changed in a way that the list does not show."""
         self._moved.add(container_id)

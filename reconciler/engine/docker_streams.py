@@ -129,8 +129,12 @@ class Events:
             attached = told.get("container", "")
             known = self._look.knows(attached)
             self._look.mark(attached)
-            return f"network {action} {known.name}" if known else ""
-        self._look.mark(actor.get("ID", ""))
+            return f"network {action} {known.name}" if known and not self._look.holds(attached) else ""
+        moved = actor.get("ID", "")
+        self._look.mark(moved)
+        if self._look.holds(moved):
+            # Our own doing, and not to be seen before it is done; that it is done wakes by itself.
+            return ""
         name = told.get("name", "")
         # The engine writes the former name with a slash before it, and the new one without.
         names = {name, told.get("oldName", "").removeprefix("/")}
