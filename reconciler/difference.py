@@ -109,7 +109,7 @@ def _service_lines(old: Mapping[str, Service], new: Mapping[str, Service]) -> It
     for name, service in new.items():
         if name not in old:
             yield f"{name}: new service"
-        elif _meant(old[name]) != _meant(service):
+        elif old[name] is not service and _meant(old[name]) != _meant(service):
             yield f"{name}: {', '.join(_service_fields(old[name], service)) or 'definition'} changed"
     yield from (f"{name}: service removed" for name in old if name not in new)
 

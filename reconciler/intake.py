@@ -137,6 +137,7 @@ class Intake:
         self._tree = tree or NoTree()
         self._recorded: Future[bool] | None = None
         self._rejected: tuple[Mistake, ...] = ()
+        self._taken: tuple[Loaded, Accepted] | None = None
         self._turn = asyncio.Lock()
 
     async def resume(self) -> None:
@@ -243,6 +244,8 @@ class Intake:
 
     async def _unread(self, loaded: Loaded) -> Accepted:
         """Accept what a write began from; an edit that nobody had read yet is a generation of its own."""
+        if self._taken is not None and self._taken[0] is loaded:
+            return self._taken[1]
         held = self._loop.target
         if held is not None and held[1].revision == loaded.revision:
             return await self._accept(loaded, BY_FILE, EDITED)
@@ -281,6 +284,8 @@ class Intake:
                 )
             )
         self._rejected = ()
+        # The same files are the very same object, as long as nothing is read that is not valid.
+        self._taken = loaded, accepted._replace(fresh=False)
         self._adopt(accepted)
         self._loop.report(self._tree.mistakes(), self._warnings())
         self._tree.accepted()
@@ -300,6 +305,7 @@ class Intake:
         self._loop.adopt(accepted.stack, accepted.desired, accepted_at=at, ended=ended)
 
     def _broken(self, mistakes: tuple[Mistake, ...]) -> None:
+        self._taken = None
         for mistake in mistakes:
             log.error("the desired state is not valid", extra={"mistake": str(mistake)})
         if mistakes != self._rejected:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,8 @@ class Records:
 
     def save(self, record: Record) -> None:
         """Writes a record, over an earlier one of the same number; it lasts when this returns."""
-        text = json.dumps({"schema": SCHEMA, **asdict(record)}, indent=1, sort_keys=True)
+        told = {one.name: getattr(record, one.name) for one in fields(record)}
+        text = json.dumps({"schema": SCHEMA, **told}, sort_keys=True)
         write_file(self._records / f"{record.generation:0{_WIDTH}}.json", text.encode())
         self.all[record.generation] = record
         self.highest = max(self.highest, record.generation)
