@@ -257,31 +257,35 @@ class Intake:
         self, loaded: Loaded, author: str, reason: str, source: str = "", commit: str = ""
     ) -> Accepted:
         before, at = self._loop.target, self._wall()
-        try:
-            accepted = await asyncio.to_thread(
-                self._generations.accept, loaded, author=author, reason=reason, at=at, commit=commit
+
+        def kept() -> tuple[Accepted, Future[bool] | None]:
+            accepted = self._generations.accept(loaded, author=author, reason=reason, at=at, commit=commit)
+            if not accepted.fresh:
+                return accepted, None
+            # From here, before the loop hears of it: what that does about it stands behind it in the log.
+            fact = audit_facts.accepted(
+                reason,
+                user=author,
+                source=source,
+                generation=accepted.desired.generation,
+                groups=audit_facts.touched(before, (accepted.stack, accepted.desired)),
+                changes=accepted.changes,
+                at=at,
             )
+            return accepted, self._record(fact)
+
+        try:
+            accepted, recorded = await asyncio.to_thread(kept)
         except OSError as error:
             told = f"the state directory can't be written: {error.strerror}"
             self._loop.report((), (told,))
             raise WriteRefused("state_not_writable", told, "make room or mend the file system") from error
         if accepted.fresh:
+            self._recorded = recorded
             changes = "; ".join(accepted.changes)
             log.info(
                 "desired state accepted",
                 extra={"generation": accepted.desired.generation, "author": author, "changes": changes},
-            )
-            # Before the loop hears of it, so that what it does about it stands behind it in the log.
-            self._recorded = self._record(
-                audit_facts.accepted(
-                    reason,
-                    user=author,
-                    source=source,
-                    generation=accepted.desired.generation,
-                    groups=audit_facts.touched(before, (accepted.stack, accepted.desired)),
-                    changes=accepted.changes,
-                    at=at,
-                )
             )
         self._rejected = ()
         # The same files are the very same object, as long as nothing is read that is not valid.
