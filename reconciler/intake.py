@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Container, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
@@ -36,6 +36,9 @@ EDITED = "edited"
 """Why, of such an edit."""
 
 _LOOKS = 5
+
+_HEAD_START = 0.1
+"""Seconds that the loop hears later of a change at most, while the audit log takes it in."""
 
 Record = Callable[[Fact], "Future[bool]"]
 """Puts a fact into the audit log; the future is done when it is on the disk, or can't be."""
@@ -188,9 +191,8 @@ class Intake:
             written = await self._store.write(edit)
             _, accepted = await self._kept(written, author, reason, source)
             recorded = self._recorded
-        if recorded is not None and accepted.fresh:
-            # Others take their turn meanwhile; entries are written in the order of generations all the same.
-            await asyncio.wrap_future(recorded)
+        if accepted.fresh:
+            await _done(recorded)
         return self._receipt(accepted, asked, changed=written.changed)
 
     async def restore(self, then: Then, *, author: str, reason: str, source: str = "") -> Receipt:
@@ -200,8 +202,8 @@ class Intake:
             written = await self._store.restore(then.sources, gone=then.gone, whole=then.whole)
             before, accepted = await self._kept(written, author, reason, source)
             recorded = self._recorded
-        if recorded is not None and accepted.fresh:
-            await asyncio.wrap_future(recorded)
+        if accepted.fresh:
+            await _done(recorded)
         touched = audit_facts.touched(_meant(before), _meant(accepted))
         return self._receipt(accepted, touched, changed=written.changed)
 
@@ -262,7 +264,6 @@ class Intake:
             accepted = self._generations.accept(loaded, author=author, reason=reason, at=at, commit=commit)
             if not accepted.fresh:
                 return accepted, None
-            # From here, before the loop hears of it: what that does about it stands behind it in the log.
             fact = audit_facts.accepted(
                 reason,
                 user=author,
@@ -272,7 +273,11 @@ class Intake:
                 changes=accepted.changes,
                 at=at,
             )
-            return accepted, self._record(fact)
+            recorded = self._record(fact)
+            # Before the loop hears of it: what that does about it stands behind it in the log, and does not
+            # take the log's time. But converging waits for no disk.
+            wait([recorded], timeout=_HEAD_START)
+            return accepted, recorded
 
         try:
             accepted, recorded = await asyncio.to_thread(kept)
@@ -318,6 +323,12 @@ class Intake:
             generation = target[1].generation if target else 0
             self._record(audit_facts.rejected(mistakes, user=BY_FILE, generation=generation, at=self._wall()))
         self._loop.report((*mistakes, *self._tree.mistakes()), self._warnings())
+
+
+async def _done(recorded: Future[bool] | None) -> None:
+    if recorded is not None and not recorded.done():
+        # Others take their turn meanwhile; entries are written in the order of generations all the same.
+        await asyncio.wrap_future(recorded)
 
 
 def _meant(accepted: Accepted) -> audit_facts.Target:
