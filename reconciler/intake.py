@@ -2,6 +2,11 @@
 
 A file that changed and a request that changes a file take the same way; both end in ``Loop.adopt``.
 Bad files stop nothing: the loop goes on with the last good state and readers are told what is wrong.
+
+What a request changes is on the disk step by step, each whole before the next one begins, and the caller
+hears of it last. So it is known what a crash leaves. Before the file: all as it was. Behind the file: an
+edit that nobody signed, taken in as such by the next run. Behind the generation: that, too, and the next
+run makes up for its entry in the log (``audit_daemon``). Behind the entry: everything but the answer.
 """
 
 from __future__ import annotations
