@@ -3,10 +3,11 @@
 A file that changed and a request that changes a file take the same way; both end in ``Loop.adopt``.
 Bad files stop nothing: the loop goes on with the last good state and readers are told what is wrong.
 
-What a request changes is on the disk step by step, each whole before the next one begins, and the caller
-hears of it last. So it is known what a crash leaves. Before the file: all as it was. Behind the file: an
-edit that nobody signed, taken in as such by the next run. Behind the generation: that, too, and the next
-run makes up for its entry in the log (``audit_daemon``). Behind the entry: everything but the answer.
+What a request changes goes to the disk step by step, each safe before the next one begins: the file, the
+generation, the entry of the audit log; then the loop hears of it, then the caller. So it is known what a
+crash leaves. Before the file: all as it was. Behind it: an edit that nobody signed, taken in as such by the
+next run. Behind the generation: the change, with who made it; the next run makes up for the entry
+(``audit_daemon``). Behind the entry: all but the answer.
 """
 
 from __future__ import annotations
@@ -279,8 +280,8 @@ class Intake:
                 at=at,
             )
             recorded = self._record(fact)
-            # Before the loop hears of it: what that does about it stands behind it in the log, and does not
-            # take the log's time. But converging waits for no disk.
+            # Before the loop hears of it: what that does about it stands behind it in the log, and takes the
+            # interpreter from the log's thread. But a log that can't be written holds up no converging.
             wait([recorded], timeout=_HEAD_START)
             return accepted, recorded
 
