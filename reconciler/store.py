@@ -27,7 +27,7 @@ from reconciler.reading import StillWritten
 from reconciler.resolved import Resolved
 from reconciler.rewriting import put_back, remove_all, replace_all, undo
 from reconciler.survey import Survey, Surveyor
-from reconciler.watch import changes
+from reconciler.watch import Told, changes
 
 __all__ = ["Edit", "Loaded", "Resolver", "Store", "Written"]
 
@@ -97,9 +97,12 @@ class Store:
         """The files that the last load looked at, there or not: what is worth watching."""
         return self._inputs | frozenset(self._also())
 
-    def changes(self) -> AsyncGenerator[frozenset[str], None]:
-        """Yields whenever an input may have changed; begins to watch what later loads add by itself."""
-        return changes(self.inputs, directory=self.directory, wake=self._inputs_moved)
+    def changes(self, told: Told = lambda _: None) -> AsyncGenerator[frozenset[str], None]:
+        """Yields whenever an input may have changed; begins to watch what later loads add by itself.
+
+        ``told``: see ``watch.Told``.
+        """
+        return changes(self.inputs, directory=self.directory, wake=self._inputs_moved, told=told)
 
     async def load(self) -> Loaded:
         """The directory as it is now.

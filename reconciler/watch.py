@@ -9,6 +9,7 @@ A notice says that it is worth looking, not what happened; missing one costs unt
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import stat
@@ -22,6 +23,9 @@ log = logging.getLogger(__name__)
 
 Inputs = Callable[[], Iterable[Path]]
 
+Told = Callable[[str], None]
+"""Is told what keeps files from being watched, for people; nothing (``""``): they are watched."""
+
 _QUIET = 0.01
 """Seconds without a further notice after which a burst of them is over."""
 
@@ -29,14 +33,20 @@ _LONGEST = 0.1
 """Seconds after which a burst is told of, over or not."""
 
 _POLL = 1.0
-_POLLS = 60
+_POLLS = 10
 _MOST_LINKS = 40
 _GONE = DELETE_SELF | MOVE_SELF | UNMOUNT | IGNORED
 _LOST_DIRECTORY = (FileNotFoundError, NotADirectoryError, PermissionError)
+_LIMITS = {errno.ENOSPC: "fs.inotify.max_user_watches", errno.EMFILE: "fs.inotify.max_user_instances"}
 
 
 async def changes(
-    inputs: Inputs, *, directory: Path | None = None, wake: asyncio.Event | None = None, poll: float = _POLL
+    inputs: Inputs,
+    *,
+    directory: Path | None = None,
+    wake: asyncio.Event | None = None,
+    poll: float = _POLL,
+    told: Told = lambda _: None,
 ) -> AsyncGenerator[frozenset[str], None]:
     """Yields the inputs that may have changed, bursts merged into one; never ends and never fails.
 
@@ -52,14 +62,23 @@ async def changes(
             async with aclosing(_notified(inputs, directory, wake)) as source:
                 async for found in source:
                     said = ""
+                    told(said)
                     yield found
         except OSError as error:
-            if str(error) != said:
-                said = str(error)
-                log.warning("files can't be watched (%s); looking at them every %g s instead", error, poll)
+            trouble = f"files can't be watched ({why(error)}); they are looked at every {poll:g} s instead"
+            if trouble != said:
+                said = trouble
+                log.warning(said)
+                told(said)
         async with aclosing(_polled(inputs, poll)) as source:
             async for found in source:
                 yield found
+
+
+def why(error: OSError) -> str:
+    """What the system lacks, and the setting that gives it more."""
+    limit = _LIMITS.get(error.errno or 0)
+    return f"{limit} is used up: raise it with sysctl" if limit else str(error)
 
 
 async def _notified(
