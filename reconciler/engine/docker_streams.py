@@ -131,6 +131,8 @@ class Events:
             self._look.mark(attached)
             return f"network {action} {known.name}" if known else ""
         self._look.mark(actor.get("ID", ""))
+        if action == "oom":
+            self._look.mark_starved(actor.get("ID", ""), event.get("timeNano", 0) / 1e9)
         name = told.get("name", "")
         # The engine writes the former name with a slash before it, and the new one without.
         names = {name, told.get("oldName", "").removeprefix("/")}

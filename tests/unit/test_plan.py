@@ -622,6 +622,20 @@ def test_a_restart_is_carried_out_once() -> None:
     assert text(ONE, wish, alone(), ledger=skewed) == "nothing to do"
 
 
+def test_a_restart_asked_for_after_the_clock_was_set_back_is_carried_out_too() -> None:
+    ahead = alone(started_at=NOW.wall + 3e8)
+    wanted = planned(ONE, ONE_ON, look(ONE, ahead)).verdicts["kafka"].wants
+    before = Ledger(settled={"kafka": wanted})
+    asked = restarting(ONE, NOW.wall - 1)
+    assert text(ONE, asked, ahead, ledger=before) == "kafka: stop (restart: a restart was asked for)"
+    # One that was carried out long ago, or of which nothing is known, is none.
+    settled = Ledger(settled={"kafka": planned(ONE, asked, look(ONE, ahead)).verdicts["kafka"].wants})
+    assert text(ONE, asked, ahead, ledger=settled) == "nothing to do"
+    assert text(ONE, asked, ahead) == "nothing to do"
+    done = replace(before, restarted={"kafka": NOW.wall - 1})
+    assert text(ONE, asked, ahead, ledger=done) == "nothing to do"
+
+
 def test_a_restart_in_the_future_is_not_acted_on_but_due() -> None:
     wish = restarting(ONE, NOW.wall + 60)
     found = planned(ONE, wish, look(ONE, alone()))
