@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from itertools import pairwise
 
+import pytest
 from docker.errors import NotFound
 
 from tests.e2e.proxy import Call
@@ -176,6 +177,7 @@ def test_a_name_held_by_a_stranger_is_told_and_taken_when_it_is_free(yard: Yard)
     yard.docker.remove_container(holder, force=True)
 
 
+@pytest.mark.pitfall(9)
 def test_an_answer_that_got_lost_is_followed_by_a_look_and_not_by_a_repeat(yard: Yard) -> None:
     """PITFALLS row 9: the engine did it, and nobody was told."""
     yard.daemon.converged(yard.switch(app=False, front=False))

@@ -106,6 +106,7 @@ def test_a_socket_closed_to_us(
     assert remedy in found.remedy
 
 
+@pytest.mark.pitfall(38)
 def test_the_engine(tmp_path: Path) -> None:
     assert doctor.check_engine(machine(tmp_path)).message == "docker 28.2.2, API 1.44, 4 CPUs"
     old = doctor.check_engine(machine(tmp_path, engine=INFO._replace(version="19.03.1")))
@@ -241,6 +242,7 @@ def test_inotify(tmp_path: Path, watches: int, instances: int, state: str, remed
     assert (found.state, remedy in found.remedy) == (state, True)
 
 
+@pytest.mark.pitfall(29)
 @pytest.mark.parametrize(
     ("number", "limit"),
     [(errno.ENOSPC, "fs.inotify.max_user_watches"), (errno.EMFILE, "fs.inotify.max_user_instances")],

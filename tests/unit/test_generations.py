@@ -140,6 +140,7 @@ async def test_a_damaged_content_is_noticed_and_an_older_state_used(tmp_path: Pa
     assert newest.desired.generation == 3
 
 
+@pytest.mark.pitfall(33)
 async def test_a_crash_at_any_write_leaves_the_last_or_the_new_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

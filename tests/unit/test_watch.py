@@ -98,6 +98,7 @@ SAVES: list[Change] = [
 ]
 
 
+@pytest.mark.pitfall(28)
 @pytest.mark.parametrize("save", SAVES)
 async def test_every_way_to_save_is_heard(tmp_path: Path, save: Change) -> None:
     file = tmp_path / "f"
@@ -151,6 +152,7 @@ async def test_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
         assert await heard.next() == {"f"}
 
 
+@pytest.mark.pitfall(28)
 async def test_a_directory_removed_and_made_again(tmp_path: Path) -> None:
     file = tmp_path / "d/f"
     file.parent.mkdir()
@@ -181,6 +183,7 @@ async def test_a_directory_moved_away_and_another_put_there(tmp_path: Path) -> N
         assert await heard.next() == {"f"}
 
 
+@pytest.mark.pitfall(28)
 async def test_links_swapped_anywhere_above(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name / "deep").mkdir(parents=True)
@@ -238,6 +241,7 @@ async def test_waiting_costs_no_cpu(tmp_path: Path) -> None:
         assert time.process_time() - began < 0.02
 
 
+@pytest.mark.pitfall(29)
 async def test_lost_notices_are_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "f"
     file.write_text("old")
@@ -253,6 +257,7 @@ async def test_lost_notices_are_made_up_for(tmp_path: Path, monkeypatch: pytest.
         assert await heard.next() == {"f"}
 
 
+@pytest.mark.pitfall(29)
 async def test_without_notification_files_are_looked_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
