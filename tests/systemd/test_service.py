@@ -65,7 +65,7 @@ def test_the_unit_is_valid_and_tight(the_box: Box) -> None:
     assert exposure <= 2.0, told
 
 
-@pytest.mark.pitfall(39)
+@pytest.mark.pitfall(37, 39)
 def test_it_runs_as_its_own_user_that_may_use_the_engine(box: Box) -> None:
     assert box.run("stat", "-c", "%U", f"/proc/{box.pid}") == "service-manager"
     groups = box.run("id", "--name", "--groups", "service-manager").split()
@@ -73,6 +73,8 @@ def test_it_runs_as_its_own_user_that_may_use_the_engine(box: Box) -> None:
     unit = box.run("systemctl", "cat", UNIT)
     assert "Requires=" not in unit
     assert "BindsTo=" not in unit
+    # Where memory runs out, the containers go first.
+    assert "OOMScoreAdjust=-" in unit
 
 
 @pytest.mark.pitfall(39)
