@@ -90,7 +90,14 @@ def create_app(
     app.state.broadcast = broadcast
     app.router.route_class = StrictRoute
     refused = Refusals(context, audit) if audit is not None else lambda *_: None
-    app.add_middleware(Guard, host=settings.host, names=settings.names, admit=auth.admit, refused=refused)
+    app.add_middleware(
+        Guard,
+        host=settings.host,
+        own=settings.own,
+        names=settings.names,
+        admit=auth.admit,
+        refused=refused,
+    )
     if metrics is not None:
         # The last one added is the outermost: refusals of the guard are counted too.
         app.add_middleware(Measure, counters=metrics.counters)

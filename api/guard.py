@@ -49,7 +49,7 @@ Refused = Callable[[Scope, Problem], None]
 class Guard:
     """ASGI middleware: Host, Origin, callers, size of body, security headers.
 
-    ``host`` is the address bound, ``names`` further names (``name`` or ``name:port``) to answer to.
+    ``host`` is the address bound, ``own`` the machine's names, ``names`` those of proxies before us.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Guard:
         app: ASGIApp,
         *,
         host: str,
+        own: Iterable[str] = (),
         names: Iterable[str] = (),
         admit: Admit = lambda _: None,
         refused: Refused = lambda *_: None,
@@ -66,7 +67,7 @@ class Guard:
         self._refused = refused
         self._any_address = _is_wildcard(host)
         self._names = frozenset(name.lower() for name in names)
-        self._hosts = frozenset({"localhost", host.lower().strip("[]")})
+        self._hosts = frozenset({"localhost", host.lower().strip("[]"), *own, *self._names})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, or answer why not."""
@@ -111,7 +112,7 @@ class Guard:
                 421,
                 "foreign_host",
                 f"this daemon does not answer to the name {', '.join(hosts)[:200] or 'that is missing'}",
-                "use the address that it is bound to, or add the name to those that it answers to",
+                "use the address that it is bound to, or start it with --allowed-host for this name",
             )
         for origin in fields.get(b"origin", []) if write else ():
             if not self._is_same(origin.decode("latin-1").lower(), hosts[0]):
@@ -125,7 +126,7 @@ class Guard:
 
     def _is_ours(self, host: str) -> bool:
         name = _hostname(host)
-        if name in self._hosts or name in self._names or host in self._names:
+        if name in self._hosts:
             return True
         try:
             address = ip_address(name)

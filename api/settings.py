@@ -20,15 +20,16 @@ from reconciler.snapshot import Snapshots
 class Settings:
     """How the API is reached and served.
 
-    ``host`` is the address bound, ``names`` are further Host names to answer to, each a host name or
-    ``name:port``. ``dashboard`` is the folder of the dashboard's files, None without one. ``clock``
-    gives wall seconds. ``age`` gives the seconds since the loop last finished a look; older than
-    ``max_age`` seconds the daemon counts as not ready. ``heartbeat`` is the pause in seconds after
-    which an idle event stream says that it is alive, ``patience`` how many seconds a reader of events
-    may take over one.
+    ``host`` is the address bound, ``own`` are the machine's own names, ``names`` those of proxies before
+    us: both are answered to at any port, but only pages at the latter may write under another Host.
+    ``dashboard`` is the folder of the dashboard's files, None without one. ``clock`` gives wall seconds.
+    ``age`` gives the seconds since the loop last finished a look; older than ``max_age`` seconds the daemon
+    counts as not ready. ``heartbeat`` is the pause in seconds after which an idle event stream says that it
+    is alive, ``patience`` how many seconds a reader of events may take over one.
     """
 
     host: str = "127.0.0.1"
+    own: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     dashboard: Path | None = None
     clock: Callable[[], float] = time.time

@@ -42,7 +42,7 @@ from reconciler.observed import Observed
 from reconciler.options import Address, RunOptions
 from reconciler.preview import Previews
 from reconciler.sampler import Sampler
-from reconciler.serving import PortTaken, listen, serve, server
+from reconciler.serving import PortTaken, listen, own_names, serve, server
 from reconciler.snapshot import Snapshots
 from reconciler.sources import Sources
 from reconciler.stack import Stack
@@ -201,7 +201,13 @@ class _Daemon:
         app = create_app(
             intake=intake,
             snapshots=snapshots,
-            settings=ApiSettings(host=options.host, dashboard=shipped.dashboard(), age=passes.age),
+            settings=ApiSettings(
+                host=options.host,
+                own=own_names(),
+                names=options.allowed_host,
+                dashboard=shipped.dashboard(),
+                age=passes.age,
+            ),
             preview=Previews(loop, generations.sources, wall=time.time),
             logs=lambda container, tail, follow: engine.logs(container, tail=tail, follow=follow),
             previous=evidence.lines,

@@ -26,7 +26,8 @@ class RunOptions:
     """The options of ``run`` (CONTRACT section 1). Paths are absolute, ``resync`` is in seconds.
 
     ``compose_file`` are added after those of ``stack.yaml``, in order. ``metrics_listen`` None: no
-    second listener. ``insecure`` allows an address other than loopback without any API key.
+    second listener. ``allowed_host`` are names to answer to besides the address and the machine's own name.
+    ``insecure`` allows an address other than loopback without any API key.
 
     The rest is about git. With ``git_url`` desired state is fetched from there every ``git_interval`` seconds
     into ``desired_state``; ``git_path`` is the folder in it that holds the files. ``git_verify`` names a file
@@ -39,6 +40,7 @@ class RunOptions:
     host: str = "127.0.0.1"
     port: int = 8000
     metrics_listen: Address | None = None
+    allowed_host: tuple[str, ...] = ()
     compose_file: tuple[Path, ...] = ()
     engine: str = "docker"
     resync: float = 60.0

@@ -41,6 +41,16 @@ class Server(uvicorn.Server):
         yield
 
 
+def own_names(hostname: str = "") -> tuple[str, ...]:
+    """How people on the same network name this machine: as it names itself, and as mDNS has it.
+
+    None of them can be bent towards us by a stranger's name server, which the check of Host is about.
+    """
+    whole = (hostname or socket.gethostname()).lower()
+    short = whole.partition(".")[0]
+    return tuple(dict.fromkeys((whole, short, f"{short}.local")))
+
+
 def listen(address: Address, option: str = "--port", *, ahead: bool = False) -> socket.socket:
     """A socket bound to the address. ``option`` is what to change where that can't be.
 

@@ -43,6 +43,14 @@ def host(text: str) -> str:
     return name
 
 
+def name(text: str) -> str:
+    """A host name that requests are made to, as browsers write it."""
+    found = text.strip().lower().removesuffix(".")
+    if not found or not all(letter.isalnum() or letter in "-._" for letter in found):
+        raise ValueError(f"expected a host name without port, such as box.example.org, found {text!r}")
+    return found
+
+
 def address(text: str) -> Address:
     """ADDRESS:PORT."""
     name, colon, number = text.strip().rpartition(":")

@@ -40,6 +40,15 @@ LOCAL: tuple[Command, ...] = (
                 "ADDRESS:PORT",
                 convert.address,
             ),
+            Option(
+                "--allowed-host",
+                "a further name to answer to, such as that of a reverse proxy; may be given again (in the "
+                "variable: between colons)",
+                "NAME",
+                convert.name,
+                (),
+                repeat=True,
+            ),
             COMPOSE_FILE,
             ENGINE,
             Option(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from . import edits, idle, killed, noop, planning, readers, starts
+from . import edits, idle, killed, noop, page, planning, readers, starts
 from .bench import Bench
 from .figures import Figure
 
@@ -28,4 +28,5 @@ SCENARIOS = {
     "plan": Scenario(planning.scenario),
     "edits": Scenario(edits.scenario),
     "readers": Scenario(readers.scenario),
+    "page": Scenario(page.scenario),
 }

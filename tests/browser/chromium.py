@@ -12,7 +12,7 @@ from playwright.sync_api import (
     BrowserContext,
     Page,
     Response,
-    TimeoutError,
+    Route,
     expect,
     sync_playwright,
 )
@@ -45,6 +45,11 @@ def chromium() -> Iterator[Browser]:
             browser.close()
 
 
+def _carry(route: Route) -> None:
+    # Chromium drops what it loads when an engine beside it makes a network interface; playwright does not.
+    route.fulfill(response=route.fetch())
+
+
 class Window:
     """One person's browser window on one daemon's dashboard; what goes wrong in it is kept in ``errors``."""
 
@@ -55,6 +60,7 @@ class Window:
         self.errors: list[str] = []
         self.asked: list[str] = []
         self.failed: list[str] = []
+        context.route(f"{self.url}**", _carry)
         self.page: Page = context.new_page()
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("console", self._heard)
@@ -74,17 +80,8 @@ class Window:
     def open(self, address: str = "") -> Window:
         """Load the page, at ``#/groups?...``, and wait until it shows groups."""
         shown = self.page.locator("[data-group], .map, .memory, .audit, .generations").first
-        for _ in range(5):
-            self.page.goto(self.url + address)
-            try:
-                shown.wait_for(timeout=WITHIN / 4)
-                break
-            except TimeoutError:
-                # Chromium drops what it loads when an engine beside it makes a network interface.
-                if "ERR_NETWORK_CHANGED" not in str(self.failed):
-                    raise
-        else:
-            raise AssertionError(f"{self.page.locator('body').inner_text()}\n{self.failed}")
+        self.page.goto(self.url + address)
+        shown.wait_for()
         return self
 
     def go(self, address: str) -> None:

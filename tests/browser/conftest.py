@@ -40,6 +40,8 @@ def visit(browser: Browser) -> Iterator[Open]:
 
     yield visit
     for window in windows:
+        # What it still asks for is nobody's business any more.
+        window.context.unroute_all(behavior="ignoreErrors")
         window.context.close()
     assert [error for window in windows for error in window.errors] == []
 

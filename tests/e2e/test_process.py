@@ -31,6 +31,7 @@ def is_over(status: Json, before: int) -> bool:
 
 
 @pytest.mark.pitfall(6, 7, 8)
+@pytest.mark.timeout(300)
 def test_killed_at_any_moment_it_ends_converged_with_one_container_each(yard: Yard) -> None:
     chance = random.Random(25)
     generation = yard.daemon.get("/services/status")["generation"]

@@ -52,13 +52,13 @@ async def test_other_names_are_misdirected(host: str) -> None:
 
 async def test_the_bound_host_and_configured_names_are_ours() -> None:
     async with a_world(
-        settings=Settings(host="192.168.0.7", names=("Box.local", "proxy.example:8443"))
+        settings=Settings(host="192.168.0.7", own=("alpr.local",), names=("Box.local",))
     ) as world:
         for host, status in (
             ("192.168.0.7:8000", 200),
             ("box.local:8000", 200),
-            ("proxy.example:8443", 200),
-            ("proxy.example:9999", 421),
+            ("alpr.local:8000", 200),
+            ("local", 421),
             ("192.168.0.8", 421),
         ):
             assert (await world.client.get("/healthz", headers={"host": host})).status_code == status
@@ -104,6 +104,14 @@ async def test_our_own_pages_can_write(host: str, origin: str) -> None:
     async with a_world(settings=Settings(names=("box.local",))) as world:
         answer = await world.client.post("/services/start/kafka", headers={"host": host, "origin": origin})
     assert answer.status_code == 202
+
+
+async def test_another_server_of_this_machine_is_another_origin() -> None:
+    async with a_world(settings=Settings(own=("box.local",))) as world:
+        for origin in ("http://box.local", "http://box.local:3000"):
+            headers = {"host": "box.local:8000", "origin": origin}
+            answer = await world.client.post("/services/start/kafka", headers=headers)
+            assert (answer.status_code, answer.json()["reason"]) == (403, "foreign_origin")
 
 
 async def test_bodies_are_limited_whatever_their_header_says() -> None:

@@ -101,12 +101,14 @@ def test_run_options_from_flags(tmp_path: Path) -> None:
     words = ["--desired-state", str(tmp_path), "--state-dir", "/s", "--host", "[::1]", "--port", "81"]
     words += ["--metrics-listen", "172.17.0.1:9464", "--compose-file", "/a", "--compose-file", "/b"]
     words += ["--engine", "simulated", "--resync", "2m", "--insecure"]
+    words += ["--allowed-host", "Box.example.org.", "--allowed-host", "alpr"]
     assert options_from(parsed("run", *words)) == RunOptions(
         desired_state=tmp_path,
         state_dir=Path("/s"),
         host="::1",
         port=81,
         metrics_listen=Address("172.17.0.1", 9464),
+        allowed_host=("box.example.org", "alpr"),
         compose_file=(Path("/a"), Path("/b")),
         engine="simulated",
         resync=120.0,

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from reconciler.options import Address
-from reconciler.serving import PortTaken, listen, serve, server
+from reconciler.serving import PortTaken, listen, own_names, serve, server
 
 ABSENT = "192.0.2.7"
 """No machine has it: it is for documents alone."""
@@ -29,6 +29,11 @@ def test_an_address_that_comes_later_can_be_listened_on_ahead() -> None:
         assert listener.getsockname()[0] == ABSENT
     with listen(Address("2001:db8::7", 0), "--metrics-listen", ahead=True) as listener:
         assert listener.family == socket.AF_INET6
+
+
+def test_a_machine_is_known_by_its_name_with_and_without_the_network_s() -> None:
+    assert own_names("Box.example.org") == ("box.example.org", "box", "box.local")
+    assert own_names("box") == ("box", "box.local")
 
 
 async def test_when_one_server_ends_so_do_the_others() -> None:

@@ -1,0 +1,57 @@
+"""The dashboard in Chromium, as a person at the box has it: nothing of it cached, no engine needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from playwright.sync_api import Browser, expect
+
+from tests.browser.chromium import Window, chromium
+from tests.browser.many import imagined, write_many
+from tests.e2e.daemon import Daemon
+
+from .bench import Bench
+from .figures import Figure
+
+_PAINTED = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+_WATCH = """() => {
+  window.slow = [0];
+  const note = (list) => slow.push(...list.getEntries().map((e) => e.duration));
+  new PerformanceObserver(note).observe({ type: "longtask" });
+}"""
+
+
+def scenario(bench: Bench) -> Iterator[Figure]:
+    """Until something is seen, and how long a switch among 100 groups keeps the page from anything else."""
+    with chromium() as browser:
+        with imagined(bench.folder / "page") as daemon:
+            daemon.start()
+            paints = [_paint(browser, daemon) for _ in range(bench.runs + 1)][1:]
+        yield Figure(what="dashboard: first paint", values=paints, unit="ms", limit=300)
+        many = bench.folder / "many" / "desired-state"
+        write_many(many)
+        with imagined(bench.folder / "many", desired=many) as daemon:
+            daemon.start()
+            tasks = [_longest_task(browser, daemon) for _ in range(bench.runs)]
+        yield Figure(
+            what="dashboard of 100 groups of 10: longest task when one is switched", values=tasks, unit="ms"
+        )
+
+
+def _paint(browser: Browser, daemon: Daemon) -> float:
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto(f"{daemon.url}/services/dashboard")
+        page.locator("[data-group]").first.wait_for()
+        return float(page.evaluate(_PAINTED))
+
+
+def _longest_task(browser: Browser, daemon: Daemon) -> float:
+    with browser.new_context() as context:
+        window = Window(context, daemon.url).open("#/groups?open=group-000")
+        window.is_well()
+        window.page.evaluate(_WATCH)
+        for state in ("stopped", "converged"):
+            window.switch("group-003").click()
+            expect(window.state("group-003")).to_have_text(state)
+        return float(window.page.evaluate("Math.max(...slow)"))
