@@ -57,6 +57,7 @@ async def changes(
     """
     wake = wake or asyncio.Event()
     said = ""
+    seen: dict[str, object] = {}
     while True:
         try:
             async with aclosing(_notified(inputs, directory, wake)) as source:
@@ -70,7 +71,7 @@ async def changes(
                 said = trouble
                 log.warning(said)
                 told(said)
-        async with aclosing(_polled(inputs, poll)) as source:
+        async with aclosing(_polled(inputs, poll, seen)) as source:
             async for found in source:
                 yield found
 
@@ -209,12 +210,15 @@ def _way(path: Path) -> Iterator[tuple[Path, str]]:
         ahead += reversed(target.parts[1:] if target.is_absolute() else target.parts)
 
 
-async def _polled(inputs: Inputs, pause: float) -> AsyncGenerator[frozenset[str], None]:
-    before: dict[str, object] = {}
+async def _polled(
+    inputs: Inputs, pause: float, seen: dict[str, object]
+) -> AsyncGenerator[frozenset[str], None]:
+    """``seen`` is how each input looked the last time, and is kept so."""
     for _ in range(_POLLS):
         now = {str(path): _looks(path) for path in inputs()}
-        found = frozenset(path for path in now if before.get(path, "") != now[path])
-        before = now
+        found = frozenset(path for path in now if seen.get(path, "") != now[path])
+        seen.clear()
+        seen.update(now)
         if found:
             yield found
         await asyncio.sleep(pause)

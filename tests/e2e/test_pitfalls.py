@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import itertools
 import os
 import random
 import signal
@@ -25,8 +26,6 @@ from tests.e2e.test_failures import saved, with_cache
 from tests.e2e.yard import COMPOSE, GROUP_NAMES, GROUP_OF, PROJECT, STANDIN, Yard
 
 STARTS = {"db", "migrate", "api", "worker", "web", "edge", "cache"}
-OFFSETS = range(1, 21)
-"""Which of Compose's requests to the engine, from its first on, is the last that it ever makes."""
 
 
 def in_container(yard: Yard, service: str, command: str) -> str:
@@ -55,8 +54,9 @@ def test_row_3_what_the_daemons_environment_holds_makes_nothing_anew(yard: Yard)
 @pytest.mark.pitfall(6)
 def test_row_6_a_remake_cut_short_anywhere_ends_with_one_container_and_its_volumes(yard: Yard) -> None:
     in_container(yard, "cache", "echo kept > /data/mark; echo kept > /scratch/mark")
-    reached = []
-    for offset in OFFSETS:
+    # Which of Compose's requests to the engine is the last that it ever makes: the first, the second, and so
+    # on until it is over before.
+    for offset in itertools.count(1):
         made: list[Call] = []
         dead = threading.Event()
 
@@ -83,9 +83,9 @@ def test_row_6_a_remake_cut_short_anywhere_ends_with_one_container_and_its_volum
         yard.is_true()
         assert yard.one("cache")["Config"]["Labels"]["offset"] == str(offset)
         assert in_container(yard, "cache", "cat /data/mark /scratch/mark") == "kept\nkept\n", offset
-        if dead.is_set():
-            reached.append(offset)
-    assert reached == [*OFFSETS], reached
+        if not dead.is_set():
+            break
+    assert offset > 10
     names = [name for c in yard.docker.containers(all=True) for name in c["Names"] if "cache" in name]
     assert names == ["/small-cache"]
 
@@ -349,30 +349,33 @@ def test_row_19_two_who_remove_the_same_end_well_and_take_nothing_of_others(yard
     own = {PROJECT_LABEL: PROJECT}
     strangers = [
         yard.stranger("stranger-without-service", own),
-        yard.stranger("stranger-run-once", own | {SERVICE: "api", "com.docker.compose.oneoff": "True"}),
+        yard.stranger("stranger-run-once", own | {SERVICE: "former", "com.docker.compose.oneoff": "True"}),
     ]
-    ids, mark = yard.ids(), yard.recorder.mark()
+    ids, mark, said = yard.ids(), yard.recorder.mark(), len(yard.daemon.log())
     yard.daemon.signal(signal.SIGSTOP)
     try:
-        several = [
-            yard.docker.create_container(STANDIN, labels=own | {SERVICE: f"former-{n}"}, host_config=host)[
-                "Id"
-            ]
-            for n in range(100)
-        ]
+        labels = [own | {SERVICE: f"former-{n}"} for n in range(100)]
+        made = [yard.docker.create_container(STANDIN, labels=each, host_config=host) for each in labels]
+        several = [each["Id"] for each in made]
     finally:
         yard.daemon.signal(signal.SIGCONT)
     random.Random(19).shuffle(several)
     for id in several:
         with contextlib.suppress(APIError):
             yard.docker.remove_container(id)
+    yard.recorder.look_until(
+        lambda: {c["Id"] for c in yard.docker.containers(all=True)} & set(several), lambda left: not left
+    )
     yard.daemon.until(lambda s: not s["orphans"])
     yard.daemon.converged()
-    assert not {c["Id"] for c in yard.docker.containers(all=True)} & set(several)
-    assert {e.id for e in yard.recorder.touched(mark)} == set(several)
+    touched = yard.recorder.touched(mark)
+    assert {e.id for e in touched} == set(several)
+    assert sum(e.action == "destroy" for e in touched) == 100
     assert yard.ids() == ids
+    assert "Traceback" not in yard.daemon.log()[said:]
     for id in strangers:
         assert yard.docker.inspect_container(id)["State"]["Running"]
+        yard.docker.remove_container(id, force=True)
 
 
 @pytest.mark.pitfall(22)
