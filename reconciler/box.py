@@ -1,9 +1,10 @@
-"""What people should know of the disk before it stops us; one system call a folder and pass."""
+"""What people should know of the box: a disk about to stop us (one system call a folder and pass), files
+that nobody tells us of."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 LEAST = 64 * 2**20
@@ -29,3 +30,25 @@ def _note(folder: Path, least: int) -> str:
     if found.f_bavail * found.f_frsize < least:
         return f"{folder} has less than {least // 2**20} MiB left: when it is full, no change can be accepted"
     return ""
+
+
+class Blindness:
+    """What keeps files from being watched, by who watches them. ``changed`` is called when that changes."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self._changed = changed
+        self._known: dict[str, str] = {}
+
+    def told(self, who: str) -> Callable[[str], None]:
+        """See ``watch.Told``."""
+
+        def tell(what: str) -> None:
+            if self._known.get(who, "") != what:
+                self._known[who] = what
+                self._changed()
+
+        return tell
+
+    def notes(self) -> tuple[str, ...]:
+        """A sentence for each trouble."""
+        return tuple(sorted({what for what in self._known.values() if what}))

@@ -47,7 +47,7 @@ from reconciler.snapshot import Snapshots
 from reconciler.sources import Sources
 from reconciler.stack import Stack
 from reconciler.store import Resolver, Store
-from reconciler.watch import changes
+from reconciler.watch import Told, changes
 
 log = logging.getLogger(__name__)
 
@@ -164,7 +164,7 @@ class _Daemon:
         async def look_further(observed: Observed, stack: Stack) -> Observed:
             if engine.is_local:
                 observed = await sources.add_to(observed, stack)
-            told = box.notes((options.state_dir, options.desired_state))
+            told = (*box.notes((options.state_dir, options.desired_state)), *blindness.notes())
             return replace(observed, notes=(*observed.notes, *told)) if told else observed
 
         loop = Loop(
@@ -185,6 +185,7 @@ class _Daemon:
             look_further=look_further,
             keep=evidence.keep,
         )
+        blindness = box.Blindness(lambda: loop.wake("the watching of files"))
         recording.follow(lambda: loop.target)
         tree = git_daemon.work_tree(options, generations)
         store = Store(
@@ -227,7 +228,7 @@ class _Daemon:
         tasks = [
             asyncio.create_task(coroutine, name=name)
             for name, coroutine in {
-                "watch": self._watch(store, intake, announcer),
+                "watch": self._watch(store, intake, announcer, blindness.told("desired state")),
                 "loop": loop.run(),
                 "http": serve(servers),
                 "memo": keeper.run(),
@@ -235,7 +236,7 @@ class _Daemon:
                 "git": tree.run(),
                 **({"pull": pulls.run()} if pulls else {}),
                 "notify": announcer.run(),
-                "mounts": self._watch_mounts(sources, loop),
+                "mounts": self._watch_mounts(sources, loop, blindness.told("mounts")),
             }.items()
         ]
         log.info("listening", extra={"address": f"http://{address}", "key_needed": self.keys.required})
@@ -285,11 +286,11 @@ class _Daemon:
                 if not stop.is_set():
                     raise SystemExit(1)
 
-    async def _watch(self, store: Store, intake: Intake, announcer: Announcer) -> None:
+    async def _watch(self, store: Store, intake: Intake, announcer: Announcer, told: Told) -> None:
         """Take in the files now, whenever they may have changed, and at every resync."""
         await intake.reload()
         announcer.files_read()
-        changes = store.changes()
+        changes = store.changes(told)
         change = asyncio.ensure_future(anext(changes))
         while True:
             # What no notice tells of (a network file system, a folder far above that was moved) is
@@ -301,9 +302,9 @@ class _Daemon:
             self._hold_directory(store)
             await intake.reload()
 
-    async def _watch_mounts(self, sources: Sources, loop: Loop) -> None:
+    async def _watch_mounts(self, sources: Sources, loop: Loop, told: Told) -> None:
         """Have a mounted file looked at when it may have changed, not only at the next resync."""
-        async for _ in changes(sources.files, wake=sources.moved):
+        async for _ in changes(sources.files, wake=sources.moved, told=told):
             loop.wake("a mounted file")
 
     def _hold_directory(self, store: Store) -> None:

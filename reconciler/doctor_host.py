@@ -9,14 +9,17 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from reconciler.client import Client, ClientError
 from reconciler.doctor_machine import OK, PROBLEM, WARN, Check, Machine
 from reconciler.errors import ServiceManagerError
 from reconciler.git_setup import hook_gone
+from reconciler.inotify import Inotify
 from reconciler.options import Address
 from reconciler.store import Loaded
+from reconciler.watch import why
 
 _MB = 10**6
 _LEAST_FREE = 10**9
@@ -190,14 +193,28 @@ def check_inotify(machine: Machine) -> Check:
     }
     watches, instances = values["max_user_watches"], values["max_user_instances"]
     if not watches:
-        return Check(name, WARN, "is not to be had here: files are looked at with each resync only", "")
+        return Check(name, WARN, "is not to be had here: files are looked at every second instead", "")
     message = f"{watches} watches, {instances} instances per user"
+    refused = _unwatched(machine.desired_state)
+    if refused:
+        told = f"{message}, and {refused}: files are looked at every second instead"
+        return Check(name, WARN, told, "end what uses them up (`lsof | grep inotify`), or allow more")
     low = {"max_user_watches": (watches, _WATCHES), "max_user_instances": (instances, _INSTANCES)}
     wanted = [f"fs.inotify.{key}={8 * least}" for key, (value, least) in low.items() if value < least]
     if wanted:
         remedy = f"`sudo sysctl {' '.join(wanted)}`, and into /etc/sysctl.d/ to keep it"
         return Check(name, WARN, f"{message}: other programs may use them up", remedy)
     return Check(name, OK, message)
+
+
+def _unwatched(directory: Path) -> str:
+    """Why this user can't watch files just now; empty where it can."""
+    try:
+        with closing(Inotify()) as tried:
+            tried.watch(_nearest(directory))
+    except OSError as error:
+        return why(error)
+    return ""
 
 
 def check_state(machine: Machine) -> Check:

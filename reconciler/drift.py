@@ -60,6 +60,11 @@ def wants_of(service: Service, state: GroupState) -> str:
     return f"on {service.definition}{service.contents} {state.restarted_at or ''}" if state.on else "off"
 
 
+def names_restart(wants: str, at: float) -> bool:
+    """Whether what was wanted once (``wants_of``) held this request to restart already."""
+    return wants.rpartition(" ")[2] == str(at)
+
+
 def inputs_of(service: Service, state: GroupState, observed: Observed) -> str:
     """What an attempt is made with: a change of it ends the back-off (CONTRACT section 3)."""
     if not state.on:

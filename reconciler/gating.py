@@ -20,6 +20,7 @@ from reconciler.drift import (
     is_ready,
     joins_another,
     listed,
+    names_restart,
     same_definition,
     same_image,
 )
@@ -38,6 +39,10 @@ ENDED = frozenset({"exited", "out_of_memory"})
 SEEN_LATER = 2.0
 """Seconds by which a change may be first seen after it was accepted: whoever saves a file and accepts it at
 once is quicker than the look that finds it."""
+
+
+HOSTS_DIFFER = 60.0
+"""Seconds by which the clock of an engine elsewhere may be ahead of ours."""
 
 
 class Gate(NamedTuple):
@@ -114,13 +119,19 @@ def going(scratch: Scratch) -> set[str]:
 def restart_due(scratch: Scratch, gate: Gate, name: str) -> bool:
     """Whether the service runs since before the restart asked for, and was not restarted for it yet."""
     container = scratch.kept.get(name)
-    return (
-        gate.restart_at is not None
-        and container is not None
-        and container.state in ALIVE
-        and container.started_at < gate.restart_at
-        and scratch.ledger.restarted.get(name) != gate.restart_at
-    )
+    if (
+        gate.restart_at is None
+        or container is None
+        or container.state not in ALIVE
+        or scratch.ledger.restarted.get(name) == gate.restart_at
+    ):
+        return False
+    if container.started_at <= scratch.now.wall + HOSTS_DIFFER:
+        return container.started_at < gate.restart_at
+    # It began at a time that is yet to come, so the clock was set back, and tells no more what came first.
+    # But what was not asked for yet when the service last was as wanted was asked for after its start.
+    settled = scratch.ledger.settled.get(name)
+    return settled is not None and not names_restart(settled, gate.restart_at)
 
 
 def steps_down(scratch: Scratch, gate: Gate, name: str) -> bool:

@@ -362,7 +362,8 @@ class Loop:
             step.service,
             inputs=self._plan.verdicts[step.service].inputs,
             reason="no_effect",
-            error=f"the engine said that {step.action} is done, and nothing changed",
+            error=f"the engine said that {step.action} is done, and nothing changed; if that goes on, "
+            "restart Docker",
             now=now,
             chance=self._chance(),
             free=1,

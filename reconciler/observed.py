@@ -46,7 +46,8 @@ class Container:
     ``image`` is the id of the image that it was made from, ``networks`` the names it is attached to,
     ``joins`` the ids of the containers whose network, processes or memory it shares. ``grace`` is how long
     it is given to stop, in seconds; None: what the engine gives everybody. ``compose`` is the version of
-    Docker Compose that made it.
+    Docker Compose that made it. ``oom_killed``: since its last start the kernel took one of its processes for
+    want of memory, the first or another.
     """
 
     id: str

@@ -8,7 +8,7 @@ to every subscriber.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +22,7 @@ from reconciler.plan import Plan, Step
 from reconciler.progress import Progress
 from reconciler.stack import Stack
 from reconciler.summary import CONVERGED, Phase, Summary, of_group, outcome, summarise
+from reconciler.units import format_time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,12 +184,20 @@ def build(inputs: Inputs, summaries: Mapping[str, Summary] | None = None) -> Sna
         orphans=tuple(c.name for c in inputs.plan.orphans),
         engine=inputs.engine,
         errors=inputs.errors,
-        warnings=(*stack.warnings, *inputs.warnings, *inputs.observed.notes),
+        warnings=(*stack.warnings, *inputs.warnings, *_to_come(inputs), *inputs.observed.notes),
         drifts=inputs.plan.drifts,
         steps=inputs.plan.steps,
         plan=str(inputs.plan),
         progress=inputs.progress,
     )
+
+
+def _to_come(inputs: Inputs) -> Iterator[str]:
+    """Times in the files that are not yet there: meant so, or written while the clock was ahead."""
+    for name, state in inputs.desired.groups.items():
+        for key, at in (("restarted_at", state.restarted_at), ("accepted_at", state.accepted_at)):
+            if at is not None and at > inputs.now.wall:
+                yield f"{name}: {key} is in the future, and nothing is done about it before {format_time(at)}"
 
 
 def _group(inputs: Inputs, name: str, summaries: Mapping[str, Summary]) -> GroupView:
@@ -228,7 +237,6 @@ def _service(inputs: Inputs, name: str, summaries: Mapping[str, Summary]) -> Ser
         container = next((c for c in inputs.observed.containers if c.service == name), None)
         return ServiceView(name=name, group=group, **_of_container(name, container, inputs))
     summary = summaries[name]
-    failure = inputs.ledger.failures.get(name)
     wait = verdict.wait
     retry = wait.until - inputs.now.mono + inputs.now.wall if wait and wait.until is not None else None
     return ServiceView(
@@ -243,12 +251,21 @@ def _service(inputs: Inputs, name: str, summaries: Mapping[str, Summary]) -> Ser
         waits_for=wait.on if wait else (),
         step=str(inputs.in_flight.get(name, "")),
         drift=tuple(str(d.kind) for d in verdict.drifts if not d.pending),
-        last_error=failure.error if failure else _last_end(inputs.ledger.exits.get(name)),
+        last_error=_last_error(inputs, name, verdict.container),
         expected=expected(inputs.ledger, name),
         # Whole seconds: a moment that jitters with the clocks would be a change in every pass.
         retry_at=round(retry) if retry is not None else None,
         **_of_container(name, verdict.container, inputs),
     )
+
+
+def _last_error(inputs: Inputs, name: str, container: Container | None) -> str:
+    failure = inputs.ledger.failures.get(name)
+    if failure:
+        return failure.error
+    if container is not None and container.oom_killed and container.state in ALIVE:
+        return "out of memory: the kernel killed a process in it, and it runs on without that"
+    return _last_end(inputs.ledger.exits.get(name))
 
 
 def _last_end(end: Exit | None) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -27,7 +28,7 @@ from reconciler.reading import StillWritten
 from reconciler.resolved import Resolved
 from reconciler.rewriting import put_back, remove_all, replace_all, undo
 from reconciler.survey import Survey, Surveyor
-from reconciler.watch import changes
+from reconciler.watch import Told, changes
 
 __all__ = ["Edit", "Loaded", "Resolver", "Store", "Written"]
 
@@ -97,9 +98,12 @@ class Store:
         """The files that the last load looked at, there or not: what is worth watching."""
         return self._inputs | frozenset(self._also())
 
-    def changes(self) -> AsyncGenerator[frozenset[str], None]:
-        """Yields whenever an input may have changed; begins to watch what later loads add by itself."""
-        return changes(self.inputs, directory=self.directory, wake=self._inputs_moved)
+    def changes(self, told: Told = lambda _: None) -> AsyncGenerator[frozenset[str], None]:
+        """Yields whenever an input may have changed; begins to watch what later loads add by itself.
+
+        ``told``: see ``watch.Told``.
+        """
+        return changes(self.inputs, directory=self.directory, wake=self._inputs_moved, told=told)
 
     async def load(self) -> Loaded:
         """The directory as it is now.
@@ -223,8 +227,7 @@ class Store:
             told = f"{error.path.name} is open for writing in another program"
             raise WriteRefused("being_written", told, "close it there, and try again") from error
         except OSError as error:
-            told = f"{error.filename or self.directory} can't be written: {error.strerror}"
-            raise WriteRefused("not_writable", told, "see to the disk and its permissions") from error
+            raise _not_writable(error, self.directory) from error
 
     async def _load(self) -> Loaded:
         started = self._now()
@@ -303,6 +306,14 @@ class Store:
         stack, groups = assemble(parsed, resolved, str(survey.compose[0].parent), notes)
         revision = revision_of(survey.sources)
         return Loaded(stack, Desired(groups=groups, revision=revision), revision, survey.sources, resolved)
+
+
+def _not_writable(error: OSError, directory: Path) -> WriteRefused:
+    told = f"{error.filename or directory} can't be written: {error.strerror}"
+    if error.errno == errno.EBUSY:
+        told, remedy = f"{told} (a file mounted on its own can't be replaced)", "mount its folder instead"
+        return WriteRefused("not_writable", told, remedy)
+    return WriteRefused("not_writable", told, "see to the disk and its permissions")
 
 
 def _moment() -> WriteRefused:

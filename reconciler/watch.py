@@ -9,6 +9,7 @@ A notice says that it is worth looking, not what happened; missing one costs unt
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import stat
@@ -22,6 +23,9 @@ log = logging.getLogger(__name__)
 
 Inputs = Callable[[], Iterable[Path]]
 
+Told = Callable[[str], None]
+"""Is told what keeps files from being watched, for people; nothing (``""``): they are watched."""
+
 _QUIET = 0.01
 """Seconds without a further notice after which a burst of them is over."""
 
@@ -29,14 +33,20 @@ _LONGEST = 0.1
 """Seconds after which a burst is told of, over or not."""
 
 _POLL = 1.0
-_POLLS = 60
+_POLLS = 10
 _MOST_LINKS = 40
 _GONE = DELETE_SELF | MOVE_SELF | UNMOUNT | IGNORED
 _LOST_DIRECTORY = (FileNotFoundError, NotADirectoryError, PermissionError)
+_LIMITS = {errno.ENOSPC: "fs.inotify.max_user_watches", errno.EMFILE: "fs.inotify.max_user_instances"}
 
 
 async def changes(
-    inputs: Inputs, *, directory: Path | None = None, wake: asyncio.Event | None = None, poll: float = _POLL
+    inputs: Inputs,
+    *,
+    directory: Path | None = None,
+    wake: asyncio.Event | None = None,
+    poll: float = _POLL,
+    told: Told = lambda _: None,
 ) -> AsyncGenerator[frozenset[str], None]:
     """Yields the inputs that may have changed, bursts merged into one; never ends and never fails.
 
@@ -47,19 +57,29 @@ async def changes(
     """
     wake = wake or asyncio.Event()
     said = ""
+    seen: dict[str, object] = {}
     while True:
         try:
             async with aclosing(_notified(inputs, directory, wake)) as source:
                 async for found in source:
                     said = ""
+                    told(said)
                     yield found
         except OSError as error:
-            if str(error) != said:
-                said = str(error)
-                log.warning("files can't be watched (%s); looking at them every %g s instead", error, poll)
-        async with aclosing(_polled(inputs, poll)) as source:
+            trouble = f"files can't be watched ({why(error)}); they are looked at every {poll:g} s instead"
+            if trouble != said:
+                said = trouble
+                log.warning(said)
+                told(said)
+        async with aclosing(_polled(inputs, poll, seen)) as source:
             async for found in source:
                 yield found
+
+
+def why(error: OSError) -> str:
+    """What the system lacks, and the setting that gives it more."""
+    limit = _LIMITS.get(error.errno or 0)
+    return f"{limit} is used up: raise it with sysctl" if limit else str(error)
 
 
 async def _notified(
@@ -190,12 +210,15 @@ def _way(path: Path) -> Iterator[tuple[Path, str]]:
         ahead += reversed(target.parts[1:] if target.is_absolute() else target.parts)
 
 
-async def _polled(inputs: Inputs, pause: float) -> AsyncGenerator[frozenset[str], None]:
-    before: dict[str, object] = {}
+async def _polled(
+    inputs: Inputs, pause: float, seen: dict[str, object]
+) -> AsyncGenerator[frozenset[str], None]:
+    """``seen`` is how each input looked the last time, and is kept so."""
     for _ in range(_POLLS):
         now = {str(path): _looks(path) for path in inputs()}
-        found = frozenset(path for path in now if before.get(path, "") != now[path])
-        before = now
+        found = frozenset(path for path in now if seen.get(path, "") != now[path])
+        seen.clear()
+        seen.update(now)
         if found:
             yield found
         await asyncio.sleep(pause)

@@ -173,12 +173,20 @@ async def locked(path: Path, patience: float) -> AsyncIterator[int]:
         StepFailed: not to be had within ``patience`` seconds.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = _opened(path)
     try:
         await _acquire(descriptor, path, patience)
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _opened(path: Path) -> int:
+    try:
+        # Enough to lock it, and all that a disk that turned read-only allows.
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 async def _acquire(descriptor: int, path: Path, patience: float) -> None:

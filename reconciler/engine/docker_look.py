@@ -51,6 +51,7 @@ class Look:
         self._everything_moved = True
         self._tags: dict[str, str] | None = None
         self._stuck: dict[str, float] = {}
+        self._starved: dict[str, float] = {}
         self._held: set[str] = set()
         self._stopping: set[str] = set()
         self._turn = asyncio.Lock()
@@ -88,6 +89,13 @@ class Look:
     def mark(self, container_id: str) -> None:
         """This container may have changed in a way that the list does not show."""
         self._moved.add(container_id)
+
+    def mark_starved(self, container_id: str, at: float) -> None:
+        """The kernel took a process of this container for want of memory, at ``at`` (the engine's clock).
+
+        The engine's own flag says so for some versions only, and only once the container has ended.
+        """
+        self._starved[container_id] = at
 
     @contextlib.contextmanager
     def holding(self, container_id: str, *, stopping: bool = False) -> Iterator[None]:
@@ -148,6 +156,7 @@ class Look:
         # Gone between the list and the inspection: absent from both.
         gone = {id for id in ours if id not in self._known and id not in failed}
         self._known = {id: known for id, known in self._known.items() if id in ours and id not in gone}
+        self._starved = {id: at for id, at in self._starved.items() if id in ours}
         return Observed(
             containers=tuple(known.container for _, known in sorted(self._known.items())),
             images={name: id for name in stack.by_image if (id := image_named(name, tags))},
@@ -202,7 +211,10 @@ class Look:
         try:
             async with self._slots:
                 seen = await self._wire.get(f"/containers/{id}/json")
-            self._known[id] = _Known(looks_of(entry), container(seen))
+            found = container(seen)
+            if found.started_at <= self._starved.get(id, 0.0):
+                found = dataclasses.replace(found, oom_killed=True)
+            self._known[id] = _Known(looks_of(entry), found)
         except Refused as error:
             if error.status == 404:
                 self._known.pop(id, None)

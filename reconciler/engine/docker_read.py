@@ -70,7 +70,8 @@ def container(seen: Json) -> Container:
         image=seen.get("Image") or "",
         config_hash=labels.get(CONFIG_HASH, ""),
         exit_code=int(state.get("ExitCode") or 0),
-        oom_killed=bool(state.get("OOMKilled")),
+        # Of one that runs it tells how the run before ended, for some engines (20.10).
+        oom_killed=bool(state.get("OOMKilled")) and kind not in {State.RUNNING, State.PAUSED},
         created_at=moment(seen.get("Created")),
         started_at=started,
         finished_at=moment(state.get("FinishedAt")),

@@ -132,6 +132,8 @@ class Events:
             return f"network {action} {known.name}" if known and not self._look.holds(attached) else ""
         moved, name = actor.get("ID", ""), told.get("name", "")
         self._look.mark(moved)
+        if action == "oom":
+            self._look.mark_starved(moved, event.get("timeNano", 0) / 1e9)
         if self._look.holds(moved):
             # Our own doing, and not to be seen before it is done; that it is done wakes by itself.
             died = action == "die" and self._look.ended(moved, *_end_of(event, told))

@@ -103,6 +103,22 @@ def test_hands_off_is_told_with_what_differs_and_taken_back(yard: Yard, visit: O
     yard.is_true()
 
 
+def test_what_is_held_back_is_told_and_carried_out_when_told_to(yard: Yard, visit: Open) -> None:
+    services = "    services: [cache]\n"
+    yard.daemon.converged(yard.edit("stack.yaml", services, f"{services}    on_change: report\n"))
+    window = visit(yard.daemon)
+    before = yard.one("cache")["Id"]
+    yard.edit("compose.yaml", "cache-data:/data", "cache-data:/elsewhere")
+    notice = window.notice("stuck-extra")
+    expect(notice).to_contain_text("held back")
+    assert yard.one("cache")["Id"] == before
+    notice.get_by_role("button", name="Carry it out").click()
+    expect(notice).to_have_count(0)
+    window.is_well()
+    assert yard.one("cache")["Id"] != before
+    yard.is_true()
+
+
 def test_a_broken_file_is_told_with_its_line_until_it_is_mended(yard: Yard, visit: Open) -> None:
     window = visit(yard.daemon)
     good = (yard.desired / "groups.yaml").read_text()

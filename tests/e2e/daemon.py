@@ -18,6 +18,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 Json = dict[str, Any]
+PROGRAM = (sys.executable, "-m", "reconciler")
 
 
 class Refused(AssertionError):
@@ -32,7 +33,8 @@ class Refused(AssertionError):
 class Daemon:
     """``service-manager run`` on one directory and one state directory; started and ended many times.
 
-    ``environ`` is all the environment that it gets. ``status`` is what it last said by itself (SSE).
+    ``environ`` is all the environment that it gets, ``program`` what runs it. ``status`` is what it last said
+    by itself (SSE).
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Daemon:
         self.state = state
         self.environ = dict(environ)
         self.resync = 60.0
+        self.program = list(PROGRAM)
         self._compose_files = compose_files
         self._process: subprocess.Popen[bytes] | None = None
         self._port = 0
@@ -72,7 +75,7 @@ class Daemon:
         """A command line for a command that works on the same directories."""
         more = [part for file in self._compose_files for part in ("--compose-file", str(file))]
         where = ["--desired-state", str(self.desired), "--state-dir", str(self.state)]
-        return [sys.executable, "-m", "reconciler", word, *where, *more, *arguments]
+        return [*(self.program if word == "run" else PROGRAM), word, *where, *more, *arguments]
 
     def await_answer(self, within: float = 20.0) -> None:
         """Until the port is open and the stream of events runs."""
@@ -209,9 +212,8 @@ class Daemon:
         self, *arguments: str, within: float = 60.0, local: bool = False
     ) -> subprocess.CompletedProcess[str]:
         """Run a command: over REST, or (``local``) on the directories as ``command`` has them."""
-        program = [sys.executable, "-m", "reconciler", *arguments]
         return subprocess.run(
-            self.command(*arguments) if local else program,
+            self.command(*arguments) if local else [*PROGRAM, *arguments],
             cwd=ROOT,
             env=self.environ | {"SERVICE_MANAGER_URL": self.url},
             capture_output=True,

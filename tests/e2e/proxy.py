@@ -46,12 +46,16 @@ class Call(NamedTuple):
 Hook = Callable[[Call], str | None]
 """Asked before a request is passed on. ``lose``: pass it on, and cut the line instead of answering;
 ``hold``: pass it on when ``release`` is called; ``late``: pass it on, and answer when that is called;
-``refuse``: answer 500 without passing it on; ``cut``: cut the line without passing it on."""
+``refuse``: answer 500 without passing it on; ``lie``: answer that it is done without passing it on; ``cut``:
+cut the line without passing it on."""
 
-_REFUSAL = (
-    b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\nContent-Length: 38\r\n"
-    b'Connection: close\r\n\r\n{"message":"something broke in here"}\n'
-)
+_ANSWERS = {
+    "refuse": (
+        b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\nContent-Length: 38\r\n"
+        b'Connection: close\r\n\r\n{"message":"something broke in here"}\n'
+    ),
+    "lie": b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n",
+}
 
 
 class Proxy:
@@ -224,9 +228,9 @@ class _Line:
                 )
                 verdict = await self._proxy.note(call)
                 self._lose, self._late = verdict == "lose", verdict == "late"
-                if verdict == "refuse":
-                    await loop.sock_sendall(client, _REFUSAL)
-                if verdict in {"refuse", "cut"}:
+                if verdict in _ANSWERS:
+                    await loop.sock_sendall(client, _ANSWERS[verdict])
+                if verdict in {*_ANSWERS, "cut"}:
                     client.shutdown(socket.SHUT_RDWR)
                     raise _Cut
             await loop.sock_sendall(engine, data)

@@ -1,16 +1,22 @@
-"""The box goes wrong: its disk is full, its audit log damaged. Containers never notice."""
+"""The box goes wrong: no room, no memory, no watches, nothing to write to, no idea what time it is, damage.
+
+Containers never notice.
+"""
 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
-from contextlib import suppress
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.daemon import Refused
-from tests.e2e.yard import Yard
+from tests.e2e.daemon import Json, Refused, service_of
+from tests.e2e.test_drift import RESYNC, three_resyncs
+from tests.e2e.test_failures import saved, with_cache
+from tests.e2e.yard import PROJECT, Yard
 
 
 @pytest.fixture
@@ -55,6 +61,7 @@ def refused(yard: Yard) -> str:
     return str(told.value.value["detail"])
 
 
+@pytest.mark.pitfall(35)
 def test_a_full_disk_refuses_changes_and_stops_nothing(yard: Yard, small_disk: Path) -> None:
     filler = filled(small_disk)
     repairs(yard)
@@ -70,6 +77,7 @@ def test_a_full_disk_refuses_changes_and_stops_nothing(yard: Yard, small_disk: P
     yard.is_true({"base", "app", "front"})
 
 
+@pytest.mark.pitfall(34)
 def test_a_damaged_audit_log_is_set_aside_and_said(yard: Yard) -> None:
     yard.daemon.end()
     state = yard.folder / "state"
@@ -83,3 +91,172 @@ def test_a_damaged_audit_log_is_set_aside_and_said(yard: Yard) -> None:
     assert list(state.glob("audit.damaged-*"))
     entries = yard.daemon.get("/services/audit?limit=50")["entries"]
     assert any("damaged" in str(entry) for entry in entries)
+
+
+# --- what can't be written ---
+
+
+@contextmanager
+def read_only(place: Path) -> Iterator[None]:
+    """As a disk is after an error: what was open stays open, and nothing new can be written."""
+    subprocess.run(["mount", "-o", "bind,ro", str(place), str(place)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def remakes(yard: Yard) -> None:
+    """What is gone is made again; for that Compose is needed."""
+    mark = yard.recorder.mark()
+    yard.docker.remove_container("small-cache", force=True)
+    yard.recorder.until(lambda e: e.action == "start" and e.service == "cache", since=mark)
+    yard.is_true()
+
+
+@pytest.mark.pitfall(35)
+@pytest.mark.parametrize("what", ["state", "desired"])
+def test_what_turned_read_only_refuses_changes_and_stops_nothing(yard: Yard, what: str) -> None:
+    started = {name: yard.one(name)["State"]["StartedAt"] for name in ("db", "api", "web")}
+    with read_only(yard.folder / what):
+        repairs(yard)
+        remakes(yard)
+        assert "ead-only" in refused(yard)
+        yard.daemon.until(lambda s: any("read-only file system" in told for told in s["warnings"]))
+        # One that starts only now is no worse off.
+        yard.daemon.end()
+        yard.daemon.start()
+        yard.daemon.until(lambda s: s["generation"] and s["engine"]["reachable"])
+        repairs(yard)
+        remakes(yard)
+        assert "ead-only" in refused(yard)
+        assert yard.daemon.get("/healthz")["status"] == "ok"
+    assert {name: yard.one(name)["State"]["StartedAt"] for name in started} == started
+    yard.daemon.post("/services/stop/extra?wait=20")
+    yard.is_true({"base", "app", "front"})
+
+
+@pytest.mark.pitfall(33)
+def test_a_file_that_is_a_mount_of_its_own_is_not_written_over_and_read_when_edited(yard: Yard) -> None:
+    groups = yard.desired / "groups.yaml"
+    subprocess.run(["mount", "--bind", str(groups), str(groups)], check=True)
+    try:
+        told = refused(yard)
+        assert "mounted on its own" in told
+        before = yard.daemon.get("/services/status")["generation"]
+        groups.write_text(groups.read_text().replace("extra: on", "extra: off"))
+        yard.daemon.converged(yard.next_generation(before))
+        yard.is_true({"base", "app", "front"})
+    finally:
+        subprocess.run(["umount", "-l", str(groups)], check=True)
+
+
+# --- what the kernel has no more of ---
+
+
+@pytest.fixture
+def limited(yard: Yard) -> Iterator[Callable[[int], None]]:
+    """Says how many folders the daemon may watch; none to begin with. For that it has a user namespace."""
+    setting = "/proc/sys/user/max_inotify_watches"
+    yard.daemon.end()
+    program = yard.daemon.program
+    first = ["sh", "-c", f'echo 0 >{setting} && exec "$@"', "sh"]
+    yard.daemon.program = ["unshare", "--user", "--map-root-user", *first, *program]
+
+    def allow(watches: int) -> None:
+        inside = ["nsenter", "--user", "--preserve-credentials", "--target", str(yard.daemon.pid)]
+        subprocess.run([*inside, "sh", "-c", f"echo {watches} >{setting}"], check=True)
+
+    try:
+        yard.daemon.start()
+        yield allow
+    finally:
+        yard.daemon.end()
+        yard.daemon.program = program
+
+
+@pytest.mark.pitfall(29)
+def test_without_watches_files_are_looked_at_and_with_them_watched_again(
+    yard: Yard, limited: Callable[[int], None]
+) -> None:
+    def blind(status: Json) -> bool:
+        return any("fs.inotify.max_user_watches is used up" in told for told in status["warnings"])
+
+    yard.daemon.until(blind)
+    yard.daemon.converged(yard.switch(extra=False))
+    yard.is_true({"base", "app", "front"})
+    limited(1000)
+    yard.daemon.until(lambda s: not blind(s))
+    yard.daemon.converged(yard.switch())
+    # They are used up again, and what was watched stays watched.
+    limited(1)
+    yard.daemon.converged(yard.switch(extra=False))
+    yard.is_true({"base", "app", "front"})
+
+
+@pytest.mark.pitfall(37)
+def test_a_process_that_the_kernel_took_for_want_of_memory_is_told_though_its_container_runs_on(
+    yard: Yard,
+) -> None:
+    limit = "mem_limit: 40m\nmemswap_limit: 40m"
+    yard.daemon.converged(saved(yard, with_cache(limit)))
+    started, mark = yard.one("cache")["State"]["StartedAt"], yard.recorder.mark()
+    hog = ["dd", "if=/dev/zero", "of=/dev/null", "bs=100000000", "count=1"]
+    made = yard.docker.exec_create("small-cache", hog)["Id"]
+    yard.docker.exec_start(made)
+    assert yard.docker.exec_inspect(made)["ExitCode"] == 137
+    status = yard.daemon.until(lambda s: "out of memory" in (service_of(s, "cache")["last_error"] or ""))
+    assert service_of(status, "cache")["ready"]
+    assert yard.one("cache")["State"]["StartedAt"] == started
+    assert not yard.recorder.touched(mark, PROJECT)
+    # Where the service goes with its child, that is the reason, whatever exit code it ends with.
+    generation = saved(yard, with_cache(f'{limit}\nenvironment: {{STANDIN_MEMORY_MB: "100"}}\nrestart: "no"'))
+    yard.daemon.until(lambda s: service_of(s, "cache")["reason"] == "out_of_memory")
+    status = yard.daemon.until(lambda s: s["observed_generation"] == generation)
+    assert "out of memory" in service_of(status, "cache")["message"]
+    assert yard.daemon.cli("logs", "cache", "--previous").returncode == 0
+
+
+# --- what time it is ---
+
+
+@pytest.fixture
+def clock(yard: Yard) -> Iterator[Callable[[float], None]]:
+    """Sets the daemon's clock off by so many years; it looks at everything all the time."""
+    file = yard.folder / "clock"
+    file.write_text("0")
+    yard.daemon.end()
+    program = yard.daemon.program
+    yard.daemon.program = [sys.executable, "-m", "tests.chaos.launch"]
+    yard.daemon.environ["CHAOS_CLOCK"] = str(file)
+    try:
+        yard.daemon.start(RESYNC)
+        yard.daemon.converged()
+        yield lambda years: file.write_text(str(years * 31_556_952)) and None
+    finally:
+        yard.daemon.end()
+        yard.daemon.program = program
+        del yard.daemon.environ["CHAOS_CLOCK"]
+
+
+@pytest.mark.pitfall(36)
+def test_a_clock_that_jumps_by_years_moves_nothing_and_a_restart_is_carried_out_once(
+    yard: Yard, clock: Callable[[float], None]
+) -> None:
+    mark = yard.recorder.mark()
+    for years in (10, -10, 0):
+        clock(years)
+        three_resyncs(yard)
+    assert not yard.recorder.touched(mark, PROJECT)
+    for years in (10, -10):
+        clock(years)
+        repairs(yard)
+        mark = yard.recorder.mark()
+        yard.daemon.post("/services/restart/extra?wait=20")
+        three_resyncs(yard)
+        clock(0)
+        three_resyncs(yard)
+        assert yard.recorder.count(mark, "start", "cache") == 1, years
+        ahead = any("restarted_at is in the future" in told for told in yard.daemon.status["warnings"])
+        assert ahead == (years > 0)
+    yard.is_true()

@@ -51,6 +51,7 @@ def labels(yard: Yard) -> dict[str, str]:
     }
 
 
+@pytest.mark.pitfall(4)
 @pytest.mark.parametrize("memory", ["with its ledger", "without any"])
 def test_a_compose_upgrade_makes_nothing_anew_and_an_edit_after_it_what_it_must(
     yard: Yard, plugin: Path, memory: str

@@ -108,6 +108,7 @@ def test_drift_is_told_by_kind_while_nothing_may_be_done_about_it(yard: Yard) ->
         assert not any(d["pending"] for d in told)
 
 
+@pytest.mark.pitfall(1)
 def test_an_edited_env_file_makes_its_service_anew_once_and_never_again(yard: Yard) -> None:
     yard.daemon.end()
     yard.daemon.start(RESYNC)
@@ -172,6 +173,7 @@ def test_what_is_off_is_stopped_again_whoever_starts_it(yard: Yard) -> None:
     assert yard.recorder.count(mark, "start", "worker") == 1
 
 
+@pytest.mark.pitfall(17)
 def test_what_is_off_stays_off_when_the_engine_revives_it(yard: Yard) -> None:
     yard.daemon.converged(yard.switch(app=False, front=False))
     # Started while nobody looks: the engine will then bring it up by its own policy, `restart: always`.
@@ -190,6 +192,7 @@ def _ended(service: str) -> Callable[[Event], bool]:
     return lambda event: event.action == "die" and event.service == service
 
 
+@pytest.mark.pitfall(2)
 def test_a_persons_up_makes_nothing_anew(yard: Yard) -> None:
     yard.recorder.look_until(
         lambda: {yard.one(s)["State"]["Health"]["Status"] for s in ("db", "api")}, lambda s: s == {"healthy"}
@@ -227,6 +230,7 @@ def test_containers_that_compose_made_are_adopted_as_they_are(yard: Yard) -> Non
     assert not yard.recorder.touched(mark, PROJECT)
 
 
+@pytest.mark.pitfall(42)
 def test_a_service_of_no_group_is_listed_and_left_alone(yard: Yard) -> None:
     mark = yard.recorder.mark()
     assert [s["name"] for s in yard.daemon.get("/services/status")["unmanaged"]] == ["stray"]
@@ -254,8 +258,9 @@ def test_what_is_only_to_be_reported_waits_until_it_is_accepted(yard: Yard) -> N
     assert yard.daemon.get(f"/services/progress/{generation}")["state"] == "degraded"
     assert yard.one("cache")["State"]["StartedAt"] == started
     mark = yard.recorder.mark()
-    answer = yard.daemon.post("/services/accept/extra")
-    yard.daemon.converged(answer["generation"])
+    done = yard.daemon.cli("accept", "extra")
+    assert done.returncode == 0, done.stderr
+    assert yard.daemon.get("/services/status")["converged"]
     assert made(yard, mark) == {"cache": 1}
     assert [m["Destination"] for m in yard.one("cache")["Mounts"] if m.get("Name")][:1]
     assert "accepted_at" in (yard.desired / "groups.yaml").read_text()

@@ -51,6 +51,7 @@ BROKEN: dict[str, tuple[str, bytes | None, str, int]] = {
 }
 
 
+@pytest.mark.pitfall(33)
 @pytest.mark.parametrize("what", BROKEN)
 def test_a_broken_file_stops_nothing_is_told_with_its_place_and_is_taken_when_mended(
     yard: Yard, what: str
@@ -142,6 +143,7 @@ def exchange(yard: Yard, new: Path) -> None:
     new.rename(yard.desired)
 
 
+@pytest.mark.pitfall(28)
 def test_a_directory_put_in_the_place_of_another_is_what_counts(yard: Yard) -> None:
     before = yard.daemon.get("/services/status")["generation"]
     exchange(yard, copied(yard, "new", extra=False))
@@ -157,6 +159,7 @@ def test_a_directory_put_in_the_place_of_another_is_what_counts(yard: Yard) -> N
     assert not yard.daemon.status["errors"]
 
 
+@pytest.mark.pitfall(28)
 def test_a_swapped_link_above_the_files_is_followed_as_one_change(yard: Yard) -> None:
     """As Kubernetes and deployment scripts do it: the files are links into a folder behind a link."""
     one, two = copied(yard, "one"), copied(yard, "two", extra=False)
@@ -197,6 +200,7 @@ def git(yard: Yard, *arguments: str) -> None:
     )
 
 
+@pytest.mark.pitfall(30)
 def test_checkouts_back_and_forth_end_in_one_of_the_two_and_never_in_between(yard: Yard) -> None:
     git(yard, "init", "-q", "-b", "A")
     git(yard, "add", "-A")

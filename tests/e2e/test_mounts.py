@@ -65,6 +65,7 @@ def test_a_changed_file_makes_its_service_anew_once(mounted: Yard, how: str, nam
     assert made(mounted, mark) == {"edge": 1}
 
 
+@pytest.mark.pitfall(21)
 def test_what_stays_as_it_was_remakes_nothing(mounted: Yard) -> None:
     mounted.daemon.end()
     mounted.daemon.start(RESYNC)
@@ -101,6 +102,7 @@ def test_a_container_of_somebody_else_that_holds_a_replaced_file_gets_the_new_on
     assert made(mounted, mark) == {}
 
 
+@pytest.mark.pitfall(27)
 def test_what_runs_runs_on_while_its_file_is_gone_and_says_which(mounted: Yard) -> None:
     started = mounted.one("edge")["State"]["StartedAt"]
     (mounted.desired / "conf/edge.conf").unlink()

@@ -30,6 +30,7 @@ def is_over(status: Json, before: int) -> bool:
     return status["converged"] and status["observed_generation"] == status["generation"] > before
 
 
+@pytest.mark.pitfall(6, 7, 8)
 @pytest.mark.timeout(300)
 def test_killed_at_any_moment_it_ends_converged_with_one_container_each(yard: Yard) -> None:
     chance = random.Random(25)
@@ -136,6 +137,7 @@ def test_told_to_end_while_it_works_it_ends_in_time_and_goes_on_when_started_aga
     yard.is_true()
 
 
+@pytest.mark.pitfall(14)
 def test_told_to_end_while_the_engine_is_frozen_it_ends_in_time(yard: Yard) -> None:
     mark = yard.recorder.mark()
     with yard.engine.frozen():

@@ -46,6 +46,7 @@ def power_cut(yard: Yard) -> None:
     shutil.rmtree(engine.folder / "exec", ignore_errors=True)
 
 
+@pytest.mark.pitfall(17, 20)
 @pytest.mark.parametrize("order", ["engine first", "daemon first"])
 def test_after_a_power_cut_all_comes_up_and_what_was_cut_short_runs_again(yard: Yard, order: str) -> None:
     long = COMPOSE.replace('{STANDIN_RUN_FOR: "0.1"}', '{STANDIN_RUN_FOR: "${RUN}"}')

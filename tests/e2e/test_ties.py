@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.e2e.recorder import PROJECT as PROJECT_LABEL
 from tests.e2e.recorder import SERVICE
 from tests.e2e.test_failures import saved
@@ -52,6 +54,21 @@ def test_who_shares_a_network_is_made_anew_when_its_owner_was(yard: Yard) -> Non
         assert yard.recorder.count(mark, "create", "edge") <= 2, act
 
 
+def test_who_asked_for_it_is_restarted_after_its_dependency_was_by_whomever(yard: Yard) -> None:
+    follows = EDGE.replace("[web]", "{web: {condition: service_started, restart: true}}")
+    yard.daemon.converged(saved(yard, COMPOSE.replace(EDGE, follows)))
+    ids = yard.ids()
+    for deed in (lambda: yard.docker.restart("small-web"), lambda: yard.docker.kill("small-web")):
+        mark = yard.recorder.mark()
+        deed()
+        yard.recorder.until(lambda e: (e.service, e.action) == ("edge", "start"), since=mark)
+        yard.daemon.converged()
+        assert yard.recorder.count(mark, "start", "edge") == 1
+        assert yard.one("edge")["State"]["StartedAt"] > yard.one("web")["State"]["StartedAt"]
+    assert yard.ids() == ids
+
+
+@pytest.mark.pitfall(42)
 def test_orphans_are_pruned_when_asked_for_and_their_volumes_stay(yard: Yard) -> None:
     labels = {PROJECT_LABEL: PROJECT, SERVICE: "former"}
     host = yard.docker.create_host_config(network_mode="none", binds=["former-data:/data"])
@@ -71,6 +88,7 @@ def test_orphans_are_pruned_when_asked_for_and_their_volumes_stay(yard: Yard) ->
     yard.docker.remove_volume("former-data")
 
 
+@pytest.mark.pitfall(17)
 def test_where_restarting_is_ours_a_boot_comes_up_in_order_and_what_is_off_stays_off(yard: Yard) -> None:
     ids = yard.ids()
     yard.save("stack.yaml", STACK + "restart: managed\n")

@@ -351,7 +351,7 @@ class Yard:
         return {
             c["Config"]["Labels"][SERVICE]: c["Id"]
             for c in self.recorder.containers(PROJECT)
-            if c["Config"]["Labels"][SERVICE] in GROUP_OF
+            if c["Config"]["Labels"].get(SERVICE) in GROUP_OF
         }
 
     def others(self) -> dict[str, tuple[str, str]]:
@@ -377,7 +377,7 @@ class Yard:
         found: list[str] = []
         by_service: dict[str, list[Json]] = {}
         for seen in self.recorder.containers(PROJECT):
-            by_service.setdefault(seen["Config"]["Labels"][SERVICE], []).append(seen)
+            by_service.setdefault(seen["Config"]["Labels"].get(SERVICE, ""), []).append(seen)
         for service, group in GROUP_OF.items():
             several = by_service.get(service, [])
             if group in on:

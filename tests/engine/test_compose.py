@@ -70,6 +70,7 @@ async def test_of_several_files_the_one_with_the_mistake_is_named(tmp_path: Path
     assert (caught.value.mistakes[0].path, caught.value.mistakes[0].line) == (str(bad), 3)
 
 
+@pytest.mark.pitfall(3)
 async def test_the_daemon_s_own_environment_does_not_reach_compose(tmp_path: Path) -> None:
     file = tmp_path / "compose.yaml"
     file.write_text("services: {a: {image: 'x:${SOME}', environment: {B: '${OTHER}'}}}")
@@ -112,6 +113,7 @@ def test_no_compose_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.reason == "compose_missing"
 
 
+@pytest.mark.pitfall(2)
 def test_bad_versions_are_known() -> None:
     assert "12069" in known_bad(Compose("", "2.29.2", "path"))
     assert "11335" in known_bad(Compose("", "2.24.0", "path"))

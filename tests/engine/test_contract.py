@@ -219,6 +219,7 @@ async def test_updating_the_restart_policy(world: World) -> None:
     assert after.config_hash == container.config_hash
 
 
+@pytest.mark.pitfall(19)
 async def test_what_is_done_already_is_success(world: World) -> None:
     container = await running(world, "plain")
     await act(world, Action.START, "plain", container=container.id)
@@ -256,6 +257,7 @@ async def test_a_one_shot_ends_by_itself(world: World) -> None:
 # --- events ---
 
 
+@pytest.mark.pitfall(12)
 async def test_nothing_is_missed_after_the_subscription(world: World) -> None:
     container = await created(world, "plain")
     async with aclosing(world.engine.events(world.stack)) as events:  # type: ignore[type-var]
@@ -276,6 +278,7 @@ async def test_what_people_do_makes_an_event(world: World) -> None:
         assert (await seen(world, "plain")).name == "odd"
 
 
+@pytest.mark.pitfall(11)
 async def test_a_busy_consumer_still_sees_the_last_change(world: World) -> None:
     container = await running(world, "plain")
     async with aclosing(world.engine.events(world.stack)) as events:  # type: ignore[type-var]
@@ -286,6 +289,7 @@ async def test_a_busy_consumer_still_sees_the_last_change(world: World) -> None:
         await until(lambda: seen(world, "plain"), lambda found: found.name == "odd-19")
 
 
+@pytest.mark.pitfall(14)
 async def test_closing_ends_a_stream_in_use(world: World) -> None:
     events = world.engine.events(world.stack)
     await anext(events)
@@ -304,6 +308,7 @@ async def test_a_probe_tells_healthy_from_sick(world: World) -> None:
     assert not await world.engine.probe(await running(world, "sick"), 5.0)
 
 
+@pytest.mark.pitfall(24)
 async def test_a_check_that_hangs_is_given_up_in_time(world: World) -> None:
     container = await running(world, "hang")
     began = time.monotonic()

@@ -103,6 +103,7 @@ services:
 # --- the same as Compose ---
 
 
+@pytest.mark.pitfall(1)
 async def test_hashes_equal_labels_and_follow_env_files(bench: Make, tmp_path: Path) -> None:
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "some.env").write_text("A=1\n")
@@ -131,6 +132,7 @@ async def test_hashes_equal_labels_and_follow_env_files(bench: Make, tmp_path: P
     assert (await b.resolve()).services["web"].config_hash != before
 
 
+@pytest.mark.pitfall(2)
 async def test_a_person_s_compose_recreates_nothing(bench: Make) -> None:
     b: Bench = await bench(
         """
@@ -232,6 +234,7 @@ async def test_a_pull_that_can_not_be_had(bench: Make) -> None:
 # --- why a step failed ---
 
 
+@pytest.mark.pitfall(26)
 async def test_a_port_held_by_a_program(bench: Make) -> None:
     with socket.create_server(("0.0.0.0", 0)) as holder:
         port = holder.getsockname()[1]
@@ -245,6 +248,7 @@ async def test_a_port_held_by_a_program(bench: Make) -> None:
     assert (await b.seen("web")).ports == (f"{port}:80",)
 
 
+@pytest.mark.pitfall(26)
 async def test_a_port_held_by_a_container_names_it(bench: Make) -> None:
     with socket.create_server(("0.0.0.0", 0)) as holder:
         port = holder.getsockname()[1]
@@ -263,6 +267,7 @@ async def test_a_port_held_by_a_container_names_it(bench: Make) -> None:
     assert f"port {port} is taken by container o-one" in str(caught.value)
 
 
+@pytest.mark.pitfall(25)
 async def test_a_network_that_is_gone(bench: Make) -> None:
     b: Bench = await bench(PLAIN)
     container = await b.created("plain")
@@ -311,6 +316,7 @@ async def test_a_command_that_does_not_exist(bench: Make) -> None:
     assert "/absent" in (await b.seen("web")).error
 
 
+@pytest.mark.pitfall(19)
 async def test_a_removal_under_way_is_waited_for(bench: Make) -> None:
     b: Bench = await bench(PLAIN)
     containers = [await b.created("plain")]
@@ -320,6 +326,7 @@ async def test_a_removal_under_way_is_waited_for(bench: Make) -> None:
     assert (await b.look()).containers == ()
 
 
+@pytest.mark.pitfall(18)
 async def test_a_restarting_container_is_stopped_for_good(bench: Make) -> None:
     b: Bench = await bench('services: {web: {image: "bed/standin:1", command: ["false"], restart: always}}')
     container = await b.running("web")
@@ -329,6 +336,7 @@ async def test_a_restarting_container_is_stopped_for_good(bench: Make) -> None:
     assert (await b.seen("web")).state is State.EXITED
 
 
+@pytest.mark.pitfall(16)
 async def test_a_container_that_ignores_sigterm_is_killed_after_its_grace(bench: Make) -> None:
     b: Bench = await bench('services: {web: {image: "bed/standin:1", command: [sleep, "1000"]}}')
     container = await b.running("web")
@@ -429,6 +437,7 @@ async def _listen(events: AsyncIterator[str]) -> None:
         pass
 
 
+@pytest.mark.pitfall(13)
 async def test_a_restart_of_the_engine_ends_the_stream_and_passes(bench: Make) -> None:
     b: Bench = await bench(PLAIN)
     container = await b.running("plain")
@@ -453,6 +462,7 @@ async def test_a_restart_of_the_engine_ends_the_stream_and_passes(bench: Make) -
         assert (await b.seen("plain")).state is State.RUNNING
 
 
+@pytest.mark.pitfall(9)
 async def test_an_order_without_an_answer_has_an_unknown_outcome(
     bench: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -470,6 +480,7 @@ async def test_an_order_without_an_answer_has_an_unknown_outcome(
     await other.close()
 
 
+@pytest.mark.pitfall(13)
 async def test_a_silent_stream_is_noticed_when_we_act(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     from reconciler.engine import docker, docker_streams
 
@@ -502,6 +513,7 @@ async def test_acting_does_not_make_a_live_stream_look_dead(
             await asyncio.wait_for(_listen(events), 0.6)
 
 
+@pytest.mark.pitfall(15)
 async def test_an_inspection_that_hangs_costs_one_deadline(
     bench: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -527,6 +539,7 @@ async def test_an_inspection_that_hangs_costs_one_deadline(
 # --- probes ---
 
 
+@pytest.mark.pitfall(24)
 async def test_a_hanging_check_is_run_once_at_most(bench: Make) -> None:
     b: Bench = await bench(
         """
@@ -553,6 +566,7 @@ async def test_a_hanging_check_is_run_once_at_most(bench: Make) -> None:
 # --- Compose's child ---
 
 
+@pytest.mark.pitfall(7)
 async def test_a_child_of_a_killed_daemon_is_waited_for(tmp_path: Path) -> None:
     lock = tmp_path / "state" / "compose-only.lock"
     program = textwrap.dedent(
@@ -689,6 +703,7 @@ async def test_a_terminal_s_log_has_no_frames(bench: Make) -> None:
     assert [line async for line in b.engine.logs(container.id)] == ["hello"]
 
 
+@pytest.mark.pitfall(43)
 async def test_a_follower_hears_on_when_the_engine_rotates_the_log(
     bench: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

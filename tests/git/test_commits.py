@@ -153,6 +153,7 @@ def test_a_commit_on_the_box_is_a_generation_of_its_author(plain: Box) -> None:
     assert entry["changes"] == ["web: off → on"]
 
 
+@pytest.mark.pitfall(32)
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another")
 def test_root_commits_as_the_owner_of_the_checkout(plain: Box) -> None:
     # The tests' folders are closed to others.
@@ -223,6 +224,7 @@ def test_the_author_is_the_name_of_the_key(plain: Box) -> None:
     until(lambda: plain.log()[0] == ("ann", "Start extra"))
 
 
+@pytest.mark.pitfall(31)
 def test_a_rebase_of_many_commits_while_writes_arrive(plain: Box) -> None:
     """PITFALLS row 31: neither breaks the other, and every write is committed in the end."""
     plain.me.git("switch", "-qc", "work")

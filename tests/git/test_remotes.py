@@ -7,6 +7,8 @@ import time
 from datetime import datetime
 from pathlib import Path
 
+import pytest
+
 from tests.git import remotes
 from tests.git.box import COMPOSE, GROUPS, Box
 
@@ -89,6 +91,7 @@ def test_a_push_while_the_loop_is_at_work(box: Box) -> None:
         assert len(entry["changes"]) == 2, entry
 
 
+@pytest.mark.pitfall(30)
 def test_checkouts_back_and_forth_are_never_seen_half(box: Box) -> None:
     """Two commits that differ in two files; whatever is accepted is one of them (PITFALLS row 30)."""
     box.init()

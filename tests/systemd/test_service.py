@@ -65,6 +65,7 @@ def test_the_unit_is_valid_and_tight(the_box: Box) -> None:
     assert exposure <= 2.0, told
 
 
+@pytest.mark.pitfall(37, 39)
 def test_it_runs_as_its_own_user_that_may_use_the_engine(box: Box) -> None:
     assert box.run("stat", "-c", "%U", f"/proc/{box.pid}") == "service-manager"
     groups = box.run("id", "--name", "--groups", "service-manager").split()
@@ -72,8 +73,11 @@ def test_it_runs_as_its_own_user_that_may_use_the_engine(box: Box) -> None:
     unit = box.run("systemctl", "cat", UNIT)
     assert "Requires=" not in unit
     assert "BindsTo=" not in unit
+    # Where memory runs out, the containers go first.
+    assert "OOMScoreAdjust=-" in unit
 
 
+@pytest.mark.pitfall(39)
 def test_an_engine_that_is_stopped_or_restarted_does_not_stop_it(box: Box) -> None:
     box.write("/run/systemd/system/docker.service", "[Service]\nExecStart=/usr/bin/sleep infinity\n")
     box.run("systemctl", "daemon-reload")
@@ -132,6 +136,7 @@ def test_a_reload_is_told_and_changes_nothing(box: Box) -> None:
 # --- the watchdog ---
 
 
+@pytest.mark.pitfall(40)
 @pytest.mark.parametrize("how", ["USR1", "USR2"], ids=["the loop hangs", "the process hangs"])
 def test_the_watchdog_restarts_a_daemon_whose_loop_hangs(box: Box, how: str) -> None:
     site = next(
@@ -166,6 +171,7 @@ def test_the_watchdog_restarts_a_daemon_whose_loop_hangs(box: Box, how: str) -> 
         box.run("rm", "-f", f"{site}/hang.py", f"{site}/hang.pth")
 
 
+@pytest.mark.pitfall(40)
 def test_an_engine_that_hangs_is_no_hang_of_the_daemon(box: Box) -> None:
     # A look at it takes 10 s until it is given up; the watchdog waits for 12, all this for twice that.
     box.drop_in("WatchdogSec=12s")
@@ -209,6 +215,7 @@ def test_a_command_line_that_makes_no_sense_is_not_tried_for_ever(box: Box) -> N
     box.run("systemctl", "reset-failed", UNIT)
 
 
+@pytest.mark.pitfall(39)
 def test_a_boot_brings_the_stack_up_in_order_also_before_the_engine(box: Box) -> None:
     box.hide_engine()
     box.reboot(box.stop_containers)

@@ -289,6 +289,7 @@ async def test_a_burst_reaches_a_reader_as_its_outcome() -> None:
         assert subscriber.events[-1].data["done"] == 49
 
 
+@pytest.mark.pitfall(41)
 async def test_streams_end_when_the_daemon_goes_down_and_new_ones_are_refused() -> None:
     async with a_world(settings=Settings(clock=lambda: WALL)) as world:
         # This transport returns an answer when it has ended, so returning at all is the test.

@@ -66,6 +66,7 @@ print(audit.lost, flush=True)
 """
 
 
+@pytest.mark.pitfall(35)
 def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
     """No file may grow beyond 60 kB: the system itself says no, in the middle of whatever SQLite does."""
     words = [sys.executable, "-c", FULL, str(tmp_path)]
@@ -121,6 +122,7 @@ def test_a_full_disk_costs_time_first_and_then_entries_that_are_counted(
     assert sum("can't be written" in record.message for record in caplog.records) == 1
 
 
+@pytest.mark.pitfall(34)
 def test_a_database_damaged_while_it_is_open_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -105,6 +106,7 @@ def test_a_socket_closed_to_us(
     assert remedy in found.remedy
 
 
+@pytest.mark.pitfall(38)
 def test_the_engine(tmp_path: Path) -> None:
     assert doctor.check_engine(machine(tmp_path)).message == "docker 28.2.2, API 1.44, 4 CPUs"
     old = doctor.check_engine(machine(tmp_path, engine=INFO._replace(version="19.03.1")))
@@ -238,6 +240,24 @@ def test_inotify(tmp_path: Path, watches: int, instances: int, state: str, remed
     write(tmp_path, "/proc/sys/fs/inotify/max_user_instances", f"{instances}\n")
     found = doctor_host.check_inotify(machine(tmp_path))
     assert (found.state, remedy in found.remedy) == (state, True)
+
+
+@pytest.mark.pitfall(29)
+@pytest.mark.parametrize(
+    ("number", "limit"),
+    [(errno.ENOSPC, "fs.inotify.max_user_watches"), (errno.EMFILE, "fs.inotify.max_user_instances")],
+)
+def test_inotify_used_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, limit: str) -> None:
+    def full(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    write(tmp_path, "/proc/sys/fs/inotify/max_user_watches", "65536\n")
+    write(tmp_path, "/proc/sys/fs/inotify/max_user_instances", "128\n")
+    monkeypatch.setattr("reconciler.doctor_host.Inotify.watch", full)
+    found = doctor_host.check_inotify(machine(tmp_path))
+    assert found.state == "warn"
+    assert f"{limit} is used up" in found.message
+    assert found.remedy
 
 
 def test_inotify_where_there_is_none(tmp_path: Path) -> None:

@@ -156,6 +156,7 @@ async def test_a_content_harmed_under_our_hands_is_kept_anew(
     assert latest.desired.generation == 2
 
 
+@pytest.mark.pitfall(33)
 async def test_a_crash_at_any_write_leaves_the_last_or_the_new_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,6 +115,7 @@ async def test_a_group_that_needs_another_to_be_ready_starts_after_all_of_it() -
     await b.end()
 
 
+@pytest.mark.pitfall(21)
 @virtual
 async def test_a_one_shot_runs_once_and_what_waits_for_it_comes_after() -> None:
     stack = a_stack({"main": [service("init"), service("app", "init:completed")]})
@@ -300,6 +301,7 @@ async def test_a_new_definition_remakes_once_and_only_that_service() -> None:
     await b.end()
 
 
+@pytest.mark.pitfall(1)
 @virtual
 async def test_a_label_that_differs_from_what_was_asked_for_is_accepted_once_made() -> None:
     # PITFALLS row 1: what Compose writes for these inputs is right by definition.
@@ -512,6 +514,7 @@ async def test_one_service_that_can_not_be_made_does_not_hold_up_the_batch() -> 
     await b.end()
 
 
+@pytest.mark.pitfall(23)
 @virtual
 async def test_an_engine_that_only_says_done_is_not_asked_in_a_tight_loop() -> None:
     class Liar(Recorder):
@@ -600,6 +603,7 @@ async def test_an_adapter_that_breaks_does_not_end_the_loop() -> None:
     await b.end()
 
 
+@pytest.mark.pitfall(9)
 @virtual
 async def test_a_call_that_fails_and_yet_happened_is_not_repeated() -> None:
     mischief = Mischief(lie=lambda _: OutcomeUnknown("no answer"))
@@ -887,6 +891,7 @@ async def test_evidence_is_kept_of_what_ends_by_itself_and_of_what_is_remade() -
     await b.end()
 
 
+@pytest.mark.pitfall(36)
 @virtual
 @pytest.mark.parametrize("jump", [-315_000_000.0, -3600.0, 3600.0, 315_000_000.0])
 async def test_a_clock_that_jumps_moves_no_container_and_no_loop(

@@ -141,11 +141,13 @@ def test_a_definition_that_differs_is_named_field_by_field_without_values() -> N
     assert found.drifts[0].fields == ("command", "environment.A")
 
 
+@pytest.mark.pitfall(4)
 def test_a_new_compose_version_that_hashes_the_same_inputs_differently_remakes_nothing() -> None:
     ledger = Ledger(made={"id-kafka": Made("def-kafka", {}, "sha-kafka:1")})
     assert text(ONE, ONE_ON, alone(config_hash="other"), ledger=ledger) == "nothing to do"
 
 
+@pytest.mark.pitfall(5)
 def test_an_image_store_that_shows_another_id_for_the_same_image_remakes_nothing() -> None:
     ledger = Ledger(made={"id-kafka": Made("def-kafka", {}, "sha-kafka:1")})
     assert text(ONE, ONE_ON, alone(image="sha-manifest"), ledger=ledger) == "nothing to do"
@@ -185,6 +187,7 @@ def test_several_alterations_are_mended_one_per_pass() -> None:
 # --- duplicates and remakes cut short (PITFALLS row 6) --------------------------------------------
 
 
+@pytest.mark.pitfall(6)
 def test_of_two_containers_the_one_as_defined_is_kept_and_the_other_stopped_then_removed() -> None:
     old = alone(id="old", name="kafka", config_hash="old")
     new = alone(id="new", name="ab12_kafka")
@@ -620,6 +623,21 @@ def test_a_restart_is_carried_out_once() -> None:
     assert text(ONE, wish, alone(started_at=NOW.wall)) == "nothing to do"
     skewed = Ledger(restarted={"kafka": NOW.wall})
     assert text(ONE, wish, alone(), ledger=skewed) == "nothing to do"
+
+
+@pytest.mark.pitfall(36)
+def test_a_restart_asked_for_after_the_clock_was_set_back_is_carried_out_too() -> None:
+    ahead = alone(started_at=NOW.wall + 3e8)
+    wanted = planned(ONE, ONE_ON, look(ONE, ahead)).verdicts["kafka"].wants
+    before = Ledger(settled={"kafka": wanted})
+    asked = restarting(ONE, NOW.wall - 1)
+    assert text(ONE, asked, ahead, ledger=before) == "kafka: stop (restart: a restart was asked for)"
+    # One that was carried out long ago, or of which nothing is known, is none.
+    settled = Ledger(settled={"kafka": planned(ONE, asked, look(ONE, ahead)).verdicts["kafka"].wants})
+    assert text(ONE, asked, ahead, ledger=settled) == "nothing to do"
+    assert text(ONE, asked, ahead) == "nothing to do"
+    done = replace(before, restarted={"kafka": NOW.wall - 1})
+    assert text(ONE, asked, ahead, ledger=done) == "nothing to do"
 
 
 def test_a_restart_in_the_future_is_not_acted_on_but_due() -> None:

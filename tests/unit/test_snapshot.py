@@ -120,6 +120,24 @@ def test_a_blocked_and_a_suspended_group_are_shown_with_their_reason() -> None:
     assert not shown.converged
 
 
+def test_a_time_that_is_yet_to_come_is_told() -> None:
+    states = {"base": GroupState(on=True, restarted_at=NOW.wall + 60), "top": GroupState(on=True)}
+    told = build(inputs(*UP, desired=desire(STACK, **states))).warnings
+    assert told == (
+        "beware",
+        "base: restarted_at is in the future, and nothing is done about it before 1970-01-12T13:47:40Z",
+    )
+    later = Now(NOW.wall + 60, NOW.mono + 60)
+    assert build(inputs(*UP, desired=desire(STACK, **states), now=later)).warnings == ("beware",)
+
+
+def test_what_runs_on_without_a_process_that_the_kernel_took_says_so() -> None:
+    starved = replace(UP[1], oom_killed=True)
+    (app,) = build(inputs(UP[0], starved)).groups["top"].services
+    assert app.ready
+    assert app.last_error.startswith("out of memory")
+
+
 def test_use_is_summed_over_what_runs() -> None:
     shown = build(inputs(*UP, usage={"id-db": Usage(7, 1.5), "gone": Usage(9, 1.0)}))
     assert shown.groups["base"].memory == 7

@@ -124,6 +124,7 @@ async def test_a_giant_file_is_refused_quickly(tmp_path: Path) -> None:
     assert time.monotonic() - began < 1
 
 
+@pytest.mark.pitfall(33)
 async def test_groups_yaml_cut_anywhere_means_the_same_or_nothing(tmp_path: Path) -> None:
     for name in ("stack.yaml", "groups.yaml"):
         shutil.copy(SHIPPED / name, tmp_path)
@@ -218,6 +219,7 @@ async def test_git_at_work_holds_reading_up(tmp_path: Path) -> None:
     assert (waits, on(loaded)["web"]) == (1, True)
 
 
+@pytest.mark.pitfall(31)
 async def test_a_stale_lock_of_git_holds_nothing_up_for_ever(tmp_path: Path) -> None:
     class Clock:
         now = 0.0
@@ -248,6 +250,7 @@ async def test_links_and_their_swaps(tmp_path: Path) -> None:
     assert set(loaded.sources) == {"stack.yaml", "groups.yaml", "compose.yaml", "db.env"}
 
 
+@pytest.mark.pitfall(30)
 async def test_a_checkout_is_read_before_or_after_never_between(tmp_path: Path) -> None:
     def git(*arguments: str) -> None:
         identity = ["-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "core.fsync=none"]

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from reconciler import inotify
-from reconciler.watch import changes
+from reconciler.watch import Told, changes
 
 from .desired import GROUPS, a_directory, a_store
 
@@ -39,11 +39,13 @@ class Heard:
 
 
 @asynccontextmanager
-async def watching(*inputs: Path, directory: Path | None = None, poll: float = 1.0) -> AsyncIterator[Heard]:
+async def watching(
+    *inputs: Path, directory: Path | None = None, poll: float = 1.0, told: Told = lambda _: None
+) -> AsyncIterator[Heard]:
     heard = Heard()
 
     async def listen() -> None:
-        async with aclosing(changes(lambda: inputs, directory=directory, poll=poll)) as source:
+        async with aclosing(changes(lambda: inputs, directory=directory, poll=poll, told=told)) as source:
             async for found in source:
                 heard.queue.put_nowait(found)
 
@@ -96,6 +98,7 @@ SAVES: list[Change] = [
 ]
 
 
+@pytest.mark.pitfall(28)
 @pytest.mark.parametrize("save", SAVES)
 async def test_every_way_to_save_is_heard(tmp_path: Path, save: Change) -> None:
     file = tmp_path / "f"
@@ -149,6 +152,7 @@ async def test_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
         assert await heard.next() == {"f"}
 
 
+@pytest.mark.pitfall(28)
 async def test_a_directory_removed_and_made_again(tmp_path: Path) -> None:
     file = tmp_path / "d/f"
     file.parent.mkdir()
@@ -179,6 +183,7 @@ async def test_a_directory_moved_away_and_another_put_there(tmp_path: Path) -> N
         assert await heard.next() == {"f"}
 
 
+@pytest.mark.pitfall(28)
 async def test_links_swapped_anywhere_above(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name / "deep").mkdir(parents=True)
@@ -236,6 +241,7 @@ async def test_waiting_costs_no_cpu(tmp_path: Path) -> None:
         assert time.process_time() - began < 0.02
 
 
+@pytest.mark.pitfall(29)
 async def test_lost_notices_are_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "f"
     file.write_text("old")
@@ -251,13 +257,11 @@ async def test_lost_notices_are_made_up_for(tmp_path: Path, monkeypatch: pytest.
         assert await heard.next() == {"f"}
 
 
+@pytest.mark.pitfall(29)
 async def test_without_notification_files_are_looked_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def full(self: inotify.Inotify, directory: Path) -> int:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(inotify.Inotify, "watch", full)
+    monkeypatch.setattr(inotify.Inotify, "watch", _refusing(errno.ENOSPC))
     file = tmp_path / "f"
     file.write_text("old")
     with caplog.at_level(logging.WARNING):
@@ -269,5 +273,29 @@ async def test_without_notification_files_are_looked_at(
                     heard.queue.get_nowait()
                 file.write_text("again")
                 await heard.next()
-    assert "files can't be watched" in caplog.text
+    assert "fs.inotify.max_user_watches is used up" in caplog.text
     assert len(caplog.records) == 1
+
+
+async def test_what_keeps_files_from_being_watched_is_told_and_so_is_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, told = tmp_path / "f", asyncio.Queue[str]()
+    file.write_text("old")
+    with monkeypatch.context() as limit:
+        limit.setattr(inotify.Inotify, "watch", _refusing(errno.ENOSPC))
+        async with watching(file, poll=0.01, told=told.put_nowait) as heard:
+            assert "fs.inotify.max_user_watches" in await asyncio.wait_for(told.get(), 5)
+            limit.undo()
+            assert not await asyncio.wait_for(told.get(), 5)
+            while not heard.queue.empty():
+                heard.queue.get_nowait()
+            replace(file)
+            assert await heard.next() == {"f"}
+
+
+def _refusing(number: int) -> Callable[..., int]:
+    def refuse(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    return refuse

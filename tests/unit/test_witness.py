@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from reconciler.backoff import Failure
 from reconciler.desired import Desired
 from reconciler.drift import is_done
@@ -164,6 +166,7 @@ def test_what_is_as_wanted_is_settled_once() -> None:
     assert settle(Ledger(), planned(stack, on, look(stack))) == Ledger()
 
 
+@pytest.mark.pitfall(20)
 def test_a_one_shot_that_went_down_with_its_box_is_not_done_whatever_code_it_was_given() -> None:
     job = STACK.services["job"]
     running, over = container(job), ended("job")

@@ -1,0 +1,29 @@
+"""A stop is waited for as long as its container may take, however short other orders are kept."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from reconciler.engine import docker_sdk
+from reconciler.observed import Action, State
+
+from .test_docker import Bench, Make, bench
+
+__all__ = ["bench"]
+
+
+@pytest.mark.pitfall(16)
+async def test_a_stop_may_take_longer_than_any_other_order(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(docker_sdk, "_ORDER_DEADLINE", 1.0)
+    b: Bench = await bench('services: {web: {image: "bed/standin:1", command: [sleep, "1000"]}}')
+    container = await b.running("web")
+    began = time.monotonic()
+    # Process 1 without a handler of its own does not hear SIGTERM.
+    await b.act(Action.STOP, "web", container=container.id, grace=3.0)
+    assert 2.9 < time.monotonic() - began < 10.0
+    stopped = await b.seen("web")
+    assert (stopped.state, stopped.exit_code) == (State.EXITED, 137)
