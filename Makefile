@@ -40,9 +40,10 @@ run: environment ## the daemon on desired-state/, with an engine and images if t
 	@$(PY) -m reconciler.quickstart run --host='$(HOST)' --port='$(PORT)' --engine='$(ENGINE)' \
 		--standin='$(STANDIN)' --args='$(ARGS)'
 
+# The first half keeps CPUs busy, the second waits for containers most of the time.
 test: lint types layers test-machine ## everything below but bench, as CI runs it
 	@$(PY) -m pytest $(PYTEST) -n 2 --dist loadfile tests/unit tests/rest tests/engine tests/git
-	@$(PY) -m pytest $(PYTEST) tests/e2e tests/browser tests/systemd tests/chaos
+	@$(PY) -m pytest $(PYTEST) -n 3 --dist loadfile tests/e2e tests/browser tests/systemd tests/chaos
 
 lint: tools ## ruff: mistakes and format
 	@$(PY) -m ruff check .
