@@ -67,8 +67,7 @@ def parse_files(stack: Content, groups: Content) -> Parsed:
     except InvalidDesiredState as error:
         mistakes += error.mistakes
     try:
-        groups_document = parse(GROUPS, _there(GROUPS, groups))
-        groups_file, told = read_groups(groups_document)
+        groups_document, groups_file, told = _groups_parts(_there(GROUPS, groups))
         mistakes += told
     except InvalidDesiredState as error:
         mistakes += error.mistakes
@@ -83,6 +82,14 @@ def _stack_parts(content: bytes) -> tuple[Document, StackFile | None, tuple[Mist
     document = parse(STACK, content)
     file, told = read_stack(document)
     return document, file, (*told, *check_stack(document))
+
+
+@lru_cache(maxsize=8)
+def _groups_parts(content: bytes) -> tuple[Document, GroupsFile | None, tuple[Mistake, ...]]:
+    # Remembered, since a write asks for what it found, what it made of it, and what that means.
+    document = parse(GROUPS, content)
+    file, told = read_groups(document)
+    return document, file, told
 
 
 def _there(name: str, content: Content) -> bytes:
@@ -115,6 +122,18 @@ def assemble(parsed: Parsed, resolved: Resolved, directory: str, notes: Iterable
     if mistakes:
         raise InvalidDesiredState(in_order(mistakes))
     return Assembled(stack, meaning(parsed.groups_file))
+
+
+def groups_of(content: bytes) -> dict[str, GroupState]:
+    """What a ``groups.yaml`` says of each group, for itself.
+
+    Raises:
+        InvalidDesiredState: with every mistake in it.
+    """
+    _, file, mistakes = _groups_parts(content)
+    if file is None:
+        raise InvalidDesiredState(mistakes)
+    return meaning(file)
 
 
 def meaning(groups: GroupsFile) -> dict[str, GroupState]:

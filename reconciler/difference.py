@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 
-from reconciler.desired import GroupState
+from reconciler.desired import GroupState, Suspension
 from reconciler.stack import Group, Service, Stack
 from reconciler.units import format_time
 
@@ -20,8 +20,12 @@ def meaning_of(stack: Stack, groups: Mapping[str, GroupState]) -> str:
 
     The Compose version, where files lie, and everything that is only comment are left out.
     """
-    desired = json.dumps({name: asdict(state) for name, state in groups.items()}, sort_keys=True)
+    desired = json.dumps(dict(groups), default=_fields, sort_keys=True)
     return hashlib.sha256(f'{{"desired": {desired}, {_stack_meaning(stack)[1:]}'.encode()).hexdigest()
+
+
+def _fields(state: GroupState | Suspension) -> dict[str, object]:
+    return {f.name: getattr(state, f.name) for f in fields(state)}
 
 
 def _stack_meaning(stack: Stack) -> str:
@@ -109,7 +113,7 @@ def _service_lines(old: Mapping[str, Service], new: Mapping[str, Service]) -> It
     for name, service in new.items():
         if name not in old:
             yield f"{name}: new service"
-        elif _meant(old[name]) != _meant(service):
+        elif old[name] is not service and _meant(old[name]) != _meant(service):
             yield f"{name}: {', '.join(_service_fields(old[name], service)) or 'definition'} changed"
     yield from (f"{name}: service removed" for name in old if name not in new)
 

@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
-from reconciler.assembly import meaning
+from reconciler.assembly import groups_of
 from reconciler.desired import GroupState, Suspension
 from reconciler.errors import InvalidDesiredState, WriteRefused
-from reconciler.files import GROUPS, read_groups
-from reconciler.positions import compose, decode, parse
+from reconciler.files import GROUPS
+from reconciler.positions import compose, decode
 from reconciler.units import format_time, parse_time
 
 _KEYS = ("force", "suspend", "restarted_at", "accepted_at")
@@ -52,22 +52,15 @@ def edited(content: bytes, states: Mapping[str, GroupState]) -> bytes:
         InvalidDesiredState: ``content`` can't be read.
         WriteRefused: ``cannot_edit``; the layout (anchors, merged keys) allows no such small edit.
     """
-    before = _meaning(content)
+    before = groups_of(content)
     text = decode(GROUPS, content)
     states = {name: _writable(state) for name, state in states.items()}
     for name, state in states.items():
         if before.get(name) != state:
             text = _entry(text, name, before.get(name), state)
     result = text.encode()
-    _verify(content, result, {**before, **states})
+    _verify(result, {**before, **states})
     return result
-
-
-def _meaning(content: bytes) -> dict[str, GroupState]:
-    value, mistakes = read_groups(parse(GROUPS, content))
-    if value is None:
-        raise InvalidDesiredState(mistakes)
-    return meaning(value)
 
 
 def _writable(state: GroupState) -> GroupState:
@@ -87,12 +80,12 @@ def _rounded(time: float | None) -> float | None:
     return None if time is None else parse_time(format_time(time))
 
 
-def _verify(before: bytes, after: bytes, meant: Mapping[str, GroupState]) -> None:
+def _verify(result: bytes, meant: Mapping[str, GroupState]) -> None:
     try:
-        found = _meaning(after)
+        found = groups_of(result)
     except InvalidDesiredState as error:
         raise _refused(str(error)) from error
-    if found != dict(meant) or [*found] != [*_meaning(before)]:
+    if [*found.items()] != [*meant.items()]:
         raise _refused("other groups would change as well")
 
 

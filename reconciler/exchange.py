@@ -51,12 +51,13 @@ def replace_content(path: Path, expected: bytes, content: bytes, keep: Keep | No
     _placed(target, aside, content)
     try:
         done = _swapped(target, aside, expected, content)
+        # Before the old file goes, which the disk need not know: what a crash leaves of it is cleared up.
+        sync_directory(target.parent)
         if done and keep is not None and aside.exists():
             keep(path, aside, expected)
     finally:
         with suppress(FileNotFoundError):
             aside.unlink()
-    sync_directory(target.parent)
     return done
 
 

@@ -180,7 +180,11 @@ class Generations:
             compose_warnings=resolved.warnings,
         )
         self._records.save(record)
-        return _accepted(record, Assembled(loaded.stack, loaded.desired.groups), model, fresh=fresh)
+        accepted = _accepted(record, Assembled(loaded.stack, loaded.desired.groups), model, fresh=fresh)
+        if self._current is not None and self._current.stack == accepted.stack:
+            # One that is known carries what was worked out of it.
+            return accepted._replace(stack=self._current.stack)
+        return accepted
 
     def _latest(self) -> Accepted | None:
         if not self._looked:

@@ -5,6 +5,7 @@ Looked at with plain file operations: no git command is run, so nothing of the u
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -55,17 +56,17 @@ class Hold:
 
 
 def _repository(directory: Path) -> Path | None:
-    try:
-        directory = directory.resolve()
-    except (OSError, RuntimeError):
-        return None
-    for parent in (directory, *directory.parents):
-        entry = parent / ".git"
-        if entry.is_dir():
-            return entry
-        if entry.is_file():
-            return _linked(entry)
-    return None
+    # Asked twice in every look: by ``Path`` this would cost more than all else in one.
+    parent = os.path.realpath(directory)
+    while True:
+        entry = f"{parent.rstrip('/')}/.git"
+        if os.path.isdir(entry):  # noqa: PTH112
+            return Path(entry)
+        if os.path.isfile(entry):  # noqa: PTH113
+            return _linked(Path(entry))
+        if parent == "/":
+            return None
+        parent = os.path.dirname(parent)  # noqa: PTH120
 
 
 def _linked(entry: Path) -> Path | None:

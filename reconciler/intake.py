@@ -2,6 +2,12 @@
 
 A file that changed and a request that changes a file take the same way; both end in ``Loop.adopt``.
 Bad files stop nothing: the loop goes on with the last good state and readers are told what is wrong.
+
+What a request changes goes to the disk step by step, each safe before the next one begins: the file, the
+generation, the entry of the audit log; then the loop hears of it, then the caller. So it is known what a
+crash leaves. Before the file: all as it was. Behind it: an edit that nobody signed, taken in as such by the
+next run. Behind the generation: the change, with who made it; the next run makes up for the entry
+(``audit_daemon``). Behind the entry: all but the answer.
 """
 
 from __future__ import annotations
@@ -10,7 +16,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Container, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
@@ -36,6 +42,9 @@ EDITED = "edited"
 """Why, of such an edit."""
 
 _LOOKS = 5
+
+_HEAD_START = 0.1
+"""Seconds that the loop hears later of a change at most, while the audit log takes it in."""
 
 Record = Callable[[Fact], "Future[bool]"]
 """Puts a fact into the audit log; the future is done when it is on the disk, or can't be."""
@@ -137,6 +146,7 @@ class Intake:
         self._tree = tree or NoTree()
         self._recorded: Future[bool] | None = None
         self._rejected: tuple[Mistake, ...] = ()
+        self._taken: tuple[Loaded, Accepted] | None = None
         self._turn = asyncio.Lock()
 
     async def resume(self) -> None:
@@ -187,9 +197,8 @@ class Intake:
             written = await self._store.write(edit)
             _, accepted = await self._kept(written, author, reason, source)
             recorded = self._recorded
-        if recorded is not None and accepted.fresh:
-            # Others take their turn meanwhile; entries are written in the order of generations all the same.
-            await asyncio.wrap_future(recorded)
+        if accepted.fresh:
+            await _done(recorded)
         return self._receipt(accepted, asked, changed=written.changed)
 
     async def restore(self, then: Then, *, author: str, reason: str, source: str = "") -> Receipt:
@@ -199,8 +208,8 @@ class Intake:
             written = await self._store.restore(then.sources, gone=then.gone, whole=then.whole)
             before, accepted = await self._kept(written, author, reason, source)
             recorded = self._recorded
-        if recorded is not None and accepted.fresh:
-            await asyncio.wrap_future(recorded)
+        if accepted.fresh:
+            await _done(recorded)
         touched = audit_facts.touched(_meant(before), _meant(accepted))
         return self._receipt(accepted, touched, changed=written.changed)
 
@@ -243,6 +252,8 @@ class Intake:
 
     async def _unread(self, loaded: Loaded) -> Accepted:
         """Accept what a write began from; an edit that nobody had read yet is a generation of its own."""
+        if self._taken is not None and self._taken[0] is loaded:
+            return self._taken[1]
         held = self._loop.target
         if held is not None and held[1].revision == loaded.revision:
             return await self._accept(loaded, BY_FILE, EDITED)
@@ -254,33 +265,42 @@ class Intake:
         self, loaded: Loaded, author: str, reason: str, source: str = "", commit: str = ""
     ) -> Accepted:
         before, at = self._loop.target, self._wall()
-        try:
-            accepted = await asyncio.to_thread(
-                self._generations.accept, loaded, author=author, reason=reason, at=at, commit=commit
+
+        def kept() -> tuple[Accepted, Future[bool] | None]:
+            accepted = self._generations.accept(loaded, author=author, reason=reason, at=at, commit=commit)
+            if not accepted.fresh:
+                return accepted, None
+            fact = audit_facts.accepted(
+                reason,
+                user=author,
+                source=source,
+                generation=accepted.desired.generation,
+                groups=audit_facts.touched(before, (accepted.stack, accepted.desired)),
+                changes=accepted.changes,
+                at=at,
             )
+            recorded = self._record(fact)
+            # Before the loop hears of it: what that does about it stands behind it in the log, and takes the
+            # interpreter from the log's thread. But a log that can't be written holds up no converging.
+            wait([recorded], timeout=_HEAD_START)
+            return accepted, recorded
+
+        try:
+            accepted, recorded = await asyncio.to_thread(kept)
         except OSError as error:
             told = f"the state directory can't be written: {error.strerror}"
             self._loop.report((), (told,))
             raise WriteRefused("state_not_writable", told, "make room or mend the file system") from error
         if accepted.fresh:
+            self._recorded = recorded
             changes = "; ".join(accepted.changes)
             log.info(
                 "desired state accepted",
                 extra={"generation": accepted.desired.generation, "author": author, "changes": changes},
             )
-            # Before the loop hears of it, so that what it does about it stands behind it in the log.
-            self._recorded = self._record(
-                audit_facts.accepted(
-                    reason,
-                    user=author,
-                    source=source,
-                    generation=accepted.desired.generation,
-                    groups=audit_facts.touched(before, (accepted.stack, accepted.desired)),
-                    changes=accepted.changes,
-                    at=at,
-                )
-            )
         self._rejected = ()
+        # The same files are the very same object, as long as nothing is read that is not valid.
+        self._taken = loaded, accepted._replace(fresh=False)
         self._adopt(accepted)
         self._loop.report(self._tree.mistakes(), self._warnings())
         self._tree.accepted()
@@ -300,6 +320,7 @@ class Intake:
         self._loop.adopt(accepted.stack, accepted.desired, accepted_at=at, ended=ended)
 
     def _broken(self, mistakes: tuple[Mistake, ...]) -> None:
+        self._taken = None
         for mistake in mistakes:
             log.error("the desired state is not valid", extra={"mistake": str(mistake)})
         if mistakes != self._rejected:
@@ -308,6 +329,12 @@ class Intake:
             generation = target[1].generation if target else 0
             self._record(audit_facts.rejected(mistakes, user=BY_FILE, generation=generation, at=self._wall()))
         self._loop.report((*mistakes, *self._tree.mistakes()), self._warnings())
+
+
+async def _done(recorded: Future[bool] | None) -> None:
+    if recorded is not None and not recorded.done():
+        # Others take their turn meanwhile; entries are written in the order of generations all the same.
+        await asyncio.wrap_future(recorded)
 
 
 def _meant(accepted: Accepted) -> audit_facts.Target:

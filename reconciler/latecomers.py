@@ -32,11 +32,15 @@ class _Kept(NamedTuple):
 
 
 class Latecomers:
-    """What was replaced lately. ``now`` is monotonic seconds. Not to be used by two threads at once."""
+    """What was replaced lately. ``now`` is monotonic seconds. Not to be used by two threads at once.
+
+    ``over`` are the descriptors for ``let_go``.
+    """
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._kept: list[_Kept] = []
+        self.over: list[int] = []
 
     def keep(self, path: Path, aside: Path, content: bytes) -> None:
         """Remember that the file now called ``aside`` was ``path`` until now, with this content."""
@@ -64,10 +68,17 @@ class Latecomers:
             elif self._now() - kept.since < _KEPT_FOR:
                 continue
             self._kept.remove(kept)
-            os.close(kept.descriptor)
+            self.over.append(kept.descriptor)
+
+    def let_go(self) -> None:
+        """Close what was looked at for the last time. The file is gone then, which costs the disk time."""
+        over, self.over = self.over, []
+        for descriptor in over:
+            os.close(descriptor)
 
     def close(self) -> None:
         """Let go of all."""
+        self.let_go()
         for kept in self._kept:
             os.close(kept.descriptor)
         self._kept.clear()

@@ -95,9 +95,16 @@ class Reader:
         try:
             if signature(path) != held.signature:
                 return True
-            return not held.settled and self._fresh(path, trust=False).content != held.content
+            if held.settled:
+                return False
+            fresh = self._fresh(path, trust=False)
         except (InvalidDesiredState, StillWritten):
             return True
+        if fresh.content != held.content:
+            return True
+        # Old enough by now, it need not be read at the next question.
+        self._pass[path] = fresh
+        return False
 
     def _fresh(self, path: Path, *, trust: bool = True) -> _Held:
         before = signature(path)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,24 +64,41 @@ class Records:
         self.warnings: list[str] = []
         self.highest = 0
         self.all: dict[int, Record] = {}
+        # Contents that were seen to be as frozen, and how their files looked then.
+        self._sound: dict[Path, tuple[int, ...]] = {}
         for path in sorted(self._records.iterdir()):
             self._take_in(path)
 
     def save(self, record: Record) -> None:
         """Writes a record, over an earlier one of the same number; it lasts when this returns."""
-        text = json.dumps({"schema": SCHEMA, **asdict(record)}, indent=1, sort_keys=True)
+        told = {one.name: getattr(record, one.name) for one in fields(record)}
+        text = json.dumps({"schema": SCHEMA, **told}, sort_keys=True)
         write_file(self._records / f"{record.generation:0{_WIDTH}}.json", text.encode())
         self.all[record.generation] = record
         self.highest = max(self.highest, record.generation)
 
     def freeze(self, content: bytes) -> str:
         """Keeps a content; returns the name that it goes by."""
-        return _freeze(self._contents, content, "")
+        name = digest(content)
+        self._keep_at(self._contents / name, name, content)
+        return name
 
     def freeze_model(self, content: bytes) -> tuple[str, Path]:
         """Keeps a resolved model as a file that Compose can be given."""
-        name = _freeze(self._models, content, ".json")
+        name = digest(content)
+        self._keep_at(self.model(name), name, content)
         return name, self.model(name)
+
+    def _keep_at(self, path: Path, name: str, content: bytes) -> None:
+        stamp = _stamp(path)
+        if stamp and self._sound.get(path) == stamp:
+            return
+        try:
+            _thawed(path, name)
+        except Damaged:
+            write_file(path, content)
+            stamp = _stamp(path)
+        self._sound[path] = stamp
 
     def model(self, name: str) -> Path:
         """The file of a resolved model."""
@@ -109,10 +126,9 @@ class Records:
             del self.all[number]
         used = {name for record in self.all.values() for name in record.sources.values()}
         models = {f"{record.resolved}.json" for record in self.all.values()}
-        for path in _unused(self._contents, used):
+        for path in (*_unused(self._contents, used), *_unused(self._models, models)):
             path.unlink(missing_ok=True)
-        for path in _unused(self._models, models):
-            path.unlink(missing_ok=True)
+            self._sound.pop(path, None)
 
     def _take_in(self, path: Path) -> None:
         number = path.name.partition(".")[0]
@@ -150,14 +166,13 @@ def _record(told: dict[str, Any], number: int) -> Record:
     return replace(record, changes=tuple(record.changes), compose_warnings=tuple(record.compose_warnings))
 
 
-def _freeze(directory: Path, content: bytes, suffix: str) -> str:
-    name = digest(content)
-    path = directory / f"{name}{suffix}"
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What changes with the file, empty where there is none."""
     try:
-        _thawed(path, name)
-    except Damaged:
-        write_file(path, content)
-    return name
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _thawed(path: Path, name: str) -> bytes:

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from reconciler.desired import Desired
 from reconciler.drift import Drift
@@ -158,7 +159,8 @@ def build(inputs: Inputs, summaries: Mapping[str, Summary] | None = None) -> Sna
     groups = {name: _group(inputs, name, summaries) for name in stack.groups}
     containers = {c.service: c for c in inputs.observed.containers}
     unmanaged = tuple(
-        _shown(ServiceView(name=name), containers.get(name), inputs) for name in stack.unmanaged
+        ServiceView(name=name, **_of_container(name, containers.get(name), inputs))
+        for name in stack.unmanaged
     )
     known = inputs.engine.reachable and inputs.plan.complete
     pilot_ready = bool(stack.pilot.groups) and all(
@@ -233,11 +235,11 @@ def _service(inputs: Inputs, name: str, summaries: Mapping[str, Summary]) -> Ser
     verdict = inputs.plan.verdicts.get(name)
     if verdict is None:
         container = next((c for c in inputs.observed.containers if c.service == name), None)
-        return _shown(ServiceView(name=name, group=group), container, inputs)
+        return ServiceView(name=name, group=group, **_of_container(name, container, inputs))
     summary = summaries[name]
     wait = verdict.wait
     retry = wait.until - inputs.now.mono + inputs.now.wall if wait and wait.until is not None else None
-    view = ServiceView(
+    return ServiceView(
         name=name,
         group=group,
         ready=verdict.ready,
@@ -253,8 +255,8 @@ def _service(inputs: Inputs, name: str, summaries: Mapping[str, Summary]) -> Ser
         expected=expected(inputs.ledger, name),
         # Whole seconds: a moment that jitters with the clocks would be a change in every pass.
         retry_at=round(retry) if retry is not None else None,
+        **_of_container(name, verdict.container, inputs),
     )
-    return _shown(view, verdict.container, inputs)
 
 
 def _last_error(inputs: Inputs, name: str, container: Container | None) -> str:
@@ -275,25 +277,25 @@ def _last_end(end: Exit | None) -> str:
     return f"exited with code {end.code}{why}{at if end.finished_at else ''}"
 
 
-def _shown(view: ServiceView, container: Container | None, inputs: Inputs) -> ServiceView:
-    service = inputs.stack.services[view.name]
+def _of_container(name: str, container: Container | None, inputs: Inputs) -> dict[str, Any]:
+    """The fields of a view that tell of its container, or of the one that there would be."""
+    service = inputs.stack.services[name]
     if container is None:
-        return replace(view, container=service.container_name, image=service.image)
+        return {"container": service.container_name, "image": service.image}
     usage = inputs.usage.get(container.id) if container.state in ALIVE else None
-    return replace(
-        view,
-        container=container.name,
-        id=container.id,
-        status=str(container.state),
-        health=str(container.health),
-        image=service.image,
-        started_at=container.started_at if container.state in ALIVE else 0.0,
-        exit_code=container.exit_code,
-        restart_count=container.restart_count,
-        ports=container.ports,
-        memory=usage.memory if usage else None,
-        cpu=usage.cpu if usage else None,
-    )
+    return {
+        "container": container.name,
+        "id": container.id,
+        "status": str(container.state),
+        "health": str(container.health),
+        "image": service.image,
+        "started_at": container.started_at if container.state in ALIVE else 0.0,
+        "exit_code": container.exit_code,
+        "restart_count": container.restart_count,
+        "ports": container.ports,
+        "memory": usage.memory if usage else None,
+        "cpu": usage.cpu if usage else None,
+    }
 
 
 REMEMBERED = 100

@@ -214,6 +214,15 @@ class Stack:
         return {name: behind[name] for name in self.group_of}
 
     @cached_property
+    def depth(self) -> Mapping[str, int]:
+        """The same for stopping, in reverse: how many services can only go down after each service."""
+        edges = self._edges_with_gates()
+        below: dict[str, int] = {}
+        for node in sorted_by_dependency(edges):
+            below[node] = max((below[n] + (n in self.group_of) for n in edges[node]), default=0)
+        return {name: below[name] for name in self.group_of}
+
+    @cached_property
     def one_shots(self) -> frozenset[str]:
         """Services that another one waits for to complete: they end, and that is success."""
         return self._awaited(Condition.COMPLETED)

@@ -21,6 +21,7 @@ def step_for(
     value: str = "",
 ) -> Step:
     """The step, with what every step of this service carries."""
+    weights = scratch.stack.depth if action is Action.STOP else scratch.stack.chain
     return Step(
         service.name,
         action,
@@ -29,7 +30,7 @@ def step_for(
         container.id if container else "",
         value,
         service.stop_grace,
-        scratch.stack.chain[service.name],
+        weights[service.name],
     )
 
 

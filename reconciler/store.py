@@ -112,7 +112,12 @@ class Store:
             InvalidDesiredState: with every mistake; also while a file is being written and not closed.
         """
         async with self._turn:
-            return await self._load()
+            try:
+                return await self._load()
+            finally:
+                # Here and not in a write, which somebody waits for.
+                if self._latecomers.over:
+                    await asyncio.to_thread(self._latecomers.let_go)
 
     async def write(self, edit: Edit) -> Written:
         """Makes the groups that ``edit`` names be as it says, by the smallest change of ``groups.yaml``.

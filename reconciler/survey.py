@@ -40,13 +40,24 @@ class Surveyor:
         self._extra = tuple(path.absolute() for path in extra_compose)
         self._environment = environment
         self._reader = Reader()
+        self._last: Survey | None = None
 
     def survey(self) -> Survey:
-        """Reads everything.
+        """Reads everything; where nothing moved since the last time, that costs a stat for each file.
 
         Raises:
             StillWritten: one of the files is open for writing.
         """
+        if self._last is not None and not self._reader.moved():
+            return self._last
+        self._last = None
+        survey = self._surveyed()
+        if not survey.mistakes:
+            # Mistakes may lie in what is no file: a folder that is not there, say.
+            self._last = survey
+        return survey
+
+    def _surveyed(self) -> Survey:
         self._reader.begin()
         mistakes: list[Mistake] = []
         stack, groups = (self._own(self._directory / name) for name in (STACK, GROUPS))

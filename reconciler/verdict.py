@@ -17,7 +17,7 @@ from reconciler.observed import Action, Command, Container
 class Step(NamedTuple):
     """One action to take now. ``cause`` is a stable word, ``why`` says it to a person.
 
-    ``weight`` is how many services wait in a row behind this one: the heaviest go first.
+    ``weight`` is how many services wait in a row behind this one, to start or to stop: the heaviest go first.
     """
 
     service: str

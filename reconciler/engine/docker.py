@@ -109,7 +109,7 @@ class DockerEngine:
                 case Action.PULL:
                     await self._pull(stack, command.services)
                 case Action.STOP:
-                    with self._look.holding(command.container):
+                    with self._look.holding(command.container, stopping=True):
                         await self._stop(command)
                 case Action.REMOVE:
                     await self._remove(command)

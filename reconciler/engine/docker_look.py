@@ -21,7 +21,7 @@ from reconciler.engine.docker_read import (
 )
 from reconciler.engine.docker_wire import Refused, Wire
 from reconciler.errors import EngineUnavailable
-from reconciler.observed import Container, Observed, State
+from reconciler.observed import Container, Health, Observed, State
 from reconciler.stack import Stack
 
 _AT_ONCE = 8
@@ -53,6 +53,7 @@ class Look:
         self._stuck: dict[str, float] = {}
         self._starved: dict[str, float] = {}
         self._held: set[str] = set()
+        self._stopping: set[str] = set()
         self._turn = asyncio.Lock()
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
@@ -60,6 +61,30 @@ class Look:
         """The container as it was last seen."""
         known = self._known.get(container_id)
         return known.container if known else None
+
+    def holds(self, container_id: str) -> bool:
+        """Whether we are at this container at the moment; see ``holding``."""
+        return container_id in self._held
+
+    def ended(self, container_id: str, at: float, exit_code: int) -> bool:
+        """The process of a container that we hold has ended (wall seconds); whether a look shows that now.
+
+        Where we are stopping it, it does: the engine goes on to take its network down, for half a second when
+        several end at once, and answers nobody meanwhile; whoever waits for its end need not wait for that.
+        """
+        known = self._known.get(container_id)
+        if known is None or container_id not in self._stopping or known.container.started_at > at:
+            return False
+        over = dataclasses.replace(
+            known.container,
+            state=State.EXITED,
+            health=Health.NONE,
+            exit_code=exit_code,
+            finished_at=at,
+            pid=0,
+        )
+        self._known[container_id] = _Known((), over)
+        return True
 
     def mark(self, container_id: str) -> None:
         """This container may have changed in a way that the list does not show."""
@@ -73,17 +98,20 @@ class Look:
         self._starved[container_id] = at
 
     @contextlib.contextmanager
-    def holding(self, container_id: str) -> Iterator[None]:
+    def holding(self, container_id: str, *, stopping: bool = False) -> Iterator[None]:
         """We are at this container: it is shown as it was until we are done, then inspected.
 
         The engine answers no inspection of a container that it is starting or taking down, and would
         hold up the look.
         """
         self._held.add(container_id)
+        if stopping:
+            self._stopping.add(container_id)
         try:
             yield
         finally:
             self._held.discard(container_id)
+            self._stopping.discard(container_id)
             self._moved.add(container_id)
 
     def mark_images(self) -> None:

@@ -129,15 +129,24 @@ class Events:
             attached = told.get("container", "")
             known = self._look.knows(attached)
             self._look.mark(attached)
-            return f"network {action} {known.name}" if known else ""
-        self._look.mark(actor.get("ID", ""))
+            return f"network {action} {known.name}" if known and not self._look.holds(attached) else ""
+        moved, name = actor.get("ID", ""), told.get("name", "")
+        self._look.mark(moved)
         if action == "oom":
-            self._look.mark_starved(actor.get("ID", ""), event.get("timeNano", 0) / 1e9)
-        name = told.get("name", "")
+            self._look.mark_starved(moved, event.get("timeNano", 0) / 1e9)
+        if self._look.holds(moved):
+            # Our own doing, and not to be seen before it is done; that it is done wakes by itself.
+            died = action == "die" and self._look.ended(moved, *_end_of(event, told))
+            return f"container {action} {name}" if died else ""
         # The engine writes the former name with a slash before it, and the new one without.
         names = {name, told.get("oldName", "").removeprefix("/")}
         concerns = told.get(PROJECT) == self._stack.name or self._names & names
         return f"container {action} {name}" if concerns else ""
+
+
+def _end_of(event: Mapping[str, Any], told: Mapping[str, Any]) -> tuple[float, int]:
+    code = str(told.get("exitCode", ""))
+    return event.get("timeNano", 0) / 1e9, int(code) if code.isdecimal() else 0
 
 
 async def pull_image(

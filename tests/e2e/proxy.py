@@ -45,8 +45,9 @@ class Call(NamedTuple):
 
 Hook = Callable[[Call], str | None]
 """Asked before a request is passed on. ``lose``: pass it on, and cut the line instead of answering;
-``hold``: pass it on when ``release`` is called; ``refuse``: answer 500 without passing it on; ``lie``:
-answer that it is done without passing it on; ``cut``: cut the line without passing it on."""
+``hold``: pass it on when ``release`` is called; ``late``: pass it on, and answer when that is called;
+``refuse``: answer 500 without passing it on; ``lie``: answer that it is done without passing it on; ``cut``:
+cut the line without passing it on."""
 
 _ANSWERS = {
     "refuse": (
@@ -190,8 +191,12 @@ class Proxy:
         hook = self.hook
         verdict = hook(call) if hook else None
         if verdict == "hold":
-            await self._released.wait()
+            await self.released()
         return verdict
+
+    async def released(self) -> None:
+        """Until ``release`` is called."""
+        await self._released.wait()
 
     @property
     def is_mute(self) -> bool:
@@ -209,7 +214,7 @@ class _Line:
         self._proxy = proxy
         self._pid = pid
         self._is_stream = False
-        self._lose = False
+        self._lose = self._late = False
 
     async def there(self, client: socket.socket, engine: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -222,7 +227,7 @@ class _Line:
                     time.monotonic(), found[1].decode(), path, agent[1].decode() if agent else "", self._pid
                 )
                 verdict = await self._proxy.note(call)
-                self._lose = verdict == "lose"
+                self._lose, self._late = verdict == "lose", verdict == "late"
                 if verdict in _ANSWERS:
                     await loop.sock_sendall(client, _ANSWERS[verdict])
                 if verdict in {*_ANSWERS, "cut"}:
@@ -238,6 +243,8 @@ class _Line:
             if self._lose:
                 client.shutdown(socket.SHUT_RDWR)
                 raise _Cut
+            if self._late:
+                await self._proxy.released()
             if not (self._is_stream and self._proxy.is_mute):
                 await loop.sock_sendall(client, data)
         client.shutdown(socket.SHUT_WR)

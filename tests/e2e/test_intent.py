@@ -48,6 +48,17 @@ def test_all_comes_up_in_order_and_goes_down_in_reverse(yard: Yard) -> None:
     assert ready < begun
 
 
+def test_what_stops_next_waits_for_a_process_to_end_and_for_no_clearing_away_after_it(yard: Yard) -> None:
+    edge, mark = yard.one("edge")["Id"], yard.recorder.mark()
+    with yard.proxy.hooked(lambda call: "late" if call.path == f"/containers/{edge}/stop" else None):
+        generation = yard.switch(front=False)
+        yard.recorder.until(lambda e: (e.service, e.action) == ("web", "die"), since=mark)
+        status = yard.daemon.until(lambda s: yard.daemon.service("web", s)["status"] == "exited")
+        assert not status["converged"], "edge is being stopped until the engine says that it is done"
+    yard.daemon.converged(generation)
+    yard.is_true({"base", "app", "extra"})
+
+
 def test_hands_are_off_a_suspended_group_until_it_ends(yard: Yard) -> None:
     yard.daemon.converged(yard.switch(extra="{state: on, suspend: {reason: looking into it}}"))
     mark = yard.recorder.mark()

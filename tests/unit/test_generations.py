@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,21 @@ async def test_a_damaged_content_is_noticed_and_an_older_state_used(tmp_path: Pa
     newest = Generations(state).latest()
     assert newest
     assert newest.desired.generation == 3
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(b"{}")], ids=["gone", "other"])
+async def test_a_content_harmed_under_our_hands_is_kept_anew(
+    tmp_path: Path, harm: Callable[[Path], object]
+) -> None:
+    state = tmp_path / "state"
+    generations = Generations(state)
+    accept(generations, await load(tmp_path))
+    for path in [*(state / "contents").iterdir(), *(state / "resolved").iterdir()]:
+        harm(path)
+    accept(generations, await load(tmp_path, groups=ON))
+    latest = Generations(state).latest()
+    assert latest
+    assert latest.desired.generation == 2
 
 
 @pytest.mark.pitfall(33)

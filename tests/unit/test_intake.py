@@ -1,15 +1,18 @@
-"""Taking in what the files say while the state directory can't be written."""
+"""Taking in what the files say while the state directory can't be written, and what waits for what."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from reconciler.audit_entry import Fact
 from reconciler.changes import stop
 from reconciler.engine.simulated import SimulatedEngine
 from reconciler.errors import WriteRefused
@@ -81,3 +84,32 @@ async def test_a_write_that_can_not_be_kept_is_refused_and_leaves_the_file_as_it
     scene.full = False
     receipt = await scene.intake.write(lambda s, d: stop(s, d, "base"), author="me", reason="stop base")
     assert receipt.changed
+
+
+async def test_the_log_goes_before_the_loop_but_not_for_ever(tmp_path: Path) -> None:
+    """Who asked waits for the entry, converging only for a moment."""
+    loop = Loop(SimulatedEngine(), Snapshots(), wall=lambda: 1.0, chance=lambda: 0.5)
+    directory = a_directory(tmp_path / "desired")
+    entries: list[Future[bool]] = []
+    heard_by_then: list[bool] = []
+
+    def record(fact: Fact) -> Future[bool]:
+        target = loop.target
+        heard_by_then.append(target is not None and target[1].generation == fact.generation)
+        entries.append(Future())
+        return entries[-1]
+
+    intake = Intake(
+        a_store(directory), Generations(tmp_path / "state"), loop, wall=lambda: 1.0, record=record
+    )
+    await intake.reload()
+    asked = asyncio.create_task(
+        intake.write(lambda s, d: stop(s, d, "base"), author="me", reason="stop base")
+    )
+    async with asyncio.timeout(5):
+        while loop.target is None or loop.target[1].groups["base"].on:
+            await asyncio.sleep(0)
+    assert heard_by_then == [False, False]
+    assert not asked.done()
+    entries[-1].set_result(True)
+    assert (await asked).generation == 2

@@ -47,11 +47,13 @@ def test_dependents_are_the_other_direction() -> None:
 
 def test_the_chain_counts_through_groups_that_wait_for_whole_groups() -> None:
     assert STACK.chain == {"db": 2, "zoo": 2, "api": 1, "init": 1, "ui": 0}
+    assert STACK.depth == {"db": 0, "zoo": 0, "api": 1, "init": 1, "ui": 2}
 
 
 def test_the_chain_counts_through_services() -> None:
     stack = a_stack({"g": [service("a"), service("b", "a"), service("c", "b"), service("d", "a")]})
     assert stack.chain == {"a": 2, "b": 1, "c": 0, "d": 0}
+    assert stack.depth == {"a": 0, "b": 1, "c": 2, "d": 1}
 
 
 def test_one_shots_and_lasting_services_are_told_by_who_waits_for_them() -> None:

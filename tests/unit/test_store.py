@@ -8,9 +8,11 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from reconciler import reading
 from reconciler.assembly import with_groups
 from reconciler.desired import GroupState
 from reconciler.engine.compose import resolve
@@ -54,6 +56,31 @@ async def test_compose_is_asked_only_when_its_files_change(tmp_path: Path) -> No
     (tmp_path / "db.env").write_text("PASSWORD=secret\n")
     await store.load()
     assert resolving.calls == 2
+
+
+async def test_what_did_not_move_is_looked_at_and_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = a_store(a_directory(tmp_path))
+    reads: list[Path] = []
+    content = reading._content
+
+    def counting(path: Path, *more: Any) -> bytes | None:
+        reads.append(path)
+        return content(path, *more)
+
+    monkeypatch.setattr(reading, "_content", counting)
+    # Else what has just been written is read once more.
+    monkeypatch.setattr(reading, "_TICK", 0)
+    first = await store.load()
+    reads.clear()
+    assert await store.load() is first
+    assert reads == []
+    (tmp_path / "groups.yaml").write_text(GROUPS.replace("web: off", "web: on"))
+    assert on(await store.load()) == {"base": True, "web": True}
+    assert reads == [tmp_path / "groups.yaml"]
+    (tmp_path / ".env").write_text("A=1\n")
+    assert ".env" in (await store.load()).sources
 
 
 async def test_extra_compose_files_come_after_those_of_the_stack(tmp_path: Path) -> None:
