@@ -33,7 +33,7 @@ _LONGEST = 0.1
 """Seconds after which a burst is told of, over or not."""
 
 _POLL = 1.0
-_POLLS = 10
+_POLLS = 5
 _MOST_LINKS = 40
 _GONE = DELETE_SELF | MOVE_SELF | UNMOUNT | IGNORED
 _LOST_DIRECTORY = (FileNotFoundError, NotADirectoryError, PermissionError)

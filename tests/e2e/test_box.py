@@ -253,7 +253,6 @@ def test_a_clock_that_jumps_by_years_moves_nothing_and_a_restart_is_carried_out_
         repairs(yard)
         mark = yard.recorder.mark()
         yard.daemon.post("/services/restart/extra?wait=20")
-        three_resyncs(yard)
         clock(0)
         three_resyncs(yard)
         assert yard.recorder.count(mark, "start", "cache") == 1, years
