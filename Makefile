@@ -104,7 +104,7 @@ clean: ## takes away what run and test made, and nothing else; volumes on your o
 		$(MAKE) --no-print-directory environment && $(PY) -m reconciler.quickstart clean; \
 	fi
 	@if [ -e $(VENV)/.service-manager.json ]; then rm -rf $(VENV); fi
-	@rm -rf build dist alpr_service_manager.egg-info .cache/systemd
+	@rm -rf build dist alpr_service_manager.egg-info .cache/debian
 	@rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
