@@ -61,7 +61,7 @@ unit: tools ## unit and property tests; no engine needed
 rest: tools test-machine ## the API of a running daemon: Schemathesis, Prometheus, many writers at once
 	@$(PY) -m pytest $(PYTEST) tests/rest
 
-engine: tools test-machine ## the contract of an engine, for the simulated and the real one
+engine: tools test-machine ## the contract of an engine, for the simulated one and two real ones
 	@$(PY) -m pytest $(PYTEST) tests/engine
 
 e2e: tools test-machine ## end to end, on private engines
