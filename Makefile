@@ -62,7 +62,7 @@ unit: tools ## unit and property tests; no engine needed
 rest: tools test-machine ## the API of a running daemon: Schemathesis, Prometheus, many writers at once
 	@$(PY) -m pytest $(PYTEST) tests/rest
 
-engine: tools test-machine ## the contract of an engine, for the simulated and the real one
+engine: tools test-machine ## the contract of an engine, for the simulated one and two real ones
 	@$(PY) -m pytest $(PYTEST) tests/engine
 
 e2e: tools test-machine ## end to end, on private engines
@@ -105,7 +105,7 @@ clean: ## takes away what run and test made, and nothing else; volumes on your o
 		$(MAKE) --no-print-directory environment && $(PY) -m reconciler.quickstart clean; \
 	fi
 	@if [ -e $(VENV)/.service-manager.json ]; then rm -rf $(VENV); fi
-	@rm -rf build dist alpr_service_manager.egg-info .cache/systemd
+	@rm -rf build dist alpr_service_manager.egg-info .cache/debian
 	@rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 

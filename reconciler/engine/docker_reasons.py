@@ -39,8 +39,8 @@ _REASONS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
             "definition_invalid",
             r"invalid (?:mount config|reference format|volume specification|containerport|hostport"
             r"|restart policy|compose project|publish|memory|cpu|label|hostname|ip address|port|user)"
-            r"|no such service|undefined service|additional propert|is not supported|unknown runtime"
-            r"|could not select device driver|conflicting options",
+            r"|no such service|undefined service|additional propert|is not supported"
+            r"|unknown (?:or invalid )?runtime|could not select device driver|conflicting options",
         ),
         (
             "denied",

@@ -1,7 +1,8 @@
 """A private, real engine for tests: own data, own socket, no network of the host touched, gone afterwards.
 
 Also for benches and chaos runs: ``with PrivateEngine() as engine: ...``. Needs root and Docker's
-``dockerd``; never falls back to the engine of the machine.
+``dockerd``; never falls back to the engine of the machine. With the name of a Debian release it is that
+release's Docker, in a file system of its own.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import asyncio
 import contextlib
 import io
 import os
+import platform
+import re
 import shutil
 import signal
 import socket
@@ -30,10 +33,19 @@ from reconciler.engine.compose import find_compose, resolve
 from reconciler.model import services_from
 from reconciler.observed import Container, Observed
 from reconciler.stack import Group, Stack
+from tests import debian
+from tests.engine.namespace import Namespace
 
 IMAGE = "bed/standin:1"
 _APPLETS = ("sh", "sleep", "cat", "echo", "true", "false", "test", "touch", "ls", "nc", "seq", "printf")
+RELEASE = os.environ.get("ENGINE_RELEASE", "")
+"""The engine of the tests that need only one: as ``PrivateEngine`` takes it."""
 _START_DEADLINE = 60.0
+_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/bin"
+_NEWER = ("trixie", (26, 1))
+"""The Debian release whose Docker stands for the newer ones, and its version."""
+_NEEDED = ("docker.io", "procps")
+"""Packages that make an engine: it runs `ps` to tell which processes a container has."""
 T = TypeVar("T")
 
 
@@ -41,12 +53,34 @@ class BedError(RuntimeError):
     """The machine lacks something; the message says what to do."""
 
 
-class PrivateEngine:
-    """One ``dockerd`` in a folder of its own."""
+def engines() -> dict[str, str]:
+    """The engines to test with, by name: "" for this machine's own, else the Debian release it comes from.
 
-    def __init__(self) -> None:
+    A second one where this machine's own is old and its archive has a newer one.
+    """
+    release, newer = _NEWER
+    version: tuple[int, ...] = ()
+    if program := shutil.which("dockerd", path=_PATH):
+        told = subprocess.run([program, "--version"], capture_output=True, check=True, text=True).stdout
+        version = tuple(int(number) for number in re.findall(r"\d+", told)[:2])
+    found = {_name(version): ""}
+    if version < newer and platform.freedesktop_os_release()["ID"] == "debian":
+        found[_name(newer)] = release
+    return found
+
+
+def _name(version: tuple[int, ...]) -> str:
+    return f"docker {'.'.join(map(str, version))}".strip()
+
+
+class PrivateEngine:
+    """One ``dockerd`` in a folder of its own: this machine's, or that of a Debian release."""
+
+    def __init__(self, release: str = RELEASE) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="sm-bed-", dir="/tmp"))
         self.socket = self.folder / "s"
+        self._release = release
+        self._namespace: Namespace | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> PrivateEngine:
@@ -88,15 +122,13 @@ class PrivateEngine:
 
     def start(self) -> None:
         """Start the engine and wait until it answers."""
-        program = shutil.which("dockerd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/bin")
-        if not program:
-            raise BedError("dockerd is missing: install Docker (Debian: `apt install docker.io`)")
         if os.geteuid() != 0:
             raise BedError("a private engine needs root: run the tests with sudo")
+        program, descriptors = self._program()
         log = (self.folder / "log").open("ab")
         self._process = subprocess.Popen(
             [
-                program,
+                *program,
                 *("--data-root", str(self.folder / "data")),
                 *("--exec-root", str(self.folder / "exec")),
                 *("--pidfile", str(self.folder / "pid")),
@@ -108,6 +140,8 @@ class PrivateEngine:
             stdout=log,
             stderr=log,
             stdin=subprocess.DEVNULL,
+            env=os.environ | {"PATH": _PATH},
+            pass_fds=descriptors,
             start_new_session=True,
         )
         log.close()
@@ -166,7 +200,21 @@ class PrivateEngine:
             self.stop()
         for mount in _mounts_under(self.folder):
             subprocess.run(["umount", "-l", mount], check=False, capture_output=True)
+        if self._namespace is not None:
+            self._namespace.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _program(self) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """The command that is the engine, and the descriptors that it needs."""
+        if not self._release:
+            found = shutil.which("dockerd", path=_PATH)
+            if not found:
+                raise BedError("dockerd is missing: install Docker (Debian: `apt install docker.io`)")
+            return (found,), ()
+        if self._namespace is None:
+            # The same one for every start: in it are the mounts of containers that outlive a killed engine.
+            self._namespace = Namespace(debian.tree(self._release, _NEEDED))
+        return (*self._namespace.entry, "dockerd"), (self._namespace.descriptor,)
 
     def _end(self, number: signal.Signals) -> None:
         process = self._process

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+import functools
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -17,9 +18,10 @@ from reconciler.model import services_from
 from reconciler.observed import Container
 from reconciler.stack import Group, Stack
 
-from .bed import IMAGE, PrivateEngine, Project
+from .bed import IMAGE, PrivateEngine, Project, engines
 
 PATIENCE = 2.0
+ENGINES = engines()
 
 COMPOSE = """
 services:
@@ -151,21 +153,35 @@ class SimulatedWorld:
             self.engine.unavailable = False
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The first to need the second engine waits for its file system.
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.timeout(func_only=True))
+
+
 @pytest.fixture(scope="session")
-def bed() -> Iterator[PrivateEngine]:
-    """One private engine for the whole session; tests clean up after themselves."""
-    with PrivateEngine() as engine:
+def beds() -> Iterator[Callable[[str], PrivateEngine]]:
+    """Private engines by name, one of each for the whole session; tests clean up after themselves."""
+    with contextlib.ExitStack() as running:
+        yield functools.cache(lambda name: running.enter_context(PrivateEngine(ENGINES[name])))
+
+
+@pytest.fixture(params=ENGINES)
+def clean(request: pytest.FixtureRequest, beds: Callable[[str], PrivateEngine]) -> Iterator[PrivateEngine]:
+    """Each private engine in turn, with nothing in it."""
+    with emptied(beds(request.param)) as engine:
         yield engine
 
 
-@pytest.fixture
-def clean(bed: PrivateEngine) -> Iterator[PrivateEngine]:
-    """The private engine with nothing in it."""
-    yield bed
-    if not bed.running:
+@contextlib.contextmanager
+def emptied(engine: PrivateEngine) -> Iterator[PrivateEngine]:
+    """The engine, with nothing in it afterwards."""
+    yield engine
+    if not engine.running:
         # The test failed while it was down.
-        bed.start()
-    bed.wipe()
+        engine.start()
+    engine.wipe()
 
 
 @pytest.fixture(scope="session")
@@ -179,21 +195,22 @@ def contract_stack(tmp_path_factory: pytest.TempPathFactory) -> Stack:
     return Stack(name="contract", groups={"all": group}, services=services)
 
 
-@pytest.fixture(params=["docker", "simulated"])
+@pytest.fixture(params=[*ENGINES, "simulated"])
 async def world(
-    request: pytest.FixtureRequest, tmp_path: Path, contract_stack: Stack
+    request: pytest.FixtureRequest,
+    beds: Callable[[str], PrivateEngine],
+    tmp_path: Path,
+    contract_stack: Stack,
 ) -> AsyncIterator[World]:
-    """Each adapter in turn, over the same Compose file."""
-    made: DockerWorld | SimulatedWorld
-    if request.param == "docker":
-        engine: PrivateEngine = request.getfixturevalue("clean")
+    """Each adapter, and each engine, in turn, over the same Compose file."""
+    if request.param == "simulated":
+        simulated = SimulatedWorld(contract_stack)
+        yield simulated
+        await simulated.engine.close()
+        return
+    with emptied(beds(request.param)) as engine:
         project = Project(engine, tmp_path / "project", "contract", COMPOSE)
-        made = DockerWorld(engine, project, await project.stack())
-    else:
-        made = SimulatedWorld(contract_stack)
-    try:
-        yield made
-    finally:
-        await made.engine.close()
-        if isinstance(made, DockerWorld):
-            made.client.close()
+        real = DockerWorld(engine, project, await project.stack())
+        yield real
+        await real.engine.close()
+        real.client.close()

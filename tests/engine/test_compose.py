@@ -165,6 +165,8 @@ def test_the_engine_is_found_as_the_docker_command_finds_it(tmp_path: Path) -> N
         ("invalid mount config for type bind: bind source path does not exist: /a", "mount_missing"),
         ("write /var/lib/docker/x: no space left on device", "disk_full"),
         ("invalid reference format", "definition_invalid"),
+        ("Unknown runtime specified absent", "definition_invalid"),
+        ("unknown or invalid runtime name: absent", "definition_invalid"),
         ("something else entirely", "step_failed"),
     ],
 )

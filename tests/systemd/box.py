@@ -1,7 +1,7 @@
 """A Debian with a real systemd, booted in a container: what a package and a unit are worth shows only there.
 
-Its image comes from debootstrap and is kept under `.cache/`. Commands enter its namespaces directly, so that
-they work also while the engine that it runs on is held up.
+Its image is a Debian of `tests.debian`. Commands enter its namespaces directly, so that they work also while
+the engine that it runs on is held up.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
 import shlex
 import shutil
 import subprocess
@@ -18,23 +17,16 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tests import debian
 from tests.e2e.proxy import Proxy
 from tests.engine.bed import PrivateEngine
 
 ROOT = Path(__file__).resolve().parents[2]
-CACHE = ROOT / ".cache" / "systemd"
 IMAGE = "bed/debian:1"
 UNIT = "service-manager.service"
 DESIRED = Path("/etc/service-manager/desired-state")
 PROJECT = "small"
 _INCLUDED = ("systemd-sysv", "dbus", "python3", "git")
-_TRIMMED = (
-    "var/cache/apt/archives",
-    "var/lib/apt/lists",
-    "usr/share/doc",
-    "usr/share/man",
-    "usr/share/locale",
-)
 _BOOT_DEADLINE = 60.0
 T = TypeVar("T")
 
@@ -61,41 +53,15 @@ services:
 """
 
 
-def debian() -> Path:
-    """The root file system as a tar file; made once, which takes a minute or two."""
-    release = platform.freedesktop_os_release()["VERSION_CODENAME"]
-    packed = CACHE / f"{release}-{'-'.join(_INCLUDED)}.tar"
-    if packed.exists():
-        return packed
-    CACHE.mkdir(parents=True, exist_ok=True)
-    root = CACHE / "root"
-    shutil.rmtree(root, ignore_errors=True)
-    subprocess.run(
-        [
-            *("debootstrap", "--variant=minbase", f"--include={','.join(_INCLUDED)}"),
-            *(release, str(root), _mirror(release)),
-        ],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
-    for folder in _TRIMMED:
-        shutil.rmtree(root / folder)
-        (root / folder).mkdir()
-    part = packed.with_suffix(".part")
-    subprocess.run(["tar", "-C", str(root), "-cf", str(part), "."], check=True)
-    shutil.rmtree(root)
-    return part.rename(packed)
-
-
-def _mirror(release: str) -> str:
-    # Where this machine's own packages come from.
-    wanted = ("--format", "$(REPO_URI) $(CODENAME) $(RELEASE)", "Created-By: Packages")
-    told = subprocess.run(["apt-get", "indextargets", *wanted], capture_output=True, text=True, check=True)
-    for line in told.stdout.splitlines():
-        address, *names = line.split()
-        if release in names:
-            return address
-    raise AssertionError("apt names no archive of this release: run `apt-get update`")
+def load(engine: PrivateEngine) -> None:
+    """Put its image into an engine."""
+    repository, _, tag = IMAGE.partition(":")
+    root = debian.tree(debian.own_release(), _INCLUDED)
+    client = engine.client
+    with subprocess.Popen(["tar", "-C", str(root), "-c", "."], stdout=subprocess.PIPE) as packed:
+        client.import_image_from_stream(packed.stdout, repository=repository, tag=tag)
+    client.close()
+    assert packed.returncode == 0
 
 
 class Box:

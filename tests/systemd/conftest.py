@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.proxy import Proxy
 from tests.engine.bed import PrivateEngine
-from tests.systemd.box import IMAGE, ROOT, Box, debian
+from tests.systemd.box import ROOT, Box, load
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -29,10 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def engine() -> Iterator[PrivateEngine]:
     with PrivateEngine() as engine:
-        repository, _, tag = IMAGE.partition(":")
-        client = engine.client
-        client.import_image_from_file(str(debian()), repository=repository, tag=tag)
-        client.close()
+        load(engine)
         yield engine
 
 
