@@ -202,9 +202,14 @@ def test_a_process_that_the_kernel_took_for_want_of_memory_is_told_though_its_co
     yard.daemon.converged(saved(yard, with_cache(limit)))
     started, mark = yard.one("cache")["State"]["StartedAt"], yard.recorder.mark()
     hog = ["dd", "if=/dev/zero", "of=/dev/null", "bs=100000000", "count=1"]
-    made = yard.docker.exec_create("small-cache", hog)["Id"]
-    yard.docker.exec_start(made)
-    assert yard.docker.exec_inspect(made)["ExitCode"] == 137
+    for _ in range(5):
+        made = yard.docker.exec_create("small-cache", hog)["Id"]
+        yard.docker.exec_start(made)
+        assert yard.docker.exec_inspect(made)["ExitCode"] == 137
+        # Now and then the engine keeps it to itself; who is told nothing can tell nothing.
+        with suppress(AssertionError):
+            yard.recorder.until(lambda e: (e.service, e.action) == ("cache", "oom"), since=mark, within=2.0)
+            break
     status = yard.daemon.until(lambda s: "out of memory" in (service_of(s, "cache")["last_error"] or ""))
     assert service_of(status, "cache")["ready"]
     assert yard.one("cache")["State"]["StartedAt"] == started
