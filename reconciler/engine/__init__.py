@@ -39,7 +39,8 @@ class Engine(Protocol):
         """A reason to look again, as a short text for the log, whenever something may have changed.
 
         Yields once as soon as the subscription stands (so that a look after it misses nothing).
-        Events are hints only: they may be lost, merged or late. Ends, or raises
+        Events are hints only: they may be lost, merged or late, and while an order of ours is at a
+        container there may be none, since the end of the order is a reason of its own. Ends, or raises
         ``EngineUnavailable``, when the stream is lost; the caller subscribes anew.
         """
         ...

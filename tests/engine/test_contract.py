@@ -259,13 +259,13 @@ async def test_a_one_shot_ends_by_itself(world: World) -> None:
 
 @pytest.mark.pitfall(12)
 async def test_nothing_is_missed_after_the_subscription(world: World) -> None:
-    container = await created(world, "plain")
+    container = await running(world, "plain")
     async with aclosing(world.engine.events(world.stack)) as events:  # type: ignore[type-var]
         assert await asyncio.wait_for(anext(events), 5) == "subscribed"
-        assert (await seen(world, "plain")).state is State.CREATED
-        await act(world, Action.START, "plain", container=container.id)
-        assert await asyncio.wait_for(anext(events), 5)
         assert (await seen(world, "plain")).state is State.RUNNING
+        world.kill(container)
+        assert await asyncio.wait_for(anext(events), 5)
+        await until(lambda: seen(world, "plain"), lambda found: found.state is State.EXITED)
 
 
 async def test_what_people_do_makes_an_event(world: World) -> None:

@@ -269,6 +269,7 @@ def test_a_hook_whose_program_is_gone_refuses_and_doctor_says_so(ready: Box, ann
     assert ann.push().returncode == 0
 
 
+@pytest.mark.timeout(300)
 def test_pushes_and_writes_at_once_lose_nobodys_change(ready: Box, ann: Person) -> None:
     """Ann pushes edits of the Compose file while groups are switched over REST, all the time."""
     over = threading.Event()
