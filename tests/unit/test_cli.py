@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -272,29 +271,11 @@ def python(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_help_loads_nothing_heavy() -> None:
-    code = (
-        "import sys; from reconciler.cli import main; main(['--help']); main(['plan', '--help']);heavy = "
-        "{'pydantic', 'docker', 'fastapi', 'asyncio', 'ruamel', 'ruamel.yaml', 'http.client', "
-        "'uvicorn'};sys.exit(' '.join(heavy & set(sys.modules)) or 0)"
-    )
-    done = python("-c", code)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_help_is_fast() -> None:
-    def seconds() -> float:
-        began = time.perf_counter()
-        assert python("-m", "reconciler", "--help").returncode == 0
-        return time.perf_counter() - began
-
-    def bare() -> float:
-        began = time.perf_counter()
-        python("-c", "pass")
-        return time.perf_counter() - began
-
-    # Against a bare interpreter of the same moment, since machines and their load differ.
-    assert min(seconds() for _ in range(5)) - min(bare() for _ in range(5)) < 0.1
+def test_help_loads_nothing_that_takes_long() -> None:
+    told = python("-X", "importtime", "-m", "reconciler", "--help").stderr
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in told.splitlines()}
+    assert "reconciler" in loaded
+    assert not loaded & {"docker", "fastapi", "pydantic", "ruamel", "uvicorn", "asyncio"}
 
 
 def test_a_closed_pipe_is_no_traceback() -> None:
