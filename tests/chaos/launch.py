@@ -2,7 +2,8 @@
 
 Nothing else differs from the real one: same ``main``, same arguments. The environment says what to do:
 ``CHAOS_CLOCK`` names a file with the seconds that the wall clock is off, ``CHAOS_SYNCED`` one that gets a
-line for each inode whose content was made to last, ``CHAOS_BROKEN`` a broken build.
+line for each inode whose content was made to last, ``CHAOS_BOX`` the memory cgroup to be in, ``CHAOS_BROKEN``
+a broken build.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ def note_syncs(file: Path) -> None:
 
 def main() -> int:
     """Set up, then be the real program."""
+    if "CHAOS_BOX" in os.environ:
+        Path(os.environ["CHAOS_BOX"]).write_text("0")
     if "CHAOS_CLOCK" in os.environ:
         set_clock(Path(os.environ["CHAOS_CLOCK"]))
     if "CHAOS_SYNCED" in os.environ:

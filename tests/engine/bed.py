@@ -86,6 +86,17 @@ class PrivateEngine:
         """Whether the process is there."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    def wait_for_exit(self, within: float) -> int:
+        """Until it ended, by somebody's hand; its exit code."""
+        assert self._process is not None
+        return self._process.wait(within)
+
     def start(self) -> None:
         """Start the engine and wait until it answers."""
         program = shutil.which("dockerd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/bin")
