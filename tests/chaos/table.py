@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 
@@ -62,7 +61,7 @@ def _grown(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
 
 def save(outcomes: Iterable[Outcome], file: Path) -> None:
     """Keep them, to be summed up with others."""
-    file.write_text(json.dumps([asdict(outcome) for outcome in outcomes]))
+    file.write_text(json.dumps([vars(outcome) for outcome in outcomes]))
 
 
 def load(file: Path) -> list[Outcome]:

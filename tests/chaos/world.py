@@ -32,6 +32,7 @@ from tests.engine.bed import PrivateEngine
 RESYNC = 2.0
 _DISK_SIZE = "24m"
 _PAUSE = 0.05
+_PATIENCE = 10
 
 
 class ChaosDaemon(Daemon):
@@ -115,6 +116,8 @@ class World:
             self.daemon.environ["CHAOS_BOX"] = str(self.box.members)
         self.engine, self.proxy, self.recorder = engine, proxy, recorder
         self.docker = self.yard.docker
+        # Whose shim is frozen answers nobody, and who thaws it has to get to that.
+        self.docker.timeout = _PATIENCE
         self.chance = random.Random()
         self.account = Account()
         self.hooks: list[Hook] = []
@@ -320,6 +323,8 @@ class World:
 
     def managed(self) -> list[dict[str, object]]:
         """What runs of the services that faults may aim at, by an independent look."""
+        if self.frozen:
+            return []
         found = []
         for seen in self.recorder.containers("small"):
             service = seen["Config"]["Labels"]["com.docker.compose.service"]

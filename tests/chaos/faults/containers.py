@@ -70,11 +70,6 @@ def _remove_several(world: World) -> None:
 
 def _exhaust(world: World, victim: dict[str, Any]) -> None:
     _run(world, victim, _MAIN_PAYS)
-    world.recorder.look_until(
-        lambda: world.docker.inspect_container(victim["id"])["State"],
-        lambda state: state["Pid"] != victim["State"]["Pid"],
-        within=5.0,
-    )
 
 
 def _exhaust_child(world: World, victim: dict[str, Any]) -> None:
