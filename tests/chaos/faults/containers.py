@@ -68,21 +68,15 @@ def _remove_several(world: World) -> None:
         to_container("remove", remove)(world)
 
 
-def _exhaust(world: World, victim: dict[str, Any]) -> None:
-    _run(world, victim, _MAIN_PAYS)
+def _exhaust(script: str) -> Deed:
+    def deed(world: World, victim: dict[str, Any]) -> None:
+        made = world.docker.exec_create(victim["id"], ["sh", "-c", script])
+        world.docker.exec_start(made["Id"])
+        code = world.docker.exec_inspect(made["Id"])["ExitCode"]
+        if code != _KILLED:
+            world.tell(f"memory of {victim['service']} did not run out: {code}")
 
-
-def _exhaust_child(world: World, victim: dict[str, Any]) -> None:
-    code = _run(world, victim, _CHILD_HOGS)
-    if code != _KILLED:
-        world.tell(f"the child of {victim['service']} was not killed: {code}")
-
-
-def _run(world: World, victim: dict[str, Any], script: str) -> int | None:
-    made = world.docker.exec_create(victim["id"], ["sh", "-c", script])
-    world.docker.exec_start(made["Id"])
-    code: int | None = world.docker.exec_inspect(made["Id"])["ExitCode"]
-    return code
+    return deed
 
 
 _DEEDS: dict[str, Deed] = {
@@ -97,10 +91,13 @@ _DEEDS: dict[str, Deed] = {
 
 FAULTS = (
     *(Fault(word, "container", 21 / 7, to_container(word, deed)) for word, deed in _DEEDS.items()),
-    Fault("out of memory", "container", 2, to_container("exhaust", _exhaust)),
+    Fault("out of memory", "container", 2, to_container("exhaust", _exhaust(_MAIN_PAYS))),
     # The service runs on, and nobody has anything to do.
     Fault(
-        "child out of memory", "container", 2, to_container("exhaust a child of", _exhaust_child, hits=False)
+        "child out of memory",
+        "container",
+        2,
+        to_container("exhaust a child of", _exhaust(_CHILD_HOGS), hits=False),
     ),
     Fault("remove several", "container", 2, _remove_several),
 )
