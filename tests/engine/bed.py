@@ -206,7 +206,10 @@ class PrivateEngine:
                 return
             time.sleep(0.05)
         tail = (self.folder / "log").read_text(errors="replace")[-2000:]
-        raise BedError(f"the private engine does not start:\n{tail}")
+        assert self._process is not None
+        code = self._process.poll()
+        how = f"it ended with {code}" if code is not None else f"no answer in {_START_DEADLINE:g} s"
+        raise BedError(f"the private engine does not start ({how}):\n{tail}")
 
 
 class Project:
