@@ -7,6 +7,7 @@ directly, the proxy notes who asked for what, files are read from the disk.
 from __future__ import annotations
 
 import itertools
+import signal
 import subprocess
 import time
 from collections import Counter
@@ -28,6 +29,7 @@ QUIET = 60.0
 """Seconds after the last fault within which all must be as desired (PITFALLS section 3)."""
 _RESYNCS = 3
 _PAUSE = 0.1
+_QUIET_ANSWER = 10.0
 _PROBE = 6.0
 """Seconds that a probe may take: more than the time limit of every health check."""
 _HANGS = 2.0
@@ -195,6 +197,17 @@ def tells_the_truth(world: World) -> list[str]:
 
 
 # --- always ---
+
+
+def answers(world: World) -> list[str]:
+    """It answers; where it does not, its log gets to know what it is at."""
+    try:
+        world.daemon.get("/healthz", timeout=_QUIET_ANSWER)
+    except (OSError, ValueError, HTTPException, Refused) as error:
+        if world.daemon.running:
+            world.daemon.signal(signal.SIGUSR1)
+        return [f"the daemon does not answer: {error!r}"]
+    return []
 
 
 def untouched(

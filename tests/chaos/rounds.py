@@ -160,7 +160,8 @@ def _always(world: World, outcome: Outcome, before: _Before) -> None:
     touched = checks.untouched(world, before.strangers, world.yard.others())
     touched += checks.untouched(world, before.suspended, checks.suspended_entries(world))
     stopped = history.needless_stops(account, calls, services)
-    lost = checks.lost(world)
+    silent = checks.answers(world)
+    lost = [] if silent else checks.lost(world)
     outcome.touched, outcome.stopped, outcome.lost = len(touched), len(stopped), len(lost)
     outcome.extra, beyond = checks.beyond(world, events, calls)
     outcome.complaints += [
@@ -173,5 +174,5 @@ def _always(world: World, outcome: Outcome, before: _Before) -> None:
         *checks.one_at_a_time(events),
         *checks.one_compose_at_a_time(calls),
         *checks.reads_never_hang(world),
-        *checks.lasting(world, before.generation),
+        *(silent or checks.lasting(world, before.generation)),
     ]

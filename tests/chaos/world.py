@@ -205,6 +205,9 @@ class World:
     def restart_engine(self, *, kill: bool) -> None:
         """As an upgrade does it, or as a crash."""
         self.account.outages.append(time.time())
+        # An engine that starts waits for every shim, and the one who would thaw it waits for the engine.
+        signal_all([*shims_of(self.engine).values()], signal.SIGCONT)
+        self.frozen = False
         self.yard.restart_engine(kill=kill)
 
     # --- the daemon ---
