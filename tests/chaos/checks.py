@@ -206,6 +206,7 @@ def answers(world: World) -> list[str]:
     except (OSError, ValueError, HTTPException, Refused) as error:
         if world.daemon.running:
             world.daemon.signal(signal.SIGUSR1)
+            world.recorder.look_until(world.daemon.log, lambda log: "most recent call first" in log)
         return [f"the daemon does not answer: {error!r}"]
     return []
 
