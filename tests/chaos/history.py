@@ -39,6 +39,8 @@ def early_starts(
         service = act[0]
         rests_on = [0.0, *looks.get(call.pid, ())][-_LOOKS:][0]
         since, at = rests_on + ahead, call.at + ahead
+        if any(first <= at <= last for first, last in account.outages):
+            continue
         # Nobody waits for a group that is off; and when it was, nobody notes here.
         needs = [name for name in NEEDS.get(service, ()) if GROUP_OF[name] not in account.off]
         found += [
@@ -78,13 +80,12 @@ def _act(call: Call, services: Mapping[str, str]) -> tuple[str, str] | None:
     return (services[act[1]], act[2]) if act and act[1] in services else None
 
 
-def _ready(events: Iterable[Event], outages: Iterable[float]) -> Mapping[str, Spans]:
+def _ready(events: Iterable[Event], outages: Iterable[tuple[float, float]]) -> Mapping[str, Spans]:
     """From when to when each service was ready. What nobody saw counts as ready; all were at first."""
     opened = dict.fromkeys(GROUP_OF, 0.0)
     spans: dict[str, Spans] = {name: [] for name in GROUP_OF}
     happened = [(e.at, e.service, e.action) for e in events if e.kind == "container" and e.project == PROJECT]
-    # While the engine was away nobody heard it.
-    happened += [(at, name, "outage") for at in outages for name in GROUP_OF]
+    happened += [(over, name, "outage") for _, over in outages for name in GROUP_OF]
     for at, name, action in sorted(happened):
         if name not in GROUP_OF:
             continue

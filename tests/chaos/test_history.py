@@ -59,8 +59,10 @@ def test_nobody_waits_for_a_group_that_is_off() -> None:
 
 def test_nobody_heard_what_happened_while_the_engine_was_away() -> None:
     events = [event(1, "db", "die")]
-    calls = [look(2.1), look(2.2), start(3, "api")]
-    assert early_starts(Account(outages=[time.time() + 2]), events, calls, IDS) == []
+    away = Account(outages=[(time.time() + 1.5, time.time() + 2)])
+    assert early_starts(away, events, [look(1.4), start(1.8, "api")], IDS) == []
+    assert early_starts(away, events, [look(2.1), look(2.2), start(3, "api")], IDS) == []
+    assert early_starts(away, [*events, event(3, "db", "start")], [look(3.1)] * 2 + [start(3.2, "api")], IDS)
 
 
 def test_a_stop_for_no_reason_is_found() -> None:

@@ -59,8 +59,8 @@ class Account:
     or images changed, runs cut short from outside, times switched on or told to restart. ``disturbed``
     counts faults that may each cost an act a second try, ``crashes`` those that may cost a remake.
     ``off``: groups that were off at some moment; ``audited``: writes that must be in the audit log, by
-    action and target; ``outages``: engine restarts, wall clock; ``lost``: what was found at once to be lost
-    of acknowledged writes, ``complaints``: all else that was found at once.
+    action and target; ``outages``: from when to when, wall clock, nobody heard the engine; ``lost``: what
+    was found at once to be lost of acknowledged writes, ``complaints``: all else that was found at once.
     """
 
     removed: Counter[str] = field(default_factory=Counter)
@@ -76,7 +76,7 @@ class Account:
     lost: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
     off: set[str] = field(default_factory=set)
-    outages: list[float] = field(default_factory=list)
+    outages: list[tuple[float, float]] = field(default_factory=list)
     suspended: frozenset[str] = frozenset()
     story: list[str] = field(default_factory=list)
 
@@ -204,11 +204,13 @@ class World:
 
     def restart_engine(self, *, kill: bool) -> None:
         """As an upgrade does it, or as a crash."""
-        self.account.outages.append(time.time())
+        began = time.time()
         # An engine that starts waits for every shim, and the one who would thaw it waits for the engine.
         signal_all([*shims_of(self.engine).values()], signal.SIGCONT)
         self.frozen = False
         self.yard.restart_engine(kill=kill)
+        self.recorder.mark()
+        self.account.outages.append((began, time.time()))
 
     # --- the daemon ---
 
