@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
-from tests.chaos.stack import NEEDS, READY_AFTER
+from tests.chaos.stack import NEEDS
 from tests.chaos.world import Account
 from tests.e2e.proxy import Call
 from tests.e2e.recorder import Event
@@ -26,7 +26,7 @@ def early_starts(
     account: Account, events: Iterable[Event], calls: Sequence[Call], services: Mapping[str, str]
 ) -> list[str]:
     """Starts while what the service depends on was not ready, nor had been at the look before."""
-    ready = _ready(events, account.outages)
+    up = _up(events, account.outages)
     ahead = time.time() - time.monotonic()
     looks: dict[int, list[float]] = {}
     found = []
@@ -42,11 +42,11 @@ def early_starts(
         if any(first <= at <= last for first, last in account.outages):
             continue
         # Nobody waits for a group that is off; and when it was, nobody notes here.
-        needs = [name for name in NEEDS.get(service, ()) if GROUP_OF[name] not in account.off]
+        needs = [(n, takes) for n, takes in NEEDS.get(service, {}).items() if GROUP_OF[n] not in account.off]
         found += [
             f"{service} was started before {name} was ready"
-            for name in needs
-            if not any(first <= at and last >= since for first, last in ready[name])
+            for name, takes in needs
+            if not any(first + takes <= at and last >= since for first, last in up[name])
         ]
     return found
 
@@ -80,8 +80,8 @@ def _act(call: Call, services: Mapping[str, str]) -> tuple[str, str] | None:
     return (services[act[1]], act[2]) if act and act[1] in services else None
 
 
-def _ready(events: Iterable[Event], outages: Iterable[tuple[float, float]]) -> Mapping[str, Spans]:
-    """From when to when each service was ready. What nobody saw counts as ready; all were at first."""
+def _up(events: Iterable[Event], outages: Iterable[tuple[float, float]]) -> Mapping[str, Spans]:
+    """From when to when each service ran, or had done its work. What nobody saw counts as that."""
     opened = dict.fromkeys(GROUP_OF, 0.0)
     spans: dict[str, Spans] = {name: [] for name in GROUP_OF}
     happened = [(e.at, e.service, e.action) for e in events if e.kind == "container" and e.project == PROJECT]
@@ -91,10 +91,10 @@ def _ready(events: Iterable[Event], outages: Iterable[tuple[float, float]]) -> M
             continue
         if action in {"start", "die"} and name in opened:
             spans[name].append((opened.pop(name), at))
-        if action == "start" and name not in ONE_SHOTS:
-            opened[name] = at + READY_AFTER.get(name, 0.0)
-        elif action == "outage" or (action == "die" and name in ONE_SHOTS):
-            opened.setdefault(name, at)
+        if action == "outage":
+            opened.setdefault(name, 0.0)
+        elif action == ("die" if name in ONE_SHOTS else "start"):
+            opened[name] = at
     for name, since in opened.items():
         spans[name].append((since, _EVER))
     return spans

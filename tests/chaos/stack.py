@@ -9,19 +9,18 @@ from tests.e2e.yard import COMPOSE, FILES
 
 DATA = ("db-data", "cache-data")
 """Volumes that must outlive everything."""
-NEEDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+_DB, _API = 0.3, 0.2
+NEEDS: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {
-        "migrate": ("db",),
-        "api": ("db", "migrate"),
-        "worker": ("api",),
-        # Its group waits for all of the group of the API.
-        "web": ("api", "worker"),
-        "edge": ("web", "api", "worker"),
+        "migrate": {"db": _DB},
+        "api": {"db": _DB, "migrate": 0.0},
+        "worker": {"api": 0.0},
+        # Their group waits for all of the group of the API.
+        "web": {"api": _API, "worker": 0.0},
+        "edge": {"web": 0.0, "api": _API, "worker": 0.0},
     }
 )
-"""What must be ready before a service starts."""
-READY_AFTER: Mapping[str, float] = MappingProxyType({"db": 0.3, "api": 0.2})
-"""Seconds from the start of a service until it is ready at the earliest; 0 for the others."""
+"""What must have been running for how many seconds, at the least, before a service starts."""
 _LIMIT = "  image: service-manager/standin:1\n  pull_policy: never\n"
 _EDGE = "    container_name: small-edge\n"
 

@@ -38,6 +38,12 @@ def test_a_start_after_what_it_needs_is_ready_is_fine() -> None:
     assert early_starts(Account(), events, [look(1.5), look(1.6), start(2.4, "api")], IDS) == []
 
 
+def test_who_need_only_run_need_not_be_ready() -> None:
+    events = [event(1, "api", "die"), event(2, "api", "start")]
+    assert early_starts(Account(), events, [look(1.5), look(1.6), start(2.1, "worker")], IDS) == []
+    assert early_starts(Account(), events, [look(1.5), look(1.6), start(2.1, "web")], IDS)
+
+
 def test_what_fell_after_the_look_could_not_be_known() -> None:
     events = [event(1, "db", "die")]
     assert early_starts(Account(), events, [look(0.9), look(1.1), start(1.2, "api")], IDS) == []
