@@ -85,7 +85,7 @@ bench: tools test-machine ## how fast, against Docker Compose
 chaos: tools test-machine ## ROUNDS=20 rounds of faults from SEED=1; ARGS="--only KIND --keep-going"
 	@$(PY) -m tests.chaos --rounds $(ROUNDS) --seed $(SEED) $(ARGS)
 
-chaos-proof: tools test-machine ## shows that the rounds of make chaos find each of eight broken builds
+chaos-proof: tools test-machine ## shows that the rounds of make chaos find each of nine broken builds
 	@$(PY) -m pytest $(PYTEST) tests/chaos/proof.py
 
 fmt: tools ## formats the code, mends what ruff can mend

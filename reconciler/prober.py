@@ -19,6 +19,8 @@ FIRST = 0.25
 FACTOR = 1.25
 CLOSE = 0.12
 """A bracket narrower than this share of its upper end is exact enough."""
+LONGEST = 3600.0
+"""Seconds: who is said to have been starting for longer has a clock that jumped."""
 
 
 class Candidate(NamedTuple):
@@ -80,7 +82,8 @@ class Prober:
 
     async def _follow(self, candidate: Candidate) -> None:
         now = asyncio.get_running_loop().time
-        born = now() - candidate.age
+        # Else each moment since the start would be passed by, one by one: for ever, after years.
+        born = now() - (candidate.age if candidate.age < LONGEST else 0.0)
         failed = asked = 0.0
         for at in schedule(candidate):
             # Moments that passed while a probe ran, or before we came, are not made up for.

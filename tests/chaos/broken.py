@@ -145,6 +145,13 @@ def _two_composes_at_once() -> None:
     executor._KIND = {}
 
 
+def _waits_for_nobody() -> None:
+    from reconciler import repair, steps
+
+    for module in (repair, steps):
+        module.unready = lambda *_: None  # type: ignore[attr-defined]
+
+
 BUILDS = {
     "no-resync": Build("never looks unless told to", "lose events of a kill", _no_resync),
     "trusts-events": Build(
@@ -157,5 +164,6 @@ BUILDS = {
     "wall-clock": Build("waits by the wall clock", "clock jumps", _waits_by_the_wall_clock),
     "no-fsync": Build("acknowledges what is not on the disk", "kill", _never_syncs),
     "half-a-look": Build("acts on a look that was cut short", "lists fail", _acts_on_half_a_look),
+    "heedless": Build("starts before what is needed is ready", "remove several", _waits_for_nobody),
     "two-composes": Build("runs Compose side by side", "remove several", _two_composes_at_once),
 }

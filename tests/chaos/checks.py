@@ -7,15 +7,18 @@ directly, the proxy notes who asked for what, files are read from the disk.
 from __future__ import annotations
 
 import itertools
+import signal
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from http.client import HTTPException
+from pathlib import Path
 
 from ruamel.yaml import YAML
 
 from reconciler.audit_read import verify
+from tests.chaos.stack import DATA
 from tests.chaos.world import World
 from tests.e2e.daemon import Json, Refused
 from tests.e2e.proxy import Call
@@ -26,6 +29,9 @@ QUIET = 60.0
 """Seconds after the last fault within which all must be as desired (PITFALLS section 3)."""
 _RESYNCS = 3
 _PAUSE = 0.1
+_QUIET_ANSWER = 10.0
+_PROBE = 6.0
+"""Seconds that a probe may take: more than the time limit of every health check."""
 _HANGS = 2.0
 """Seconds that no read may ever take; how fast they are is a figure, not a check."""
 
@@ -54,7 +60,12 @@ def settled(world: World, within: float = QUIET) -> tuple[float, list[str]]:
             time.sleep(_PAUSE)
             continue
         if _is_over(told) and told["generation"] >= generation and not told["errors"]:
-            complaints = world.yard.complaints(wanted)
+            # What is suspended stays as it is, also where a lost engine took it down.
+            complaints = [
+                text
+                for text in world.yard.complaints(wanted)
+                if GROUP_OF[text.partition(" ")[0]] not in world.account.suspended
+            ]
             if not complaints:
                 return time.monotonic() - began, []
         else:
@@ -95,11 +106,11 @@ def _short(told: Json) -> str:
 def stays_quiet(world: World) -> list[str]:
     """Nothing to do: ``plan`` says so, and three more resyncs do nothing."""
     found = []
+    mark, deadline = world.proxy.mark(), time.monotonic() + 15.0
+    pid = world.daemon.pid
     done = world.daemon.cli("plan", local=True)
     if done.returncode != 0:
         found.append(f"plan exits {done.returncode}: {done.stdout}{done.stderr}")
-    mark, deadline = world.proxy.mark(), time.monotonic() + 15.0
-    pid = world.daemon.pid
     while True:
         calls = world.proxy.calls[mark:]
         # A resync, and nothing else here, asks for all images.
@@ -118,15 +129,13 @@ def stays_quiet(world: World) -> list[str]:
 
 
 def nothing_left(world: World) -> list[str]:
-    """No network twice, no volume lost, no Compose child that outlived its work."""
+    """No network twice, no volume lost, no probe and no Compose child that outlived its work."""
     found = []
     networks = world.yard.networks()
     if networks != sorted(set(networks)):
         found.append(f"networks twice: {networks}")
-    volumes = {volume["Name"] for volume in world.docker.volumes()["Volumes"] or ()}
-    lost = {f"{PROJECT}_db-data", f"{PROJECT}_cache-data"} - volumes
-    if lost:
-        found.append(f"volumes gone: {sorted(lost)}")
+    found += _data_lost(world)
+    found += _execs_left(world)
     told = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
     left = [line for line in told.splitlines() if f"{world.state}" in line and "compose" in line.split()[2]]
     if left:
@@ -134,7 +143,75 @@ def nothing_left(world: World) -> list[str]:
     return found
 
 
+def _data_lost(world: World) -> list[str]:
+    volumes = {volume["Name"] for volume in world.docker.volumes()["Volumes"] or ()}
+    lost = {f"{PROJECT}_{name}" for name in DATA} - volumes
+    if lost:
+        return [f"volumes gone: {sorted(lost)}"]
+    return [f"no longer what was written: {p}" for p in world.marks() if _text(p) != str(p)]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def _execs_left(world: World) -> list[str]:
+    """Probes that run for longer than any may take; the engine's own come and go."""
+    deadline, left = time.monotonic() + _PROBE, _execs(world)
+    while left and time.monotonic() < deadline:
+        time.sleep(_PAUSE)
+        left &= _execs(world)
+    return [f"probes still run: {sorted(left)}"] if left else []
+
+
+def _execs(world: World) -> set[str]:
+    return {id_ for seen in world.recorder.containers(PROJECT) for id_ in seen["ExecIDs"] or ()}
+
+
+def tells_the_truth(world: World) -> list[str]:
+    """What the status says of each service is what an independent look sees."""
+    told = world.daemon.get("/services/status")
+    found = []
+    several = [
+        seen for seen in world.recorder.containers(PROJECT) if seen["Config"]["Labels"][SERVICE] in GROUP_OF
+    ]
+    count = Counter(seen["Config"]["Labels"][SERVICE] for seen in several)
+    for seen in several:
+        service = seen["Config"]["Labels"][SERVICE]
+        if count[service] > 1:
+            # What is off and down is left alone, also where a remake left two of it.
+            continue
+        said = world.daemon.service(service, told)
+        state = seen["State"]
+        truth = {
+            "container": seen["Name"].removeprefix("/"),
+            "status": state["Status"],
+            "restart_count": seen["RestartCount"],
+        }
+        if state["Status"] == "running" and "Health" in state:
+            truth["health"] = state["Health"]["Status"]
+        found += [
+            f"{service}: {k} is {v}, and said to be {said[k]}" for k, v in truth.items() if said[k] != v
+        ]
+    return found
+
+
 # --- always ---
+
+
+def answers(world: World) -> list[str]:
+    """It answers; where it does not, its log gets to know what it is at."""
+    try:
+        world.daemon.get("/healthz", timeout=_QUIET_ANSWER)
+    except (OSError, ValueError, HTTPException, Refused) as error:
+        if world.daemon.running:
+            world.daemon.signal(signal.SIGUSR1)
+            world.recorder.look_until(world.daemon.log, lambda log: "most recent call first" in log)
+        return [f"the daemon does not answer: {error!r}"]
+    return []
 
 
 def untouched(
@@ -142,7 +219,7 @@ def untouched(
 ) -> list[str]:
     """Strangers, and what is suspended, are who they were and run since they ran."""
     found = []
-    restarted = bool(world.account.engine_restarts)
+    restarted = bool(world.account.outages)
     for name, (id_, since) in before.items():
         now = after.get(name)
         if now is None or now[0] != id_ or (now[1] != since and not restarted):
@@ -209,12 +286,12 @@ def beyond(world: World, events: Iterable[Event], calls: Iterable[Call]) -> tupl
             found.append(f"{service} was made {made} times, {needed} needed, {excused} excused")
         extra += max(0, made - needed)
         needed = account.hit[service] + account.toggled[service] + made
-        excused = 2 * account.disturbed + 2 * account.engine_restarts + account.persons + 1
+        excused = 2 * account.disturbed + 2 * len(account.outages) + account.persons + 1
         if service in ONE_SHOTS:
             excused += account.hit["db"]
         if started > needed + excused:
             found.append(f"{service} was started {started} times, {needed} needed, {excused} excused")
-        extra += max(0, started - needed - account.engine_restarts)
+        extra += max(0, started - needed - len(account.outages))
     runs = compose_runs(calls)
     needed = sum(account.removed.values()) + sum(account.redefined.values())
     excused = 3 * (account.disturbed + account.crashes + account.persons)
@@ -226,13 +303,22 @@ def beyond(world: World, events: Iterable[Event], calls: Iterable[Call]) -> tupl
 # --- what lasts ---
 
 
-def durable(world: World, generation: int) -> list[str]:
-    """What was acknowledged is in the file and on the disk; the audit log is whole; generations only grow."""
-    found = list(world.account.unsynced)
+def lost(world: World) -> list[str]:
+    """What was acknowledged and is not in the file, not on the disk, or not in the audit log."""
+    found = list(world.account.lost)
     wanted = wanted_on_disk(world)
     for group, on in world.account.acked.items():
         if (group in wanted) != on and group not in world.account.suspended:
             found.append(f"{group} was acknowledged to be {'on' if on else 'off'} and is not in the file")
+    missing = world.account.audited - world.audited()
+    if missing:
+        found.append(f"acknowledged and not in the audit log: {dict(missing)}")
+    return found
+
+
+def lasting(world: World, generation: int) -> list[str]:
+    """The audit log is whole, and generations only grow."""
+    found = []
     now = int(world.daemon.get("/services/status")["generation"])
     if now < generation:
         found.append(f"generation {generation} became {now}")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from tests.chaos.world import World
-from tests.e2e.yard import COMPOSE, GROUP_NAMES, groups_yaml
+from tests.e2e.yard import GROUP_NAMES, groups_yaml
 
 # Sets of groups that are closed: with none blocked, everybody can say when it is as it should be.
 STATES: tuple[dict[str, bool], ...] = (
@@ -32,8 +32,9 @@ def save_groups(world: World) -> None:
     if world.account.suspended:
         states = {name: on for name, on in states.items() if name not in world.account.suspended}
     suspended = dict.fromkeys(world.account.suspended, "{state: on, suspend: true}")
-    world.toggle([name for name in GROUP_NAMES if states.get(name, True)])
     on = {name: states.get(name, True) for name in GROUP_NAMES}
+    world.toggle([name for name, is_on in on.items() if is_on])
+    world.account.off.update(name for name, is_on in on.items() if not is_on)
     world.save_groups(groups_yaml(**{**states, **suspended}), on)
     world.tell(f"groups.yaml: off {[name for name, is_on in on.items() if not is_on]}")
 
@@ -43,6 +44,8 @@ def call_rest(world: World) -> None:
     group = world.chance.choice([g for g in ("front", "extra") if g not in world.account.suspended])
     verb = world.chance.choice(["start", "stop", "restart"])
     world.toggle([group])
+    if verb == "stop":
+        world.account.off.add(group)
     world.write(verb, group)
 
 
@@ -50,7 +53,7 @@ def change_definition(world: World) -> None:
     """A label of the one service that depends on others and holds nobody up."""
     shade = f"shade-{world.chance.randrange(10**6)}"
     world.account.redefined["worker"] += 1
-    world.yard.save("compose.yaml", COMPOSE.replace("blue", shade))
+    world.yard.save("compose.yaml", world.yard.files["compose.yaml"].replace("blue", shade))
     world.tell(f"compose.yaml: worker is {shade}")
 
 

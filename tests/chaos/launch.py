@@ -2,12 +2,15 @@
 
 Nothing else differs from the real one: same ``main``, same arguments. The environment says what to do:
 ``CHAOS_CLOCK`` names a file with the seconds that the wall clock is off, ``CHAOS_SYNCED`` one that gets a
-line for each inode whose content was made to last, ``CHAOS_BROKEN`` a broken build.
+line for each inode whose content was made to last, ``CHAOS_BOX`` the memory cgroup to be in, ``CHAOS_BROKEN``
+a broken build. SIGUSR1 has it write down what each thread is at.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -45,6 +48,9 @@ def note_syncs(file: Path) -> None:
 
 def main() -> int:
     """Set up, then be the real program."""
+    faulthandler.register(signal.SIGUSR1)
+    if "CHAOS_BOX" in os.environ:
+        Path(os.environ["CHAOS_BOX"]).write_text("0")
     if "CHAOS_CLOCK" in os.environ:
         set_clock(Path(os.environ["CHAOS_CLOCK"]))
     if "CHAOS_SYNCED" in os.environ:

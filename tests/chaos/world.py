@@ -10,6 +10,8 @@ import contextlib
 import http.client
 import os
 import random
+import signal
+import socket
 import subprocess
 import threading
 import time
@@ -19,15 +21,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.chaos.hog import MemoryGroup
+from tests.chaos.stack import DATA, files
 from tests.e2e.daemon import Daemon, Refused
 from tests.e2e.proxy import Call, Hook, Proxy
 from tests.e2e.recorder import Recorder
-from tests.e2e.yard import GROUP_OF, Yard, make_standin
+from tests.e2e.yard import GROUP_NAMES, GROUP_OF, PROJECT, Yard, groups_yaml, make_standin
 from tests.engine.bed import PrivateEngine
 
 RESYNC = 2.0
-STATE_SIZE = "24m"
+_DISK_SIZE = "24m"
 _PAUSE = 0.05
+_PATIENCE = 10
 
 
 class ChaosDaemon(Daemon):
@@ -53,6 +58,9 @@ class Account:
     ``removed``, ``redefined``, ``hit``, ``toggled`` count by service: containers taken away, definitions
     or images changed, runs cut short from outside, times switched on or told to restart. ``disturbed``
     counts faults that may each cost an act a second try, ``crashes`` those that may cost a remake.
+    ``off``: groups that were off at some moment; ``audited``: writes that must be in the audit log, by
+    action and target; ``outages``: from when to when, wall clock, nobody heard the engine; ``lost``: what
+    was found at once to be lost of acknowledged writes, ``complaints``: all else that was found at once.
     """
 
     removed: Counter[str] = field(default_factory=Counter)
@@ -61,39 +69,63 @@ class Account:
     toggled: Counter[str] = field(default_factory=Counter)
     disturbed: int = 0
     crashes: int = 0
-    engine_restarts: int = 0
     persons: int = 0
     acked: dict[str, bool] = field(default_factory=dict)
     acks: int = 0
-    unsynced: list[str] = field(default_factory=list)
+    audited: Counter[tuple[str, str]] = field(default_factory=Counter)
+    lost: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+    off: set[str] = field(default_factory=set)
+    outages: list[tuple[float, float]] = field(default_factory=list)
     suspended: frozenset[str] = frozenset()
     story: list[str] = field(default_factory=list)
 
 
 class World:
-    """One engine, one yard; many rounds. ``broken`` names a broken build, empty for the real one."""
+    """One engine, one yard; many rounds. ``keeps_daemon``: no round begins with another daemon."""
+
+    keeps_daemon = False
 
     def __init__(self, engine: PrivateEngine, proxy: Proxy, recorder: Recorder, folder: Path) -> None:
-        self.state = folder / "state"
-        self.state.mkdir(parents=True)
-        # Small, so that it can be filled, and a file system of its own.
-        subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={STATE_SIZE},mode=0700", "tmpfs", str(self.state)],
-            check=True,
-        )
+        self.state, self.disk = folder / "state", folder / "disk"
+        for disk in (self.state, self.disk):
+            # Small, so that they can be filled, and file systems of their own.
+            disk.mkdir(parents=True)
+            options = f"size={_DISK_SIZE},mode=0700"
+            subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk)], check=True)
+        self.port = quiet_port()
+        self.box_name = f"sm-chaos-{os.getpid()}"
+        self.box: MemoryGroup | None = None
+        with contextlib.suppress(OSError):
+            self.box = MemoryGroup(self.box_name)
         self.clock = folder / "clock"
         self.synced = folder / "synced"
-        self.yard = Yard(engine, proxy, recorder, folder, resync=RESYNC, daemon=ChaosDaemon)
+        self.yard = Yard(
+            engine,
+            proxy,
+            recorder,
+            folder,
+            resync=RESYNC,
+            daemon=ChaosDaemon,
+            files=files(self.port),
+            desired=self.disk / "desired",
+        )
         self.daemon = self.yard.daemon
         self.daemon.environ |= {"CHAOS_CLOCK": str(self.clock), "CHAOS_SYNCED": str(self.synced)}
+        if self.box is not None:
+            self.daemon.environ["CHAOS_BOX"] = str(self.box.members)
         self.engine, self.proxy, self.recorder = engine, proxy, recorder
         self.docker = self.yard.docker
+        # Whose shim is frozen answers nobody, and who thaws it has to get to that.
+        self.docker.timeout = _PATIENCE
         self.chance = random.Random()
         self.account = Account()
         self.hooks: list[Hook] = []
         self.reads: list[Read] = []
         self.slow: list[str] = []
         self.frozen = self.deaf = False
+        self.ages: Counter[int] = Counter()
+        self._audited = 0
         self._began = time.monotonic()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._ending = threading.Event()
@@ -104,7 +136,10 @@ class World:
         self._ending.set()
         self._reader.join(10)
         self.yard.close()
-        subprocess.run(["umount", "-l", str(self.state)], check=False)
+        for disk in (self.state, self.disk):
+            subprocess.run(["umount", "-l", str(disk)], check=False)
+        if self.box is not None:
+            self.box.close()
 
     def use(self, broken: str = "") -> None:
         """Use this build of the daemon from its next start on; it ends now."""
@@ -116,7 +151,12 @@ class World:
         """Back to the beginning: settled, a new account, chance by the seed."""
         self.set_clock(0.0)
         self.calm()
+        if self.keeps_daemon:
+            self._forgive()
         self.yard.settle()
+        self._mark_data()
+        self._audited = self.last_audited()
+        self.ages[self.daemon.pid] += 1
         self.synced.write_text("")
         self.chance = random.Random(seed)
         self.account = Account()
@@ -130,8 +170,11 @@ class World:
         self.hooks.clear()
         self.proxy.release()
         self.proxy.show()
-        ballast = self.state / "ballast"
-        ballast.unlink(missing_ok=True)
+        for disk in (self.state, self.disk):
+            remount(disk, "rw")
+            (disk / "ballast").unlink(missing_ok=True)
+        if self.box is not None:
+            self.box.free()
         if not self.engine.running:
             self.engine.start()
         if not self.daemon.running:
@@ -140,6 +183,34 @@ class World:
     def tell(self, what: str) -> None:
         """A line of the round's story."""
         self.account.story.append(f"{time.monotonic() - self._began:6.2f}  {what}")
+
+    def _forgive(self) -> None:
+        # What failed in a row is tried ever more seldom, until it is switched off and on again.
+        if self.daemon.running and self.yard.has_failed():
+            self.yard.save("groups.yaml", groups_yaml(**dict.fromkeys(GROUP_NAMES, False)))
+            self.daemon.converged(self.yard.on_disk())
+
+    def _mark_data(self) -> None:
+        for path in self.marks():
+            if not path.exists():
+                path.write_text(str(path))
+
+    def marks(self) -> list[Path]:
+        """A file in each volume, with its own path in it."""
+        volumes = (self.docker.inspect_volume(f"{PROJECT}_{name}") for name in DATA)
+        return [Path(volume["Mountpoint"]) / "mark" for volume in volumes]
+
+    # --- the engine ---
+
+    def restart_engine(self, *, kill: bool) -> None:
+        """As an upgrade does it, or as a crash."""
+        began = time.time()
+        # An engine that starts waits for every shim, and the one who would thaw it waits for the engine.
+        signal_all([*shims_of(self.engine).values()], signal.SIGCONT)
+        self.frozen = False
+        self.yard.restart_engine(kill=kill)
+        self.recorder.mark()
+        self.account.outages.append((began, time.time()))
 
     # --- the daemon ---
 
@@ -155,17 +226,28 @@ class World:
         if self.daemon.running:
             self.daemon.kill()
 
+    def stop_daemon(self) -> None:
+        """In its tracks."""
+        self.deaf = True
+        signal_all([self.daemon.pid], signal.SIGSTOP)
+
+    def continue_daemon(self) -> None:
+        """Where it was."""
+        signal_all([self.daemon.pid], signal.SIGCONT)
+        self.deaf = not self.daemon.running
+
     def set_clock(self, seconds: float) -> None:
         """How much the daemon's wall clock is off from now on."""
         self.clock.write_text(f"{seconds}")
 
     # --- writes ---
 
-    def write(self, verb: str, group: str, *, also: str = "") -> None:
+    def write(self, verb: str, group: str) -> None:
         """Through REST; what is acknowledged has to be there in the end, and on the disk already now."""
+        path = self.yard.desired / "groups.yaml"
         try:
-            before = (self.yard.desired / "groups.yaml").stat().st_ino
-            self.daemon.post(f"/services/{verb}/{group}{also}", timeout=15.0)
+            inode, before = path.stat().st_ino, path.read_text().splitlines()
+            self.daemon.post(f"/services/{verb}/{group}", timeout=15.0)
         except Refused as error:
             self.tell(f"{verb} {group} was refused: {error.value.get('detail', error.status)}")
             return
@@ -176,14 +258,28 @@ class World:
         self.account.acks += 1
         if verb in {"start", "stop"}:
             self.account.acked[group] = verb == "start"
-        path = self.yard.desired / "groups.yaml"
-        if path.stat().st_ino == before:
+        if path.stat().st_ino == inode:
             # It said what was said already, and nothing was written.
             return
+        self.account.audited[verb, group] += 1
         for what in (path, path.parent):
             found = what.stat()
             if f"{found.st_dev}:{found.st_ino}" not in self.synced.read_text().split():
-                self.account.unsynced.append(f"{verb} {group}: {what.name} was not made to last")
+                self.account.lost.append(f"{verb} {group}: {what.name} was not made to last")
+        after = path.read_text().splitlines()
+        others = [line for line in before if not line.lstrip().startswith(f"{group}:")]
+        if others != [line for line in after if not line.lstrip().startswith(f"{group}:")]:
+            self.account.complaints.append(f"{verb} {group} changed more than that: {before} became {after}")
+
+    def last_audited(self) -> int:
+        """The number of the newest entry of the audit log."""
+        entries = self.daemon.get("/services/audit?limit=1")["entries"]
+        return int(entries[-1]["id"]) if entries else 0
+
+    def audited(self) -> Counter[tuple[str, str]]:
+        """Changes asked for by REST in this round, as the audit log has them: by action and target."""
+        entries = self.daemon.get("/services/audit?limit=1000")["entries"]
+        return Counter((e["action"], e["target"]) for e in entries if e["id"] > self._audited)
 
     def save_groups(self, text: str, states: Mapping[str, bool]) -> None:
         """As a person with an editor."""
@@ -226,8 +322,14 @@ class World:
 
     # --- who is there ---
 
+    def daemon_vanished(self, pid: int) -> bool:
+        """Whether this daemon ended, though nobody here ended it."""
+        return not self.deaf and self.daemon.pid == pid and not self.daemon.running
+
     def managed(self) -> list[dict[str, object]]:
         """What runs of the services that faults may aim at, by an independent look."""
+        if self.frozen:
+            return []
         found = []
         for seen in self.recorder.containers("small"):
             service = seen["Config"]["Labels"]["com.docker.compose.service"]
@@ -269,3 +371,22 @@ def signal_all(pids: list[int], number: int) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
+
+
+def remount(disk: Path, how: str) -> bool:
+    """Make a file system ``ro`` or ``rw``; False where somebody writes in it."""
+    line = ["mount", "-o", f"remount,{how}", str(disk)]
+    for _ in range(20):
+        if subprocess.run(line, check=False, capture_output=True).returncode == 0:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def quiet_port() -> int:
+    """A port that nobody uses, and that the system gives nobody who asks for any."""
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

@@ -11,7 +11,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +154,7 @@ ONE_SHOTS = frozenset({"migrate"})
 
 
 class Yard:
-    """See the module."""
+    """See the module. ``files`` are those of its desired state, ``desired`` is where they lie."""
 
     def __init__(
         self,
@@ -165,6 +165,8 @@ class Yard:
         *,
         resync: float = 60.0,
         daemon: type[Daemon] = Daemon,
+        files: Mapping[str, str] = FILES,
+        desired: Path | None = None,
     ) -> None:
         self.engine = engine
         self.resync = resync
@@ -172,7 +174,8 @@ class Yard:
         self.recorder = recorder
         self.docker: APIClient = engine.client
         self.folder = folder
-        self.desired = folder / "desired"
+        self.files = files
+        self.desired = desired or folder / "desired"
         self.restarts = 0
         self.strangers: dict[str, tuple[str, str]] = {}
         self.compose = find_compose(engine.environ).path
@@ -202,7 +205,7 @@ class Yard:
             self.engine.start()
         self._restore()
         self._tidy()
-        if self.daemon.running and (self.daemon.resync != self.resync or self._has_failed()):
+        if self.daemon.running and (self.daemon.resync != self.resync or self.has_failed()):
             self.daemon.end()
             self._forgive()
         if not self.daemon.running:
@@ -213,8 +216,8 @@ class Yard:
         if not start:
             self.daemon.end()
 
-    def _has_failed(self) -> bool:
-        # What one test stopped again and again would be repaired ever more slowly in those after it.
+    def has_failed(self) -> bool:
+        """Whether something failed in a row: it would be repaired ever more slowly in tests after this."""
         return any(count > 1 for count in self._failures().values())
 
     def _failures(self) -> dict[str, int]:
@@ -242,7 +245,7 @@ class Yard:
 
     def _restore(self) -> None:
         shutil.rmtree(self.desired / ".git", ignore_errors=True)
-        for name, text in FILES.items():
+        for name, text in self.files.items():
             path = self.desired / name
             if not path.is_file() or path.read_bytes() != text.encode():
                 self.save(name, text)

@@ -120,6 +120,17 @@ class PrivateEngine:
         """Whether the process is there."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    def wait_for_exit(self, within: float) -> int:
+        """Until it ended, by somebody's hand; its exit code."""
+        assert self._process is not None
+        return self._process.wait(within)
+
     def start(self) -> None:
         """Start the engine and wait until it answers."""
         if os.geteuid() != 0:
@@ -243,7 +254,10 @@ class PrivateEngine:
                 return
             time.sleep(0.05)
         tail = (self.folder / "log").read_text(errors="replace")[-2000:]
-        raise BedError(f"the private engine does not start:\n{tail}")
+        assert self._process is not None
+        code = self._process.poll()
+        how = f"it ended with {code}" if code is not None else f"no answer in {_START_DEADLINE:g} s"
+        raise BedError(f"the private engine does not start ({how}):\n{tail}")
 
 
 class Project:

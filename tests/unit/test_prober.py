@@ -144,6 +144,18 @@ def test_who_comes_late_asks_at_once_and_makes_up_for_nothing() -> None:
     run_virtually(story())
 
 
+@pytest.mark.timeout(10)
+def test_a_clock_that_jumped_years_ahead_is_neither_followed_nor_learned_from() -> None:
+    async def story() -> None:
+        bed = Bed(ready_after=3.0)
+        bed.prober.follow([candidate(age=3.15e8)])
+        await asyncio.sleep(60)
+        ((_, _, at),) = bed.found
+        assert 3.0 <= at < 4.0
+
+    run_virtually(story())
+
+
 def test_an_engine_that_is_away_for_a_moment_does_not_end_the_probing() -> None:
     async def story() -> None:
         bed = Bed(ready_after=1.0)

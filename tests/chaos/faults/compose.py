@@ -1,0 +1,81 @@
+"""What happens to Compose, and what people do with it."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+
+from tests.chaos.faults.containers import remove, to_container
+from tests.chaos.faults.fault import Fault, Undo
+from tests.chaos.world import World, signal_all
+from tests.e2e.proxy import Call
+from tests.e2e.yard import GROUP_OF
+
+
+def _lose_creates(world: World) -> Undo:
+    # Excuses nothing: what was made is there, and a look finds it.
+    to_container("remove", remove)(world)
+    met: list[str] = []
+
+    def hook(call: Call) -> str | None:
+        if call.path != "/containers/create" or met:
+            return None
+        met.append(call.path)
+        return "lose"
+
+    world.hooks.append(hook)
+
+    def over() -> None:
+        world.hooks.remove(hook)
+        world.tell("the answer to a create was lost" if met else "nothing was created")
+
+    return over
+
+
+def _kill(world: World) -> Undo:
+    left = [world.chance.randint(1, 12)]
+    world.account.disturbed += 1
+    world.tell(f"Compose dies at its call number {left[0]}")
+
+    def die(call: Call) -> None:
+        if call.by_compose and left[0] > 0:
+            left[0] -= 1
+            if left[0] == 0:
+                signal_all([call.pid], signal.SIGKILL)
+
+    world.hooks.append(die)
+
+    def over() -> None:
+        world.hooks.remove(die)
+        world.tell("Compose died" if left[0] <= 0 else "Compose was not met")
+
+    return over
+
+
+def _person_up(world: World) -> Undo:
+    # Beside the daemon, not through its proxy; what it does is the person's.
+    world.account.persons += 1
+    world.account.disturbed += 1
+    services = [s for s, g in GROUP_OF.items() if g not in world.account.suspended and s != "migrate"]
+    world.tell("a person runs docker compose up -d")
+
+    def run() -> None:
+        with contextlib.suppress(AssertionError):
+            world.yard.person("up", "-d", "--no-deps", "--no-build", *services)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+
+    def over() -> None:
+        thread.join(100)
+        world.tell("the person is done")
+
+    return over
+
+
+FAULTS = (
+    Fault("lost creates", "compose", 2, _lose_creates, (2.0, 3.0)),
+    Fault("kill Compose", "compose", 4, _kill, (1.0, 3.0)),
+    Fault("a person's up", "compose", 4, _person_up, (0.5, 1.0)),
+)

@@ -1,0 +1,103 @@
+"""What happens to containers."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from docker.errors import APIError
+
+from tests.chaos.faults.fault import Fault, victim_in
+from tests.chaos.world import World
+
+# Both take more than a container of this stack may have (and as much again, where there is swap).
+_CHILD_HOGS = "dd if=/dev/zero of=/dev/null bs=192M count=1"
+# The kernel ends first who asks for it, if the others are small: process 1, and with it all the others.
+_ALL_HOG = "dd if=/dev/zero of=/dev/null bs=40M count=99"
+_MAIN_PAYS = f"echo 1000 >/proc/1/oom_score_adj; for n in 1 2 3 4; do {_ALL_HOG} & done; wait"
+_KILLED = 137
+
+Deed = Callable[[World, dict[str, Any]], None]
+
+
+def to_container(word: str, deed: Deed, *, hits: bool = True) -> Callable[[World], None]:
+    """Do this to somebody; ``hits``: it costs a run."""
+
+    def begin(world: World) -> None:
+        victim = victim_in(world)
+        if victim is None:
+            world.tell(f"nobody to {word}")
+            return
+        service = victim["service"]
+        world.account.hit[service] += hits
+        try:
+            deed(world, victim)
+        except (APIError, OSError) as error:
+            world.tell(f"{word} {service}: {str(error)[:80]}")
+        else:
+            world.tell(f"{word} {service}")
+
+    return begin
+
+
+def remove(world: World, victim: dict[str, Any]) -> None:
+    """Away with it."""
+    world.account.removed[victim["service"]] += 1
+    world.docker.remove_container(victim["id"], force=True)
+
+
+def _crash(world: World, victim: dict[str, Any]) -> None:
+    os.kill(victim["State"]["Pid"], signal.SIGKILL)
+
+
+def _disconnect(world: World, victim: dict[str, Any]) -> None:
+    network = sorted(victim["NetworkSettings"]["Networks"])[0]
+    # Given back by a remake.
+    world.account.removed[victim["service"]] += 1
+    world.docker.disconnect_container_from_network(victim["id"], network)
+
+
+def _rename(world: World, victim: dict[str, Any]) -> None:
+    world.docker.rename(victim["id"], f"odd-{world.chance.randrange(10**6)}")
+
+
+def _remove_several(world: World) -> None:
+    for _ in range(3):
+        to_container("remove", remove)(world)
+
+
+def _exhaust(script: str) -> Deed:
+    def deed(world: World, victim: dict[str, Any]) -> None:
+        made = world.docker.exec_create(victim["id"], ["sh", "-c", script])
+        world.docker.exec_start(made["Id"])
+        code = world.docker.exec_inspect(made["Id"])["ExitCode"]
+        if code != _KILLED:
+            world.tell(f"memory of {victim['service']} did not run out: {code}")
+
+    return deed
+
+
+_DEEDS: dict[str, Deed] = {
+    "kill": lambda w, v: w.docker.kill(v["id"]),
+    "crash": _crash,
+    "stop": lambda w, v: w.docker.stop(v["id"], timeout=2),
+    "pause": lambda w, v: w.docker.pause(v["id"]),
+    "remove": remove,
+    "rename": _rename,
+    "disconnect": _disconnect,
+}
+
+FAULTS = (
+    *(Fault(word, "container", 21 / 7, to_container(word, deed)) for word, deed in _DEEDS.items()),
+    Fault("out of memory", "container", 2, to_container("exhaust", _exhaust(_MAIN_PAYS))),
+    # The service runs on, and nobody has anything to do.
+    Fault(
+        "child out of memory",
+        "container",
+        2,
+        to_container("exhaust a child of", _exhaust(_CHILD_HOGS), hits=False),
+    ),
+    Fault("remove several", "container", 2, _remove_several),
+)

@@ -1,0 +1,100 @@
+"""What was done, held against what was: starts that came too early, stops that nobody needed.
+
+From the calls that the proxy noted and the events that the engine told, never from what the daemon says.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+
+from tests.chaos.stack import NEEDS
+from tests.chaos.world import Account
+from tests.e2e.proxy import Call
+from tests.e2e.recorder import Event
+from tests.e2e.yard import GROUP_OF, ONE_SHOTS, PROJECT
+
+_ACT = re.compile(r"/containers/([^/]+)/(start|stop|kill|restart)")
+_LOOKS = 2
+"""The look that a start rests on is one of the last so many: one more may have begun since."""
+_EVER = float("inf")
+Spans = list[tuple[float, float]]
+
+
+def early_starts(
+    account: Account, events: Iterable[Event], calls: Sequence[Call], services: Mapping[str, str]
+) -> list[str]:
+    """Starts while what the service depends on was not ready, nor had been at the look before."""
+    up = _up(events, account.outages)
+    ahead = time.time() - time.monotonic()
+    looks: dict[int, list[float]] = {}
+    found = []
+    for call in calls:
+        if call.path == "/containers/json":
+            looks.setdefault(call.pid, []).append(call.at)
+        act = _act(call, services)
+        if act is None or act[1] not in {"start", "restart"}:
+            continue
+        service = act[0]
+        rests_on = [0.0, *looks.get(call.pid, ())][-_LOOKS:][0]
+        since, at = rests_on + ahead, call.at + ahead
+        if any(first <= at <= last for first, last in account.outages):
+            continue
+        # Nobody waits for a group that is off; and when it was, nobody notes here.
+        needs = [(n, takes) for n, takes in NEEDS.get(service, {}).items() if GROUP_OF[n] not in account.off]
+        found += [
+            f"{service} was started before {name} was ready"
+            for name, takes in needs
+            if not any(first + takes <= at and last >= since for first, last in up[name])
+        ]
+    return found
+
+
+def needless_stops(account: Account, calls: Iterable[Call], services: Mapping[str, str]) -> list[str]:
+    """Stops of what nobody switched, changed or hit: a broken file or a lost engine is no reason."""
+    found = []
+    for call in calls:
+        act = _act(call, services)
+        if act is None or act[1] == "start":
+            continue
+        service, verb = act
+        reasons = (
+            account.hit[service],
+            account.removed[service],
+            account.redefined[service],
+            account.toggled[service],
+            GROUP_OF[service] in account.off,
+            # Who else makes, or is cut short while making, leaves more than one.
+            account.persons,
+            account.crashes,
+        )
+        if not any(reasons):
+            found.append(f"{service} was told to {verb} for no reason")
+    return found
+
+
+def _act(call: Call, services: Mapping[str, str]) -> tuple[str, str] | None:
+    """Which service is to do what, by the daemon's or its Compose's word."""
+    act = _ACT.fullmatch(call.path) if call.method == "POST" else None
+    return (services[act[1]], act[2]) if act and act[1] in services else None
+
+
+def _up(events: Iterable[Event], outages: Iterable[tuple[float, float]]) -> Mapping[str, Spans]:
+    """From when to when each service ran, or had done its work. What nobody saw counts as that."""
+    opened = dict.fromkeys(GROUP_OF, 0.0)
+    spans: dict[str, Spans] = {name: [] for name in GROUP_OF}
+    happened = [(e.at, e.service, e.action) for e in events if e.kind == "container" and e.project == PROJECT]
+    happened += [(over, name, "outage") for _, over in outages for name in GROUP_OF]
+    for at, name, action in sorted(happened):
+        if name not in GROUP_OF:
+            continue
+        if action in {"start", "die"} and name in opened:
+            spans[name].append((opened.pop(name), at))
+        if action == "outage":
+            opened.setdefault(name, 0.0)
+        elif action == ("die" if name in ONE_SHOTS else "start"):
+            opened[name] = at
+    for name, since in opened.items():
+        spans[name].append((since, _EVER))
+    return spans

@@ -1,0 +1,37 @@
+"""The table of rounds, and that several runs make one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from tests.chaos.rounds import Outcome
+from tests.chaos.table import load, save, table
+from tests.chaos.vitals import Vitals
+from tests.chaos.world import Read
+
+
+def a_round(seed: int, **more: object) -> Outcome:
+    faults, kinds = Counter({"kill": 1}), Counter({"container": 1})
+    return Outcome(seed=seed, faults=faults, kinds=kinds, seconds=1.0, **more)  # type: ignore[arg-type]
+
+
+def test_what_was_kept_makes_the_same_table(tmp_path: Path) -> None:
+    first = [a_round(1, reads=[Read(0.01, False), Read(0.02, True)], vitals=Vitals(1, 1, 10, 2, 3))]
+    second = [a_round(2, complaints=["lost"], lost=1)]
+    save(first, tmp_path / "1")
+    save(second, tmp_path / "2")
+    assert load(tmp_path / "1") + load(tmp_path / "2") == first + second
+    told = table(first + second)
+    assert "| rounds held / played | 1 / 2 |" in told
+    assert "| faults | 2: container 2 |" in told
+    assert "| reads while the engine is frozen | 1, p99 20 ms |" in told
+
+
+def test_growth_is_told_of_one_daemon_from_its_twentieth_round_on() -> None:
+    young = [a_round(n, vitals=Vitals(1, n, 50_000_000, 9, 30)) for n in range(1, 20)]
+    old = [a_round(n, vitals=Vitals(2, n, 60_000_000 + 10_000 * n, 10, 30)) for n in range(1, 41)]
+    assert "memory" not in table(young)
+    told = table(young + old)
+    assert "| daemon's memory (RSS, MB), round 20 → 40 of its life | 60.2 → 60.4 (+0.3%) |" in told
+    assert "| daemon's threads, round 20 → 40 of its life | 10 → 10 (+0.0%) |" in told

@@ -1,0 +1,32 @@
+"""What the daemon takes of the box: memory, threads, file descriptors, by the kernel's word."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Vitals(NamedTuple):
+    """At the quiet end of a round; ``age`` counts the rounds of this process, ``rss`` is in bytes."""
+
+    pid: int
+    age: int
+    rss: int
+    threads: int
+    descriptors: int
+
+
+def vitals_of(pid: int, age: int) -> Vitals:
+    """As it is now."""
+    proc = Path("/proc") / str(pid)
+    resident = int((proc / "statm").read_text().split()[1])
+    return Vitals(
+        pid,
+        age,
+        resident * _PAGE,
+        len(list((proc / "task").iterdir())),
+        len(list((proc / "fd").iterdir())),
+    )
