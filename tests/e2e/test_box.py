@@ -206,7 +206,7 @@ def test_a_process_that_the_kernel_took_for_want_of_memory_is_told_though_its_co
         made = yard.docker.exec_create("small-cache", hog)["Id"]
         yard.docker.exec_start(made)
         assert yard.docker.exec_inspect(made)["ExitCode"] == 137
-        # Now and then the engine keeps it to itself; who is told nothing can tell nothing.
+        # Who is told nothing can tell nothing: once the engine said it, the daemon has to.
         with suppress(AssertionError):
             yard.recorder.until(lambda e: (e.service, e.action) == ("cache", "oom"), since=mark, within=2.0)
             break

@@ -136,6 +136,10 @@ def test_what_runs_on_without_a_process_that_the_kernel_took_says_so() -> None:
     (app,) = build(inputs(UP[0], starved)).groups["top"].services
     assert app.ready
     assert app.last_error.startswith("out of memory")
+    for at, told in ((starved.started_at - 1, "out of memory"), (starved.started_at + 1, "why")):
+        ledger = Ledger(failures={"app": Failure(1, 0.0, "", "no", "why", at)})
+        (app,) = build(inputs(UP[0], starved, ledger=ledger)).groups["top"].services
+        assert app.last_error.startswith(told)
 
 
 def test_use_is_summed_over_what_runs() -> None:
