@@ -60,17 +60,22 @@ class _Held(NamedTuple):
 
 
 class Reader:
-    """Reads files for the store, and remembers them from pass to pass. ``now`` is wall time in ns."""
+    """Reads files for the store, and remembers them from pass to pass. ``now`` is wall time in ns.
+
+    ``complete``: whether all asked for in this pass could be read; of the rest ``moved`` tells nothing.
+    """
 
     def __init__(self, now: Callable[[], int] = time.time_ns) -> None:
         self._now = now
         self._known: dict[Path, _Held] = {}
         self._pass: dict[Path, _Held] = {}
+        self.complete = True
 
     def begin(self) -> None:
         """Starts a pass. A pass may have been cut short, so what earlier ones knew is kept with it."""
         self._known = (self._known | self._pass) if len(self._known) < _MOST_KNOWN else self._pass
         self._pass = {}
+        self.complete = True
 
     def read(self, path: Path) -> bytes | None:
         """The content of ``path``, None if there is no such file; the same all through one pass.
@@ -80,7 +85,11 @@ class Reader:
             InvalidDesiredState: it is there and can't be read: too large, a folder, no permission.
         """
         if path not in self._pass:
-            self._pass[path] = self._fresh(path)
+            try:
+                self._pass[path] = self._fresh(path)
+            except (InvalidDesiredState, StillWritten):
+                self.complete = False
+                raise
         return self._pass[path].content
 
     def contents(self) -> Mapping[Path, bytes]:

@@ -52,7 +52,7 @@ class Surveyor:
             return self._last
         self._last = None
         survey = self._surveyed()
-        if not survey.mistakes:
+        if self._reader.complete and not survey.mistakes:
             # Mistakes may lie in what is no file: a folder that is not there, say.
             self._last = survey
         return survey

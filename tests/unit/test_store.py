@@ -17,6 +17,7 @@ from reconciler.assembly import with_groups
 from reconciler.desired import GroupState
 from reconciler.engine.compose import resolve
 from reconciler.errors import InvalidDesiredState
+from reconciler.positions import MAX_BYTES
 from reconciler.store import Loaded, Store
 
 from .desired import COMPOSE, GROUPS, STACK, Resolving, a_directory, a_store, mistakes_of
@@ -91,6 +92,24 @@ async def test_extra_compose_files_come_after_those_of_the_stack(tmp_path: Path)
     assert str(tmp_path / "more.yaml") in loaded.sources
     with pytest.raises(InvalidDesiredState, match=r"no\.yaml"):
         await Store(tmp_path / "d", Resolving(), extra_compose=[tmp_path / "no.yaml"]).load()
+
+
+@pytest.mark.parametrize("what", ["too large", "a folder"])
+async def test_a_file_that_could_not_be_read_is_read_again(tmp_path: Path, what: str) -> None:
+    store = a_store(a_directory(tmp_path))
+    groups = tmp_path / "groups.yaml"
+    good = groups.read_bytes()
+    groups.unlink()
+    if what == "a folder":
+        groups.mkdir()
+    else:
+        groups.write_bytes(b"#" * (MAX_BYTES + 1))
+    for _ in range(2):
+        with pytest.raises(InvalidDesiredState, match=r"groups\.yaml"):
+            await store.load()
+    groups.rmdir() if what == "a folder" else groups.unlink()
+    groups.write_bytes(good)
+    assert await store.load()
 
 
 async def test_inputs_are_told_also_of_a_directory_that_is_not_there(tmp_path: Path) -> None:
