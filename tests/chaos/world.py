@@ -123,7 +123,8 @@ class World:
         self.hooks: list[Hook] = []
         self.reads: list[Read] = []
         self.slow: list[str] = []
-        self.frozen = self.deaf = False
+        self.frozen = self._deaf = False
+        self._pauses = 0
         self.ages: Counter[int] = Counter()
         self._audited = 0
         self._began = time.monotonic()
@@ -305,6 +306,7 @@ class World:
 
     def _read(self) -> None:
         while not self._ending.wait(_PAUSE):
+            pauses = self._pauses
             if self.deaf or not self.daemon.running:
                 continue
             frozen, pid = self.frozen, self.daemon.pid
@@ -313,13 +315,24 @@ class World:
                 self.daemon.get("/services/status", timeout=10.0)
             except (OSError, http.client.HTTPException, AssertionError, ValueError) as error:
                 # One that was killed or restarted meanwhile owes no answer.
-                if not self.deaf and self.daemon.running and self.daemon.pid == pid:
+                if pauses == self._pauses and self.daemon.running and self.daemon.pid == pid:
                     took = time.monotonic() - began
                     if took > 2.0:
                         self.slow.append(f"a read failed after {took:.1f} s: {error!r}")
                 continue
-            if not self.deaf and self.daemon.running and self.daemon.pid == pid:
+            # Nor does one that slept through a part of it.
+            if pauses == self._pauses and self.daemon.running and self.daemon.pid == pid:
                 self.reads.append(Read(time.monotonic() - began, frozen))
+
+    @property
+    def deaf(self) -> bool:
+        """Whether the daemon can answer nobody, by our own doing."""
+        return self._deaf
+
+    @deaf.setter
+    def deaf(self, deaf: bool) -> None:
+        self._deaf = deaf
+        self._pauses += deaf
 
     # --- who is there ---
 
