@@ -12,9 +12,11 @@ from tests.chaos.world import World, signal_all
 from tests.e2e.proxy import Call
 from tests.e2e.yard import GROUP_OF
 
+ON_TWO_NETWORKS = "api"
+
 
 def _lose_creates(world: World) -> Undo:
-    # Excuses nothing: what was made is there, and a look finds it.
+    # Excuses hardly anything: what was made is there, and a look finds it.
     to_container("remove", remove)(world)
     met: list[str] = []
 
@@ -28,6 +30,9 @@ def _lose_creates(world: World) -> Undo:
 
     def over() -> None:
         world.hooks.remove(hook)
+        if met and world.account.removed[ON_TWO_NETWORKS]:
+            # Made on the first of them; Compose would have connected the second, and is gone.
+            world.account.removed[ON_TWO_NETWORKS] += 1
         world.tell("the answer to a create was lost" if met else "nothing was created")
 
     return over
