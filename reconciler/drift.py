@@ -65,11 +65,14 @@ def names_restart(wants: str, at: float) -> bool:
     return wants.rpartition(" ")[2] == str(at)
 
 
-def inputs_of(service: Service, state: GroupState, observed: Observed) -> str:
-    """What an attempt is made with: a change of it ends the back-off (CONTRACT section 3)."""
+def inputs_of(service: Service, state: GroupState, observed: Observed, wants: str = "") -> str:
+    """What an attempt is made with: a change of it ends the back-off (CONTRACT section 3).
+
+    ``wants``: as ``wants_of`` says it, where that is at hand.
+    """
     if not state.on:
         return "off"
-    inputs = f"{wants_of(service, state)} {observed.images.get(service.image, '')}"
+    inputs = f"{wants or wants_of(service, state)} {observed.images.get(service.image, '')}"
     if not service.mounts:
         return inputs
     # A file that the container may write itself says nothing of what people want.

@@ -79,7 +79,7 @@ def judge_on(scratch: Scratch, gate: Gate, service: Service) -> Verdict:
         and _is_as_wanted(scratch, gate, service, container)
     ):
         return Verdict(name, gate.group, True, True, True, container, wants)
-    inputs = inputs_of(service, gate.state, scratch.observed)
+    inputs = inputs_of(service, gate.state, scratch.observed, wants)
     done = container is not None and is_done(scratch.stack, scratch.ledger, service, container)
     pending = scratch.ledger.settled.get(name) != wants
     drifts = differences(
@@ -190,18 +190,19 @@ def _create(scratch: Scratch, service: Service, verdict: Verdict) -> Verdict:
         return absent
     if service.container_name in scratch.observed.foreign:
         return verdict._replace(wait=name_taken(service))
-    missing = source_missing(scratch, service, None)
-    if missing is not None:
-        return verdict._replace(block=missing)
+    if service.mounts:
+        missing = source_missing(scratch, service, None)
+        if missing is not None:
+            return verdict._replace(block=missing)
+        moving = source_moving(scratch, service)
+        if moving is not None:
+            return verdict._replace(wait=moving)
     for parent in service.shares:
         if scratch.kept.get(parent) is None and parent not in scratch.creating:
             wait = Wait(
                 "dependency_not_ready", f"waits for {parent}, whose network or processes it shares", (parent,)
             )
             return verdict._replace(wait=wait)
-    moving = source_moving(scratch, service)
-    if moving is not None:
-        return verdict._replace(wait=moving)
     return attempt(
         scratch, verdict, step_for(scratch, service, Action.CREATE, "missing", "has no container", None)
     )
