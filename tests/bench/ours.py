@@ -134,7 +134,8 @@ class Daemon:
 
     def switch(self, on: tuple[str, ...] | None) -> float:
         """Save groups.yaml and wait until all of it is done; the seconds from the save to the end."""
-        before = int(self.status()["generation"])
+        # The daemon closes a line that was idle for long, and then the first request is lost.
+        before = int(self.wait(lambda _: True)["generation"])
         began = self._stand.switch(on)
         self.settled(before)
         return time.monotonic() - began
