@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from http.client import HTTPException
 from pathlib import Path
 
+from docker.errors import NotFound
 from ruamel.yaml import YAML
 
 from reconciler.audit_read import verify
@@ -164,7 +165,16 @@ def _execs_left(world: World) -> list[str]:
     while left and time.monotonic() < deadline:
         time.sleep(_PAUSE)
         left &= _execs(world)
+    # One whose maker never heard of it is never begun, and no process.
+    left = {id_ for id_ in left if _runs(world, id_)}
     return [f"probes still run: {sorted(left)}"] if left else []
+
+
+def _runs(world: World, exec_id: str) -> bool:
+    try:
+        return bool(world.docker.exec_inspect(exec_id)["Running"])
+    except NotFound:
+        return False
 
 
 def _execs(world: World) -> set[str]:
