@@ -49,6 +49,28 @@ Hook = Callable[[Call], str | None]
 ``refuse``: answer 500 without passing it on; ``lie``: answer that it is done without passing it on; ``cut``:
 cut the line without passing it on."""
 
+
+class AtCall:
+    """A hook that does a deed at the nth call that is meant, and at no other; ``met``: whether it came."""
+
+    def __init__(self, nth: int, meant: Callable[[Call], bool], deed: Callable[[Call], str | None]) -> None:
+        self._left = nth
+        self._meant = meant
+        self._deed = deed
+
+    def __call__(self, call: Call) -> str | None:
+        """See ``Hook``."""
+        if self.met or not self._meant(call):
+            return None
+        self._left -= 1
+        return self._deed(call) if self.met else None
+
+    @property
+    def met(self) -> bool:
+        """Whether the call came."""
+        return self._left == 0
+
+
 _ANSWERS = {
     "refuse": (
         b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\nContent-Length: 38\r\n"

@@ -14,7 +14,7 @@ import pytest
 from docker.errors import NotFound
 
 from tests.e2e.daemon import ROOT, Json, free_port
-from tests.e2e.proxy import Call
+from tests.e2e.proxy import AtCall, Call
 from tests.e2e.yard import COMPOSE, GROUP_NAMES, PROJECT, Yard, groups_yaml
 
 KILLS = 25
@@ -42,15 +42,12 @@ def test_killed_at_any_moment_it_ends_converged_with_one_container_each(yard: Ya
             colour += 1
         before = states
         dead = threading.Event()
-        left = [chance.randint(1, 30)]
 
-        def kill(_: Call, left: list[int] = left, dead: threading.Event = dead) -> None:
-            left[0] -= 1
-            if left[0] == 0:
-                yard.daemon.signal(signal.SIGKILL)
-                dead.set()
+        def kill(_: Call, dead: threading.Event = dead) -> None:
+            yard.daemon.signal(signal.SIGKILL)
+            dead.set()
 
-        with yard.proxy.hooked(kill):
+        with yard.proxy.hooked(AtCall(chance.randint(1, 30), lambda _: True, kill)):
             yard.save("compose.yaml", COMPOSE.replace("blue", f"shade-{colour}"))
             yard.save("groups.yaml", groups_yaml(**states))
             if chance.random() < 0.3:

@@ -9,7 +9,7 @@ import threading
 from tests.chaos.faults.containers import remove, to_container
 from tests.chaos.faults.fault import Fault, Undo
 from tests.chaos.world import World, signal_all
-from tests.e2e.proxy import Call
+from tests.e2e.proxy import AtCall
 from tests.e2e.yard import GROUP_OF
 
 ON_TWO_NETWORKS = "api"
@@ -18,42 +18,29 @@ ON_TWO_NETWORKS = "api"
 def _lose_creates(world: World) -> Undo:
     # Excuses hardly anything: what was made is there, and a look finds it.
     to_container("remove", remove)(world)
-    met: list[str] = []
-
-    def hook(call: Call) -> str | None:
-        if call.path != "/containers/create" or met:
-            return None
-        met.append(call.path)
-        return "lose"
-
-    world.hooks.append(hook)
+    lose = AtCall(1, lambda call: call.path == "/containers/create", lambda _: "lose")
+    world.hooks.append(lose)
 
     def over() -> None:
-        world.hooks.remove(hook)
-        if met and world.account.removed[ON_TWO_NETWORKS]:
+        world.hooks.remove(lose)
+        if lose.met and world.account.removed[ON_TWO_NETWORKS]:
             # Made on the first of them; Compose would have connected the second, and is gone.
             world.account.removed[ON_TWO_NETWORKS] += 1
-        world.tell("the answer to a create was lost" if met else "nothing was created")
+        world.tell("the answer to a create was lost" if lose.met else "nothing was created")
 
     return over
 
 
 def _kill(world: World) -> Undo:
-    left = [world.chance.randint(1, 12)]
+    nth = world.chance.randint(1, 12)
     world.account.disturbed += 1
-    world.tell(f"Compose dies at its call number {left[0]}")
-
-    def die(call: Call) -> None:
-        if call.by_compose and left[0] > 0:
-            left[0] -= 1
-            if left[0] == 0:
-                signal_all([call.pid], signal.SIGKILL)
-
+    world.tell(f"Compose dies at its call number {nth}")
+    die = AtCall(nth, lambda call: call.by_compose, lambda call: signal_all([call.pid], signal.SIGKILL))
     world.hooks.append(die)
 
     def over() -> None:
         world.hooks.remove(die)
-        world.tell("Compose died" if left[0] <= 0 else "Compose was not met")
+        world.tell("Compose died" if die.met else "Compose was not met")
 
     return over
 

@@ -6,7 +6,7 @@ import signal
 
 from tests.chaos.faults.fault import Fault, Undo
 from tests.chaos.world import World, signal_all
-from tests.e2e.proxy import Call
+from tests.e2e.proxy import AtCall, Call
 
 
 def _kill(world: World) -> Undo:
@@ -34,22 +34,20 @@ def _stop(world: World) -> Undo:
 
 
 def _crash_at_step(world: World) -> Undo:
-    left = [world.chance.randint(1, 12)]
+    nth = world.chance.randint(1, 12)
     world.account.disturbed += 1
-    world.tell(f"daemon dies at its change number {left[0]}")
+    world.tell(f"daemon dies at its change number {nth}")
 
-    def die(call: Call) -> None:
-        if call.changes and left[0] > 0:
-            left[0] -= 1
-            if left[0] == 0:
-                world.deaf = True
-                signal_all([world.daemon.pid], signal.SIGKILL)
+    def kill(_: Call) -> None:
+        world.deaf = True
+        signal_all([world.daemon.pid], signal.SIGKILL)
 
+    die = AtCall(nth, lambda call: call.changes, kill)
     world.hooks.append(die)
 
     def over() -> None:
         world.hooks.remove(die)
-        if left[0] <= 0:
+        if die.met:
             world.daemon.kill()
             world.tell("it died")
         _come_back(world)

@@ -7,27 +7,26 @@ from collections.abc import Callable
 from tests.chaos.faults.containers import to_container
 from tests.chaos.faults.fault import Fault, Undo
 from tests.chaos.world import World
-from tests.e2e.proxy import Call
+from tests.e2e.proxy import AtCall, Call
 
 
 def _at_call(verdict: str, *, reads: bool = True) -> Callable[[World], Undo]:
     def begin(world: World) -> Undo:
-        left = [world.chance.randint(1, 8)]
-        world.tell(f"{verdict} at call number {left[0]}")
+        nth = world.chance.randint(1, 8)
+        world.tell(f"{verdict} at call number {nth}")
         met: list[str] = []
 
-        def hook(call: Call) -> str | None:
+        def meant(call: Call) -> bool:
             # A stream of events that breaks has a fault of its own.
-            if call.path == "/events" or not (reads or call.changes) or met:
-                return None
-            left[0] -= 1
-            if left[0] > 0:
-                return None
+            return call.path != "/events" and (reads or call.changes)
+
+        def spoil(call: Call) -> str | None:
             met.append(f"{call.method} {call.path}")
             if call.changes:
                 world.account.disturbed += 1
             return verdict
 
+        hook = AtCall(nth, meant, spoil)
         world.hooks.append(hook)
 
         def over() -> None:
