@@ -164,9 +164,7 @@ class Stack:
 
         Both kinds of edges count: Compose's between services, and strength ``ready`` between groups.
         """
-        return tuple(
-            service for service in sorted_by_dependency(self._edges_with_gates()) if service in self.group_of
-        )
+        return tuple(service for service in self._sorted_with_gates if service in self.group_of)
 
     @cached_property
     def needs(self) -> Mapping[str, tuple[Dependency, ...]]:
@@ -205,9 +203,9 @@ class Stack:
     @cached_property
     def chain(self) -> Mapping[str, int]:
         """How many services wait, one behind the other, for each service: the longest chain first."""
-        edges = self._edges_with_gates()
+        edges = self._edges_with_gates
         behind: dict[str, int] = {}
-        for node in reversed(sorted_by_dependency(edges)):
+        for node in reversed(self._sorted_with_gates):
             length = behind.setdefault(node, 0) + (node in self.group_of)
             for needed in edges[node]:
                 behind[needed] = max(behind.get(needed, 0), length)
@@ -216,9 +214,9 @@ class Stack:
     @cached_property
     def depth(self) -> Mapping[str, int]:
         """The same for stopping, in reverse: how many services can only go down after each service."""
-        edges = self._edges_with_gates()
+        edges = self._edges_with_gates
         below: dict[str, int] = {}
-        for node in sorted_by_dependency(edges):
+        for node in self._sorted_with_gates:
             below[node] = max((below[n] + (n in self.group_of) for n in edges[node]), default=0)
         return {name: below[name] for name in self.group_of}
 
@@ -253,6 +251,11 @@ class Stack:
         """Services of the Compose model that are in no group: listed, never touched."""
         return tuple(name for name in self.services if name not in self.group_of)
 
+    @cached_property
+    def _sorted_with_gates(self) -> tuple[str, ...]:
+        return sorted_by_dependency(self._edges_with_gates)
+
+    @cached_property
     def _edges_with_gates(self) -> dict[str, Iterable[str]]:
         # A gate node per group keeps the edges linear: every service of A behind every one of B
         # would be a product.
@@ -281,7 +284,7 @@ def sorted_by_dependency(edges: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
     """The nodes of ``edges`` (node to what it needs), dependencies first; equal input, equal order.
 
     What needs a node comes soon after it, not level by level: what belongs together lies together in memory,
-    and ``plan``, which goes through all in this order, is a quarter faster for a thousand groups.
+    and ``plan``, which goes through all in this order, is faster for it where services count by the thousand.
 
     Raises:
         graphlib.CycleError: with the members of one cycle as its second argument.
