@@ -261,9 +261,13 @@ def _service(inputs: Inputs, name: str, summaries: Mapping[str, Summary]) -> Ser
 
 def _last_error(inputs: Inputs, name: str, container: Container | None) -> str:
     failure = inputs.ledger.failures.get(name)
-    starved = container is not None and container.oom_killed and container.state in ALIVE
-    # What an earlier run failed of is older news.
-    if starved and container is not None and (failure is None or failure.at < container.started_at):
+    if (
+        container is not None
+        and container.oom_killed
+        and container.state in ALIVE
+        # What an earlier run failed of is older news.
+        and (failure is None or failure.at < container.started_at)
+    ):
         return "out of memory: the kernel killed a process in it, and it runs on without that"
     if failure:
         return failure.error

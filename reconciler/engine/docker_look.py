@@ -52,8 +52,8 @@ class Look:
         self._tags: dict[str, str] | None = None
         self._stuck: dict[str, float] = {}
         self._starved: dict[str, float] = {}
-        self._held: set[str] = set()
-        self._stopping: set[str] = set()
+        # By container: whether it is being stopped.
+        self._held: dict[str, bool] = {}
         self._turn = asyncio.Lock()
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
@@ -73,7 +73,7 @@ class Look:
         several end at once, and answers nobody meanwhile; whoever waits for its end need not wait for that.
         """
         known = self._known.get(container_id)
-        if known is None or container_id not in self._stopping or known.container.started_at > at:
+        if known is None or not self._held.get(container_id) or known.container.started_at > at:
             return False
         over = dataclasses.replace(
             known.container,
@@ -104,14 +104,11 @@ class Look:
         The engine answers no inspection of a container that it is starting or taking down, and would
         hold up the look.
         """
-        self._held.add(container_id)
-        if stopping:
-            self._stopping.add(container_id)
+        self._held[container_id] = stopping
         try:
             yield
         finally:
-            self._held.discard(container_id)
-            self._stopping.discard(container_id)
+            self._held.pop(container_id, None)
             self._moved.add(container_id)
 
     def mark_images(self) -> None:
