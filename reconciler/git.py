@@ -11,6 +11,7 @@ import os
 import pwd
 import re
 import subprocess
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,10 @@ from reconciler.errors import ServiceManagerError
 
 DEADLINE = 30.0
 """Seconds for a git command that stays on this machine; a cold disk may need some."""
+
+PATIENCE = 0.5
+"""Seconds to wait for another git to be done with the index: a prompt that asks for the status takes a few
+milliseconds, again and again. One that takes longer is told of, and all is tried again later."""
 
 _PASSED_ON = ("PATH", "HOME", "TMPDIR", "XDG_CONFIG_HOME", "SSH_AUTH_SOCK", "GIT_SSH_COMMAND", "GNUPGHOME")
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
@@ -32,6 +37,8 @@ _FIXED = (
     ("core.quotePath", "false"),
     ("advice.detachedHead", "false"),
 )
+_LOCKED = re.compile(rb"index\.lock\S* File exists")
+_BETWEEN = 0.005
 _LONGEST = 2000
 _USERINFO = re.compile(r"://[^/@\s]+@")
 
@@ -75,6 +82,20 @@ class Git:
         if done.returncode:
             raise GitError(said(done.stderr) or f"git {arguments[0]} ended with {done.returncode}")
         return done.stdout
+
+    def patiently(self, *arguments: str, given: bytes = b"") -> bytes:
+        """As a call, for a command that takes the lock of the index: another holds it for up to ``PATIENCE``.
+
+        git itself gives up at once. Blocks for as long.
+        """
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            done = self.run(*arguments, given=given)
+            if not done.returncode:
+                return done.stdout
+            if not _LOCKED.search(done.stderr) or time.monotonic() > deadline:
+                raise GitError(said(done.stderr) or f"git {arguments[0]} ended with {done.returncode}")
+            time.sleep(_BETWEEN)
 
     def line(self, *arguments: str) -> str:
         """The output of a command that says one line; raises as a call."""

@@ -8,6 +8,7 @@ uncommitted.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,14 +16,16 @@ from pathlib import Path
 from reconciler.errors import WriteRefused
 from reconciler.files import GROUPS
 from reconciler.generations import Generations, Record
-from reconciler.git import Git, GitError
+from reconciler.git import PATIENCE, Git, GitError
 from reconciler.git_look import Entry, Standing, contents, resolved, standing, tree
 from reconciler.git_write import Author, Change, commit, from_disk
-from reconciler.hold import SIGNS
+from reconciler.hold import LOCK, SIGNS
 
 EDITED = "edited"
 COMMITTED = "commit "
 ROLLBACK = "rollback "
+
+_BETWEEN = 0.005
 
 _VERBS = {"put": "Set"}
 
@@ -58,9 +61,7 @@ class Committer:
             GitError: not now; trying again later is right. ``Moved``: after the files were read again, or,
                 where that changes nothing, with ``force``.
         """
-        busy = next((name for name in SIGNS if (self._git.directory / name).exists()), None)
-        if busy:
-            raise GitError(f"git is at work here ({self._git.directory / busy})", "end what was begun")
+        self._wait_for_others()
         pending = self.pending()
         where = standing(self._git)
         if not pending:
@@ -77,6 +78,13 @@ class Committer:
                 self._generations.commit(record.generation, where.head)
             return where.head
         return self._replayed(pending, before, where, force=force)
+
+    def _wait_for_others(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while busy := next((name for name in SIGNS if (self._git.directory / name).exists()), None):
+            if busy != LOCK or time.monotonic() > deadline:
+                raise GitError(f"git is at work here ({self._git.directory / busy})", "end what was begun")
+            time.sleep(_BETWEEN)
 
     def _before(self, pending: Sequence[Record]) -> Record | None:
         first = pending[0].generation

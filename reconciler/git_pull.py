@@ -188,7 +188,7 @@ class Puller:
             raise GitError(told, "`service-manager git commit`")
         old = head or git("hash-object", "-w", "-t", "tree", "--stdin").decode().strip()
         if not where.dirty:
-            git("read-tree", "-u", "-m", old, new)
+            git.patiently("read-tree", "-u", "-m", old, new)
         git("update-ref", "-m", "service-manager: taken in", "HEAD", new, head or "0" * len(new))
 
     def _on_top(self, git: Git, fetched: str, head: str) -> str:
@@ -237,5 +237,8 @@ class Puller:
 
 def _left_half(git: Git, new: str) -> bool:
     """Whether a crash came between the checkout of ``new`` and the moving of the branch."""
-    index = git.run("write-tree").stdout.strip()
+    try:
+        index = git.patiently("write-tree").strip()
+    except GitError:
+        return False
     return index == git("rev-parse", f"{new}^{{tree}}").strip() and git.run("diff-files", "-q").stdout == b""

@@ -131,7 +131,7 @@ def _in_step(git: Git, before: Mapping[str, Entry], entries: Mapping[str, Entry 
         if staged.get(name) == (before[name].oid if name in before else None)
     }
     if mine:
-        git("update-index", "-z", "--index-info", given=_info(mine))
+        git.patiently("update-index", "-z", "--index-info", given=_info(mine))
     git.run("update-index", "-q", "--refresh")
 
 

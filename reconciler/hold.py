@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-SIGNS = ("index.lock", "rebase-merge", "rebase-apply", "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD")
+LOCK = "index.lock"
+SIGNS = (LOCK, "rebase-merge", "rebase-apply", "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD")
 
 
 class Hold:
@@ -51,7 +52,7 @@ class Hold:
             except OSError:
                 continue
             # A new lock is another command; a rebase touches its folder at every step.
-            found.append((path, age if name == "index.lock" else 0))
+            found.append((path, age if name == LOCK else 0))
         return found
 
 

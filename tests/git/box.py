@@ -168,7 +168,8 @@ class Box:
         return self.me.git("rev-parse", "HEAD")
 
     def clean(self) -> bool:
-        return not self.me.git("status", "--porcelain", "--untracked-files=no")
+        # Asked again and again, so without the lock that it would have for most of the time.
+        return not self.me.git("--no-optional-locks", "status", "--porcelain", "--untracked-files=no")
 
     def groups(self) -> str:
         return (self.desired / "groups.yaml").read_text()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -72,6 +75,39 @@ def test_a_stale_lock_is_told_and_the_commit_comes_when_it_goes(plain: Box) -> N
     lock.unlink()
     until(lambda: plain.clean() and len(plain.log()) == 2)
     plain.daemon.until(lambda s: not any("not committed" in w for w in s["warnings"]))
+
+
+@contextmanager
+def prompt(repository: Path) -> Iterator[None]:
+    """A shell that shows the status in its prompt: it has the lock of the index again and again."""
+    over = threading.Event()
+
+    def ask() -> None:
+        lock = repository / "index.lock"
+        while not over.wait(0.015):
+            with suppress(FileExistsError):
+                lock.touch(exist_ok=False)
+                over.wait(0.03)
+                lock.unlink()
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_a_prompt_that_asks_git_all_the_time_holds_up_no_commit(plain: Box) -> None:
+    plain.up()
+    with prompt(plain.desired / ".git"):
+        for action in ("start", "stop", "start", "stop", "start"):
+            count = len(plain.log())
+            plain.daemon.post(f"/services/{action}/web")
+            until(lambda count=count: len(plain.log()) == count + 1)  # type: ignore[misc]
+    until(plain.clean)
+    assert "changes are not committed" not in plain.daemon.log()
 
 
 def test_an_edit_by_hand_is_told_and_committed_when_asked(plain: Box) -> None:
