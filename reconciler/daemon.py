@@ -156,7 +156,7 @@ class _Daemon:
         snapshots = Snapshots()
         remember(generations, snapshots)
         passes = Passes()
-        sources = Sources()
+        sources = Sources(reading=lambda: intake.reading)
         evidence = Evidence(options.state_dir, lambda c, tail: engine.logs(c.id, tail=tail))
         metrics = Metrics(snapshots)
         announcer = Announcer(self.notifier, snapshots, done=lambda: passes.any or loop.target is None)

@@ -74,7 +74,8 @@ class Sources:
     """Looks at all mounted paths of a stack, and remembers what did not move.
 
     ``wall`` and ``now`` are the time of day and the monotonic clock, in seconds; ``proc`` is where the
-    system shows its processes.
+    system shows its processes. ``reading`` tells whether desired state is being read: Compose may need longer
+    for that than a file needs to count as changed, and what was saved together must not be made twice.
     """
 
     def __init__(
@@ -84,12 +85,14 @@ class Sources:
         now: Callable[[], float] = time.monotonic,
         limit: int = LIMIT,
         proc: Path = Path("/proc"),
+        reading: Callable[[], bool] = lambda: False,
     ) -> None:
         self.moved = asyncio.Event()
         self._wall = wall
         self._now = now
         self._limit = limit
         self._proc = proc
+        self._reading = reading
         self._known: dict[str, _Known] = {}
         self._moving: dict[str, _Moved] = {}
         self._last = Sight()
@@ -129,7 +132,8 @@ class Sources:
             del self._known[gone]
         sources = {path: self._seen(path) for path in sorted(paths)}
         self._moving = {path: moved for path, moved in self._moving.items() if path in paths}
-        again = min((moved.since + QUIET for moved in self._moving.values()), default=None)
+        soon = self._now() + _TICK
+        again = min((max(moved.since + QUIET, soon) for moved in self._moving.values()), default=None)
         if again is None and any(not known.sure for known in self._known.values()):
             again = self._now() + 2 * _TICK
         return Sight(sources, self._held(stack, containers, sources), again, tuple(self._notes(sources)))
@@ -160,7 +164,7 @@ class Sources:
         if moved is None or moved.signature != signature:
             moved = _Moved(signature, now, moved.first if moved else now)
             self._moving[path] = moved
-        if now - moved.since < QUIET:
+        if now - moved.since < QUIET or (self._reading() and now - moved.first < STEADY):
             return True
         if now - moved.first > LONGEST:
             return False

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from reconciler.sources import QUIET
 from tests.e2e.test_drift import RESYNC, made, three_resyncs
 from tests.e2e.yard import COMPOSE, PROJECT, Yard
 
@@ -137,3 +139,36 @@ def test_a_definition_and_a_file_changed_at_once_are_one_remake(mounted: Yard) -
     mounted.daemon.start(RESYNC)
     three_resyncs(mounted)
     assert made(mounted, mark) == {"edge": 1}
+
+
+@pytest.fixture
+def slow_compose(mounted: Yard, tmp_path: Path) -> Iterator[Yard]:
+    """The daemon's Compose needs longer to read its files than a mounted file needs to count as changed."""
+    plugin = tmp_path / "cli-plugins" / "docker-compose"
+    plugin.parent.mkdir()
+    plugin.write_text(
+        f'#!/bin/sh\ncase "$*" in *" config "*) sleep {1.5 * QUIET};; esac\nexec {mounted.compose} "$@"\n'
+    )
+    plugin.chmod(0o755)
+    mounted.daemon.end()
+    mounted.daemon.environ["DOCKER_CONFIG"] = str(tmp_path)
+    mounted.daemon.start()
+    # Answered when the files have been read; until then the daemon goes by the last good state.
+    mounted.daemon.post("/services/start/front")
+    mounted.daemon.converged()
+    yield mounted
+    mounted.daemon.end()
+    del mounted.daemon.environ["DOCKER_CONFIG"]
+
+
+def test_a_file_saved_with_a_definition_waits_for_a_slow_compose(slow_compose: Yard) -> None:
+    yard = slow_compose
+    mark = yard.recorder.mark()
+    text = (yard.desired / "compose.yaml").read_text()
+    yard.save("compose.yaml", text.replace("name: small-edge", "name: small-edge\n    hostname: z"))
+    yard.save("conf/edge.conf", "two\n")
+    yard.recorder.until(lambda e: e.action == "start" and e.service == "edge", since=mark)
+    yard.daemon.converged()
+    assert inside(yard, "/etc/edge.conf") == "two\n"
+    assert yard.one("edge")["Config"]["Hostname"] == "z"
+    assert made(yard, mark) == {"edge": 1}

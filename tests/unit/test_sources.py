@@ -82,6 +82,32 @@ def test_a_change_counts_once_the_file_stood_still(sources: Sources, clock: Cloc
     assert not after.sources[str(file)].moving
 
 
+def test_a_change_waits_for_desired_state_that_is_being_read_but_not_for_ever(
+    clock: Clock, tmp_path: Path
+) -> None:
+    reading = True
+    sources = Sources(wall=clock.wall, now=lambda: clock.mono, reading=lambda: reading)
+    file = tmp_path / "file"
+    file.write_text("one")
+    stack = of(file)
+    was = sources.look(stack).sources[str(file)]
+    file.write_text("other")
+    sources.look(stack)
+    clock.mono += 2 * QUIET
+    seen = sources.look(stack)
+    assert seen.sources[str(file)] == was._replace(moving=True)
+    assert seen.again is not None
+    assert clock.mono < seen.again < clock.mono + QUIET
+    reading = False
+    assert sources.look(stack).sources[str(file)].digest != was.digest
+    reading = True
+    file.write_text("yet another")
+    sources.look(stack)
+    clock.mono += module.STEADY
+    assert sources.look(stack).sources[str(file)].digest not in {was.digest, ""}
+    assert not sources.look(stack).sources[str(file)].moving
+
+
 def test_what_is_gone_is_said_at_once_and_what_comes_back_once_it_stands_still(
     sources: Sources, clock: Clock, tmp_path: Path
 ) -> None:
