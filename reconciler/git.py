@@ -12,7 +12,7 @@ import pwd
 import re
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,24 +78,20 @@ class Git:
         Raises:
             GitError: it ended with an error, took too long, or is not to be had.
         """
-        done = self.run(*arguments, given=given, index=index, more=more, timeout=timeout)
-        if done.returncode:
-            raise GitError(said(done.stderr) or f"git {arguments[0]} ended with {done.returncode}")
-        return done.stdout
+        return _output(
+            arguments[0], self.run(*arguments, given=given, index=index, more=more, timeout=timeout)
+        )
 
     def patiently(self, *arguments: str, given: bytes = b"") -> bytes:
         """As a call, for a command that takes the lock of the index: another holds it for up to ``PATIENCE``.
 
         git itself gives up at once. Blocks for as long.
         """
-        deadline = time.monotonic() + PATIENCE
-        while True:
+        for more in moments():
             done = self.run(*arguments, given=given)
-            if not done.returncode:
-                return done.stdout
-            if not _LOCKED.search(done.stderr) or time.monotonic() > deadline:
-                raise GitError(said(done.stderr) or f"git {arguments[0]} ended with {done.returncode}")
-            time.sleep(_BETWEEN)
+            if not (more and done.returncode and _LOCKED.search(done.stderr)):
+                break
+        return _output(arguments[0], done)
 
     def line(self, *arguments: str) -> str:
         """The output of a command that says one line; raises as a call."""
@@ -174,6 +170,21 @@ def repository(directory: Path) -> Path | None:
     if not text.startswith("gitdir:"):
         return None
     return (entry.parent / text.removeprefix("gitdir:").strip()).resolve()
+
+
+def moments() -> Iterator[bool]:
+    """When to look again whether another git is done: True until ``PATIENCE`` is over, then False once."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        yield True
+        time.sleep(_BETWEEN)
+    yield False
+
+
+def _output(command: str, done: subprocess.CompletedProcess[bytes]) -> bytes:
+    if done.returncode:
+        raise GitError(said(done.stderr) or f"git {command} ended with {done.returncode}")
+    return done.stdout
 
 
 def _account(user: int) -> pwd.struct_passwd | None:

@@ -8,7 +8,6 @@ uncommitted.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 from reconciler.errors import WriteRefused
 from reconciler.files import GROUPS
 from reconciler.generations import Generations, Record
-from reconciler.git import PATIENCE, Git, GitError
+from reconciler.git import Git, GitError, moments
 from reconciler.git_look import Entry, Standing, contents, resolved, standing, tree
 from reconciler.git_write import Author, Change, commit, from_disk
 from reconciler.hold import LOCK, SIGNS
@@ -24,8 +23,6 @@ from reconciler.hold import LOCK, SIGNS
 EDITED = "edited"
 COMMITTED = "commit "
 ROLLBACK = "rollback "
-
-_BETWEEN = 0.005
 
 _VERBS = {"put": "Set"}
 
@@ -80,11 +77,12 @@ class Committer:
         return self._replayed(pending, before, where, force=force)
 
     def _wait_for_others(self) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while busy := next((name for name in SIGNS if (self._git.directory / name).exists()), None):
-            if busy != LOCK or time.monotonic() > deadline:
+        for more in moments():
+            busy = next((name for name in SIGNS if (self._git.directory / name).exists()), None)
+            if busy is None:
+                return
+            if busy != LOCK or not more:
                 raise GitError(f"git is at work here ({self._git.directory / busy})", "end what was begun")
-            time.sleep(_BETWEEN)
 
     def _before(self, pending: Sequence[Record]) -> Record | None:
         first = pending[0].generation

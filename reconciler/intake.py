@@ -148,12 +148,11 @@ class Intake:
         self._rejected: tuple[Mistake, ...] = ()
         self._taken: tuple[Loaded, Accepted] | None = None
         self._turn = asyncio.Lock()
-        self._reloads = 0
 
     @property
     def reading(self) -> bool:
         """Whether files are being taken in: what is wanted may be about to change."""
-        return self._reloads > 0
+        return self._turn.locked()
 
     async def resume(self) -> None:
         """Begin with the last good state, so that a broken directory or a slow Compose delays nothing."""
@@ -163,26 +162,19 @@ class Intake:
 
     async def reload(self) -> None:
         """Take in what is on disk now. Never raises for the files' sake."""
-        self._reloads += 1
-        try:
-            async with self._turn:
-                await self._reload()
-        finally:
-            self._reloads -= 1
-
-    async def _reload(self) -> None:
-        try:
-            loaded, origin = await self._with_origin()
-        except InvalidDesiredState as error:
-            self._broken(error.mistakes)
-            return
-        except EngineError as error:
-            # Compose itself is not to be had: said like a mistake, since nothing can be read without it.
-            self._broken((Mistake(str(self._store.directory), 0, 0, str(error)),))
-            return
-        # Said by then; what can't be kept now is taken in at the next look.
-        with contextlib.suppress(WriteRefused):
-            await self._accept(loaded, origin.author, origin.reason, commit=origin.commit)
+        async with self._turn:
+            try:
+                loaded, origin = await self._with_origin()
+            except InvalidDesiredState as error:
+                self._broken(error.mistakes)
+                return
+            except EngineError as error:
+                # Compose itself is not to be had: said like a mistake, since nothing can be read without it.
+                self._broken((Mistake(str(self._store.directory), 0, 0, str(error)),))
+                return
+            # Said by then; what can't be kept now is taken in at the next look.
+            with contextlib.suppress(WriteRefused):
+                await self._accept(loaded, origin.author, origin.reason, commit=origin.commit)
 
     async def _with_origin(self) -> tuple[Loaded, Origin]:
         """The files, and where they come from: both of the same moment, though a push may come in between."""

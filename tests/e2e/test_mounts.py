@@ -127,14 +127,21 @@ def test_what_runs_runs_on_while_its_file_is_gone_and_says_which(mounted: Yard) 
     assert inside(mounted, "/etc/edge.conf") == "back\n"
 
 
+def change_both(yard: Yard, hostname: str) -> int:
+    """Save a definition of ``edge`` and its file at once, and wait for both; the mark of before."""
+    mark = yard.recorder.mark()
+    text = (yard.desired / "compose.yaml").read_text()
+    yard.save("compose.yaml", text.replace("name: small-edge", f"name: small-edge\n    hostname: {hostname}"))
+    yard.save("conf/edge.conf", "two\n")
+    yard.recorder.until(lambda e: e.action == "start" and e.service == "edge", since=mark)
+    yard.daemon.converged()
+    assert inside(yard, "/etc/edge.conf") == "two\n"
+    assert yard.one("edge")["Config"]["Hostname"] == hostname
+    return mark
+
+
 def test_a_definition_and_a_file_changed_at_once_are_one_remake(mounted: Yard) -> None:
-    mark = mounted.recorder.mark()
-    text = (mounted.desired / "compose.yaml").read_text()
-    mounted.save("compose.yaml", text.replace("name: small-edge", "name: small-edge\n    hostname: y"))
-    mounted.save("conf/edge.conf", "two\n")
-    mounted.recorder.until(lambda e: e.action == "start" and e.service == "edge", since=mark)
-    mounted.daemon.converged()
-    assert inside(mounted, "/etc/edge.conf") == "two\n"
+    mark = change_both(mounted, "y")
     mounted.daemon.end()
     mounted.daemon.start(RESYNC)
     three_resyncs(mounted)
@@ -162,13 +169,5 @@ def slow_compose(mounted: Yard, tmp_path: Path) -> Iterator[Yard]:
 
 
 def test_a_file_saved_with_a_definition_waits_for_a_slow_compose(slow_compose: Yard) -> None:
-    yard = slow_compose
-    mark = yard.recorder.mark()
-    text = (yard.desired / "compose.yaml").read_text()
-    yard.save("compose.yaml", text.replace("name: small-edge", "name: small-edge\n    hostname: z"))
-    yard.save("conf/edge.conf", "two\n")
-    yard.recorder.until(lambda e: e.action == "start" and e.service == "edge", since=mark)
-    yard.daemon.converged()
-    assert inside(yard, "/etc/edge.conf") == "two\n"
-    assert yard.one("edge")["Config"]["Hostname"] == "z"
-    assert made(yard, mark) == {"edge": 1}
+    mark = change_both(slow_compose, "z")
+    assert made(slow_compose, mark) == {"edge": 1}
