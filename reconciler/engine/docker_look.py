@@ -13,6 +13,7 @@ from typing import Any
 
 from reconciler.engine.docker_read import (
     container,
+    full_name,
     image_named,
     is_ours,
     looks_of,
@@ -141,7 +142,7 @@ class Look:
                 raise
 
     async def _take(self, stack: Stack, began: float, moved: set[str], everything: bool) -> Observed:
-        tags, entries = await asyncio.gather(self._tag_table(), self._list())
+        tags, entries = await asyncio.gather(self._tag_table(stack.by_image), self._list())
         ours = {entry["Id"]: entry for entry in entries if is_ours(entry, stack.name)}
         stale = [
             entry
@@ -171,9 +172,27 @@ class Look:
             raise EngineUnavailable(f"the engine can't list containers: {error}", "list_failed") from error
         return entries
 
-    async def _tag_table(self) -> Mapping[str, str]:
-        if self._tags is not None:
-            return self._tags
+    async def _tag_table(self, wanted: Iterable[str]) -> Mapping[str, str]:
+        tags = self._tags if self._tags is not None else await self._list_images()
+        unlisted = [name for name in wanted if full_name(name) not in tags and not image_named(name, tags)]
+        ids = await asyncio.gather(*(self._id_of(name) for name in unlisted))
+        # Kept with the others, also that there is none: asked for once, until tags may have moved.
+        tags |= zip(map(full_name, unlisted), ids, strict=True)
+        return tags
+
+    async def _id_of(self, image: str) -> str:
+        """The id of an image that the list leaves out; empty where there is none.
+
+        Docker 26.1 with containerd's store lists no image whose layers were unpacked already when it was
+        pulled: their packed form is not fetched then, and the image counts as incomplete.
+        """
+        try:
+            async with self._slots:
+                return str((await self._wire.get(f"/images/{image}/json"))["Id"])
+        except Refused:
+            return ""
+
+    async def _list_images(self) -> dict[str, str]:
         # Set before asking, so that a mark made while the answer is on its way counts.
         self._tags = {}
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import json
 import os
 import platform
 import re
@@ -46,6 +47,8 @@ _NEWER = ("trixie", (26, 1))
 """The Debian release whose Docker stands for the newer ones, and its version."""
 _NEEDED = ("docker.io", "procps")
 """Packages that make an engine: it runs `ps` to tell which processes a container has."""
+_CONTAINERD = "+containerd"
+"""After a release's name: images in containerd's store, where other digests are the ids (PITFALLS row 5)."""
 T = TypeVar("T")
 
 
@@ -56,7 +59,8 @@ class BedError(RuntimeError):
 def engines() -> dict[str, str]:
     """The engines to test with, by name: "" for this machine's own, else the Debian release it comes from.
 
-    A second one where this machine's own is old and its archive has a newer one.
+    A second one where this machine's own is old and its archive has a newer one, and that once more with
+    the other image store.
     """
     release, newer = _NEWER
     version: tuple[int, ...] = ()
@@ -66,6 +70,7 @@ def engines() -> dict[str, str]:
     found = {_name(version): ""}
     if version < newer and platform.freedesktop_os_release()["ID"] == "debian":
         found[_name(newer)] = release
+        found[f"{_name(newer)}, containerd's image store"] = f"{release}{_CONTAINERD}"
     return found
 
 
@@ -74,12 +79,16 @@ def _name(version: tuple[int, ...]) -> str:
 
 
 class PrivateEngine:
-    """One ``dockerd`` in a folder of its own: this machine's, or that of a Debian release."""
+    """One ``dockerd`` in a folder of its own: this machine's, or that of a Debian release.
+
+    With ``+containerd`` after the release's name it keeps images in containerd's store.
+    """
 
     def __init__(self, release: str = RELEASE) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="sm-bed-", dir="/tmp"))
         self.socket = self.folder / "s"
-        self._release = release
+        self._release = release.removesuffix(_CONTAINERD)
+        self._features = {"containerd-snapshotter": True} if release.endswith(_CONTAINERD) else {}
         self._namespace: Namespace | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -136,12 +145,16 @@ class PrivateEngine:
         if os.geteuid() != 0:
             raise BedError("a private engine needs root: run the tests with sudo")
         program, descriptors = self._program()
+        # Named in any case, or it would take that of the machine.
+        settings = self.folder / "daemon.json"
+        settings.write_text(json.dumps({"features": self._features, "insecure-registries": ["127.0.0.0/8"]}))
         log = (self.folder / "log").open("ab")
         self._process = subprocess.Popen(
             [
                 *program,
                 *("--data-root", str(self.folder / "data")),
                 *("--exec-root", str(self.folder / "exec")),
+                *("--config-file", str(settings)),
                 *("--pidfile", str(self.folder / "pid")),
                 *("-H", self.host),
                 # The host's own bridge and firewall stay as they are; published ports go by proxy.
@@ -187,7 +200,7 @@ class PrivateEngine:
         changes = ['CMD ["sleep","100000"]', *instructions]
         client = self.client
         try:
-            client.import_image_from_data(_tree(), repository=repository, tag=tag, changes=changes)
+            client.import_image_from_data(standin_tree(), repository=repository, tag=tag, changes=changes)
         finally:
             client.close()
 
@@ -328,7 +341,8 @@ def _remove(client: APIClient, id: str) -> None:
         client.remove_container(id, force=True, v=True)
 
 
-def _tree() -> bytes:
+def standin_tree(*folders: str) -> bytes:
+    """What is in an image (a tar): busybox and some folders, these among them."""
     busybox = shutil.which("busybox")
     if not busybox:
         raise BedError("busybox is missing: `apt install busybox-static`")
@@ -337,7 +351,7 @@ def _tree() -> bytes:
         raise BedError("busybox is linked dynamically: `apt install busybox-static`")
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name in ("bin", "etc", "proc", "sys", "dev", "tmp", "data"):
+        for name in ("bin", "etc", "proc", "sys", "dev", "tmp", "data", *folders):
             folder = tarfile.TarInfo(name)
             folder.type, folder.mode = tarfile.DIRTYPE, 0o755
             archive.addfile(folder)

@@ -102,8 +102,10 @@ services:
 
 async def test_the_engine_is_the_one_that_its_name_says(bench: Make, request: pytest.FixtureRequest) -> None:
     b: Bench = await bench(PLAIN)
+    name, _, store = request.node.callspec.params["clean"].partition(", ")
     info = await b.engine.info()
-    assert f"docker {info.version}".startswith(request.node.callspec.params["clean"])
+    assert f"docker {info.version}".startswith(name)
+    assert ("containerd" in str(b.client.info()["DriverStatus"])) == bool(store)
 
 
 # --- the same as Compose ---

@@ -1,0 +1,104 @@
+"""Images as registries give them, for several platforms: each image store has its own idea of their id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from reconciler.desired import Desired, GroupState
+from reconciler.ledger import Ledger, Made, Now
+from reconciler.observed import Action
+from reconciler.plan import plan
+
+from .bed import standin_tree
+from .registry import Registry
+from .test_docker import Bench, Make, bench
+
+__all__ = ["bench"]
+
+ON = Desired(groups={"all": GroupState(on=True)}, generation=1)
+ANOTHER = "names another image now"
+
+
+@pytest.fixture
+def registry() -> Iterator[Registry]:
+    """With a tag `1`, of two images for different platforms."""
+    with Registry() as registry:
+        registry.tag("1", standin_tree("here"), {"made": "first"}, {"made": "first"})
+        yield registry
+
+
+def compose(registry: Registry) -> str:
+    return f'services: {{web: {{image: "{registry.name}/several:1", init: true}}}}'
+
+
+async def planned(b: Bench, ledger: Ledger | None = None) -> str:
+    """What there is to be done, by a whole look."""
+    observed = await b.engine.observe(b.stack, full=True)
+    return str(plan(b.stack, ON, observed, ledger or Ledger(), Now(observed.at, observed.at)))
+
+
+async def ledger_of(b: Bench) -> Ledger:
+    """What is written down of a container when it was made."""
+    observed = await b.look()
+    (container,) = observed.containers
+    service = b.stack.services["web"]
+    return Ledger(made={container.id: Made(service.definition, {}, observed.images[service.image])})
+
+
+@pytest.mark.pitfall(5)
+async def test_an_image_for_several_platforms_makes_nothing_anew(bench: Make, registry: Registry) -> None:
+    b: Bench = await bench(compose(registry))
+    assert (await planned(b)).startswith("web: pull")
+    await b.act(Action.PULL, "web")
+    await b.running("web")
+    assert await planned(b) == "nothing to do"
+    # The same tag once more, as `docker compose pull` does it.
+    await b.act(Action.PULL, "web")
+    assert await planned(b) == "nothing to do"
+    assert await planned(b, await ledger_of(b)) == "nothing to do"
+    before = await b.seen("web")
+    b.project.person("up", "-d")
+    assert (await b.seen("web")).id == before.id
+
+
+@pytest.mark.pitfall(5)
+async def test_what_a_person_made_of_such_an_image_is_left_as_it_is(bench: Make, registry: Registry) -> None:
+    b: Bench = await bench(compose(registry))
+    b.project.person("up", "-d")
+    assert await planned(b) == "nothing to do"
+
+
+@pytest.mark.pitfall(5)
+async def test_another_image_behind_the_tag_is_one_remake_at_most(bench: Make, registry: Registry) -> None:
+    b: Bench = await bench(compose(registry))
+    await b.act(Action.PULL, "web")
+    await b.running("web")
+    ledger = await ledger_of(b)
+    # Only the image for other machines is another one: by containerd's store that is another image here too.
+    registry.tag("1", standin_tree("here"), {"made": "first"}, {"made": "later"})
+    await b.act(Action.PULL, "web")
+    found = await planned(b, ledger)
+    assert found == "nothing to do" or ANOTHER in found, found
+    # Ours is.
+    registry.tag("1", standin_tree("here"), {"made": "later"}, {"made": "later"})
+    await b.act(Action.PULL, "web")
+    assert ANOTHER in await planned(b, ledger)
+    await b.act(Action.RECREATE, "web")
+    for known in (await ledger_of(b), None):
+        assert (await planned(b, known)).startswith("web: start")
+
+
+@pytest.mark.pitfall(5)
+async def test_an_image_that_the_engine_leaves_out_of_its_list_is_there(
+    bench: Make, registry: Registry
+) -> None:
+    b: Bench = await bench(compose(registry))
+    # Of layers that are unpacked already, containerd's store keeps no packed ones, and Docker 26.1 then
+    # lists the image not at all.
+    registry.tag("1", standin_tree(), {"made": "first"}, {"made": "first"})
+    await b.act(Action.PULL, "web")
+    assert (await planned(b)).startswith("web: create")
+    await b.running("web")
+    assert await planned(b) == "nothing to do"
