@@ -21,7 +21,8 @@ class Failure(NamedTuple):
     """How a service has been failing.
 
     ``attempts`` failed in a row; ``due`` is the monotonic second before which nothing is tried;
-    ``inputs`` is what the attempts were made with (other inputs: a fresh start); ``at`` is wall time.
+    ``inputs`` is what the attempts were made with (other inputs: a fresh start); ``at`` is wall time,
+    ``container`` the id of the one that the last attempt was about, empty if it was about none.
     """
 
     attempts: int
@@ -30,6 +31,7 @@ class Failure(NamedTuple):
     reason: str
     error: str
     at: float
+    container: str = ""
 
 
 def delay(count: int, chance: float) -> float:

@@ -153,14 +153,16 @@ def failed(
     now: Now,
     chance: float,
     free: int = 0,
+    container: str = "",
 ) -> Ledger:
     """One more failed attempt at a service; the next is put off by ``backoff.delay``.
 
-    The first ``free`` attempts cost no delay.
+    The first ``free`` attempts cost no delay. ``container`` is the id of the one that it was about.
     """
     before = ledger.failures.get(service)
     count = before.attempts + 1 if before and before.inputs == inputs else 1
-    entry = Failure(count, now.mono + delay(count - free, chance), inputs, reason, error, now.wall)
+    due = now.mono + delay(count - free, chance)
+    entry = Failure(count, due, inputs, reason, error, now.wall, container)
     return replace(ledger, failures={**ledger.failures, service: entry})
 
 
@@ -243,7 +245,8 @@ def to_json(ledger: Ledger) -> dict[str, Any]:
         "made": {key: list(made) for key, made in ledger.made.items()},
         "making": {key: list(made) for key, made in ledger.making.items()},
         "failures": {
-            key: [f.attempts, f.inputs, f.reason, f.error, f.at] for key, f in ledger.failures.items()
+            key: [f.attempts, f.inputs, f.reason, f.error, f.at, f.container]
+            for key, f in ledger.failures.items()
         },
         "settled": dict(ledger.settled),
         "restarted": dict(ledger.restarted),
@@ -271,8 +274,11 @@ def from_json(value: Mapping[str, Any], now: Now) -> Ledger:
         made={key: _made(made) for key, made in value["made"].items()},
         making={key: _made(made) for key, made in value["making"].items()},
         failures={
-            key: Failure(int(count), now.mono, str(inputs), str(reason), str(error), float(at))
-            for key, (count, inputs, reason, error, at) in value["failures"].items()
+            # Written by an earlier version, it ends sooner.
+            key: Failure(
+                int(count), now.mono, str(inputs), str(reason), str(error), float(at), *map(str, more)
+            )
+            for key, (count, inputs, reason, error, at, *more) in value["failures"].items()
         },
         settled=dict(value["settled"]),
         restarted={key: float(at) for key, at in value["restarted"].items()},

@@ -367,6 +367,7 @@ class Loop:
             now=now,
             chance=self._chance(),
             free=1,
+            container=step.container,
         )
         # The plan has to be made again: there may be something to wait for now.
         self.wake("no effect")
@@ -477,6 +478,7 @@ class Loop:
                 now=now,
                 chance=self._chance(),
                 free=free,
+                container=step.container,
             )
         if error is not None:
             log.warning(

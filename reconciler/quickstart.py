@@ -51,6 +51,7 @@ TEST_PROGRAMS = {
     "fish": "fish",
     "git": "git",
     "gpg": "gnupg",
+    "mkfs.ext4": "e2fsprogs",
     "prometheus": "prometheus",
     "sshd": "openssh-server",
     "zsh": "zsh",

@@ -55,7 +55,7 @@ from reconciler.steps import (
 from reconciler.verdict import Block, Step, Verdict, Wait
 
 BEYOND_STARTING = frozenset({"network_missing", "start_left_over"})
-"""Reasons why a container that ran before never starts again, while another one would (PITFALLS row 25)."""
+"""Reasons why a container never starts, or never again, while another one would (PITFALLS row 25)."""
 
 
 def judge_on(scratch: Scratch, gate: Gate, service: Service) -> Verdict:
@@ -299,7 +299,7 @@ def _start(scratch: Scratch, service: Service, verdict: Verdict, container: Cont
         failure is not None
         and failure.inputs == verdict.inputs
         and failure.reason in BEYOND_STARTING
-        and container.state is not State.CREATED
+        and failure.container == container.id
     ):
         why = f"can't be started any more: {failure.error}"
         if held_back(scratch, service, container):

@@ -19,7 +19,7 @@ from docker.errors import APIError
 
 from tests.chaos.world import shims_of
 from tests.e2e.daemon import PROGRAM, ROOT, Json, service_of
-from tests.e2e.proxy import Call
+from tests.e2e.proxy import AtCall, Call
 from tests.e2e.recorder import PROJECT as PROJECT_LABEL
 from tests.e2e.recorder import SERVICE
 from tests.e2e.test_failures import saved, with_cache
@@ -132,7 +132,7 @@ def test_row_7_a_compose_that_outlives_its_daemon_is_waited_for_and_not_raced(ya
 
 @pytest.mark.pitfall(8)
 def test_row_8_without_networks_and_with_everything_to_be_made_there_is_one_of_each(yard: Yard) -> None:
-    for _ in range(2):
+    for _ in range(3):
         yard.daemon.end()
         for name in STARTS:
             yard.docker.remove_container(f"small-{name}", force=True)
@@ -279,6 +279,28 @@ def test_row_25_a_container_whose_network_is_gone_is_made_anew(yard: Yard) -> No
     made = [e.service for e in yard.recorder.touched(mark, PROJECT) if e.action == "create"]
     assert sorted(made) == ["api", "edge", "web"]
     assert {name for name, id in yard.ids().items() if id == ids[name]} == STARTS - set(made)
+
+
+@pytest.mark.pitfall(25)
+def test_row_25_a_container_whose_network_goes_before_its_first_start_is_made_anew(yard: Yard) -> None:
+    yard.daemon.converged(yard.switch(front=False, app=False))
+    for service in ("api", "web", "edge"):
+        yard.docker.remove_container(f"{PROJECT}-{service}")
+
+    def take_away(_: Call) -> None:
+        yard.docker.remove_network(f"{PROJECT}_outer")
+
+    yard.proxy.hook = AtCall(1, lambda call: is_start_of(yard, call, "api"), take_away)
+    mark = yard.recorder.mark()
+    yard.daemon.converged(yard.switch())
+    yard.is_true()
+    made = [e.service for e in yard.recorder.touched(mark, PROJECT) if e.action == "create"]
+    # Who was not yet told to start finds the network that came with the new one, by its name.
+    assert sorted(made) == ["api", "api", "edge", "web"]
+
+
+def is_start_of(yard: Yard, call: Call, service: str) -> bool:
+    return call.path == f"/containers/{yard.ids().get(service)}/start"
 
 
 @pytest.mark.pitfall(17)

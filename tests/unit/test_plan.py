@@ -153,6 +153,17 @@ def test_an_image_store_that_shows_another_id_for_the_same_image_remakes_nothing
     assert text(ONE, ONE_ON, alone(image="sha-manifest"), ledger=ledger) == "nothing to do"
 
 
+@pytest.mark.pitfall(25)
+def test_who_can_never_start_is_made_anew_and_his_successor_is_started() -> None:
+    known = failing(ONE, ONE_ON, "kafka", due=0.0).failures["kafka"]
+    failure = known._replace(reason="network_missing", error="network n not found", container="id-kafka")
+    ledger = Ledger(failures={"kafka": failure})
+    why = "stopped: can't be started any more: network n not found"
+    assert text(ONE, ONE_ON, alone(State.CREATED), ledger=ledger) == f"kafka: recreate ({why})"
+    assert text(ONE, ONE_ON, alone(State.EXITED), ledger=ledger) == f"kafka: recreate ({why})"
+    assert text(ONE, ONE_ON, alone(State.CREATED, id="next"), ledger=ledger).startswith("kafka: start")
+
+
 def test_a_network_that_the_container_came_without_is_not_asked_for_again() -> None:
     ledger = Ledger(made={"id-kafka": Made("def-kafka", {}, "", ("net",))})
     assert text(ONE, ONE_ON, alone(networks=()), ledger=ledger) == "nothing to do"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from docker.errors import APIError
 
 from tests.chaos.faults.fault import Fault, victim_in
 from tests.chaos.world import World
+from tests.e2e.yard import GROUP_OF
 
 # Both take more than a container of this stack may have (and as much again, where there is swap).
 _CHILD_HOGS = "dd if=/dev/zero of=/dev/null bs=192M count=1"
@@ -68,6 +70,23 @@ def _remove_several(world: World) -> None:
         to_container("remove", remove)(world)
 
 
+def _down(world: World) -> None:
+    """As a person's `down`, but for what is suspended: the networks go too (PITFALLS row 8)."""
+    # The daemon makes anew what is gone while more is taken away.
+    world.account.disturbed += 1
+    for victim in world.managed():
+        world.account.hit[victim["service"]] += 1
+        with contextlib.suppress(APIError):
+            remove(world, victim)
+    for name in world.yard.networks():
+        with contextlib.suppress(APIError):
+            world.docker.remove_network(name)
+            world.tell(f"remove {name}")
+            # Who was made on it in the meantime has to be made once more.
+            world.account.removed.update(GROUP_OF.keys())
+    world.tell("everything was removed")
+
+
 def _exhaust(script: str) -> Deed:
     def deed(world: World, victim: dict[str, Any]) -> None:
         made = world.docker.exec_create(victim["id"], ["sh", "-c", script])
@@ -100,4 +119,5 @@ FAULTS = (
         to_container("exhaust a child of", _exhaust(_CHILD_HOGS), hits=False),
     ),
     Fault("remove several", "container", 2, _remove_several),
+    Fault("down", "container", 2, _down),
 )

@@ -1,0 +1,159 @@
+"""The power goes: what is left is what had reached the disk, and a daemon that finds that lives with it."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+import pytest
+
+from tests.e2e.daemon import Daemon
+from tests.e2e.yard import GROUP_NAMES, Yard
+
+_SIZE = 48 * 2**20
+_OPTIONS = "loop,commit=300,noauto_da_alloc"
+"""What an ext4 does of itself for those who forget to sync is switched off, as far as it can be."""
+
+
+class Disk:
+    """An ext4 in a file, on which folders of a yard lie.
+
+    What was not synced is in the kernel's memory alone, and not in the file: a copy of it is what there is
+    after the power went at that moment.
+    """
+
+    def __init__(self, folder: Path, places: dict[str, Path]) -> None:
+        self._folder, self._places = folder, places
+        self._mount = folder / "disk"
+        self._mount.mkdir(parents=True)
+        self.image = folder / "image"
+        with self.image.open("wb") as file:
+            file.truncate(_SIZE)
+        subprocess.run(["mkfs.ext4", "-q", "-F", str(self.image)], check=True)
+
+    def fill(self) -> None:
+        """Take over what lies in the places now."""
+        subprocess.run(["mount", "-o", _OPTIONS, str(self.image), str(self._mount)], check=True)
+        for name, place in self._places.items():
+            shutil.copytree(place, self._mount / name, symlinks=True)
+            (self._mount / name).chmod(place.stat().st_mode & 0o777)
+        subprocess.run(["umount", str(self._mount)], check=True)
+
+    @contextmanager
+    def plugged(self, image: Path) -> Iterator[None]:
+        """With this disk in its place."""
+        subprocess.run(["mount", "-o", _OPTIONS, str(image), str(self._mount)], check=True)
+        try:
+            for name, place in self._places.items():
+                subprocess.run(["mount", "--bind", str(self._mount / name), str(place)], check=True)
+            yield
+        finally:
+            for place in (*self._places.values(), self._mount):
+                subprocess.run(["umount", "-l", str(place)], check=False)
+
+    def cut(self, daemon: Daemon, number: int) -> Path:
+        """The disk as it would be found after a power cut now; the daemon works on."""
+        copy = self._folder / f"image.{number}"
+        daemon.signal(signal.SIGSTOP)
+        try:
+            shutil.copyfile(self.image, copy)
+        finally:
+            daemon.signal(signal.SIGCONT)
+        return copy
+
+
+class Cut(NamedTuple):
+    """``may_be``: what groups.yaml may say of `extra` then; ``asked``: writes acknowledged before."""
+
+    image: Path
+    may_be: set[str]
+    asked: int
+
+
+@pytest.fixture
+def disk(yard: Yard, tmp_path: Path) -> Iterator[Disk]:
+    """Desired state and state directory of the yard on a disk of their own; no daemon runs."""
+    yard.daemon.end()
+    disk = Disk(tmp_path, {"state": yard.folder / "state", "desired": yard.desired})
+    disk.fill()
+    yield disk
+    yard.daemon.kill()
+
+
+@pytest.mark.pitfall(33, 34)
+def test_what_was_acknowledged_outlives_a_power_cut_and_what_was_not_is_there_whole_or_not_at_all(
+    yard: Yard, disk: Disk
+) -> None:
+    with disk.plugged(disk.image):
+        yard.daemon.start()
+        yard.daemon.converged()
+        before = len(writes(yard))
+        cuts = [*cuts_at_the_answer(yard, disk), *cuts_in_the_middle(yard, disk)]
+        yard.daemon.kill()
+    for cut in cuts:
+        with disk.plugged(cut.image):
+            assert says_of_extra(yard) in cut.may_be, cut
+            yard.daemon.start()
+            yard.daemon.converged()
+            on = {*GROUP_NAMES} - ({"extra"} if says_of_extra(yard) == "off" else set())
+            yard.is_true(on)
+            assert len(writes(yard)) - before >= cut.asked
+            yard.daemon.kill()
+
+
+def cuts_at_the_answer(yard: Yard, disk: Disk) -> Iterator[Cut]:
+    """The power goes the very moment that a write is acknowledged."""
+    for number in range(3):
+        verb, word = (("stop", "off"), ("start", "on"))[number % 2]
+        yard.daemon.post(f"/services/{verb}/extra")
+        yield Cut(disk.cut(yard.daemon, number), {word}, number + 1)
+
+
+def cuts_in_the_middle(yard: Yard, disk: Disk) -> Iterator[Cut]:
+    """The power goes while write after write is asked for."""
+    chance, done = Random(1), threading.Event()
+    acknowledged = 3
+
+    def write() -> None:
+        nonlocal acknowledged
+        for verb in itertools.cycle(["start", "stop"]):
+            if done.is_set():
+                return
+            yard.daemon.post(f"/services/{verb}/extra")
+            acknowledged += 1
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for number in range(3, 7):
+            done.wait(chance.uniform(0.05, 0.15))
+            asked = acknowledged
+            yield Cut(disk.cut(yard.daemon, number), {"on", "off"}, asked)
+    finally:
+        done.set()
+        writer.join()
+
+
+def says_of_extra(yard: Yard) -> str:
+    """The word after the group's name, of a file that is whole."""
+    words = dict(line.split("#")[0].strip().split(": ") for line in lines_of(yard)[1:])
+    assert words.keys() == {*GROUP_NAMES}
+    return words["extra"].strip()
+
+
+def lines_of(yard: Yard) -> list[str]:
+    return (yard.desired / "groups.yaml").read_text().splitlines()
+
+
+def writes(yard: Yard) -> list[str]:
+    """The writes that the audit log knows of."""
+    entries = yard.daemon.get("/services/audit?limit=1000")["entries"]
+    return [e["action"] for e in entries if e["target"] == "extra" and e["action"] in {"start", "stop"}]
