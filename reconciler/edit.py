@@ -110,7 +110,7 @@ def _entry(text: str, name: str, before: GroupState | None, state: GroupState) -
 
 
 def _found(text: str, name: str) -> _Pair:
-    root = compose(GROUPS, text.encode(), lenient=False)
+    root = compose(GROUPS, text.encode())
     groups = _pair(root, "groups")
     found = _pair(groups.value, name) if groups else None
     if found is None:

@@ -7,6 +7,7 @@ directory. All calls wait for the disk: from a coroutine, call them in a thread.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
@@ -144,7 +145,7 @@ class Generations:
             record = self._records.all.get(generation)
             if record and (record.outcome, record.outcome_reason) != (outcome, reason):
                 noted = replace(record, outcome=outcome, outcome_reason=reason, finished_at=at)
-                self._records.save(replace(noted, progress=dict(progress)))
+                self._records.save(replace(noted, progress=json.dumps(dict(progress))))
 
     def commit(self, generation: int, commit: str) -> None:
         """Notes the git commit of a generation."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,6 +39,14 @@ def find_inputs(read: Read, files: Sequence[Path], environment: Mapping[str, str
     return tuple(_Scan(read, environment).of(files))
 
 
+class _Named(NamedTuple):
+    """The files that a Compose file names, as it writes them."""
+
+    includes: tuple[Any, ...] = ()
+    files: tuple[Any, ...] = ()
+    extended: tuple[Any, ...] = ()
+
+
 class _Scan:
     def __init__(self, read: Read, environment: Mapping[str, str]) -> None:
         self._read = read
@@ -59,15 +68,14 @@ class _Scan:
         return self._found
 
     def _scan(self, part: _Part) -> None:
-        model = self._model(part)
-        for entry in _listed(model.get("include")):
+        content = self._read(part.file)
+        named = _named(content) if content is not None else _Named()
+        for entry in named.includes:
             self._include(part, entry)
-        for service in _values(model.get("services")):
-            for key in ("env_file", "label_file"):
-                self._found |= dict.fromkeys(_paths(part, service.get(key)))
-            extends = service.get("extends")
-            if isinstance(extends, dict):
-                self._follow(_paths(part, extends.get("file")), None, part.variables)
+        for value in named.files:
+            self._found |= dict.fromkeys(_paths(part, value))
+        for value in named.extended:
+            self._follow(_paths(part, value), None, part.variables)
 
     def _include(self, part: _Part, entry: Any) -> None:
         if not isinstance(entry, dict):
@@ -84,23 +92,31 @@ class _Scan:
             self._found[file] = None
             self._waiting.append(_Part(file, base or file.parent, variables))
 
-    def _model(self, part: _Part) -> dict[str, Any]:
-        content = self._read(part.file)
-        if content is None:
-            return {}
-        try:
-            model = parse(part.file.name, content, lenient=True).plain
-        except InvalidDesiredState:
-            # Compose says so itself, and better.
-            return {}
-        return model if isinstance(model, dict) else {}
-
     def _variables(self, files: Sequence[Path], inherited: Mapping[str, str]) -> dict[str, str]:
         found = dict(inherited)
         for file in files:
             self._found[file] = None
             found |= _assignments(self._read(file) or b"")
         return found | dict(self._environment)
+
+
+@lru_cache(maxsize=16)
+def _named(content: bytes) -> _Named:
+    # Remembered, since every look at a directory reads the same files again, and parsing is the slowest part
+    # of it. Only this of them: the whole of a file of 18 services takes 300 kB.
+    try:
+        model = parse("", content, lenient=True).plain
+    except InvalidDesiredState:
+        # Compose says so itself, and better.
+        return _Named()
+    if not isinstance(model, dict):
+        return _Named()
+    services = _values(model.get("services"))
+    files = [service.get(key) for service in services for key in ("env_file", "label_file")]
+    extended = [e.get("file") for service in services if isinstance(e := service.get("extends"), dict)]
+    return _Named(
+        tuple(_listed(model.get("include"))), tuple(filter(None, files)), tuple(filter(None, extended))
+    )
 
 
 def _assignments(content: bytes) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -47,7 +48,7 @@ def ended(record: Record, newest: int) -> Progress | None:
     """How a generation ended, by its record; None: it has not. ``newest`` is the number that holds."""
     if record.outcome:
         try:
-            return progress_from_json(record.generation, record.progress)
+            return progress_from_json(record.generation, json.loads(record.progress))
         except (ValueError, TypeError, KeyError):
             # Written by an earlier version, or by hand: how it came about is lost, how it ended is not.
             return Progress(

@@ -72,31 +72,32 @@ class Document:
         return Mistake(self.name, mark.line, mark.column, message)
 
 
-@lru_cache(maxsize=32)
 def parse(name: str, content: bytes, *, lenient: bool = False) -> Document:
     """The document in ``content``; ``name`` is how mistakes call the file.
 
-    Remembered by content, since every look at a directory reads the same files again and parsing is the
-    slowest part of it; so nobody may change what comes back. ``lenient`` reads what is not ours to judge
-    (Compose files): tags, repeated keys and several documents pass, and the first document counts.
+    ``lenient`` reads what is not ours to judge (Compose files): tags, repeated keys and several documents
+    pass, and the first document counts.
 
     Raises:
         InvalidDesiredState: with one mistake, since nothing can be said of what follows a syntax error.
     """
-    node = compose(name, content, lenient=lenient)
+    node = _composed(name, content, lenient=True) if lenient else compose(name, content)
     return _Reading(name, lenient).document(node)
 
 
 @lru_cache(maxsize=8)
-def compose(name: str, content: bytes, *, lenient: bool) -> Node:
+def compose(name: str, content: bytes) -> Node:
     """The node tree of ``content``, whose marks count characters of the decoded text.
 
-    Remembered as ``parse`` is: an edit needs the tree of what was read a moment before. ``lenient`` has no
-    default because a call that leaves it out would be remembered apart.
+    Remembered, since an edit needs the tree of what was read a moment before; so nobody may change it.
 
     Raises:
         InvalidDesiredState: not UTF-8, empty, too long, or not YAML.
     """
+    return _composed(name, content, lenient=False)
+
+
+def _composed(name: str, content: bytes, *, lenient: bool) -> Node:
     text = decode(name, content)
     try:
         loader = YAML(typ="safe", pure=True)

@@ -25,7 +25,8 @@ class Record:
 
     ``changes`` says for people what it changed; ``meaning`` is the digest that decides whether something
     is a change at all. ``sources`` and ``resolved`` name frozen contents by their digests. ``progress`` is
-    how it was brought about, as ``progress_to_json`` writes it; empty until it ended.
+    how it was brought about, as ``progress_to_json`` writes it, in JSON: hundreds of these are held, and
+    hardly ever asked for. ``{}`` until it ended.
     """
 
     generation: int
@@ -39,7 +40,7 @@ class Record:
     outcome: str = ""
     outcome_reason: str = ""
     finished_at: float = 0.0
-    progress: Mapping[str, Any] = field(default_factory=dict)
+    progress: str = "{}"
     directory: str = ""
     sources: Mapping[str, str] = field(default_factory=dict)
     resolved: str = ""
@@ -72,9 +73,10 @@ class Records:
     def save(self, record: Record) -> None:
         """Writes a record, over an earlier one of the same number; it lasts when this returns."""
         told = {one.name: getattr(record, one.name) for one in fields(record)}
+        told["progress"] = json.loads(record.progress)
         text = json.dumps({"schema": SCHEMA, **told}, sort_keys=True)
         write_file(self._records / f"{record.generation:0{_WIDTH}}.json", text.encode())
-        self.all[record.generation] = record
+        self._hold(record)
         self.highest = max(self.highest, record.generation)
 
     def freeze(self, content: bytes) -> str:
@@ -143,7 +145,15 @@ class Records:
         except (OSError, ValueError, TypeError, KeyError) as error:
             self._set_aside(path, error)
         else:
-            self.all[record.generation] = record
+            self._hold(record)
+
+    def _hold(self, record: Record) -> None:
+        # Generations in a row are alike in nearly all that they name.
+        before = self.all.get(record.generation - 1)
+        if before is not None:
+            sources, hashes = _shared(record.sources, before.sources), _shared(record.hashes, before.hashes)
+            record = replace(record, sources=sources, hashes=hashes)
+        self.all[record.generation] = record
 
     def _set_aside(self, path: Path, error: Exception) -> None:
         aside = path.with_name(path.name + _DAMAGED)
@@ -157,13 +167,23 @@ class Records:
 def _record(told: dict[str, Any], number: int) -> Record:
     if told.pop("schema") != SCHEMA:
         raise ValueError("another version of Service Manager wrote it")
-    record = Record(**told)
+    record = Record(**told | {"progress": json.dumps(told.get("progress", {}))})
     if record.generation != number:
         raise ValueError(f"it says that it is of generation {record.generation}")
     for name in ("at", "finished_at"):
         if not isinstance(getattr(record, name), int | float):
             raise TypeError(f"{name} is not a number")
     return replace(record, changes=tuple(record.changes), compose_warnings=tuple(record.compose_warnings))
+
+
+def _shared(mapping: Mapping[str, str], like: Mapping[str, str]) -> Mapping[str, str]:
+    """The same mapping, made of what the other has of it."""
+    if mapping == like:
+        return like
+    mine = {key: key for key in like}
+    return {
+        mine.get(key, key): like[key] if like.get(key) == value else value for key, value in mapping.items()
+    }
 
 
 def _stamp(path: Path) -> tuple[int, ...]:

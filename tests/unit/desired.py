@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +64,7 @@ class Resolving:
         services: dict[str, Any] = {}
         for file in files:
             try:
-                services |= deepcopy(parse(file.name, file.read_bytes(), lenient=True).plain["services"])
+                services |= parse(file.name, file.read_bytes(), lenient=True).plain["services"]
             except (OSError, KeyError, TypeError) as error:
                 raise InvalidDesiredState((Mistake(str(file), 0, 0, f"compose says no: {error}"),)) from None
         for entry in services.values():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import shutil
 import subprocess
@@ -289,18 +290,22 @@ async def test_a_checkout_is_read_before_or_after_never_between(tmp_path: Path) 
     )
     git("commit", "-qam", "B")
 
+    store = a_store(tmp_path)
+    whole = {("ground", "web", False, True, "2"), ("base", "web", True, False, "1")}
+    seen = set()
+
     def back_and_forth() -> None:
-        for number in range(100):
+        for number in itertools.count():
             git("checkout", "-q", "AB"[number % 2])
+            # Until both were read in the little time that there is for it, and for a good while in any case.
+            if number >= 100 and seen >= whole:
+                return
 
     def told(loaded: Loaded) -> tuple[object, ...]:
         images = {service.image[-1] for service in loaded.stack.services.values()}
         return (*loaded.stack.groups, *on(loaded).values(), *images)
 
-    store = a_store(tmp_path)
-    whole = {("ground", "web", False, True, "2"), ("base", "web", True, False, "1")}
     switching = asyncio.create_task(asyncio.to_thread(back_and_forth))
-    seen = set()
     while not switching.done():
         seen.add(told(await store.load()))
     await switching
