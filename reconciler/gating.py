@@ -230,25 +230,19 @@ def source_moving(scratch: Scratch, service: Service) -> Wait | None:
 
 
 def parent_restarted(scratch: Scratch, service: Service, container: Container) -> str | None:
-    """The dependency with ``restart: true`` that was started after this container; each start once.
+    """The service to be followed that was started after this container; each start once.
 
-    One whose network or processes are shared counts too: they ended with it.
+    What was seen to run when decides, and only where that is not known the clock: it may have been set.
     """
-    for dependency in scratch.stack.needs[service.name]:
-        if dependency.restart or dependency.service in service.shares:
-            parent = scratch.kept.get(dependency.service)
-            if (
-                parent is not None
-                and parent.started_at > container.started_at
-                and scratch.ledger.followed.get(service.name) != followed(parent)
-            ):
-                return dependency.service
+    for name in scratch.stack.follows.get(service.name, ()):
+        parent = scratch.kept.get(name)
+        if parent is None or not parent.started_at or scratch.ledger.followed.get(service.name) == parent.run:
+            continue
+        tie = scratch.ledger.tied.get(service.name)
+        known = tie.parents.get(name) if tie is not None and tie.run == container.run else None
+        if known != parent.run if known is not None else parent.started_at > container.started_at:
+            return name
     return None
-
-
-def followed(parent: Container) -> str:
-    """The mark of one start of a parent, for ``Ledger.followed``."""
-    return f"{parent.id}@{parent.started_at}"
 
 
 def held_by_dependents(scratch: Scratch, service: Service) -> Wait | None:

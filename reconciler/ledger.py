@@ -103,6 +103,16 @@ class Restarts(NamedTuple):
     times: tuple[float, ...] = ()
 
 
+class Tie(NamedTuple):
+    """On which runs of its parents a run of a service began: ``run`` is its own, ``parents`` theirs by name.
+
+    Runs are marks as ``run_of`` makes them, empty for one that has to be followed.
+    """
+
+    run: str
+    parents: Mapping[str, str]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
     """See the module. All mappings are by service, but for ``made`` and ``stopped``: by container id.
@@ -112,10 +122,10 @@ class Ledger:
     container last seen or made to run while that was wanted: when it is found ended, it ended by
     itself. ``settled`` is what was wanted of a service when it last was as wanted: what differs since then
     without a change of it has drifted. ``restarted`` is the ``restarted_at`` acted on, ``followed``
-    the start of a parent that a service was restarted for. ``durations`` are the last start times
-    in seconds, from start to ready; ``brackets`` how exactly the last one is known. ``stopped`` is the
-    start (``started_at``) of each container that we told to stop: that end is neither a failure nor
-    a one-shot's success. ``changes`` are those of groups with ``on_change: report``.
+    the start of a parent that a service was restarted for, ``tied`` those that it runs on. ``durations``
+    are the last start times in seconds, from start to ready; ``brackets`` how exactly the last one is
+    known. ``stopped`` is the start (``started_at``) of each container that we told to stop: that end is
+    neither a failure nor a one-shot's success. ``changes`` are those of groups with ``on_change: report``.
     ``unhealthy`` is since when the engine calls a container that, ``healed`` when (monotonic) something was
     done about it; ``restarts`` what the engine did by itself. ``at_work`` are runs (container id to start)
     of one-shots that were not seen to end yet, ``cut`` those that the end of the ``boot`` they began in cut
@@ -129,6 +139,7 @@ class Ledger:
     settled: Mapping[str, str] = field(default_factory=dict)
     restarted: Mapping[str, float] = field(default_factory=dict)
     followed: Mapping[str, str] = field(default_factory=dict)
+    tied: Mapping[str, Tie] = field(default_factory=dict)
     stopped: Mapping[str, float] = field(default_factory=dict)
     brackets: Mapping[str, Bracket] = field(default_factory=dict)
     ready: Mapping[str, ReadySince] = field(default_factory=dict)
@@ -251,6 +262,7 @@ def to_json(ledger: Ledger) -> dict[str, Any]:
         "settled": dict(ledger.settled),
         "restarted": dict(ledger.restarted),
         "followed": dict(ledger.followed),
+        "tied": {key: [tie.run, dict(tie.parents)] for key, tie in ledger.tied.items()},
         "stopped": dict(ledger.stopped),
         "exits": {key: list(exit_) for key, exit_ in ledger.exits.items()},
         "durations": {key: list(seen) for key, seen in ledger.durations.items()},
@@ -283,6 +295,7 @@ def from_json(value: Mapping[str, Any], now: Now) -> Ledger:
         settled=dict(value["settled"]),
         restarted={key: float(at) for key, at in value["restarted"].items()},
         followed=dict(value["followed"]),
+        tied={key: Tie(str(run), dict(on)) for key, (run, on) in value.get("tied", {}).items()},
         stopped={key: float(at) for key, at in value["stopped"].items()},
         exits={
             key: Exit(str(c), float(f), int(code), bool(oom), tuple(log))

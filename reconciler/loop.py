@@ -23,7 +23,7 @@ from reconciler.farewell import Farewell, Keep
 from reconciler.ledger import UNKNOWN, Ledger, Made, Now, failed, learned, without
 from reconciler.mounts import churned, mounts_now
 from reconciler.observed import Action, Container, EngineInfo, Health, Observed, State, Usage
-from reconciler.plan import Plan, Step, followed, plan
+from reconciler.plan import Plan, Step, plan
 from reconciler.prober import Candidate, Prober
 from reconciler.progress import Progress, Tracker
 from reconciler.snapshot import EngineView, Inputs, Snapshot, Snapshots, build
@@ -432,10 +432,9 @@ class Loop:
         if step.cause == "restart":
             return target.desired.groups[target.stack.group_of[name]].restarted_at
         if step.cause == "follows":
-            parents = {d.service for d in target.stack.needs[name] if d.restart}
-            parents |= set(target.stack.services[name].shares)
+            parents = target.stack.follows.get(name, ())
             starts = [c for c in self._observed.containers if c.service in parents]
-            return followed(max(starts, key=lambda c: c.started_at)) if starts else ""
+            return max(starts, key=lambda c: c.started_at).run if starts else ""
         return None
 
     def _after_stopping(self, name: str) -> None:

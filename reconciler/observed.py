@@ -74,6 +74,11 @@ class Container:
     compose: str = ""
     grace: float | None = None
 
+    @property
+    def run(self) -> str:
+        """The mark of its present or last run: another one, another mark."""
+        return f"{self.id}@{self.started_at}"
+
 
 class Source(NamedTuple):
     """What stands at a mounted path: ``kind`` is file, folder, missing, unreadable or other.

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from reconciler.desired import Desired
 from reconciler.drift import Drift, Kind, keeper
-from reconciler.gating import Gate, Scratch, followed, gate_of, going, held_by_dependents
+from reconciler.gating import Gate, Scratch, gate_of, going, held_by_dependents
 from reconciler.ledger import Ledger, Now
 from reconciler.observed import ALIVE, Action, Container, Observed, State
 from reconciler.repair import judge_on, judge_orphan
@@ -21,7 +21,7 @@ from reconciler.stack import Service, Stack
 from reconciler.steps import attempt, step_for, stop_for, suspended_wait
 from reconciler.verdict import Block, Plan, Step, Verdict, Wait
 
-__all__ = ["Block", "Plan", "Step", "Verdict", "Wait", "followed", "plan"]
+__all__ = ["Block", "Plan", "Step", "Verdict", "Wait", "plan"]
 
 
 def plan(stack: Stack, desired: Desired, observed: Observed, ledger: Ledger, now: Now) -> Plan:

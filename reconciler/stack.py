@@ -175,6 +175,18 @@ class Stack:
         }
 
     @cached_property
+    def follows(self) -> Mapping[str, tuple[str, ...]]:
+        """For each managed service that has any, those whose restart it follows.
+
+        They are asked for with ``restart: true``, or share their network or processes: those ended with them.
+        """
+        found = {
+            name: tuple(d.service for d in needs if d.restart or d.service in self.services[name].shares)
+            for name, needs in self.needs.items()
+        }
+        return {name: parents for name, parents in found.items() if parents}
+
+    @cached_property
     def dependents(self) -> Mapping[str, tuple[str, ...]]:
         """For each managed service the managed services that must be stopped before it."""
         found: dict[str, list[str]] = {name: [] for name in self.group_of}

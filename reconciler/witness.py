@@ -5,6 +5,7 @@ Kept apart from ``plan`` so that the plan only reads what is remembered and neve
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from reconciler.desired import Desired, GroupState
@@ -17,6 +18,7 @@ from reconciler.ledger import (
     Now,
     ReadySince,
     Restarts,
+    Tie,
     exited,
     learned,
     recovered,
@@ -54,6 +56,10 @@ def witness(
                 ledger = _made(stack, ledger, observed, service, kept)
         elif kept is not None:
             ledger = _look(stack, state, observed, ledger, service, kept, now, chance)
+            if name in stack.follows and kept.state in ALIVE:
+                parents = {p: (stack.services[p], found.get(p, ())) for p in stack.follows[name]}
+                they = {p: keeper(*two, observed, ledger) for p, two in parents.items()}
+                ledger = _tied(ledger, kept, they)
     return recovered(_pruned(_same_inputs(stack, observed, ledger), observed), now)
 
 
@@ -158,6 +164,21 @@ def _look(
     end = Exit(container.id, container.finished_at, container.exit_code, container.oom_killed)
     inputs = inputs_of(service, state, observed)
     return exited(ledger, name, end, inputs=inputs, now=now, chance=chance)
+
+
+def _tied(ledger: Ledger, container: Container, parents: Mapping[str, Container | None]) -> Ledger:
+    """On which runs of the services that it follows this run began; told by what was seen before."""
+    before = ledger.tied.get(container.service)
+    if before is not None and before.run == container.run:
+        return ledger
+    known = before.parents if before is not None else {}
+    began_on = {
+        # One that ran before is older than this run, whatever the clock says. Of two new ones it is asked.
+        name: parent.run if known.get(name) == parent.run or parent.started_at <= container.started_at else ""
+        for name, parent in parents.items()
+        if parent is not None and parent.started_at
+    }
+    return replace(ledger, tied={**ledger.tied, container.service: Tie(container.run, began_on)})
 
 
 def _restarted(ledger: Ledger, container: Container, now: Now) -> Ledger:

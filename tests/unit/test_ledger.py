@@ -15,6 +15,7 @@ from reconciler.ledger import (
     Made,
     Now,
     ReadySince,
+    Tie,
     exited,
     expected,
     failed,
@@ -107,6 +108,7 @@ def full() -> Ledger:
         settled={"a": "on d "},
         restarted={"a": 1.5},
         followed={"a": "id@1"},
+        tied={"a": Tie("id-a@1.0", {"db": "id-db@0.5"})},
         stopped={"id-a": 9.25},
         ready={"a": ReadySince("id-a", 1.0, 2.0)},
         exits={"a": END._replace(log=("last words",))},
@@ -119,7 +121,8 @@ def test_what_is_saved_comes_back_but_for_monotonic_times() -> None:
     before = full()
     after = from_json(json.loads(json.dumps(to_json(before))), NOW)
     assert after.failures["a"] == before.failures["a"]._replace(due=NOW.mono)
-    kept = ("made", "making", "settled", "restarted", "followed", "stopped", "exits", "durations", "brackets")
+    kept = ("made", "making", "settled", "restarted", "followed", "tied", "stopped", "exits", "durations")
+    kept += ("brackets",)
     assert {name: getattr(after, name) for name in kept} == {name: getattr(before, name) for name in kept}
     assert after.live == after.ready == {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -72,6 +73,28 @@ async def test_a_parent_remade_by_somebody_is_followed_through_to_the_end() -> N
     assert new.id != old.id
     assert b.engine.containers("app")[0].joins == (new.id,)
     assert b.engine.up() == {"vpn", "app"}
+    await b.end()
+
+
+@pytest.mark.pitfall(36)
+@virtual
+@pytest.mark.parametrize("jump", [-315_000_000.0, -3600.0, 3600.0])
+async def test_whatever_the_clock_says_a_parents_restart_is_followed_once_and_a_childs_is_not(
+    jump: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    b = await up(TIED)
+    wall = b.engine.wall
+    for target in (b.engine, b.loop):
+        monkeypatch.setattr(target, "_wall", lambda: wall() + jump)
+    monkeypatch.setattr(b.engine, "wall", lambda: wall() + jump)
+    for ended, orders in (("app", ["app start"]), ("vpn", ["vpn start", "app stop", "app start"])):
+        for _ in range(2):
+            before = len(b.engine.orders)
+            b.engine.kill(ended)
+            await b.until(lambda s: not s.converged)
+            await b.converged()
+            await asyncio.sleep(200)
+            assert [f"{c.services[0]} {c.action}" for _, c in b.engine.orders[before:]] == orders
     await b.end()
 
 
