@@ -7,7 +7,8 @@ From the inside out:
 - the decision: ``plan`` compares them and says, per service, what to do now, what to wait for, or
   why not; ``drift`` says what differs, ``backoff`` when to try again. Pure functions;
 - the ports: ``engine/`` (containers), ``store`` (files), ``generations`` (accepted desired states);
-- the shell: ``loop`` runs passes, ``executor`` carries out steps, ``snapshot`` is what readers see;
+- the shell: ``loop`` runs passes, ``executor`` carries out steps, ``dispatch`` remembers what was sent,
+  ``snapshot`` is what readers see;
 - the outside: ``daemon`` puts it together, ``cli`` is the way in, ``api/`` speaks HTTP.
 
 Arrows go one way only; ``lint-imports`` checks it (see ``pyproject.toml``).

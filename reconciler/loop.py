@@ -15,14 +15,13 @@ from typing import NamedTuple
 
 from reconciler import summary
 from reconciler.desired import Desired
-from reconciler.drift import Kind, cut_from
+from reconciler.dispatch import Dispatch, Grounds, without_effect
 from reconciler.engine import Engine
-from reconciler.errors import EngineError, EngineUnavailable, Gone, Mistake, OutcomeUnknown, StepFailed
+from reconciler.errors import EngineError, EngineUnavailable, Mistake
 from reconciler.executor import Executor, Limits
 from reconciler.farewell import Farewell, Keep
-from reconciler.ledger import UNKNOWN, Ledger, Made, Now, failed, learned, without
-from reconciler.mounts import churned, mounts_now
-from reconciler.observed import Action, Container, EngineInfo, Health, Observed, State, Usage
+from reconciler.ledger import Ledger, Now, learned
+from reconciler.observed import Container, EngineInfo, Health, Observed, State, Usage
 from reconciler.plan import Plan, Step, plan
 from reconciler.prober import Candidate, Prober
 from reconciler.progress import Progress, Tracker
@@ -34,9 +33,6 @@ log = logging.getLogger(__name__)
 
 AT_LEAST = 0.01
 """Seconds between a pass and the next one by time."""
-
-MOST_HEALED = 100
-"""Attempts to mend an unhealthy service that are remembered; no limit of a policy can be higher."""
 
 RECONNECT = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds between attempts to reach an engine that does not answer; the last one repeats."""
@@ -126,10 +122,7 @@ class Loop:
         self._warnings: tuple[str, ...] = ()
         self._usage: Mapping[str, Usage] = {}
         self._probed: set[tuple[str, float]] = set()
-        self._sent_inputs: dict[str, str] = {}
-        self._sent: dict[str, tuple[object, ...]] = {}
-        self._done: dict[str, tuple[object, ...]] = {}
-        self._notes: dict[str, float | str | None] = {}
+        self._dispatch = Dispatch()
         self._woken = asyncio.Event()
         self._full = True
         self._stopping = False
@@ -321,13 +314,13 @@ class Loop:
         self._farewell.ended(before, self._ledger)
         self._replan(self._observed)
         self._ledger = settle(self._ledger, self._plan)
-        self._forget_effects()
+        self._dispatch.forget(self._plan)
         chosen = self._executor.choose(self._plan.steps, self._observed.began)
         steps = tuple(step for step in chosen if self._has_effect(step, now))
         if self._stopping:
             steps = ()
         for step in steps:
-            self._before_sending(target, step)
+            self._before_sending(target, step, now)
         if self._ledger is not before:
             self._hooks.ledger(self._ledger)
         if steps:
@@ -349,144 +342,32 @@ class Loop:
     # --- steps -----------------------------------------------------------------------------------
 
     def _has_effect(self, step: Step, now: Now) -> bool:
-        """Whether to send the step; False where the engine keeps saying "done" and nothing changes.
-
-        An engine that lies (PITFALLS row 23) would otherwise be asked again in every pass.
-        """
-        mark = self._mark(step)
-        if self._done.get(step.service) != mark:
+        """Whether to send the step; False where the engine keeps saying "done" and nothing changes."""
+        if not self._dispatch.in_vain(step, self._plan):
             return True
-        del self._done[step.service]
-        self._ledger = failed(
-            self._ledger,
-            step.service,
-            inputs=self._plan.verdicts[step.service].inputs,
-            reason="no_effect",
-            error=f"the engine said that {step.action} is done, and nothing changed; if that goes on, "
-            "restart Docker",
-            now=now,
-            chance=self._chance(),
-            free=1,
-            container=step.container,
-        )
+        self._ledger = without_effect(self._ledger, step, self._plan, now, chance=self._chance())
         # The plan has to be made again: there may be something to wait for now.
         self.wake("no effect")
         return False
 
-    def _forget_effects(self) -> None:
-        # The same step is a new one once something else was to be done, or nothing.
-        for name in list(self._done):
-            verdict = self._plan.verdicts.get(name)
-            if verdict is None or verdict.step is None or self._mark(verdict.step) != self._done[name]:
-                del self._done[name]
-
-    def _mark(self, step: Step) -> tuple[object, ...]:
-        """What a step was decided on: the same again after a success means that it had no effect."""
-        verdict = self._plan.verdicts[step.service]
-        seen = verdict.container
-        state = (seen.id, seen.state, seen.started_at, seen.finished_at) if seen else ()
-        return (step.action, step.container, step.value, verdict.inputs, state)
-
-    def _before_sending(self, target: _Target, step: Step) -> None:
-        verdict = self._plan.verdicts[step.service]
-        self._sent_inputs[step.service] = verdict.inputs
-        self._sent[step.service] = self._mark(step)
-        service = target.stack.services.get(step.service)
-        ledger = self._ledger
-        self._notes.pop(step.service, None)
-        if step.action in {Action.CREATE, Action.RECREATE} and service is not None:
-            image = self._observed.images.get(service.image, "")
-            own = verdict.container
-            lacks = cut_from(service, own, ledger.made.get(own.id)) if own else ()
-            made = Made(
-                service.definition,
-                service.fields,
-                image,
-                lacks,
-                self._wall(),
-                mounts_now(service, self._observed),
-                churned(service, own, self._observed, ledger.made.get(own.id)) if own else {},
-                target.stack.inputs,
-                target.stack.compose,
-            )
-            # What is there already was not made by this step, whatever a look shows while it runs.
-            olds = (c.id for c in self._observed.containers if c.service == step.service)
-            known = {**dict.fromkeys(olds, UNKNOWN), **ledger.made}
-            ledger = replace(ledger, made=known, making={**ledger.making, step.service: made})
-        elif step.action is Action.STOP:
-            # What ends now ends because we say so: no failure, no evidence.
-            runs = {c.id: c.started_at for c in self._observed.containers if c.id == step.container}
-            ledger = replace(ledger, stopped={**ledger.stopped, **runs})
-            self._notes[step.service] = self._note(target, step)
-        if step.cause == Kind.UNHEALTHY:
-            times = (*ledger.healed.get(step.service, ()), self._now().mono)[-MOST_HEALED:]
-            ledger = replace(ledger, healed={**ledger.healed, step.service: times})
-        self._ledger = ledger
-        self._tracker.started(step, self._wall())
+    def _before_sending(self, target: _Target, step: Step, now: Now) -> None:
+        grounds = Grounds(target.stack, target.desired, self._observed, self._plan)
+        self._ledger = self._dispatch.sending(self._ledger, step, grounds, now)
+        self._tracker.started(step, now.wall)
         self._hooks.stepped(step, None, False)
         log.info("step", extra={"service": step.service, "action": str(step.action), "why": step.why})
-
-    def _note(self, target: _Target, step: Step) -> float | str | None:
-        """Which request to restart this stop carries out, so that it is carried out once."""
-        name = step.service
-        if step.cause == "restart":
-            return target.desired.groups[target.stack.group_of[name]].restarted_at
-        if step.cause == "follows":
-            parents = target.stack.follows.get(name, ())
-            starts = [c for c in self._observed.containers if c.service in parents]
-            return max(starts, key=lambda c: c.started_at).run if starts else ""
-        return None
-
-    def _after_stopping(self, name: str) -> None:
-        note = self._notes.pop(name, None)
-        if isinstance(note, str):
-            self._ledger = replace(self._ledger, followed={**self._ledger.followed, name: note})
-        elif note is not None:
-            self._ledger = replace(self._ledger, restarted={**self._ledger.restarted, name: note})
-
-    def _did_not_happen(self, step: Step) -> None:
-        # The engine said no, so what was remembered when the step was sent does not hold.
-        if step.action is Action.STOP:
-            self._ledger = replace(self._ledger, stopped=without(self._ledger.stopped, [step.container]))
-        elif step.action in {Action.CREATE, Action.RECREATE}:
-            self._ledger = replace(self._ledger, making=without(self._ledger.making, [step.service]))
 
     def _landed(self, step: Step, error: EngineError | None) -> None:
         """A step came back."""
         now = self._now()
-        name = step.service
-        self._done.pop(name, None)
-        if error is None:
-            self._done[name] = self._sent[name]
-            if step.action is Action.START:
-                self._ledger = replace(self._ledger, live={**self._ledger.live, name: step.container})
-            elif step.action is Action.STOP:
-                self._after_stopping(name)
-        else:
-            if isinstance(error, StepFailed):
-                self._did_not_happen(step)
-            # A step whose outcome is not known, or that came too late, says nothing of the service:
-            # the next look decides, and only if that goes on is there something to wait for.
-            free = 1 if isinstance(error, (EngineUnavailable, OutcomeUnknown, Gone)) else 0
-            self._ledger = failed(
-                self._ledger,
-                name,
-                inputs=self._sent_inputs.get(name, ""),
-                reason=error.reason,
-                error=str(error),
-                now=now,
-                chance=self._chance(),
-                free=free,
-                container=step.container,
-            )
+        self._ledger = self._dispatch.landed(self._ledger, step, error, now, chance=self._chance())
         if error is not None:
-            log.warning(
-                "step failed", extra={"service": name, "action": str(step.action), "error": str(error)}
-            )
+            told = {"service": step.service, "action": str(step.action), "error": str(error)}
+            log.warning("step failed", extra=told)
         self._tracker.finished(step, now.wall, str(error) if error else "")
         self._hooks.stepped(step, error, True)
         self._hooks.ledger(self._ledger)
-        self.wake(f"{step.action} of {name} came back")
+        self.wake(f"{step.action} of {step.service} came back")
 
     # --- readiness -------------------------------------------------------------------------------
 

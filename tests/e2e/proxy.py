@@ -24,13 +24,14 @@ _CREDENTIALS = struct.Struct("3i")
 
 
 class Call(NamedTuple):
-    """``at`` on the monotonic clock; ``path`` without API version and query; ``pid`` of who asks."""
+    """``at`` on the monotonic clock; ``path`` without API version and ``query``; ``pid`` of who asks."""
 
     at: float
     method: str
     path: str
     agent: str
     pid: int
+    query: str = ""
 
     @property
     def by_compose(self) -> bool:
@@ -243,11 +244,10 @@ class _Line:
         while data := await loop.sock_recv(client, 65536):
             if found := _REQUEST.match(data):
                 agent = _AGENT.search(data)
-                path = _VERSION.sub("", found[2].decode().partition("?")[0])
+                target, _, query = found[2].decode().partition("?")
+                path, asker = _VERSION.sub("", target), agent[1].decode() if agent else ""
                 self._is_stream = path == "/events"
-                call = Call(
-                    time.monotonic(), found[1].decode(), path, agent[1].decode() if agent else "", self._pid
-                )
+                call = Call(time.monotonic(), found[1].decode(), path, asker, self._pid, query)
                 verdict = await self._proxy.note(call)
                 self._lose, self._late = verdict == "lose", verdict == "late"
                 if verdict in _ANSWERS:

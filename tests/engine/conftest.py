@@ -19,6 +19,7 @@ from reconciler.observed import Container
 from reconciler.stack import Group, Stack
 
 from .bed import IMAGE, PrivateEngine, Project, engines
+from .bench import Bench, Make
 
 PATIENCE = 2.0
 ENGINES = engines()
@@ -182,6 +183,23 @@ def emptied(engine: PrivateEngine) -> Iterator[PrivateEngine]:
         # The test failed while it was down.
         engine.start()
     engine.wipe()
+
+
+@pytest.fixture
+async def bench(clean: PrivateEngine, tmp_path: Path) -> AsyncIterator[Make]:
+    """Makes a bench over a Compose file, on each engine in turn."""
+    made: list[Bench] = []
+
+    async def make(compose: str, patience: float = 5.0) -> Bench:
+        one = Bench(clean, Project(clean, tmp_path / "project", "only", compose), patience)
+        made.append(one)
+        await one.resolve()
+        return one
+
+    yield make
+    for one in made:
+        await one.engine.close()
+        one.client.close()
 
 
 @pytest.fixture(scope="session")

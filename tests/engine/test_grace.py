@@ -9,9 +9,7 @@ import pytest
 from reconciler.engine import docker_sdk
 from reconciler.observed import Action, State
 
-from .test_docker import Bench, Make, bench
-
-__all__ = ["bench"]
+from .bench import Bench, Make
 
 
 @pytest.mark.pitfall(16)

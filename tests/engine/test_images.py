@@ -12,10 +12,8 @@ from reconciler.observed import Action
 from reconciler.plan import plan
 
 from .bed import standin_tree
+from .bench import Bench, Make
 from .registry import Registry
-from .test_docker import Bench, Make, bench
-
-__all__ = ["bench"]
 
 ON = Desired(groups={"all": GroupState(on=True)}, generation=1)
 ANOTHER = "names another image now"

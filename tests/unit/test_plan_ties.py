@@ -16,7 +16,7 @@ from reconciler.observed import Action, Container, Observed, State
 from reconciler.plan import plan
 from tests.builders import NOW, a_stack, container, desire, look, planned, service
 from tests.recorder import bench
-from tests.unit.test_loop import up, virtual
+from tests.unit.loops import up, virtual
 
 VPN = service("vpn")
 APP = service("app", "vpn:restart", shares=("vpn",), networks=())

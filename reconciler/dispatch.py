@@ -1,0 +1,177 @@
+"""What is remembered of steps: what each was decided on when it was sent, and what came of it.
+
+Pure but for its own memory, which lasts as long as the daemon: takes a ledger, returns another one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from reconciler.desired import Desired
+from reconciler.drift import Kind, cut_from
+from reconciler.errors import EngineError, EngineUnavailable, Gone, OutcomeUnknown, StepFailed
+from reconciler.ledger import UNKNOWN, Ledger, Made, Now, failed, without
+from reconciler.mounts import churned, mounts_now
+from reconciler.observed import Action, Observed
+from reconciler.plan import Plan, Step
+from reconciler.stack import Stack
+
+MOST_HEALED = 100
+"""Attempts to mend an unhealthy service that are remembered; no limit of a policy can be higher."""
+
+
+class Grounds(NamedTuple):
+    """What steps are decided on: what there is, what is wanted, what was seen, and the plan made of it."""
+
+    stack: Stack
+    desired: Desired
+    observed: Observed
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    # ``note``: the request to restart, or the start of a parent, that a stop carries out: each once.
+    mark: tuple[object, ...]
+    inputs: str
+    note: float | str | None = None
+
+
+class Dispatch:
+    """The last step sent for each service, and the last that was said to be done."""
+
+    def __init__(self) -> None:
+        self._sent: dict[str, _Sent] = {}
+        self._done: dict[str, tuple[object, ...]] = {}
+
+    def in_vain(self, step: Step, plan: Plan) -> bool:
+        """Whether the engine said that this very step is done, and nothing changed. Tells so once."""
+        mark = _mark(step, plan)
+        if self._done.get(step.service) != mark:
+            return False
+        del self._done[step.service]
+        return True
+
+    def forget(self, plan: Plan) -> None:
+        """The same step is a new one once something else was to be done, or nothing."""
+        for name in list(self._done):
+            verdict = plan.verdicts.get(name)
+            if verdict is None or verdict.step is None or _mark(verdict.step, plan) != self._done[name]:
+                del self._done[name]
+
+    def sending(self, ledger: Ledger, step: Step, on: Grounds, now: Now) -> Ledger:
+        """The step is about to be sent: what it will do is remembered before anybody can see it."""
+        inputs = on.plan.verdicts[step.service].inputs
+        self._sent[step.service] = _Sent(_mark(step, on.plan), inputs, _note(step, on))
+        if step.action in {Action.CREATE, Action.RECREATE}:
+            ledger = _making(ledger, step, on, now)
+        elif step.action is Action.STOP:
+            # What ends now ends because we say so: no failure, no evidence.
+            runs = {c.id: c.started_at for c in on.observed.containers if c.id == step.container}
+            ledger = replace(ledger, stopped={**ledger.stopped, **runs})
+        if step.cause == Kind.UNHEALTHY:
+            times = (*ledger.healed.get(step.service, ()), now.mono)[-MOST_HEALED:]
+            ledger = replace(ledger, healed={**ledger.healed, step.service: times})
+        return ledger
+
+    def landed(
+        self, ledger: Ledger, step: Step, error: EngineError | None, now: Now, *, chance: float
+    ) -> Ledger:
+        """The step came back; ``error`` None means that it is done. ``chance`` in [0, 1) is the jitter."""
+        name = step.service
+        sent = self._sent.get(name, _Sent((), ""))
+        self._done.pop(name, None)
+        if error is not None:
+            if isinstance(error, StepFailed):
+                ledger = _undone(ledger, step)
+            # A step whose outcome is not known, or that came too late, says nothing of the service:
+            # the next look decides, and only if that goes on is there something to wait for.
+            free = 1 if isinstance(error, (EngineUnavailable, OutcomeUnknown, Gone)) else 0
+            return failed(
+                ledger,
+                name,
+                inputs=sent.inputs,
+                reason=error.reason,
+                error=str(error),
+                now=now,
+                chance=chance,
+                free=free,
+                container=step.container,
+            )
+        self._done[name] = sent.mark
+        if step.action is Action.START:
+            return replace(ledger, live={**ledger.live, name: step.container})
+        note = sent.note
+        if isinstance(note, str):
+            return replace(ledger, followed={**ledger.followed, name: note})
+        return ledger if note is None else replace(ledger, restarted={**ledger.restarted, name: note})
+
+
+def without_effect(ledger: Ledger, step: Step, plan: Plan, now: Now, *, chance: float) -> Ledger:
+    """An engine that lies (PITFALLS row 23) would be asked again in every pass, did this not put it off."""
+    return failed(
+        ledger,
+        step.service,
+        inputs=plan.verdicts[step.service].inputs,
+        reason="no_effect",
+        error=f"the engine said that {step.action} is done, and nothing changed; if that goes on, "
+        "restart Docker",
+        now=now,
+        chance=chance,
+        free=1,
+        container=step.container,
+    )
+
+
+def _mark(step: Step, plan: Plan) -> tuple[object, ...]:
+    """What a step was decided on: the same again after a success means that it had no effect."""
+    verdict = plan.verdicts[step.service]
+    seen = verdict.container
+    state = (seen.id, seen.state, seen.started_at, seen.finished_at) if seen else ()
+    return (step.action, step.container, step.value, verdict.inputs, state)
+
+
+def _making(ledger: Ledger, step: Step, on: Grounds, now: Now) -> Ledger:
+    service = on.stack.services.get(step.service)
+    if service is None:
+        return ledger
+    own = on.plan.verdicts[step.service].container
+    known = ledger.made.get(own.id) if own else None
+    made = Made(
+        service.definition,
+        service.fields,
+        on.observed.images.get(service.image, ""),
+        cut_from(service, own, known) if own else (),
+        now.wall,
+        mounts_now(service, on.observed),
+        churned(service, own, on.observed, known) if own else {},
+        on.stack.inputs,
+        on.stack.compose,
+    )
+    # What is there already was not made by this step, whatever a look shows while it runs.
+    olds = (c.id for c in on.observed.containers if c.service == step.service)
+    return replace(
+        ledger,
+        made={**dict.fromkeys(olds, UNKNOWN), **ledger.made},
+        making={**ledger.making, step.service: made},
+    )
+
+
+def _note(step: Step, on: Grounds) -> float | str | None:
+    if step.action is Action.STOP and step.cause == "restart":
+        return on.desired.groups[on.stack.group_of[step.service]].restarted_at
+    if step.action is Action.STOP and step.cause == "follows":
+        parents = on.stack.follows.get(step.service, ())
+        starts = [c for c in on.observed.containers if c.service in parents]
+        return max(starts, key=lambda c: c.started_at).run if starts else ""
+    return None
+
+
+def _undone(ledger: Ledger, step: Step) -> Ledger:
+    # The engine said no, so what was remembered when the step was sent does not hold.
+    if step.action is Action.STOP:
+        return replace(ledger, stopped=without(ledger.stopped, [step.container]))
+    if step.action in {Action.CREATE, Action.RECREATE}:
+        return replace(ledger, making=without(ledger.making, [step.service]))
+    return ledger

@@ -1,0 +1,156 @@
+"""What the Docker adapter sees of a real engine, by looking, listening, measuring and reading logs."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+
+import pytest
+
+from reconciler.engine import docker_logs, docker_usage
+from reconciler.observed import Health, State
+
+from .bed import IMAGE, until
+from .bench import PLAIN, Bench, Make
+
+# --- looking ---
+
+
+async def test_an_unchanged_look_is_one_request(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    b: Bench = await bench(PLAIN)
+    await b.running("plain")
+    async with aclosing(b.engine.events(b.stack)) as events:
+        await anext(events)
+        await b.look()
+        asked = b.count_requests(monkeypatch)
+        first = await b.look()
+        assert len(asked) == 1
+        asked.clear()
+        full = await b.engine.observe(b.stack, full=True)
+        assert len(asked) == 3
+        assert full.containers == first.containers
+
+
+async def test_a_restart_that_no_event_told_of_is_seen(bench: Make) -> None:
+    b: Bench = await bench(PLAIN)
+    before = await b.running("plain")
+    b.client.restart(before.id, timeout=1)
+    after = await b.seen("plain")
+    assert after.started_at > before.started_at
+    assert after.pid != before.pid
+
+
+async def test_the_engine_s_own_verdict(bench: Make) -> None:
+    b: Bench = await bench(
+        """
+        services:
+          well:
+            image: bed/standin:1
+            init: true
+            healthcheck: {test: ["CMD", "true"], interval: 100ms}
+          ill:
+            image: bed/standin:1
+            init: true
+            healthcheck: {test: "exit 3", interval: 100ms, retries: 1}
+        """
+    )
+    async with aclosing(b.engine.events(b.stack)) as events:
+        await anext(events)
+        assert (await b.running("well")).health is Health.STARTING
+        assert (await b.running("ill")).check == ("/bin/sh", "-c", "exit 3")
+        texts: list[str] = []
+        while not {"healthy", "unhealthy"} <= {text.split()[-2] for text in texts if "health_status" in text}:
+            texts.append(await asyncio.wait_for(anext(events), 10))
+        assert (await b.seen("well")).health is Health.HEALTHY
+        assert (await b.seen("ill")).health is Health.UNHEALTHY
+        assert not any("exec" in text for text in texts)
+
+
+async def test_image_names_of_every_form(bench: Make) -> None:
+    b: Bench = await bench(
+        """
+        services:
+          short: {image: "bed/standin:1"}
+          full: {image: "docker.io/bed/standin:1"}
+        """
+    )
+    assert len(set((await b.look()).images.values())) == 1
+    assert set((await b.look()).images) == {"bed/standin:1", "docker.io/bed/standin:1"}
+
+
+async def test_foreign_networks_and_containers_make_no_event(bench: Make) -> None:
+    b: Bench = await bench(PLAIN)
+    async with aclosing(b.engine.events(b.stack)) as events:
+        await anext(events)
+        other = b.client.create_container(IMAGE, name="stranger")
+        b.client.start(other)
+        b.client.create_container(IMAGE, name="o-plain")
+        assert await asyncio.wait_for(anext(events), 5) == "container create o-plain"
+
+
+# --- measuring ---
+
+
+async def test_the_api_measures_what_the_files_do(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    b: Bench = await bench(PLAIN)
+    container = await b.running("plain")
+    assert set(docker_usage.read_all((container,))) == {container}
+    files = await b.engine.stats((container,))
+    monkeypatch.setattr(docker_usage, "read_all", lambda _: {})
+    asked = await b.engine.stats((container,))
+    assert abs(files[container.id].memory - asked[container.id].memory) < 2_000_000
+
+
+async def test_logs_follow_until_closed(bench: Make) -> None:
+    b: Bench = await bench(
+        """
+        services:
+          talk:
+            image: bed/standin:1
+            init: true
+            command: [sh, -c, "echo one; echo two >&2; printf 'half '; sleep 0.2; echo whole; sleep 1000"]
+        """
+    )
+    container = await b.running("talk")
+    async with aclosing(b.engine.logs(container.id, follow=True)) as lines:
+        found = [await asyncio.wait_for(anext(lines), 5) for _ in range(3)]
+        assert sorted(found[:2]) == ["one", "two"]
+        assert found[2] == "half whole"
+        waiting = asyncio.ensure_future(anext(lines))
+        await asyncio.sleep(0)
+        b.client.kill(container.id)
+        with pytest.raises(StopAsyncIteration):
+            await asyncio.wait_for(waiting, 5)
+    assert [line async for line in b.engine.logs(container.id, tail=1)] == ["half whole"]
+
+
+async def test_a_terminal_s_log_has_no_frames(bench: Make) -> None:
+    b: Bench = await bench('services: {tty: {image: "bed/standin:1", tty: true, command: [echo, hello]}}')
+    container = await b.running("tty")
+    await until(lambda: b.seen("tty"), lambda found: found.state is State.EXITED)
+    assert [line async for line in b.engine.logs(container.id)] == ["hello"]
+
+
+@pytest.mark.pitfall(43)
+async def test_a_follower_hears_on_when_the_engine_rotates_the_log(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(docker_logs, "SILENT", 0.5)
+    b: Bench = await bench(
+        """
+        services:
+          talk:
+            image: bed/standin:1
+            init: true
+            command: [sh, -c, "for i in $$(seq 250); do echo line $$i; sleep 0.01; done; echo last; cat"]
+            stdin_open: true
+            logging: {driver: json-file, options: {max-size: 1k, max-file: "100"}}
+        """
+    )
+    container = await b.running("talk")
+    found: list[str] = []
+    async with aclosing(b.engine.logs(container.id, follow=True)) as lines:
+        while not found or found[-1] != "last":
+            found.append(await asyncio.wait_for(anext(lines), 10))
+    # Each line once, in order, over all the files.
+    assert found == [*(f"line {n}" for n in range(1, 251)), "last"]

@@ -1,0 +1,137 @@
+"""What the engine refuses, and what the Docker adapter makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+
+import pytest
+
+from reconciler.errors import StepFailed, StepImpossible
+from reconciler.observed import Action, State
+
+from .bed import until
+from .bench import PLAIN, Bench, Make
+
+# --- why a step failed ---
+
+
+@pytest.mark.pitfall(26)
+async def test_a_port_held_by_a_program(bench: Make) -> None:
+    with socket.create_server(("0.0.0.0", 0)) as holder:
+        port = holder.getsockname()[1]
+        b: Bench = await bench(f'services: {{web: {{image: "bed/standin:1", ports: ["{port}:80"]}}}}')
+        container = await b.created("web")
+        with pytest.raises(StepFailed) as caught:
+            await b.act(Action.START, "web", container=container.id)
+        assert caught.value.reason == "port_conflict"
+        assert f"port {port} is taken by a program" in str(caught.value)
+    await b.act(Action.START, "web", container=container.id)
+    assert (await b.seen("web")).ports == (f"{port}:80",)
+
+
+@pytest.mark.pitfall(26)
+async def test_a_port_held_by_a_container_names_it(bench: Make) -> None:
+    with socket.create_server(("0.0.0.0", 0)) as holder:
+        port = holder.getsockname()[1]
+    b: Bench = await bench(
+        f"""
+        services:
+          one: {{image: "bed/standin:1", init: true, container_name: o-one, ports: ["{port}:80"]}}
+          two: {{image: "bed/standin:1", init: true, container_name: o-two, ports: ["{port}:80"]}}
+        """
+    )
+    await b.running("one")
+    container = await b.created("two")
+    with pytest.raises(StepFailed) as caught:
+        await b.act(Action.START, "two", container=container.id)
+    assert caught.value.reason == "port_conflict"
+    assert f"port {port} is taken by container o-one" in str(caught.value)
+
+
+@pytest.mark.pitfall(25)
+async def test_a_network_that_is_gone(bench: Make) -> None:
+    b: Bench = await bench(PLAIN)
+    container = await b.created("plain")
+    b.client.remove_network("only_default")
+    with pytest.raises(StepFailed) as caught:
+        await b.act(Action.START, "plain", container=container.id)
+    assert caught.value.reason == "network_missing"
+
+
+@pytest.mark.parametrize(
+    ("definition", "reason"),
+    [
+        (
+            "volumes: [{type: bind, source: ./absent, target: /a, bind: {create_host_path: false}}]",
+            "mount_missing",
+        ),
+        ("networks: [absent]", "network_missing"),
+        ("runtime: absent", "definition_invalid"),
+    ],
+)
+async def test_what_can_not_be_created(bench: Make, definition: str, reason: str) -> None:
+    b: Bench = await bench(
+        f"""
+        services:
+          web:
+            image: bed/standin:1
+            environment: {{THE_PASSWORD: hunter2}}
+            {definition}
+        networks: {{absent: {{external: true}}}}
+        """
+    )
+    with pytest.raises(StepFailed) as caught:
+        await b.act(Action.CREATE, "web")
+        await b.act(Action.START, "web", container=(await b.seen("web")).id)
+    assert caught.value.reason == reason, str(caught.value)
+    assert isinstance(caught.value, StepImpossible) == (reason == "definition_invalid")
+    assert "hunter2" not in str(caught.value)
+
+
+async def test_a_command_that_does_not_exist(bench: Make) -> None:
+    b: Bench = await bench('services: {web: {image: "bed/standin:1", command: [/absent]}}')
+    container = await b.created("web")
+    with pytest.raises(StepFailed) as caught:
+        await b.act(Action.START, "web", container=container.id)
+    assert "/absent" in str(caught.value)
+    assert "/absent" in (await b.seen("web")).error
+
+
+@pytest.mark.pitfall(19)
+async def test_a_removal_under_way_is_waited_for(bench: Make) -> None:
+    b: Bench = await bench(PLAIN)
+    containers = [await b.created("plain")]
+    for container in containers:
+        orders = [b.act(Action.REMOVE, "plain", container=container.id) for _ in range(8)]
+        await asyncio.gather(*orders)
+    assert (await b.look()).containers == ()
+
+
+@pytest.mark.pitfall(18)
+async def test_a_restarting_container_is_stopped_for_good(bench: Make) -> None:
+    b: Bench = await bench('services: {web: {image: "bed/standin:1", command: ["false"], restart: always}}')
+    container = await b.running("web")
+    crashing = await until(lambda: b.seen("web"), lambda found: found.restart_count > 0)
+    assert crashing.exit_code == 1 or crashing.state is State.RUNNING
+    await b.act(Action.STOP, "web", container=container.id, grace=1.0)
+    assert (await b.seen("web")).state is State.EXITED
+
+
+@pytest.mark.pitfall(16)
+async def test_a_container_that_ignores_sigterm_is_killed_after_its_grace(bench: Make) -> None:
+    b: Bench = await bench('services: {web: {image: "bed/standin:1", command: [sleep, "1000"]}}')
+    container = await b.running("web")
+    began = time.monotonic()
+    await b.act(Action.STOP, "web", container=container.id, grace=1.0)
+    assert 0.9 < time.monotonic() - began < 5.0
+    assert (await b.seen("web")).exit_code == 137
+
+
+async def test_a_paused_container_can_be_stopped(bench: Make) -> None:
+    b: Bench = await bench(PLAIN)
+    container = await b.running("plain")
+    b.client.pause(container.id)
+    await b.act(Action.STOP, "plain", container=container.id, grace=2.0)
+    assert (await b.seen("plain")).state is State.EXITED
