@@ -22,7 +22,7 @@ class Failure(NamedTuple):
 
     ``attempts`` failed in a row; ``due`` is the monotonic second before which nothing is tried;
     ``inputs`` is what the attempts were made with (other inputs: a fresh start); ``at`` is wall time,
-    ``container`` the id of the one that the last attempt was about, empty if it was about none.
+    ``container`` the id of the one that the last step that failed was about, empty if it was about none.
     """
 
     attempts: int

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from reconciler.desired import Desired
 from reconciler.drift import Kind, cut_from
 from reconciler.errors import EngineError, EngineUnavailable, Gone, OutcomeUnknown, StepFailed
-from reconciler.ledger import UNKNOWN, Ledger, Made, Now, failed, without
+from reconciler.ledger import UNKNOWN, Ledger, Made, Now, Tie, failed, without
 from reconciler.mounts import churned, mounts_now
 from reconciler.observed import Action, Observed
 from reconciler.plan import Plan, Step
@@ -32,7 +32,7 @@ class Grounds(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    # ``note``: the request to restart, or the start of a parent, that a stop carries out: each once.
+    # ``note``: which request to restart, or which start of a parent, a stop answers to: it shall do so once.
     mark: tuple[object, ...]
     inputs: str
     note: float | str | None = None
@@ -70,6 +70,8 @@ class Dispatch:
             # What ends now ends because we say so: no failure, no evidence.
             runs = {c.id: c.started_at for c in on.observed.containers if c.id == step.container}
             ledger = replace(ledger, stopped={**ledger.stopped, **runs})
+        elif step.action is Action.START and step.service in on.stack.follows:
+            ledger = _starting(ledger, step, on)
         if step.cause == Kind.UNHEALTHY:
             times = (*ledger.healed.get(step.service, ()), now.mono)[-MOST_HEALED:]
             ledger = replace(ledger, healed={**ledger.healed, step.service: times})
@@ -156,6 +158,13 @@ def _making(ledger: Ledger, step: Step, on: Grounds, now: Now) -> Ledger:
         made={**dict.fromkeys(olds, UNKNOWN), **ledger.made},
         making={**ledger.making, step.service: made},
     )
+
+
+def _starting(ledger: Ledger, step: Step, on: Grounds) -> Ledger:
+    # What is seen to run before a start is older than the run that this begins, whatever the clock says.
+    parents = {name: on.plan.verdicts[name].container for name in on.stack.follows[step.service]}
+    runs = {name: parent.run for name, parent in parents.items() if parent and parent.started_at}
+    return replace(ledger, tied={**ledger.tied, step.service: Tie("", runs)})
 
 
 def _note(step: Step, on: Grounds) -> float | str | None:

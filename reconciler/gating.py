@@ -232,7 +232,7 @@ def source_moving(scratch: Scratch, service: Service) -> Wait | None:
 def parent_restarted(scratch: Scratch, service: Service, container: Container) -> str | None:
     """The service to be followed that was started after this container; each start once.
 
-    What was seen to run when decides, and only where that is not known the clock: it may have been set.
+    What was seen to run when decides. Only where that was not seen does the clock, which may have been set.
     """
     for name in scratch.stack.follows.get(service.name, ()):
         parent = scratch.kept.get(name)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from reconciler.errors import InvalidDesiredState
 from reconciler.positions import parse
+from reconciler.reading import digest
 
 Read = Callable[[Path], bytes | None]
 """The content of a file, None where there is none."""
@@ -100,10 +100,21 @@ class _Scan:
         return found | dict(self._environment)
 
 
-@lru_cache(maxsize=16)
+_known: dict[str, _Named] = {}
+
+
 def _named(content: bytes) -> _Named:
     # Remembered, since every look at a directory reads the same files again, and parsing is the slowest part
     # of it. Only this of them: the whole of a file of 18 services takes 300 kB.
+    name = digest(content)
+    found = _known.pop(name, None) or _names_in(content)
+    _known[name] = found
+    if len(_known) > _MAX_FILES:
+        _known.pop(next(iter(_known)), None)
+    return found
+
+
+def _names_in(content: bytes) -> _Named:
     try:
         model = parse("", content, lenient=True).plain
     except InvalidDesiredState:

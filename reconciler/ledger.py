@@ -106,7 +106,8 @@ class Restarts(NamedTuple):
 class Tie(NamedTuple):
     """On which runs of its parents a run of a service began: ``run`` is its own, ``parents`` theirs by name.
 
-    Runs are marks as ``run_of`` makes them, empty for one that has to be followed.
+    Runs are named as ``Container.run`` does: that of a parent is empty where none ran, so that the next one
+    is followed, and its own where it has not been seen to run yet.
     """
 
     run: str
@@ -115,7 +116,8 @@ class Tie(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """See the module. All mappings are by service, but for ``made`` and ``stopped``: by container id.
+    """See the module. All mappings are by service, but for ``made``, ``stopped``, ``at_work`` and ``cut``:
+    those are by container id.
 
     ``making`` is what the containers now being made are made from, until a look finds them (the label
     that Compose wrote for these inputs is right by definition, PITFALLS row 1). ``live`` is the

@@ -170,6 +170,9 @@ def _record(told: dict[str, Any], number: int) -> Record:
     record = Record(**told | {"progress": json.dumps(told.get("progress", {}))})
     if record.generation != number:
         raise ValueError(f"it says that it is of generation {record.generation}")
+    for name in ("sources", "hashes"):
+        if not isinstance(getattr(record, name), dict):
+            raise TypeError(f"{name} is not a mapping")
     for name in ("at", "finished_at"):
         if not isinstance(getattr(record, name), int | float):
             raise TypeError(f"{name} is not a number")

@@ -300,6 +300,8 @@ def _start(scratch: Scratch, service: Service, verdict: Verdict, container: Cont
         and failure.inputs == verdict.inputs
         and failure.reason in BEYOND_STARTING
         and failure.container == container.id
+        # What Compose does not make (`network_mode: missing`), it makes no more with another container.
+        and (service.networks or failure.reason != "network_missing" or container.state is not State.CREATED)
     ):
         why = f"can't be started any more: {failure.error}"
         if held_back(scratch, service, container):

@@ -178,7 +178,7 @@ class Stack:
     def follows(self) -> Mapping[str, tuple[str, ...]]:
         """For each managed service that has any, those whose restart it follows.
 
-        They are asked for with ``restart: true``, or share their network or processes: those ended with them.
+        Those named with ``restart: true``, and those whose network or processes it shares, and loses so.
         """
         found = {
             name: tuple(d.service for d in needs if d.restart or d.service in self.services[name].shares)

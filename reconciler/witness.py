@@ -169,16 +169,22 @@ def _look(
 def _tied(ledger: Ledger, container: Container, parents: Mapping[str, Container | None]) -> Ledger:
     """On which runs of the services that it follows this run began; told by what was seen before."""
     before = ledger.tied.get(container.service)
-    if before is not None and before.run == container.run:
-        return ledger
     known = before.parents if before is not None else {}
+    same = before is not None and before.run == container.run
+    if same and known.keys() >= parents.keys():
+        return ledger
     began_on = {
-        # One that ran before is older than this run, whatever the clock says. Of two new ones it is asked.
-        name: parent.run if known.get(name) == parent.run or parent.started_at <= container.started_at else ""
+        name: known[name] if same and name in known else _began_on(container, parent, known.get(name))
         for name, parent in parents.items()
-        if parent is not None and parent.started_at
     }
     return replace(ledger, tied={**ledger.tied, container.service: Tie(container.run, began_on)})
+
+
+def _began_on(container: Container, parent: Container | None, known: str | None) -> str:
+    if parent is None or not parent.started_at:
+        return ""
+    # One that was seen to run before is older than this run. Of two new ones the clock has to be asked.
+    return parent.run if known == parent.run or parent.started_at <= container.started_at else ""
 
 
 def _restarted(ledger: Ledger, container: Container, now: Now) -> Ledger:

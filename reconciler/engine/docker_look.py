@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from reconciler.engine.docker_read import (
     container,
@@ -177,20 +178,29 @@ class Look:
         unlisted = [name for name in wanted if full_name(name) not in tags and not image_named(name, tags)]
         ids = await asyncio.gather(*(self._id_of(name) for name in unlisted))
         # Kept with the others, also that there is none: asked for once, until tags may have moved.
-        tags |= zip(map(full_name, unlisted), ids, strict=True)
+        tags |= {full_name(name): id for name, id in zip(unlisted, ids, strict=True) if id is not None}
         return tags
 
-    async def _id_of(self, image: str) -> str:
-        """The id of an image that the list leaves out; empty where there is none.
+    async def _id_of(self, image: str) -> str | None:
+        """The id of an image that the list leaves out; empty where there is none, None: not known.
 
         Docker 26.1 with containerd's store lists no image whose layers were unpacked already when it was
         pulled: their packed form is not fetched then, and the image counts as incomplete.
         """
         try:
             async with self._slots:
-                return str((await self._wire.get(f"/images/{image}/json"))["Id"])
-        except Refused:
+                seen = await self._wire.get(f"/images/{quote(image, safe='/:@')}/json")
+        except Refused as error:
+            return "" if error.status < 500 else None
+        except EngineUnavailable as error:
+            if error.reason != "engine_silent":
+                raise
+            return None
+        except ValueError:
             return ""
+        # What is no reference (`/app:1`) is answered with something else, and a short name of hexadecimal
+        # digits with whichever image has such an id.
+        return image_named(image, tags_of([seen])) if isinstance(seen, dict) and "Id" in seen else ""
 
     async def _list_images(self) -> dict[str, str]:
         # Set before asking, so that a mark made while the answer is on its way counts.

@@ -211,7 +211,7 @@ def test_a_process_that_the_kernel_took_for_want_of_memory_is_told_though_its_co
                 lambda s: "out of memory" in (service_of(s, "cache")["last_error"] or ""), within=10.0
             )
             break
-        # Only an event tells of it, events are hints, and one in a hundred was lost on a busy machine.
+        # Only an event tells of it, events are hints, and containerd loses one in a hundred (its issue 8893).
         yard.docker.restart("small-cache")
         yard.daemon.converged()
     else:

@@ -11,7 +11,7 @@ from reconciler.ledger import Ledger, Made, Now
 from reconciler.observed import Action
 from reconciler.plan import plan
 
-from .bed import standin_tree
+from .bed import IMAGE, standin_tree
 from .bench import Bench, Make
 from .registry import Registry
 
@@ -86,6 +86,24 @@ async def test_another_image_behind_the_tag_is_one_remake_at_most(bench: Make, r
     await b.act(Action.RECREATE, "web")
     for known in (await ledger_of(b), None):
         assert (await planned(b, known)).startswith("web: start")
+
+
+async def test_an_image_that_is_none_holds_up_nobody_else(bench: Make) -> None:
+    # Compose lets all of these pass; an address with two slashes is answered with another one and no body.
+    b: Bench = await bench(
+        """
+        services:
+          web: {image: "bed/standin:1", init: true}
+          unset: {image: "${NOBODY_SETS_THIS}/app:1"}
+          double: {image: "nowhere//app:1"}
+          foreign: {image: "b\u00fcro:1"}
+          short: {image: "cafe"}
+        """
+    )
+    observed = await b.engine.observe(b.stack, full=True)
+    assert observed.complete
+    assert set(observed.images) == {IMAGE}
+    await b.running("web")
 
 
 @pytest.mark.pitfall(5)

@@ -105,9 +105,10 @@ async def test_the_number_goes_on_whatever_becomes_of_the_newest_record(tmp_path
     generations = Generations(state)
     for files in ({}, {"groups": ON}, {"stack": STACK + "prune: true\n"}):
         accept(generations, await load(tmp_path, **files))
-    for damage in (b"", b"{", b"[]", b'{"schema": 99}', b'{"schema": 1, "generation": 3}', b"\xff"):
-        record = state / "generations/00000003.json"
-        whole = record.read_bytes()
+    record = state / "generations/00000003.json"
+    whole = record.read_bytes()
+    odd = [json.dumps(json.loads(whole) | {name: None}).encode() for name in ("sources", "hashes")]
+    for damage in (b"", b"{", b"[]", b'{"schema": 99}', b'{"schema": 1, "generation": 3}', b"\xff", *odd):
         record.write_bytes(damage)
         generations = Generations(state)
         latest = generations.latest()

@@ -2,7 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from reconciler import inputs
 from reconciler.inputs import find_inputs
+from reconciler.positions import parse
 
 
 def found(tmp_path: Path, first: str = "compose.yaml", environment: dict[str, str] | None = None) -> set[str]:
@@ -57,6 +61,22 @@ def test_a_file_that_names_itself_ends(tmp_path: Path) -> None:
         "include: [compose.yaml]\nservices: {a: {extends: {file: compose.yaml}}}"
     )
     assert found(tmp_path) == {"compose.yaml", ".env"}
+
+
+def test_no_file_is_parsed_twice_however_many_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[bytes] = []
+    monkeypatch.setattr(
+        inputs, "parse", lambda _, content, **how: parsed.append(content) or parse("", content, **how)
+    )
+    names = [f"part{number}.yaml" for number in range(40)]
+    for name in names:
+        (tmp_path / name).write_text(f"services: {{s: {{env_file: {name}.env}}}}")
+    (tmp_path / "compose.yaml").write_text(f"include: [{', '.join(names)}]")
+    for _ in range(3):
+        assert {f"{name}.env" for name in names} < found(tmp_path)
+    assert len(parsed) == 41
 
 
 def test_what_is_broken_is_composes_to_tell(tmp_path: Path) -> None:

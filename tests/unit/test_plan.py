@@ -142,8 +142,12 @@ def test_who_can_never_start_is_made_anew_and_his_successor_is_started() -> None
     failure = known._replace(reason="network_missing", error="network n not found", container="id-kafka")
     ledger = Ledger(failures={"kafka": failure})
     why = "stopped: can't be started any more: network n not found"
-    assert text(ONE, ONE_ON, alone(State.CREATED), ledger=ledger) == f"kafka: recreate ({why})"
     assert text(ONE, ONE_ON, alone(State.EXITED), ledger=ledger) == f"kafka: recreate ({why})"
+    assert text(ONE, ONE_ON, alone(State.CREATED), ledger=ledger) == f"kafka: recreate ({why})"
+    # Nothing is won by another one where it is not Compose that makes the network (`network_mode: n`).
+    other = service("kafka", networks=())
+    one = a_stack({"main": [other]})
+    assert text(one, ONE_ON, container(other, State.CREATED), ledger=ledger).startswith("kafka: start")
     assert text(ONE, ONE_ON, alone(State.CREATED, id="next"), ledger=ledger).startswith("kafka: start")
 
 

@@ -15,7 +15,7 @@ from reconciler.ledger import Ledger
 from reconciler.observed import Action, Container, Observed, State
 from reconciler.plan import plan
 from tests.builders import NOW, a_stack, container, desire, look, planned, service
-from tests.recorder import bench
+from tests.recorder import Bench, bench
 from tests.unit.loops import up, virtual
 
 VPN = service("vpn")
@@ -83,10 +83,7 @@ async def test_whatever_the_clock_says_a_parents_restart_is_followed_once_and_a_
     jump: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     b = await up(TIED)
-    wall = b.engine.wall
-    for target in (b.engine, b.loop):
-        monkeypatch.setattr(target, "_wall", lambda: wall() + jump)
-    monkeypatch.setattr(b.engine, "wall", lambda: wall() + jump)
+    jumped(b, jump, monkeypatch)
     for ended, orders in (("app", ["app start"]), ("vpn", ["vpn start", "app stop", "app start"])):
         for _ in range(2):
             before = len(b.engine.orders)
@@ -95,6 +92,72 @@ async def test_whatever_the_clock_says_a_parents_restart_is_followed_once_and_a_
             await b.converged()
             await asyncio.sleep(200)
             assert [f"{c.services[0]} {c.action}" for _, c in b.engine.orders[before:]] == orders
+    await b.end()
+
+
+def jumped(b: Bench, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    wall = b.engine.wall
+    for target in (b.engine, b.loop):
+        monkeypatch.setattr(target, "_wall", lambda: wall() + seconds)
+    monkeypatch.setattr(b.engine, "wall", lambda: wall() + seconds)
+
+
+def orders_of(b: Bench, service: str, since: int = 0) -> list[str]:
+    return [str(c.action) for _, c in b.engine.orders[since:] if service in c.services]
+
+
+TWO = a_stack(
+    {
+        "first": [service("a")],
+        "second": [service("b")],
+        "last": [service("c", "a:restart", "b:restart")],
+    }
+)
+
+
+@pytest.mark.pitfall(36)
+@virtual
+async def test_of_two_parents_that_seem_younger_neither_is_followed_by_who_starts_after_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    b = await up(TWO, "first", "second")
+    await asyncio.sleep(3000)
+    jumped(b, -7200.0, monkeypatch)
+    b.want(desire(TWO, "first", "second", "last"))
+    await b.converged()
+    await asyncio.sleep(600)
+    assert orders_of(b, "c") == ["create", "start"]
+    # Both end at once, and the clock is set once more while their child is down.
+    b.engine.kill("a")
+    b.engine.kill("b")
+    since = len(b.engine.orders)
+    await b.until(lambda s: not s.converged)
+    jumped(b, -7200.0, monkeypatch)
+    await b.converged()
+    await asyncio.sleep(600)
+    assert orders_of(b, "c", since).count("start") <= 2
+    assert b.engine.up() == {"a", "b", "c"}
+    await b.end()
+
+
+@pytest.mark.pitfall(36)
+@virtual
+@pytest.mark.parametrize("jump", [-7200.0, 0.0])
+async def test_a_parent_that_comes_later_is_followed_whatever_the_clock_says(
+    jump: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    b = await up(TWO, "first", "last")
+    jumped(b, jump, monkeypatch)
+    since = len(b.engine.orders)
+    b.want(desire(TWO, "first", "second", "last"))
+    await b.converged()
+    assert orders_of(b, "c", since) == ["stop", "start"]
+    since = len(b.engine.orders)
+    b.engine.kill("b")
+    await b.until(lambda s: not s.converged)
+    await b.converged()
+    await asyncio.sleep(600)
+    assert orders_of(b, "c", since) == ["stop", "start"]
     await b.end()
 
 
