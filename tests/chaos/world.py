@@ -254,6 +254,8 @@ class World:
             self.tell(f"{verb} {group} was refused: {error.value.get('detail', error.status)}")
             return
         except (OSError, http.client.HTTPException) as error:
+            # It may have been heard all the same: what was acknowledged before holds no more.
+            self.account.acked.pop(group, None)
             self.tell(f"{verb} {group} went unanswered: {type(error).__name__}")
             return
         self.tell(f"{verb} {group} was acknowledged")
