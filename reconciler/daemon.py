@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -56,6 +57,8 @@ GRACE = 3.0
 TURNS = 0.001
 """Seconds after which a thread that waits for the interpreter gets it. At Python's own 5 ms each of the few
 turns of a write to the disk, beside a loop that is busy planning, takes that long."""
+WORKERS = 6
+"""Threads for calls that block (files, git, the audit log)."""
 DEADLINE = 12.0
 """Seconds after which a daemon that was told to end does so, whatever still hangs."""
 
@@ -147,6 +150,7 @@ class _Daemon:
 
     async def _live(self, recording: Recording) -> None:
         options = self.options
+        _hire(asyncio.get_running_loop())
         engine, resolve = choose_engine(options)
         ledger = await asyncio.to_thread(memo.read, options.state_dir, _clocks())
         keeper = memo.Memo(options.state_dir)
@@ -314,6 +318,18 @@ class _Daemon:
         except AlreadyRunning as error:
             log.critical("another daemon holds the directory", extra={"error": str(error)})
             raise SystemExit(1) from error
+
+
+def _hire(loop: asyncio.AbstractEventLoop) -> None:
+    """Have every thread for calls that block from the beginning: what they take of a small box shows at once.
+
+    The standard executor makes another one whenever all are busy, and keeps it: it would grow for days.
+    """
+    workers = ThreadPoolExecutor(WORKERS, "worker")
+    all_there = threading.Barrier(WORKERS)
+    for _ in range(WORKERS):
+        workers.submit(all_there.wait)
+    loop.set_default_executor(workers)
 
 
 def _clocks() -> Now:

@@ -61,6 +61,14 @@ def main() -> int:
     return int(any(outcome.complaints for outcome in outcomes))
 
 
+def _args(arguments: argparse.Namespace) -> str:
+    """What has a part in which faults a seed means, as `make chaos` takes it."""
+    words = [f"--only {arguments.only}"] if arguments.only else []
+    words += ["--keep-daemon"] if arguments.keep_daemon else []
+    words += [f"--broken {arguments.broken}"] if arguments.broken else []
+    return f' ARGS="{" ".join(words)}"' if words else ""
+
+
 def _play(
     world: World, arguments: argparse.Namespace, faults: Sequence[Fault], outcomes: list[Outcome]
 ) -> None:
@@ -74,7 +82,7 @@ def _play(
         if outcome.complaints or arguments.story:
             print(outcome, file=sys.stderr, flush=True)
         if outcome.complaints:
-            print(f"  again: make chaos SEED={seed} ROUNDS=1", file=sys.stderr, flush=True)
+            print(f"  again: make chaos SEED={seed} ROUNDS=1{_args(arguments)}", file=sys.stderr, flush=True)
             print(world.daemon.log()[-3000:], file=sys.stderr, flush=True)
             if not arguments.keep_going:
                 return

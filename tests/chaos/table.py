@@ -12,6 +12,7 @@ from tests.chaos.rounds import Outcome
 from tests.chaos.vitals import Vitals
 from tests.chaos.world import Read
 
+_FEW = 5
 _GROWN_UP = 20
 """Rounds after which a daemon has all the memory, threads and descriptors that it needs."""
 
@@ -40,23 +41,34 @@ def table(outcomes: Sequence[Outcome]) -> str:
 
 
 def _grown(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
-    """The daemon that lived through the most rounds, when it was grown up and at the end."""
+    """The daemon that lived through the most rounds, when it was grown up and at the end.
+
+    Medians of a few rounds each: a thread for a call of the engine goes ten seconds after it.
+    """
     every = [outcome.vitals for outcome in outcomes if outcome.vitals]
-    last = max(every, key=lambda vitals: vitals.age, default=None)
-    first = next((v for v in every if last and v.pid == last.pid and v.age >= _GROWN_UP), None)
-    if last is None or first is None or first.age == last.age:
+    oldest = max(every, key=lambda vitals: vitals.age, default=None)
+    life = [v for v in every if oldest and v.pid == oldest.pid and v.age >= _GROWN_UP]
+    first, last = life[:_FEW], life[-_FEW:]
+    if len(life) < 2 * _FEW:
         return []
-    return [
-        (
-            f"daemon's {what}, round {first.age} → {last.age} of its life",
-            f"{then} → {now} ({now / then - 1:+.1%})",
+    rows = []
+    for what, of in (
+        ("memory (RSS, MB)", lambda v: v.rss / 1e6),
+        ("threads", lambda v: v.threads),
+        ("file descriptors", lambda v: v.descriptors),
+    ):
+        then, now = median(map(of, first)), median(map(of, last))
+        rows.append(
+            (
+                f"daemon's {what}, its rounds {_ages(first)} → {_ages(last)}",
+                f"{then:.1f} → {now:.1f} ({now / then - 1:+.1%})",
+            )
         )
-        for what, then, now in (
-            ("memory (RSS, MB)", round(first.rss / 1e6, 1), round(last.rss / 1e6, 1)),
-            ("threads", first.threads, last.threads),
-            ("file descriptors", first.descriptors, last.descriptors),
-        )
-    ]
+    return rows
+
+
+def _ages(several: Sequence[Vitals]) -> str:
+    return f"{several[0].age}-{several[-1].age}"
 
 
 def save(outcomes: Iterable[Outcome], file: Path) -> None:

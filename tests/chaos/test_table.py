@@ -33,5 +33,5 @@ def test_growth_is_told_of_one_daemon_from_its_twentieth_round_on() -> None:
     old = [a_round(n, vitals=Vitals(2, n, 60_000_000 + 10_000 * n, 10, 30)) for n in range(1, 41)]
     assert "memory" not in table(young)
     told = table(young + old)
-    assert "| daemon's memory (RSS, MB), round 20 → 40 of its life | 60.2 → 60.4 (+0.3%) |" in told
-    assert "| daemon's threads, round 20 → 40 of its life | 10 → 10 (+0.0%) |" in told
+    assert "| daemon's memory (RSS, MB), its rounds 20-24 → 36-40 | 60.2 → 60.4 (+0.3%) |" in told
+    assert "| daemon's threads, its rounds 20-24 → 36-40 | 10.0 → 10.0 (+0.0%) |" in told

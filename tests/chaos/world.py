@@ -282,8 +282,16 @@ class World:
 
     def audited(self) -> Counter[tuple[str, str]]:
         """Changes asked for by REST in this round, as the audit log has them: by action and target."""
-        entries = self.daemon.get("/services/audit?limit=1000")["entries"]
-        return Counter((e["action"], e["target"]) for e in entries if e["id"] > self._audited)
+        found: Counter[tuple[str, str]] = Counter()
+        older = ""
+        while True:
+            # In small pages: who reads ever more at once makes the daemon take ever more memory for it.
+            page = self.daemon.get(f"/services/audit?limit=50{older}")["entries"]
+            new = [entry for entry in page if entry["id"] > self._audited]
+            found.update((entry["action"], entry["target"]) for entry in new)
+            if not new or len(new) < len(page):
+                return found
+            older = f"&before={new[0]['id']}"
 
     def save_groups(self, text: str, states: Mapping[str, bool]) -> None:
         """As a person with an editor."""
