@@ -240,7 +240,8 @@ def parent_restarted(scratch: Scratch, service: Service, container: Container) -
             continue
         tie = scratch.ledger.tied.get(service.name)
         known = tie.parents.get(name) if tie is not None and tie.run == container.run else None
-        if known != parent.run if known is not None else parent.started_at > container.started_at:
+        later = parent.started_at > container.started_at if known is None else known != parent.run
+        if later:
             return name
     return None
 

@@ -121,7 +121,7 @@ class Loop:
         self._errors: tuple[Mistake, ...] = ()
         self._warnings: tuple[str, ...] = ()
         self._usage: Mapping[str, Usage] = {}
-        self._probed: set[tuple[str, float]] = set()
+        self._probed: set[str] = set()
         self._dispatch = Dispatch()
         self._woken = asyncio.Event()
         self._full = True
@@ -374,15 +374,13 @@ class Loop:
     def _with_probes(self, observed: Observed) -> Observed:
         if not self._probed:
             return observed
-        present = {(c.id, c.started_at) for c in observed.containers if c.health is Health.STARTING}
-        self._probed &= present
+        self._probed &= {c.run for c in observed.containers if c.health is Health.STARTING}
         if not self._probed:
             return observed
         return replace(
             observed,
             containers=tuple(
-                replace(c, probed=True) if (c.id, c.started_at) in self._probed else c
-                for c in observed.containers
+                replace(c, probed=True) if c.run in self._probed else c for c in observed.containers
             ),
         )
 
@@ -411,7 +409,7 @@ class Loop:
         self._prober.follow(candidates)
 
     def _probe_succeeded(self, container: Container, not_at: float, at: float) -> None:
-        self._probed.add((container.id, container.started_at))
+        self._probed.add(container.run)
         self._ledger = learned(self._ledger, container.service, not_at=not_at, at=at)
         self._hooks.ledger(self._ledger)
         self.wake(f"{container.service} is ready")

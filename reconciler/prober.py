@@ -70,11 +70,11 @@ class Prober:
         self._probe = probe
         self._succeeded = succeeded
         self._slots = asyncio.Semaphore(slots)
-        self._tasks: dict[tuple[str, float], asyncio.Task[None]] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def follow(self, candidates: Iterable[Candidate]) -> None:
         """Probe these containers and no others from now on; a start once begun keeps its schedule."""
-        wanted = {(c.container.id, c.container.started_at): c for c in candidates}
+        wanted = {c.container.run: c for c in candidates}
         for key in self._tasks.keys() - wanted.keys():
             self._tasks.pop(key).cancel()
         for key in wanted.keys() - self._tasks.keys():

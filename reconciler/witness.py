@@ -57,9 +57,11 @@ def witness(
         elif kept is not None:
             ledger = _look(stack, state, observed, ledger, service, kept, now, chance)
             if name in stack.follows and kept.state in ALIVE:
-                parents = {p: (stack.services[p], found.get(p, ())) for p in stack.follows[name]}
-                they = {p: keeper(*two, observed, ledger) for p, two in parents.items()}
-                ledger = _tied(ledger, kept, they)
+                parents = {
+                    p: keeper(stack.services[p], found.get(p, ()), observed, ledger)
+                    for p in stack.follows[name]
+                }
+                ledger = _tied(ledger, kept, parents)
     return recovered(_pruned(_same_inputs(stack, observed, ledger), observed), now)
 
 
