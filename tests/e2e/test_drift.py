@@ -67,11 +67,12 @@ def test_what_was_done_by_hand_is_undone_by_event_and_only_once(
 ) -> None:
     ids, mark = yard.ids(), yard.recorder.mark()
     by_hand(yard, what)
-    by_us = len(yard.recorder.since(mark)) if what in {"renamed", "given another restart policy"} else 0
     yard.is_true()
     yard.daemon.converged()
     assert made(yard, mark) == ({"cache": 1} if remakes else {})
-    assert yard.recorder.count(mark + by_us, repair, "cache") == 1
+    # By us, and where that is what was done by hand, by hand too: a look in between may come too late.
+    by_hand_too = what in {"renamed", "given another restart policy"}
+    assert yard.recorder.count(mark, repair, "cache") == 1 + by_hand_too
     assert {e.service for e in yard.recorder.touched(mark, PROJECT)} == {"cache"}
     after = yard.ids()
     assert {name: id for name, id in after.items() if name != "cache"} == {
