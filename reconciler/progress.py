@@ -14,6 +14,15 @@ from reconciler.summary import Phase, Summary, outcome
 
 KEPT_STEPS = 500
 
+TRIAL = 60.0
+"""Seconds for which what a generation started may prove it wrong: Docker's longest pause between restarts.
+
+A service with no health check is ready when running, also in the instant before it ends for the first time.
+"""
+
+_ENDS = frozenset({"crash_looping", "exited", "out_of_memory"})
+# Reasons that tell of the process itself; whatever else happens after the end of a generation is drift.
+
 
 class StepRecord(NamedTuple):
     """One step of a generation; ``state`` is running, done, failed or waiting. Wall times, 0: not yet."""
@@ -134,6 +143,9 @@ class Tracker:
     ) -> Progress:
         """Take in one pass. The generation's end is set once; what comes later is repair, not progress.
 
+        But what it started and what then ends again and again, within ``TRIAL`` seconds, never converged
+        (CONTRACT section 4: a generation ends as degraded also when crash looping).
+
         ``fresh`` False: the plan rests on a look from before the generation, which can't end it.
         """
         unsettled = {n for n, s in summaries.items() if s.phase not in {Phase.CONVERGED, Phase.SUSPENDED}}
@@ -153,6 +165,9 @@ class Tracker:
             # A degraded generation that recovers by itself has converged after all.
             if state == "degraded" and outcome(summaries.values()) == "converged":
                 state, reason, message = "converged", "", ""
+            elif state == "converged" and 0 <= wall - self.current.ended_at <= TRIAL:
+                reason, message = self._proven_wrong(summaries)
+                state = "degraded" if reason else state
         self.current = replace(
             self.current,
             state=state,
@@ -165,6 +180,14 @@ class Tracker:
             steps=(*self.records.values(), *waiting),
         )
         return self.current
+
+    def _proven_wrong(self, summaries: Mapping[str, Summary]) -> tuple[str, str]:
+        failing = {
+            n: s
+            for n, s in summaries.items()
+            if n in self.touched and s.phase is Phase.DEGRADED and s.reason in _ENDS
+        }
+        return _worst(failing)
 
 
 def _next_action(plan: Plan, name: str) -> str:

@@ -35,12 +35,30 @@ def test_a_crash_loop_under_the_engines_own_policy_is_never_ready(yard: Yard) ->
         service = yard.daemon.service("cache", status)
         assert not service["ready"]
         status = yard.daemon.until(lambda s, old=status: s != old or s["observed_generation"] == generation)  # type: ignore[misc]
-    status = yard.daemon.until(lambda s: s["observed_generation"] == generation)
+    # Whether or not it was seen to run before its first end, the generation never converged.
+    status = yard.daemon.until(
+        lambda s: s["observed_generation"] == generation and s["progress"]["state"] == "degraded"
+    )
     assert status["progress"]["reason"] == "crash_looping"
     assert status["groups"]["extra"]["phase"] == "degraded"
     # Between two restarts it is hard to stop, and yet off is off (moby#38737).
     yard.daemon.converged(yard.switch(extra=False))
     yard.is_true({"base", "app", "front"})
+
+
+@pytest.mark.parametrize("policy", ["always", '"no"'])
+def test_what_ends_soon_after_it_was_seen_to_run_never_converged(yard: Yard, policy: str) -> None:
+    dies = 'environment: {STANDIN_RUN_FOR: "1", STANDIN_EXIT_CODE: "7"}'
+    generation = saved(yard, with_cache(f"restart: {policy}\n{dies}"))
+    # Running is ready where there is no health check, and so it converges at first.
+    yard.daemon.until(lambda s: s["observed_generation"] == generation)
+    status = yard.daemon.until(lambda s: s["progress"]["state"] == "degraded")
+    assert (status["generation"], status["observed_generation"]) == (generation, generation)
+    assert status["progress"]["reason"] == ("crash_looping" if policy == "always" else "exited")
+    told = yard.daemon.get(f"/services/progress/{generation}")
+    assert (told["state"], told["reason"]) == ("degraded", status["progress"]["reason"])
+    # Mended, it has converged after all.
+    yard.daemon.converged(saved(yard, COMPOSE))
 
 
 def test_last_words_and_exit_code_outlive_the_container(yard: Yard) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 
-from reconciler.ledger import Ledger
+from reconciler.ledger import Ledger, Restarts
 from reconciler.observed import Action, Container, Health, State
 from reconciler.plan import Step
-from reconciler.progress import KEPT_STEPS, Progress, Tracker, progress_from_json, progress_to_json
+from reconciler.progress import KEPT_STEPS, TRIAL, Progress, Tracker, progress_from_json, progress_to_json
 from reconciler.summary import summarise
 from tests.builders import a_stack, container, desire, look, planned, service
 
 DB = service("db", check=True)
 APP = service("app", "db:healthy")
 STACK = a_stack({"main": [DB, APP]})
+LEDGER = Ledger()
+LOOPING = Ledger(restarts={"app": Restarts("id-app", 2, (0.0, 0.1))})
 START = Step("db", Action.START, "stopped", "why", "id-db")
 
 
@@ -21,9 +23,16 @@ def tracker() -> Tracker:
     return Tracker(Progress(generation=7, began_at=1.0))
 
 
-def update(followed: Tracker, *seen: Container, on: bool = True, eta: float | None = None) -> Progress:
-    found = planned(STACK, desire(STACK, *(["main"] if on else [])), look(STACK, *seen))
-    return followed.update(found, summarise(found, Ledger(), {}), eta, 100.0)
+def update(
+    followed: Tracker,
+    *seen: Container,
+    on: bool = True,
+    eta: float | None = None,
+    ledger: Ledger = LEDGER,
+    wall: float = 100.0,
+) -> Progress:
+    found = planned(STACK, desire(STACK, *(["main"] if on else [])), look(STACK, *seen), ledger)
+    return followed.update(found, summarise(found, ledger, {}), eta, wall)
 
 
 def test_done_of_total_counts_the_services_that_had_something_to_do() -> None:
@@ -56,6 +65,29 @@ def test_a_degraded_generation_that_recovers_has_converged_after_all() -> None:
     assert bad.message == "db: runs, but its health check fails"
     assert bad.percent < 100
     assert update(t, container(DB), container(APP)).state == "converged"
+
+
+def test_what_it_started_and_then_ends_again_and_again_never_converged() -> None:
+    t = tracker()
+    update(t, container(DB), container(APP, State.CREATED))
+    assert update(t, container(DB), container(APP)).state == "converged"
+    # Running is ready without a health check, also in the instant before the first end.
+    late = update(t, container(DB), container(APP, State.RESTARTING), ledger=LOOPING, wall=101.0)
+    assert (late.state, late.reason, late.ended_at) == ("degraded", "crash_looping", 100.0)
+    assert late.message.startswith("app: ends again and again")
+    assert update(t, container(DB), container(APP)).state == "converged"
+
+
+def test_a_crash_loop_of_what_it_did_not_start_or_long_after_is_none_of_its_business() -> None:
+    looping = container(APP, State.RESTARTING)
+    untouched = tracker()
+    update(untouched, container(DB, health=Health.STARTING), container(APP))
+    update(untouched, container(DB), container(APP))
+    assert update(untouched, container(DB), looping, ledger=LOOPING, wall=101.0).state == "converged"
+    long_after = tracker()
+    update(long_after, container(DB), container(APP, State.CREATED))
+    update(long_after, container(DB), container(APP))
+    assert update(long_after, container(DB), looping, ledger=LOOPING, wall=101.0 + TRIAL).state == "converged"
 
 
 def test_the_expected_end_is_told_while_it_goes_on() -> None:
