@@ -48,7 +48,7 @@ def test_a_crash_loop_under_the_engines_own_policy_is_never_ready(yard: Yard) ->
 
 @pytest.mark.parametrize("policy", ["always", '"no"'])
 def test_what_ends_soon_after_it_was_seen_to_run_never_converged(yard: Yard, policy: str) -> None:
-    dies = 'environment: {STANDIN_RUN_FOR: "1", STANDIN_EXIT_CODE: "7"}'
+    dies = 'environment: {STANDIN_RUN_FOR: "1", STANDIN_EXIT_CODE: "6"}'
     generation = saved(yard, with_cache(f"restart: {policy}\n{dies}"))
     # Running is ready where there is no health check, and so it converges at first.
     yard.daemon.until(lambda s: s["observed_generation"] == generation)
@@ -62,13 +62,14 @@ def test_what_ends_soon_after_it_was_seen_to_run_never_converged(yard: Yard, pol
 
 
 def test_last_words_and_exit_code_outlive_the_container(yard: Yard) -> None:
-    saved(yard, with_cache(f'restart: "no"\n{CRASHES}'))
-    yard.daemon.until(lambda s: "code 7" in (yard.daemon.service("cache", s)["last_error"] or ""))
+    # A code of its own: the words of another test's failure are kept as well.
+    saved(yard, with_cache('restart: "no"\nenvironment: {STANDIN_FAIL: "41"}'))
+    yard.daemon.until(lambda s: "code 41" in (yard.daemon.service("cache", s)["last_error"] or ""))
     yard.daemon.converged(saved(yard, COMPOSE))
     kept = yard.daemon.cli("logs", "cache", "--previous")
     assert kept.returncode == 0, kept.stderr
     assert "failing, as STANDIN_FAIL says" in kept.stdout
-    assert "code 7" in yard.daemon.service("cache", yard.daemon.get("/services/status"))["last_error"]
+    assert "code 41" in yard.daemon.service("cache", yard.daemon.get("/services/status"))["last_error"]
 
 
 def test_what_stays_unhealthy_is_restarted(yard: Yard) -> None:
