@@ -30,7 +30,8 @@ class Limits(NamedTuple):
     """Bounds of a ``Broadcast``; the defaults are meant for a box with 8 GB.
 
     ``events`` and ``size`` (bytes) bound the ring. ``batch`` readers are woken at a time, the loop gets
-    its turn between. ``pause`` is the least time between two snapshots sent, in seconds. For ``linger``
+    its turn between. ``pause`` is the least time between two snapshots sent, in seconds; ``rest`` says
+    how many times as long as it took to send one is waited before the next (a second at most). For ``linger``
     seconds after the last reader left events are kept, so that one who lost the connection can resume.
     """
 
@@ -39,6 +40,7 @@ class Limits(NamedTuple):
     batch: int = 8
     pause: float = 0.05
     linger: float = 60.0
+    rest: float = 4.0
 
 
 DEFAULT = Limits()
@@ -183,7 +185,8 @@ class Broadcast:
                 await self._wake_readers()
                 # Many readers take long: then fewer, newer snapshots are sent, and the loop that
                 # converges things keeps most of the core.
-                await asyncio.sleep(max(self._limits.pause, min(1.0, 4 * (loop.time() - began))))
+                rest = self._limits.rest * (loop.time() - began)
+                await asyncio.sleep(max(self._limits.pause, min(1.0, rest)))
         finally:
             self._forget()
 

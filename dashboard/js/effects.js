@@ -13,6 +13,7 @@ export class Effects {
     this.driftKey = "";
     this.driftTimer = this.driftAt = 0;
     this.auditAsked = "";
+    this.heard = null;
     this.historyOf = "";
     this.who();
   }
@@ -75,6 +76,7 @@ export class Effects {
     const asked = JSON.stringify(this.filters());
     if (before === null && asked === this.auditAsked) return;
     this.auditAsked = asked;
+    if (before === null) this.heard = [];
     const query = new URLSearchParams([["limit", PAGE], ...this.filters()]);
     if (before !== null) query.set("before", before);
     try {
@@ -82,10 +84,18 @@ export class Effects {
       if (asked !== this.auditAsked) return;
       const known = before === null ? [] : this.app.state.audit.entries ?? [];
       this.app.set({ audit: { entries: [...page.entries, ...known], before: page.before, problem: null } });
+      // What came by itself while the page was on its way may be missing on it.
+      if (before === null) this.caughtUp();
     } catch (problem) {
       this.auditAsked = "";
       this.app.set({ audit: { ...this.app.state.audit, problem } });
     }
+  }
+
+  caughtUp() {
+    const heard = this.heard ?? [];
+    this.heard = null;
+    for (const entry of heard) this.audited(entry);
   }
 
   older() {
@@ -95,6 +105,7 @@ export class Effects {
   /** An entry came by itself; it is shown where the filters let it through. */
   audited(entry) {
     const { entries } = this.app.state.audit;
+    this.heard?.push(entry);
     if (entries === null || entries[entries.length - 1]?.id >= entry.id) return;
     const { filter } = this.app.state.route;
     const passes = (!filter.group || entry.groups.includes(filter.group) || entry.target === filter.group)

@@ -65,8 +65,8 @@ fi
 
 pause "${STANDIN_READY_AFTER:-0}"
 if ! on "${STANDIN_NEVER_READY:-}"; then
+    echo "ready" # first, or its time in the log may be after what waited for it was started
     : >"$ready"
-    echo "ready"
 fi
 
 if [ -n "$hog" ]; then

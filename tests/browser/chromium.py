@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,7 +27,7 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
-WITHIN = 20_000
+WITHIN = 60_000
 """Milliseconds that the page is given to show something."""
 
 expect.set_options(timeout=WITHIN)
@@ -120,6 +121,24 @@ class Window:
         """Until everything is as it should be, on the page."""
         expect(self.page.locator("#overall")).to_have_text("converged")
         expect(self.notice("well")).to_contain_text("Everything is as it should be")
+
+    def hold(self, pattern: str) -> list[Route]:
+        """Requests to such addresses wait in this list, until the test carries them on."""
+        held: list[Route] = []
+
+        def keep(route: Route) -> None:
+            held.append(route)
+
+        self.page.route(pattern, keep)
+        return held
+
+    def has_asked(self, held: list[Any]) -> None:
+        """Until a request came that a route of the test holds in this list."""
+        deadline = time.monotonic() + WITHIN / 1000
+        while not held:
+            assert time.monotonic() < deadline, "nothing was asked for"
+            # Routes are served while playwright waits.
+            self.page.wait_for_timeout(20)
 
     def record(self, selector: str) -> None:
         """From now on write down every text that this element has, as the page paints it."""

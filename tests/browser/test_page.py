@@ -98,7 +98,7 @@ def test_it_is_used_without_a_mouse(imaginary: Daemon, visit: Open) -> None:
     expect(window.switch("kafka")).to_be_focused()
     keys.press("Enter")
     expect(window.service("zookeeper")).to_be_visible()
-    assert window.page.url.endswith("#/groups?open=kafka"), "a link shows the same"
+    expect(window.page, "a link shows the same").to_have_url(re.compile(r"#/groups\?open=kafka$"))
     keys.press("j")
     expect(window.service("zookeeper").get_by_role("button").first).to_be_focused()
     keys.press("k")

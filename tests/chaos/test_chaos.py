@@ -11,7 +11,7 @@ ROUNDS = 20
 SEED = 1000
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", range(SEED, SEED + ROUNDS))
 def test_a_round_holds(world: World, seed: int) -> None:
     world.use()

@@ -239,7 +239,10 @@ class World:
 
     def set_clock(self, seconds: float) -> None:
         """How much the daemon's wall clock is off from now on."""
-        self.clock.write_text(f"{seconds}")
+        # In one piece: a file seen half-written is not read again.
+        whole = self.clock.with_suffix(".new")
+        whole.write_text(f"{seconds}")
+        whole.replace(self.clock)
 
     # --- writes ---
 

@@ -129,13 +129,17 @@ class Proxy:
     @contextlib.contextmanager
     def hooked(self, hook: Hook) -> Iterator[None]:
         """Ask ``hook`` of each request for a while."""
-        self._released.clear()
+        self.arm()
         self.hook = hook
         try:
             yield
         finally:
             self.hook = None
             self.release()
+
+    def arm(self) -> None:
+        """From now on ``hold`` and ``late`` hold again; once released, they let everything through."""
+        self._loop.call_soon_threadsafe(self._released.clear)
 
     def release(self) -> None:
         """Pass on what is held."""

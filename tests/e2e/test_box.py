@@ -221,13 +221,23 @@ def test_a_process_that_the_kernel_took_for_want_of_memory_is_told_though_its_co
     assert not yard.recorder.touched(mark, PROJECT)
     # Where the service goes with its child, that is the reason, whatever exit code it ends with.
     generation = saved(yard, with_cache(f'{limit}\nenvironment: {{STANDIN_MEMORY_MB: "100"}}\nrestart: "no"'))
-    yard.daemon.until(lambda s: service_of(s, "cache")["reason"] == "out_of_memory")
-    status = yard.daemon.until(lambda s: s["observed_generation"] == generation)
+    status = yard.daemon.until(
+        lambda s: (
+            s["observed_generation"] == generation and service_of(s, "cache")["reason"] == "out_of_memory"
+        )
+    )
     assert "out of memory" in service_of(status, "cache")["message"]
     assert yard.daemon.cli("logs", "cache", "--previous").returncode == 0
 
 
 # --- what time it is ---
+
+
+def set_clock(file: Path, years: float) -> None:
+    # In one piece: a file seen half-written is not read again.
+    whole = file.with_suffix(".new")
+    whole.write_text(str(years * 31_556_952))
+    whole.replace(file)
 
 
 @pytest.fixture
@@ -242,7 +252,7 @@ def clock(yard: Yard) -> Iterator[Callable[[float], None]]:
     try:
         yard.daemon.start(RESYNC)
         yard.daemon.converged()
-        yield lambda years: file.write_text(str(years * 31_556_952)) and None
+        yield lambda years: set_clock(file, years)
     finally:
         yard.daemon.end()
         yard.daemon.program = program

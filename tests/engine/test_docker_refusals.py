@@ -125,7 +125,7 @@ async def test_a_container_that_ignores_sigterm_is_killed_after_its_grace(bench:
     container = await b.running("web")
     began = time.monotonic()
     await b.act(Action.STOP, "web", container=container.id, grace=1.0)
-    assert 0.9 < time.monotonic() - began < 5.0
+    assert 0.9 < time.monotonic() - began < 9.5
     assert (await b.seen("web")).exit_code == 137
 
 

@@ -45,7 +45,7 @@ async def test_a_restart_of_the_engine_ends_the_stream_and_passes(bench: Make) -
     listening = asyncio.ensure_future(_listen(events))
     await asyncio.to_thread(b.bed.stop)
     with pytest.raises(EngineUnavailable):
-        await asyncio.wait_for(listening, 5)
+        await asyncio.wait_for(listening, 20)
     with pytest.raises(EngineUnavailable) as caught:
         await b.look()
     assert "is Docker running?" in str(caught.value)
@@ -65,15 +65,18 @@ async def test_a_restart_of_the_engine_ends_the_stream_and_passes(bench: Make) -
 async def test_an_order_without_an_answer_has_an_unknown_outcome(
     bench: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    b: Bench = await bench(PLAIN, patience=1.0)
+    b: Bench = await bench(PLAIN)
     container = await b.created("plain")
+    # A client whose own deadline is the usual one, so that closing could wait for it.
+    await b.act(Action.STOP, "plain", container=container.id, grace=1.0)
+    monkeypatch.setattr(b.engine._wire, "_patience", 1.0)
     monkeypatch.setattr(docker_sdk, "_ORDER_DEADLINE", 1.0)
     with b.bed.frozen():
         with pytest.raises(OutcomeUnknown):
             await b.act(Action.START, "plain", container=container.id)
         began = time.monotonic()
         await b.engine.close()
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < 10.0
     # Docker 20.10 carries it out all the same, 26.1 calls it off; given again, it is good on both.
     other = DockerEngine(b.state, environ=b.bed.environ)
     await other.act(Command(Action.START, ("plain",), container=container.id), b.stack)
@@ -94,7 +97,7 @@ async def test_a_silent_stream_is_noticed_when_we_act(bench: Make, monkeypatch: 
     waiting = asyncio.ensure_future(anext(events))
     await b.act(Action.START, "plain", container=container.id)
     with pytest.raises(EngineUnavailable, match="silent"):
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, 20)
 
 
 async def test_acting_does_not_make_a_live_stream_look_dead(
@@ -102,7 +105,7 @@ async def test_acting_does_not_make_a_live_stream_look_dead(
 ) -> None:
     from reconciler.engine import docker
 
-    monkeypatch.setattr(docker, "_EVENT_WITHIN", 0.2)
+    monkeypatch.setattr(docker, "_EVENT_WITHIN", 2.0)
     b: Bench = await bench(PLAIN)
     container = await b.created("plain")
     async with aclosing(b.engine.events(b.stack)) as events:
@@ -111,14 +114,14 @@ async def test_acting_does_not_make_a_live_stream_look_dead(
         await b.act(Action.STOP, "plain", container=container.id, grace=2.0)
         await b.act(Action.REMOVE, "plain", container=container.id)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(_listen(events), 0.6)
+            await asyncio.wait_for(_listen(events), 3.0)
 
 
 @pytest.mark.pitfall(15)
 async def test_an_inspection_that_hangs_costs_one_deadline(
     bench: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    b: Bench = await bench(PLAIN, patience=0.5)
+    b: Bench = await bench(PLAIN)
     container = await b.running("plain")
     original = b.engine._wire._ask
 
@@ -131,7 +134,7 @@ async def test_an_inspection_that_hangs_costs_one_deadline(
     observed = await b.engine.observe(b.stack, full=True)
     assert observed.complete, "known from before, and the list has its state"
     assert by_service(observed)["plain"].restart == container.restart
-    stranger = DockerEngine(b.state, environ=b.bed.environ, patience=0.5)
+    stranger = DockerEngine(b.state, environ=b.bed.environ)
     monkeypatch.setattr(stranger._wire, "_ask", hanging)
     assert not (await stranger.observe(b.stack)).complete
     await stranger.close()
@@ -152,13 +155,13 @@ async def test_a_hanging_check_is_run_once_at_most(bench: Make) -> None:
 
     def hanging() -> int:
         top = b.client.top(container.id)
-        return sum("777" in " ".join(process) for process in top["Processes"])
+        return sum(process[-1].endswith("sleep 777") for process in top["Processes"])
 
-    first = asyncio.ensure_future(b.engine.probe(container, 2.0))
+    first = asyncio.ensure_future(b.engine.probe(container, 5.0))
     await until(lambda: asyncio.to_thread(hanging), lambda found: found == 1)
     began = time.monotonic()
     assert not await b.engine.probe(container, 10.0), "one is in flight"
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 5.0
     assert not await first
     assert not await b.engine.probe(container, 10.0), "the one that was given up still runs"
     assert hanging() == 1
@@ -243,7 +246,7 @@ async def test_cancelling_kills_compose_and_its_children(
 async def test_a_silent_compose_is_killed(
     bench: Make, slow_compose: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compose_module, "_CREATE_QUIET", 0.5)
+    monkeypatch.setattr(compose_module, "_CREATE_QUIET", 3.0)
     b: Bench = await bench(PLAIN)
     told = slow_compose()
     with pytest.raises(OutcomeUnknown):

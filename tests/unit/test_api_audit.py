@@ -243,7 +243,7 @@ async def test_a_flood_of_refusals_fills_no_disk(tmp_path: Path) -> None:
     async with a_world(desired(), audit=audit) as world:
         for number in range(300):
             await world.client.post(f"/services/start/group-{number}", headers={"host": "evil.example"})
-    await asyncio.to_thread(audit.close)
+    await asyncio.to_thread(audit.close, 30.0)
     assert [(e.fact.reason, e.fact.times) for e in read(tmp_path, Query())] == [
         ("foreign_host", 1),
         ("foreign_host", 299),

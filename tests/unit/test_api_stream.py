@@ -101,7 +101,7 @@ class Line:
 
 
 @asynccontextmanager
-async def a_line(limits: Limits = Limits(pause=0), **settings: Any) -> AsyncIterator[Line]:  # noqa: B008
+async def a_line(limits: Limits = Limits(pause=0, rest=0), **settings: Any) -> AsyncIterator[Line]:  # noqa: B008
     snapshots = Snapshots()
     context = Context(
         intake=FakeWriter(snapshots, desired()),
@@ -184,7 +184,7 @@ async def test_an_id_that_means_nothing_here_begins_with_a_full_status(last_id: 
     assert event.id == f"{run}-2"
 
 
-@pytest.mark.parametrize("limits", [Limits(events=4, pause=0), Limits(size=9_000, pause=0)])
+@pytest.mark.parametrize("limits", [Limits(events=4, pause=0, rest=0), Limits(size=9_000, pause=0, rest=0)])
 async def test_an_id_too_old_begins_with_a_full_status(limits: Limits) -> None:
     async with a_line(limits) as line:
         first = await line.subscribe()
@@ -198,7 +198,7 @@ async def test_an_id_too_old_begins_with_a_full_status(limits: Limits) -> None:
 
 
 async def test_ids_handed_out_before_a_lull_are_forgotten_when_changes_went_unseen() -> None:
-    async with a_line(Limits(pause=0, linger=0)) as line:
+    async with a_line(Limits(pause=0, rest=0, linger=0)) as line:
         first = await line.subscribe()
         await line.publish(steps=1)
         first.hung_up.set()
@@ -211,7 +211,7 @@ async def test_ids_handed_out_before_a_lull_are_forgotten_when_changes_went_unse
 
 
 async def test_a_reader_that_was_overtaken_is_dropped() -> None:
-    async with a_line(Limits(events=4, pause=0)) as line:
+    async with a_line(Limits(events=4, pause=0, rest=0)) as line:
         slow, quick = await line.subscribe(), await line.subscribe()
         slow.taking.clear()
         for steps in range(1, 6):

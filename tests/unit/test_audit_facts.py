@@ -148,7 +148,7 @@ async def test_a_run_records_its_beginning_and_end_and_a_crash_before(tmp_path: 
         if run == 1:
             # As if it were killed here: nothing more of it is heard.
             waited(lambda: len(targets(tmp_path)) == 3)
-            recording.audit.close()
+            recording.audit.close(30.0)
         else:
             await recording.end(failed=run == 2)
     found = [(e.fact.action, e.fact.result) for e in read(tmp_path, Query())]
@@ -218,7 +218,7 @@ def test_recording_never_takes_longer_than_handing_over(
         for number in range(2000):
             audit.tell(a_fact(number))
             audit.repeated((str(number),), a_fact(number))
-        assert time.monotonic() - began < 2.0
+        assert time.monotonic() - began < 10.0
         assert not any(future.done() for future in pending)
         hung.set()
         assert all(future.result(20) for future in pending)

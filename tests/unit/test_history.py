@@ -54,6 +54,9 @@ class House:
         async with asyncio.timeout(10):
             while (found := self.snapshots.progress(generation)) is None or found.state == "progressing":
                 await self.snapshots.after(self.snapshots.current.serial)
+            # It is noted by a thread of its own.
+            while not any(r.generation == generation and r.outcome for r in self.generations.history()):
+                await asyncio.sleep(0.01)
 
     async def get(self, path: str, status: int = 200) -> Any:
         answer = await self.client.get(path)

@@ -222,10 +222,14 @@ async def test_inputs_that_a_load_adds_are_watched(tmp_path: Path) -> None:
 
 async def test_waiting_costs_no_cpu(tmp_path: Path) -> None:
     async with watching(tmp_path / "f") as heard:
-        began = time.process_time()
-        with pytest.raises(TimeoutError):
-            await heard.next(1.0)
-        assert time.process_time() - began < 0.02
+        spent = []
+        for _ in range(3):
+            began = time.process_time()
+            with pytest.raises(TimeoutError):
+                await heard.next(1.0)
+            spent.append(time.process_time() - began)
+        # Of the whole process: whatever else it does in one of these seconds, it does not do in all.
+        assert min(spent) < 0.02
 
 
 @pytest.mark.pitfall(29)

@@ -27,6 +27,8 @@ def _at_call(verdict: str, *, reads: bool = True) -> Callable[[World], Undo]:
             return verdict
 
         hook = AtCall(nth, meant, spoil)
+        if verdict == "hold":
+            world.proxy.arm()
         world.hooks.append(hook)
 
         def over() -> None:
