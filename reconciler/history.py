@@ -135,7 +135,7 @@ class History:
         if record is not None:
             return await self._of_generation(record)
         assert self._tree is not None
-        return _Aim(commit[:10], None, commit, await self._tree.files(commit))
+        return _Aim(_abbreviated(commit), None, commit, await self._tree.files(commit))
 
     async def _of_generation(self, record: Record) -> _Aim:
         sources = await asyncio.to_thread(self._generations.sources, record.generation)
@@ -168,6 +168,11 @@ class History:
             return WriteRefused("unknown_commit", told, remedy)
         told = f"there is no commit {target!r}"
         return WriteRefused("unknown_commit", told, "`service-manager history` shows what there is")
+
+
+def _abbreviated(commit: str) -> str:
+    """Ten digits of a commit's name, or as many as it takes to hold a letter: only digits is a generation."""
+    return next((commit[:n] for n in range(10, len(commit)) if not commit[:n].isdecimal()), commit)
 
 
 def _rank(name: str) -> tuple[bool, bool, str]:

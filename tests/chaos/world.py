@@ -60,7 +60,8 @@ class Account:
     counts faults that may each cost an act a second try, ``crashes`` those that may cost a remake.
     ``off``: groups that were off at some moment; ``audited``: writes that must be in the audit log, by
     action and target; ``outages``: from when to when, wall clock, nobody heard the engine; ``lost``: what
-    was found at once to be lost of acknowledged writes, ``complaints``: all else that was found at once.
+    was found at once to be lost of acknowledged writes, ``complaints``: all else that was found at once;
+    ``unsure``: groups of a write that nobody answered, and that may be carried out at any later moment.
     """
 
     removed: Counter[str] = field(default_factory=Counter)
@@ -71,6 +72,7 @@ class Account:
     crashes: int = 0
     persons: int = 0
     acked: dict[str, bool] = field(default_factory=dict)
+    unsure: set[str] = field(default_factory=set)
     acks: int = 0
     audited: Counter[tuple[str, str]] = field(default_factory=Counter)
     lost: list[str] = field(default_factory=list)
@@ -259,6 +261,7 @@ class World:
         except (OSError, http.client.HTTPException) as error:
             # It may have been heard all the same: what was acknowledged before holds no more.
             self.account.acked.pop(group, None)
+            self.account.unsure.add(group)
             self.tell(f"{verb} {group} went unanswered: {type(error).__name__}")
             return
         self.tell(f"{verb} {group} was acknowledged")
@@ -299,7 +302,8 @@ class World:
     def save_groups(self, text: str, states: Mapping[str, bool]) -> None:
         """As a person with an editor."""
         self.yard.save("groups.yaml", text)
-        self.account.acked = dict(states)
+        # A write that a stopped daemon has in its ears comes after this one.
+        self.account.acked = {name: on for name, on in states.items() if name not in self.account.unsure}
 
     def toggle(self, groups: Iterator[str] | list[str], times: int = 1) -> None:
         """These groups are switched on, or told to restart."""

@@ -141,13 +141,22 @@ class Recorder:
 
     def _catch_up(self) -> None:
         """Let a sentinel go through the stream: what came before it has been noted."""
-        name = f"sentinel-{next(self._numbers)}"
-        at = len(self.events)
-        self.client.create_volume(name)
-        try:
-            self.until(lambda event: event.kind == "volume" and event.id == name, since=at)
-        finally:
-            self.client.remove_volume(name)
+        at, sent = len(self.events), set[str]()
+        deadline = time.monotonic() + 20.0
+        while True:
+            # One that comes before we listen again to an engine that was restarted is not heard of.
+            name = f"sentinel-{next(self._numbers)}"
+            sent.add(name)
+            self.client.create_volume(name)
+            try:
+                self.until(lambda event: event.kind == "volume" and event.id in sent, since=at, within=1.0)
+            except AssertionError:
+                if time.monotonic() > deadline:
+                    raise
+            else:
+                return
+            finally:
+                self.client.remove_volume(name)
 
     def _listen(self) -> None:
         while not self._ending:
