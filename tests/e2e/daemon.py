@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -77,7 +78,7 @@ class Daemon:
         where = ["--desired-state", str(self.desired), "--state-dir", str(self.state)]
         return [*(self.program if word == "run" else PROGRAM), word, *where, *more, *arguments]
 
-    def await_answer(self, within: float = 20.0) -> None:
+    def await_answer(self, within: float = 60.0) -> None:
         """Until the port is open and the stream of events runs."""
         deadline = time.monotonic() + within
         while True:
@@ -305,7 +306,9 @@ def _short(status: Json) -> str:
 
 
 def free_port() -> int:
-    """A port that nobody uses just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody uses just now, and that the system gives to nobody who asks for any."""
+    while True:
+        port = random.SystemRandom().randrange(10_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

@@ -26,7 +26,7 @@ def run(daemon: Daemon, folder: Path, *more: str) -> subprocess.CompletedProcess
         *("--seed", "1", "--generation-database", "none", "--request-timeout", "30"),
         *("--no-color", "--warnings", "off", *more),
     ]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=110, check=False)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280, check=False)
 
 
 def test_it_does_what_its_document_says(a_daemon: Start, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import httpx
 
 from api.audit import AuditLog
 from reconciler.keys import OPERATOR, VIEWER, KeyFile, KeyRing
+from tests.e2e.daemon import free_port
 from tests.unit.api_builders import World, a_world, desired
 from tests.unit.test_keys import AT, Clock
 
@@ -59,12 +59,6 @@ def x(key: str) -> dict[str, str]:
 STACK = "name: probe\ncompose: [compose.yaml]\ngroups:\n  web: {services: [web]}\n"
 GROUPS = "groups:\n  web: on\n"
 COMPOSE = "services:\n  web: {image: 'probe:1'}\n"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ class Screen:
         self.hidden = False
         self.other: list[str] | None = None
         self.widest = 0
+        self.drawing = False
         self._rest = ""
 
     def text(self) -> str:
@@ -72,6 +73,8 @@ class Screen:
             del self.lines[self.row + 1 :]
         elif private and numbers == "25":
             self.hidden = letter == "l"
+        elif private and numbers == "2026":
+            self.drawing = letter == "h"
         elif private and numbers == "1049" and letter == "h":
             self.other, self.lines, self.row, self.column = self.lines, [""], 0, 0
         elif private and numbers == "1049":
@@ -96,7 +99,7 @@ class Screen:
 
 
 class Terminal:
-    """A program in a pty. ``see`` waits until the screen shows a text, with a deadline."""
+    """A program in a pty. ``see`` waits until a whole frame shows a text, with a deadline."""
 
     def __init__(self, process: subprocess.Popen[bytes], master: int, columns: int, rows: int) -> None:
         self.process = process
@@ -106,7 +109,7 @@ class Terminal:
 
     def see(self, text: str, seconds: float = 20.0) -> str:
         deadline = time.monotonic() + seconds
-        while text not in self.screen.text():
+        while self.screen.drawing or text not in self.screen.text():
             assert self._read(deadline), f"no {text!r} on the screen:\n{self.screen.text()}\n\n{self.raw!r}"
         return self.screen.text()
 
@@ -120,8 +123,14 @@ class Terminal:
         os.write(self._master, text.encode())
 
     def resize(self, columns: int, rows: int) -> None:
+        # What it has drawn for the old size is on the screen before that changes.
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
+        while self._read(0.0):
+            pass
         self.screen.narrow(columns)
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.process.send_signal(signal.SIGCONT)
 
     def _read(self, deadline: float) -> bool:
         ready, _, _ = select.select([self._master], [], [], max(0.0, deadline - time.monotonic()))

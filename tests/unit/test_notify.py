@@ -45,7 +45,7 @@ class Manager:
             except BlockingIOError:
                 return self._heard
 
-    def wait_for(self, start: str, within: float = 20.0, after: int = 0) -> int:
+    def wait_for(self, start: str, within: float = 60.0, after: int = 0) -> int:
         """The place of the first message that begins so."""
         deadline = time.monotonic() + within
         while True:
