@@ -100,11 +100,16 @@ def progress_from_json(generation: int, value: Mapping[str, Any]) -> Progress:
 
 @dataclass(slots=True)
 class Tracker:
-    """Follows one generation from its acceptance to its end, and past it (repairs are counted in)."""
+    """Follows one generation from its acceptance to its end, and past it (repairs are counted in).
+
+    ``converged_at``: since when all is as it should be, wall time; what fails every few minutes seems to
+    recover every time.
+    """
 
     current: Progress
     touched: set[str] = field(default_factory=set)
     records: dict[tuple[str, str], StepRecord] = field(default_factory=dict)
+    converged_at: float = 0.0
 
     def __post_init__(self) -> None:
         # Of a generation that an earlier run of the daemon brought to its end, or some way there.
@@ -165,9 +170,11 @@ class Tracker:
             # A degraded generation that recovers by itself has converged after all.
             if state == "degraded" and outcome(summaries.values()) == "converged":
                 state, reason, message = "converged", "", ""
-            elif state == "converged" and 0 <= wall - self.current.ended_at <= TRIAL:
+            elif state == "converged" and 0 <= wall - self.converged_at <= TRIAL:
                 reason, message = self._proven_wrong(summaries)
                 state = "degraded" if reason else state
+        if state == "converged" != self.current.state:
+            self.converged_at = wall
         self.current = replace(
             self.current,
             state=state,
