@@ -13,7 +13,6 @@ export class Effects {
     this.driftKey = "";
     this.driftTimer = this.driftAt = 0;
     this.auditAsked = "";
-    this.heard = null;
     this.historyOf = "";
     this.who();
   }
@@ -76,7 +75,7 @@ export class Effects {
     const asked = JSON.stringify(this.filters());
     if (before === null && asked === this.auditAsked) return;
     this.auditAsked = asked;
-    if (before === null) this.heard = [];
+    const heard = before === null && (this.heard = []);
     const query = new URLSearchParams([["limit", PAGE], ...this.filters()]);
     if (before !== null) query.set("before", before);
     try {
@@ -84,18 +83,15 @@ export class Effects {
       if (asked !== this.auditAsked) return;
       const known = before === null ? [] : this.app.state.audit.entries ?? [];
       this.app.set({ audit: { entries: [...page.entries, ...known], before: page.before, problem: null } });
-      // What came by itself while the page was on its way may be missing on it.
-      if (before === null) this.caughtUp();
+      if (!heard) return;
+      // Came by itself meanwhile, and may be missing on the page.
+      this.heard = null;
+      heard.forEach((entry) => this.audited(entry));
     } catch (problem) {
+      this.heard = null;
       this.auditAsked = "";
       this.app.set({ audit: { ...this.app.state.audit, problem } });
     }
-  }
-
-  caughtUp() {
-    const heard = this.heard ?? [];
-    this.heard = null;
-    for (const entry of heard) this.audited(entry);
   }
 
   older() {
