@@ -10,10 +10,8 @@ const MOST = 2000;
 export class Effects {
   constructor(app) {
     this.app = app;
-    this.driftKey = "";
+    this.driftKey = this.auditAsked = this.historyOf = "";
     this.driftTimer = this.driftAt = 0;
-    this.auditAsked = "";
-    this.historyOf = "";
     this.who();
   }
 
@@ -83,10 +81,9 @@ export class Effects {
       if (asked !== this.auditAsked) return;
       const known = before === null ? [] : this.app.state.audit.entries ?? [];
       this.app.set({ audit: { entries: [...page.entries, ...known], before: page.before, problem: null } });
-      if (!heard) return;
-      // Came by itself meanwhile, and may be missing on the page.
-      this.heard = null;
-      heard.forEach((entry) => this.audited(entry));
+      // What came meanwhile may be missing on it.
+      if (heard) this.heard = null;
+      for (const entry of heard || []) this.audited(entry);
     } catch (problem) {
       this.heard = null;
       this.auditAsked = "";
