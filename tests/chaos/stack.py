@@ -9,8 +9,7 @@ from tests.e2e.yard import COMPOSE, FILES
 
 DATA = ("db-data", "cache-data")
 """Volumes that must outlive everything."""
-_DB, _API = 0.1, 0.1
-# They take 0.3 and 0.2, but an engine that is held up tells of a start after the process began.
+_DB, _API = 0.3, 0.2
 NEEDS: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {
         "migrate": {"db": _DB},
