@@ -24,9 +24,10 @@ def _lose_creates(world: World) -> Undo:
 
     def over() -> None:
         world.hooks.remove(lose)
-        if lose.met and world.account.removed[ON_TWO_NETWORKS]:
+        account = world.account
+        if lose.met and (account.removed[ON_TWO_NETWORKS] or account.redefined[ON_TWO_NETWORKS]):
             # Made on the first of them; Compose would have connected the second, and is gone.
-            world.account.removed[ON_TWO_NETWORKS] += 1
+            account.removed[ON_TWO_NETWORKS] += 1
         world.tell("the answer to a create was lost" if lose.met else "nothing was created")
 
     return over
