@@ -173,7 +173,7 @@ class Tracker:
             elif state == "converged" and 0 <= wall - self.converged_at <= TRIAL:
                 reason, message = self._proven_wrong(summaries)
                 state = "degraded" if reason else state
-        if state == "converged" != self.current.state:
+        if state == "converged" and self.current.state != "converged":
             self.converged_at = wall
         self.current = replace(
             self.current,

@@ -23,6 +23,7 @@ def test_a_switch_starts_and_stops_containers_and_can_be_taken_back(yard: Yard, 
     window.has_asked(sent)
     sent[0].continue_()
     expect(window.state("extra")).to_have_text("stopped")
+    assert "extra: off" in (yard.desired / "groups.yaml").read_text()
     # The offer to undo it lasts for ten seconds.
     window.page.get_by_role("button", name="Undo").click()
     stopped = [event.service for event in yard.recorder.touched(mark, PROJECT) if event.action == "die"]

@@ -33,6 +33,13 @@ def set_clock(file: Path) -> None:
     time.time = skewed
 
 
+def tell_clock(file: Path, seconds: float) -> None:
+    """How far off the clock of who reads this file is from now on; in one piece, or half would stay."""
+    whole = file.with_suffix(".new")
+    whole.write_text(f"{seconds}")
+    whole.replace(file)
+
+
 def note_syncs(file: Path) -> None:
     """Write down which inodes are made to last."""
     real = os.fsync

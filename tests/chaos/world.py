@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.chaos.hog import MemoryGroup
+from tests.chaos.launch import tell_clock
 from tests.chaos.stack import DATA, files
 from tests.e2e.daemon import Daemon, Refused
 from tests.e2e.proxy import Call, Hook, Proxy
@@ -241,10 +242,7 @@ class World:
 
     def set_clock(self, seconds: float) -> None:
         """How much the daemon's wall clock is off from now on."""
-        # In one piece: a file seen half-written is not read again.
-        whole = self.clock.with_suffix(".new")
-        whole.write_text(f"{seconds}")
-        whole.replace(self.clock)
+        tell_clock(self.clock, seconds)
 
     # --- writes ---
 

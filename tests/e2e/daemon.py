@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +188,15 @@ class Daemon:
         """Wait for a status."""
         assert self._ear is not None
         return self._ear.until(good, within, self.log)
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """In its tracks for a while: what happens meanwhile it sees all at once."""
+        self.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.signal(signal.SIGCONT)
 
     def converged(self, generation: int | None = None, within: float = 40.0) -> Json:
         """Until it says that all is as this generation (or whichever is current) wants it."""

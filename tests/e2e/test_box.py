@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.launch import tell_clock
 from tests.e2e.daemon import Json, Refused, service_of
 from tests.e2e.test_drift import RESYNC, three_resyncs
 from tests.e2e.test_failures import saved, with_cache
@@ -233,13 +234,6 @@ def test_a_process_that_the_kernel_took_for_want_of_memory_is_told_though_its_co
 # --- what time it is ---
 
 
-def set_clock(file: Path, years: float) -> None:
-    # In one piece: a file seen half-written is not read again.
-    whole = file.with_suffix(".new")
-    whole.write_text(str(years * 31_556_952))
-    whole.replace(file)
-
-
 @pytest.fixture
 def clock(yard: Yard) -> Iterator[Callable[[float], None]]:
     """Sets the daemon's clock off by so many years; it looks at everything all the time."""
@@ -252,7 +246,7 @@ def clock(yard: Yard) -> Iterator[Callable[[float], None]]:
     try:
         yard.daemon.start(RESYNC)
         yard.daemon.converged()
-        yield lambda years: set_clock(file, years)
+        yield lambda years: tell_clock(file, years * 31_556_952)
     finally:
         yard.daemon.end()
         yard.daemon.program = program

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 
 import pytest
@@ -86,11 +85,8 @@ def test_a_second_container_of_a_service_is_removed_and_the_first_keeps_running(
     ids, started = yard.ids(), yard.one("cache")["State"]["StartedAt"]
     mark = yard.recorder.mark()
     # Otherwise it may be removed before it is started, and the start fails.
-    yard.daemon.signal(signal.SIGSTOP)
-    try:
+    with yard.daemon.stopped():
         second = yard.stranger("small-cache-2", {PROJECT_LABEL: PROJECT, SERVICE: "cache"})
-    finally:
-        yard.daemon.signal(signal.SIGCONT)
     yard.recorder.until(lambda e: e.action == "destroy" and e.id == second, since=mark)
     yard.is_true()
     yard.daemon.converged()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -133,13 +132,10 @@ def change_both(yard: Yard, hostname: str) -> int:
     mark = yard.recorder.mark()
     text = (yard.desired / "compose.yaml").read_text()
     # However long this test is held up between the two.
-    yard.daemon.signal(signal.SIGSTOP)
-    try:
+    with yard.daemon.stopped():
         named = text.replace("name: small-edge", f"name: small-edge\n    hostname: {hostname}")
         yard.save("compose.yaml", named)
         yard.save("conf/edge.conf", "two\n")
-    finally:
-        yard.daemon.signal(signal.SIGCONT)
     yard.recorder.until(lambda e: e.action == "start" and e.service == "edge", since=mark)
     yard.daemon.converged()
     assert inside(yard, "/etc/edge.conf") == "two\n"

@@ -335,8 +335,7 @@ def test_row_17_what_is_off_runs_for_no_more_than_moments_after_the_engine_was_r
 @pytest.mark.pitfall(11)
 def test_row_11_what_happened_while_events_were_dropped_is_found_by_those_that_were_not(yard: Yard) -> None:
     number, took = 0, 0.0
-    yard.daemon.signal(signal.SIGSTOP)
-    try:
+    with yard.daemon.stopped():
         # Where a subscriber reads no more, the engine waits for it a tenth of a second, then drops the event.
         while took < 0.09:
             began = time.monotonic()
@@ -345,8 +344,6 @@ def test_row_11_what_happened_while_events_were_dropped_is_found_by_those_that_w
             assert number < 5000
         for service in ("cache", "edge"):
             yard.docker.kill(f"small-{service}")
-    finally:
-        yard.daemon.signal(signal.SIGCONT)
     yard.is_true(within=10.0)
     yard.daemon.converged()
     for last in range(2):
@@ -386,13 +383,10 @@ def test_row_19_two_who_remove_the_same_end_well_and_take_nothing_of_others(yard
         yard.stranger("stranger-run-once", own | {SERVICE: "former", "com.docker.compose.oneoff": "True"}),
     ]
     ids, mark, said = yard.ids(), yard.recorder.mark(), len(yard.daemon.log())
-    yard.daemon.signal(signal.SIGSTOP)
-    try:
+    with yard.daemon.stopped():
         labels = [own | {SERVICE: f"former-{n}"} for n in range(100)]
         made = [yard.docker.create_container(STANDIN, labels=each, host_config=host) for each in labels]
         several = [each["Id"] for each in made]
-    finally:
-        yard.daemon.signal(signal.SIGCONT)
     random.Random(19).shuffle(several)
     for id in several:
         with contextlib.suppress(APIError):

@@ -330,16 +330,6 @@ async def test_nothing_is_left_in_the_directory(tmp_path: Path) -> None:
     assert set(os.listdir(tmp_path)) == before
 
 
-async def test_an_edit_of_groups_is_loaded_without_asking_compose_again(tmp_path: Path) -> None:
-    resolving = Resolving()
-    store = Store(a_directory(tmp_path), resolving)
-    await store.load()
-    for number in range(10):
-        (tmp_path / "groups.yaml").write_text(f"{GROUPS}# {number}\n")
-        await store.load()
-    assert resolving.calls == 1
-
-
 @pytest.mark.skipif(not Path(sys.executable).with_name("docker-compose").exists(), reason="no Compose here")
 async def test_the_shipped_stack_through_compose_itself(tmp_path: Path) -> None:
     shutil.copytree(SHIPPED, tmp_path / "d")
