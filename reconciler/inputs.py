@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from reconciler.errors import InvalidDesiredState
 from reconciler.positions import parse
 from reconciler.reading import digest
+from reconciler.resolved import working_directory
 
 Read = Callable[[Path], bytes | None]
 """The content of a file, None where there is none."""
@@ -32,11 +33,12 @@ class _Part(NamedTuple):
 def find_inputs(read: Read, files: Sequence[Path], environment: Mapping[str, str]) -> tuple[Path, ...]:
     """Every file that resolving ``files`` depends on, themselves first; some of them may not exist.
 
-    ``environment`` is what Compose is given; it goes before the project's ``.env``, as with Compose.
+    ``environment`` is what Compose is given; it goes before the project's ``.env``, as with Compose. PWD
+    is the folder of the first file.
     """
     if not files:
         return ()
-    return tuple(_Scan(read, environment).of(files))
+    return tuple(_Scan(read, {**environment, "PWD": working_directory(files[0].parent)}).of(files))
 
 
 class _Named(NamedTuple):

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from reconciler.errors import InvalidDesiredState, Mistake
+from reconciler.model_defaults import creates_source, with_defaults
 from reconciler.resolved import Resolved
 from reconciler.stack import Condition, Dependency, HealthCheck, Mount, Service
 from reconciler.units import parse_duration
@@ -31,12 +32,14 @@ def services_from(resolved: Resolved, project: str) -> dict[str, Service]:
         InvalidDesiredState: the text is not a Compose model (never so for what Compose wrote).
     """
     # Digesting every field of every service takes ten milliseconds, and most edits touch no Compose file.
-    return dict(_services(resolved.text, tuple(resolved.hashes.items()), project))
+    return dict(_services(resolved.text, tuple(resolved.hashes.items()), project, resolved.version))
 
 
 @lru_cache(maxsize=4)
-def _services(text: bytes, hashes: tuple[tuple[str, str], ...], project: str) -> Mapping[str, Service]:
-    model, known = _loaded(text), dict(hashes)
+def _services(
+    text: bytes, hashes: tuple[tuple[str, str], ...], project: str, version: str
+) -> Mapping[str, Service]:
+    model, known = with_defaults(_loaded(text), version), dict(hashes)
     networks = _real_names(model.get("networks"), project)
     files = {kind: model.get(f"{kind}s") or {} for kind in ("config", "secret")}
     return {
@@ -180,8 +183,7 @@ def _shares(entry: Mapping[str, Any]) -> Iterator[str]:
 def _binds(entry: Mapping[str, Any]) -> Iterator[Mount]:
     for told in entry.get("volumes") or ():
         if told.get("type") == "bind" and told.get("source") and told.get("target"):
-            create = bool((told.get("bind") or {}).get("create_host_path"))
-            writable = not told.get("read_only")
+            create, writable = creates_source(told), not told.get("read_only")
             yield Mount("bind", told["target"], told["source"], create=create, writable=writable)
 
 

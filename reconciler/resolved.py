@@ -1,8 +1,10 @@
-"""The resolved Compose model, as it is frozen. A value of its own, so that the store needs no adapter."""
+"""The resolved Compose model, as it is frozen, and where Compose resolves it. Needs no adapter."""
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import NamedTuple
 
 
@@ -19,3 +21,12 @@ class Resolved(NamedTuple):
     hashes: Mapping[str, str]
     version: str
     warnings: tuple[str, ...] = ()
+
+
+def working_directory(directory: PurePath | str) -> str:
+    """The working directory and PWD of every Compose call for a project whose directory is this.
+
+    Made absolute and free of ``..`` as Compose does it, by text alone: ``/srv/stack/desired/..`` is
+    ``/srv/stack``, the folder in which a person calls ``docker compose up``.
+    """
+    return os.path.abspath(directory) if str(directory) else "/"  # noqa: PTH100 - resolve() follows links

@@ -4,8 +4,9 @@ The only module that runs Compose. Compose is the reference for what a Compose f
 networks, volumes, secrets, builds and devices are left to it; starting, stopping and removing
 single containers is not done here.
 
-Every call gets the same environment and project directory, and those that change something run one
-at a time per project, under a lock that the child inherits.
+Every call gets the same environment and project directory, which is its working directory and PWD too, as
+in a person's shell. Calls that change something run one at a time per project, under a lock that the child
+inherits.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from reconciler.errors import (
     OutcomeUnknown,
     StepFailed,
 )
-from reconciler.resolved import Resolved
+from reconciler.resolved import Resolved, working_directory
 from reconciler.stack import Stack
 
 __all__ = ["Compose", "Composer", "find_compose", "resolve"]
@@ -64,8 +65,9 @@ async def resolve(
 ) -> Resolved:
     """What the Compose files mean: interpolated, merged, env files read, all profiles on.
 
-    Takes some 80 ms. ``directory`` is what relative paths are relative to. ``without`` is taken out of the
-    result, for files that lie in a folder of that name for the moment only.
+    Takes some 80 ms. ``directory`` is what relative paths are relative to, and what ``${PWD}`` means: the
+    folder in which a person calls ``docker compose up``. ``without`` is taken out of the result, for files
+    that lie in a folder of that name for the moment only.
 
     Raises:
         InvalidDesiredState: Compose rejects the files; carries its message, file and line.
@@ -75,12 +77,21 @@ async def resolve(
     chosen = compose if compose else await asyncio.to_thread(find_compose, surroundings)
     common = ["--ansi", "never", "--project-directory", str(directory), "-p", project, "--profile", "*"]
     named = [argument for file in files for argument in ("-f", str(file))]
-    model = await _config(chosen, [*named, *common], ["--format", "json"], surroundings, files)
-    text = model.output.replace(without.encode(), b"") if without else model.output
+    folder = working_directory(directory)
+    model = await _config(chosen, [*named, *common], ["--format", "json"], surroundings, files, folder)
+    text = model.output.replace(_as_written(without), b"") if without else model.output
     # Hashes of the unresolved files differ from the labels where there is an env_file.
-    hashed = await _config(chosen, ["-f", "-", *common], ["--hash", "*"], surroundings, files, text)
+    hashed = await _config(chosen, ["-f", "-", *common], ["--hash", "*"], surroundings, files, folder, text)
     hashes = dict(line.split() for line in hashed.output.decode().splitlines() if line.strip())
     return Resolved(text, hashes, chosen.version, warnings_in(model.said))
+
+
+def _as_written(path: str) -> bytes:
+    """A path as it stands in Compose's JSON: escaped as Go does it, and with each ``$`` doubled."""
+    text = json.dumps(path.replace("$", "$$"), ensure_ascii=False)[1:-1]
+    for character in "&<>":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text.encode()
 
 
 async def _config(
@@ -89,12 +100,14 @@ async def _config(
     wanted: Sequence[str],
     environ: Mapping[str, str],
     files: Sequence[Path],
+    directory: str,
     given: bytes = b"",
 ) -> Finished:
     try:
         done = await run(
             [compose.path, *common, "config", *wanted],
             environ=environment(environ),
+            directory=directory,
             quiet=_RESOLVE_DEADLINE,
             limit=_RESOLVE_DEADLINE,
             given=given,
@@ -193,6 +206,7 @@ class Composer:
                 done = await run(
                     [compose.path, *_project(stack), *arguments],
                     environ=environment(self._environ) | dict(more or {}),
+                    directory=working_directory(stack.directory),
                     quiet=quiet,
                     limit=limit,
                     pass_fds=(descriptor,),

@@ -46,11 +46,15 @@ async def run(
     environ: Mapping[str, str],
     quiet: float,
     limit: float,
+    directory: str = "/",
     given: bytes = b"",
     keep_output: bool = False,
     pass_fds: Sequence[int] = (),
 ) -> Finished:
-    """Run a program to its end.
+    """Run a program to its end, in the working directory ``directory`` and with PWD set to it.
+
+    Where that directory is gone, the program runs in the root directory with the same PWD: a frozen
+    model holds absolute paths only, so that a stack stays repairable without its folder.
 
     ``quiet`` is how many seconds it may say nothing, ``limit`` how many it may take in all.
     ``given`` goes to its standard input; ``keep_output`` keeps its standard output whole instead of
@@ -65,8 +69,8 @@ async def run(
         stdin=asyncio.subprocess.PIPE if given else asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env=dict(environ),
-        cwd="/",
+        env={**environ, "PWD": directory},
+        cwd=await asyncio.to_thread(_usable, directory),
         # A group of its own, so that the plugins and helpers that it starts die with it.
         start_new_session=True,
         pass_fds=pass_fds,
@@ -77,6 +81,10 @@ async def run(
         raise Silent from error
     finally:
         await _end(process)
+
+
+def _usable(directory: str) -> str:
+    return directory if os.path.isdir(directory) and os.access(directory, os.X_OK) else "/"  # noqa: PTH112
 
 
 async def _attend(

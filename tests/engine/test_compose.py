@@ -12,6 +12,7 @@ import pytest
 from reconciler.engine import compose_find
 from reconciler.engine.compose import find_compose, resolve
 from reconciler.engine.compose_find import Compose, environment, known_bad
+from reconciler.engine.compose_run import run
 from reconciler.engine.docker_address import Address, find_address
 from reconciler.engine.docker_read import (
     check_of,
@@ -83,6 +84,59 @@ async def test_the_daemon_s_own_environment_does_not_reach_compose(tmp_path: Pat
     assert resolved.warnings == ('The "SOME" variable is not set. Defaulting to a blank string.',)
     assert set(resolved.hashes) == {"a"}
     assert resolved.version == find_compose({}).version
+
+
+_PWD_EVERYWHERE = """\
+services:
+  web:
+    image: x
+    extends: {file: "${PWD}/base.yaml", service: base}
+    env_file: ["${PWD}/app.env"]
+    build: {context: "$PWD/image"}
+    labels: {where: "${PWD}"}
+    environment: [PWD]
+    volumes: ["${PWD}/conf:/conf:ro"]
+    configs: [app]
+    secrets: [key]
+configs: {app: {file: "${PWD}/app.conf"}}
+secrets: {key: {file: "${PWD-/nowhere}/key"}}
+"""
+
+
+@pytest.mark.parametrize("inner", ["plain", "with space", "a&b", "cost$5"])
+async def test_pwd_is_the_project_s_folder_wherever_a_file_names_it(tmp_path: Path, inner: str) -> None:
+    """Issue 13, 3: Compose ran in the root directory, so that ``${PWD}/conf`` was ``/conf`` of the host."""
+    folder = tmp_path / inner
+    (folder / "desired-state").mkdir(parents=True)
+    (folder / "compose.yaml").write_text(_PWD_EVERYWHERE)
+    (folder / "base.yaml").write_text("services: {base: {environment: {BASE: '1'}}}")
+    (folder / "app.env").write_text("APP=1\n")
+    file = folder / "desired-state" / ".." / "compose.yaml"
+    for surroundings in ({}, {"PWD": "/somewhere/else"}):
+        resolved = await resolve([file], file.parent, "some", environ=surroundings)
+        model = json.loads(resolved.text.replace(b"$$", b"$"))
+        web = model["services"]["web"]
+        assert web["volumes"][0]["source"] == f"{folder}/conf"
+        assert web["environment"] == {"APP": "1", "BASE": "1", "PWD": str(folder)}
+        assert web["build"]["context"] == f"{folder}/image"
+        assert web["labels"] == {"where": str(folder)}
+        assert model["configs"]["app"]["file"] == f"{folder}/app.conf"
+        assert model["secrets"]["key"]["file"] == f"{folder}/key"
+        assert resolved.warnings == ()
+    # A commit is judged in a folder of its own, and means what it will mean in its place.
+    judged = await resolve([file], file.parent, "some", environ={}, without=str(folder))
+    assert json.loads(judged.text)["services"]["web"]["labels"] == {"where": ""}
+    assert str(tmp_path).encode() not in judged.text
+
+
+async def test_compose_runs_in_the_project_s_folder_and_without_it_once_it_is_gone(tmp_path: Path) -> None:
+    show = ["/bin/sh", "-c", "echo $PWD; exec /bin/pwd -P"]
+    told = [
+        (await run(show, environ={}, quiet=9.0, limit=9.0, directory=str(folder), keep_output=True)).output
+        for folder in (tmp_path, tmp_path / "gone")
+    ]
+    # A shell corrects a PWD that is not where it is; Compose takes it as given.
+    assert told == [f"{tmp_path}\n{tmp_path}\n".encode(), b"/\n/\n"]
 
 
 def test_the_environment_is_fixed() -> None:

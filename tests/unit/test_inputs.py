@@ -56,6 +56,11 @@ def test_names_with_variables(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_pwd_is_the_folder_of_the_first_file_whatever_the_environment_says(tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text("services: {a: {env_file: ['${PWD}/a.env', '${PWD:-/x}/b.env']}}")
+    assert found(tmp_path, environment={"PWD": "/elsewhere"}) == {"compose.yaml", ".env", "a.env", "b.env"}
+
+
 def test_a_file_that_names_itself_ends(tmp_path: Path) -> None:
     (tmp_path / "compose.yaml").write_text(
         "include: [compose.yaml]\nservices: {a: {extends: {file: compose.yaml}}}"

@@ -170,3 +170,52 @@ def test_mounts_whose_content_compose_does_not_hash() -> None:
     assert other.contents != service.contents
     assert other.definition == service.definition
     assert one(volumes=[]).contents == ""
+
+
+def binds(version: str, options: dict[str, dict[str, Any] | None]) -> Service:
+    volumes = [
+        {"type": "bind", "source": f"/box/{name}", "target": f"/{name}"}
+        | ({"bind": bind} if bind is not None else {})
+        for name, bind in options.items()
+    ]
+    text = json.dumps({"services": {"a": {"volumes": volumes}}}).encode()
+    return services_from(Resolved(text, {"a": "hash"}, version), "p")["a"]
+
+
+@pytest.mark.parametrize("version", ["5.0.0-rc.1", "v5.0.0", "5.5.0", "6.1.0"])
+def test_what_a_bind_mount_leaves_out_means_what_it_means_in_that_version(version: str) -> None:
+    """Issue 13, 5: Compose 5 writes ``bind: {}`` for a source that is created when it is missing."""
+    new = binds(
+        version, {"made": {}, "kept": {"create_host_path": False}, "bare": None, "z": {"selinux": "z"}}
+    )
+    old = binds(
+        "2.40.3",
+        {
+            "made": {"create_host_path": True},
+            "kept": {},
+            "bare": None,
+            "z": {"selinux": "z", "create_host_path": True},
+        },
+    )
+    assert {m.target: m.create for m in new.mounts} == {
+        "/made": True,
+        "/kept": False,
+        "/bare": True,
+        "/z": True,
+    }
+    assert new.mounts == old.mounts
+    assert (new.definition, new.fields) == (old.definition, old.fields)
+
+
+@pytest.mark.parametrize("version", ["2.26.1", "2.30.3", "2.40.3", "2.40.3-desktop.1", ""])
+def test_up_to_2_40_a_source_is_created_where_the_model_says_so(version: str) -> None:
+    service = binds(
+        version,
+        {"made": {"create_host_path": True}, "kept": {}, "bare": None, "far": {"propagation": "rshared"}},
+    )
+    assert {m.target: m.create for m in service.mounts} == {
+        "/made": True,
+        "/kept": False,
+        "/bare": True,
+        "/far": False,
+    }
