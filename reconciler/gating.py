@@ -110,7 +110,9 @@ def going(scratch: Scratch) -> set[str]:
             continue
         names = scratch.stack.groups[gate.group].services
         if not gate.state.on:
-            going.update(n for n in names if any(c.state in ALIVE for c in scratch.found.get(n, ())))
+            # Without a container that stands for it (``kept``), nothing is done to the service.
+            up = (n for n in names if any(c.state in ALIVE for c in scratch.found.get(n, ())))
+            going.update(n for n in up if scratch.kept.get(n) is not None)
         elif gate.restart_at is not None:
             going.update(n for n in names if steps_down(scratch, gate, n))
     return going

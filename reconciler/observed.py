@@ -13,7 +13,11 @@ from typing import NamedTuple
 
 
 class State(StrEnum):
-    """Docker's container states, under Docker's names."""
+    """Docker's container states, under Docker's names.
+
+    UNKNOWN is ours: the engine reports a state, or a field, that can't be read. Nothing is done to such a
+    container, and ``Container.error`` says what is odd.
+    """
 
     CREATED = "created"
     RUNNING = "running"
@@ -22,6 +26,7 @@ class State(StrEnum):
     REMOVING = "removing"
     EXITED = "exited"
     DEAD = "dead"
+    UNKNOWN = "unknown"
 
 
 class Health(StrEnum):

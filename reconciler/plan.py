@@ -12,13 +12,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from reconciler.desired import Desired
-from reconciler.drift import Drift, Kind, keeper
+from reconciler.drift import Drift, Kind, inputs_of, keeper, wants_of
 from reconciler.gating import Gate, Scratch, gate_of, going, held_by_dependents
 from reconciler.ledger import Ledger, Now
 from reconciler.observed import ALIVE, Action, Container, Observed, State
 from reconciler.repair import judge_on, judge_orphan
 from reconciler.stack import Service, Stack
-from reconciler.steps import attempt, step_for, stop_for, suspended_wait
+from reconciler.steps import attempt, state_unknown, step_for, stop_for, suspended_wait
 from reconciler.verdict import Block, Plan, Step, Verdict, Wait
 
 __all__ = ["Block", "Plan", "Step", "Verdict", "Wait", "plan"]
@@ -53,13 +53,16 @@ def _plan(stack: Stack, desired: Desired, observed: Observed, ledger: Ledger, no
     found: dict[str, list[Container]] = {}
     for container in observed.containers:
         found.setdefault(container.service, []).append(container)
-    for several in found.values():
+    unread: set[str] = set()
+    for name, several in found.items():
         several.sort(key=lambda container: container.id)
+        if any(container.state is State.UNKNOWN for container in several):
+            unread.add(name)
     services = stack.services
     kept = {
         name: group[0] if len(group) == 1 else keeper(services[name], group, observed, ledger)
         for name, group in found.items()
-        if name in services
+        if name in services and name not in unread
     }
     gates = {name: gate_of(stack, desired, name, now) for name in stack.groups}
     scratch = Scratch(stack, desired, observed, ledger, now, gates, found, kept, set())
@@ -69,7 +72,11 @@ def _plan(stack: Stack, desired: Desired, observed: Observed, ledger: Ledger, no
     for name in stack.order:
         gate = gates[group_of[name]]
         verdict = (
-            judge_on(scratch, gate, services[name]) if gate.state.on else _off(scratch, gate, services[name])
+            _unread(scratch, gate, services[name])
+            if name in unread
+            else judge_on(scratch, gate, services[name])
+            if gate.state.on
+            else _off(scratch, gate, services[name])
         )
         if verdict.ready:
             scratch.ready.add(name)
@@ -86,6 +93,21 @@ def _plan(stack: Stack, desired: Desired, observed: Observed, ledger: Ledger, no
         verdicts |= {name: judge_orphan(scratch, name, found[name]) for name in gone}
     orphans = tuple(c for name in gone for c in found[name])
     return Plan(verdicts=verdicts, orphans=orphans, due=_due(scratch, verdicts))
+
+
+def _unread(scratch: Scratch, gate: Gate, service: Service) -> Verdict:
+    """A service with a container whose state can't be read: nothing is done to it or for it.
+
+    It may run, so a second one must not be started; it stands for the service for nobody who depends on it.
+    """
+    containers = scratch.found[service.name]
+    odd = next(c for c in containers if c.state is State.UNKNOWN)
+    wants = wants_of(service, gate.state)
+    inputs = inputs_of(service, gate.state, scratch.observed, wants)
+    verdict = Verdict(service.name, gate.group, gate.state.on, False, False, odd, wants, inputs)
+    if gate.suspended:
+        return verdict._replace(wait=suspended_wait(gate))
+    return verdict._replace(block=state_unknown(odd))
 
 
 def _off(scratch: Scratch, gate: Gate, service: Service) -> Verdict:

@@ -47,6 +47,7 @@ from reconciler.steps import (
     hindered,
     name_taken,
     removing,
+    state_unknown,
     step_for,
     stop_for,
     stop_own,
@@ -319,6 +320,9 @@ def judge_orphan(scratch: Scratch, name: str, containers: Sequence[Container]) -
     nowhere = "belongs to no service of the files"
     drifts = tuple(Drift(name, Kind.ORPHAN, True, f"{c.name} {nowhere}", c.id) for c in containers)
     verdict = Verdict(name, "", False, False, False, containers[0], "gone", inputs="gone", drifts=drifts)
+    odd = next((c for c in containers if c.state is State.UNKNOWN), None)
+    if odd is not None:
+        return verdict._replace(block=state_unknown(odd))
     container = next((c for c in containers if c.state in ALIVE), None)
     action = Action.STOP
     if container is None:

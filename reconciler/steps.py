@@ -49,6 +49,13 @@ def stop_own(
     return tried._replace(ready=False) if tried.step else tried
 
 
+def state_unknown(container: Container) -> Block:
+    """Why nothing is done about a service while the state of one of its containers can't be read."""
+    return Block(
+        "state_unknown", f"{container.name} is left alone: {container.error or 'its state is unknown'}"
+    )
+
+
 def attempt(scratch: Scratch, verdict: Verdict, step: Step) -> Verdict:
     """The verdict with the step, or with a wait where the last attempts failed too recently."""
     failure = scratch.ledger.failures.get(verdict.service)

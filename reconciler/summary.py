@@ -22,6 +22,7 @@ AT_ONCE = frozenset(
         "unhealthy",
         "dependency_ended",
         "mount_missing",
+        "state_unknown",
     }
 )
 """Reasons that make a service degraded without further attempts: trying alone mends none of them."""

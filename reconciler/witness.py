@@ -48,6 +48,9 @@ def witness(
     for name, group in stack.group_of.items():
         service = stack.services[name]
         state = desired.groups[group]
+        if any(c.state is State.UNKNOWN for c in found.get(name, ())):
+            # What can't be read says nothing new, and contradicts nothing that is remembered.
+            continue
         kept = keeper(service, found.get(name, ()), observed, ledger)
         if not state.on:
             down = not any(c.state in ALIVE for c in found.get(name, ()))
@@ -97,6 +100,7 @@ def _of_another_compose(stack: Stack, container: Container) -> bool:
 def _pruned(ledger: Ledger, observed: Observed) -> Ledger:
     """Without what is remembered of containers that are gone, or of an earlier run of theirs."""
     started = {container.id: container.started_at for container in observed.containers}
+    unread = {container.id for container in observed.containers if container.state is State.UNKNOWN}
     lost = [id_ for id_ in ledger.made if id_ not in started]
     if lost:
         ledger = replace(ledger, made=without(ledger.made, lost))
@@ -104,15 +108,17 @@ def _pruned(ledger: Ledger, observed: Observed) -> Ledger:
     gone = set(over) - {container.service for container in observed.containers}
     if gone:
         ledger = replace(ledger, failures=without(ledger.failures, gone))
-    cut = {id_: at for id_, at in ledger.cut.items() if started.get(id_) == at}
+    cut = {id_: at for id_, at in ledger.cut.items() if id_ in unread or started.get(id_) == at}
     if cut != ledger.cut:
         ledger = replace(ledger, cut=cut)
     if ledger.at_work:
         alive = {c.id: c.started_at for c in observed.containers if c.state in ALIVE}
-        at_work = {id_: alive[id_] for id_ in ledger.at_work if id_ in alive}
+        at_work = {
+            id_: alive.get(id_, at) for id_, at in ledger.at_work.items() if id_ in alive or id_ in unread
+        }
         if at_work != ledger.at_work:
             ledger = replace(ledger, at_work=at_work)
-    past = [id_ for id_, at in ledger.stopped.items() if started.get(id_) != at]
+    past = [id_ for id_, at in ledger.stopped.items() if id_ not in unread and started.get(id_) != at]
     return replace(ledger, stopped=without(ledger.stopped, past)) if past else ledger
 
 

@@ -149,11 +149,19 @@ class Composer:
             self._found = (found, _stamp(found.path))
         return self._found[0]
 
-    async def create(self, stack: Stack, services: Sequence[str], *, anew: bool) -> None:
+    async def create(
+        self,
+        stack: Stack,
+        services: Sequence[str],
+        *,
+        anew: bool,
+        more: Mapping[str, str] | None = None,
+    ) -> None:
         """Make containers, not started, and the networks and volumes that they need.
 
         With ``anew``, existing ones are replaced: the old container is stopped and removed by
-        Compose, its volumes, anonymous ones too, go over to the new one.
+        Compose, its volumes, anonymous ones too, go over to the new one. ``more`` are environment
+        variables for this call.
         """
         model = await asyncio.to_thread(_model, stack.model)
         grace = max((stack.services[name].stop_grace for name in services), default=0.0) if anew else 0.0
@@ -172,6 +180,7 @@ class Composer:
             ],
             quiet=_CREATE_QUIET + grace,
             limit=_CREATE_LIMIT + grace,
+            more=more,
         )
 
     async def build(self, stack: Stack, services: Sequence[str]) -> None:

@@ -18,10 +18,11 @@ from reconciler.engine import docker_usage
 from reconciler.engine.compose import Composer, platform_of
 from reconciler.engine.compose_find import config_directory
 from reconciler.engine.docker_address import find_address
+from reconciler.engine.docker_filter import without
 from reconciler.engine.docker_logs import log_lines
 from reconciler.engine.docker_look import Look
 from reconciler.engine.docker_probe import Prober
-from reconciler.engine.docker_read import SERVICE, is_ours, name_of
+from reconciler.engine.docker_read import SERVICE, id_of, name_of, state_from
 from reconciler.engine.docker_reasons import failure, lost_engine, wanted_port
 from reconciler.engine.docker_sdk import Orders
 from reconciler.engine.docker_streams import Events, pull_image
@@ -209,7 +210,8 @@ class DockerEngine:
             if error.status == 404:
                 return None
             raise failure(str(error)) from error
-        return State(seen["State"]["Status"])
+        state = seen.get("State") if isinstance(seen, Mapping) else None
+        return state_from(state.get("Status")) if isinstance(state, Mapping) else State.UNKNOWN
 
     async def _failed(self, text: str) -> EngineError:
         """The error for a refusal, with the holder of a port that is taken."""
@@ -223,7 +225,7 @@ class DockerEngine:
         with contextlib.suppress(EngineError, Refused):
             for entry in await self._wire.get("/containers/json"):
                 if any(binding.get("PublicPort") == port for binding in entry.get("Ports") or ()):
-                    return f"container {name_of(entry) or entry['Id'][:12]}"
+                    return f"container {name_of(entry) or id_of(entry)[:12]}"
         return "a program outside of Docker, or another engine"
 
     def _expect_event(self, command: Command, began: float) -> None:
@@ -239,15 +241,22 @@ class DockerEngine:
 
     async def _create(self, stack: Stack, services: tuple[str, ...], *, anew: bool) -> None:
         before = await self._containers_of(stack) if anew else {}
-        try:
-            await self._composer.create(stack, services, anew=anew)
-        except StepFailed as error:
-            if len(services) == 1 or error.reason in _NOT_THE_BATCH:
-                raise await self._named(error) from error
-            await self._create_each(stack, services, before, anew=anew)
+        async with without(self._wire, await self._look.strangers(stack.name)) as more:
+            try:
+                await self._composer.create(stack, services, anew=anew, more=more)
+            except StepFailed as error:
+                if len(services) == 1 or error.reason in _NOT_THE_BATCH:
+                    raise await self._named(error) from error
+                await self._create_each(stack, services, before, anew=anew, more=more)
 
     async def _create_each(
-        self, stack: Stack, services: tuple[str, ...], before: Mapping[str, set[str]], *, anew: bool
+        self,
+        stack: Stack,
+        services: tuple[str, ...],
+        before: Mapping[str, set[str]],
+        *,
+        anew: bool,
+        more: Mapping[str, str],
     ) -> None:
         """After a batch failed: what is still to be made, one by one, so that only the bad ones fail."""
         now = await self._containers_of(stack)
@@ -256,7 +265,7 @@ class DockerEngine:
             if now.get(service, set()) - before.get(service, set()):
                 continue
             try:
-                await self._composer.create(stack, (service,), anew=anew)
+                await self._composer.create(stack, (service,), anew=anew, more=more)
             except StepFailed as error:
                 failed[service] = await self._named(error)
         if failed:
@@ -269,14 +278,9 @@ class DockerEngine:
         return named if isinstance(named, StepFailed) else error
 
     async def _containers_of(self, stack: Stack) -> dict[str, set[str]]:
-        try:
-            entries = await self._wire.get("/containers/json", all=True)
-        except Refused as error:
-            raise EngineUnavailable(str(error), "list_failed") from error
         found: dict[str, set[str]] = {}
-        for entry in entries:
-            if is_ours(entry, stack.name):
-                found.setdefault(entry["Labels"][SERVICE], set()).add(entry["Id"])
+        for id, entry in (await self._look.of_project(stack.name)).items():
+            found.setdefault(entry["Labels"][SERVICE], set()).add(id)
         return found
 
     async def _pull(self, stack: Stack, services: tuple[str, ...]) -> None:

@@ -12,14 +12,19 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from reconciler.engine.docker_identity import Identity, Sorted
 from reconciler.engine.docker_read import (
+    Unreadable,
+    claims,
     container,
     full_name,
+    id_of,
     image_named,
-    is_ours,
     looks_of,
     name_of,
+    state_from,
     tags_of,
+    unreadable,
 )
 from reconciler.engine.docker_wire import Refused, Wire
 from reconciler.errors import EngineUnavailable
@@ -31,6 +36,9 @@ _AT_ONCE = 8
 _LEFT_ALONE = 30.0
 """Seconds in which a container whose inspection hung is not inspected again: one stuck container
 must not cost every look its deadline."""
+_REFUSALS = 3
+"""Inspections in a row that the engine may refuse before the container counts as one in an unknown state:
+until then the look is incomplete, since most refusals are over by the next."""
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +64,9 @@ class Look:
         self._starved: dict[str, float] = {}
         # By container: whether it is being stopped.
         self._held: dict[str, bool] = {}
+        self._refused: dict[str, int] = {}
+        self._odd: dict[str, str] = {}
+        self._identity = Identity(wire)
         self._turn = asyncio.Lock()
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
@@ -144,7 +155,8 @@ class Look:
 
     async def _take(self, stack: Stack, began: float, moved: set[str], everything: bool) -> Observed:
         tags, entries = await asyncio.gather(self._tag_table(stack.by_image), self._list())
-        ours = {entry["Id"]: entry for entry in entries if is_ours(entry, stack.name)}
+        found = await self._identity.sort(entries, stack.name)
+        ours = found.ours
         stale = [
             entry
             for id, entry in ours.items()
@@ -156,22 +168,48 @@ class Look:
         gone = {id for id in ours if id not in self._known and id not in failed}
         self._known = {id: known for id, known in self._known.items() if id in ours and id not in gone}
         self._starved = {id: at for id, at in self._starved.items() if id in ours}
+        self._refused = {id: count for id, count in self._refused.items() if id in ours}
+        self._odd = {id: why for id, why in self._odd.items() if id in ours}
+        nameless = [unreadable(e, "it has no id") for e in entries if not id_of(e) and claims(e, stack.name)]
+        containers = sorted([*(known.container for known in self._known.values()), *nameless], key=_id)
         return Observed(
-            containers=tuple(known.container for _, known in sorted(self._known.items())),
+            containers=tuple(containers),
             images={name: id for name in stack.by_image if (id := image_named(name, tags))},
             foreign=_foreign(entries, ours),
-            complete=not failed,
+            complete=not failed and not found.unsure,
             began=began,
             at=time.monotonic(),
+            notes=tuple(_notes(found, containers)),
         )
 
-    async def _list(self) -> list[dict[str, Any]]:
+    async def strangers(self, project: str) -> frozenset[str]:
+        """Containers that have the project's labels from their image, looked for now; see ``Identity``.
+
+        Raises:
+            EngineUnavailable: the engine can't be asked.
+        """
+        found = await self._identity.sort(await self._list(), project)
+        return frozenset((*found.strangers, *found.unsure))
+
+    async def of_project(self, project: str) -> Mapping[str, Mapping[str, Any]]:
+        """The listed containers that are services of the project, by id, looked for now.
+
+        Raises:
+            EngineUnavailable: the engine can't be asked.
+        """
+        return (await self._identity.sort(await self._list(), project)).ours
+
+    async def _list(self) -> list[Mapping[str, Any]]:
         # No label filter: a name that we need may be held by a container that is not ours.
         try:
-            entries: list[dict[str, Any]] = await self._wire.get("/containers/json", all=True)
+            entries = await self._wire.get("/containers/json", all=True)
         except Refused as error:
             raise EngineUnavailable(f"the engine can't list containers: {error}", "list_failed") from error
-        return entries
+        except (ValueError, RecursionError) as error:
+            raise EngineUnavailable("the engine's list of containers can't be read", "list_failed") from error
+        if not isinstance(entries, list):
+            raise EngineUnavailable("the engine's list of containers is no list", "list_failed")
+        return [entry for entry in entries if isinstance(entry, Mapping)]
 
     async def _tag_table(self, wanted: Iterable[str]) -> Mapping[str, str]:
         tags = self._tags if self._tags is not None else await self._list_images()
@@ -206,8 +244,9 @@ class Look:
         # Set before asking, so that a mark made while the answer is on its way counts.
         self._tags = {}
         try:
-            tags = tags_of(await self._wire.get("/images/json"))
-        except Refused as error:
+            images = await self._wire.get("/images/json")
+            tags = tags_of(images if isinstance(images, list) else [])
+        except (Refused, ValueError, RecursionError) as error:
             self._tags = None
             raise EngineUnavailable(f"the engine can't list images: {error}", "list_failed") from error
         except BaseException:
@@ -221,7 +260,7 @@ class Look:
         known = self._known.get(id)
         return known is not None and known.looks == looks
 
-    async def _inspect_all(self, entries: Iterable[dict[str, Any]]) -> set[str]:
+    async def _inspect_all(self, entries: Iterable[Mapping[str, Any]]) -> set[str]:
         """Inspect these; the ids of those of which nothing certain can be said."""
         # Each is waited for, also when one fails: a late one must not write over what a later look found.
         results = await asyncio.gather(*(self._inspect(entry) for entry in entries), return_exceptions=True)
@@ -230,48 +269,95 @@ class Look:
                 raise result
         return {id for id in results if isinstance(id, str) and id}
 
-    async def _inspect(self, entry: dict[str, Any]) -> str:
-        id = entry["Id"]
+    async def _inspect(self, entry: Mapping[str, Any]) -> str:
+        id = id_of(entry)
         if self._stuck.get(id, 0.0) > time.monotonic():
-            return self._make_do(entry)
+            self._make_do(entry)
+            return ""
         try:
             async with self._slots:
-                seen = await self._wire.get(f"/containers/{id}/json")
+                seen = await self._wire.get(f"/containers/{quote(id, safe='')}/json")
             found = container(seen)
-            if found.started_at <= self._starved.get(id, 0.0):
-                found = dataclasses.replace(found, oom_killed=True)
-            self._known[id] = _Known(looks_of(entry), found)
         except Refused as error:
-            if error.status == 404:
-                self._known.pop(id, None)
-                return ""
-            _log.warning("a container can't be inspected", extra={"container": id, "error": str(error)})
-            self._moved.add(id)
-            return str(id)
+            return self._was_refused(entry, error)
         except EngineUnavailable as error:
             if error.reason != "engine_silent":
                 raise
             self._stuck[id] = time.monotonic() + _LEFT_ALONE
-            return self._make_do(entry)
-        except (KeyError, ValueError, TypeError, AttributeError) as error:
-            _log.warning("an inspection makes no sense", extra={"container": id, "error": repr(error)})
-            self._moved.add(id)
-            return str(id)
+            self._make_do(entry)
+            return ""
+        except (Unreadable, ValueError, RecursionError) as error:
+            why = str(error) if isinstance(error, Unreadable) else "the answer is no JSON"
+            self._is_odd(entry, f"its inspection can't be read: {why}")
+            return ""
+        if found.started_at <= self._starved.get(id, 0.0):
+            found = dataclasses.replace(found, oom_killed=True)
+        self._known[id] = _Known(looks_of(entry), found)
+        if found.state is State.UNKNOWN:
+            self._log_once(id, found.error)
+        else:
+            self._odd.pop(id, None)
         self._stuck.pop(id, None)
+        self._refused.pop(id, None)
         return ""
 
-    def _make_do(self, entry: dict[str, Any]) -> str:
+    def _was_refused(self, entry: Mapping[str, Any], error: Refused) -> str:
+        id = id_of(entry)
+        if error.status == 404:
+            self._known.pop(id, None)
+            return ""
+        self._moved.add(id)
+        self._refused[id] = self._refused.get(id, 0) + 1
+        if self._refused[id] < _REFUSALS:
+            _log.warning("a container can't be inspected", extra={"container": id, "error": str(error)})
+            return id
+        self._is_odd(entry, f"the engine refuses to describe it: {error}")
+        return ""
+
+    def _is_odd(self, entry: Mapping[str, Any], why: str) -> None:
+        """Show the container as one in an unknown state, and inspect it again in the next look."""
+        id = id_of(entry)
+        known = self._known.get(id)
+        odd = unreadable(entry, why)
+        if known is not None and not odd.service:
+            odd = dataclasses.replace(odd, service=known.container.service)
+        self._known[id] = _Known((), odd)
+        self._moved.add(id)
+        self._log_once(id, why)
+
+    def _log_once(self, id: str, why: str) -> None:
+        if self._odd.get(id) != why:
+            self._odd[id] = why
+            _log.warning("a container can't be understood", extra={"container": id, "why": why})
+
+    def _make_do(self, entry: Mapping[str, Any]) -> None:
         """With an inspection that hangs: the state from the list, the rest as it was last seen."""
-        id = str(entry["Id"])
+        id = id_of(entry)
         self._moved.add(id)
         known = self._known.get(id)
-        if known is None:
-            return id
-        state = State(entry["State"])
-        self._known[id] = _Known((), dataclasses.replace(known.container, state=state))
-        return ""
+        if known is None or known.container.state is State.UNKNOWN:
+            self._is_odd(entry, "the engine does not answer questions about it")
+            return
+        state = state_from(entry.get("State"))
+        why = known.container.error if state is not State.UNKNOWN else "its listed state has no meaning here"
+        self._known[id] = _Known((), dataclasses.replace(known.container, state=state, error=why))
 
 
-def _foreign(entries: Iterable[dict[str, Any]], ours: Mapping[str, object]) -> dict[str, str]:
-    names = ((name_of(entry), entry["Id"]) for entry in entries if entry["Id"] not in ours)
+def _id(container: Container) -> str:
+    return container.id
+
+
+def _notes(found: Sorted, containers: Iterable[Container]) -> Iterator[str]:
+    for name in sorted(found.strangers.values()):
+        yield (
+            f"container {name} has this project's labels from its image only (`docker commit`, or LABEL in "
+            "a Dockerfile): it is not managed, and nothing is done to it"
+        )
+    for one in containers:
+        if one.state is State.UNKNOWN:
+            yield f"container {one.name} of {one.service or 'this project'} is left alone: {one.error}"
+
+
+def _foreign(entries: Iterable[Mapping[str, Any]], ours: Mapping[str, object]) -> dict[str, str]:
+    names = ((name_of(entry), id_of(entry)) for entry in entries if id_of(entry) not in ours)
     return {name: id for name, id in names if name}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,18 +14,34 @@ SERVICE = "com.docker.compose.service"
 CONFIG_HASH = "com.docker.compose.config-hash"
 COMPOSE = "com.docker.compose.version"
 ONE_OFF = "com.docker.compose.oneoff"
+IMAGE = "com.docker.compose.image"
 
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)$")
 _BRACKETS = re.compile(r"\(([^)]*)\)")
 _MARKER = {"CMD": (), "CMD-SHELL": ("/bin/sh", "-c")}
 _SHORTEST_ID = 12
+_SYNONYMS = {
+    # Podman's further words (libpod's ContainerStatus): 5.4 lists a crash loop as "stopped".
+    "stopped": State.EXITED,
+    "stopping": State.RUNNING,
+    "initialized": State.CREATED,
+    "configured": State.CREATED,
+}
 
 Json = Mapping[str, Any]
 
 
-def is_ours(entry: Json, project: str) -> bool:
-    """Whether an entry of the list is a service's container of this project."""
-    labels = entry.get("Labels") or {}
+class Unreadable(ValueError):
+    """A field of an answer is missing or of another type than the engine's API says; names the field."""
+
+
+def claims(entry: Json, project: str) -> bool:
+    """Whether the labels of a listed container name a service of this project.
+
+    That alone does not make it a service's container: labels may come from its image
+    (``docker_identity``).
+    """
+    labels = labels_of(entry)
     return (
         labels.get(PROJECT) == project
         and bool(labels.get(SERVICE))
@@ -33,70 +49,170 @@ def is_ours(entry: Json, project: str) -> bool:
     )
 
 
+def labels_of(entry: Json) -> Mapping[str, str]:
+    """The labels of a listed container or an image's configuration that are readable; may be empty."""
+    labels = entry.get("Labels")
+    if not isinstance(labels, Mapping):
+        return {}
+    return {key: value for key, value in labels.items() if isinstance(value, str)}
+
+
+def id_of(entry: object) -> str:
+    """The id of a listed container or image; empty where there is none to read."""
+    id = entry.get("Id") if isinstance(entry, Mapping) else None
+    return id if isinstance(id, str) else ""
+
+
 def name_of(entry: Json) -> str:
     """A listed container's own name; it also has one per link, as /other/alias. Empty when it has none."""
-    names = (name.removeprefix("/") for name in entry.get("Names") or ())
+    listed = entry.get("Names")
+    texts = listed if isinstance(listed, list) else []
+    names = (name.removeprefix("/") for name in texts if isinstance(name, str))
     return next((name for name in names if "/" not in name), "")
 
 
 def looks_of(entry: Json) -> tuple[object, ...]:
-    """What the list tells of a container, without what ticks by itself: equal looks, nothing changed.
+    """What the list says of a container, without what changes by the second: equal looks, nothing changed.
 
     An endpoint's id is a new one at each start, so that even a restart between two looks shows.
     """
-    networks = (entry.get("NetworkSettings") or {}).get("Networks") or {}
+    settings = entry.get("NetworkSettings")
+    networks = settings.get("Networks") if isinstance(settings, Mapping) else None
+    ends = networks.items() if isinstance(networks, Mapping) else ()
     return (
         entry.get("State"),
-        tuple(_BRACKETS.findall(entry.get("Status") or "")),
-        tuple(entry.get("Names") or ()),
+        tuple(_BRACKETS.findall(str(entry.get("Status") or ""))),
+        entry.get("Names"),
         entry.get("ImageID"),
-        tuple(sorted((name, (end or {}).get("EndpointID")) for name, end in networks.items())),
+        sorted((name, end.get("EndpointID") if isinstance(end, Mapping) else end) for name, end in ends),
     )
 
 
-def container(seen: Json) -> Container:
-    """A container from the engine's inspection of it."""
-    config, state, host = seen["Config"], seen["State"], seen["HostConfig"]
-    labels = config.get("Labels") or {}
-    network = seen.get("NetworkSettings") or {}
-    kind = State(state["Status"])
-    started = moment(state.get("StartedAt"))
+def state_from(word: object) -> State:
+    """The state that an engine's word means, or the nearest one; UNKNOWN where there is none."""
+    text = word.strip().lower() if isinstance(word, str) else ""
+    if text in _SYNONYMS:
+        return _SYNONYMS[text]
+    return State(text) if text in {state.value for state in State} else State.UNKNOWN
+
+
+def container(seen: object) -> Container:
+    """A container from the engine's inspection of it.
+
+    Its state is UNKNOWN where the engine uses a word that has no meaning here.
+
+    Raises:
+        Unreadable: a field is missing or of another type than the API says.
+    """
+    if not isinstance(seen, Mapping):
+        raise Unreadable("the answer is no object")
+    config, state, host = (_mapping(seen, key, needed=True) for key in ("Config", "State", "HostConfig"))
+    labels = _mapping(config, "Labels")
+    network = _mapping(seen, "NetworkSettings")
+    kind = state_from(_text(state, "Status", needed=True))
+    started = _moment(state, "StartedAt")
     return Container(
-        id=seen["Id"],
-        name=seen["Name"].removeprefix("/"),
-        service=labels.get(SERVICE, ""),
+        id=_text(seen, "Id", needed=True),
+        name=_text(seen, "Name", needed=True).removeprefix("/"),
+        service=_text(labels, SERVICE),
         state=kind,
         health=_health(state, started) if kind in ALIVE else Health.NONE,
-        image=seen.get("Image") or "",
-        config_hash=labels.get(CONFIG_HASH, ""),
-        exit_code=int(state.get("ExitCode") or 0),
-        # Of one that runs it tells how the run before ended, for some engines (20.10).
+        image=_text(seen, "Image"),
+        config_hash=_text(labels, CONFIG_HASH),
+        exit_code=_whole(state, "ExitCode"),
+        # For some engines (20.10) the flag of a running container describes the run before.
         oom_killed=bool(state.get("OOMKilled")) and kind not in {State.RUNNING, State.PAUSED},
-        created_at=moment(seen.get("Created")),
+        created_at=_moment(seen, "Created"),
         started_at=started,
-        finished_at=moment(state.get("FinishedAt")),
-        restart=_policy(host.get("RestartPolicy") or {}),
-        restart_count=int(seen.get("RestartCount") or 0),
-        networks=tuple(sorted(network.get("Networks") or {})),
-        ports=_ports(network.get("Ports") or {}) or _ports(host.get("PortBindings") or {}),
+        finished_at=_moment(state, "FinishedAt"),
+        restart=_policy(_mapping(host, "RestartPolicy")),
+        restart_count=_whole(seen, "RestartCount"),
+        networks=tuple(sorted(_mapping(network, "Networks"))),
+        ports=_ports(_mapping(network, "Ports")) or _ports(_mapping(host, "PortBindings")),
         check=check_of(config),
-        error=state.get("Error") or "",
-        pid=int(state.get("Pid") or 0),
+        error=_text(state, "Error") if kind is not State.UNKNOWN else _no_state(state),
+        pid=_whole(state, "Pid"),
         joins=_joins(host),
-        grace=config.get("StopTimeout"),
-        compose=str(labels.get(COMPOSE) or "").removeprefix("v"),
+        grace=None if config.get("StopTimeout") is None else _whole(config, "StopTimeout"),
+        compose=_text(labels, COMPOSE).removeprefix("v"),
     )
+
+
+def unreadable(entry: Json, why: str) -> Container:
+    """A listed container of which no more than id, name and service can be read; ``why`` is for people."""
+    name = name_of(entry)
+    return Container(
+        id=id_of(entry) or f"?{name}",
+        name=name or id_of(entry)[:12] or "a container without a name",
+        service=labels_of(entry).get(SERVICE, ""),
+        state=State.UNKNOWN,
+        error=why,
+    )
+
+
+def _no_state(state: Json) -> str:
+    return f"the engine reports the state {state.get('Status')!r}, which has no meaning here"
+
+
+def _mapping(of: Json, key: str, *, needed: bool = False) -> Json:
+    value = of.get(key)
+    if value is None and not needed:
+        return {}
+    if not isinstance(value, Mapping):
+        raise Unreadable(f"{key} is no object")
+    return value
+
+
+def _sequence(of: Json, key: str) -> Sequence[Any]:
+    value = of.get(key)
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise Unreadable(f"{key} is no list")
+    return value
+
+
+def _text(of: Json, key: str, *, needed: bool = False) -> str:
+    value = of.get(key)
+    if value is None and not needed:
+        return ""
+    if not isinstance(value, str):
+        raise Unreadable(f"{key} is no text")
+    return value
+
+
+def _whole(of: Json, key: str) -> int:
+    value = of.get(key)
+    if value is None:
+        return 0
+    if not isinstance(value, int):
+        raise Unreadable(f"{key} is no whole number")
+    return int(value)
+
+
+def _moment(of: Json, key: str) -> float:
+    try:
+        return moment(of.get(key))
+    except (ValueError, OverflowError) as error:
+        raise Unreadable(f"{key} is no time") from error
 
 
 def check_of(config: Json) -> tuple[str, ...]:
     """The health check as arguments for exec; () where there is none or it was switched off."""
-    test = (config.get("Healthcheck") or {}).get("Test") or []
+    test = _texts(_mapping(config, "Healthcheck"), "Test")
     if not test or test[0] == "NONE":
         return ()
     marker, *rest = test
     if marker == "CMD-SHELL":
-        return (*(config.get("Shell") or _MARKER[marker]), *rest)
+        return (*(_texts(config, "Shell") or _MARKER[marker]), *rest)
     return tuple(rest if marker == "CMD" else test)
+
+
+def _texts(of: Json, key: str) -> tuple[str, ...]:
+    texts = _sequence(of, key)
+    if not all(isinstance(text, str) for text in texts):
+        raise Unreadable(f"{key} holds what is no text")
+    return tuple(texts)
 
 
 def moment(stamp: object) -> float:
@@ -108,14 +224,22 @@ def moment(stamp: object) -> float:
     return whole.astimezone(UTC).timestamp() + float(match[2] or 0)
 
 
-def tags_of(images: Iterable[Json]) -> dict[str, str]:
-    """From every name that an image can be called by, in full, to its id; ids name themselves."""
+def tags_of(images: Iterable[object]) -> dict[str, str]:
+    """From every name that an image can be called by, in full, to its id; ids name themselves.
+
+    An image that can't be read is left out.
+    """
     found: dict[str, str] = {}
     for image in images:
-        found[image["Id"]] = image["Id"]
-        for name in (*(image.get("RepoTags") or ()), *(image.get("RepoDigests") or ())):
-            if not name.startswith("<none>"):
-                found[full_name(name)] = image["Id"]
+        id = id_of(image)
+        if not id or not isinstance(image, Mapping):
+            continue
+        found[id] = id
+        for key in ("RepoTags", "RepoDigests"):
+            names = image.get(key)
+            for name in names if isinstance(names, list) else ():
+                if isinstance(name, str) and not name.startswith("<none>"):
+                    found[full_name(name)] = id
     return found
 
 
@@ -157,34 +281,37 @@ def _full_repository(name: str) -> str:
 
 
 def _health(state: Json, started: float) -> Health:
-    told = state.get("Health") or {}
-    verdict = told.get("Status") or "none"
+    reported = _mapping(state, "Health")
+    verdict = _text(reported, "Status") or "none"
     if verdict not in {health.value for health in Health}:
         return Health.NONE
-    log = told.get("Log") or ()
-    if verdict in {"healthy", "unhealthy"} and log and moment(log[-1].get("End")) < started:
-        # Left over from before this start: the engine's monitor has not begun anew yet.
+    log = _sequence(reported, "Log")
+    last = log[-1] if log and isinstance(log[-1], Mapping) else None
+    if verdict in {"healthy", "unhealthy"} and last is not None and _moment(last, "End") < started:
+        # Left over from before this start: the engine's monitor has not begun again yet.
         return Health.STARTING
     return Health(verdict)
 
 
 def _joins(host: Json) -> tuple[str, ...]:
-    modes = (str(host.get(key) or "").partition(":") for key in ("NetworkMode", "IpcMode", "PidMode"))
+    modes = (_text(host, key).partition(":") for key in ("NetworkMode", "IpcMode", "PidMode"))
     return tuple(dict.fromkeys(of for kind, _, of in modes if kind == "container"))
 
 
 def _policy(policy: Json) -> str:
-    name = policy.get("Name") or "no"
-    most = policy.get("MaximumRetryCount") or 0
-    return f"{name}:{most}" if name == "on-failure" and most else str(name)
+    name = _text(policy, "Name") or "no"
+    most = _whole(policy, "MaximumRetryCount")
+    return f"{name}:{most}" if name == "on-failure" and most else name
 
 
 def _ports(bindings: Json) -> tuple[str, ...]:
     found: dict[str, None] = {}
-    for inside, outside in bindings.items():
+    for inside in bindings:
         port, _, protocol = inside.partition("/")
         suffix = "" if protocol in {"", "tcp"} else f"/{protocol}"
-        for binding in outside or ():
+        for binding in _sequence(bindings, inside):
+            if not isinstance(binding, Mapping):
+                raise Unreadable(f"a binding of {inside} is no object")
             if binding.get("HostPort"):
-                found[f"{binding['HostPort']}:{port}{suffix}"] = None
+                found[f"{_text(binding, 'HostPort')}:{port}{suffix}"] = None
     return tuple(found)

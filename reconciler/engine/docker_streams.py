@@ -110,7 +110,11 @@ class Events:
     def _hear(self, event: Mapping[str, Any]) -> None:
         self._heard_at = asyncio.get_running_loop().time()
         self._expected_by = None
-        text = self._reason(event)
+        try:
+            text = self._reason(event)
+        except (AttributeError, TypeError, KeyError):
+            # An event of a shape that no engine documents still means that something happened.
+            text = "an event that can't be read"
         if not text:
             return
         if len(self._texts) < _MOST_TEXTS:

@@ -227,17 +227,28 @@ class Wire:
             connection.close()
         return await self._connect()
 
+    async def dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to the engine, for the caller to speak HTTP on and to close.
+
+        Raises:
+            EngineUnavailable: there is none to be had.
+        """
+        with self._spoken():
+            async with asyncio.timeout(self._patience):
+                return await self._open()
+
     async def _connect(self) -> _Connection:
+        return _Connection(*await self._open())
+
+    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if self._closed:
             raise EngineUnavailable("closed")
         if self.address.problem:
             raise EngineUnavailable(self.address.problem, "address_unusable")
         if self.address.socket:
-            opened = await asyncio.open_unix_connection(self.address.socket, limit=_LONGEST_LINE)
-        else:
-            host, port = self.address.host
-            opened = await asyncio.open_connection(host, port, limit=_LONGEST_LINE, ssl=_tls(self.address))
-        return _Connection(*opened)
+            return await asyncio.open_unix_connection(self.address.socket, limit=_LONGEST_LINE)
+        host, port = self.address.host
+        return await asyncio.open_connection(host, port, limit=_LONGEST_LINE, ssl=_tls(self.address))
 
     def _keep(self, connection: _Connection, reply: Reply) -> None:
         if reply.reusable and not self._closed and len(self._idle) < _IDLE_KEPT:

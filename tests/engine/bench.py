@@ -40,8 +40,8 @@ class Bench:
     async def act(self, action: Action, *services: str, **more: Any) -> None:
         await self.engine.act(Command(action, services, **more), self.stack)
 
-    async def look(self) -> Observed:
-        return await self.engine.observe(self.stack)
+    async def look(self, *, full: bool = False) -> Observed:
+        return await self.engine.observe(self.stack, full=full)
 
     async def seen(self, service: str) -> Container:
         return by_service(await self.look())[service]

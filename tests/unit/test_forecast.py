@@ -141,8 +141,10 @@ def test_when_the_steps_are_done_nothing_is_left_to_do(
     ]
     desired, observed = desire(stack, *on), look(stack, *made)
     outlook = look_ahead(stack, desired, observed, Ledger(), NOW)
-    # A crash loop is somebody's to mend; everything else ends as desired.
-    stuck = {n for n, v in outlook.rest.verdicts.items() if v.wait and v.wait.reason == "crash_looping"}
+    # A crash loop and an unknown state are for a person to mend; everything else ends as desired.
+    mended_by_people = {"crash_looping", "state_unknown"}
+    reasons = {n: v.wait or v.block for n, v in outlook.rest.verdicts.items()}
+    stuck = {n for n, why in reasons.items() if why and why.reason in mended_by_people}
     assert outlook.rest.steps == ()
     if not stuck and ("b" not in on or "a" in on):
         assert all(verdict.settled for verdict in outlook.rest.verdicts.values())
