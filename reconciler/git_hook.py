@@ -25,9 +25,10 @@ from reconciler.forecast import look_ahead
 from reconciler.git import Git, repository
 from reconciler.git_look import is_ancestor, standing
 from reconciler.git_mirror import Surroundings, judged
-from reconciler.offline import clocks, engine_of, observe, read_ledger
+from reconciler.offline import clocks, engine_of, observe, read_ledger, with_model
 from reconciler.plan import Step
 from reconciler.store import Store
+from reconciler.witness import witness
 
 _NOTHING = "0"
 _SETTLED = 2.0
@@ -213,14 +214,16 @@ def _changes(now: Loaded | None, then: Loaded) -> Iterator[str]:
 async def _steps(box: Box, loaded: Loaded) -> list[str]:
     if box.engine != "docker":
         return []
-    try:
-        async with asyncio.timeout(_LOOK), engine_of(box.engine) as engine:
-            observed = await observe(engine, loaded.stack)
-    except (EngineError, TimeoutError, OSError):
-        return ["what is to be done is seen by the daemon alone: the engine does not answer here"]
+    with with_model(loaded) as stack:
+        try:
+            async with asyncio.timeout(_LOOK), engine_of(box.engine) as engine:
+                observed = await observe(engine, stack)
+        except (EngineError, TimeoutError, OSError):
+            return ["what is to be done is seen by the daemon alone: the engine does not answer here"]
     now = clocks()
-    outlook = look_ahead(loaded.stack, loaded.desired, observed, read_ledger(box.state_dir, now), now)
-    return list(_listed(outlook.steps))
+    ledger = read_ledger(box.state_dir, now)
+    ledger = witness(stack, loaded.desired, observed, ledger, now, chance=0.0)
+    return list(_listed(look_ahead(stack, loaded.desired, observed, ledger, now).steps))
 
 
 def _listed(steps: Sequence[Step]) -> Iterator[str]:

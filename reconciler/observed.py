@@ -49,7 +49,9 @@ class Container:
     ``probed`` is ours: its health check was run early and succeeded since this start.
     ``check`` is the argument vector of the container's own health check, ready for exec; () if none.
     ``image`` is the id of the image that it was made from, ``networks`` the names it is attached to,
-    ``joins`` the ids of the containers whose network, processes or memory it shares. ``grace`` is how long
+    ``joins`` the ids of the containers whose network, processes or memory it shares. ``borrowed`` is what it
+    uses of other containers, in the engine's order: Compose's key (``network_mode``, ``ipc``, ``pid``,
+    ``volumes_from``) and the id, or name, that the container was made with. ``grace`` is how long
     it is given to stop, in seconds; None: what the engine gives everybody. ``compose`` is the version of
     Docker Compose that made it. ``oom_killed``: since its last start the kernel took one of its processes for
     want of memory, the first or another.
@@ -76,6 +78,7 @@ class Container:
     probed: bool = False
     pid: int = 0
     joins: tuple[str, ...] = ()
+    borrowed: tuple[tuple[str, str], ...] = ()
     compose: str = ""
     grace: float | None = None
 
@@ -83,6 +86,10 @@ class Container:
     def run(self) -> str:
         """The mark of its present or last run: another one, another mark."""
         return f"{self.id}@{self.started_at}"
+
+
+LABEL_UNKNOWN = ""
+"""In ``Observed.labels``: Compose's label for this container can't be computed."""
 
 
 class Source(NamedTuple):
@@ -113,7 +120,9 @@ class Observed:
 
     ``sources`` says what stands at the paths that are mounted, empty where that can't be seen from here;
     ``held`` which file a running container has at a target (container id and target to its inode), as far
-    as the system tells. ``again`` is the monotonic second at which files should be looked at again, and
+    as the system tells. ``labels`` maps ids of containers to the config-hash label that Compose writes for
+    the definition in force and the containers that they use, where that is not the definition's own hash;
+    empty: it can't be known. ``again`` is the monotonic second at which files should be looked at again, and
     ``notes`` what people should know of them.
     """
 
@@ -125,6 +134,7 @@ class Observed:
     at: float = 0.0
     sources: Mapping[str, Source] = field(default_factory=dict)
     held: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
     again: float | None = None
     notes: tuple[str, ...] = ()
 

@@ -17,7 +17,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from reconciler.errors import EngineUnavailable, Mistake, ServiceManagerError
-from reconciler.ledger import Ledger, Now, from_json
+from reconciler.ledger import Ledger, Now, booted, from_json
+from reconciler.memo import NAME, boot_id
 from reconciler.options import INSTALLED_DESIRED
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def placed(mistake: Mistake, directory: Path) -> Mistake:
 def read_ledger(state_dir: Path, now: Now) -> Ledger:
     """What the daemon remembers; empty where there is nothing to be read. Reads only."""
     try:
-        return from_json(json.loads((state_dir / "ledger.json").read_bytes()), now)
+        return booted(from_json(json.loads((state_dir / NAME).read_bytes()), now), boot_id())
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return Ledger()
 

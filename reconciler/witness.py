@@ -25,7 +25,7 @@ from reconciler.ledger import (
     without,
 )
 from reconciler.mounts import mounts_now
-from reconciler.observed import ALIVE, Container, Health, Observed, State
+from reconciler.observed import ALIVE, LABEL_UNKNOWN, Container, Health, Observed, State
 from reconciler.plan import Plan
 from reconciler.stack import Service, Stack
 
@@ -241,14 +241,23 @@ def _completed(stack: Stack, ledger: Ledger, service: Service, container: Contai
 def _made(stack: Stack, ledger: Ledger, observed: Observed, service: Service, container: Container) -> Ledger:
     """Record what the container was made from: what we made it from, or what its label says."""
     known = ledger.made.get(container.id)
+    label = observed.labels.get(container.id)
     if known is not None:
+        if known.definition != service.definition and label == container.config_hash:
+            # Written down by a version of ours that digested the same definition differently.
+            known = known._replace(definition=service.definition, fields=service.fields)
+            ledger = replace(ledger, made={**ledger.made, container.id: known})
         return _mounts_learned(ledger, observed, service, container, known)
     made = ledger.making.get(service.name)
     if made is not None and container.created_at >= made.at - CLOCKS_DIFFER:
         ledger = replace(ledger, making=without(ledger.making, [service.name]))
         # What its predecessor lacked, and it lacks as well, another remake would not bring.
         made = made._replace(lacks=tuple(n for n in made.lacks if n not in container.networks))
-    elif container.config_hash == service.config_hash or _of_another_compose(stack, container):
+    elif (
+        container.config_hash == service.config_hash
+        or label in {container.config_hash, LABEL_UNKNOWN}
+        or _of_another_compose(stack, container)
+    ):
         mounts = mounts_now(service, observed)
         made = Made(service.definition, service.fields, container.image, mounts=mounts)
     else:

@@ -15,6 +15,7 @@ from reconciler.plan import Plan, Step
 from reconciler.plan import plan as decide
 from reconciler.render import Cell, Console, Row, clean
 from reconciler.stack import Stack
+from reconciler.witness import witness
 
 CHANGES = 2
 
@@ -49,6 +50,8 @@ async def _look(values: Values) -> Preview:
     with with_model(loaded) as stack:
         async with engine_of(values["engine"]) as engine:
             observed = await observe(engine, stack)
+        # As the loop's first pass does it, or a running stack that the daemon adopts would seem to be remade.
+        ledger = witness(stack, loaded.desired, observed, ledger, now, chance=0.0)
         outlook = look_ahead(stack, loaded.desired, observed, ledger, now)
         first = decide(stack, loaded.desired, observed, ledger, now)
     return Preview(stack, outlook.steps, outlook.rest, first.drifts)

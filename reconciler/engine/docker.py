@@ -17,6 +17,7 @@ from pathlib import Path
 from reconciler.engine import docker_usage
 from reconciler.engine.compose import Composer, platform_of
 from reconciler.engine.compose_find import config_directory
+from reconciler.engine.compose_labels import Labels
 from reconciler.engine.docker_address import find_address
 from reconciler.engine.docker_filter import without
 from reconciler.engine.docker_logs import log_lines
@@ -59,6 +60,7 @@ class DockerEngine:
         self._prober = Prober(self._wire)
         self._meter = docker_usage.Meter()
         self._composer = Composer(state_directory, surroundings)
+        self._labels = Labels(self._composer.compose, surroundings)
         self._events: set[Events] = set()
         self._orders = Orders(self._wire)
         self._files = Threads("cgroup-files", 1)
@@ -86,7 +88,7 @@ class DockerEngine:
 
     async def observe(self, stack: Stack, *, full: bool = False) -> Observed:
         """One look; see ``Engine.observe``."""
-        return await self._look.take(stack, full=full)
+        return await self._labels.add_to(await self._look.take(stack, full=full), stack)
 
     async def events(self, stack: Stack) -> AsyncGenerator[str, None]:
         """Reasons to look again; see ``Engine.events``."""

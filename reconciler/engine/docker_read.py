@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -133,6 +133,7 @@ def container(seen: object) -> Container:
         error=_text(state, "Error") if kind is not State.UNKNOWN else _no_state(state),
         pid=_whole(state, "Pid"),
         joins=_joins(host),
+        borrowed=tuple(_borrowed(host)),
         grace=None if config.get("StopTimeout") is None else _whole(config, "StopTimeout"),
         compose=_text(labels, COMPOSE).removeprefix("v"),
     )
@@ -296,6 +297,15 @@ def _health(state: Json, started: float) -> Health:
 def _joins(host: Json) -> tuple[str, ...]:
     modes = (_text(host, key).partition(":") for key in ("NetworkMode", "IpcMode", "PidMode"))
     return tuple(dict.fromkeys(of for kind, _, of in modes if kind == "container"))
+
+
+def _borrowed(host: Json) -> Iterator[tuple[str, str]]:
+    for key, name in (("network_mode", "NetworkMode"), ("ipc", "IpcMode"), ("pid", "PidMode")):
+        kind, _, of = _text(host, name).partition(":")
+        if kind == "container":
+            yield key, of
+    for of in _texts(host, "VolumesFrom"):
+        yield "volumes_from", of
 
 
 def _policy(policy: Json) -> str:

@@ -11,7 +11,7 @@ from reconciler.backoff import Failure
 from reconciler.desired import Desired
 from reconciler.drift import is_done
 from reconciler.ledger import UNKNOWN, Ledger, Made, Now, ReadySince, booted
-from reconciler.observed import Container, Health, State
+from reconciler.observed import LABEL_UNKNOWN, Container, Health, State
 from reconciler.stack import Stack
 from reconciler.witness import settle, witness
 from tests.builders import NOW, a_stack, container, desire, look, planned, service
@@ -51,6 +51,22 @@ def test_looking_twice_teaches_nothing_more() -> None:
 def test_a_container_with_our_label_is_adopted() -> None:
     assert seen(container(A)).made["id-a"] == Made("def-a", A.fields, "sha-a:1")
     assert seen(container(A, config_hash="old")).made == {}
+
+
+def test_a_container_is_adopted_whose_label_is_what_compose_writes_for_the_containers_it_uses() -> None:
+    """Issue 13, 4: Compose hashes a guest of ``service:x`` with an id in place of the name."""
+    guest = container(A, config_hash="with an id in it")
+    adopted = {"id-a": Made("def-a", A.fields, "sha-a:1")}
+    assert seen(guest, labels={"id-a": "with an id in it"}).made == adopted
+    assert seen(guest, labels={"id-a": LABEL_UNKNOWN}).made == adopted
+    assert seen(guest, labels={"id-a": "of another definition"}).made == {}
+
+
+def test_a_label_that_is_right_outweighs_a_digest_of_an_earlier_version_of_ours() -> None:
+    guest = container(A, config_hash="with an id in it")
+    before = Ledger(made={"id-a": Made("digested differently", {}, "sha-a:1", at=5.0)})
+    for label, definition in {"with an id in it": "def-a", LABEL_UNKNOWN: "digested differently"}.items():
+        assert seen(guest, ledger=before, labels={"id-a": label}).made["id-a"].definition == definition
 
 
 def test_what_was_asked_for_is_recorded_with_the_container_that_came_of_it() -> None:
