@@ -113,10 +113,10 @@ clean: ## takes away what run and test made, and nothing else; volumes on your o
 
 # --- what the above stand on ---------------------------------------------------------------------------------
 environment:
-	@$(call with_python,$(VENV) compose)
+	@$(call with_python,$(VENV))
 
 tools:
-	@$(call with_python,$(VENV) compose test)
+	@$(call with_python,$(VENV) test)
 
 test-machine: tools
 	@$(PY) -m reconciler.quickstart prepare-tests

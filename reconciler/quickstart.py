@@ -35,6 +35,7 @@ from reconciler.quickstart_settle import (
     ROOT,
     RUN,
     Engine,
+    check_compose,
     install_engine,
     settle_engine,
     settle_images,
@@ -131,6 +132,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Get everything ready, then become the daemon; returns only through an exception."""
     record = records.read(RUN)
     check_free(arguments.host, arguments.port, record)
+    check_compose()
     engine = settle_engine(arguments.engine)
     where = engine.address.url if engine.address else "simulated"
     decision = settle_images(engine, arguments.standin, record.engines.get(where))
@@ -161,6 +163,7 @@ def clean(_: argparse.Namespace) -> int:
 
 def prepare_tests(_: argparse.Namespace) -> int:
     """What the tests on a real engine need of this machine."""
+    check_compose()
     install_engine()
     missing = [package for program, package in TEST_PROGRAMS.items() if which(program) is None]
     if missing:

@@ -11,8 +11,9 @@ from docker.errors import DockerException
 from requests.exceptions import RequestException
 
 from reconciler import quickstart_images as images
-from reconciler.engine.compose_find import config_file
+from reconciler.engine.compose_find import config_file, find_compose
 from reconciler.engine.docker_address import Address, find_address
+from reconciler.errors import StepFailed
 from reconciler.quickstart_decide import (
     Choice,
     Images,
@@ -146,6 +147,18 @@ def install_engine() -> None:
     # Newer releases have the command in a package of its own, which the lists fetched just now tell.
     if is_root() and is_debian() and which("docker") is None and exists_in_apt("docker-cli"):
         install(["docker-cli"])
+
+
+def check_compose() -> None:
+    """Refuse to go on where there is no Docker Compose, which resolves the files for any engine.
+
+    Raises:
+        Unprepared: there is none, with what to do.
+    """
+    try:
+        find_compose()
+    except StepFailed as problem:
+        raise Unprepared(str(problem)) from None
 
 
 def settle_images(engine: Engine, forced: str, remembered: bool | None) -> Images:

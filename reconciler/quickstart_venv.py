@@ -1,4 +1,7 @@
-"""Makes the environment that `make` works in: `python3 -m reconciler.quickstart_venv .venv compose`.
+"""Makes the environment that `make` works in: `python3 -m reconciler.quickstart_venv .venv test`.
+
+Docker Compose belongs to it, unless the machine has a good one of its own; the tests always get
+the pinned one.
 
 Run by whatever Python 3.11 or newer the machine has, so standard library only. Costs a tenth of a second
 where everything is as it was: a stamp in the environment says what it was made of.
@@ -9,12 +12,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
 import tomllib
 from pathlib import Path
 
+from reconciler.compose_fetch import Unobtainable, provide
+from reconciler.engine.compose_find import find_compose, programs_on
+from reconciler.engine.compose_release import VERSION, architecture, is_genuine, program_path
+from reconciler.engine.compose_remedy import remedy, this_host
+from reconciler.engine.compose_versions import Fitness
+from reconciler.errors import StepFailed
 from reconciler.quickstart_host import Unprepared, install, is_debian, is_root, say
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,6 +78,28 @@ def ensure(environment: Path, extras: list[str]) -> None:
     stamp.write_text(json.dumps({"inputs": digest, "extras": wanted}))
 
 
+def ensure_compose(environment: Path, *, pinned: bool) -> None:
+    """Have Docker Compose in the environment where it is needed; says so, and no more, where it can't be had.
+
+    With ``pinned`` it is needed anyway, else only where the machine has no good one.
+    """
+    place, kind = program_path(environment), architecture(platform.machine())
+    if is_genuine(place, kind) or (not pinned and _fitness() is Fitness.GOOD):
+        return
+    say(f"Fetching Docker Compose {VERSION}.")
+    try:
+        provide(place, kind, here=programs_on(os.environ), python=str(environment / "bin" / "python"))
+    except Unobtainable as problem:
+        say(f"It can't be had: {problem}.\nTo have it: {remedy(this_host())}")
+
+
+def _fitness() -> Fitness:
+    try:
+        return find_compose().verdict.fitness
+    except StepFailed:
+        return Fitness.UNUSABLE
+
+
 def _create(environment: Path) -> None:
     if environment.exists() and any(environment.iterdir()) and not (environment / "pyvenv.cfg").exists():
         raise Unprepared(f"{environment} is no Python environment; it stays as it is. Choose another: VENV=…")
@@ -113,7 +145,9 @@ def _shown(path: Path) -> str:
 def main(arguments: list[str]) -> int:
     """ENVIRONMENT and the extras that it should have."""
     try:
-        ensure(Path(arguments[0]).absolute(), sorted(arguments[1:]))
+        environment, extras = Path(arguments[0]).absolute(), sorted(arguments[1:])
+        ensure(environment, extras)
+        ensure_compose(environment, pinned="test" in extras)
     except Unprepared as problem:
         print(f"\n{problem}", file=sys.stderr)
         return 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -19,6 +20,12 @@ import tomllib
 from collections.abc import Sequence
 from hashlib import md5
 from pathlib import Path
+
+from reconciler.compose_fetch import Unobtainable, provide
+from reconciler.engine.compose_find import find_compose, programs_on
+from reconciler.engine.compose_release import architecture, program_path
+from reconciler.engine.compose_remedy import download, remedy, this_host
+from reconciler.errors import StepFailed
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE = ROOT / "systemd"
@@ -114,7 +121,7 @@ def make_environment(there: Path, library: Path, python: Path, others: Sequence[
     own = f"{sys.version_info.major}.{sys.version_info.minor}"
     with tempfile.TemporaryDirectory(prefix="service-manager-") as temporary:
         site = Path(temporary) / "site"
-        pip("install", "--no-compile", "--target", site, f"{_wheel(Path(temporary))}[compose]")
+        pip("install", "--no-compile", "--target", site, _wheel(Path(temporary)))
         shutil.rmtree(site / "bin", ignore_errors=True)
         good = [own]
         for direction in (1, -1):
@@ -133,6 +140,31 @@ def make_environment(there: Path, library: Path, python: Path, others: Sequence[
     launcher.write_text(_LAUNCHER.format(python=library / "bin/python3"))
     launcher.chmod(0o755)
     return good
+
+
+def add_compose(there: Path, machine: str, *, package: bool) -> None:
+    """Docker Compose for this architecture into an environment; a package always brings what there is.
+
+    Raises:
+        Failed: it can't be had, and the machine that this is for has no usable one either.
+    """
+    known = architecture(machine)
+    here = [program_path(Path(sys.prefix)), *programs_on(os.environ)]
+    try:
+        provide(program_path(there), known, here=here)
+    except Unobtainable as problem:
+        why = f"Docker Compose can't be had: {problem}"
+    else:
+        return
+    if package:
+        if known:
+            raise Failed(f"{why}.\nThe package brings it: {download(known, machine)}; then run this again")
+        print(f"{why}.\nThe package is made without it.")
+        return
+    try:
+        print(f"{why}.\nThis machine's own is used: {find_compose()}.")
+    except StepFailed:
+        raise Failed(f"{why}.\nTo go on: {remedy(this_host())}; then run this again") from None
 
 
 def _beside(own: str, others: Sequence[str], direction: int) -> list[str]:
@@ -190,6 +222,7 @@ def install(destdir: str, prefix: Path) -> None:
     shutil.rmtree(new, ignore_errors=True)
     new.parent.mkdir(parents=True, exist_ok=True)
     make_environment(new, places.library, python)
+    add_compose(new, platform.machine(), package=False)
     _exchange(library, new)
     run(python, "-m", "compileall", "-qq", *(("-s", destdir, "-p", "/") if destdir else ()), library)
     places.lay(tree)
@@ -286,6 +319,7 @@ def deb(out: Path, version: str) -> Path:
         versions = make_environment(
             tree.at(places.library), places.library, Path("/usr/bin/python3"), PYTHONS
         )
+        add_compose(tree.at(places.library), architecture, package=True)
         places.lay(tree)
         tree.lay(ETC / "service-manager.env", (HERE / "service-manager.env").read_text(), 0o640)
         documents = Path("/usr/share/doc/alpr-service-manager")

