@@ -1,5 +1,5 @@
-// The only writer: every change of desired state that this page can ask for, and nothing else. Each answers
-// `{ok, body}` or `{ok: false, problem}`; a refusal is an answer, not an exception.
+// The only writer: every change of desired state that this page can request. Each call returns `{ok, body}` or
+// `{ok: false, problem}`; a refusal is a result, not an exception.
 
 import { at, problemOf } from "./stream.js";
 
@@ -13,8 +13,8 @@ async function write(method, path, body, headers = {}) {
       signal: AbortSignal.timeout(15_000),
     });
   } catch {
-    const remedy = "look at what is shown once the connection is back, then try again";
-    return { ok: false, problem: { status: 0, title: "No answer", detail: "nobody knows whether it was done", remedy } };
+    const remedy = "check the state when the connection is back, then try again";
+    return { ok: false, problem: { status: 0, title: "No answer", detail: "it is unknown whether the change was accepted", remedy } };
   }
   if (!response.ok) return { ok: false, problem: await problemOf(response) };
   return { ok: true, body: response.status === 204 ? null : await response.json() };
@@ -31,7 +31,7 @@ export function put(group, state) {
   return write("PUT", `groups/${name(group)}`, state);
 }
 
-/** What another groups.yaml would lead to. Changes nothing; asked here because it is sent as a body. */
+/** What another groups.yaml would lead to. Changes nothing; it is here because it sends a body. */
 export function preview(groups) {
   return write("POST", "plan", { groups });
 }

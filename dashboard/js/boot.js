@@ -1,4 +1,4 @@
-// Starts the page. What did not arrive (on the box, the network changes with every container) is asked for again.
+// Starts the page. Reloads what did not arrive: on the host, the network changes with every container.
 
 const again = () => setTimeout(() => location.reload(), 1000);
 addEventListener("load", () => { if ([...document.querySelectorAll("link[rel=stylesheet]")].some((l) => !l.sheet)) again(); });

@@ -1,4 +1,4 @@
-// What a person can do here, whatever key, click or touch led to it.
+// The commands of the page, whatever triggers them.
 
 import * as actions from "./actions.js";
 import { listed } from "./format.js";
@@ -19,7 +19,7 @@ export class Commands {
 
   get state() { return this.app.state; }
 
-  /** The switch: at once where nothing else is touched, else a look at what it would do. */
+  /** Switches a group; previews it first where other groups change. */
   flip(group, on) {
     const plan = flip(this.wanted(), group, on);
     if (needsLook(plan)) this.look(plan);
@@ -27,7 +27,7 @@ export class Commands {
   }
 
   look(plan) {
-    this.app.set({ preview: { ...plan, kind: "flip", told: null, problem: null } });
+    this.app.set({ preview: { ...plan, kind: "flip", plan: null, problem: null } });
     this.askPlan(plan);
   }
 
@@ -38,10 +38,10 @@ export class Commands {
     const answer = await actions.preview(asFile(this.state.snapshot, switched, plan.on));
     const shown = this.state.preview;
     if (shown?.group !== plan.group || shown.on !== plan.on) return;
-    // A daemon without previews: what this page reckons by itself has to do.
+    // An older daemon has no previews: the page's own estimate is shown alone.
     const lacks = !answer.ok && [404, 405].includes(answer.problem.status);
     const problem = answer.ok || lacks ? null : answer.problem;
-    this.app.set({ preview: { ...shown, told: answer.ok ? answer.body : null, problem } });
+    this.app.set({ preview: { ...shown, plan: answer.ok ? answer.body : null, problem } });
   }
 
   cancel() {
@@ -50,7 +50,7 @@ export class Commands {
     if (from) document.querySelector(`[data-group="${CSS.escape(from)}"] [role=switch]`)?.focus();
   }
 
-  /** `how`: "" for this group alone, "with" for what has to come along, "force". */
+  /** `how`: "" for this group alone, "with" to include dependencies, "force" to ignore them. */
   async carryOut(plan, how = "") {
     const { group, on } = plan;
     const names = how === "with" ? plan.changes.map((change) => change.name) : [group];
@@ -61,7 +61,7 @@ export class Commands {
     if (done) this.toast(`${listed(names)} switched ${on ? "on" : "off"}`, undo);
   }
 
-  /** What says of these groups what is said now, in an order in which nothing refuses it. */
+  /** The current desired state of these groups, in an order in which no write is refused. */
   asNow(names, on) {
     const { groups } = this.state.snapshot;
     return inOrder(groups, names, on)
@@ -70,18 +70,18 @@ export class Commands {
 
   async undo(before) {
     this.app.set({ toast: null });
-    for (const [name, said] of before) {
-      // Not later than what it takes back, whoever answers first.
-      const done = await this.ask([name], said.state === "on", () => actions.put(name, said));
+    for (const [name, previous] of before) {
+      // One at a time, so that an undo never overtakes its change.
+      const done = await this.ask([name], previous.state === "on", () => actions.put(name, previous));
       if (!done) return;
     }
     this.toast(`${listed(before.map(([name]) => name))} ${before.length > 1 ? "are" : "is"} as before`);
   }
 
-  /** Ask for a change; what was asked for is shown until the daemon shows it, or refuses. */
+  /** Sends a change; the requested state is shown until the daemon confirms or refuses it. */
   async ask(names, on, send) {
     this.note(names, { on, generation: Infinity });
-    // One after the other: the second may need what the first asks for.
+    // One after the other: the second may depend on the first.
     const answer = await (this.sent = this.sent.then(send));
     if (!answer.ok) {
       this.forget(names);
@@ -93,22 +93,22 @@ export class Commands {
     return true;
   }
 
-  /** The snapshot as it will be once what was asked for is accepted. */
+  /** The snapshot as it will be when all requested changes are accepted. */
   wanted() {
-    const { snapshot, asked } = this.state;
+    const { snapshot, requested } = this.state;
     const groups = { ...snapshot.groups };
-    for (const [name, { on }] of Object.entries(asked)) groups[name] = { ...groups[name], desired: on ? "on" : "off" };
+    for (const [name, { on }] of Object.entries(requested)) groups[name] = { ...groups[name], desired: on ? "on" : "off" };
     return { ...snapshot, groups };
   }
 
   note(names, one) {
     const more = Object.fromEntries(names.map((name) => [name, one]));
-    this.app.set({ asked: { ...this.state.asked, ...more } });
+    this.app.set({ requested: { ...this.state.requested, ...more } });
   }
 
   forget(names) {
-    const left = Object.entries(this.state.asked).filter(([name]) => !names.includes(name));
-    this.app.set({ asked: Object.fromEntries(left) });
+    const left = Object.entries(this.state.requested).filter(([name]) => !names.includes(name));
+    this.app.set({ requested: Object.fromEntries(left) });
   }
 
   async restart(group, sure = false) {
@@ -128,19 +128,19 @@ export class Commands {
     const on = now.desired === "on";
     const body = { state: now.desired, force: now.force, suspend };
     const done = await this.ask([group], on, () => actions.put(group, body));
-    if (done) this.toast(suspend ? `hands off ${group}` : `${group} is looked after again`);
+    if (done) this.toast(suspend ? `${group} suspended` : `${group} resumed`);
     return done;
   }
 
   async accept(group) {
     const done = await this.ask([group], true, () => actions.act("accept", group));
-    if (done) this.toast(`what was held back in ${group} is being carried out`);
+    if (done) this.toast(`applying the held changes of ${group}`);
   }
 
   async rollback(generation) {
     const answer = await actions.act("rollback", generation);
     if (!answer.ok) return this.refused(answer.problem);
-    return this.toast(`back to what generation ${generation} said; this is generation ${answer.body.generation}`);
+    return this.toast(`rolled back to generation ${generation}, as generation ${answer.body.generation}`);
   }
 
   toast(text, undo = null, problem = null) {
@@ -151,7 +151,7 @@ export class Commands {
 
   refused(problem) {
     this.toast(problem.detail || problem.title, null, problem);
-    if (problem.status === 401) this.app.heard();
+    if (problem.status === 401) this.app.reconnect();
   }
 
   dismiss() {
@@ -188,14 +188,14 @@ export class Commands {
     this.app.set({ theme: name });
   }
 
-  retry() { this.app.heard(); }
+  retry() { this.app.reconnect(); }
 
   /** Null when signed in, else the problem. */
   async signIn(key) {
     const answer = await actions.signIn(key);
     if (!answer.ok) return answer.problem;
     this.app.set({ session: answer.body });
-    this.app.heard();
+    this.app.reconnect();
     return null;
   }
 

@@ -1,5 +1,5 @@
 // What views are made with: tagged templates, components that are drawn again only when what they were given
-// changed, and the few that tick by themselves.
+// changed, and the few that update every second.
 
 import { Component, h, render } from "../vendor/preact.js";
 import htm from "../vendor/htm.js";
@@ -48,7 +48,7 @@ export class Since extends Ticking {
   }
 }
 
-/** "in 4 s", counted down to `at`; "now" when it is over. `about`: nobody promised it. */
+/** "in 4 s", counted down to `at`; "now" when it is over. `about`: an estimate. */
 export class Until extends Ticking {
   text({ at, about }) {
     const text = until(Date.parse(at) - now());
@@ -56,7 +56,7 @@ export class Until extends Ticking {
   }
 }
 
-/** "about 4 s": what is left of `seconds` since `at`; nothing where that is over, or nobody knows. */
+/** "about 4 s": what is left of `seconds` since `at`; empty when it is over or unknown. */
 export class About extends Ticking {
   text({ at, seconds }) {
     if (seconds == null) return "";
@@ -85,7 +85,7 @@ const PATHS = {
   key: "M5.2 6.6a3.2 3.2 0 1 0 0 6.4 3.2 3.2 0 0 0 0-6.4ZM7.6 7.6l5.8-5.8M11 4.2l2 2",
 };
 
-/** A small drawing. It never stands alone: the word beside it, or the label of its button, says the same. */
+/** A small drawing; the word beside it, or its button's label, says the same. */
 export function Icon({ name }) {
   return html`<svg class=${`icon ${name}`} viewBox="0 0 16 16" aria-hidden="true"><path d=${PATHS[name]} /></svg>`;
 }

@@ -10,7 +10,7 @@ const MOST = 2000;
 export class Effects {
   constructor(app) {
     this.app = app;
-    this.driftKey = this.auditAsked = this.historyOf = "";
+    this.driftKey = this.auditQuery = this.historyOf = "";
     this.driftTimer = this.driftAt = 0;
     this.who();
   }
@@ -45,7 +45,7 @@ export class Effects {
   linked(link) {
     if (link.state === "forbidden" || link.state === "live") this.who();
     if (link.state !== "live") return;
-    this.auditAsked = "";
+    this.auditQuery = "";
     this.historyOf = "";
     this.routed();
   }
@@ -54,7 +54,7 @@ export class Effects {
     try {
       this.app.set({ session: share(this.app.state.session, await ask("session")) });
     } catch {
-      // Told of elsewhere.
+      // The stream reports it.
     }
   }
 
@@ -70,23 +70,23 @@ export class Effects {
   }
 
   async audit(before = null) {
-    const asked = JSON.stringify(this.filters());
-    if (before === null && asked === this.auditAsked) return;
-    this.auditAsked = asked;
-    const heard = before === null && (this.heard = []);
-    const query = new URLSearchParams([["limit", PAGE], ...this.filters()]);
-    if (before !== null) query.set("before", before);
+    const query = JSON.stringify(this.filters());
+    if (before === null && query === this.auditQuery) return;
+    this.auditQuery = query;
+    const arrived = before === null && (this.arrived = []);
+    const parameters = new URLSearchParams([["limit", PAGE], ...this.filters()]);
+    if (before !== null) parameters.set("before", before);
     try {
-      const page = await ask(`audit?${query}`);
-      if (asked !== this.auditAsked) return;
+      const page = await ask(`audit?${parameters}`);
+      if (query !== this.auditQuery) return;
       const known = before === null ? [] : this.app.state.audit.entries ?? [];
       this.app.set({ audit: { entries: [...page.entries, ...known], before: page.before, problem: null } });
-      // What came meanwhile may be missing on it.
-      if (heard) this.heard = null;
-      for (const entry of heard || []) this.audited(entry);
+      // Entries that arrived during the request may be missing from the page.
+      if (arrived) this.arrived = null;
+      for (const entry of arrived || []) this.audited(entry);
     } catch (problem) {
-      this.heard = null;
-      this.auditAsked = "";
+      this.arrived = null;
+      this.auditQuery = "";
       this.app.set({ audit: { ...this.app.state.audit, problem } });
     }
   }
@@ -95,10 +95,10 @@ export class Effects {
     return this.audit(this.app.state.audit.before);
   }
 
-  /** An entry came by itself; it is shown where the filters let it through. */
+  /** Shows an entry from the event stream if it passes the filters. */
   audited(entry) {
     const { entries } = this.app.state.audit;
-    this.heard?.push(entry);
+    this.arrived?.push(entry);
     if (entries === null || entries[entries.length - 1]?.id >= entry.id) return;
     const { filter } = this.app.state.route;
     const passes = (!filter.group || entry.groups.includes(filter.group) || entry.target === filter.group)

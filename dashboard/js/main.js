@@ -1,4 +1,4 @@
-// Puts the page together: one state, one way to change it, one drawing of it per frame.
+// Composes the page: one state, one way to change it, at most one render per frame.
 
 import * as address from "./address.js";
 import { Commands } from "./commands.js";
@@ -18,7 +18,7 @@ const state = {
   drift: {},                    // service to its differences
   session: { required: false, name: null, role: "operator" },
   route: address.read(location.hash),
-  asked: {},                    // group to {on, generation}: what was asked for and is not yet seen
+  requested: {},                // group to {on, generation}: requested and not yet confirmed
   preview: null,
   toast: null,
   audit: { entries: null, before: null, problem: null },
@@ -53,7 +53,7 @@ const app = {
     effects.routed();
     draw();
   },
-  heard() { stream.retry(); },
+  reconnect() { stream.retry(); },
 };
 const effects = new Effects(app);
 const commands = new Commands(app, effects);
@@ -65,7 +65,7 @@ addEventListener("hashchange", () => {
 listen(app, commands);
 commands.theme(trail.remembered());
 
-// What was drawn while loading was for eyes without a script.
+// The loading text in the page is for browsers without scripts.
 root.replaceChildren();
 const stream = new Stream({
   status(text) {
@@ -74,21 +74,21 @@ const stream = new Stream({
     trail.record(found);
     const snapshot = share(state.snapshot, still(found));
     if (snapshot === state.snapshot) return;
-    app.set({ snapshot, asked: unanswered(state.asked, snapshot) });
+    app.set({ snapshot, requested: unconfirmed(state.requested, snapshot) });
     effects.seen(snapshot);
   },
   audit(entry) { effects.audited(entry); },
   link(link) {
     const patch = { link };
-    // What a key protects is not shown to who has none any more.
+    // Protected data is removed when the key is revoked.
     if (link.state === "forbidden") Object.assign(patch, { snapshot: null, preview: null, toast: null });
     app.set(patch);
     effects.linked(link);
   },
 });
 
-function unanswered(asked, snapshot) {
-  const left = Object.entries(asked).filter(([, one]) => one.generation > snapshot.generation);
-  return left.length === Object.keys(asked).length ? asked : Object.fromEntries(left);
+function unconfirmed(requested, snapshot) {
+  const left = Object.entries(requested).filter(([, one]) => one.generation > snapshot.generation);
+  return left.length === Object.keys(requested).length ? requested : Object.fromEntries(left);
 }
 draw();

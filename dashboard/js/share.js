@@ -1,5 +1,4 @@
-// Keeps what did not change the same object from one answer to the next, so that a view can tell by
-// identity that it has nothing to do. Pure.
+// Reuses unchanged objects from one snapshot to the next, so that a view can compare by identity. Pure.
 
 /** `next`, with every part that equals that part of `before` replaced by it; `before` where all is equal. */
 export function share(before, next) {
@@ -14,7 +13,7 @@ export function share(before, next) {
   return same ? before : next;
 }
 
-/** A status without what ticks by itself: uptime is counted here, from `started_at`. */
+/** A status without values that change with time alone: uptime is computed from `started_at`. */
 export function still(status) {
   delete status.timestamp;
   const services = Object.values(status.groups).flatMap((group) => group.services);

@@ -1,4 +1,4 @@
-// The only reader of the network: events while they flow, a look every ten seconds while they do not.
+// The only reader of the network: the event stream, or a poll every ten seconds where events do not arrive.
 
 const FALLBACK = 10_000;
 const SILENT = 30_000;
@@ -14,7 +14,7 @@ export async function problemOf(response) {
   return { title: response.statusText || "Refused", detail: "", remedy: "", ...body, status: response.status };
 }
 
-/** Read one endpoint as JSON. Throws a problem; its status is 0 where nothing answered. */
+/** Read one endpoint as JSON. Throws a problem; its status is 0 without a response. */
 export async function ask(path, options = {}) {
   let response;
   try {
@@ -28,8 +28,8 @@ export async function ask(path, options = {}) {
   return response.json();
 }
 
-/** Log lines as they come: `told(lines)` for each piece. Returns at the answer's end; throws as `ask` does. */
-export async function follow(path, told, signal) {
+/** Log lines as they come: calls `receive(lines)` for each chunk. Returns at the end of the response; throws like `ask`. */
+export async function follow(path, receive, signal) {
   const response = await fetch(at(path), { signal });
   if (!response.ok) throw await problemOf(response);
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -39,18 +39,18 @@ export async function follow(path, told, signal) {
     const lines = (rest + (value ?? "")).split("\n");
     rest = done ? "" : lines.pop();
     if (done && lines[lines.length - 1] === "") lines.pop();
-    if (lines.length) told(lines);
+    if (lines.length) receive(lines);
     if (done) return;
   }
 }
 
-/** Keeps the page told. `told.status(text)`, `.audit(entry)` and `.link({state, since, problem})`. */
+/** The event stream. Calls `sink.status(text)`, `.audit(entry)` and `.link({state, since, problem})`. */
 export class Stream {
-  constructor(told) {
-    this.told = told;
+  constructor(sink) {
+    this.sink = sink;
     this.state = "loading";
     this.cut = this.unanswered = 0;
-    this.heard = Date.now();
+    this.receivedAt = Date.now();
     this.timer = 0;
     addEventListener("online", () => this.retry());
     document.addEventListener("visibilitychange", () => (document.hidden ? this.rest() : this.wake()));
@@ -71,9 +71,9 @@ export class Stream {
       this.cut = this.unanswered = 0;
       this.link("live");
     };
-    source.addEventListener("status", (event) => this.hear(event.data));
-    source.addEventListener("progress", () => { this.heard = Date.now(); });
-    source.addEventListener("audit", (event) => this.told.audit(JSON.parse(event.data)));
+    source.addEventListener("status", (event) => this.receive(event.data));
+    source.addEventListener("progress", () => { this.receivedAt = Date.now(); });
+    source.addEventListener("audit", (event) => this.sink.audit(JSON.parse(event.data)));
     source.onerror = () => {
       source.close();
       this.cut += 1;
@@ -81,12 +81,12 @@ export class Stream {
     };
   }
 
-  hear(text) {
-    this.heard = Date.now();
-    this.told.status(text);
+  receive(text) {
+    this.receivedAt = Date.now();
+    this.sink.status(text);
   }
 
-  /** Look once: it tells a daemon that is gone from one that wants a key, and from a proxy that eats events. */
+  /** Polls once: is the daemon gone, a key required, or does a proxy drop events? */
   async look() {
     const mine = (this.looking = {});
     let response, text;
@@ -103,7 +103,7 @@ export class Stream {
 
   seen(text) {
     this.unanswered = 0;
-    this.hear(text);
+    this.receive(text);
     const polls = this.cut > 2;
     if (polls) this.link("polling");
     this.later(polls ? FALLBACK : 200, () => this.open());
@@ -122,7 +122,7 @@ export class Stream {
     this.timer = setTimeout(next, ms);
   }
 
-  /** A page that nobody sees holds no connection: a browser has only six of them for all its tabs. */
+  /** A hidden page holds no connection: a browser has only six per host for all its tabs. */
   rest() {
     this.nap = setTimeout(() => {
       if (this.state !== "live") return;
@@ -138,12 +138,12 @@ export class Stream {
     return this.open();
   }
 
-  /** A line that died without a word (a phone that slept, a cable pulled) tells nothing: look for ourselves. */
+  /** A connection that dies silently (a phone that slept, a cable pulled) raises no event, so poll. */
   check() {
     if (this.state === "loading") this.look();
-    if (this.resting || this.state !== "live" || Date.now() - this.heard < SILENT) return;
-    this.heard = Date.now();
-    ask("status").then((status) => this.told.status(JSON.stringify(status)), () => {
+    if (this.resting || this.state !== "live" || Date.now() - this.receivedAt < SILENT) return;
+    this.receivedAt = Date.now();
+    ask("status").then((status) => this.sink.status(JSON.stringify(status)), () => {
       this.source?.close();
       this.look();
     });
@@ -154,6 +154,6 @@ export class Stream {
     const since = state === this.state ? this.since : Date.now();
     const same = state === this.state && problem?.detail === this.problem?.detail;
     Object.assign(this, { state, since, problem });
-    if (!same) this.told.link({ state, since, problem });
+    if (!same) this.sink.link({ state, since, problem });
   }
 }

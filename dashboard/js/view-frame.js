@@ -1,4 +1,4 @@
-// What stands around every tab.
+// The frame around every tab.
 
 import { TABS } from "./address.js";
 import { html, Icon, memo, Since } from "./dom.js";

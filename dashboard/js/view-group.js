@@ -8,10 +8,10 @@ import { Suspend } from "./view-suspend.js";
 import { lookOfGroup, quiet } from "./words.js";
 
 export const Group = memo((props) => {
-  const { group, asked, open, preview, act, may } = props;
+  const { group, requested, open, preview, act, may } = props;
   const name = group.group;
-  const on = asked ? asked.on : group.desired === "on";
-  const waits = asked && asked.on !== (group.desired === "on");
+  const on = requested ? requested.on : group.desired === "on";
+  const waits = requested && requested.on !== (group.desired === "on");
   const differs = group.services.some((s) => s.drift.length);
   return html`
     <section class=${`card ${open ? "open" : ""} ${differs ? "differs" : ""}`} data-group=${name} id=${`at-${name}`}

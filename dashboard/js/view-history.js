@@ -9,21 +9,21 @@ const ENDED = { converged: "well", degraded: "degraded", progressing: "working",
 export class History extends Component {
   constructor() {
     super();
-    this.state = { asked: 0, found: null, problem: null };
+    this.state = { previewed: 0, found: null, problem: null };
   }
 
   async look(generation) {
-    this.setState({ asked: generation, found: null, problem: null });
+    this.setState({ previewed: generation, found: null, problem: null });
     if (!generation) return;
     try {
       const found = await ask(`history/${generation}`);
-      if (this.state.asked === generation) this.setState({ found });
+      if (this.state.previewed === generation) this.setState({ found });
     } catch (problem) {
-      if (this.state.asked === generation) this.setState({ problem });
+      if (this.state.previewed === generation) this.setState({ problem });
     }
   }
 
-  render({ history, act, may }, { asked, found, problem }) {
+  render({ history, act, may }, { previewed, found, problem }) {
     if (history.problem) {
       const lacks = [404, 405].includes(history.problem.status);
       return html`<p class="empty">${lacks ? "This daemon keeps no history." : history.problem.detail || history.problem.title}</p>`;
@@ -31,7 +31,7 @@ export class History extends Component {
     if (history.entries === null) return html`<p class="empty">Reading …</p>`;
     return html`<section class="generations" aria-label="Earlier desired states"><ol>
       ${[...history.entries].reverse().map((one) => html`<${Generation} key=${one.generation} one=${one} may=${may} look=${(g) => this.look(g)}
-        found=${asked === one.generation ? { ...found, waits: !found, problem } : null} act=${act} />`)}</ol>
+        found=${previewed === one.generation ? { ...found, waits: !found, problem } : null} act=${act} />`)}</ol>
       ${history.before && html`<button class="small" onClick=${() => act.effects.earlier()}>Show earlier ones</button>`}
     </section>`;
   }

@@ -18,7 +18,7 @@ export class Logs extends Component {
   componentWillUnmount() { this.end(); }
 
   componentDidUpdate(props) {
-    // Another container took the place of the old one: its log begins anew.
+    // Another container replaced the old one: its log starts from the beginning.
     if (props.container !== this.props.container && !this.state.previous) this.begin();
   }
 

@@ -65,6 +65,6 @@ function Fits({ snapshot }) {
       <tbody>${configurations(snapshot).map((row) => html`<tr key=${row.name}><th scope="row">${row.name}</th><td class="muted wide">${row.needs}</td>
         <td class="r num">${memory(row.mb)}</td><td class="r num">${row.left === null ? "–" : memory(row.left)}</td>
         <td>${row.fits === null ? "–" : row.fits ? "yes" : html`<b class="red-ink">no</b>`}</td></tr>`)}</tbody></table>
-    ${total === null && html`<p class="muted">The engine has not told how much memory the box has.</p>`}
+    ${total === null && html`<p class="muted">The engine has not reported the host's memory.</p>`}
   </div>`;
 }

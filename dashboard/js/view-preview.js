@@ -24,7 +24,7 @@ function Restart({ preview, act }) {
 }
 
 function Flip({ preview, act }) {
-  const { group, on, others, direct, told, problem } = preview;
+  const { group, on, others, direct, plan, problem } = preview;
   const way = on ? "on" : "off";
   const tight = on && preview.left !== null && preview.left < 0;
   return html`<div class="preview" role="group" aria-label=${`Switch ${group} ${way}?`}>
@@ -33,7 +33,7 @@ function Flip({ preview, act }) {
       : html`<b>Switch ${group} ${way}.</b> `}
       ${consequence(preview)}${preview.left !== null && html`; <span class=${tight ? "red-ink" : ""}>
       ${tight ? `that is ${memory(-preview.left)} more than this box has` : `${memory(preview.left)} stay free`}</span>`}.</p>
-    <${Told} told=${told} problem=${problem} />
+    <${Planned} plan=${plan} problem=${problem} />
     <div class="deeds">
       ${others.length > 0
         ? html`<button class="small strong" onClick=${() => act.carryOut(preview, "with")}>Switch ${listed([group, ...others])} ${way}</button>
@@ -47,13 +47,13 @@ function Flip({ preview, act }) {
 
 const SHOWN = 6;
 
-function Told({ told, problem }) {
+function Planned({ plan, problem }) {
   if (problem) return html`<p class="refusal"><${Icon} name="degraded" />${problem.detail || problem.title}</p>`;
-  if (!told) return html`<p class="muted told">&nbsp;</p>`;
-  const { steps } = told;
-  if (!steps.length) return html`<p class="muted told">Nothing has to be done for it now.</p>`;
+  if (!plan) return html`<p class="muted planned">&nbsp;</p>`;
+  const { steps } = plan;
+  if (!steps.length) return html`<p class="muted planned">No step is needed now.</p>`;
   const by = new Map();
   for (const step of steps) by.set(step.action, [...(by.get(step.action) ?? []), step.service]);
   const words = [...by].slice(0, SHOWN).map(([action, names]) => `${action} ${listed(names)}`);
-  return html`<p class="muted told" title=${told.text}>The daemon would ${words.join("; ")}.</p>`;
+  return html`<p class="muted planned" title=${plan.text}>The daemon would ${words.join("; ")}.</p>`;
 }

@@ -66,8 +66,8 @@ function Details({ service, drift, held, act }) {
 }
 
 function Difference({ entry, service, held }) {
-  const next = held ? "Left as it is: hands off." : service.retry_at
-    ? html`Tried again <${Until} at=${service.retry_at} />.` : entry.pending ? "Still to be carried out." : "Being put right.";
+  const next = held ? "Left as it is: suspended." : service.retry_at
+    ? html`Tried again <${Until} at=${service.retry_at} />.` : entry.pending ? "Not applied yet." : "Being repaired.";
   return html`<li><span class=${`tag ${entry.pending ? "blue" : "amber"}`}>${entry.pending ? "pending" : entry.kind}</span>
     <span>${should(entry.kind)}; <b>${entry.message}</b>.
       ${entry.fields.length > 0 && html` Differs in ${entry.fields.map((f, i) => html`<span key=${f}>${i > 0 && ", "}<code>${f}</code></span>`)}.`}

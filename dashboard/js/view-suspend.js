@@ -1,9 +1,9 @@
-// Hands off a group for a while, with a reason for whoever comes next; and back.
+// Suspends a group, with an end and a reason, and resumes it.
 
 import { Component, html } from "./dom.js";
 import { moment, now } from "./format.js";
 
-const FOR = [["1 hour", 1], ["4 hours", 4], ["12 hours", 12], ["2 days", 48], ["until taken back", 0]];
+const FOR = [["1 hour", 1], ["4 hours", 4], ["12 hours", 12], ["2 days", 48], ["until resumed", 0]];
 
 export class Suspend extends Component {
   constructor() {
@@ -22,15 +22,15 @@ export class Suspend extends Component {
   render({ group, may, act }, { open }) {
     if (group.phase === "suspended") {
       const why = [group.suspended_until && `until ${moment(group.suspended_until)}`, group.suspend_reason].filter(Boolean).join(", ");
-      return html`<button class="small" disabled=${!may} onClick=${() => act.suspend(group.group, false)}>Look after it again</button>
-        ${why && html`<span class="muted">hands off: ${why}</span>`}`;
+      return html`<button class="small" disabled=${!may} onClick=${() => act.suspend(group.group, false)}>Resume</button>
+        ${why && html`<span class="muted">suspended: ${why}</span>`}`;
     }
-    if (!open) return html`<button class="small" disabled=${!may} onClick=${() => this.setState({ open: true })}>Hands off …</button>`;
+    if (!open) return html`<button class="small" disabled=${!may} onClick=${() => this.setState({ open: true })}>Suspend …</button>`;
     return html`<form class="suspend" onSubmit=${(event) => this.send(event)}>
-      <label>Hands off for <select name="hours" ref=${(e) => e && !this.focused && (this.focused = true) && e.focus()}>
+      <label>Suspend for <select name="hours" ref=${(e) => e && !this.focused && (this.focused = true) && e.focus()}>
         ${FOR.map(([words, hours]) => html`<option key=${hours} value=${hours}>${words}</option>`)}</select></label>
       <label>because <input name="reason" maxlength="200" placeholder="camera work" autocomplete="off" /></label>
-      <button class="small strong">Hands off</button>
+      <button class="small strong">Suspend</button>
       <button type="button" class="small" onClick=${() => { this.focused = false; this.setState({ open: false }); }}>Cancel</button>
     </form>`;
   }

@@ -67,7 +67,7 @@ function card(state, name, wanted = "") {
   // Text and numbers, so that a card is drawn again only when one of them changed.
   return html`<${Group} key=${name} group=${group} needs=${needs.join("\n")}
     leaves=${group.desired === "off" ? left(snapshot, group.estimated_memory_mb) : null}
-    asked=${state.asked[name]} open=${route.open.includes(name) || Boolean(met)} inside=${inside}
+    requested=${state.requested[name]} open=${route.open.includes(name) || Boolean(met)} inside=${inside}
     preview=${state.preview?.group === name ? state.preview : null} drift=${group.services.some((s) => state.drift[s.name]) ? state.drift : null}
     all=${group.services.some((s) => s.waits_for.length) ? snapshot.groups : null}
     may=${may(state.session)} marked=${wanted} act=${act} />`;

@@ -26,7 +26,7 @@ export function lookOfGroup(group) {
   return works && group.services.some((s) => s.drift.length) ? LOOKS.differs : look(group.phase);
 }
 
-/** How a service stands: the step being taken, its health, its phase; whatever says most. */
+/** The state of a service: its running step, its health or its phase, the most specific first. */
 export function lookOfService(service) {
   if (service.step) return { ...LOOKS.progressing, word: doing(service.step) };
   if (service.phase === "converged" || !service.phase) return settled(service);
@@ -73,7 +73,7 @@ export function should(kind) {
   return `should ${SHOULD[kind] ?? "be otherwise"}`;
 }
 
-/** How a service differs, as half a sentence: what the daemon told, or what its kind means. */
+/** How a service differs, as half a sentence: the daemon's message, or the meaning of its kind. */
 export function differs(service, entries = []) {
   const moved = entries.filter((entry) => !entry.pending);
   if (!moved.length) return service.drift.map((kind) => should(kind)).join(", ");

@@ -37,7 +37,7 @@ def test_axe_finds_nothing(imaginary: Daemon, visit: Open, scheme: str) -> None:
         found += _axe(window.page)
     window.page.keyboard.press("1")
     window.switch("analytics").click()
-    expect(window.group("analytics").locator(".preview .told")).not_to_be_empty()
+    expect(window.group("analytics").locator(".preview .planned")).not_to_be_empty()
     found += _axe(window.page)
     window.page.keyboard.press("Escape")
     window.page.keyboard.press("?")

@@ -94,11 +94,11 @@ def test_a_killed_container_is_told_and_its_repair_is_seen(yard: Yard, visit: Op
     expect(window.page.locator(".log tr").filter(has_text="container start").first).to_contain_text("cache")
 
 
-def test_hands_off_is_told_with_what_differs_and_taken_back(yard: Yard, visit: Open) -> None:
+def test_suspension_shows_drift_and_can_be_resumed(yard: Yard, visit: Open) -> None:
     window = visit(yard.daemon, "#/groups?open=extra,extra/cache")
-    window.page.get_by_role("button", name="Hands off …").click()
+    window.page.get_by_role("button", name="Suspend …").click()
     window.page.get_by_label("because").fill("camera work")
-    window.page.get_by_role("button", name="Hands off", exact=True).click()
+    window.page.get_by_role("button", name="Suspend", exact=True).click()
     expect(window.state("extra")).to_have_text("suspended")
     yard.docker.kill("small-cache")
     expect(window.notice("suspended")).to_contain_text("camera work")
@@ -106,12 +106,12 @@ def test_hands_off_is_told_with_what_differs_and_taken_back(yard: Yard, visit: O
     expect(window.notice("drift")).to_have_count(0)
     differences = window.service("cache").locator(".differences")
     expect(differences).to_contain_text("should run; exited with code 137")
-    window.page.get_by_role("button", name="Look after it again").click()
+    window.page.get_by_role("button", name="Resume").click()
     window.is_well()
     yard.is_true()
 
 
-def test_what_is_held_back_is_told_and_carried_out_when_told_to(yard: Yard, visit: Open) -> None:
+def test_held_changes_are_shown_and_applied_on_request(yard: Yard, visit: Open) -> None:
     services = "    services: [cache]\n"
     yard.daemon.converged(yard.edit("stack.yaml", services, f"{services}    on_change: report\n"))
     window = visit(yard.daemon)
@@ -120,14 +120,14 @@ def test_what_is_held_back_is_told_and_carried_out_when_told_to(yard: Yard, visi
     notice = window.notice("stuck-extra")
     expect(notice).to_contain_text("held back")
     assert yard.one("cache")["Id"] == before
-    notice.get_by_role("button", name="Carry it out").click()
+    notice.get_by_role("button", name="Apply").click()
     expect(notice).to_have_count(0)
     window.is_well()
     assert yard.one("cache")["Id"] != before
     yard.is_true()
 
 
-def test_a_broken_file_is_told_with_its_line_until_it_is_mended(yard: Yard, visit: Open) -> None:
+def test_broken_file_is_shown_with_its_line_until_it_is_corrected(yard: Yard, visit: Open) -> None:
     window = visit(yard.daemon)
     good = (yard.desired / "groups.yaml").read_text()
     yard.save("groups.yaml", good.replace("app: on", "app: onn"))
@@ -142,7 +142,7 @@ def test_a_broken_file_is_told_with_its_line_until_it_is_mended(yard: Yard, visi
     window.is_well()
 
 
-def test_an_engine_that_is_gone_is_told_and_its_return_too(yard: Yard, visit: Open) -> None:
+def test_unreachable_engine_is_shown_until_it_returns(yard: Yard, visit: Open) -> None:
     window = visit(yard.daemon)
     yard.restarts += 1
     yard.engine.stop()
