@@ -197,18 +197,28 @@ def cut_from(service: Service, container: Container, made: Made | None) -> tuple
 def joins_another(
     service: Service, container: Container, kept: Mapping[str, Container | None]
 ) -> tuple[str, ...]:
-    """Services whose network, processes or memory the container should share, while it shares another's.
+    """Services of which the container should use the network, processes, memory or volumes, and does not.
 
     A container is tied to the very one that it was made for: once that was remade, by anybody, only another
-    one will do. While there is none to be tied to, there is nothing to say.
+    one will do, as for Compose itself. While there is none to be tied to, there is nothing to say.
     """
-    if not container.joins or not service.shares:
-        return ()
-    parents = {name: parent for name in service.shares if (parent := kept.get(name)) is not None}
-    if len(parents) < len(service.shares):
-        return ()
-    known = {parent.id for parent in parents.values()}
-    return () if set(container.joins) <= known else tuple(sorted(parents))
+    found: tuple[str, ...] = ()
+    if container.joins and service.shares:
+        parents = _present(service.shares, kept)
+        if parents and not set(container.joins) <= {parent.id for parent in parents.values()}:
+            found = tuple(sorted(parents))
+    if not found and service.volumes_from:
+        sources = {of for key, of in container.borrowed if key == "volumes_from"}
+        parents = _present(service.volumes_from, kept)
+        if sources and not {parent.id for parent in parents.values()} <= sources:
+            found = tuple(sorted(parents))
+    return found
+
+
+def _present(names: Sequence[str], kept: Mapping[str, Container | None]) -> dict[str, Container]:
+    """The containers of these services; none where one of the services has none."""
+    found = {name: parent for name in names if (parent := kept.get(name)) is not None}
+    return found if len(found) == len(names) else {}
 
 
 def changed_fields(service: Service, made: Made | None) -> tuple[str, ...]:

@@ -98,6 +98,7 @@ def _service(
         check=_check(entry.get("healthcheck")),
         networks=_networks(entry, networks),
         shares=tuple(_shares(entry)),
+        volumes_from=tuple(_volumes_from(entry)),
         ports=tuple(_ports(entry.get("ports"))),
         mounts=mounts,
         contents=_digest(held) if held else "",
@@ -178,6 +179,11 @@ def _shares(entry: Mapping[str, Any]) -> Iterator[str]:
         if kind == "service" and name:
             found[name] = None
     yield from found
+
+
+def _volumes_from(entry: Mapping[str, Any]) -> Iterator[str]:
+    names = (str(value).partition(":")[0] for value in entry.get("volumes_from") or ())
+    yield from dict.fromkeys(name for name in names if name != "container")
 
 
 def _binds(entry: Mapping[str, Any]) -> Iterator[Mount]:

@@ -135,7 +135,7 @@ def _is_as_wanted(scratch: Scratch, gate: Gate, service: Service, container: Con
         and not (service.mounts and changed_mounts(service, container, scratch.observed, made))
         and not (gate.restart_at is not None and restart_due(scratch, gate, service.name))
         and parent_restarted(scratch, service, container) is None
-        and not (container.joins and joins_another(service, container, scratch.kept))
+        and not ((container.joins or container.borrowed) and joins_another(service, container, scratch.kept))
     )
 
 

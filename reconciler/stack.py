@@ -88,6 +88,8 @@ class Service:
     named without a secret ever being kept or shown. ``definition`` is the digest of all fields: equal
     definitions mean equal inputs, whatever Compose version hashed them. ``mounts`` are those whose content
     Compose leaves out of its hash; ``contents`` is a digest of what the model itself holds of them.
+    ``shares`` are the services whose network, processes or memory it uses, ``volumes_from`` those whose
+    volumes.
     """
 
     name: str
@@ -104,6 +106,7 @@ class Service:
     check: HealthCheck | None = None
     networks: tuple[str, ...] = ()
     shares: tuple[str, ...] = ()
+    volumes_from: tuple[str, ...] = ()
     ports: tuple[str, ...] = ()
     mounts: tuple[Mount, ...] = ()
     contents: str = ""

@@ -345,6 +345,11 @@ class SimulatedEngine:
             joins=tuple(
                 c.container.id for c in self._cells.values() if c.container.service in service.shares
             ),
+            borrowed=tuple(
+                ("volumes_from", c.container.id)
+                for c in self._cells.values()
+                if c.container.service in service.volumes_from
+            ),
         )
         self._cells[container.id] = _Cell(container)
         self._changed("create")

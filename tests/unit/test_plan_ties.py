@@ -62,6 +62,37 @@ def test_a_restart_of_the_parent_is_followed_by_a_restart_alone() -> None:
     assert text(container(VPN, started_at=999_500.0), app()) == "app: stop (follows: vpn was restarted)"
 
 
+BACKUP = service("backup", "vpn", volumes_from=("vpn",))
+DRAWING = a_stack({"main": [VPN, BACKUP]})
+
+
+def test_what_uses_the_volumes_of_a_container_is_remade_after_it_and_restarted_for_nothing() -> None:
+    """Compose remakes it too, since the id of the other container is in its definition."""
+
+    def drawn(*containers: Container) -> str:
+        return str(planned(DRAWING, desire(DRAWING, "main"), look(DRAWING, *containers)))
+
+    backup = container(BACKUP, borrowed=(("volumes_from", "id-vpn"), ("volumes_from", "some-other")))
+    assert drawn(container(VPN), backup) == "nothing to do"
+    assert drawn(container(VPN, started_at=999_500.0), backup) == "nothing to do"
+    assert drawn(container(VPN, id="new"), backup) == f"backup: stop ({GONE})"
+    # An engine that does not say what a container uses: nothing is known, nothing is done.
+    assert drawn(container(VPN, id="new"), container(BACKUP)) == "nothing to do"
+
+
+@virtual
+async def test_what_uses_the_volumes_of_a_container_follows_its_remake_once() -> None:
+    b = await up(DRAWING)
+    b.engine.drop(b.engine.containers("vpn")[0].id)
+    await b.until(lambda s: not s.converged)
+    await b.converged()
+    (new,) = b.engine.containers("vpn")
+    (backup,) = b.engine.containers("backup")
+    assert backup.borrowed == (("volumes_from", new.id),)
+    assert b.engine.up() == {"vpn", "backup"}
+    await b.end()
+
+
 @virtual
 async def test_a_parent_remade_by_somebody_is_followed_through_to_the_end() -> None:
     b = await up(TIED)
