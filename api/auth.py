@@ -28,6 +28,7 @@ _LOOKS = frozenset({"/services/plan"})
 
 _OPEN = frozenset(
     {
+        "/",
         "/healthz",
         "/readyz",
         "/docs",

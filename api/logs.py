@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.openapi import reading
-from api.problems import Problem
+from api.problems import Problem, need_desired_state
 from api.settings import Context
 from reconciler.errors import EngineError, Gone
 from reconciler.snapshot import ServiceView, Snapshot
@@ -64,6 +64,7 @@ class Logs:
         """
         context = self._context
         snapshot = context.snapshots.current
+        need_desired_state(snapshot)
         if previous:
             return await self._previous(_service(snapshot, service), tail)
         container = _container(snapshot, service)
@@ -113,7 +114,7 @@ class Logs:
     def register(self, app: FastAPI) -> None:
         """Add the endpoint to the application, where there is somebody to ask for lines."""
         if self._context.logs is not None:
-            described = reading(None, 404, 503, media_type="text/plain")
+            described = reading(None, 404, 409, 503, media_type="text/plain")
             app.get("/services/logs/{service}", **described)(self.logs)
 
 

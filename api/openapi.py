@@ -111,6 +111,15 @@ def reading(
     return _route(good, (*refusals, 413, 421, 422, 500), media_type)
 
 
+def leading() -> dict[str, Any]:
+    """Arguments of a route that leads elsewhere."""
+    described = reading(None)
+    location = {"schema": {"type": "string"}, "description": "where to"}
+    described["responses"][307] = {"description": "It is elsewhere", "headers": {"Location": location}}
+    del described["responses"][200]
+    return {**described, "status_code": 307}
+
+
 def writing(good: Mapping[int, type[BaseModel]], *refusals: int) -> dict[str, Any]:
     """Arguments of a route that takes what a foreign page must not send."""
     return _route(dict(good), (403, *refusals, 413, 421, 422, 500), "application/json")

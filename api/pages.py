@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from api.openapi import reading
+from api.openapi import leading, reading
 from api.problems import Problem
 from api.settings import Context
 
@@ -40,6 +40,11 @@ class Pages:
     def __init__(self, context: Context) -> None:
         self._folder = context.settings.dashboard
 
+    async def root(self) -> Response:
+        """Leads to the dashboard, for whoever types nothing but host and port."""
+        # Relative, so that it holds below the path of a proxy as well.
+        return Response(status_code=307, headers={"location": "services/dashboard"})
+
     async def dashboard(self) -> Response:
         """The web dashboard."""
         index = self._folder / "index.html" if self._folder else None
@@ -59,6 +64,7 @@ class Pages:
     def register(self, app: FastAPI) -> None:
         """Add the pages to the application."""
         described = reading(None, 404, media_type="text/html")
+        app.get("/", **leading())(self.root)
         app.get("/services/dashboard", **described)(self.dashboard)
         app.get("/docs", include_in_schema=False)(self.docs)
         app.mount("/docs", StaticFiles(directory=SWAGGER, check_dir=False))

@@ -17,6 +17,10 @@ from starlette.types import Scope
 from api.bodies import ALTERNATIVES
 from api.views import mistake
 from reconciler.errors import EngineError, InvalidDesiredState, WriteRefused
+from reconciler.snapshot import Snapshot
+
+STARTING = "starting"
+"""The reason of a refusal that is over once the files have been read; clients ask again by themselves."""
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -68,6 +72,38 @@ class Problem(Exception):
             body["errors"] = self.errors
         # Backslash escapes: a name out of the request may hold what UTF-8 can't.
         return Response(json.dumps(body), self.status, headers or self.headers, MEDIA_TYPE)
+
+
+def need_desired_state(snapshot: Snapshot) -> None:
+    """Refuse what is asked about groups and services before there is a desired state.
+
+    A daemon listens before it has read its files. Until then it can't say what there is and what is not.
+
+    Raises:
+        Problem: 503 with Retry-After while the files are being read; 409 with the mistakes where they are
+            not valid and no earlier state is known; 503 where they can't be taken in.
+    """
+    if snapshot.generation:
+        return
+    if snapshot.errors:
+        more = f" and {len(snapshot.errors) - 1} more" if len(snapshot.errors) > 1 else ""
+        raise Problem(
+            HTTPStatus.CONFLICT,
+            "desired_state_invalid",
+            f"desired state is not valid, and there is no earlier one: {snapshot.errors[0]}{more}",
+            "mend what errors names; `service-manager validate` checks the directory",
+            [mistake(found) for found in snapshot.errors],
+        )
+    if snapshot.warnings:
+        detail = f"no desired state could be taken in: {'; '.join(snapshot.warnings)}"
+        raise Problem(503, "not_accepted", detail, "see the daemon's log", headers={"retry-after": "5"})
+    raise Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        STARTING,
+        "the daemon has started and has not read its files yet",
+        "try again in a second",
+        headers={"retry-after": "1"},
+    )
 
 
 def unknown_generation(generation: int, newest: int) -> Problem:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from api import schemas, views
 from api.etags import IfNoneMatch, Tags, unchanged
 from api.openapi import reading, writing
-from api.problems import Problem, invalid_files, unknown_generation
+from api.problems import Problem, invalid_files, need_desired_state, unknown_generation
 from api.settings import Context
 from api.stream import Broadcast, EventStream
 from api.views import StatusCache
@@ -63,6 +63,7 @@ class Reads:
     async def group(self, group: GroupName, if_none_match: IfNoneMatch = "") -> Response:
         """One group and its services."""
         snapshot, now = self._looked_at(), self._clock()
+        need_desired_state(snapshot)
         view = snapshot.groups.get(group)
         if view is None:
             raise NoSuchGroup(group, tuple(snapshot.groups))
@@ -73,6 +74,7 @@ class Reads:
     async def groups(self, if_none_match: IfNoneMatch = "") -> Response:
         """What groups there are, what they cost and what they need, whatever runs."""
         snapshot = self._snapshots.current
+        need_desired_state(snapshot)
         tag = self._tags.declared(snapshot)
         return unchanged(tag, if_none_match) or answer(views.groups(snapshot), headers={"etag": tag})
 
@@ -110,6 +112,7 @@ class Reads:
         `steps` are all of them, in order, if each succeeds; `waiting` is what would be left undone then.
         """
         assert self._context.preview is not None
+        need_desired_state(self._snapshots.current)
         try:
             planned = await self._context.preview(state)
         except InvalidDesiredState as error:
@@ -145,11 +148,11 @@ class Reads:
     def register(self, app: FastAPI) -> None:
         """Add the endpoints to the application."""
         app.get("/services/status", **reading(schemas.Status, 304))(self.status)
-        app.get("/services/status/{group}", **reading(schemas.GroupAnswer, 304, 404))(self.group)
-        app.get("/services/groups", **reading(schemas.Groups, 304))(self.groups)
+        app.get("/services/status/{group}", **reading(schemas.GroupAnswer, 304, 404, 409, 503))(self.group)
+        app.get("/services/groups", **reading(schemas.Groups, 304, 409, 503))(self.groups)
         app.get("/services/progress/{generation}", **reading(schemas.Progress, 404))(self.progress)
         app.get("/services/plan", **reading(schemas.Plan))(self.plan)
         if self._context.preview is not None:
-            app.post("/services/plan", **writing({200: schemas.Preview}))(self.preview)
+            app.post("/services/plan", **writing({200: schemas.Preview}, 409, 503))(self.preview)
         app.get("/services/drift", **reading(schemas.Drift))(self.drift)
         app.get("/services/events", **reading(None, 503, media_type="text/event-stream"))(self.events)

@@ -12,7 +12,8 @@ import http.client
 import json
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
@@ -21,6 +22,9 @@ from reconciler.errors import ServiceManagerError
 
 _TIMEOUT = 15.0
 """Seconds for an answer: reads come from memory, writes wait for the disk."""
+STARTING = 60.0
+"""Seconds for which a daemon that has not read its files yet is asked again: Docker Compose may take 30."""
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 _MOST = 64 * 2**20
 
 
@@ -44,11 +48,22 @@ class Refused(ClientError):
     """The daemon's problem details. ``value`` is all that it sent."""
 
     def __init__(
-        self, status: int, message: str, remedy: str = "", value: Mapping[str, Any] | None = None
+        self,
+        status: int,
+        message: str,
+        remedy: str = "",
+        value: Mapping[str, Any] | None = None,
+        retry_after: str = "",
     ) -> None:
         super().__init__(message, remedy)
         self.status = status
         self.value = value or {}
+        self.retry_after = retry_after
+
+    @property
+    def starting(self) -> bool:
+        """Whether the daemon only has not read its files yet."""
+        return self.status == 503 and self.value.get("reason") == "starting"
 
 
 class Event(NamedTuple):
@@ -60,13 +75,30 @@ class Event(NamedTuple):
 
 
 class Client:
-    """One daemon. Every request has a connection of its own; nothing is kept between them."""
+    """One daemon. Every request has a connection of its own; nothing is kept between them.
 
-    def __init__(self, url: str, key: str = "", *, timeout: float = _TIMEOUT) -> None:
+    ``starting`` is how many seconds a daemon that has not read its files yet is asked again, ``absent`` how
+    many seconds one that refuses the connection is waited for: it may just be starting. ``waiting`` is
+    called once when one of these begins.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str = "",
+        *,
+        timeout: float = _TIMEOUT,
+        starting: float = STARTING,
+        absent: float = 0.0,
+        waiting: Callable[[], None] = lambda: None,
+    ) -> None:
         self.url = url
         self._key = key
         self._timeout = timeout
         self._parts = urlsplit(url)
+        self._starting = starting
+        self._absent = absent
+        self._waiting = waiting
 
     def get(
         self, path: str, query: Mapping[str, object] | None = None, *, timeout: float | None = None
@@ -159,16 +191,24 @@ class Client:
         headers: dict[str, str],
         body: bytes | None = None,
     ) -> Iterator[http.client.HTTPResponse]:
-        connection = self._connection(timeout)
         if self._key:
             headers["X-API-Key"] = self._key
         if method == "POST":
             headers["Content-Length"] = "0"
+        connections = self._connections(timeout)
+        connection = next(connections)
         try:
-            connection.request(method, self._target(path, query), body, headers)
-            response = connection.getresponse()
-            if response.status >= 300:
-                raise self._refusal(response, path)
+            while True:
+                try:
+                    connection.request(method, self._target(path, query), body, headers)
+                    response = connection.getresponse()
+                    if response.status >= 300:
+                        raise self._refusal(response, path)
+                except (ConnectionRefusedError, Refused) as error:
+                    connection.close()
+                    connection = connections.send(error)
+                else:
+                    break
             yield response
         except ssl.SSLError as error:
             raise Unreachable(f"{self.url}: {error.reason or error}", "check --url") from error
@@ -183,6 +223,24 @@ class Client:
             ) from error
         finally:
             connection.close()
+
+    def _connections(
+        self, timeout: float | None
+    ) -> Generator[http.client.HTTPConnection, ConnectionRefusedError | Refused, None]:
+        """Connections to ask over, one more for each failure sent in that is over soon; else it is raised."""
+        began = time.monotonic()
+        first = True
+        while True:
+            error = yield self._connection(timeout)
+            refused = isinstance(error, Refused)
+            left = began + (self._starting if refused else self._absent) - time.monotonic()
+            if left <= 0 or (isinstance(error, Refused) and not error.starting):
+                raise error
+            if first:
+                self._waiting()
+                first = False
+            pause = _seconds(error.retry_after) if isinstance(error, Refused) else _SHORTEST_PAUSE
+            time.sleep(min(pause, left))
 
     def _connection(self, timeout: float | None) -> http.client.HTTPConnection:
         host = self._parts.hostname or "127.0.0.1"
@@ -210,13 +268,18 @@ class Client:
         if value.get("reason") in {"missing_key", "invalid_key"} or (not remedy and status in {401, 403}):
             # What the daemon says is meant for whoever speaks HTTP.
             remedy = "give the API key with --api-key-file FILE or in SERVICE_MANAGER_API_KEY"
-        return Refused(status, message, remedy, value)
+        return Refused(status, message, remedy, value, response.headers.get("Retry-After", ""))
 
 
 _HOW = (
     "start it with `service-manager run` (installed: `systemctl start service-manager`), "
     "or say where it is with --url"
 )
+
+
+def _seconds(text: str) -> float:
+    """A pause out of a Retry-After, in seconds; a date is not understood, and a second then."""
+    return min(_LONGEST_PAUSE, max(_SHORTEST_PAUSE, float(text))) if text.isdecimal() else 1.0
 
 
 def segment(name: str) -> str:

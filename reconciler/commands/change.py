@@ -13,6 +13,9 @@ from reconciler.commands.show import Answer, groups_of, mapping, word_for_switch
 from reconciler.commands.spec import Values
 from reconciler.render import Console, clean
 
+_ABSENT = 10.0
+"""Seconds for which a daemon that does not listen yet is waited for: scripts start it and go on at once."""
+
 CONVERGED, FAILED, TIMED_OUT, INTERRUPTED = 0, 1, 3, 130
 
 
@@ -43,7 +46,11 @@ def accept(values: Values, console: Console) -> int:
 
 
 def _carry_out(change: _Change, values: Values, console: Console) -> int:
-    client = client_from(values)
+    client = client_from(
+        values,
+        absent=_ABSENT,
+        waiting=lambda: console.error(f"waiting for the daemon at {values['url']}, which is not ready yet"),
+    )
     known = known_groups(client)
     for name in values["group"]:
         check_group(name, known)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from reconciler.client import Client, ClientError
+from reconciler.client import STARTING, Client, ClientError
 from reconciler.commands.parsing import UsageError, closest
 from reconciler.commands.spec import Values
 
@@ -17,14 +17,29 @@ _LONGEST_KEY = 4096
 
 
 def client_from(
-    values: Values, environ: Mapping[str, str] | None = None, stdin: TextIO | None = None
+    values: Values,
+    environ: Mapping[str, str] | None = None,
+    stdin: TextIO | None = None,
+    *,
+    absent: float = 0.0,
+    waiting: Callable[[], None] = lambda: None,
 ) -> Client:
-    """The client that ``--url`` and ``--api-key-file`` describe.
+    """The client that ``--url`` and ``--api-key-file`` describe; ``absent`` and ``waiting`` as it takes them.
+
+    A ``--timeout`` in seconds bounds its waiting for a daemon that is starting.
 
     Raises:
         ClientError: the key can't be read, or can't be one.
     """
-    return Client(values["url"], _key(values["api_key_file"], environ, stdin))
+    limit = values.get("timeout")
+    within = float(limit) if isinstance(limit, int | float) else STARTING
+    return Client(
+        values["url"],
+        _key(values["api_key_file"], environ, stdin),
+        starting=min(STARTING, within),
+        absent=min(absent, within),
+        waiting=waiting,
+    )
 
 
 def _key(file: str | None, environ: Mapping[str, str] | None, stdin: TextIO | None) -> str:

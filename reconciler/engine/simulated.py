@@ -30,7 +30,8 @@ from reconciler.stack import Service, Stack
 class Behaviour:
     """How the containers of one service behave. Times in seconds; None: never.
 
-    ``exits_after`` counts from each start; ``crashes`` limits how often that happens.
+    ``exits_after`` counts from each start; ``crashes`` limits how often that happens. A service that others
+    wait for to complete, and of which nothing was said, ends by itself (``ONE_SHOT``).
     """
 
     start_takes: float = 0.05
@@ -40,6 +41,12 @@ class Behaviour:
     exit_code: int = 0
     crashes: int = 1_000_000_000
     memory: int = 50_000_000
+
+
+_PLAIN = Behaviour()
+
+ONE_SHOT = 0.5
+"""Seconds that a one-shot runs before it exits with code 0."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -62,6 +69,7 @@ class Mischief:
 class _Cell:
     # A container and what is under way in it.
     container: Container
+    one_shot: bool = False
     ready_at: float | None = None
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
 
@@ -202,7 +210,7 @@ class SimulatedEngine:
 
     def add(self, container: Container) -> None:
         """Put a container there, as Compose or a person would."""
-        self._cells[container.id] = _Cell(container, self._now())
+        self._cells[container.id] = _Cell(container, ready_at=self._now())
         self._changed("create")
 
     def kill(self, service: str, exit_code: int = 137) -> None:
@@ -248,7 +256,7 @@ class SimulatedEngine:
             raise EngineUnavailable("the simulated engine is not there")
 
     def _behaviour(self, service: str) -> Behaviour:
-        return self.behaviours.setdefault(service, Behaviour())
+        return self.behaviours.get(service, _PLAIN)
 
     def _changed(self, event: str) -> None:
         self._views.append(tuple(sorted((c.container for c in self._cells.values()), key=lambda c: c.id)))
@@ -351,7 +359,8 @@ class SimulatedEngine:
                 if c.container.service in service.volumes_from
             ),
         )
-        self._cells[container.id] = _Cell(container)
+        ends = service.name in stack.one_shots and service.name not in self.behaviours
+        self._cells[container.id] = _Cell(container, one_shot=ends)
         self._changed("create")
 
     def _fetch(self, command: Command, stack: Stack) -> None:
@@ -392,7 +401,9 @@ class SimulatedEngine:
             # The engine's own verdict comes a whole interval late, as the real one's does.
             verdict = max(30.0, behaviour.ready_after)
             cell.timers.append(loop.call_later(verdict, self._set_health, cell, Health.HEALTHY))
-        if behaviour.exits_after is not None and behaviour.crashes > 0:
+        if cell.one_shot:
+            cell.timers.append(loop.call_later(ONE_SHOT, self._end, cell, 0))
+        elif behaviour.exits_after is not None and behaviour.crashes > 0:
             behaviour.crashes -= 1
             cell.timers.append(loop.call_later(behaviour.exits_after, self._end, cell, behaviour.exit_code))
 

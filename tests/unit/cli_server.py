@@ -31,6 +31,7 @@ class Answer(NamedTuple):
     etag: str = ""
     cut: bool = False
     """Whether it breaks off before its end."""
+    retry_after: str = ""
 
 
 def ok(value: Any, status: int = 200) -> Answer:
@@ -106,6 +107,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", answer.kind)
         if answer.etag:
             self.send_header("ETag", answer.etag)
+        if answer.retry_after:
+            self.send_header("Retry-After", answer.retry_after)
         if answer.cut:
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()

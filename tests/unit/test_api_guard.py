@@ -153,7 +153,7 @@ async def test_every_answer_carries_the_headers_of_caution() -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "reason"),
     [
-        ("GET", "/", 404, "not_found"),
+        ("GET", "/nowhere", 404, "not_found"),
         ("GET", "/services/start/kafka/now", 404, "not_found"),
         ("GET", "/services/start/kafka", 405, "method_not_allowed"),
         ("DELETE", "/services/status", 405, "method_not_allowed"),

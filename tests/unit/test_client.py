@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +178,61 @@ def test_keys_that_can_not_be(daemon: Daemon, tmp_path: Path) -> None:
     for name in ("empty", "two", "binary", "absent"):
         with pytest.raises(ClientError):
             key_of(daemon, str(tmp_path / name))
+
+
+def starting(times: int, then: Any, retry_after: str = "0") -> Callable[[Request], Answer]:
+    """A daemon that has not read its files yet for so many requests."""
+    left = [problem(503, "not read yet", reason="starting")._replace(retry_after=retry_after)] * times
+
+    def answer(_: Request) -> Answer:
+        return left.pop() if left else ok(then)
+
+    return answer
+
+
+def test_a_daemon_that_has_not_read_its_files_is_asked_again(daemon: Daemon) -> None:
+    waiting: list[str] = []
+    client = Client(daemon.url, waiting=lambda: waiting.append("waiting"))
+    daemon.get("/x", starting(3, {"x": 1}))
+    daemon.post("/x", starting(1, {"x": 2}))
+    daemon.put("/x", starting(1, {"x": 3}))
+    assert client.get("/x") == {"x": 1}
+    assert client.post("/x") == {"x": 2}
+    assert client.put("/x", {"a": 1}) == {"x": 3}
+    assert [request.body for request in daemon.requests if request.method == "PUT"] == [b'{"a": 1}'] * 2
+    assert waiting == ["waiting"] * 3
+
+
+def test_it_is_asked_again_for_a_bounded_time_only(daemon: Daemon) -> None:
+    daemon.get("/x", starting(1_000, {}))
+    with pytest.raises(Refused, match="not read yet"):
+        Client(daemon.url, starting=0.3).get("/x")
+    assert 2 <= len(daemon.requests) <= 5
+
+
+def test_other_refusals_are_not_asked_again(daemon: Daemon) -> None:
+    daemon.get("/x", problem(503, "going down", reason="going_down"))
+    with pytest.raises(Refused):
+        Client(daemon.url).get("/x")
+    assert len(daemon.requests) == 1
+
+
+def test_a_daemon_that_does_not_listen_yet_is_waited_for() -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        with pytest.raises(Unreachable, match="connection refused"):
+            Client(url).get("/x")
+        served = threading.Thread(target=_serve_once, args=(bound,))
+        # Begins to listen only once the client was refused for the first time.
+        client = Client(url, absent=60.0, waiting=served.start)
+        assert client.get("/x") == {}
+        served.join()
+
+
+def _serve_once(bound: socket.socket) -> None:
+    bound.listen()
+    connection, _ = bound.accept()
+    with connection:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n{}")

@@ -196,3 +196,26 @@ def test_a_container_may_crash_a_few_times_and_then_stay() -> None:
         assert engine.containers("app")[0].state is State.RUNNING
 
     run_virtually(story())
+
+
+def test_a_one_shot_ends_well_by_itself_and_what_was_said_of_one_holds() -> None:
+    stack = a_stack(
+        {"g": [service("init"), service("broken"), service("app", "init:completed", "broken:completed")]}
+    )
+
+    async def story() -> None:
+        engine = SimulatedEngine({"broken": Behaviour(exits_after=1.0, exit_code=3)})
+        await engine.observe(stack)
+        await engine.act(Command(Action.CREATE, ("init", "broken", "app")), stack)
+        for _ in range(2):
+            for name in ("init", "broken", "app"):
+                await engine.act(order(engine, Action.START, name), stack)
+            assert engine.containers("init")[0].state is State.RUNNING
+            await asyncio.sleep(2)
+            ends = {c.service: (c.state, c.exit_code) for c in engine.containers()}
+            assert ends["init"] == (State.EXITED, 0)
+            assert ends["broken"] == (State.EXITED, 3)
+            assert ends["app"][0] is State.RUNNING
+        await engine.close()
+
+    run_virtually(story())
