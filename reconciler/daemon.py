@@ -23,6 +23,7 @@ from api.metrics import Metrics, alone
 from api.settings import Settings as ApiSettings
 from reconciler import box, exposure, git_daemon, logs, memo, shipped
 from reconciler.audit_daemon import Recording
+from reconciler.digest_key_file import Resolve, keyed, load_key
 from reconciler.engine import Engine
 from reconciler.engine.compose_find import environment
 from reconciler.engine.simulated import SimulatedEngine
@@ -47,7 +48,7 @@ from reconciler.serving import PortTaken, listen, own_names, serve, server
 from reconciler.snapshot import Snapshots
 from reconciler.sources import Sources
 from reconciler.stack import Stack
-from reconciler.store import Resolver, Store
+from reconciler.store import Store
 from reconciler.watch import Told, changes
 
 log = logging.getLogger(__name__)
@@ -118,7 +119,7 @@ class _Directory(contextlib.AbstractContextManager["_Directory"]):
             self._lock.close()
 
 
-def choose_engine(options: RunOptions) -> tuple[Engine, Resolver]:
+def choose_engine(options: RunOptions) -> tuple[Engine, Resolve]:
     """The engine asked for, and how Compose files are resolved for it."""
     # Compose is what a Compose file means, also where its containers are only imagined.
     from reconciler.engine.compose import resolve
@@ -154,7 +155,8 @@ class _Daemon:
         engine, resolve = choose_engine(options)
         ledger = await asyncio.to_thread(memo.read, options.state_dir, _clocks())
         keeper = memo.Memo(options.state_dir)
-        generations = await asyncio.to_thread(Generations, options.state_dir)
+        key = await asyncio.to_thread(load_key, options.state_dir)
+        generations = await asyncio.to_thread(Generations, options.state_dir, key=key)
         address = str(Address(options.host, options.port))
         await recording.begin(generations, engine=options.engine, address=address)
         snapshots = Snapshots()
@@ -194,7 +196,7 @@ class _Daemon:
         tree = git_daemon.work_tree(options, generations)
         store = Store(
             options.directory,
-            resolve,
+            keyed(resolve, key),
             extra_compose=options.compose_file,
             environment=environment(os.environ),
             guard=tree.guard,

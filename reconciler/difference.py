@@ -11,7 +11,7 @@ from reconciler.desired import GroupState, Suspension
 from reconciler.stack import Group, Service, Stack
 from reconciler.units import format_time
 
-_NOT_MEANT = frozenset({"config_hash", "fields", "volumes_from"})
+_NOT_MEANT = frozenset({"config_hash", "fields", "start", "volumes_from"})
 """Of a service: what is derived from its definition, or from the Compose that looked at it."""
 
 

@@ -70,8 +70,12 @@ class Dispatch:
             # What ends now ends because we say so: no failure, no evidence.
             runs = {c.id: c.started_at for c in on.observed.containers if c.id == step.container}
             ledger = replace(ledger, stopped={**ledger.stopped, **runs})
-        elif step.action is Action.START and step.service in on.stack.follows:
-            ledger = _starting(ledger, step, on)
+        elif step.action is Action.START:
+            if step.service in on.stack.follows:
+                ledger = _starting(ledger, step, on)
+            service = on.stack.services.get(step.service)
+            if service is not None and service.start.post_start:
+                ledger = replace(ledger, hooks={**ledger.hooks, step.container: False})
         if step.cause == Kind.UNHEALTHY:
             times = (*ledger.healed.get(step.service, ()), now.mono)[-MOST_HEALED:]
             ledger = replace(ledger, healed={**ledger.healed, step.service: times})
@@ -86,7 +90,7 @@ class Dispatch:
         self._done.pop(name, None)
         if error is not None:
             if isinstance(error, StepFailed):
-                ledger = _undone(ledger, step)
+                ledger = _hooks_failed(_undone(ledger, step), step)
             # A step whose outcome is not known, or that came too late, says nothing of the service:
             # the next look decides, and only if that goes on is there something to wait for.
             free = 1 if isinstance(error, (EngineUnavailable, OutcomeUnknown, Gone)) else 0
@@ -102,6 +106,8 @@ class Dispatch:
                 container=step.container,
             )
         self._done[name] = sent.mark
+        if step.action in {Action.POST_START, Action.STOP} and step.container in ledger.hooks:
+            ledger = replace(ledger, hooks=without(ledger.hooks, [step.container]))
         if step.action is Action.START:
             return replace(ledger, live={**ledger.live, name: step.container})
         note = sent.note
@@ -158,6 +164,17 @@ def _making(ledger: Ledger, step: Step, on: Grounds, now: Now) -> Ledger:
         made={**dict.fromkeys(olds, UNKNOWN), **ledger.made},
         making={**ledger.making, step.service: made},
     )
+
+
+def _hooks_failed(ledger: Ledger, step: Step) -> Ledger:
+    if step.container not in ledger.hooks:
+        return ledger
+    if step.action is Action.START:
+        # Nothing was started, so nothing has to follow.
+        return replace(ledger, hooks=without(ledger.hooks, [step.container]))
+    if step.action is Action.POST_START:
+        return replace(ledger, hooks={**ledger.hooks, step.container: True})
+    return ledger
 
 
 def _starting(ledger: Ledger, step: Step, on: Grounds) -> Ledger:

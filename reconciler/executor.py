@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from reconciler.errors import BatchFailed, EngineError, StepFailed
+from reconciler.errors import BatchFailed, EngineError, OutcomeUnknown, StepFailed
 from reconciler.observed import Action, Command
 from reconciler.plan import Step
 from reconciler.stack import Stack
@@ -41,12 +41,19 @@ _KIND = {
 }
 
 
+def _kind(step: Step) -> str:
+    return "other" if step.long else _KIND.get(step.action, "other")
+
+
 class Executor:
-    """Steps in flight, by service. ``done`` is called in the event loop when a step came back."""
+    """Steps in flight, by service. ``done`` is called in the event loop when a step came back.
+
+    What people should know of a step that succeeded all the same is added to its ``why``.
+    """
 
     def __init__(
         self,
-        act: Callable[[Command, Stack], Awaitable[None]],
+        act: Callable[[Command, Stack], Awaitable[str]],
         *,
         limits: Limits,
         done: Callable[[Step, EngineError | None], None],
@@ -57,6 +64,7 @@ class Executor:
         self._flying: dict[str, Step] = {}
         self._landed: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._long: dict[str, asyncio.Task[None]] = {}
 
     @property
     def in_flight(self) -> Mapping[str, Action]:
@@ -76,7 +84,7 @@ class Executor:
         room = dict(self._limits)
         batches: set[Action] = set()
         for flying in self._flying.values():
-            kind = _KIND.get(flying.action, "other")
+            kind = _kind(flying)
             # A batch is one call, however many services are in it.
             if kind != "compose":
                 room[kind] -= 1
@@ -88,7 +96,7 @@ class Executor:
         for step in steps:
             if step.service in self._flying or self._landed.get(step.service, -1.0) > began:
                 continue
-            kind = _KIND.get(step.action, "other")
+            kind = _kind(step)
             if step.action in BATCHED and batch is step.action:
                 chosen.append(step)
             elif room[kind] > 0:
@@ -107,17 +115,29 @@ class Executor:
             task = asyncio.create_task(self._run(group, stack), name=f"step {group[0].action}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+            if group[0].long:
+                self._long[group[0].service] = task
+
+    def give_up(self, overtaken: Callable[[Step], bool]) -> None:
+        """Give up those steps in flight that may be (``Step.long``), where something else is wanted now."""
+        for service, task in list(self._long.items()):
+            if overtaken(self._flying[service]):
+                del self._long[service]
+                task.cancel()
 
     async def _run(self, steps: Sequence[Step], stack: Stack) -> None:
         first = steps[0]
         command = first.command()._replace(services=tuple(step.service for step in steps))
         error: EngineError | None = None
+        remark = ""
         try:
-            await self._act(command, stack)
+            remark = await self._act(command, stack) or ""
         except EngineError as failure:
             error = failure
         except asyncio.CancelledError:
-            raise
+            if not first.long or first.service in self._long:
+                raise
+            error = OutcomeUnknown("given up, because something else is wanted by now", "given_up")
         except Exception as failure:
             # An adapter's bug must not end the loop.
             log.exception("a step failed in a way nobody foresaw")
@@ -126,7 +146,12 @@ class Executor:
         failed = error.failed if isinstance(error, BatchFailed) else None
         for step in steps:
             del self._flying[step.service]
+            self._long.pop(step.service, None)
             self._landed[step.service] = landed
+            if remark:
+                told = {"service": step.service, "action": str(step.action), "problem": remark}
+                log.warning("step done, but", extra=told)
+                step = step._replace(why=f"{step.why}; {remark}")  # noqa: PLW2901
             self._done(step, failed.get(step.service) if failed is not None else error)
 
     async def drain(self, seconds: float) -> None:

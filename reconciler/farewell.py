@@ -16,7 +16,7 @@ from reconciler.stack import Stack
 Keep = Callable[[Container], Awaitable[None]]
 """Keeps the evidence of a container before it is gone; takes seconds at most, and never raises."""
 
-Act = Callable[[Command, Stack], Awaitable[None]]
+Act = Callable[[Command, Stack], Awaitable[str]]
 
 _LOSE = frozenset({Action.RECREATE, Action.REMOVE})
 """What takes a container's log away."""
@@ -40,15 +40,15 @@ class Farewell:
             if container.id in ended:
                 self._keeping[container.id] = asyncio.create_task(self._end(container), name="evidence")
 
-    async def act(self, command: Command, stack: Stack) -> None:
-        """Carry out an order, once what it would lose is kept."""
+    async def act(self, command: Command, stack: Stack) -> str:
+        """Carry out an order, once what it would lose is kept; returns what ``Engine.act`` does."""
         under_way = self._keeping.get(command.container)
         if under_way is not None:
             # Or its last words would drown in those of its next run.
             await asyncio.wait([under_way])
         if self._keep is not None and command.action in _LOSE:
             await asyncio.gather(*(self._keep(c) for c in self._seen() if _is_lost(c, command)))
-        await self._act(command, stack)
+        return await self._act(command, stack)
 
     async def _end(self, container: Container) -> None:
         assert self._keep is not None

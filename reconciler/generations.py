@@ -20,15 +20,17 @@ from reconciler.desired import Desired
 from reconciler.difference import differences, meaning_of
 from reconciler.errors import InvalidDesiredState, WriteRefused
 from reconciler.files import GROUPS, STACK
+from reconciler.keyed_digest import DigestKey
 from reconciler.records import Damaged, Record, Records
 from reconciler.resolved import Resolved
+from reconciler.secret_values import packed, pointing_to, unpacked, with_digests
 from reconciler.stack import Stack
 
 __all__ = ["Accepted", "Generations", "Record"]
 
 KEPT = 200
 
-_UNUSABLE = (Damaged, KeyError, InvalidDesiredState)
+_UNUSABLE = (Damaged, KeyError, ValueError, InvalidDesiredState)
 """What reading a frozen generation may end with."""
 
 
@@ -47,10 +49,14 @@ class Accepted(NamedTuple):
 class Generations:
     """All generations in a state directory. ``floor`` is a number known from elsewhere to be taken.
 
+    ``key`` is what values that are copied into containers are digested with, None: they are not.
     Safe to be called from several threads.
     """
 
-    def __init__(self, state_dir: Path, *, floor: int = 0, kept: int = KEPT) -> None:
+    def __init__(
+        self, state_dir: Path, *, floor: int = 0, kept: int = KEPT, key: DigestKey | None = None
+    ) -> None:
+        self._key = key
         self._turn = threading.Lock()
         self._records = Records(state_dir)
         self._records.highest = max(self._records.highest, floor)
@@ -76,6 +82,9 @@ class Generations:
             meaning = meaning_of(loaded.stack, loaded.desired.groups)
             record = self._records.all.get(before.desired.generation) if before else None
             fresh = record is None or record.meaning != meaning
+            if fresh and record is not None and before is not None:
+                # Its meaning was told with another digest key, or by another version, perhaps.
+                fresh = meaning_of(before.stack, before.desired.groups) != meaning
             if record is not None and not fresh and commit and record.commit != commit:
                 record = replace(record, commit=commit)
             elif record is not None and not fresh and record.revision == loaded.revision and before:
@@ -169,13 +178,18 @@ class Generations:
         resolved = loaded.resolved
         # Contents first: a record only ever names what is there.
         sources = {name: self._records.freeze(content) for name, content in loaded.sources.items()}
-        name, model = self._records.freeze_model(resolved.text)
+        text, values = resolved.text, ""
+        if resolved.values:
+            values = self._records.freeze(packed(resolved.values, self._key))
+            text = pointing_to(text, self._records.from_model(values))
+        name, model = self._records.freeze_model(text)
         record = replace(
             record,
             revision=loaded.revision,
             directory=loaded.stack.directory,
             sources=sources,
             resolved=name,
+            values=values,
             hashes=dict(resolved.hashes),
             compose_version=resolved.version,
             compose_warnings=resolved.warnings,
@@ -207,7 +221,9 @@ class Generations:
     def _assembled(self, record: Record) -> Accepted:
         contents = {name: self._records.content(record.sources[name]) for name in (STACK, GROUPS)}
         text = self._records.model_text(record.resolved)
-        resolved = Resolved(text, record.hashes, record.compose_version, record.compose_warnings)
+        values = unpacked(self._records.content(record.values)) if record.values else {}
+        resolved = Resolved(text, record.hashes, record.compose_version, record.compose_warnings, values)
+        resolved = with_digests(resolved, self._key)
         parsed = parse_files(contents[STACK], contents[GROUPS])
         assembled = assemble(parsed, resolved, record.directory)
         return _accepted(record, assembled, self._records.model(record.resolved), fresh=False)

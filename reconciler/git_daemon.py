@@ -6,6 +6,7 @@ import os
 import time
 
 from api.hooks import Webhook
+from reconciler.digest_key_file import keyed, read_key
 from reconciler.engine.compose import resolve
 from reconciler.engine.compose_find import environment
 from reconciler.generations import Generations
@@ -20,7 +21,12 @@ _SHORTEST_SECRET = 16
 
 def work_tree(options: RunOptions, generations: Generations) -> GitTree:
     """The desired-state directory as a work tree, whether it is one or not."""
-    around = Surroundings(resolve, options.compose_file, environment(os.environ), options.git_path)
+    around = Surroundings(
+        keyed(resolve, read_key(options.state_dir)),
+        options.compose_file,
+        environment(os.environ),
+        options.git_path,
+    )
     return GitTree(options.desired_state, generations, around, auto=options.git_commit_edits)
 
 

@@ -116,8 +116,8 @@ class Tie(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """See the module. All mappings are by service, but for ``made``, ``stopped``, ``at_work`` and ``cut``:
-    those are by container id.
+    """See the module. All mappings are by service, but for ``made``, ``stopped``, ``at_work``, ``cut`` and
+    ``hooks``: those are by container id.
 
     ``making`` is what the containers now being made are made from, until a look finds them (the label
     that Compose wrote for these inputs is right by definition, PITFALLS row 1). ``live`` is the
@@ -131,7 +131,8 @@ class Ledger:
     ``unhealthy`` is since when the engine calls a container that, ``healed`` when (monotonic) something was
     done about it; ``restarts`` what the engine did by itself. ``at_work`` are runs (container id to start)
     of one-shots that were not seen to end yet, ``cut`` those that the end of the ``boot`` they began in cut
-    short, whatever exit code the engine makes up for them (PITFALLS row 20).
+    short, whatever exit code the engine makes up for them (PITFALLS row 20). ``hooks`` are containers that
+    this daemon started and whose post_start hooks have not all succeeded; True: one of them failed.
     """
 
     made: Mapping[str, Made] = field(default_factory=dict)
@@ -153,6 +154,7 @@ class Ledger:
     restarts: Mapping[str, Restarts] = field(default_factory=dict)
     at_work: Mapping[str, float] = field(default_factory=dict)
     cut: Mapping[str, float] = field(default_factory=dict)
+    hooks: Mapping[str, bool] = field(default_factory=dict)
     boot: str = ""
 
 
@@ -272,6 +274,7 @@ def to_json(ledger: Ledger) -> dict[str, Any]:
         "changes": {key: list(change) for key, change in ledger.changes.items()},
         "at_work": dict(ledger.at_work),
         "cut": dict(ledger.cut),
+        "hooks": dict(ledger.hooks),
         "boot": ledger.boot,
     }
 
@@ -308,6 +311,7 @@ def from_json(value: Mapping[str, Any], now: Now) -> Ledger:
         changes={key: Change(str(m), float(since)) for key, (m, since) in value.get("changes", {}).items()},
         at_work={key: float(at) for key, at in value.get("at_work", {}).items()},
         cut={key: float(at) for key, at in value.get("cut", {}).items()},
+        hooks={key: bool(failed) for key, failed in value.get("hooks", {}).items()},
         boot=str(value.get("boot", "")),
     )
 

@@ -21,7 +21,7 @@ from reconciler.errors import EngineError, EngineUnavailable, Mistake
 from reconciler.executor import Executor, Limits
 from reconciler.farewell import Farewell, Keep
 from reconciler.ledger import Ledger, Now, learned
-from reconciler.observed import Container, EngineInfo, Health, Observed, State, Usage
+from reconciler.observed import Action, Container, EngineInfo, Health, Observed, State, Usage
 from reconciler.plan import Plan, Step, plan
 from reconciler.prober import Candidate, Prober
 from reconciler.progress import Progress, Tracker
@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 
 AT_LEAST = 0.01
 """Seconds between a pass and the next one by time."""
+
+_OVERTAKES = frozenset({Action.STOP, Action.RECREATE, Action.REMOVE})
+"""What is not kept waiting by hooks that still run."""
 
 RECONNECT = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds between attempts to reach an engine that does not answer; the last one repeats."""
@@ -315,6 +318,7 @@ class Loop:
         self._replan(self._observed)
         self._ledger = settle(self._ledger, self._plan)
         self._dispatch.forget(self._plan)
+        self._executor.give_up(self._is_overtaken)
         chosen = self._executor.choose(self._plan.steps, self._observed.began)
         steps = tuple(step for step in chosen if self._has_effect(step, now))
         if self._stopping:
@@ -340,6 +344,13 @@ class Loop:
         return Now(self._wall(), asyncio.get_running_loop().time())
 
     # --- steps -----------------------------------------------------------------------------------
+
+    def _is_overtaken(self, step: Step) -> bool:
+        """Whether something else than the step in flight is wanted of its service by now."""
+        verdict = self._plan.verdicts.get(step.service)
+        if verdict is None or not verdict.wanted:
+            return True
+        return verdict.step is not None and verdict.step.action in _OVERTAKES
 
     def _has_effect(self, step: Step, now: Now) -> bool:
         """Whether to send the step; False where the engine keeps saying "done" and nothing changes."""

@@ -17,6 +17,7 @@ from reconciler.errors import InvalidDesiredState, Mistake
 from reconciler.model_defaults import creates_source, with_defaults
 from reconciler.resolved import Resolved
 from reconciler.stack import Condition, Dependency, HealthCheck, Mount, Service
+from reconciler.start_work import CONFIG, SECRET, start_warnings, start_work, target_of, value_key
 from reconciler.units import parse_duration
 
 _NOT_HASHED = frozenset({"build", "pull_policy", "depends_on", "profiles", "scale"})
@@ -32,25 +33,29 @@ def services_from(resolved: Resolved, project: str) -> dict[str, Service]:
         InvalidDesiredState: the text is not a Compose model (never so for what Compose wrote).
     """
     # Digesting every field of every service takes ten milliseconds, and most edits touch no Compose file.
-    return dict(_services(resolved.text, tuple(resolved.hashes.items()), project, resolved.version))
+    hashes, digests = tuple(resolved.hashes.items()), tuple(resolved.digests.items())
+    return dict(_services(resolved.text, hashes, digests, project, resolved.version))
 
 
 @lru_cache(maxsize=4)
 def _services(
-    text: bytes, hashes: tuple[tuple[str, str], ...], project: str, version: str
+    text: bytes,
+    hashes: tuple[tuple[str, str], ...],
+    digests: tuple[tuple[str, str], ...],
+    project: str,
+    version: str,
 ) -> Mapping[str, Service]:
-    model, known = with_defaults(_loaded(text), version), dict(hashes)
+    model, known, keyed = with_defaults(_loaded(text), version), dict(hashes), dict(digests)
     networks = _real_names(model.get("networks"), project)
-    files = {kind: model.get(f"{kind}s") or {} for kind in ("config", "secret")}
     return {
-        name: _service(name, entry or {}, known.get(name, ""), project, networks, files)
+        name: _service(name, entry or {}, known.get(name, ""), project, networks, model, keyed)
         for name, entry in (model.get("services") or {}).items()
     }
 
 
 def warnings_from(resolved: Resolved) -> tuple[str, ...]:
-    """What is asked for in Compose that is not done here."""
-    return _warnings(resolved.text)
+    """What is asked for in Compose that is not done here, or can't be done at a start."""
+    return (*_warnings(resolved.text), *start_warnings(_loaded(resolved.text), resolved.values))
 
 
 @lru_cache(maxsize=4)
@@ -78,10 +83,11 @@ def _service(
     config_hash: str,
     project: str,
     networks: Mapping[str, str],
-    files: Mapping[str, Mapping[str, Any]],
+    model: Mapping[str, Any],
+    digests: Mapping[str, str],
 ) -> Service:
     fields = _fields(entry)
-    mounts = (*_binds(entry), *_given(entry, files))
+    mounts = (*_binds(entry), *_given(entry, model, digests))
     held = [[mount.target, mount.content] for mount in mounts if mount.content]
     return Service(
         name=name,
@@ -102,6 +108,7 @@ def _service(
         ports=tuple(_ports(entry.get("ports"))),
         mounts=mounts,
         contents=_digest(held) if held else "",
+        start=start_work(entry, model),
     )
 
 
@@ -193,18 +200,22 @@ def _binds(entry: Mapping[str, Any]) -> Iterator[Mount]:
             yield Mount("bind", told["target"], told["source"], create=create, writable=writable)
 
 
-def _given(entry: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]]) -> Iterator[Mount]:
-    """The configs and secrets of a service, those aside whose value only Compose's environment has."""
-    for kind, inside in (("config", "/"), ("secret", "/run/secrets/")):
+def _given(entry: Mapping[str, Any], model: Mapping[str, Any], digests: Mapping[str, str]) -> Iterator[Mount]:
+    """The configs and secrets of a service: files of the host, and what is copied in."""
+    for kind in (CONFIG, SECRET):
+        files = model.get(f"{kind}s") or {}
         for told in entry.get(f"{kind}s") or ():
-            source = told.get("source", "")
-            what = files[kind].get(source) or {}
-            target = told.get("target") or source
-            target = target if target.startswith("/") else f"{inside}{target}"
+            what = files.get(told.get("source", "")) or {}
+            target = target_of(kind, told)
             if what.get("file"):
                 yield Mount(kind, target, what["file"])
-            elif what.get("content") is not None:
-                yield Mount(kind, target, content=_digest([target, what["content"]]))
+                continue
+            keyed = digests.get(value_key(kind, told.get("source", "")), "")
+            # What versions before keyed digests recorded of a content, to be compared with their records.
+            content = None if what.get("environment") else what.get("content")
+            plain = "" if content is None else _digest([target, content])
+            if keyed or plain:
+                yield Mount(kind, target, content=keyed or plain, plain=plain if keyed else "")
 
 
 def _ports(value: Any) -> Iterator[str]:

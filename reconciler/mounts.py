@@ -5,6 +5,7 @@ Looking at the files is ``sources``' business; here is only compared what it saw
 
 from __future__ import annotations
 
+from reconciler.keyed_digest import comparable
 from reconciler.ledger import Made, Mounted
 from reconciler.observed import ALIVE, Container, Observed
 from reconciler.stack import Mount, Service
@@ -42,7 +43,7 @@ def changed_mounts(
 def _mount_changed(mount: Mount, container: Container, observed: Observed, made: Made | None) -> bool:
     before = made.mounts.get(mount.key) if made else None
     if mount.content:
-        return before is not None and before.digest != mount.content
+        return before is not None and _content_changed(mount, before)
     source = observed.sources.get(mount.source)
     if source is None or source.kind != "file":
         return False
@@ -62,6 +63,28 @@ def _mount_changed(mount: Mount, container: Container, observed: Observed, made:
         return held != source.inode and (held == was if known else container.started_at < source.changed_at)
     # Nobody can look into the container: it got the file of its start.
     return bool(was) and was != source.inode and container.started_at < source.changed_at
+
+
+def _content_changed(mount: Mount, before: Mounted) -> bool:
+    if comparable(before.digest, mount.content):
+        return before.digest != mount.content
+    # Digests of another key, because the key was lost, tell nothing; those without a key can be made again.
+    return bool(mount.plain) and comparable(before.digest, mount.plain) and before.digest != mount.plain
+
+
+def mounts_to_learn(service: Service, observed: Observed, made: Made) -> dict[str, Mounted]:
+    """What to record of the mounts of a container that is as defined: what its record lacks so far.
+
+    Or has only as a digest that can't be compared with those of the present key.
+    """
+    found = {k: m for k, m in mounts_now(service, observed).items() if k not in made.mounts}
+    for mount in service.mounts:
+        before = made.mounts.get(mount.key)
+        if not mount.content or before is None or comparable(before.digest, mount.content):
+            continue
+        if not _content_changed(mount, before):
+            found[mount.key] = Mounted("content", mount.content)
+    return found
 
 
 def writes_itself(mount: Mount, made: Made | None) -> bool:

@@ -53,8 +53,9 @@ class Container:
     uses of other containers, in the engine's order: Compose's key (``network_mode``, ``ipc``, ``pid``,
     ``volumes_from``) and the id, or name, that the container was made with. ``grace`` is how long
     it is given to stop, in seconds; None: what the engine gives everybody. ``compose`` is the version of
-    Docker Compose that made it. ``oom_killed``: since its last start the kernel took one of its processes for
-    want of memory, the first or another.
+    Docker Compose that made it, ``model`` the Compose files that it was made from.
+    ``oom_killed``: since its last start the kernel took one of its processes for want of memory, the first or
+    another.
     """
 
     id: str
@@ -81,6 +82,7 @@ class Container:
     borrowed: tuple[tuple[str, str], ...] = ()
     compose: str = ""
     grace: float | None = None
+    model: str = ""
 
     @property
     def run(self) -> str:
@@ -147,6 +149,7 @@ class Action(StrEnum):
     CREATE = "create"
     RECREATE = "recreate"
     START = "start"
+    POST_START = "post_start"
     STOP = "stop"
     KILL = "kill"
     UNPAUSE = "unpause"

@@ -23,6 +23,7 @@ from reconciler.options import INSTALLED_DESIRED
 
 if TYPE_CHECKING:
     from reconciler.engine import Engine
+    from reconciler.keyed_digest import DigestKey
     from reconciler.observed import Observed
     from reconciler.stack import Stack
     from reconciler.store import Loaded
@@ -40,21 +41,26 @@ class NoDirectory(ServiceManagerError):
             self.remedy += "or make one with `service-manager init COMPOSE_FILE`"
 
 
-async def load(directory: Path, compose_files: Sequence[Path] = ()) -> Loaded:
-    """The desired state in a directory.
+async def load(
+    directory: Path, compose_files: Sequence[Path] = (), *, key: DigestKey | None = None
+) -> Loaded:
+    """The desired state in a directory. ``key``: that of the daemon, to compare with what it remembers.
 
     Raises:
         NoDirectory: there is none.
         InvalidDesiredState: with every mistake; paths as the caller gave them.
         StepFailed: there is no Docker Compose.
     """
+    from reconciler.digest_key_file import keyed
     from reconciler.engine.compose import resolve
     from reconciler.engine.compose_find import environment
     from reconciler.store import Store
 
     if not await asyncio.to_thread(directory.is_dir):
         raise NoDirectory(directory)
-    store = Store(directory, resolve, extra_compose=compose_files, environment=environment(os.environ))
+    store = Store(
+        directory, keyed(resolve, key), extra_compose=compose_files, environment=environment(os.environ)
+    )
     return await store.load()
 
 

@@ -24,7 +24,8 @@ class Record:
     """One accepted generation. Times are wall time in seconds since the epoch, 0: not yet.
 
     ``changes`` says for people what it changed; ``meaning`` is the digest that decides whether something
-    is a change at all. ``sources`` and ``resolved`` name frozen contents by their digests. ``progress`` is
+    is a change at all. ``sources``, ``resolved`` and ``values`` name frozen contents by their digests,
+    ``values`` those of configs and secrets that the resolved model only names; empty: none. ``progress`` is
     how it was brought about, as ``progress_to_json`` writes it, in JSON: hundreds of these are held, and
     hardly ever asked for. ``{}`` until it ended.
     """
@@ -44,6 +45,7 @@ class Record:
     directory: str = ""
     sources: Mapping[str, str] = field(default_factory=dict)
     resolved: str = ""
+    values: str = ""
     hashes: Mapping[str, str] = field(default_factory=dict)
     compose_version: str = ""
     compose_warnings: tuple[str, ...] = ()
@@ -106,6 +108,10 @@ class Records:
         """The file of a resolved model."""
         return self._models / f"{name}.json"
 
+    def from_model(self, name: str) -> str:
+        """Where a frozen content lies, as seen from the folder of the resolved models."""
+        return f"../{self._contents.name}/{name}"
+
     def content(self, name: str) -> bytes:
         """A frozen content.
 
@@ -127,6 +133,7 @@ class Records:
             (self._records / f"{number:0{_WIDTH}}.json").unlink(missing_ok=True)
             del self.all[number]
         used = {name for record in self.all.values() for name in record.sources.values()}
+        used |= {record.values for record in self.all.values()}
         models = {f"{record.resolved}.json" for record in self.all.values()}
         for path in (*_unused(self._contents, used), *_unused(self._models, models)):
             path.unlink(missing_ok=True)

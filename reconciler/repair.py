@@ -41,6 +41,7 @@ from reconciler.mounts import changed_mounts
 from reconciler.observed import ALIVE, Action, Container, Health, State
 from reconciler.sick import looping, unhealthy
 from reconciler.stack import Service
+from reconciler.start_hooks import hooks_due, run_hooks
 from reconciler.steps import (
     attempt,
     fetch,
@@ -68,6 +69,7 @@ def judge_on(scratch: Scratch, gate: Gate, service: Service) -> Verdict:
     ready = (
         container is not None
         and is_ready(container)
+        and not (scratch.ledger.hooks and hooks_due(scratch.ledger, container))
         and name not in scratch.stack.one_shots
         and (
             name not in scratch.ledger.restarts or crash_loops(scratch.ledger, container, scratch.now) is None
@@ -273,6 +275,9 @@ def _mend(scratch: Scratch, service: Service, verdict: Verdict, container: Conta
 
 
 def _running(scratch: Scratch, service: Service, verdict: Verdict, container: Container) -> Verdict:
+    hooked = run_hooks(scratch, service, verdict, container)
+    if hooked is not None:
+        return hooked
     parent = parent_restarted(scratch, service, container)
     if parent is not None:
         hindrance = hindered(scratch, service, verdict, container)

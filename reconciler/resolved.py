@@ -14,13 +14,17 @@ class Resolved(NamedTuple):
     ``text`` is the resolved model as JSON, byte for byte what is frozen and what containers are made
     from; it may hold secrets. ``hashes`` maps each service to the hash that Compose writes into its
     container's label, and ``version`` is the Compose that said so. ``warnings`` is what it warned of,
-    such as a variable that is not set.
+    such as a variable that is not set. ``values`` are those of configs and secrets that come from a variable,
+    by ``start_work.value_key``, None where it is not set: the text only names the variable. ``digests`` are
+    keyed digests of all values that are copied into containers, by the same names.
     """
 
     text: bytes
     hashes: Mapping[str, str]
     version: str
     warnings: tuple[str, ...] = ()
+    values: Mapping[str, str | None] = {}
+    digests: Mapping[str, str] = {}
 
 
 def working_directory(directory: PurePath | str) -> str:

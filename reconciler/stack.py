@@ -14,6 +14,8 @@ from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from typing import NamedTuple
 
+from reconciler.start_work import NOTHING, StartWork
+
 
 class Condition(StrEnum):
     """Compose's ``depends_on`` conditions, under Compose's names."""
@@ -52,9 +54,10 @@ class HealthCheck(NamedTuple):
 class Mount(NamedTuple):
     """A file or folder of the host, or a content of the model's own, that a container is given at ``target``.
 
-    ``kind`` is bind, config or secret; ``source`` a path on the engine's host, empty where the model holds
-    the content, of which ``content`` is the digest then. ``create``: a source that is not there is made, as
-    a folder. ``writable``: the container may write to it.
+    ``kind`` is bind, config or secret; ``source`` a path on the engine's host, empty where the content is
+    copied in, of which ``content`` is the digest then, and ``plain`` the one that versions before keyed
+    digests recorded. ``create``: a source that is not there is made, as a folder. ``writable``: the container
+    may write to it.
     """
 
     kind: str
@@ -63,6 +66,7 @@ class Mount(NamedTuple):
     content: str = ""
     create: bool = False
     writable: bool = False
+    plain: str = ""
 
     @property
     def key(self) -> str:
@@ -87,9 +91,9 @@ class Service:
     of the definition (``environment.FOO``) to a short digest of its value, so that a difference can be
     named without a secret ever being kept or shown. ``definition`` is the digest of all fields: equal
     definitions mean equal inputs, whatever Compose version hashed them. ``mounts`` are those whose content
-    Compose leaves out of its hash; ``contents`` is a digest of what the model itself holds of them.
-    ``shares`` are the services whose network, processes or memory it uses, ``volumes_from`` those whose
-    volumes.
+    Compose leaves out of its hash; ``contents`` is a digest of those that are copied in. ``shares`` are the
+    services whose network, processes or memory it uses, ``volumes_from`` those whose volumes. ``start`` is
+    what Compose does around the start and stop of its container.
     """
 
     name: str
@@ -110,6 +114,7 @@ class Service:
     ports: tuple[str, ...] = ()
     mounts: tuple[Mount, ...] = ()
     contents: str = ""
+    start: StartWork = NOTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,7 @@ def step_for(
         value,
         service.stop_grace,
         weights[service.name],
+        action is Action.POST_START or (action is Action.START and bool(service.start.pre_start)),
     )
 
 

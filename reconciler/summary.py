@@ -95,6 +95,7 @@ def _summary(
 def _doing(action: Action) -> str:
     return {
         Action.STOP: "stopping",
+        Action.POST_START: "running post_start hooks",
         Action.UPDATE: "updating",
         Action.CREATE: "creating",
         Action.REMOVE: "removing",

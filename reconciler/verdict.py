@@ -18,6 +18,7 @@ class Step(NamedTuple):
     """One action to take now. ``cause`` is a stable word, ``why`` says it to a person.
 
     ``weight`` is how many services wait in a row behind this one, to start or to stop: the heaviest go first.
+    ``long``: it waits for commands of people's own (hooks), so it holds up no other and may be given up.
     """
 
     service: str
@@ -28,6 +29,7 @@ class Step(NamedTuple):
     value: str = ""
     grace: float = 10.0
     weight: int = 0
+    long: bool = False
 
     def command(self) -> Command:
         """The order to the engine."""

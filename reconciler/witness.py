@@ -24,7 +24,7 @@ from reconciler.ledger import (
     recovered,
     without,
 )
-from reconciler.mounts import mounts_now
+from reconciler.mounts import mounts_now, mounts_to_learn
 from reconciler.observed import ALIVE, LABEL_UNKNOWN, Container, Health, Observed, State
 from reconciler.plan import Plan
 from reconciler.stack import Service, Stack
@@ -108,6 +108,9 @@ def _pruned(ledger: Ledger, observed: Observed) -> Ledger:
     gone = set(over) - {container.service for container in observed.containers}
     if gone:
         ledger = replace(ledger, failures=without(ledger.failures, gone))
+    hooks = {id_: failed for id_, failed in ledger.hooks.items() if id_ in started}
+    if hooks != ledger.hooks:
+        ledger = replace(ledger, hooks=hooks)
     cut = {id_: at for id_, at in ledger.cut.items() if id_ in unread or started.get(id_) == at}
     if cut != ledger.cut:
         ledger = replace(ledger, cut=cut)
@@ -281,7 +284,7 @@ def _mounts_learned(
     """Take what is mounted now as what it was made with, where nobody had looked at that before."""
     if not service.mounts or made.definition != service.definition:
         return ledger
-    new = {k: m for k, m in mounts_now(service, observed).items() if k not in made.mounts}
+    new = mounts_to_learn(service, observed, made)
     if not new:
         return ledger
     made = made._replace(mounts={**made.mounts, **new})

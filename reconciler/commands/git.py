@@ -72,6 +72,7 @@ def _said(lines: Any, console: Console, values: Values) -> Any:
 
 def _hook(values: Values, console: Console) -> int:
     """Not for people: what the hook of ``git init`` calls."""
+    from reconciler.digest_key_file import keyed, read_key
     from reconciler.engine.compose import resolve
     from reconciler.engine.compose_find import environment
     from reconciler.git_hook import Box, receive
@@ -82,7 +83,9 @@ def _hook(values: Values, console: Console) -> int:
         desired_state=values["desired_state"],
         state_dir=values["state_dir"],
         engine=values["engine"],
-        around=Surroundings(resolve, values["compose_file"], environment(environ)),
+        around=Surroundings(
+            keyed(resolve, read_key(values["state_dir"])), values["compose_file"], environment(environ)
+        ),
         environ=environ,
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from reconciler.commands.spec import Values
+from reconciler.digest_key_file import read_key
 from reconciler.drift import Drift
 from reconciler.errors import InvalidDesiredState
 from reconciler.forecast import look_ahead
@@ -44,7 +45,8 @@ def plan(values: Values, console: Console) -> int:
 
 
 async def _look(values: Values) -> Preview:
-    loaded = await load(values["desired_state"], values["compose_file"])
+    key = read_key(values["state_dir"])
+    loaded = await load(values["desired_state"], values["compose_file"], key=key)
     now = clocks()
     ledger = read_ledger(values["state_dir"], now)
     with with_model(loaded) as stack:

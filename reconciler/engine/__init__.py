@@ -45,10 +45,11 @@ class Engine(Protocol):
         """
         ...
 
-    async def act(self, command: Command, stack: Stack) -> None:
+    async def act(self, command: Command, stack: Stack) -> str:
         """Carry out one order; returning means that the engine said it is done.
 
-        What is done already (start of a running container, removal of an absent one) is success.
+        What is done already (start of a running container, removal of an absent one) is success. Returns
+        what people should know though the order succeeded (a pre_stop hook that failed), else nothing.
 
         Raises:
             StepFailed: the engine refused or failed.

@@ -24,6 +24,7 @@ from typing import Any
 from reconciler.engine.compose_find import Compose, environment, find_compose
 from reconciler.engine.compose_mistakes import mistakes_in, warnings_in
 from reconciler.engine.compose_run import Finished, Silent, locked, run
+from reconciler.engine.compose_values import answered, asking_for
 from reconciler.engine.docker_reasons import failure, lost_engine, redacted
 from reconciler.errors import (
     EngineError,
@@ -33,6 +34,7 @@ from reconciler.errors import (
     StepFailed,
 )
 from reconciler.resolved import Resolved, working_directory
+from reconciler.secret_values import variables_of
 from reconciler.stack import Stack
 
 __all__ = ["Compose", "Composer", "find_compose", "resolve"]
@@ -85,7 +87,14 @@ async def resolve(
     # Hashes of the unresolved files differ from the labels where there is an env_file.
     hashed = await _config(chosen, ["-f", "-", *common], ["--hash", "*"], surroundings, files, folder, text)
     hashes = dict(line.split() for line in hashed.output.decode().splitlines() if line.strip())
-    return Resolved(text, hashes, chosen.version, warnings_in(model.said))
+    values: dict[str, str | None] = {}
+    variables = variables_of(json.loads(text))
+    if variables:
+        asked = asking_for(variables.values())
+        arguments = ["-f", "-", *common]
+        told = await _config(chosen, arguments, ["--format", "json"], surroundings, files, folder, asked)
+        values = answered(variables, told.output)
+    return Resolved(text, hashes, chosen.version, warnings_in(model.said), values)
 
 
 def _as_written(path: str) -> bytes:
@@ -234,7 +243,7 @@ class Composer:
             except OSError as error:
                 raise _not_runnable(compose, error) from error
         if done.code:
-            secrets = _secrets(await asyncio.to_thread(_model, stack.model))
+            secrets = secrets_in(await asyncio.to_thread(_model, stack.model))
             raise _refusal(done.said, secrets)
 
 
@@ -288,7 +297,7 @@ def _one_of_each(model: Mapping[str, Any], services: Sequence[str]) -> list[str]
     return options
 
 
-def _secrets(model: Mapping[str, Any]) -> list[str]:
+def secrets_in(model: Mapping[str, Any]) -> list[str]:
     """Values in the model whose names say that they are not for everybody's eyes."""
     found: set[str] = set()
     for definition in model.values():

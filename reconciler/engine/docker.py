@@ -19,9 +19,13 @@ from reconciler.engine.compose import Composer, platform_of
 from reconciler.engine.compose_find import config_directory
 from reconciler.engine.compose_labels import Labels
 from reconciler.engine.docker_address import find_address
+from reconciler.engine.docker_definition import Definition, definition_of
 from reconciler.engine.docker_filter import without
+from reconciler.engine.docker_hooks import post_start, pre_stop
+from reconciler.engine.docker_inject import Injector
 from reconciler.engine.docker_logs import log_lines
 from reconciler.engine.docker_look import Look
+from reconciler.engine.docker_pre_start import PreStart
 from reconciler.engine.docker_probe import Prober
 from reconciler.engine.docker_read import SERVICE, id_of, name_of, state_from
 from reconciler.engine.docker_reasons import failure, lost_engine, wanted_port
@@ -63,6 +67,8 @@ class DockerEngine:
         self._labels = Labels(self._composer.compose, surroundings)
         self._events: set[Events] = set()
         self._orders = Orders(self._wire)
+        self._injector = Injector(self._wire, lambda: self._orders.all_credentials(self._config))
+        self._pre_start = PreStart(self._wire, lambda image: self._pull_one(image, ""))
         self._files = Threads("cgroup-files", 1)
 
     async def info(self) -> EngineInfo:
@@ -101,8 +107,9 @@ class DockerEngine:
         finally:
             self._events.discard(events)
 
-    async def act(self, command: Command, stack: Stack) -> None:
+    async def act(self, command: Command, stack: Stack) -> str:
         """Carry out one order; see ``Engine.act``."""
+        remark = ""
         try:
             match command.action:
                 case Action.CREATE | Action.RECREATE:
@@ -112,13 +119,17 @@ class DockerEngine:
                 case Action.PULL:
                     await self._pull(stack, command.services)
                 case Action.STOP:
+                    remark = await self._before_stop(command, stack)
                     with self._look.holding(command.container, stopping=True):
                         await self._stop(command)
                 case Action.REMOVE:
                     await self._remove(command)
                 case Action.START:
+                    await self._before_start(command, stack)
                     with self._look.holding(command.container):
                         await self._order(command)
+                case Action.POST_START:
+                    await post_start(self._wire, command.container, await self._definition(command, stack))
                 case _:
                     await self._order(command)
         finally:
@@ -127,6 +138,7 @@ class DockerEngine:
             if command.action in {Action.BUILD, Action.PULL}:
                 # Docker 20.10 sends no event for the tag that BuildKit makes.
                 self._look.mark_images()
+        return remark
 
     async def probe(self, container: Container, timeout: float) -> bool:
         """Run the container's health check once; see ``Engine.probe``."""
@@ -169,6 +181,33 @@ class DockerEngine:
         except (EngineError, Refused):
             return None
         return docker_usage.from_api(told or {})
+
+    # --- what Compose does around a start and a stop ---
+
+    async def _definition(self, command: Command, stack: Stack) -> Definition:
+        known = self._look.knows(command.container)
+        made_from = known.model if known else ""
+        return await asyncio.to_thread(definition_of, stack, command.services[0], made_from)
+
+    async def _before_start(self, command: Command, stack: Stack) -> None:
+        known, service = self._look.knows(command.container), command.services[0]
+        if known is not None and known.state in ALIVE:
+            # Started by somebody else in the meantime, who has done all this.
+            return
+        definition = await self._definition(command, stack)
+        if definition.work.pre_start:
+            await self._pre_start.run(command.container, stack.name, service, definition)
+        await self._injector.inject(command.container, service, definition)
+
+    async def _before_stop(self, command: Command, stack: Stack) -> str:
+        known = self._look.knows(command.container)
+        if known is None or known.state is not State.RUNNING:
+            return ""
+        try:
+            definition = await self._definition(command, stack)
+        except StepFailed as error:
+            return f"pre_stop hooks are not known: {error}"
+        return await pre_stop(self._wire, command.container, definition, grace=command.grace)
 
     # --- orders to one container ---
 

@@ -15,6 +15,9 @@ CONFIG_HASH = "com.docker.compose.config-hash"
 COMPOSE = "com.docker.compose.version"
 ONE_OFF = "com.docker.compose.oneoff"
 IMAGE = "com.docker.compose.image"
+CONFIG_FILES = "com.docker.compose.project.config_files"
+HOOK = "com.docker.compose.hook"
+NUMBER = "com.docker.compose.container-number"
 
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)$")
 _BRACKETS = re.compile(r"\(([^)]*)\)")
@@ -46,6 +49,7 @@ def claims(entry: Json, project: str) -> bool:
         labels.get(PROJECT) == project
         and bool(labels.get(SERVICE))
         and str(labels.get(ONE_OFF, "False")).lower() != "true"
+        and not _runs_a_hook(labels)
     )
 
 
@@ -61,6 +65,11 @@ def id_of(entry: object) -> str:
     """The id of a listed container or image; empty where there is none to read."""
     id = entry.get("Id") if isinstance(entry, Mapping) else None
     return id if isinstance(id, str) else ""
+
+
+def _runs_a_hook(labels: Json) -> bool:
+    """Whether it is the container of a pre_start hook; Compose 5.3 to 5.5 does not say so in a label."""
+    return HOOK in labels or (COMPOSE in labels and not {CONFIG_HASH, NUMBER} & labels.keys())
 
 
 def name_of(entry: Json) -> str:
@@ -136,6 +145,7 @@ def container(seen: object) -> Container:
         borrowed=tuple(_borrowed(host)),
         grace=None if config.get("StopTimeout") is None else _whole(config, "StopTimeout"),
         compose=_text(labels, COMPOSE).removeprefix("v"),
+        model=_text(labels, CONFIG_FILES),
     )
 
 

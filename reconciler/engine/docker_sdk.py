@@ -6,14 +6,17 @@ they raise becomes either our own errors or ``Refused``, the engine's own answer
 
 from __future__ import annotations
 
+import base64
+import json
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import requests
 from docker import APIClient, auth
+from docker.credentials import Store, StoreError
 from docker.errors import APIError, DockerException
 from docker.tls import TLSConfig
 
@@ -73,6 +76,18 @@ class Orders:
         except (DockerException, OSError, ValueError, TimeoutError, NotBegun) as error:
             why = shortened(str(error)) or "the helper does not answer"
             raise StepFailed(f"no credentials to pull {image}: {why}", "image_unavailable") from error
+
+    async def all_credentials(self, config: Path) -> str:
+        """The ``config.json`` with all credentials of this user, which ``use_api_socket`` asks for.
+
+        Raises:
+            StepFailed: a helper or the file is of no use.
+        """
+        try:
+            return await self._threads.run(lambda: _all_credentials(config), _CREDENTIALS_WITHIN)
+        except (DockerException, StoreError, OSError, ValueError, TimeoutError, NotBegun) as error:
+            why = shortened(str(error)) or "the helper does not answer"
+            raise StepFailed(f"no credentials for use_api_socket: {why}", "credentials_missing") from error
 
     def close(self) -> None:
         """Close what is idle; calls in flight end by themselves, in threads that hold up no exit."""
@@ -171,6 +186,31 @@ def _credentials(image: str, config: Path) -> dict[str, str]:
     registry, _ = auth.resolve_repository_name(repository_and_tag(image)[0])
     found = auth.resolve_authconfig(auth.load_config(config_path=str(config)), registry)
     return {"X-Registry-Auth": auth.encode_header(found).decode()} if found else {}
+
+
+def _all_credentials(config: Path) -> str:
+    known: dict[str, Any] = {}
+    if config.exists():
+        loaded = auth.load_config(config_path=str(config))
+        listed: Mapping[str, Any] = loaded.auths
+        if loaded.creds_store:
+            listed = Store(loaded.creds_store).list()  # type: ignore[no-untyped-call]
+        names = dict.fromkeys([*(listed or {}), *loaded.cred_helpers])
+        known = {name: auth.resolve_authconfig(loaded, name) or {} for name in names}
+    # As the docker CLI saves its file: sorted, one tab for each level.
+    entries = {name: _saved(told) for name, told in sorted(known.items())}
+    return json.dumps({"auths": entries}, indent="\t", ensure_ascii=False)
+
+
+def _saved(told: Mapping[str, Any]) -> dict[str, str]:
+    found = {key.lower(): value for key, value in told.items()}
+    saved = {}
+    user, password = found.get("username") or "", found.get("password") or ""
+    if user or password:
+        saved["auth"] = base64.b64encode(f"{user}:{password}".encode()).decode()
+    if found.get("identitytoken"):
+        saved["identitytoken"] = found["identitytoken"]
+    return saved
 
 
 def _unsent(error: BaseException) -> EngineUnavailable | None:

@@ -26,6 +26,7 @@ _IDLE_KEPT = 4
 _NEWEST_API = (1, 44)
 """The newest API that this adapter was written against; engines keep older ones for years."""
 _OLDEST_API = (1, 40)
+_CONTENT_TYPES = {"POST": "application/json", "PUT": "application/x-tar"}
 
 
 class Refused(Exception):
@@ -90,9 +91,9 @@ class _Connection:
     async def ask(self, method: str, path: str, body: bytes | None, more: Mapping[str, str]) -> Reply:
         head = f"{method} {path} HTTP/1.1\r\nHost: docker\r\nUser-Agent: service-manager\r\n"
         head += "".join(f"{name}: {value}\r\n" for name, value in more.items())
-        if method == "POST":
-            content = body or b""
-            head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n"
+        if method in _CONTENT_TYPES:
+            kind, content = _CONTENT_TYPES[method], body or b""
+            head += f"Content-Type: {kind}\r\nContent-Length: {len(content)}\r\n"
         try:
             self._writer.write(head.encode("ascii") + b"\r\n" + (body or b""))
             await self._writer.drain()
@@ -146,6 +147,20 @@ class Wire:
         content = json.dumps(body).encode()
         try:
             return await self._ask("POST", target, content, self._patience if within is None else within)
+        except _Stale as error:
+            raise EngineUnavailable("the engine closed the connection") from error
+
+    async def put(self, path: str, archive: bytes, /, **query: object) -> None:
+        """Hand over an archive; errors as ``get``."""
+        try:
+            await self._ask("PUT", await self._target(path, query), archive, self._patience)
+        except _Stale as error:
+            raise EngineUnavailable("the engine closed the connection") from error
+
+    async def delete(self, path: str, **query: object) -> None:
+        """Have something removed; errors as ``get``."""
+        try:
+            await self._ask("DELETE", await self._target(path, query), None, self._patience)
         except _Stale as error:
             raise EngineUnavailable("the engine closed the connection") from error
 

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from reconciler.engine.simulated_hooks import NO_HOOKS, Hooking, StartWorker
 from reconciler.engine.simulated_logs import Journal
 from reconciler.errors import BatchFailed, EngineUnavailable, Gone, OutcomeUnknown, StepFailed, StepImpossible
 from reconciler.observed import (
@@ -24,6 +25,7 @@ from reconciler.observed import (
     Usage,
 )
 from reconciler.stack import Service, Stack
+from reconciler.start_work import NOTHING, StartWork
 
 
 @dataclass(slots=True, kw_only=True)
@@ -32,6 +34,7 @@ class Behaviour:
 
     ``exits_after`` counts from each start; ``crashes`` limits how often that happens. A service that others
     wait for to complete, and of which nothing was said, ends by itself (``ONE_SHOT``).
+    ``hooks`` is how lifecycle hooks fare.
     """
 
     start_takes: float = 0.05
@@ -41,6 +44,7 @@ class Behaviour:
     exit_code: int = 0
     crashes: int = 1_000_000_000
     memory: int = 50_000_000
+    hooks: Hooking = NO_HOOKS
 
 
 _PLAIN = Behaviour()
@@ -108,6 +112,7 @@ class SimulatedEngine:
         self._listeners: set[asyncio.Queue[str | None]] = set()
         self._serial = 0
         self._journal = Journal(self._prints)
+        self.start_work = StartWorker()
 
     # --- the protocol ------------------------------------------------------------------------------
 
@@ -147,14 +152,14 @@ class SimulatedEngine:
         finally:
             self._listeners.discard(queue)
 
-    async def act(self, command: Command, stack: Stack) -> None:
+    async def act(self, command: Command, stack: Stack) -> str:
         """See ``Engine.act``."""
         self._ask()
         refusal = self.mischief.fail(command)
         if refusal is not None:
             raise refusal
         try:
-            await self._carry_out(command, stack)
+            remark = await self._carry_out(command, stack)
         except BatchFailed as batch:
             made = tuple(name for name in command.services if name not in batch.failed)
             self.history.append((self._now(), command._replace(services=made)))
@@ -165,6 +170,7 @@ class SimulatedEngine:
             raise lie
         if self.unavailable:
             raise OutcomeUnknown("the engine went away before it answered")
+        return remark
 
     async def probe(self, container: Container, timeout: float) -> bool:
         """See ``Engine.probe``."""
@@ -274,7 +280,7 @@ class SimulatedEngine:
         for queue in self._listeners:
             queue.put_nowait(None)
 
-    async def _carry_out(self, command: Command, stack: Stack) -> None:
+    async def _carry_out(self, command: Command, stack: Stack) -> str:
         match command.action:
             case Action.CREATE | Action.RECREATE:
                 await asyncio.sleep(0.1)
@@ -283,9 +289,19 @@ class SimulatedEngine:
                 await asyncio.sleep(1.0)
                 self._fetch(command, stack)
             case Action.START:
+                own = self._cell(command).container
+                if own.state is not State.RUNNING:
+                    hooks = self._behaviour(own.service).hooks
+                    await self.start_work.before_start(own.id, _work(command, stack), hooks)
                 await self._start(command)
+            case Action.POST_START:
+                own = self._cell(command).container
+                hooks = self._behaviour(own.service).hooks
+                if own.state is not State.RUNNING:
+                    raise Gone(f"{own.name} does not run any more")
+                await self.start_work.post_start(command.container, _work(command, stack), hooks)
             case Action.STOP | Action.KILL:
-                await self._stop(command)
+                return await self._stop(command, _work(command, stack))
             case Action.REMOVE:
                 cell = self._cells.get(command.container)
                 if cell is not None and cell.container.state in ALIVE:
@@ -300,6 +316,7 @@ class SimulatedEngine:
                 self._set(self._cell(command), "rename", name=command.value)
             case Action.UPDATE:
                 self._set(self._cell(command), "update", restart=command.value)
+        return ""
 
     def _cell(self, command: Command) -> _Cell:
         cell = self._cells.get(command.container)
@@ -411,19 +428,27 @@ class SimulatedEngine:
         if cell.container.state is State.RUNNING:
             self._set(cell, "health_status", health=health)
 
-    async def _stop(self, command: Command) -> None:
-        cell = self._cells.get(command.container)
+    async def _stop(self, command: Command, work: StartWork) -> str:
+        cell, remark = self._cells.get(command.container), ""
         if cell is None or cell.container.state not in ALIVE:
-            return
+            return remark
         if cell.container.state is State.PAUSED:
             raise StepFailed(f"{cell.container.name} is paused: unpause it first")
         if command.action is Action.STOP:
+            hooks = self._behaviour(cell.container.service).hooks
+            remark = await self.start_work.pre_stop(command.container, work, hooks, command.grace)
             await asyncio.sleep(min(command.grace, self._behaviour(cell.container.service).stop_takes))
         if cell.container.state in ALIVE:
             self._end(cell, 0 if command.action is Action.STOP else 137)
+        return remark
 
     def _end(self, cell: _Cell, exit_code: int) -> None:
         cell.cancel()
         self._set(
             cell, "die", state=State.EXITED, exit_code=exit_code, finished_at=self._wall(), probed=False
         )
+
+
+def _work(command: Command, stack: Stack) -> StartWork:
+    service = stack.services.get(command.services[0]) if command.services else None
+    return service.start if service else NOTHING
