@@ -299,6 +299,9 @@ def _missing(scratch: Scratch, dependency: Dependency) -> str:
     container = scratch.kept.get(name)
     if dependency.condition is Condition.COMPLETED:
         return "" if name in scratch.done else f"waits for {name} to complete"
+    if container is not None and container.id in scratch.ledger.hooks and name not in scratch.done:
+        # Compose starts what depends on it after its hooks, too.
+        return f"waits for the post_start hooks of {name}"
     if dependency.condition is Condition.STARTED:
         runs = container is not None and container.state is State.RUNNING and name not in scratch.going
         return "" if runs or name in scratch.done else f"waits for {name} to start"

@@ -57,14 +57,14 @@ class Recorder(SimulatedEngine):
             self.shown = observed.containers
         return observed
 
-    async def act(self, command: Command, stack: Stack) -> None:
+    async def act(self, command: Command, stack: Stack) -> str:
         self.orders.append((self._now(), command))
         for service in command.services:
             self._judge(command, service)
         # An engine goes on with what it was told, also when who told it dies.
         work = asyncio.ensure_future(super().act(command, stack))
         work.add_done_callback(lambda done: done.cancelled() or done.exception())
-        await asyncio.shield(work)
+        return await asyncio.shield(work)
 
     def _changed(self, event: str) -> None:
         alive = Counter(c.service for c in self.containers() if c.state in ALIVE)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import io
+import tarfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
 import pytest
+from docker.errors import NotFound
 
 from reconciler.engine import Engine
 from reconciler.engine.compose import resolve
@@ -57,11 +60,34 @@ services:
     container_name: c-job
     command: ["true"]
     networks: [net]
+  hooked:
+    image: bed/standin:1
+    init: true
+    container_name: c-hooked
+    networks: [net]
+    configs: [{source: greeting, target: /etc/greeting}]
+    post_start: [{command: [sh, -c, "echo post_start >>/tmp/hooks"]}]
+    pre_stop: [{command: [sh, -c, "echo pre_stop >>/tmp/hooks"]}]
+  failing:
+    image: bed/standin:1
+    init: true
+    container_name: c-failing
+    networks: [net]
+    post_start: [{command: [sh, -c, "echo what is wrong >&2; exit 3"]}]
+    pre_stop: [{command: [sh, -c, "exit 4"]}]
+  closed:
+    image: bed/standin:1
+    init: true
+    container_name: c-closed
+    read_only: true
+    networks: [net]
+    configs: [greeting]
   unfetched:
     image: bed/nowhere:1
     container_name: c-unfetched
     networks: [net]
 networks: {net: {}}
+configs: {greeting: {content: "hello, $$HOME"}}
 """
 
 
@@ -79,6 +105,8 @@ class World(Protocol):
     def hold_name(self, name: str) -> None: ...
     def retag(self, image: str) -> None: ...
     def silent(self) -> contextlib.AbstractContextManager[None]: ...
+    def file(self, container: Container, path: str) -> str: ...
+    def hooks(self, container: Container) -> list[str]: ...
 
 
 class DockerWorld:
@@ -107,6 +135,19 @@ class DockerWorld:
     def retag(self, image: str) -> None:
         self.bed.import_image(image, "LABEL changed=yes")
 
+    def file(self, container: Container, path: str) -> str:
+        chunks, _ = self.client.get_archive(container.id, path)
+        with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
+            found = archive.extractfile(archive.getmembers()[0])
+            assert found is not None
+            return found.read().decode()
+
+    def hooks(self, container: Container) -> list[str]:
+        try:
+            return self.file(container, "/tmp/hooks").split()
+        except NotFound:
+            return []
+
     @contextlib.contextmanager
     def silent(self) -> Iterator[None]:
         wire = self.engine._wire
@@ -121,6 +162,7 @@ class DockerWorld:
 class SimulatedWorld:
     def __init__(self, stack: Stack) -> None:
         from reconciler.engine.simulated import Behaviour, SimulatedEngine
+        from reconciler.engine.simulated_hooks import Hooking
 
         self.stack = stack
         self.engine = SimulatedEngine(
@@ -128,6 +170,7 @@ class SimulatedWorld:
                 "sick": Behaviour(ready_after=None),
                 "hang": Behaviour(ready_after=None),
                 "job": Behaviour(exits_after=0.05),
+                "failing": Behaviour(hooks=Hooking({"post_start": 3, "pre_stop": 4})),
             }
         )
         self.engine.auto_images = False
@@ -152,6 +195,12 @@ class SimulatedWorld:
 
     def retag(self, image: str) -> None:
         self.engine.tag(image, "sha256:2")
+
+    def file(self, container: Container, path: str) -> str:
+        return self.engine.start_work.files[container.id][path]
+
+    def hooks(self, container: Container) -> list[str]:
+        return [run.stage for run in self.engine.start_work.runs if run.container == container.id]
 
     @contextlib.contextmanager
     def silent(self) -> Iterator[None]:

@@ -254,6 +254,52 @@ async def test_a_one_shot_ends_by_itself(world: World) -> None:
     assert ended.finished_at == pytest.approx(ended.started_at, abs=5.0)
 
 
+# --- what Compose does around a start and a stop ---
+
+
+async def test_contents_are_copied_in_before_a_start_and_again_at_the_next(world: World) -> None:
+    container = await running(world, "hooked")
+    assert world.file(container, "/etc/greeting") == "hello, $HOME"
+    await act(world, Action.STOP, "hooked", container=container.id, grace=5.0)
+    await act(world, Action.START, "hooked", container=container.id)
+    assert world.file(container, "/etc/greeting") == "hello, $HOME"
+
+
+async def test_hooks_run_when_they_are_ordered_and_before_a_stop(world: World) -> None:
+    container = await running(world, "hooked")
+    assert world.hooks(container) == []
+    await act(world, Action.POST_START, "hooked", container=container.id)
+    assert world.hooks(container) == ["post_start"]
+    await act(world, Action.STOP, "hooked", container=container.id, grace=5.0)
+    await act(world, Action.STOP, "hooked", container=container.id, grace=5.0)
+    assert world.hooks(container) == ["post_start", "pre_stop"]
+    with pytest.raises(Gone):
+        await act(world, Action.POST_START, "hooked", container=container.id)
+
+
+async def test_a_hook_that_fails_is_the_reason(world: World) -> None:
+    container = await running(world, "failing")
+    with pytest.raises(StepFailed, match="exit code 3") as caught:
+        await act(world, Action.POST_START, "failing", container=container.id)
+    assert caught.value.reason == "hook_failed"
+    assert (await seen(world, "failing")).state is State.RUNNING
+
+
+async def test_a_hook_that_fails_before_a_stop_is_only_told(world: World) -> None:
+    container = await running(world, "failing")
+    command = Command(Action.STOP, ("failing",), container.id, 5.0)
+    assert "exit code 4" in await world.engine.act(command, world.stack)
+    assert (await seen(world, "failing")).state is State.EXITED
+
+
+async def test_nothing_is_copied_into_a_read_only_container(world: World) -> None:
+    container = await created(world, "closed")
+    with pytest.raises(StepFailed) as caught:
+        await act(world, Action.START, "closed", container=container.id)
+    assert caught.value.reason == "files_not_copied"
+    assert (await seen(world, "closed")).state is State.CREATED
+
+
 # --- events ---
 
 
