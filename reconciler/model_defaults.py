@@ -1,7 +1,8 @@
-"""Defaults that Compose leaves out of its resolved model, written out in one way for all versions. Pure.
+"""The resolved model as Compose 2.40 writes it, whichever version wrote it. Pure.
 
-Compose writes only what differs from a default, and defaults change between versions. Definition digests
-compare what a container is made of, so they must not depend on which default a version leaves out.
+Compose leaves defaults out, and which ones it leaves out and how it writes the rest differs between versions.
+Definition digests compare what a container is made of, so they must not depend on that. The form of 2.40 is
+the one that ledgers on disk hold digests of.
 """
 
 from __future__ import annotations
@@ -15,11 +16,19 @@ _BINDS_CREATE_BY_DEFAULT = 5
 
 
 def with_defaults(model: dict[str, Any], version: str) -> dict[str, Any]:
-    """The model of Compose ``version`` in the form that 2.x writes; changes ``model`` itself.
+    """The model of Compose ``version`` in the form that 2.40 writes; changes ``model`` itself.
 
     Of a bind mount's ``create_host_path`` 2.x writes out true and leaves out false, 5.x writes out false
-    and leaves out true.
+    and leaves out true. Up to 2.30 the mode of a config or secret is a number (288 for ``"0440"``), up to
+    2.29 a device is one text.
     """
+    for service in _services(model):
+        for key in ("configs", "secrets"):
+            for entry in service.get(key) or ():
+                if isinstance(entry, dict) and isinstance(entry.get("mode"), int):
+                    entry["mode"] = f"{entry['mode']:#o}".replace("0o", "0")
+        if service.get("devices"):
+            service["devices"] = [_device(device) for device in service["devices"]]
     if major(version) >= _BINDS_CREATE_BY_DEFAULT:
         for bind in _bind_options(model):
             if bind.get("create_host_path", True):
@@ -44,8 +53,19 @@ def major(version: str) -> int:
     return int(found[1]) if found else 0
 
 
+def _device(device: Any) -> Any:
+    if not isinstance(device, str):
+        return device
+    source, *rest = device.split(":")
+    return {"source": source, "target": (rest or [source])[0], "permissions": rest[1] if rest[1:] else "rwm"}
+
+
+def _services(model: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    return (service for service in (model.get("services") or {}).values() if service)
+
+
 def _bind_options(model: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for service in (model.get("services") or {}).values():
-        for volume in (service or {}).get("volumes") or ():
+    for service in _services(model):
+        for volume in service.get("volumes") or ():
             if volume.get("type") == "bind" and isinstance(volume.get("bind"), dict):
                 yield volume["bind"]

@@ -219,3 +219,27 @@ def test_up_to_2_40_a_source_is_created_where_the_model_says_so(version: str) ->
         "/bare": True,
         "/far": False,
     }
+
+
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [
+        ({"configs": [{"source": "c", "mode": 288}]}, {"configs": [{"source": "c", "mode": "0440"}]}),
+        ({"secrets": [{"source": "s", "mode": 0}]}, {"secrets": [{"source": "s", "mode": "00"}]}),
+        (
+            {"devices": ["/dev/a:/dev/b", "/dev/c", "/dev/d:/dev/d:r"]},
+            {
+                "devices": [
+                    {"source": "/dev/a", "target": "/dev/b", "permissions": "rwm"},
+                    {"source": "/dev/c", "target": "/dev/c", "permissions": "rwm"},
+                    {"source": "/dev/d", "target": "/dev/d", "permissions": "r"},
+                ]
+            },
+        ),
+    ],
+)
+def test_what_versions_write_differently_is_the_same_definition(
+    older: dict[str, Any], newer: dict[str, Any]
+) -> None:
+    assert one(**older).definition == one(**newer).definition
+    assert one(**older).fields == one(**newer).fields
