@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from reconciler.compose_fetch import program_of_archive
 from reconciler.engine.compose import find_compose
 from reconciler.engine.compose_labels import Labels
 from reconciler.ledger import Ledger, Now
@@ -14,7 +20,9 @@ from reconciler.stack import Stack
 from reconciler.witness import witness
 from tests.builders import a_stack, container, desire, look, service
 
+from .bed import PrivateEngine
 from .bench import Bench, Make
+from .conftest import ENGINES
 
 GUESTS = """
 x-all: &all {image: "bed/standin:1", init: true, stop_grace_period: 1s}
@@ -55,6 +63,66 @@ async def test_what_shares_with_another_container_is_adopted_and_its_edits_are_s
     b.project.write(b.project.file.read_text().replace('torrent", environment: {A: "1"}', 'vpn"'))
     stack = await b.resolve()
     assert steps(stack, await b.look(), Ledger()) == {"index": "definition"}
+
+
+OLDER = "2.30.3"
+"""The oldest that is supported without a warning: the first that leaves ``depends_on`` out of its hash."""
+
+
+@pytest.fixture(scope="session")
+def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program of an older Compose, out of its source archive."""
+    program = tmp_path_factory.mktemp("older") / "docker-compose"
+    program_of_archive(OLDER, program)
+    program.chmod(0o755)
+    return program
+
+
+@pytest.fixture
+def use(clean: PrivateEngine, older: Path) -> Iterator[Callable[[str], str]]:
+    """Makes a Compose the one in use from now on; its version."""
+    plugin = Path(clean.environ["DOCKER_CONFIG"]) / "cli-plugins" / "docker-compose"
+    plugin.parent.mkdir(parents=True, exist_ok=True)
+
+    def chosen(which: str) -> str:
+        plugin.unlink(missing_ok=True)
+        if which == "older":
+            shutil.copy(older, plugin)
+        return find_compose(clean.environ).version
+
+    yield chosen
+    plugin.unlink(missing_ok=True)
+
+
+@pytest.mark.pitfall(4)
+@pytest.mark.parametrize("clean", list(ENGINES)[:1], indirect=True)
+@pytest.mark.parametrize(("person", "daemon"), [("older", "older"), ("older", "ours"), ("ours", "older")])
+async def test_whichever_compose_made_them_containers_are_adopted_and_edited_ones_remade(
+    bench: Make, use: Callable[[str], str], person: str, daemon: str
+) -> None:
+    text = "".join(line for line in GUESTS.splitlines(keepends=True) if "use_api_socket" not in line)
+    b: Bench = await bench(text)
+    b.project.write(text := text.replace("some-vpn-1", f"{b.project.name}-vpn-1"))
+    made_by = use(person)
+    b.project.person("up", "-d")
+    looks = use(daemon)
+    assert (made_by == OLDER, looks == OLDER) == (person == "older", daemon == "older")
+
+    async def seen() -> tuple[Stack, Observed]:
+        # As the loop has it: the version that resolved the files, and a digest of the files.
+        resolved = await b.resolve()
+        stack = replace(resolved, compose=looks, inputs=b.project.file.read_text())
+        return stack, await b.engine.observe(stack)
+
+    stack, observed = await seen()
+    assert {c.compose for c in observed.containers} == {made_by}
+    desired = desire(stack, *stack.groups)
+    ledger = witness(stack, desired, observed, Ledger(), NOW, chance=0.0)
+    assert steps(stack, observed, ledger) == {}
+    # The daemon's memory of what it adopted tells an edit from a Compose that hashes otherwise.
+    b.project.write(text.replace('torrent", environment: {A: "1"}', 'vpn"'))
+    stack, observed = await seen()
+    assert steps(stack, observed, ledger) == {"index": "definition"}
 
 
 # Recorded from Docker Compose 2.40.3 on a real engine: container ids, and the labels of their guests.

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.assembly import inputs_digest
 from reconciler.ledger import Ledger
+from reconciler.model import services_from
 from reconciler.observed import State
 from reconciler.plan import plan
+from reconciler.resolved import Resolved
 from reconciler.stack import Stack
 from reconciler.witness import witness
 from tests.builders import NOW, a_stack, container, desire, look, service
@@ -87,3 +91,67 @@ def test_however_often_compose_is_exchanged_nothing_is_remade(versions: list[str
     stopped = look(stacks[-1], replace(MADE, state=State.EXITED))
     found = plan(stacks[-1], desire(stacks[-1], "main"), stopped, ledger, NOW)
     assert [str(s.action) for s in found.steps] == ["start"]
+
+
+# Of one file, as Docker Compose 2.40.3 and 5.5.0 resolve and hash it; recorded.
+_BIND = {"2.40.3": {"create_host_path": True}, "5.5.0": {}}
+_HASHES = {
+    "2.40.3": "354920bb18a40431dd161fdead51d4cfce76bc0d364794f538b70d2da3e243fb",
+    "5.5.0": "29bf2635f375002bce84bb011203612367a83aca9dbad1e92c8cc46c35cb6eba",
+}
+
+
+def recorded(version: str, inputs: str = "files", **edited: object) -> Stack:
+    entry = {
+        "command": None,
+        "container_name": "socket-proxy",
+        "entrypoint": None,
+        "environment": {"CONTAINERS": "1", "EVENTS": "1"},
+        "image": "lscr.io/linuxserver/socket-proxy:latest",
+        "networks": {"docker-proxynet": None},
+        "read_only": True,
+        "restart": "always",
+        "tmpfs": ["/run"],
+        "volumes": [
+            {
+                "type": "bind",
+                "source": "/var/run/docker.sock",
+                "target": "/var/run/docker.sock",
+                "read_only": True,
+                "bind": _BIND[version],
+            }
+        ],
+        **edited,
+    }
+    text = json.dumps({"name": "case", "services": {"proxy": entry}}).encode()
+    hashes = {"proxy": _HASHES[version] if not edited else f"hash of {edited} by {version}"}
+    services = services_from(Resolved(text, hashes, version), "case")
+    return a_stack({"main": list(services.values())}, inputs=inputs, compose=version)
+
+
+def outcome(stack: Stack, made_by: str, ledger: Ledger) -> str:
+    made = container(recorded(made_by).services["proxy"], compose=made_by)
+    observed = look(stack, made)
+    ledger = witness(stack, desire(stack, "main"), observed, ledger, NOW, chance=0.5)
+    return str(plan(stack, desire(stack, "main"), observed, ledger, NOW))
+
+
+@pytest.mark.parametrize("made_by", list(_HASHES))
+@pytest.mark.parametrize("known_to", [None, *_HASHES])
+@pytest.mark.parametrize("daemon", list(_HASHES))
+def test_between_2_40_and_5_nothing_is_remade_whoever_made_it_and_whatever_is_remembered(
+    made_by: str, known_to: str | None, daemon: str
+) -> None:
+    """Issue 13, 5, replayed from recorded outputs."""
+    ledger = Ledger()
+    if known_to is not None:
+        before = recorded(known_to)
+        made = container(recorded(made_by).services["proxy"], compose=made_by)
+        ledger = witness(before, desire(before, "main"), look(before, made), ledger, NOW, chance=0.5)
+        assert "proxy" in {c.service for c in look(before, made).containers if c.id in ledger.made}
+    assert outcome(recorded(daemon), made_by, ledger) == "nothing to do"
+    if known_to is not None:
+        # An edit shows across versions, even where nobody saw the old files by the new version.
+        edit = recorded(daemon, "edited", environment={"CONTAINERS": "0", "EVENTS": "1"})
+        told = "proxy: stop (definition: differs in environment.CONTAINERS)"
+        assert outcome(edit, made_by, ledger) == told
