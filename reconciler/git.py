@@ -146,6 +146,8 @@ class Git:
             "GIT_OPTIONAL_LOCKS": "0",
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_LITERAL_PATHSPECS": "1",
+            # A pushed refs/replace/ID would otherwise end every command ("replace depth too high").
+            "GIT_NO_REPLACE_OBJECTS": "1",
             "LC_ALL": "C.UTF-8",
         }
 

@@ -34,13 +34,15 @@ class Moved(GitError):
 class Committer:
     """Commits what is pending in one work tree. ``prefix``: the folder of desired state in it; '': its top.
 
-    Not for several threads at once; every call holds up to a second's worth of git commands.
+    ``sign``: sign every commit. Not for several threads at once; every call holds up to a second's worth of
+    git commands.
     """
 
-    def __init__(self, git: Git, generations: Generations, prefix: str = "") -> None:
+    def __init__(self, git: Git, generations: Generations, prefix: str = "", *, sign: bool = False) -> None:
         self._git = git
         self._generations = generations
         self._prefix = prefix
+        self._sign = sign
 
     def pending(self) -> tuple[Record, ...]:
         """The generations that no commit is known of, oldest first, up to the last one that is a write."""
@@ -137,11 +139,13 @@ class Committer:
         changes: dict[str, bytes | Entry | None] = {self._path(GROUPS): content}
         if record.reason.startswith(ROLLBACK):
             changes |= self._restored(record, head)
-        return commit(self._git, head, changes, message_of(record), Author(record.author, at=record.at))
+        return commit(
+            self._git, head, changes, message_of(record), Author(record.author, at=record.at), sign=self._sign
+        )
 
     def _by_hand(self, head: str, content: bytes) -> str:
-        author = self.person()
-        return commit(self._git, head, {self._path(GROUPS): content}, f"Edit {GROUPS} by hand\n", author)
+        changes = {self._path(GROUPS): content}
+        return commit(self._git, head, changes, f"Edit {GROUPS} by hand\n", self.person(), sign=self._sign)
 
     def _restored(self, record: Record, head: str) -> Change:
         """What a rollback changed beside groups.yaml, as far as git knows the files."""
@@ -191,7 +195,7 @@ class Committer:
             raise GitError("HEAD is detached", "`git switch` to a branch first")
         changes = from_disk(self._git, names)
         text = message or f"Edit {', '.join(sorted(names)[:5])} by hand\n"
-        return commit(self._git, head, changes, text, author or self.person())
+        return commit(self._git, head, changes, text, author or self.person(), sign=self._sign)
 
     def person(self) -> Author:
         """Who edits by hand: as the repository is told, or nobody in particular."""

@@ -36,7 +36,12 @@ def puller(options: RunOptions, tree: GitTree, intake: Intake) -> Puller | None:
     if not options.git_url:
         return None
     source = Source(
-        options.git_url, options.git_branch, options.git_interval, options.git_verify, options.git_writes
+        options.git_url,
+        options.git_branch,
+        options.git_interval,
+        options.git_verify,
+        options.git_writes,
+        options.git_rewritten,
     )
     found = Puller(tree, source, intake.reload)
     tree.committed = found.committed

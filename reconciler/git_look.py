@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from reconciler.errors import Mistake
-from reconciler.git import Git, GitError
+from reconciler.git import Git, GitError, said
 
 LARGEST = 10 * 2**20
 """Bytes of one file that are taken; desired state is text."""
@@ -85,8 +85,15 @@ def resolved(git: Git, word: str) -> str | None:
 
 
 def is_ancestor(git: Git, older: str, newer: str) -> bool:
-    """Whether ``newer`` contains ``older``."""
-    return git.run("merge-base", "--is-ancestor", older, newer).returncode == 0
+    """Whether ``newer`` contains ``older``.
+
+    Raises:
+        GitError: git can't tell, since a commit is missing or it failed.
+    """
+    done = git.run("merge-base", "--is-ancestor", older, newer)
+    if done.returncode > 1:
+        raise GitError(said(done.stderr) or f"git merge-base ended with {done.returncode}")
+    return done.returncode == 0
 
 
 def tree(git: Git, commit: str, prefix: str = "") -> dict[str, Entry]:

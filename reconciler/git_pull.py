@@ -1,56 +1,60 @@
-"""Pull mode: desired state is fetched from a repository elsewhere, judged, and fast-forwarded to.
+"""Pull mode: desired state is fetched from a repository elsewhere, judged, and followed.
 
-A commit that is not valid, or not signed where it must be, is told and left where it is; the box stays on the
-last good one. Writes made here are commits here, put on top of what was fetched and pushed back; where that
-can't be done they stay, and it is told: nothing is ever thrown away to make room for what comes.
+A commit that is not valid, or not signed where it must be, is reported and left where it is; the machine
+stays on the last good one. Commits made here go on top of what was fetched and are pushed back; where that
+can't be done they stay, with a warning. Only those: a commit that upstream held and withdrew
+(``git_upstream``) is never put on top or pushed again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from reconciler import git_sign
-from reconciler.errors import InvalidDesiredState, Mistake, ServiceManagerError
+from reconciler import git_sign, git_upstream
+from reconciler.errors import InvalidDesiredState, Mistake, ServiceManagerError, WriteRefused
 from reconciler.git import Git, GitError, repository, said
-from reconciler.git_look import is_ancestor, resolved, standing
+from reconciler.git_look import resolved, standing
 from reconciler.git_mirror import judged
+from reconciler.git_replay import named, replayed
 from reconciler.git_tree import GitTree
-from reconciler.git_write import committer
+from reconciler.git_upstream import FETCHED, TAKEN, Course
 
 log = logging.getLogger(__name__)
 
-FETCHED = "refs/service-manager/fetched"
 _REMOTE = "origin"
 _NETWORK = 120.0
-"""Seconds for a fetch or push; one that hangs is begun anew at the next interval."""
+"""Seconds for a fetch or push; one that hangs is tried again at the next interval."""
 _ROUNDS = 10
 _PAUSE = 0.2
 _SHORT = 10
 _SLOW = {"GIT_HTTP_LOW_SPEED_LIMIT": "1000", "GIT_HTTP_LOW_SPEED_TIME": "30"}
+_FOLLOW, _STOP = "follow", "stop"
+_PUSH, _REFUSE = "push", "refuse"
+_LOST_RACE = ("fetch first", "non-fast-forward", "stale info", "incorrect old value", "cannot lock ref")
+"""What git says where the branch moved between fetch and push."""
 
 
 class Source(NamedTuple):
     """Where from, and how: ``interval`` in seconds; ``keys`` a file of public keys, None: unsigned will do.
 
-    ``writes``: push or refuse.
+    ``writes``: push or refuse. ``rewritten``: follow or stop, where upstream withdrew commits.
     """
 
     url: str
     branch: str
     interval: float
     keys: Path | None = None
-    writes: str = "push"
+    writes: str = _PUSH
+    rewritten: str = _FOLLOW
 
 
 class _Again(Exception):
-    """Somebody was quicker: begin anew."""
+    """The work tree or upstream changed meanwhile: fetch and decide again."""
 
 
 class Puller:
@@ -62,7 +66,10 @@ class Puller:
         self._reload = reload
         self._asked = asyncio.Event()
         self._told: tuple[object, ...] = ()
-        tree.closed = source.writes == "refuse"
+        self._signs = False
+        self._verified = ""
+        tree.pulls = True
+        tree.closed = self._closed("it is not known yet whether this machine can sign")
 
     def ask(self) -> None:
         """Fetch now; called in the event loop."""
@@ -107,15 +114,43 @@ class Puller:
 
     async def _in_step(self) -> None:
         git = await asyncio.to_thread(self._repository)
+        await asyncio.to_thread(self._may_sign, git)
+        reason = ""
         for _ in range(_ROUNDS):
+            seen = await asyncio.to_thread(git_upstream.seen, git, _REMOTE, self._source.branch)
             fetched = await asyncio.to_thread(self._fetched, git)
             try:
-                await self._taken_in(git, fetched)
-            except _Again:
+                await self._taken_in(git, fetched, seen)
+            except _Again as again:
+                reason = str(again)
                 await asyncio.sleep(_PAUSE)
                 continue
             return
-        raise GitError("others are quicker again and again; it is tried again at the next interval")
+        raise GitError(f"{reason}; tried again at the next interval")
+
+    def _may_sign(self, git: Git) -> None:
+        keys = self._source.keys
+        if keys is None or self._signs:
+            return
+        reason = git_sign.unable(git, keys)
+        self._signs = self._tree.sign = not reason
+        self._tree.unsigned = bool(reason)
+        self._tree.closed = self._closed(reason)
+
+    def _closed(self, unable: str) -> WriteRefused | None:
+        """Why writes are refused here; ``unable``: why commits can't be signed, '': they can be."""
+        told = "desired state comes from a git repository elsewhere, and changes are made there"
+        elsewhere = "commit and push it there"
+        if self._source.writes == _REFUSE:
+            return WriteRefused("read_only", told, f"{elsewhere}, or run with --git-writes push")
+        if self._source.keys is None or not unable:
+            return None
+        return WriteRefused(
+            "read_only",
+            f"{told}: commits must be signed (--git-verify), and this machine can't sign: {unable}",
+            f"{elsewhere}, or configure commit.gpgSign and user.signingKey in {self._tree.top} with a key "
+            f"that {self._source.keys} accepts",
+        )
 
     def _repository(self) -> Git:
         top = self._tree.top
@@ -137,36 +172,91 @@ class Puller:
     def _fetched(self, git: Git) -> str:
         branch = f"+refs/heads/{self._source.branch}:{FETCHED}"
         options = ("--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head")
-        fsck = ("-c", "fetch.fsckObjects=true")
+        settings = ("-c", "fetch.fsckObjects=true", "-c", "core.logAllRefUpdates=always")
         try:
-            git(*fsck, "fetch", *options, _REMOTE, branch, more=_SLOW, timeout=_NETWORK)
+            git(*settings, "fetch", *options, _REMOTE, branch, more=_SLOW, timeout=_NETWORK)
         except GitError as error:
             raise GitError(f"can't fetch: {error}; the last good state is kept", error.remedy) from error
         commit = resolved(git, FETCHED)
         assert commit
         return commit
 
-    async def _taken_in(self, git: Git, fetched: str) -> None:
-        where = await asyncio.to_thread(standing, git)
-        head = where.head
+    async def _taken_in(self, git: Git, fetched: str, seen: Sequence[str]) -> None:
+        head = (await asyncio.to_thread(standing, git)).head
         if head == fetched:
+            await asyncio.to_thread(git_upstream.note, git, fetched)
+            await asyncio.to_thread(self._verify, git, fetched)
             return
-        ahead = await asyncio.to_thread(is_ancestor, git, fetched, head) if head else False
-        if ahead:
-            await asyncio.to_thread(self._push_back, git, head)
+        nothing = Course((), (), ahead=False)
+        course = await asyncio.to_thread(git_upstream.charted, git, head, fetched, seen) if head else nothing
+        if course.ahead:
+            await asyncio.to_thread(git_upstream.note, git, fetched)
+            await asyncio.to_thread(self._push_back, git, course.own, fetched)
             return
-        if self._source.keys is not None:
-            await asyncio.to_thread(git_sign.verify, git, fetched, self._source.keys)
-        straight = await asyncio.to_thread(is_ancestor, git, head, fetched) if head else True
-        new = fetched if straight else await asyncio.to_thread(self._on_top, git, fetched, head)
+        await asyncio.to_thread(self._verify, git, fetched)
+        new = await asyncio.to_thread(self._followed, git, head, fetched, course)
         await self._judge(git, new, fetched)
         async with self._tree.guard():
-            await asyncio.to_thread(self._check_out, git, head, new)
+            await asyncio.to_thread(self._check_out, git, head, new, fetched)
             self._tree.brought[new] = fetched
-        log.info("commits taken in", extra={"commit": new[:_SHORT], "author": self._source.branch})
+        self._log(new, head, course)
         await self._reload()
-        if not straight:
-            await asyncio.to_thread(self._push_back, git, new)
+        if course.own:
+            own = await asyncio.to_thread(_between, git, fetched, new)
+            await asyncio.to_thread(self._push_back, git, own, fetched)
+
+    def _verify(self, git: Git, commit: str) -> None:
+        if self._source.keys is not None and commit != self._verified:
+            git_sign.verify(git, commit, self._source.keys)
+            self._verified = commit
+
+    def _log(self, new: str, head: str, course: Course) -> None:
+        extra: dict[str, object] = {"commit": new[:_SHORT], "author": self._source.branch}
+        if course.rewritten:
+            extra |= {"before": head[:_SHORT], "withdrawn": len(course.withdrawn)}
+            log.warning("upstream was rewritten, and followed", extra=extra)
+        else:
+            log.info("commits taken in", extra=extra)
+
+    def _followed(self, git: Git, head: str, fetched: str, course: Course) -> str:
+        """The commit to go to: the fetched one, with what was made here on top."""
+        branch = self._source.branch
+        by_hand = f"`git pull --rebase {_REMOTE} {branch}`"
+        if course.rewritten:
+            picks = f" and `git cherry-pick {' '.join(map(_short, course.own))}`" if course.own else ""
+            by_hand = f"`git reset --hard {_short(fetched)}`{picks}"
+        if course.rewritten and self._source.rewritten == _STOP:
+            raise GitError(
+                f"{branch} was rewritten elsewhere and no longer has {named(git, course.withdrawn[::-1])}; "
+                f"this machine stays on {_short(head)} (--git-rewritten stop)",
+                f"{by_hand} in {git.top}, or run with --git-rewritten follow",
+            )
+        if not course.own:
+            return fetched
+        if self._source.writes == _REFUSE:
+            raise self._unwanted(git, course.own)
+        remedy = f"merge by hand in {git.top}: {by_hand}"
+        return replayed(git, fetched, course.own, remedy, sign=self._sign(git))
+
+    def _sign(self, git: Git) -> bool:
+        """Whether replayed commits are signed.
+
+        Raises:
+            GitError: they must be, and this machine can't.
+        """
+        if self._source.keys is not None and not self._signs:
+            raise GitError(
+                "changes made here can't be put on top: commits must be signed (--git-verify), and this "
+                "machine can't sign",
+                f"put them on top by hand, signed, in {git.top}",
+            )
+        return self._signs
+
+    def _unwanted(self, git: Git, own: Sequence[str]) -> GitError:
+        return GitError(
+            f"{self._source.branch} here has commits that it has not elsewhere: {named(git, own)}",
+            f"push or drop them by hand in {git.top}, or run with --git-writes push",
+        )
 
     async def _judge(self, git: Git, new: str, fetched: str) -> None:
         try:
@@ -177,62 +267,59 @@ class Puller:
                 tuple(mistake._replace(message=f"{mistake.message} {note}") for mistake in error.mistakes)
             ) from None
 
-    def _check_out(self, git: Git, head: str, new: str) -> None:
+    def _check_out(self, git: Git, head: str, new: str, fetched: str) -> None:
         where = standing(git)
+        # A write that has no commit yet is committed first, under the name of its caller.
+        if self._tree.pending:
+            raise _Again("new commits wait: changes made here are not committed yet")
         if where.head != head:
-            raise _Again
-        if where.dirty and self._tree.pending:
-            raise _Again
+            raise _Again("commits are made here all the time")
         if where.dirty and not _left_half(git, new):
             told = f"new commits wait: {', '.join(where.dirty[:5])} edited here and not committed"
             raise GitError(told, "`service-manager git commit`")
         old = head or git("hash-object", "-w", "-t", "tree", "--stdin").decode().strip()
         if not where.dirty:
             git.patiently("read-tree", "-u", "-m", old, new)
-        git("update-ref", "-m", "service-manager: taken in", "HEAD", new, head or "0" * len(new))
+        moved = f"update HEAD {new} {head or '0' * len(new)}\nupdate {TAKEN} {fetched}\n"
+        git("update-ref", "-m", f"{git_upstream.TOOK}{fetched}", "--stdin", given=moved.encode())
 
-    def _on_top(self, git: Git, fetched: str, head: str) -> str:
-        """The commits that only we have, put on top of what was fetched; tried out beside the work tree."""
-        if self._source.writes != "push":
-            raise GitError(
-                f"{self._source.branch} here has commits that it has not elsewhere",
-                "push or drop them by hand",
-            )
-        git("worktree", "prune")
-        with tempfile.TemporaryDirectory(prefix="service-manager-", dir=git.directory) as folder:
-            if git.owner is not None:
-                os.chown(folder, git.owner, -1)
-            place = Path(folder) / "tree"
-            git("worktree", "add", "--quiet", "--detach", str(place), fetched)
-            try:
-                beside = Git(place, repository(place) or git.directory, git.environ)
-                picked = beside.run(
-                    "cherry-pick",
-                    "--keep-redundant-commits",
-                    "--allow-empty",
-                    f"{fetched}..{head}",
-                    more=committer(),
-                )
-                if picked.returncode:
-                    raise GitError(
-                        f"changes made here contradict commit {fetched[:_SHORT]}; the box stays as it is",
-                        f"merge by hand in {git.top}: `git pull --rebase`",
-                    )
-                return beside.line("rev-parse", "HEAD")
-            finally:
-                git.run("worktree", "remove", "--force", str(place))
-
-    def _push_back(self, git: Git, head: str) -> None:
-        if self._source.writes != "push":
-            return
-        target = f"{head}:refs/heads/{self._source.branch}"
-        done = git.run("push", "--quiet", _REMOTE, target, more=_SLOW, timeout=_NETWORK)
+    def _push_back(self, git: Git, own: Sequence[str], fetched: str) -> None:
+        """Push commits made here, the newest last, onto ``fetched`` and nothing else."""
+        if self._source.writes == _REFUSE:
+            raise self._unwanted(git, own)
+        if self._source.keys is not None:
+            for commit in own:
+                self._signed(git, commit, self._source.keys)
+        branch, head = f"refs/heads/{self._source.branch}", own[-1]
+        # With a lease: upstream may have been taken back behind ``fetched`` since, and a push that only moves
+        # forward would bring back what was withdrawn.
+        lease = f"--force-with-lease={branch}:{fetched}"
+        done = git.run("push", "--quiet", lease, _REMOTE, f"{head}:{branch}", more=_SLOW, timeout=_NETWORK)
         if done.returncode == 0:
+            git_upstream.note(git, head)
             return
         told = done.stderr.decode(errors="replace")
-        if "fetch first" in told or "non-fast-forward" in told:
-            raise _Again
-        raise GitError(f"changes made here are committed, but can't be pushed back: {said(done.stderr)}")
+        trouble = f"changes made here are committed, but can't be pushed back: {said(done.stderr)}"
+        raise _Again(trouble) if any(sign in told for sign in _LOST_RACE) else GitError(trouble)
+
+    def _signed(self, git: Git, commit: str, keys: Path) -> None:
+        try:
+            git_sign.verify(git, commit, keys)
+        except GitError as error:
+            raise GitError(
+                f"changes made here are committed, but not pushed back: {error}",
+                f"sign them by hand in {git.top}: `git rebase --exec 'git commit --amend --no-edit -S' "
+                f"{git_upstream.TAKEN}`",
+            ) from error
+
+
+def _short(commit: str) -> str:
+    return commit[:_SHORT]
+
+
+def _between(git: Git, old: str, new: str) -> tuple[str, ...]:
+    told = git("rev-list", "--topo-order", "--reverse", f"{old}..{new}").decode()
+    return tuple(told.split())
 
 
 def _left_half(git: Git, new: str) -> bool:

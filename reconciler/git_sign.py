@@ -1,4 +1,4 @@
-"""Whether a commit is signed by somebody whose key is known."""
+"""Verify the signature of a commit against known keys, and find out whether this machine can make one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import tempfile
 from pathlib import Path
 
 from reconciler.git import Git, GitError, said
+from reconciler.git_write import EMAIL, NAME, committer
 
 _PGP = b"-----BEGIN PGP PUBLIC KEY BLOCK-----"
+_AUTHOR = {"GIT_AUTHOR_NAME": NAME, "GIT_AUTHOR_EMAIL": EMAIL}
 
 
 def verify(git: Git, commit: str, keys: Path) -> None:
@@ -40,6 +42,31 @@ def verify(git: Git, commit: str, keys: Path) -> None:
             f"commit {commit[:10]} is not signed with a key of {keys}" + (f" ({told})" if told else ""),
             "sign it, or add the key; the last good state is kept",
         )
+
+
+def unable(git: Git, keys: Path) -> str:
+    """Why commits made here can't be signed so that ``keys`` accept them; empty: they can be.
+
+    Signing is what the owner of the work tree has configured for git: ``commit.gpgSign``,
+    ``user.signingKey``, ``gpg.format``. A commit that no branch holds is signed and verified to find out.
+    Blocks, up to 30 s.
+    """
+    if not configured(git):
+        return "git is not configured to sign here (commit.gpgSign)"
+    try:
+        empty = git("hash-object", "-w", "-t", "tree", "--stdin").decode().strip()
+        who = committer() | _AUTHOR
+        made = git("commit-tree", "--gpg-sign", "-m", "Try to sign", empty, more=who)
+        verify(git, made.decode().strip(), keys)
+    except GitError as error:
+        return str(error)
+    return ""
+
+
+def configured(git: Git) -> bool:
+    """Whether the owner of the work tree wants commits to be signed (``commit.gpgSign``)."""
+    done = git.run("config", "--type=bool", "--get", "commit.gpgSign")
+    return done.stdout.decode(errors="replace").strip() == "true"
 
 
 def _import(known: bytes, folder: str) -> None:

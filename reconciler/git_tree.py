@@ -50,13 +50,16 @@ class GitTree:
         self.around = around
         self._auto = auto
         self._standing = Standing("", "", ())
+        self._unknown = False
         self._known: str | None = None
         self._trouble = ""
         self._hand: tuple[str, ...] = ()
         self._poked = asyncio.Event()
-        # Told by pull mode: why nothing is written here, what it can't reach, what is wrong with what it
-        # fetched, and which commit elsewhere a commit here brought.
-        self.closed = False
+        # Set by pull mode: why nothing is written here, what it can't reach, what is wrong with what it
+        # fetched, which commit elsewhere a commit here brought; whether commits are signed, or ought to be
+        # and can't; whether the first commit comes from elsewhere.
+        self.closed: WriteRefused | None = None
+        self.sign = self.unsigned = self.pulls = False
         self.away = ""
         self.rejected: tuple[Mistake, ...] = ()
         self.brought: dict[str, str] = {}
@@ -84,39 +87,51 @@ class GitTree:
         """See ``intake.Tree``."""
         git = self.git
         if git is None:
-            self._standing, self._hand = Standing("", "", ()), ()
+            self._standing, self._hand, self._unknown = Standing("", "", ()), (), False
             return ""
-        await git_lock.let_go(self.top, _PUSH)
         try:
+            await git_lock.let_go(self.top, _PUSH)
             self._standing = await asyncio.to_thread(standing, git)
-        except GitError as error:
+        except (GitError, OSError) as error:
+            # What was seen before says nothing about now: no commit may be noted. ``run`` looks again.
+            self._unknown = True
             self._tell(str(error))
+            self._poked.set()
             return self._standing.head
+        self._unknown = False
         self._hand = self._by_hand()
         return self._standing.head
 
     async def origin(self, loaded: Loaded) -> Origin:
         """See ``intake.Tree``."""
         git, head = self.git, self._standing.head
-        if git is None or not head:
+        if git is None or not head or self._unknown:
             return Origin(BY_FILE, EDITED)
+        try:
+            return await asyncio.to_thread(self._origin, git, head, loaded)
+        except (GitError, OSError) as error:
+            self._tell(str(error))
+            self._poked.set()
+            return Origin(BY_FILE, EDITED)
+
+    def _origin(self, git: Git, head: str, loaded: Loaded) -> Origin:
         dirty = set(self._standing.dirty)
         groups = self._path(GROUPS)
-        if groups in dirty and await asyncio.to_thread(_holds, git, head, groups, loaded.sources[GROUPS]):
+        if groups in dirty and _holds(git, head, groups, loaded.sources[GROUPS]):
             # Written to since it was read; what was read is what the commit has.
             dirty.discard(groups)
         if any(self._path(name) in dirty for name in loaded.sources):
             return Origin(BY_FILE, EDITED)
-        before, self._known = self._last_known(), head
-        if head == before:
-            return Origin(BY_FILE, EDITED, head)
-        head = self.brought.pop(head, head)
-        try:
-            author = (await asyncio.to_thread(about, git, head)).author
-        except GitError as error:
-            self._tell(str(error))
-            return Origin(BY_FILE, EDITED)
-        return Origin(author or BY_FILE, f"{COMMITTED}{head[:_SHORT]}", self._standing.head)
+        # A write that waits gets a commit of its own, also where file and branch agree by chance: switched on
+        # and off again, the file is as the branch has it.
+        noted = "" if self.pending else head
+        if head == self._last_known():
+            return Origin(BY_FILE, EDITED, noted)
+        source = self.brought.get(head, head)
+        author = about(git, source).author
+        self.brought.pop(head, None)
+        self._known = head
+        return Origin(author or BY_FILE, f"{COMMITTED}{source[:_SHORT]}", noted)
 
     def accepted(self) -> None:
         """See ``intake.Tree``."""
@@ -125,18 +140,12 @@ class GitTree:
 
     def refused(self) -> WriteRefused | None:
         """See ``intake.Tree``."""
-        if not self.closed:
-            return None
-        return WriteRefused(
-            "read_only",
-            "desired state comes from a git repository elsewhere, and changes are made there",
-            "commit and push it there, or run with --git-writes push",
-        )
+        return self.closed
 
     def warnings(self) -> tuple[str, ...]:
         """See ``intake.Tree``."""
         found = [f"git: {trouble}" for trouble in (self._trouble, self.away) if trouble]
-        if self._hand and not self._auto:
+        if self._hand and not self._commits_edits:
             told = ", ".join(self._hand[:5]) + (f" and {len(self._hand) - 5} more" if self._hand[5:] else "")
             found.append(f"edited by hand and not committed: {told}; `service-manager git commit` does that")
         return tuple(found)
@@ -186,12 +195,12 @@ class GitTree:
         while True:
             await self._poked.wait()
             self._poked.clear()
-            if self._auto and self._hand and not self.pending:
+            if self._commits_edits and self._hand and not self.pending:
                 await asyncio.sleep(_QUIET)
             before = self._trouble
             try:
                 async with self.guard():
-                    head = await asyncio.to_thread(self._commit, force=moved >= _FORCED)
+                    head, noted = await asyncio.to_thread(self._commit, force=moved >= _FORCED)
             except (ServiceManagerError, OSError) as error:
                 moved += isinstance(error, Moved)
                 failures += 1
@@ -209,31 +218,42 @@ class GitTree:
             else:
                 failures = moved = 0
                 self._trouble = ""
-                if head == self._standing.head and not before:
+                if head == self._standing.head and not before and not noted:
                     continue
             with contextlib.suppress(ServiceManagerError):
                 await self.committed()
 
-    def _commit(self, *, force: bool) -> str:
+    def _commit(self, *, force: bool) -> tuple[str, bool]:
+        """The end of the branch afterwards, and whether writes had waited for their commits."""
         git = self.git
         if git is None:
-            return ""
-        committer = Committer(git, self._generations, self.prefix)
+            return "", False
         before = standing(git).head
+        if self.pulls and not before:
+            # A commit of ours would be a history of its own, and contradict the one that is to come.
+            return "", False
+        committer = Committer(git, self._generations, self.prefix, sign=self.sign)
+        waited = bool(committer.pending())
         head = committer.catch_up(force=force)
         # Only what was accepted: a file that is broken waits until it is mended.
-        if self._auto and self._hand:
+        if self._hand and self._commits_edits:
             head = committer.commit_edits()
         if head != before:
             # Ours: who made it is in the generation already.
             self._known = head
-        return head
+        return head, waited
+
+    @property
+    def _commits_edits(self) -> bool:
+        return self._auto and not self.unsigned
 
     @property
     def pending(self) -> bool:
         """Whether writes wait for their commits."""
         git = self.git
-        return git is not None and bool(Committer(git, self._generations, self.prefix).pending())
+        if git is None or not Committer(git, self._generations, self.prefix).pending():
+            return False
+        return not self.pulls or resolved(git, "HEAD") is not None
 
     def _by_hand(self) -> tuple[str, ...]:
         """What is not committed and is no write of ours that waits for its commit."""

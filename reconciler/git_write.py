@@ -36,8 +36,12 @@ Change = Mapping[str, bytes | Entry | None]
 """By name from the top: the new content, or an entry of another commit; None: it is gone."""
 
 
-def commit(git: Git, parent: str, changes: Change, message: str, author: Author) -> str:
+def commit(
+    git: Git, parent: str, changes: Change, message: str, author: Author, *, sign: bool = False
+) -> str:
     """Commits ``changes`` on top of ``parent`` ('' for a first commit), as the new end of the branch.
+
+    ``sign``: with the key of the owner's git configuration.
 
     Returns the name of the commit, or of ``parent`` where nothing differs. The branch moves only if it is
     still at ``parent``. Hold the lock of the repository.
@@ -50,7 +54,7 @@ def commit(git: Git, parent: str, changes: Change, message: str, author: Author)
     entries = {name: entry for name, entry in entries.items() if not _same(entry, before.get(name))}
     if parent and not entries:
         return parent
-    made = _made(git, parent, entries, message, author)
+    made = _made(git, parent, entries, message, author, sign=sign)
     _in_step(git, before, entries)
     git("update-ref", "-m", f"commit: {message.splitlines()[0]}", "HEAD", made, parent or "0" * len(made))
     return made
@@ -87,7 +91,15 @@ def _entry(git: Git, name: str, what: bytes | Entry | None, old: Entry | None) -
     return Entry(old.mode if old else _FILE, oid, len(what))
 
 
-def _made(git: Git, parent: str, entries: Mapping[str, Entry | None], message: str, author: Author) -> str:
+def _made(
+    git: Git,
+    parent: str,
+    entries: Mapping[str, Entry | None],
+    message: str,
+    author: Author,
+    *,
+    sign: bool,
+) -> str:
     with tempfile.TemporaryDirectory(prefix="service-manager-") as folder:
         if git.owner is not None:
             os.chown(folder, git.owner, -1)
@@ -96,7 +108,12 @@ def _made(git: Git, parent: str, entries: Mapping[str, Entry | None], message: s
         git("update-index", "-z", "--index-info", given=_info(entries), index=index)
         made = git("write-tree", index=index).decode().strip()
     above = ["-p", parent] if parent else []
-    return git("commit-tree", made, *above, given=message.encode(), more=_identity(author)).decode().strip()
+    signed = ["--gpg-sign"] if sign else []
+    return (
+        git("commit-tree", *signed, made, *above, given=message.encode(), more=_identity(author))
+        .decode()
+        .strip()
+    )
 
 
 def _info(entries: Mapping[str, Entry | None]) -> bytes:

@@ -32,7 +32,8 @@ class RunOptions:
     The rest is about git. With ``git_url`` desired state is fetched from there every ``git_interval`` seconds
     into ``desired_state``; ``git_path`` is the folder in it that holds the files. ``git_verify`` names a file
     of public keys that commits must be signed with, ``git_webhook_secret`` one with the secret of a webhook;
-    ``git_writes`` (push or refuse) says what becomes of writes. ``git_commit_edits``: commit edits by hand.
+    ``git_writes`` (push or refuse) says what becomes of writes, ``git_rewritten`` (follow or stop) what is
+    done where upstream withdrew commits. ``git_commit_edits``: commit edits by hand.
     """
 
     desired_state: Path
@@ -51,6 +52,7 @@ class RunOptions:
     git_interval: float = 60.0
     git_verify: Path | None = None
     git_writes: str = "push"
+    git_rewritten: str = "follow"
     git_webhook_secret: Path | None = None
     git_commit_edits: bool = False
 

@@ -37,7 +37,7 @@ GIT_RUN: tuple[Option, ...] = (
     Option("--git-interval", "seconds between fetches; 60", "SECONDS", convert.seconds, 60.0),
     Option(
         "--git-verify",
-        "take commits only if signed with a key in this file: SSH allowed signers, or PGP public keys",
+        "take a commit only if signed with a key in this file: SSH allowed signers, or PGP public keys",
         "FILE",
         convert.path,
         None,
@@ -50,6 +50,15 @@ GIT_RUN: tuple[Option, ...] = (
         convert.one_of("push", "refuse"),
         "push",
         complete="push refuse",
+    ),
+    Option(
+        "--git-rewritten",
+        "where the branch was rewritten elsewhere (reset, amend, rebase): follow it, or stop with a message; "
+        "follow",
+        "follow|stop",
+        convert.one_of("follow", "stop"),
+        "follow",
+        complete="follow stop",
     ),
     Option(
         "--git-webhook-secret",

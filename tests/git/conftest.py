@@ -1,4 +1,4 @@
-"""A box for each test."""
+"""A box for each test, and a repository elsewhere for those that pull."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.git.box import Box
+from tests.git.box import Box, write
+from tests.git.upstream import SECRET, Upstream, pulling
 
 
 @pytest.fixture
@@ -15,3 +16,19 @@ def box(tmp_path: Path) -> Iterator[Box]:
     found = Box(tmp_path)
     yield found
     found.daemon.kill()
+
+
+@pytest.fixture
+def upstream(box: Box) -> Upstream:
+    found = Upstream(box)
+    (box.folder / "hook-secret").write_text(SECRET + "\n")
+    pulling(box, url=str(found.bare), interval="0.3", webhook_secret=str(box.folder / "hook-secret"))
+    box.desired.mkdir()
+    write(box.desired, {".env": "DB_PASSWORD=secret\n"})
+    return found
+
+
+@pytest.fixture
+def pulled(box: Box, upstream: Upstream) -> Iterator[Box]:
+    box.up()
+    yield box

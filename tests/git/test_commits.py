@@ -303,3 +303,46 @@ def test_a_rebase_of_many_commits_while_writes_arrive(plain: Box) -> None:
     subjects = [subject for _, subject in plain.log()]
     assert [s for s in reversed(subjects) if s.endswith(" extra")] == written
     assert sum(s.startswith("note ") for s in subjects) == 80
+
+
+@contextmanager
+def failing(box: Box) -> Iterator[None]:
+    """git fails here at every command that needs the index."""
+    index, kept = box.desired / ".git/index", box.folder / "index"
+    index.rename(kept)
+    index.write_text("garbage")
+    yield
+    kept.rename(index)
+
+
+def test_a_write_while_git_fails_is_committed_later_under_its_name(plain: Box) -> None:
+    plain.up()
+    first = plain.head()
+    with failing(plain):
+        plain.daemon.post("/services/start/web")
+        plain.daemon.until(lambda s: any("git: " in w for w in s["warnings"]))
+        # Files are looked at again while it fails.
+        write(plain.desired, {"config/db.conf": "one\n", ".env": "DB_PASSWORD=other\n"})
+        plain.daemon.converged(3)
+        assert [e["commit"] for e in plain.daemon.get("/services/history")["entries"]] == [first, None, None]
+    until(lambda: len(plain.log()) == 2 and plain.clean())
+    assert plain.log()[0] == ("anonymous", "Start web")
+    plain.daemon.until(lambda s: not s["warnings"])
+    until(lambda: plain.daemon.get("/services/history")["entries"][1]["commit"] == plain.head())
+
+
+def test_switched_on_and_off_while_git_fails_is_two_commits(plain: Box) -> None:
+    """The file is as the branch has it in the end, and yet that commit is neither of them."""
+    plain.up()
+    lock = plain.desired / ".git" / "index.lock"
+    lock.touch()
+    plain.daemon.post("/services/start/web")
+    plain.daemon.post("/services/stop/web")
+    plain.daemon.until(lambda s: any("not committed" in w for w in s["warnings"]))
+    write(plain.desired, {"stack.yaml": FILES["stack.yaml"]})
+    plain.daemon.converged(3)
+    lock.unlink()
+    until(lambda: len(plain.log()) == 3)
+    assert [subject for _, subject in plain.log()] == ["Stop web", "Start web", "first"]
+    commits = [e["commit"] for e in plain.daemon.get("/services/history")["entries"]]
+    assert len(set(commits)) == 3

@@ -5,83 +5,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import http.client
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.daemon import Refused
 from tests.git import remotes
-from tests.git.box import COMPOSE, FILES, GROUPS, Box, Person, until, write
-
-ON = GROUPS.replace("web: off", "web: on")
-SECRET = "a secret that is long enough"
-
-
-class Upstream:
-    """A repository elsewhere, and Ann, who works on it."""
-
-    def __init__(self, box: Box) -> None:
-        self.bare = box.folder / "upstream.git"
-        Person("x", box.folder, box.environ).git("init", "-q", "--bare", str(self.bare))
-        self.ann = box.clone("ann", str(self.bare))
-        self.ann.git("checkout", "-q", "-B", "main")
-        self.give("first", FILES)
-
-    def give(self, message: str, files: Mapping[str, str]) -> str:
-        commit = self.ann.save(message, files)
-        done = self.ann.push("origin", "main")
-        assert done.returncode == 0, done.said
-        return commit
-
-    def head(self) -> str:
-        return self.ann.git("ls-remote", "origin", "main").split()[0]
-
-    def show(self, name: str) -> str:
-        self.ann.git("fetch", "-q")
-        return self.ann.git("show", f"origin/main:{name}") + "\n"
-
-
-@pytest.fixture
-def upstream(box: Box) -> Upstream:
-    found = Upstream(box)
-    (box.folder / "hook-secret").write_text(SECRET + "\n")
-    pulling(box, url=str(found.bare), interval="0.3", webhook_secret=str(box.folder / "hook-secret"))
-    box.desired.mkdir()
-    write(box.desired, {".env": "DB_PASSWORD=secret\n"})
-    return found
-
-
-@pytest.fixture
-def pulled(box: Box, upstream: Upstream) -> Iterator[Box]:
-    box.up()
-    yield box
-
-
-def in_step(box: Box, upstream: Upstream, commits: int) -> None:
-    """Until the box has so many commits, and the repository elsewhere has them, too."""
-    until(lambda: len(box.log()) == commits)
-    until(lambda: upstream.head() == box.head())
-
-
-def pulling(box: Box, **options: str) -> None:
-    box.daemon.environ |= {f"SERVICE_MANAGER_GIT_{name.upper()}": value for name, value in options.items()}
-
-
-def deliver(box: Box, body: bytes, headers: Mapping[str, str]) -> int:
-    port = int(box.daemon.url.rpartition(":")[2])
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request("POST", "/services/hooks/git", body, dict(headers))
-    status = connection.getresponse().status
-    connection.close()
-    return status
-
-
-def signed(body: bytes, secret: str = SECRET) -> str:
-    return hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+from tests.git.box import COMPOSE, FILES, GROUPS, Box, until, write
+from tests.git.upstream import ON, SECRET, Upstream, deliver, in_step, pulling, signed, signer
 
 
 def test_what_is_there_is_fetched_and_what_comes_is_taken_in(pulled: Box, upstream: Upstream) -> None:
@@ -253,13 +186,7 @@ def test_the_webhook_of_every_host_and_of_nobody_else(box: Box, upstream: Upstre
 
 
 def test_only_signed_commits(box: Box, upstream: Upstream) -> None:
-    key = box.folder / "signing"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
-    signers = box.folder / "signers"
-    signers.write_text(f"ann@example.org {key.with_suffix('.pub').read_text()}")
-    ann = upstream.ann
-    for name, value in (("gpg.format", "ssh"), ("user.signingKey", str(key)), ("commit.gpgSign", "true")):
-        ann.git("config", name, value)
+    ann, signers = upstream.ann, signer(upstream)
     good = upstream.give("signed", {"groups.yaml": ON})
     pulling(box, verify=str(signers))
     box.up()
@@ -305,20 +232,6 @@ def test_links_and_modules_are_not_taken_from_elsewhere(pulled: Box, upstream: U
     assert "leads outside" in status["errors"][0]["message"]
     assert pulled.head() == good
     assert not (pulled.desired / "out").is_symlink()
-
-
-def test_a_forced_push_elsewhere_is_not_followed(pulled: Box, upstream: Upstream) -> None:
-    upstream.give("web", {"groups.yaml": ON})
-    pulled.daemon.converged(2)
-    head = pulled.head()
-    upstream.ann.git("reset", "-q", "--hard", "HEAD~1")
-    upstream.ann.save("other", {"compose.yaml": COMPOSE.replace("db:1", "db:2")})
-    assert upstream.ann.push("--force", "origin", "main").returncode == 0
-    # What it had stays, put on top of what is there now.
-    pulled.daemon.until(lambda s: s["generation"] >= 3)
-    assert pulled.groups() == ON
-    assert pulled.me.git("log", "-1", "--format=%s") == "web"
-    assert head != pulled.head()
 
 
 def test_a_crash_in_the_middle_of_a_checkout(box: Box, upstream: Upstream) -> None:
