@@ -27,7 +27,8 @@ def replayed(git: Git, tip: str, own: Sequence[str], remedy: str, *, sign: bool 
     """
     merges = git("rev-list", "--no-walk=unsorted", "--merges", "--stdin", given=_lines(own)).decode().split()
     if merges:
-        raise GitError(f"changes made here can't be put on top of others: {named(git, merges)} merges", remedy)
+        told = f"changes made here can't be put on top of others: {named(git, merges)} merges"
+        raise GitError(told, remedy)
     git("worktree", "prune")
     with tempfile.TemporaryDirectory(prefix="service-manager-", dir=git.directory) as folder:
         if git.owner is not None:
