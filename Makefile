@@ -28,7 +28,7 @@ SOURCES := reconciler api tests desired-state
 # Jobs in a row, whatever -j says: their output is for people, and the tests share one machine.
 .NOTPARALLEL:
 .PHONY: help run clean test lint types layers unit rest engine e2e browser systemd chaos chaos-proof bench screenshots fmt \
-	install uninstall deb environment tools test-machine
+	install uninstall deb lock environment tools test-machine
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -100,6 +100,18 @@ uninstall: environment ## off this machine; containers, desired state and audit 
 
 deb: environment ## a Debian package, dist/alpr-service-manager_*.deb
 	@$(PY) systemd/install.py deb
+
+# Versions move here and nowhere else: everything is installed from these files, by hash.
+UV   ?= .cache/uv/bin/uv
+LOCK := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --upgrade
+lock: ## requirements*.lock anew from pyproject.toml, with the newest versions that it allows; UV=/path/to/uv
+	@[ '$(UV)' != .cache/uv/bin/uv ] || [ -x $(UV) ] || { $(or $(PYTHON),python3) -m venv .cache/uv && \
+		.cache/uv/bin/python -m pip install --quiet --disable-pip-version-check uv; }
+	@export UV_CUSTOM_COMPILE_COMMAND='make lock'; \
+	$(UV) $(LOCK) pyproject.toml -o requirements.lock && \
+	$(UV) $(LOCK) --extra test -c requirements.lock pyproject.toml -o requirements-dev.lock && \
+	sed -n '/^\[build-system\]/,/^$$/s/^requires = \["\(.*\)"\]$$/\1/p' pyproject.toml \
+		| $(UV) $(LOCK) -o requirements-build.lock -
 
 # Nothing to ask an engine about where there is neither a record nor an environment.
 clean: ## takes away what run and test made, and nothing else; volumes on your own engine stay

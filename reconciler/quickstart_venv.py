@@ -30,6 +30,7 @@ from reconciler.quickstart_host import Unprepared, install, is_debian, is_root, 
 ROOT = Path(__file__).resolve().parent.parent
 STAMP = ".service-manager.json"
 """Also the sign, for `make clean`, that the folder is of our making."""
+LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-build.lock")
 _TRIES = 2
 _PIP = (
     *("-m", "pip", "-qq", "--disable-pip-version-check", "--no-input"),
@@ -40,11 +41,14 @@ _PIP = (
 def inputs(pyproject: bytes, project: Path, environment: Path) -> str:
     """A digest of all that, when it changes, needs another run of pip: not of rules for linters, say.
 
-    The places belong to it, since an environment that was moved, or whose checkout was, is broken.
+    The lock files of the project belong to it, and the places, since an environment that was moved, or whose
+    checkout was, is broken.
     """
     content = tomllib.loads(pyproject.decode())
     parts = [content.get("build-system"), content.get("project"), content.get("tool", {}).get("setuptools")]
-    text = json.dumps([parts, str(project), str(environment), sys.version], sort_keys=True, default=str)
+    locks = [(project / name).read_text() for name in LOCKS if (project / name).exists()]
+    places = [str(project), str(environment), sys.version]
+    text = json.dumps([parts, locks, places], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -117,10 +121,17 @@ def _create(environment: Path) -> None:
 
 
 def _install(python: Path, extras: list[str]) -> None:
-    target = f"{ROOT}[{','.join(extras)}]" if extras else str(ROOT)
+    runtime, development, build = LOCKS
+    lock = development if "test" in extras else runtime
+    _pip(python, "--require-hashes", "--no-deps", "-r", str(ROOT / lock), "-r", str(ROOT / build))
+    # Built by the setuptools of the lock, and not by one that is fetched for the occasion.
+    _pip(python, "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
+
+
+def _pip(python: Path, *words: str) -> None:
     for left in reversed(range(_TRIES)):
         # pip retries connections; this is for the rest, such as an index that answers 503.
-        done = subprocess.run([python, *_PIP, "--editable", target], cwd=ROOT, check=False)
+        done = subprocess.run([python, *_PIP, *words], cwd=ROOT, check=False)
         if not done.returncode:
             return
         if left:

@@ -29,6 +29,7 @@ from reconciler.errors import StepFailed
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE = ROOT / "systemd"
+LOCK = ROOT / "requirements.lock"
 NAME = "service-manager"
 ETC = Path("/etc/service-manager")
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
@@ -121,7 +122,9 @@ def make_environment(there: Path, library: Path, python: Path, others: Sequence[
     own = f"{sys.version_info.major}.{sys.version_info.minor}"
     with tempfile.TemporaryDirectory(prefix="service-manager-") as temporary:
         site = Path(temporary) / "site"
-        pip("install", "--no-compile", "--target", site, _wheel(Path(temporary)))
+        target = ("install", "--no-compile", "--no-deps", "--target", site)
+        pip(*target, "--require-hashes", "-r", LOCK)
+        pip(*target, _wheel(Path(temporary)))
         shutil.rmtree(site / "bin", ignore_errors=True)
         good = [own]
         for direction in (1, -1):
@@ -182,32 +185,43 @@ def _wheel(temporary: Path) -> Path:
             shutil.copytree(ROOT / part, source / part, ignore=shutil.ignore_patterns("__pycache__", "*.log"))
         else:
             shutil.copy2(ROOT / part, source / part)
-    pip("wheel", "--no-deps", "--wheel-dir", temporary, source)
+    # By the setuptools of the lock, which is in the environment that runs this.
+    pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", temporary, source)
     return next(temporary.glob("*.whl"))
 
 
 def _compiled_for(version: str, site: Path, temporary: Path) -> bool:
     """Add what is compiled for another version; False where something of it is not to be had."""
-    for package in _compiled(site):
-        try:
-            binary = ("--python-version", version, "--only-binary", ":all:")
-            pip("install", "--no-compile", "--no-deps", "--target", temporary, *binary, package)
-        except Failed:
-            print(f"Not for Python {version}: there is no {package} for it.")
-            return False
+    wanted = temporary.with_suffix(".lock")
+    wanted.write_text("".join(locked(LOCK.read_text(), _compiled(site))))
+    binary = ("--python-version", version, "--only-binary", ":all:")
+    try:
+        pip(
+            *("install", "--no-compile", "--no-deps", "--target", temporary, *binary),
+            *("--require-hashes", "-r", wanted),
+        )
+    except Failed:
+        print(f"Not for Python {version}: not all compiled libraries are to be had for it.")
+        return False
     for file in temporary.rglob("*.so"):
         shutil.copy2(file, site / file.relative_to(temporary))
     return True
 
 
 def _compiled(site: Path) -> list[str]:
-    """Name and version of each package with parts compiled for one version of Python."""
+    """Name and version, as the lock has them, of each package compiled for one version of Python."""
     found = []
-    for info in site.glob("*.dist-info"):
+    for info in sorted(site.glob("*.dist-info")):
         if re.search(r"\.cpython-\d+\S*\.so,", (info / "RECORD").read_text()):
             name, _, version = info.name.removesuffix(".dist-info").rpartition("-")
-            found.append(f"{name}=={version}")
+            found.append(f"{re.sub('[-_.]+', '-', name).lower()}=={version}")
     return found
+
+
+def locked(lock: str, packages: Sequence[str]) -> list[str]:
+    """What a lock file has of some packages (`name==version`): each with its hashes."""
+    entries = re.findall(r"^(\S+==\S+)(.*(?:\n[ \t].*)*)", lock, re.MULTILINE)
+    return [f"{package}{rest}\n" for package, rest in entries if package in packages]
 
 
 # --- on this machine, or into DESTDIR ----------------------------------------------------------------------

@@ -263,6 +263,11 @@ def test_the_environment_is_made_again_when_it_must(tmp_path: Path) -> None:
     assert not same(pyproject.replace('"pydantic>=2.9', '"pydantic>=2.10'))
     assert not same(pyproject, project=tmp_path)
     assert not same(pyproject, environment=tmp_path / "moved")
+    digests = set()
+    for lock in ("", "a==1\n", "a==2\n"):
+        (tmp_path / "requirements.lock").write_text(lock)
+        digests.add(quickstart_venv.inputs(pyproject.encode(), tmp_path, tmp_path))
+    assert len(digests) == 3
 
 
 @pytest.mark.parametrize(
