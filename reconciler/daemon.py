@@ -18,6 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from starlette.types import ASGIApp
+
 from api.app import close_streams, create_app
 from api.metrics import Metrics, alone
 from api.settings import Settings as ApiSettings
@@ -32,6 +34,7 @@ from reconciler.evidence import Evidence
 from reconciler.executor import Limits
 from reconciler.generations import Generations
 from reconciler.history import History
+from reconciler.http_limits import Gate, limits_for
 from reconciler.intake import Intake
 from reconciler.keys import KeyRing, KeyTrouble
 from reconciler.keys_environment import take_key
@@ -44,7 +47,15 @@ from reconciler.observed import Observed
 from reconciler.options import Address, RunOptions
 from reconciler.preview import Previews
 from reconciler.sampler import Sampler
-from reconciler.serving import PortTaken, listen, own_names, serve, server
+from reconciler.serving import (
+    PortTaken,
+    Server,
+    listen,
+    own_names,
+    raise_descriptor_limit,
+    serve,
+    server,
+)
 from reconciler.snapshot import Snapshots
 from reconciler.sources import Sources
 from reconciler.stack import Stack
@@ -223,11 +234,7 @@ class _Daemon:
             archive=History(generations, intake, loop, now=_clocks, tree=tree),
             webhook=git_daemon.webhook(options, pulls),
         )
-        front = server(app, GRACE)
-        front.serving = announcer.serving
-        servers = [(front, self.listener)]
-        if self.metrics_listener is not None:
-            servers.append((server(alone(metrics), GRACE, lifespan=False), self.metrics_listener))
+        servers = self._servers(app, metrics, announcer)
         stop = self._signals(intake, announcer)
         await asyncio.to_thread(store.recover)
         await intake.resume()
@@ -260,6 +267,18 @@ class _Daemon:
         await asyncio.gather(*tasks, return_exceptions=True)
         await keeper.flush()
         await engine.close()
+
+    def _servers(
+        self, app: ASGIApp, metrics: Metrics, announcer: Announcer
+    ) -> list[tuple[Server, socket.socket]]:
+        gate = Gate(limits_for(raise_descriptor_limit()))
+        front = server(app, GRACE, gate=gate)
+        front.serving = announcer.serving
+        servers = [(front, self.listener)]
+        if self.metrics_listener is not None:
+            second = server(alone(metrics), GRACE, lifespan=False, gate=gate)
+            servers.append((second, self.metrics_listener))
+        return servers
 
     def _signals(self, intake: Intake, announcer: Announcer) -> asyncio.Event:
         stop = asyncio.Event()

@@ -5,20 +5,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import importlib.util
 import logging
+import resource
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from reconciler.accepting import Acceptor
 from reconciler.errors import ServiceManagerError
+from reconciler.http_limits import Gate, LimitedProtocol
 from reconciler.options import Address
 
 log = logging.getLogger(__name__)
 
 _IP_FREEBIND = 15
 """Linux: bind to an address that no interface has yet; Python has no name for it before 3.12."""
+
+
+_MOST_DESCRIPTORS = 65536
+"""Enough for every limit here. Children inherit the limit, and some close each descriptor up to it."""
 
 
 class PortTaken(ServiceManagerError):
@@ -29,10 +38,22 @@ class Server(uvicorn.Server):
     """A server that leaves signals to the daemon, and says when it answers."""
 
     serving: Callable[[], None] = staticmethod(lambda: None)
+    gate: Gate
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to answer."""
-        await super().startup(sockets)
+        await super().startup([])
+
+        def protocol() -> Any:
+            return self.config.http_protocol_class(  # type: ignore[call-arg]  # any of several classes
+                config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+
+        # asyncio's own way of accepting logs a traceback for each of 2,048 attempts when descriptors run out.
+        acceptors = [Acceptor(listener, protocol, self.gate.note) for listener in sockets or ()]
+        self.servers = [*acceptors]  # type: ignore[list-item]  # what uvicorn uses of asyncio.Server
+        for acceptor in acceptors:
+            acceptor.start()
         self.serving()
 
     @contextlib.contextmanager
@@ -88,22 +109,51 @@ def _bind(listener: socket.socket, address: Address, *, ahead: bool) -> None:
         log.warning("no interface has this address yet", extra={"address": str(address)})
 
 
-def server(app: ASGIApp, grace: float, *, lifespan: bool = True) -> Server:
-    """A server for an application; open answers get ``grace`` seconds at its end."""
-    return Server(
-        uvicorn.Config(
-            app,
-            # Named, so that a missing one fails at once and not at the first load: 1.4 times what h11 serves.
-            http="httptools",
-            log_config=None,
-            access_log=False,
-            # Whom a proxy names is noted beside the proxy, not believed in its place.
-            proxy_headers=False,
-            lifespan="on" if lifespan else "off",
-            server_header=False,
-            timeout_graceful_shutdown=int(grace),
-        )
+def raise_descriptor_limit() -> int:
+    """Raise the soft limit of open files to the hard one; returns how many this process may open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            return most
+    return most if soft == resource.RLIM_INFINITY else soft
+
+
+def server(
+    app: ASGIApp, grace: float, *, lifespan: bool = True, gate: Gate | None = None, http: str = ""
+) -> Server:
+    """A server for an application; open answers get ``grace`` seconds at its end.
+
+    ``gate`` limits connections, those of all servers that share it together. ``http`` is ``httptools`` or
+    ``h11``; without it httptools is used where it is installed: 1.4 times what h11 serves.
+    """
+    gate = Gate() if gate is None else gate
+    config = uvicorn.Config(
+        app,
+        http=_protocol(http, gate),
+        ws="none",
+        log_config=None,
+        access_log=False,
+        # Whom a proxy names is noted beside the proxy, not believed in its place.
+        proxy_headers=False,
+        lifespan="on" if lifespan else "off",
+        server_header=False,
+        timeout_graceful_shutdown=int(grace),
     )
+    made = Server(config)
+    made.gate = gate
+    return made
+
+
+def _protocol(name: str, gate: Gate) -> type[LimitedProtocol]:
+    name = name or ("httptools" if importlib.util.find_spec("httptools") else "h11")
+    base: type[LimitedProtocol]
+    if name == "httptools":
+        from reconciler.http_httptools import LimitedHttpTools as base
+    else:
+        from reconciler.http_h11 import LimitedH11 as base
+    return type(base.__name__, (base,), {"gate": gate})
 
 
 async def serve(servers: Sequence[tuple[Server, socket.socket]]) -> None:

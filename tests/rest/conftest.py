@@ -18,17 +18,20 @@ Start = Callable[..., Daemon]
 def a_daemon(tmp_path: Path) -> Iterator[Start]:
     """Starts daemons: ``a_daemon(port="8010")``, options as in the environment; they are ended afterwards.
 
-    ``prepare`` may change the copy of the desired state first.
+    ``prepare`` may change the copy of the desired state first; ``program`` is what runs instead of the usual.
     """
     made: list[Daemon] = []
 
-    def start(prepare: Callable[[Path], None] = lambda _: None, **options: str) -> Daemon:
+    def start(
+        prepare: Callable[[Path], None] = lambda _: None, program: tuple[str, ...] = (), **options: str
+    ) -> Daemon:
         desired = tmp_path / f"desired-{len(made)}"
         shutil.copytree(ROOT / "desired-state", desired)
         prepare(desired)
         told = {f"SERVICE_MANAGER_{name.upper()}": value for name, value in options.items()}
         environ = {**_surroundings(), "SERVICE_MANAGER_ENGINE": "simulated", **told}
         daemon = Daemon(desired, tmp_path / f"state-{len(made)}", environ)
+        daemon.program = list(program) or daemon.program
         made.append(daemon)
         # With a key set, whoever waits has to show one.
         daemon.start(wait="api_key" not in options)
