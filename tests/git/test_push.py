@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from pathlib import Path
@@ -90,6 +91,24 @@ def test_paths_are_those_of_the_box(ready: Box, ann: Person) -> None:
     ann.save("a", {"compose.yaml": COMPOSE.replace("cache:1", "cache:2")})
     assert "cache: image changed" in ann.push().said
     ann.save("b", {"README.md": "no change of desired state\n"})
+    assert "changes nothing that runs" in ann.push().said
+
+
+def test_pwd_in_a_push_is_the_folder_on_the_box(ready: Box, ann: Person) -> None:
+    """A commit is judged in a folder of its own; ``${PWD}`` means what it means once it lies in its place."""
+    app = "{image: 'app:1', env_file: ['${PWD}/app.env'], labels: {at: '${PWD}'}}"
+    text = COMPOSE.replace('{image: "app:1", depends_on: [db]}', app)
+    ann.save("env file", {"compose.yaml": text, "app.env": "A=1\n"})
+    done = ann.push()
+    assert done.returncode == 0, done.said
+    assert "app: " in done.said
+    ready.daemon.until(lambda s: s["generation"] == 2)
+    (pushed, *_) = sorted((ready.folder / "state/generations").glob("*.json"), reverse=True)
+    record = json.loads(pushed.read_text())
+    model = json.loads((ready.folder / "state/resolved" / f"{record['resolved']}.json").read_bytes())
+    assert model["services"]["app"]["labels"] == {"at": str(ready.desired)}
+    assert "app.env" in record["sources"]
+    ann.save("no change of desired state", {"README.md": "hello\n"})
     assert "changes nothing that runs" in ann.push().said
 
 

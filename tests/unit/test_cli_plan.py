@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ import pytest
 
 from reconciler.commands.plan import Preview, show, summary
 from reconciler.desired import GroupState, Suspension
+from reconciler.engine.compose_find import find_compose
 from reconciler.engine.simulated import SimulatedEngine
 from reconciler.errors import Mistake
 from reconciler.forecast import look_ahead
@@ -100,6 +102,28 @@ def test_nothing_to_do_exits_with_0(directory: Path, engine: SimulatedEngine) ->
     (directory / "groups.yaml").write_text("groups:\n  data: off\n  front: off\n")
     ran = run_cli(*words(directory))
     assert (ran.code, ran.out) == (0, "Nothing to do.\n")
+
+
+def test_a_running_stack_that_another_compose_made_is_adopted_as_the_daemon_does_it(
+    directory: Path, engine: SimulatedEngine
+) -> None:
+    """Issue 13, 4: without a state directory every container seemed to be made from another definition."""
+
+    async def run_by_a_person() -> None:
+        for name, health in {"db": Health.HEALTHY, "web": Health.NONE}.items():
+            one = service(name, container_name=f"shop-{name}-1", networks=("shop_default",), restart="no")
+            made = container(one, health=health, config_hash="another", compose="2.30.3")
+            engine.add(made)
+            engine.tag(f"{name}:1", made.image)
+
+    asyncio.run(run_by_a_person())
+    ran = run_cli(*words(directory))
+    assert (ran.code, ran.out) == (0, "Nothing to do.\n")
+    # The same version hashes the same: now the label counts.
+    engine.alter("id-web", compose=find_compose().version)
+    ran = run_cli(*words(directory))
+    assert ran.code == 2
+    assert "web  stop, recreate, start  was made from another definition" in ran.out
 
 
 def test_an_engine_that_can_not_be_asked_exits_with_1(directory: Path, engine: SimulatedEngine) -> None:
