@@ -49,9 +49,9 @@ class Chronicle:
     def stepped(self, step: Step, error: EngineError | None, over: bool) -> None:
         """A step was sent, or came back (``over``)."""
         if not over:
-            self._sent[step.service] = self._noted(step)
+            self._sent[step.key] = self._noted(step)
             return
-        sent = self._sent.pop(step.service, None) or self._noted(step)
+        sent = self._sent.pop(step.key, None) or self._noted(step)
         if error is None:
             result, message = "done", f"{step.why}; took {max(0.0, self._wall() - sent.at):.1f} s"
         elif isinstance(error, OutcomeUnknown | EngineUnavailable):

@@ -11,7 +11,7 @@ from reconciler.desired import GroupState, Suspension
 from reconciler.stack import Group, Service, Stack
 from reconciler.units import format_time
 
-_NOT_MEANT = frozenset({"config_hash", "fields", "start", "volumes_from"})
+_NOT_MEANT = frozenset({"config_hash", "fields", "named", "replicas", "start", "volumes_from"})
 """Of a service: what is derived from its definition, or from the Compose that looked at it."""
 
 
@@ -58,7 +58,9 @@ def differences(
 
 def _meant(service: Service) -> dict[str, object]:
     # Named tuples become lists in JSON, which is all the same to a digest.
-    return {f.name: getattr(service, f.name) for f in fields(service) if f.name not in _NOT_MEANT}
+    meant = {f.name: getattr(service, f.name) for f in fields(service) if f.name not in _NOT_MEANT}
+    # Left out where it is one, so that a stack means the same as to versions that knew no other number.
+    return meant if service.replicas == 1 else {**meant, "replicas": service.replicas}
 
 
 def _state_lines(name: str, old: GroupState | None, new: GroupState) -> Iterator[str]:
@@ -121,6 +123,8 @@ def _service_lines(old: Mapping[str, Service], new: Mapping[str, Service]) -> It
 def _service_fields(old: Service, new: Service) -> Iterator[str]:
     paths = sorted(old.fields.keys() | new.fields.keys())
     yield from (path for path in paths if old.fields.get(path) != new.fields.get(path))
+    if old.replicas != new.replicas:
+        yield f"number of replicas ({old.replicas} → {new.replicas})"
     yield from (
         n for n in ("depends_on", "pull_policy", "mounts", "contents") if getattr(old, n) != getattr(new, n)
     )

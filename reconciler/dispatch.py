@@ -13,8 +13,8 @@ from reconciler.drift import Kind, cut_from
 from reconciler.errors import EngineError, EngineUnavailable, Gone, OutcomeUnknown, StepFailed
 from reconciler.ledger import UNKNOWN, Ledger, Made, Now, Tie, failed, without
 from reconciler.mounts import churned, mounts_now
-from reconciler.observed import Action, Observed
-from reconciler.plan import Plan, Step
+from reconciler.observed import Action, Container, Observed
+from reconciler.plan import Plan, Step, Verdict
 from reconciler.stack import Stack
 
 MOST_HEALED = 100
@@ -48,22 +48,22 @@ class Dispatch:
     def in_vain(self, step: Step, plan: Plan) -> bool:
         """Whether the engine said that this very step is done, and nothing changed. Tells so once."""
         mark = _mark(step, plan)
-        if self._done.get(step.service) != mark:
+        if self._done.get(step.key) != mark:
             return False
-        del self._done[step.service]
+        del self._done[step.key]
         return True
 
     def forget(self, plan: Plan) -> None:
         """The same step is a new one once something else was to be done, or nothing."""
         for name in list(self._done):
-            verdict = plan.verdicts.get(name)
+            verdict = plan.verdict(name)
             if verdict is None or verdict.step is None or _mark(verdict.step, plan) != self._done[name]:
                 del self._done[name]
 
     def sending(self, ledger: Ledger, step: Step, on: Grounds, now: Now) -> Ledger:
         """The step is about to be sent: what it will do is remembered before anybody can see it."""
-        inputs = on.plan.verdicts[step.service].inputs
-        self._sent[step.service] = _Sent(_mark(step, on.plan), inputs, _note(step, on))
+        inputs = _verdict(step, on.plan).inputs
+        self._sent[step.key] = _Sent(_mark(step, on.plan), inputs, _note(step, on))
         if step.action in {Action.CREATE, Action.RECREATE}:
             ledger = _making(ledger, step, on, now)
         elif step.action is Action.STOP:
@@ -71,21 +71,21 @@ class Dispatch:
             runs = {c.id: c.started_at for c in on.observed.containers if c.id == step.container}
             ledger = replace(ledger, stopped={**ledger.stopped, **runs})
         elif step.action is Action.START:
-            if step.service in on.stack.follows:
+            if step.key in (on.plan.stack or on.stack).follows:
                 ledger = _starting(ledger, step, on)
             service = on.stack.services.get(step.service)
             if service is not None and service.start.post_start:
                 ledger = replace(ledger, hooks={**ledger.hooks, step.container: False})
         if step.cause == Kind.UNHEALTHY:
-            times = (*ledger.healed.get(step.service, ()), now.mono)[-MOST_HEALED:]
-            ledger = replace(ledger, healed={**ledger.healed, step.service: times})
+            times = (*ledger.healed.get(step.key, ()), now.mono)[-MOST_HEALED:]
+            ledger = replace(ledger, healed={**ledger.healed, step.key: times})
         return ledger
 
     def landed(
         self, ledger: Ledger, step: Step, error: EngineError | None, now: Now, *, chance: float
     ) -> Ledger:
         """The step came back; ``error`` None means that it is done. ``chance`` in [0, 1) is the jitter."""
-        name = step.service
+        name = step.key
         sent = self._sent.get(name, _Sent((), ""))
         self._done.pop(name, None)
         if error is not None:
@@ -120,8 +120,8 @@ def without_effect(ledger: Ledger, step: Step, plan: Plan, now: Now, *, chance: 
     """An engine that lies (PITFALLS row 23) would be asked again in every pass, did this not put it off."""
     return failed(
         ledger,
-        step.service,
-        inputs=plan.verdicts[step.service].inputs,
+        step.key,
+        inputs=_verdict(step, plan).inputs,
         reason="no_effect",
         error=f"the engine said that {step.action} is done, and nothing changed; if that goes on, "
         "restart Docker",
@@ -132,9 +132,13 @@ def without_effect(ledger: Ledger, step: Step, plan: Plan, now: Now, *, chance: 
     )
 
 
+def _verdict(step: Step, plan: Plan) -> Verdict:
+    return plan.verdict(step.key) or plan.verdicts[step.service]
+
+
 def _mark(step: Step, plan: Plan) -> tuple[object, ...]:
     """What a step was decided on: the same again after a success means that it had no effect."""
-    verdict = plan.verdicts[step.service]
+    verdict = _verdict(step, plan)
     seen = verdict.container
     state = (seen.id, seen.state, seen.started_at, seen.finished_at) if seen else ()
     return (step.action, step.container, step.value, verdict.inputs, state)
@@ -144,7 +148,7 @@ def _making(ledger: Ledger, step: Step, on: Grounds, now: Now) -> Ledger:
     service = on.stack.services.get(step.service)
     if service is None:
         return ledger
-    own = on.plan.verdicts[step.service].container
+    own = _verdict(step, on.plan).container
     known = ledger.made.get(own.id) if own else None
     made = Made(
         service.definition,
@@ -162,7 +166,7 @@ def _making(ledger: Ledger, step: Step, on: Grounds, now: Now) -> Ledger:
     return replace(
         ledger,
         made={**dict.fromkeys(olds, UNKNOWN), **ledger.made},
-        making={**ledger.making, step.service: made},
+        making={**ledger.making, step.key: made},
     )
 
 
@@ -179,17 +183,22 @@ def _hooks_failed(ledger: Ledger, step: Step) -> Ledger:
 
 def _starting(ledger: Ledger, step: Step, on: Grounds) -> Ledger:
     # What is seen to run before a start is older than the run that this begins, whatever the clock says.
-    parents = {name: on.plan.verdicts[name].container for name in on.stack.follows[step.service]}
-    runs = {name: parent.run for name, parent in parents.items() if parent and parent.started_at}
-    return replace(ledger, tied={**ledger.tied, step.service: Tie("", runs)})
+    runs = {name: parent.run for name, parent in _parents(step, on).items() if parent.started_at}
+    return replace(ledger, tied={**ledger.tied, step.key: Tie("", runs)})
+
+
+def _parents(step: Step, on: Grounds) -> dict[str, Container]:
+    """The containers that the unit follows, by unit."""
+    names = (on.plan.stack or on.stack).follows.get(step.key, ())
+    verdicts = ((name, on.plan.verdict(name)) for name in names)
+    return {name: v.container for name, v in verdicts if v is not None and v.container is not None}
 
 
 def _note(step: Step, on: Grounds) -> float | str | None:
     if step.action is Action.STOP and step.cause == "restart":
         return on.desired.groups[on.stack.group_of[step.service]].restarted_at
     if step.action is Action.STOP and step.cause == "follows":
-        parents = on.stack.follows.get(step.service, ())
-        starts = [c for c in on.observed.containers if c.service in parents]
+        starts = list(_parents(step, on).values())
         return max(starts, key=lambda c: c.started_at).run if starts else ""
     return None
 
@@ -199,5 +208,5 @@ def _undone(ledger: Ledger, step: Step) -> Ledger:
     if step.action is Action.STOP:
         return replace(ledger, stopped=without(ledger.stopped, [step.container]))
     if step.action in {Action.CREATE, Action.RECREATE}:
-        return replace(ledger, making=without(ledger.making, [step.service]))
+        return replace(ledger, making=without(ledger.making, [step.key]))
     return ledger

@@ -57,7 +57,10 @@ class Drift(NamedTuple):
 
 def wants_of(service: Service, state: GroupState) -> str:
     """The fingerprint of what is wanted of a service. While it stays, a difference is drift."""
-    return f"on {service.definition}{service.contents} {state.restarted_at or ''}" if state.on else "off"
+    if not state.on:
+        return "off"
+    number = "" if service.replicas == 1 else f" x{service.replicas}"
+    return f"on {service.definition}{service.contents}{number} {state.restarted_at or ''}"
 
 
 def names_restart(wants: str, at: float) -> bool:
@@ -152,22 +155,28 @@ def keeper(
     """
     if len(containers) < 2:
         return containers[0] if containers else None
-    wanted = observed.images.get(service.image)
 
     def rank(container: Container) -> tuple[bool, bool, bool, bool, float, str]:
-        made = ledger.made.get(container.id)
         return (
             container.state not in {State.DEAD, State.REMOVING},
-            same_definition(service, container, made)
-            and same_image(container, wanted, made)
-            and not (service.mounts and changed_mounts(service, container, observed, made)),
+            as_made(service, container, observed, ledger),
             container.state in ALIVE,
-            container.name == service.container_name,
+            container.name == service.name_of(container.number),
             container.created_at,
             container.id,
         )
 
     return max(containers, key=rank)
+
+
+def as_made(service: Service, container: Container, observed: Observed, ledger: Ledger) -> bool:
+    """Whether a container made now would be the same: in definition, image and content of mounts."""
+    made = ledger.made.get(container.id)
+    return (
+        same_definition(service, container, made)
+        and same_image(container, observed.images.get(service.image), made)
+        and not (service.mounts and changed_mounts(service, container, observed, made))
+    )
 
 
 def wanted_policy(stack: Stack, service: Service) -> str:
@@ -178,7 +187,7 @@ def wanted_policy(stack: Stack, service: Service) -> str:
 def alterations(stack: Stack, service: Service, container: Container, made: Made | None) -> tuple[str, ...]:
     """What somebody changed on the container itself, by field: ``name``, ``restart``, ``networks.X``."""
     found = []
-    if container.name != service.container_name:
+    if container.name != service.name_of(container.number):
         found.append("name")
     if container.restart != wanted_policy(stack, service):
         found.append("restart")

@@ -46,7 +46,7 @@ def _kind(step: Step) -> str:
 
 
 class Executor:
-    """Steps in flight, by service. ``done`` is called in the event loop when a step came back.
+    """Steps in flight, by unit (``Step.key``). ``done`` is called in the event loop when a step came back.
 
     What people should know of a step that succeeded all the same is added to its ``why``.
     """
@@ -63,23 +63,28 @@ class Executor:
         self._done = done
         self._flying: dict[str, Step] = {}
         self._landed: dict[str, float] = {}
+        # By service: when any of its steps came back, and when one that was for all of its replicas did.
+        self._any_landed: dict[str, float] = {}
+        self._all_landed: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._long: dict[str, asyncio.Task[None]] = {}
 
     @property
     def in_flight(self) -> Mapping[str, Action]:
-        """What is being done now, by service."""
-        return {service: step.action for service, step in self._flying.items()}
+        """What is being done now, by unit, and by service where a unit is a replica of one."""
+        services = {step.service: step.action for step in self._flying.values()}
+        return services | {key: step.action for key, step in self._flying.items()}
 
     def busy(self, service: str) -> bool:
         """Whether a step of the service is in flight."""
-        return service in self._flying
+        return any(step.service == service for step in self._flying.values())
 
     def choose(self, steps: Sequence[Step], began: float) -> tuple[Step, ...]:
         """Those steps that may be sent now.
 
-        Not those of a service with a step in flight, nor of one whose last step came back after the
-        look (``began``, monotonic) that the steps rest on: that look may not show its effect yet.
+        Not those of a unit with a step in flight, nor of one whose last step came back after the
+        look (``began``, monotonic) that the steps rest on: that look may not show its effect yet. Compose
+        goes over all replicas of a service, so nothing else is done to any of them meanwhile.
         """
         room = dict(self._limits)
         batches: set[Action] = set()
@@ -91,10 +96,15 @@ class Executor:
             elif not batches:
                 room[kind] -= 1
                 batches.add(flying.action)
-        chosen = []
+        chosen: list[Step] = []
         batch: Action | None = None
+        batched: set[str] = set()
+        single = {step.service for step in self._flying.values() if step.action not in BATCHED}
+        whole = {step.service for step in self._flying.values() if step.action in BATCHED}
         for step in steps:
-            if step.service in self._flying or self._landed.get(step.service, -1.0) > began:
+            if step.key in self._flying or self._landed.get(step.key, -1.0) > began:
+                continue
+            if self._is_held_up(step, began, single, batched, whole):
                 continue
             kind = _kind(step)
             if step.action in BATCHED and batch is step.action:
@@ -104,30 +114,50 @@ class Executor:
                 chosen.append(step)
                 if step.action in BATCHED:
                     batch = step.action
+            else:
+                continue
+            (batched if step.action in BATCHED else single).add(step.service)
         return tuple(chosen)
+
+    def _is_held_up(
+        self, step: Step, began: float, single: set[str], batched: set[str], whole: set[str]
+    ) -> bool:
+        """Whether a step for one replica has to wait for steps for others of its service.
+
+        ``single`` are services with other steps, ``batched`` those whose replicas go into the next call of
+        Compose, ``whole`` those that a call of Compose is at.
+        """
+        name = step.service
+        if step.action in BATCHED:
+            return name in single or name in whole or self._any_landed.get(name, -1.0) > began
+        return name in batched or name in whole or self._all_landed.get(name, -1.0) > began
 
     def send(self, steps: Sequence[Step], stack: Stack) -> None:
         """Send the steps chosen: batched ones in one command, the others one each."""
         batch = tuple(step for step in steps if step.action in BATCHED)
         for group in ([batch] if batch else []) + [(s,) for s in steps if s.action not in BATCHED]:
             for step in group:
-                self._flying[step.service] = step
+                self._flying[step.key] = step
             task = asyncio.create_task(self._run(group, stack), name=f"step {group[0].action}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             if group[0].long:
-                self._long[group[0].service] = task
+                self._long[group[0].key] = task
 
     def give_up(self, overtaken: Callable[[Step], bool]) -> None:
         """Give up those steps in flight that may be (``Step.long``), where something else is wanted now."""
-        for service, task in list(self._long.items()):
-            if overtaken(self._flying[service]):
-                del self._long[service]
+        for key, task in list(self._long.items()):
+            if overtaken(self._flying[key]):
+                del self._long[key]
                 task.cancel()
 
     async def _run(self, steps: Sequence[Step], stack: Stack) -> None:
         first = steps[0]
-        command = first.command()._replace(services=tuple(step.service for step in steps))
+        services = tuple(dict.fromkeys(step.service for step in steps))
+        command = first.command()._replace(services=services)
+        if first.action is Action.RECREATE:
+            # Of several replicas, these alone.
+            command = command._replace(replaces=tuple(step.container for step in steps))
         error: EngineError | None = None
         remark = ""
         try:
@@ -135,7 +165,7 @@ class Executor:
         except EngineError as failure:
             error = failure
         except asyncio.CancelledError:
-            if not first.long or first.service in self._long:
+            if not first.long or first.key in self._long:
                 raise
             error = OutcomeUnknown("given up, because something else is wanted by now", "given_up")
         except Exception as failure:
@@ -145,9 +175,11 @@ class Executor:
         landed = asyncio.get_running_loop().time()
         failed = error.failed if isinstance(error, BatchFailed) else None
         for step in steps:
-            del self._flying[step.service]
-            self._long.pop(step.service, None)
-            self._landed[step.service] = landed
+            del self._flying[step.key]
+            self._long.pop(step.key, None)
+            self._landed[step.key] = self._any_landed[step.service] = landed
+            if step.action in BATCHED:
+                self._all_landed[step.service] = landed
             if remark:
                 told = {"service": step.service, "action": str(step.action), "problem": remark}
                 log.warning("step done, but", extra=told)

@@ -15,7 +15,7 @@ from reconciler.desired import Desired
 from reconciler.ledger import Ledger, Now
 from reconciler.observed import Action, Container, Health, Observed, State
 from reconciler.plan import Plan, Step, plan
-from reconciler.stack import Service, Stack
+from reconciler.stack import UNIT, Service, Stack
 
 _IMAGINED = "forecast:"
 """Begins the ids of containers and images that are not there yet."""
@@ -82,10 +82,11 @@ def apply(steps: Iterable[Step], stack: Stack, observed: Observed, now: Now) -> 
                 images[service.image] = images.get(service.image, _IMAGINED + service.image)
         elif step.action in {Action.CREATE, Action.RECREATE}:
             if service is not None:
-                mine = [c.id for c in containers.values() if c.service == step.service]
+                number = _number(step, containers.get(step.container))
+                mine = [c.id for c in containers.values() if (c.service, c.number) == (service.name, number)]
                 for gone in mine if step.action is Action.RECREATE else ():
                     del containers[gone]
-                made = _created(service, images, wall)
+                made = _created(service, number, images, wall)
                 containers[made.id] = made
         elif step.action is Action.REMOVE:
             containers.pop(step.container, None)
@@ -107,13 +108,22 @@ def settle(observed: Observed, stack: Stack) -> Observed:
 
 
 def _key(step: Step) -> tuple[str, Action, str, str]:
-    return (step.service, step.action, step.container, step.value)
+    return (step.key, step.action, step.container, step.value)
 
 
-def _created(service: Service, images: Mapping[str, str], wall: float) -> Container:
+def _number(step: Step, replaced: Container | None) -> int:
+    """The number of the replica that a step makes."""
+    if replaced is not None:
+        return replaced.number
+    digits = step.unit.partition(UNIT)[2]
+    return int(digits) if digits.isdigit() else 1
+
+
+def _created(service: Service, number: int, images: Mapping[str, str], wall: float) -> Container:
     return Container(
-        id=_IMAGINED + service.name,
-        name=service.container_name,
+        id=f"{_IMAGINED}{service.name}{UNIT}{number}" if number > 1 else _IMAGINED + service.name,
+        name=service.name_of(number),
+        number=number,
         service=service.name,
         state=State.CREATED,
         image=images.get(service.image, ""),
@@ -160,7 +170,7 @@ def _settled(container: Container, stack: Stack) -> Container:
 
 def _after_back_off(current: Plan, now: Now) -> Now:
     """The moment at which the next back-off is over; ``now`` where none is waited for."""
-    waits = (verdict.wait for verdict in current.verdicts.values())
+    waits = (verdict.wait for verdict in current.leaves)
     moments = [w.until for w in waits if w is not None and w.reason == "back_off" and w.until is not None]
     later = min((moment for moment in moments if moment > now.mono), default=now.mono)
     return Now(now.wall + later - now.mono, later)

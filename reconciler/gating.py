@@ -27,7 +27,7 @@ from reconciler.drift import (
 from reconciler.ledger import Ledger, Now
 from reconciler.mounts import changed_mounts
 from reconciler.observed import ALIVE, Container, Health, Observed, State
-from reconciler.stack import Condition, Dependency, Service, Stack, Strength
+from reconciler.stack import Condition, Dependency, Service, Stack, Strength, service_of
 from reconciler.verdict import Block, Wait
 
 REMAKE_TAKES = 5.0
@@ -132,7 +132,7 @@ def restart_due(scratch: Scratch, gate: Gate, name: str) -> bool:
         return container.started_at < gate.restart_at
     # It began at a time that is yet to come, so the clock was set back, and tells no more what came first.
     # But what was not asked for yet when the service last was as wanted was asked for after its start.
-    settled = scratch.ledger.settled.get(name)
+    settled = scratch.ledger.settled.get(service_of(name))
     return settled is not None and not names_restart(settled, gate.restart_at)
 
 
@@ -204,9 +204,10 @@ def being_remade(scratch: Scratch, service: Service) -> Wait | None:
     now, failure = scratch.now, scratch.ledger.failures.get(service.name)
     making = scratch.ledger.making.get(service.name)
     for container in scratch.found.get(service.name, ()):
-        if container.name == service.container_name:
+        name = service.name_of(container.number)
+        if container.name == name:
             continue
-        if not container.name.endswith(f"_{service.container_name}") or container.state is not State.CREATED:
+        if not container.name.endswith(f"_{name}") or container.state is not State.CREATED:
             continue
         age, patience = now.wall - container.created_at, service.stop_grace + REMAKE_TAKES
         ours = making is not None and making.at <= container.created_at

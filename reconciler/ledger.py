@@ -117,7 +117,9 @@ class Tie(NamedTuple):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
     """See the module. All mappings are by service, but for ``made``, ``stopped``, ``at_work``, ``cut`` and
-    ``hooks``: those are by container id.
+    ``hooks``: those are by container id. Of a service with several replicas there is one entry per replica,
+    by the name of its unit (``web#2``, see ``replicas``), but for what is true of all of them:
+    ``settled``, ``durations``, ``brackets`` and ``surplus``.
 
     ``making`` is what the containers now being made are made from, until a look finds them (the label
     that Compose wrote for these inputs is right by definition, PITFALLS row 1). ``live`` is the
@@ -133,6 +135,8 @@ class Ledger:
     of one-shots that were not seen to end yet, ``cut`` those that the end of the ``boot`` they began in cut
     short, whatever exit code the engine makes up for them (PITFALLS row 20). ``hooks`` are containers that
     this daemon started and whose post_start hooks have not all succeeded; True: one of them failed.
+    ``surplus`` holds the ids of the containers beyond the number in the file, and since when they are there
+    to be accepted.
     """
 
     made: Mapping[str, Made] = field(default_factory=dict)
@@ -156,6 +160,7 @@ class Ledger:
     cut: Mapping[str, float] = field(default_factory=dict)
     hooks: Mapping[str, bool] = field(default_factory=dict)
     boot: str = ""
+    surplus: Mapping[str, Change] = field(default_factory=dict)
 
 
 def failed(
@@ -276,6 +281,7 @@ def to_json(ledger: Ledger) -> dict[str, Any]:
         "cut": dict(ledger.cut),
         "hooks": dict(ledger.hooks),
         "boot": ledger.boot,
+        "surplus": {key: list(change) for key, change in ledger.surplus.items()},
     }
 
 
@@ -313,6 +319,7 @@ def from_json(value: Mapping[str, Any], now: Now) -> Ledger:
         cut={key: float(at) for key, at in value.get("cut", {}).items()},
         hooks={key: bool(failed) for key, failed in value.get("hooks", {}).items()},
         boot=str(value.get("boot", "")),
+        surplus={key: Change(str(m), float(since)) for key, (m, since) in value.get("surplus", {}).items()},
     )
 
 

@@ -347,7 +347,7 @@ class Loop:
 
     def _is_overtaken(self, step: Step) -> bool:
         """Whether something else than the step in flight is wanted of its service by now."""
-        verdict = self._plan.verdicts.get(step.service)
+        verdict = self._plan.verdict(step.key)
         if verdict is None or not verdict.wanted:
             return True
         return verdict.step is not None and verdict.step.action in _OVERTAKES
@@ -397,7 +397,7 @@ class Loop:
 
     def _follow_starts(self, stack: Stack, now: Now) -> None:
         candidates = []
-        for verdict in self._plan.verdicts.values():
+        for verdict in self._plan.leaves:
             container = verdict.container
             if (
                 container is not None
@@ -407,14 +407,14 @@ class Loop:
                 and container.check
                 and not container.probed
             ):
-                check = stack.services[verdict.service].check
+                check = stack.services[container.service].check
                 candidates.append(
                     Candidate(
                         container,
                         max(0.0, now.wall - container.started_at),
                         check.interval if check else 30.0,
                         check.timeout if check else 30.0,
-                        self._ledger.brackets.get(verdict.service),
+                        self._ledger.brackets.get(container.service),
                     )
                 )
         self._prober.follow(candidates)

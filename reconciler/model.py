@@ -54,17 +54,8 @@ def _services(
 
 
 def warnings_from(resolved: Resolved) -> tuple[str, ...]:
-    """What is asked for in Compose that is not done here, or can't be done at a start."""
-    return (*_warnings(resolved.text), *start_warnings(_loaded(resolved.text), resolved.values))
-
-
-@lru_cache(maxsize=4)
-def _warnings(text: bytes) -> tuple[str, ...]:
-    return tuple(
-        f"{name}: {count} replicas are asked for in Compose; one container per service is run"
-        for name, entry in (_loaded(text).get("services") or {}).items()
-        if (count := _replicas(entry or {})) > 1
-    )
+    """What is asked for in Compose that can't be done at a start."""
+    return tuple(start_warnings(_loaded(resolved.text), resolved.values))
 
 
 def _loaded(text: bytes) -> dict[str, Any]:
@@ -92,6 +83,8 @@ def _service(
     return Service(
         name=name,
         container_name=entry.get("container_name") or f"{project}-{name}-1",
+        named=bool(entry.get("container_name")),
+        replicas=_replicas(entry),
         image=entry.get("image") or f"{project}-{name}",
         config_hash=config_hash,
         definition=_digest(sorted(fields.items())),
@@ -113,11 +106,11 @@ def _service(
 
 
 def _replicas(entry: Mapping[str, Any]) -> int:
-    return max(_whole(entry.get("scale")), _whole((entry.get("deploy") or {}).get("replicas")))
-
-
-def _whole(value: Any) -> int:
-    return value if isinstance(value, int) else 1
+    # Compose refuses a file where the two differ, and the resolved model may hold either or both.
+    for value in ((entry.get("deploy") or {}).get("replicas"), entry.get("scale")):
+        if isinstance(value, int) and value >= 0:
+            return value
+    return 1
 
 
 def _depends_on(value: Any) -> Iterator[Dependency]:

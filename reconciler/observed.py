@@ -56,6 +56,9 @@ class Container:
     Docker Compose that made it, ``model`` the Compose files that it was made from.
     ``oom_killed``: since its last start the kernel took one of its processes for want of memory, the first or
     another.
+
+    ``number`` is the one that Compose gave this replica of the service, from 1; 0: none. Two containers with
+    one number are two ends of an interrupted remake.
     """
 
     id: str
@@ -83,6 +86,7 @@ class Container:
     compose: str = ""
     grace: float | None = None
     model: str = ""
+    number: int = 0
 
     @property
     def run(self) -> str:
@@ -165,6 +169,7 @@ class Command(NamedTuple):
     RECREATE, which engines can batch. ``container`` is the id that the order was decided on; an
     engine refuses with ``Gone`` when it is no longer there. ``grace`` is how long a STOP may take
     before the engine kills, in seconds. ``value`` is the new name (RENAME) or policy (UPDATE).
+    ``replaces`` are the ids of the containers that a RECREATE is for; empty: all of the services.
     """
 
     action: Action
@@ -172,6 +177,7 @@ class Command(NamedTuple):
     container: str = ""
     grace: float = 10.0
     value: str = ""
+    replaces: tuple[str, ...] = ()
 
 
 class Usage(NamedTuple):

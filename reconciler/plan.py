@@ -2,13 +2,14 @@
 
 ``plan`` is a pure function of what is wanted, what was seen and what is remembered. One call yields at
 most one step per service; the next pass starts from what is there then, so no step is ever resumed.
-The parts: ``verdict`` (the values), ``gating`` (what comes first), ``repair`` (a service that is on).
+The parts: ``verdict`` (the values), ``gating`` (what comes first), ``repair`` (a service that is on),
+``replicas`` and ``replica_verdicts`` (a service with any other number of containers than one).
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from reconciler.desired import Desired
@@ -17,7 +18,9 @@ from reconciler.gating import Gate, Scratch, gate_of, going, held_by_dependents
 from reconciler.ledger import Ledger, Now
 from reconciler.observed import ALIVE, Action, Container, Observed, State
 from reconciler.repair import judge_on, judge_orphan
-from reconciler.stack import Service, Stack
+from reconciler.replica_verdicts import merged, one_by_one
+from reconciler.replicas import Units, units_of
+from reconciler.stack import Service, Stack, service_of
 from reconciler.steps import attempt, state_unknown, step_for, stop_for, suspended_wait
 from reconciler.verdict import Block, Plan, Step, Verdict, Wait
 
@@ -53,11 +56,30 @@ def _plan(stack: Stack, desired: Desired, observed: Observed, ledger: Ledger, no
     found: dict[str, list[Container]] = {}
     for container in observed.containers:
         found.setdefault(container.service, []).append(container)
-    unread: set[str] = set()
-    for name, several in found.items():
+    for several in found.values():
         several.sort(key=lambda container: container.id)
-        if any(container.state is State.UNKNOWN for container in several):
-            unread.add(name)
+    if not stack.replicated and len(found) == len(observed.containers):
+        return _decide(stack, desired, observed, ledger, now, found, None)
+    units = units_of(stack, desired, observed, ledger, found)
+    return _decide(stack, desired, observed, ledger, now, found, units)
+
+
+def _decide(
+    whole: Stack,
+    desired: Desired,
+    observed: Observed,
+    ledger: Ledger,
+    now: Now,
+    found: Mapping[str, list[Container]],
+    units: Units | None,
+) -> Plan:
+    gone = sorted(found.keys() - whole.services.keys())
+    stack = whole
+    if units is not None:
+        stack, found = units.stack, units.found
+    unread = {
+        name for name, group in found.items() if any(container.state is State.UNKNOWN for container in group)
+    }
     services = stack.services
     kept = {
         name: group[0] if len(group) == 1 else keeper(services[name], group, observed, ledger)
@@ -88,11 +110,18 @@ def _plan(stack: Stack, desired: Desired, observed: Observed, ledger: Ledger, no
         if step and own and step.action is Action.STOP and step.container == own.id:
             scratch.going.add(name)
         verdicts[name] = verdict
-    gone = sorted(found.keys() - services.keys())
+    if units is not None:
+        one_by_one(scratch, units, verdicts)
+        verdicts = merged(scratch, whole, units, verdicts, {c.id: c for c in observed.containers})
     if stack.prune:
         verdicts |= {name: judge_orphan(scratch, name, found[name]) for name in gone}
     orphans = tuple(c for name in gone for c in found[name])
-    return Plan(verdicts=verdicts, orphans=orphans, due=_due(scratch, verdicts))
+    return Plan(
+        verdicts=verdicts,
+        orphans=orphans,
+        due=_due(scratch, verdicts.values()),
+        stack=None if units is None else stack,
+    )
 
 
 def _unread(scratch: Scratch, gate: Gate, service: Service) -> Verdict:
@@ -116,7 +145,7 @@ def _off(scratch: Scratch, gate: Gate, service: Service) -> Verdict:
     kept = scratch.kept.get(name)
     if not alive:
         return _down(scratch, gate, service, Verdict(name, gate.group, False, False, True, kept, "off"))
-    pending = scratch.ledger.settled.get(name) != "off"
+    pending = scratch.ledger.settled.get(service_of(name)) != "off"
     drifts = tuple(
         Drift(name, Kind.UNWANTED, pending, f"{c.name} is {c.state} though {gate.group} is off", c.id)
         for c in alive
@@ -145,8 +174,9 @@ def _down(scratch: Scratch, gate: Gate, service: Service, verdict: Verdict) -> V
     return attempt(scratch, verdict, step_for(scratch, service, Action.UPDATE, "altered", why, revived, "no"))
 
 
-def _due(scratch: Scratch, verdicts: Mapping[str, Verdict]) -> float | None:
-    times = [v.wait.until for v in verdicts.values() if v.wait and v.wait.until is not None]
+def _due(scratch: Scratch, verdicts: Iterable[Verdict]) -> float | None:
+    leaves = (leaf for verdict in verdicts for leaf in (verdict.units or (verdict,)))
+    times = [v.wait.until for v in leaves if v.wait and v.wait.until is not None]
     for gate in scratch.gates.values():
         suspend = gate.state.suspend
         moments = [suspend.until if suspend else None, gate.state.restarted_at, gate.state.accepted_at]

@@ -119,7 +119,7 @@ class Tracker:
 
     def started(self, step: Step, wall: float) -> None:
         """A step was sent to the engine."""
-        key = (step.service, str(step.action))
+        key = (step.key, str(step.action))
         before = self.records.get(key)
         attempts = before.attempts + 1 if before and before.state == "failed" else 1
         self.records.pop(key, None)
@@ -131,7 +131,7 @@ class Tracker:
 
     def finished(self, step: Step, wall: float, error: str = "") -> None:
         """A step came back; ``error`` empty means success."""
-        key = (step.service, str(step.action))
+        key = (step.key, str(step.action))
         before = self.records.get(key)
         if before is not None:
             state = "failed" if error else "done"

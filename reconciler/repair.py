@@ -40,7 +40,7 @@ from reconciler.gating import (
 from reconciler.mounts import changed_mounts
 from reconciler.observed import ALIVE, Action, Container, Health, State
 from reconciler.sick import looping, unhealthy
-from reconciler.stack import Service
+from reconciler.stack import Service, service_of
 from reconciler.start_hooks import hooks_due, run_hooks
 from reconciler.steps import (
     attempt,
@@ -84,7 +84,7 @@ def judge_on(scratch: Scratch, gate: Gate, service: Service) -> Verdict:
         return Verdict(name, gate.group, True, True, True, container, wants)
     inputs = inputs_of(service, gate.state, scratch.observed, wants)
     done = container is not None and is_done(scratch.stack, scratch.ledger, service, container)
-    pending = scratch.ledger.settled.get(name) != wants
+    pending = scratch.ledger.settled.get(service_of(name)) != wants
     drifts = differences(
         scratch.stack,
         scratch.observed,
@@ -129,7 +129,11 @@ def _is_as_wanted(scratch: Scratch, gate: Gate, service: Service, container: Con
         return False
     made = scratch.ledger.made.get(container.id)
     return (
-        container.name == service.container_name
+        (
+            container.name == service.container_name
+            if container.number < 2
+            else container.name == service.name_of(container.number)
+        )
         and container.networks == service.networks
         and container.restart == wanted_policy(scratch.stack, service)
         and same_definition(service, container, made)
@@ -201,6 +205,9 @@ def _create(scratch: Scratch, service: Service, verdict: Verdict) -> Verdict:
         if moving is not None:
             return verdict._replace(wait=moving)
     for parent in service.shares:
+        if parent not in scratch.stack.group_of and scratch.stack.services[parent].replicas == 0:
+            message = f"shares the network or processes of {parent}, which is scaled to zero"
+            return verdict._replace(block=Block("dependency_scaled_to_zero", message))
         if scratch.kept.get(parent) is None and parent not in scratch.creating:
             wait = Wait(
                 "dependency_not_ready", f"waits for {parent}, whose network or processes it shares", (parent,)
@@ -262,10 +269,11 @@ def _remake(
 def _mend(scratch: Scratch, service: Service, verdict: Verdict, container: Container) -> Verdict | None:
     """Undo by hand what was done by hand, without a restart; None where a name is not to be had."""
     why = next(drift.detail for drift in verdict.drifts if drift.kind is Kind.ALTERED)
-    if container.name != service.container_name:
-        if service.container_name in scratch.observed.foreign:
+    proper = service.name_of(container.number)
+    if container.name != proper:
+        if proper in scratch.observed.foreign:
             return verdict._replace(wait=name_taken(service))
-        step = step_for(scratch, service, Action.RENAME, "altered", why, container, service.container_name)
+        step = step_for(scratch, service, Action.RENAME, "altered", why, container, proper)
         return attempt(scratch, verdict, step)
     policy = wanted_policy(scratch.stack, service)
     if container.restart != policy:

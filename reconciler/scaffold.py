@@ -22,7 +22,7 @@ from reconciler.offline import engine_of, load, observe
 from reconciler.resolved import Resolved
 from reconciler.scaffold_groups import Sketch, sketch
 from reconciler.scaffold_text import groups_text, stack_text
-from reconciler.stack import Group, Stack
+from reconciler.stack import Group, Service, Stack
 
 _DEFAULT_NAMES = frozenset({"compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"})
 _OVERRIDES = (
@@ -79,7 +79,8 @@ async def scaffold(file: Path, directory: Path, *, force: bool = False, engine: 
     await _judge(stack_text(name, [str(path) for path in files], drawn), state)
     shown = [_shown(path, directory) for path in files]
     written = await asyncio.to_thread(_write, directory, stack_text(name, shown, drawn), state, force)
-    return Made(written, len(drawn.groups), len(services), _notes(files, drawn, running, resolved))
+    notes = (*_everything(name, services).numbers, *_notes(files, drawn, running, resolved))
+    return Made(written, len(drawn.groups), len(services), notes)
 
 
 def _check(file: Path, directory: Path, force: bool) -> None:
@@ -111,8 +112,7 @@ async def _resolve(files: list[Path]) -> tuple[Resolved, str]:
 
 async def _running(name: str, resolved: Resolved, engine: str) -> _Running:
     services = services_from(resolved, name)
-    everything = Group(name="all", services=tuple(services))
-    stack = Stack(name=name, groups={"all": everything}, services=services)
+    stack = _everything(name, services)
     try:
         async with engine_of(engine) as asked:
             observed = await observe(asked, stack)
@@ -125,6 +125,10 @@ async def _running(name: str, resolved: Resolved, engine: str) -> _Running:
         measured = usage[container.id].memory if container.id in usage else 0
         found[container.service] = max(found.get(container.service, 0), measured)
     return _Running(found, "on is what had a running container when this was written")
+
+
+def _everything(name: str, services: Mapping[str, Service]) -> Stack:
+    return Stack(name=name, groups={"all": Group(name="all", services=tuple(services))}, services=services)
 
 
 async def _judge(stack: str, groups: str) -> None:

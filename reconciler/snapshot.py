@@ -18,7 +18,7 @@ from reconciler.drift import Drift
 from reconciler.errors import Mistake
 from reconciler.ledger import Exit, Ledger, Now, expected
 from reconciler.observed import ALIVE, Action, Container, Observed, Usage
-from reconciler.plan import Plan, Step
+from reconciler.plan import Plan, Step, Verdict
 from reconciler.progress import Progress
 from reconciler.stack import Stack
 from reconciler.summary import CONVERGED, Phase, Summary, of_group, outcome, summarise
@@ -30,7 +30,8 @@ class ServiceView:
     """One service as readers see it. Times are wall seconds since the epoch, 0: never; memory in bytes.
 
     ``status`` is the container's state (``absent`` without one); ``expected`` the seconds a start is
-    expected to take, None: not known; ``step`` what is being done to it at this moment.
+    expected to take, None: not known; ``step`` what is being done to it at this moment. ``replicas`` is how
+    many containers the file asks for, ``alive`` how many there are, counted where that is not one.
     """
 
     name: str
@@ -58,6 +59,15 @@ class ServiceView:
     cpu: float | None = None
     expected: float | None = None
     retry_at: float | None = None
+    replicas: int = 1
+    alive: int = 0
+
+    @property
+    def up(self) -> bool:
+        """Whether all its containers are there that there should be; of a one-shot, whether it is done."""
+        if self.replicas == 1 or self.done:
+            return self.done or self.status in ALIVE
+        return self.alive >= self.replicas
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +174,7 @@ def build(inputs: Inputs, summaries: Mapping[str, Summary] | None = None) -> Sna
     )
     known = inputs.engine.reachable and inputs.plan.complete
     pilot_ready = bool(stack.pilot.groups) and all(
-        groups[name].desired and all(s.ready or s.done for s in groups[name].services)
+        groups[name].desired and all(s.ready or s.done or not s.replicas for s in groups[name].services)
         for name in stack.pilot.groups
     )
     return Snapshot(
@@ -204,7 +214,7 @@ def _group(inputs: Inputs, name: str, summaries: Mapping[str, Summary]) -> Group
     group, state = inputs.stack.groups[name], inputs.desired.groups[name]
     services = tuple(_service(inputs, service, summaries) for service in group.services)
     running = sum(1 for s in services if s.status in ALIVE)
-    up = sum(1 for s in services if s.status in ALIVE or s.done)
+    up = sum(1 for s in services if s.up)
     suspended = state.suspended(inputs.now.wall)
     summary = of_group(((s, summaries.get(s, CONVERGED)) for s in group.services), suspended=suspended)
     if not inputs.plan.complete and summary.phase is Phase.CONVERGED:
@@ -251,15 +261,39 @@ def _service(inputs: Inputs, name: str, summaries: Mapping[str, Summary]) -> Ser
         waits_for=wait.on if wait else (),
         step=str(inputs.in_flight.get(name, "")),
         drift=tuple(str(d.kind) for d in verdict.drifts if not d.pending),
-        last_error=_last_error(inputs, name, verdict.container),
+        last_error=_last_error(inputs, verdict),
         expected=expected(inputs.ledger, name),
         # Whole seconds: a moment that jitters with the clocks would be a change in every pass.
         retry_at=round(retry) if retry is not None else None,
-        **_of_container(name, verdict.container, inputs),
+        alive=sum(1 for one in verdict.units if one.container and one.container.state in ALIVE),
+        replicas=verdict.replicas,
+        **_of_container(name, verdict.container, inputs) | _used(verdict, inputs),
     )
 
 
-def _last_error(inputs: Inputs, name: str, container: Container | None) -> str:
+def _used(verdict: Verdict, inputs: Inputs) -> dict[str, Any]:
+    """Memory and CPU of all containers of a service that has several; {} for any other."""
+    ids = [one.container.id for one in verdict.units if one.container and one.container.state in ALIVE]
+    used = [usage for id_ in ids if (usage := inputs.usage.get(id_))]
+    return {"memory": sum(u.memory for u in used), "cpu": sum(u.cpu for u in used)} if used else {}
+
+
+def _last_error(inputs: Inputs, verdict: Verdict) -> str:
+    """Of several replicas the error of the one that failed, or ended by itself, last."""
+    ledger = inputs.ledger
+
+    def when(one: Verdict) -> float:
+        failure, end = ledger.failures.get(one.service), ledger.exits.get(one.service)
+        return max(failure.at if failure else 0.0, end.finished_at if end else 0.0)
+
+    for one in sorted(verdict.units or (verdict,), key=when, reverse=True):
+        error = _error_of(inputs, one.service, one.container)
+        if error:
+            return error
+    return ""
+
+
+def _error_of(inputs: Inputs, name: str, container: Container | None) -> str:
     failure = inputs.ledger.failures.get(name)
     if (
         container is not None

@@ -94,6 +94,8 @@ class Service:
     Compose leaves out of its hash; ``contents`` is a digest of those that are copied in. ``shares`` are the
     services whose network, processes or memory it uses, ``volumes_from`` those whose volumes. ``start`` is
     what Compose does around the start and stop of its container.
+    ``replicas`` is how many containers the file asks for, ``container_name`` the name of the first of them;
+    ``named``: the file says the name itself, so there is no other one.
     """
 
     name: str
@@ -115,6 +117,14 @@ class Service:
     mounts: tuple[Mount, ...] = ()
     contents: str = ""
     start: StartWork = NOTHING
+    replicas: int = 1
+    named: bool = False
+
+    def name_of(self, number: int) -> str:
+        """The name that Compose gives replica ``number``; numbers below 2 stand for the first one."""
+        if self.named or number < 2:
+            return self.container_name
+        return f"{self.container_name.removesuffix('-1')}-{number}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,6 +251,24 @@ class Stack:
         return {name: below[name] for name in self.group_of}
 
     @cached_property
+    def replicated(self) -> tuple[str, ...]:
+        """Managed services of which the file does not ask for exactly one container."""
+        return tuple(name for name in self.group_of if self.services[name].replicas != 1)
+
+    @cached_property
+    def numbers(self) -> tuple[str, ...]:
+        """For people: ``web: 3 replicas``, ``seed: scaled to zero``, for each of ``replicated``."""
+        counts = ((name, self.services[name].replicas) for name in self.replicated)
+        return tuple(
+            f"{name}: {f'{count} replicas' if count else 'scaled to zero'}" for name, count in counts
+        )
+
+    @cached_property
+    def variants(self) -> dict[object, Stack]:
+        """Stacks derived from this one, by what they were derived for (``replicas``): kept between passes."""
+        return {}
+
+    @cached_property
     def one_shots(self) -> frozenset[str]:
         """Services that another one waits for to complete: they end, and that is success."""
         return self._awaited(Condition.COMPLETED)
@@ -293,6 +321,15 @@ class Stack:
             for service in group.services:
                 edges[service] = [*gates, *(d.service for d in self.needs[service])]
         return edges
+
+
+UNIT = "#"
+"""Between a service and the number of a replica in the name of a unit. No service name holds it."""
+
+
+def service_of(unit: str) -> str:
+    """The service that a unit (``web#2``, or ``web`` itself) belongs to."""
+    return unit.partition(UNIT)[0]
 
 
 def _gate(group: str) -> str:

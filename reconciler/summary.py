@@ -13,6 +13,8 @@ from reconciler.backoff import TRIES, Failure
 from reconciler.ledger import Ledger, Now, expected
 from reconciler.observed import Action
 from reconciler.plan import Plan, Verdict
+from reconciler.stack import UNIT
+from reconciler.verdict import REPLICA_FIRST
 
 AT_ONCE = frozenset(
     {
@@ -53,17 +55,44 @@ class Summary(NamedTuple):
 
 
 CONVERGED = Summary(Phase.CONVERGED, "as_desired", "")
+SCALED_TO_ZERO = Summary(Phase.CONVERGED, "scaled_to_zero", "scaled to zero in the Compose file")
 
 
 def summarise(plan: Plan, ledger: Ledger, in_flight: Mapping[str, Action]) -> dict[str, Summary]:
     """A summary per service, in start order, so that what waits for something stuck is stuck as well."""
     found: dict[str, Summary] = {}
     for name, verdict in plan.verdicts.items():
-        if verdict.settled and name not in in_flight:
-            found[name] = CONVERGED
+        if verdict.units:
+            found[name] = _of_units(verdict, ledger, in_flight, found)
+        elif verdict.settled and name not in in_flight:
+            found[name] = CONVERGED if verdict.replicas else SCALED_TO_ZERO
         else:
             found[name] = _summary(verdict, ledger.failures.get(name), in_flight.get(name), found)
     return found
+
+
+def _of_units(
+    verdict: Verdict, ledger: Ledger, in_flight: Mapping[str, Action], before: Mapping[str, Summary]
+) -> Summary:
+    """One summary for a service of several replicas: that of the one worst off, with its number."""
+    each = {
+        unit.service: CONVERGED
+        if unit.settled and unit.service not in in_flight
+        else _summary(unit, ledger.failures.get(unit.service), in_flight.get(unit.service), before)
+        for unit in verdict.units
+    }
+    worst = max(each, key=lambda key: _BADNESS[each[key].phase])
+    found = each[worst]
+    if found.phase is Phase.CONVERGED:
+        return CONVERGED if verdict.replicas else SCALED_TO_ZERO
+    # Where the first to be remade is stuck, so are those that wait for it.
+    open_ = [one for one in each.values() if one.phase is not Phase.CONVERGED]
+    stuck = all(one.stuck for one in open_ if one.reason != REPLICA_FIRST or len(open_) == 1)
+    number = worst.partition(UNIT)[2]
+    message = (
+        f"replica {number}: {found.message}" if number and found.reason != "held_back" else found.message
+    )
+    return found._replace(message=message, stuck=stuck)
 
 
 def _summary(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from reconciler.desired import Desired, GroupState
 from reconciler.drift import change_mark, ends_by_design, inputs_of, is_ready, keeper, was_told_to_stop
@@ -27,7 +28,8 @@ from reconciler.ledger import (
 from reconciler.mounts import mounts_now, mounts_to_learn
 from reconciler.observed import ALIVE, LABEL_UNKNOWN, Container, Health, Observed, State
 from reconciler.plan import Plan
-from reconciler.stack import Service, Stack
+from reconciler.replicas import Units, units_of
+from reconciler.stack import UNIT, Service, Stack, service_of
 
 MOST_TIMES = 5
 
@@ -42,9 +44,19 @@ def witness(
     """Take in one complete look; an incomplete one teaches nothing. ``chance`` in [0, 1) is the jitter."""
     if not observed.complete:
         return ledger
-    found: dict[str, list[Container]] = {}
+    by_service: dict[str, list[Container]] = {}
     for container in observed.containers:
-        found.setdefault(container.service, []).append(container)
+        by_service.setdefault(container.service, []).append(container)
+    found: Mapping[str, list[Container]] = by_service
+    units = None
+    if stack.replicated or len(by_service) != len(observed.containers):
+        units = units_of(stack, desired, observed, ledger, found)
+    ledger = _surplus(ledger, units, now)
+    whole = stack
+    if units is not None:
+        # What is remembered of a replica that is gone would be taken for that of a later one.
+        ledger = _of_units(ledger, units)
+        stack, found = units.stack, units.found
     for name, group in stack.group_of.items():
         service = stack.services[name]
         state = desired.groups[group]
@@ -65,7 +77,35 @@ def witness(
                     for p in stack.follows[name]
                 }
                 ledger = _tied(ledger, kept, parents)
-    return recovered(_pruned(_same_inputs(stack, observed, ledger), observed), now)
+    return recovered(_pruned(_same_inputs(whole, observed, ledger), observed), now)
+
+
+def _surplus(ledger: Ledger, units: Units | None, now: Now) -> Ledger:
+    """Since when there are more containers than the file says: more of them have to be accepted anew."""
+    here = {} if units is None else units.surplus
+    if not here and not ledger.surplus:
+        return ledger
+    new = {}
+    for name, containers in here.items():
+        ids, known = sorted(c.id for c in containers), ledger.surplus.get(name)
+        fewer = known is not None and set(ids) <= set(known.mark.split())
+        new[name] = Change(" ".join(ids), known.since if known is not None and fewer else now.wall)
+    return ledger if new == ledger.surplus else replace(ledger, surplus=new)
+
+
+def _of_units(ledger: Ledger, units: Units) -> Ledger:
+    """The ledger without entries of units that are no more."""
+    known = {unit for names in units.of.values() for unit in names}
+    for name, containers in units.surplus.items():
+        known |= {f"{name}{UNIT}{c.number}" for c in containers}
+    fields = ("making", "live", "failures", "restarted", "followed", "tied", "ready", "exits")
+    changed: dict[str, Any] = {}
+    for field in (*fields, "changes", "unhealthy", "healed", "restarts"):
+        entries = getattr(ledger, field)
+        lost = [key for key in entries if UNIT in key and key not in known]
+        if lost:
+            changed[field] = without(entries, lost)
+    return replace(ledger, **changed) if changed else ledger
 
 
 def _same_inputs(stack: Stack, observed: Observed, ledger: Ledger) -> Ledger:
@@ -237,7 +277,7 @@ def _completed(stack: Stack, ledger: Ledger, service: Service, container: Contai
         ledger = replace(ledger, failures=without(ledger.failures, [name]))
     if name in stack.one_shots:
         took = max(0.0, container.finished_at - container.started_at)
-        ledger = learned(ledger, name, not_at=0.0, at=took)
+        ledger = learned(ledger, service_of(name), not_at=0.0, at=took)
     return ledger
 
 
@@ -296,9 +336,13 @@ def _ready(stack: Stack, ledger: Ledger, service: Service, container: Container,
     since = ledger.ready.get(name)
     if not is_ready(container):
         return replace(ledger, ready=without(ledger.ready, [name])) if since is not None else ledger
-    if container.health is Health.NONE and name not in ledger.durations and name not in stack.one_shots:
+    if (
+        container.health is Health.NONE
+        and service_of(name) not in ledger.durations
+        and name not in stack.one_shots
+    ):
         # Ready as soon as it runs: known without ever measuring it.
-        ledger = learned(ledger, name, not_at=0.0, at=0.0)
+        ledger = learned(ledger, service_of(name), not_at=0.0, at=0.0)
     if since is not None and (since.container, since.started_at) == (container.id, container.started_at):
         return ledger
     entry = ReadySince(container.id, container.started_at, now.mono)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -95,6 +96,7 @@ def as_json(preview: Preview) -> dict[str, Any]:
             }
             for drift in preview.drifts
         ],
+        "replicas": {name: preview.stack.services[name].replicas for name in preview.stack.replicated},
         "warnings": list(preview.stack.warnings),
     }
 
@@ -135,17 +137,19 @@ def show(preview: Preview, console: Console) -> None:
     if rows:
         console.table(rows)
         console.print()
+    for number in preview.stack.numbers:
+        console.print(clean(number))
     console.print(summary(preview))
 
 
 def _rows(name: str, steps: list[Step], left: tuple[str, str] | None) -> Iterator[Row]:
     if steps:
-        words = [str(step.action) for step in steps]
+        words = Counter(str(step.action) for step in steps)
         signs = {_SIGNS.get(word, "~") for word in words}
         sign = signs.pop() if len(signs) == 1 else "~"
         yield (
             Cell(f"  {sign} {name}", _STYLES[sign]),
-            ", ".join(words),
+            ", ".join(word if count == 1 else f"{word} ×{count}" for word, count in words.items()),
             Cell(clean(steps[0].why), "dim"),
         )
     if left:

@@ -172,9 +172,13 @@ class Composer:
         services: Sequence[str],
         *,
         anew: bool,
+        scale: Mapping[str, int],
         more: Mapping[str, str] | None = None,
     ) -> None:
         """Make containers, not started, and the networks and volumes that they need.
+
+        ``scale`` is how many containers of each service are to be there afterwards. Compose removes what is
+        more than that, so it must never be below the number that is there.
 
         With ``anew``, existing ones are replaced: the old container is stopped and removed by
         Compose, its volumes, anonymous ones too, go over to the new one. ``more`` are environment
@@ -192,7 +196,7 @@ class Composer:
                 "--pull",
                 "never",
                 "--no-build",
-                *_one_of_each(model, services),
+                *_scales(model, scale),
                 *services,
             ],
             quiet=_CREATE_QUIET + grace,
@@ -286,14 +290,14 @@ def _model(path: str) -> Mapping[str, Any]:
     return services
 
 
-def _one_of_each(model: Mapping[str, Any], services: Sequence[str]) -> list[str]:
-    """Options that make one container per service, whatever number its definition asks for."""
+def _scales(model: Mapping[str, Any], scale: Mapping[str, int]) -> list[str]:
+    """Options for the services of which another number is wanted than their definition asks for."""
     options: list[str] = []
-    for name in services:
+    for name, number in scale.items():
         definition = model.get(name) or {}
         replicas = (definition.get("deploy") or {}).get("replicas", definition.get("scale", 1))
-        if replicas != 1:
-            options += ["--scale", f"{name}=1"]
+        if replicas != number:
+            options += ["--scale", f"{name}={number}"]
     return options
 
 

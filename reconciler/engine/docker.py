@@ -19,6 +19,7 @@ from reconciler.engine.compose import Composer, platform_of
 from reconciler.engine.compose_find import config_directory
 from reconciler.engine.compose_labels import Labels
 from reconciler.engine.docker_address import find_address
+from reconciler.engine.docker_creation import Creation, creation
 from reconciler.engine.docker_definition import Definition, definition_of
 from reconciler.engine.docker_filter import without
 from reconciler.engine.docker_hooks import post_start, pre_stop
@@ -27,7 +28,7 @@ from reconciler.engine.docker_logs import log_lines
 from reconciler.engine.docker_look import Look
 from reconciler.engine.docker_pre_start import PreStart
 from reconciler.engine.docker_probe import Prober
-from reconciler.engine.docker_read import SERVICE, id_of, name_of, state_from
+from reconciler.engine.docker_read import SERVICE, id_of, labels_of, name_of, number_of, state_from
 from reconciler.engine.docker_reasons import failure, lost_engine, wanted_port
 from reconciler.engine.docker_sdk import Orders
 from reconciler.engine.docker_streams import Events, pull_image
@@ -113,7 +114,7 @@ class DockerEngine:
         try:
             match command.action:
                 case Action.CREATE | Action.RECREATE:
-                    await self._create(stack, command.services, anew=command.action is Action.RECREATE)
+                    await self._create(stack, command)
                 case Action.BUILD:
                     await self._composer.build(stack, command.services)
                 case Action.PULL:
@@ -280,33 +281,28 @@ class DockerEngine:
 
     # --- orders for services ---
 
-    async def _create(self, stack: Stack, services: tuple[str, ...], *, anew: bool) -> None:
-        before = await self._containers_of(stack) if anew else {}
-        async with without(self._wire, await self._look.strangers(stack.name)) as more:
+    async def _create(self, stack: Stack, command: Command) -> None:
+        call = creation(command, stack, await self._containers_of(stack))
+        if not call.services:
+            raise Gone(f"container {command.container[:12]} is gone")
+        async with without(self._wire, call.hidden | await self._look.strangers(stack.name)) as more:
             try:
-                await self._composer.create(stack, services, anew=anew, more=more)
+                await self._composer.create(stack, call.services, anew=call.anew, scale=call.scale, more=more)
             except StepFailed as error:
-                if len(services) == 1 or error.reason in _NOT_THE_BATCH:
+                if len(call.services) == 1 or error.reason in _NOT_THE_BATCH:
                     raise await self._named(error) from error
-                await self._create_each(stack, services, before, anew=anew, more=more)
+                await self._create_each(stack, call, more)
 
-    async def _create_each(
-        self,
-        stack: Stack,
-        services: tuple[str, ...],
-        before: Mapping[str, set[str]],
-        *,
-        anew: bool,
-        more: Mapping[str, str],
-    ) -> None:
+    async def _create_each(self, stack: Stack, call: Creation, more: Mapping[str, str]) -> None:
         """After a batch failed: what is still to be made, one by one, so that only the bad ones fail."""
         now = await self._containers_of(stack)
         failed: dict[str, StepFailed] = {}
-        for service in services:
-            if now.get(service, set()) - before.get(service, set()):
+        for service in call.services:
+            if call.is_done(service, now.get(service, {})):
                 continue
+            scale = {service: call.scale[service]}
             try:
-                await self._composer.create(stack, (service,), anew=anew, more=more)
+                await self._composer.create(stack, (service,), anew=call.anew, scale=scale, more=more)
             except StepFailed as error:
                 failed[service] = await self._named(error)
         if failed:
@@ -318,10 +314,12 @@ class DockerEngine:
         named = await self._failed(str(error))
         return named if isinstance(named, StepFailed) else error
 
-    async def _containers_of(self, stack: Stack) -> dict[str, set[str]]:
-        found: dict[str, set[str]] = {}
+    async def _containers_of(self, stack: Stack) -> dict[str, dict[str, int]]:
+        """By service the ids of all its containers, each with the number of its replica."""
+        found: dict[str, dict[str, int]] = {}
         for id, entry in (await self._look.of_project(stack.name)).items():
-            found.setdefault(entry["Labels"][SERVICE], set()).add(id)
+            labels = labels_of(entry)
+            found.setdefault(labels[SERVICE], {})[id] = number_of(labels)
         return found
 
     async def _pull(self, stack: Stack, services: tuple[str, ...]) -> None:

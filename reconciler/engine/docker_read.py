@@ -30,6 +30,7 @@ _SYNONYMS = {
     "initialized": State.CREATED,
     "configured": State.CREATED,
 }
+_LONGEST_NUMBER = 10
 
 Json = Mapping[str, Any]
 
@@ -70,6 +71,12 @@ def id_of(entry: object) -> str:
 def _runs_a_hook(labels: Json) -> bool:
     """Whether it is the container of a pre_start hook; Compose 5.3 to 5.5 does not say so in a label."""
     return HOOK in labels or (COMPOSE in labels and not {CONFIG_HASH, NUMBER} & labels.keys())
+
+
+def number_of(labels: Json) -> int:
+    """The number of the replica, from Compose's label; 0 where the label is absent or is no number."""
+    text = str(labels.get(NUMBER) or "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < _LONGEST_NUMBER else 0
 
 
 def name_of(entry: Json) -> str:
@@ -146,6 +153,7 @@ def container(seen: object) -> Container:
         grace=None if config.get("StopTimeout") is None else _whole(config, "StopTimeout"),
         compose=_text(labels, COMPOSE).removeprefix("v"),
         model=_text(labels, CONFIG_FILES),
+        number=number_of(labels),
     )
 
 
@@ -158,6 +166,7 @@ def unreadable(entry: Json, why: str) -> Container:
         service=labels_of(entry).get(SERVICE, ""),
         state=State.UNKNOWN,
         error=why,
+        number=number_of(labels_of(entry)),
     )
 
 

@@ -111,6 +111,7 @@ class SimulatedEngine:
         self._views: list[tuple[Container, ...]] = [()]
         self._listeners: set[asyncio.Queue[str | None]] = set()
         self._serial = 0
+        self._replaces: tuple[str, ...] = ()
         self._journal = Journal(self._prints)
         self.start_work = StartWorker()
 
@@ -331,6 +332,7 @@ class SimulatedEngine:
 
     def _create_all(self, command: Command, stack: Stack) -> None:
         failed: dict[str, StepFailed] = {}
+        self._replaces = command.replaces
         for name in command.services:
             try:
                 self._create(stack, stack.services[name], recreate=command.action is Action.RECREATE)
@@ -342,23 +344,37 @@ class SimulatedEngine:
             raise BatchFailed(failed)
 
     def _create(self, stack: Stack, service: Service, *, recreate: bool) -> None:
+        """As Compose does: one more for each that is missing, or a successor for each that is there."""
         mine = [c.container for c in self._cells.values() if c.container.service == service.name]
-        if mine and not recreate:
-            return
-        if service.container_name in self.foreign:
-            raise StepFailed(f"the name {service.container_name} is taken", "name_conflict")
-        if service.image not in self.images:
+        if recreate and self._replaces and mine:
+            mine = [c for c in mine if c.id in self._replaces]
+            if not mine:
+                raise Gone(f"no container of {service.name} that was to be replaced")
+        numbers = sorted({c.number for c in mine})
+        if not recreate or not mine:
+            following = max(numbers, default=0) + 1
+            missing = max(1, service.replicas) - len(numbers)
+            numbers = list(range(following, following + missing))
+        for name in map(service.name_of, numbers):
+            if name in self.foreign:
+                raise StepFailed(f"the name {name} is taken", "name_conflict")
+        if numbers and service.image not in self.images:
             raise StepImpossible(f"no image {service.image}", "image_unavailable")
-        for container in mine:
+        for container in mine if recreate else ():
             if container.state in ALIVE:
                 self._end(self._cells[container.id], 0)
             self.drop(container.id)
+        for number in numbers:
+            self._make(stack, service, number)
+
+    def _make(self, stack: Stack, service: Service, number: int) -> None:
         self._serial += 1
         has_check = service.check is not None
         container = Container(
             id=f"{self._serial:04d}-{service.name}",
-            name=service.container_name,
+            name=service.name_of(number),
             service=service.name,
+            number=number,
             state=State.CREATED,
             health=Health.STARTING if has_check else Health.NONE,
             image=self.images[service.image],

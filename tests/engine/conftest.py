@@ -82,6 +82,11 @@ services:
     read_only: true
     networks: [net]
     configs: [greeting]
+  many:
+    image: bed/standin:1
+    init: true
+    networks: [net]
+    scale: 3
   unfetched:
     image: bed/nowhere:1
     container_name: c-unfetched

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
@@ -149,6 +150,69 @@ async def test_recreating_replaces_the_container(world: World) -> None:
     assert after.name == before.name
     assert after.state is State.CREATED
     assert after.config_hash == world.stack.services["web"].config_hash
+
+
+# --- several containers of one service ---
+
+
+async def replicas(world: World) -> dict[int, Container]:
+    return {c.number: c for c in (await look(world)).containers if c.service == "many"}
+
+
+async def test_as_many_are_created_as_the_file_asks_for(world: World) -> None:
+    await act(world, Action.CREATE, "many", "plain")
+    found = await replicas(world)
+    assert {n: c.name for n, c in found.items()} == {n: f"contract-many-{n}" for n in (1, 2, 3)}
+    assert {c.config_hash for c in found.values()} == {world.stack.services["many"].config_hash}
+    assert (await seen(world, "plain")).number == 1
+
+
+async def test_what_is_missing_is_created_with_the_next_numbers(world: World) -> None:
+    await act(world, Action.CREATE, "many")
+    before = await replicas(world)
+    world.remove(before[2])
+    await act(world, Action.CREATE, "many")
+    after = await replicas(world)
+    assert after.keys() == {1, 3, 4}
+    assert (after[1].id, after[3].id) == (before[1].id, before[3].id)
+    await act(world, Action.CREATE, "many")
+    assert await replicas(world) == after
+
+
+async def test_recreating_replaces_each_under_its_number_and_name(world: World) -> None:
+    await act(world, Action.CREATE, "many")
+    before = await replicas(world)
+    world.remove(before[2])
+    await act(world, Action.RECREATE, "many")
+    after = await replicas(world)
+    assert {n: c.name for n, c in after.items()} == {n: f"contract-many-{n}" for n in (1, 3)}
+    assert not {c.id for c in after.values()} & {c.id for c in before.values()}
+
+
+async def test_recreating_one_leaves_the_others_alone(world: World) -> None:
+    await act(world, Action.CREATE, "many")
+    before = await replicas(world)
+    for number in (1, 2, 3):
+        await act(world, Action.START, "many", container=before[number].id)
+    await act(world, Action.STOP, "many", container=before[2].id, grace=5.0)
+    running = await replicas(world)
+    await act(world, Action.RECREATE, "many", container=before[2].id, replaces=(before[2].id,))
+    after = await replicas(world)
+    assert (after[2].name, after[2].state) == (before[2].name, State.CREATED)
+    assert after[2].id != before[2].id
+    assert (after[1], after[3]) == (running[1], running[3])
+    with pytest.raises(Gone):
+        await act(world, Action.RECREATE, "many", container=before[2].id, replaces=(before[2].id,))
+    assert await replicas(world) == after
+
+
+async def test_no_order_removes_what_is_more_than_the_file_asks_for(world: World) -> None:
+    await act(world, Action.CREATE, "many")
+    service = world.stack.services["many"]
+    fewer = replace(world.stack, services={**world.stack.services, "many": replace(service, replicas=1)})
+    for action in (Action.CREATE, Action.RECREATE):
+        await world.engine.act(Command(action, ("many",)), fewer)
+        assert (await replicas(world)).keys() == {1, 2, 3}
 
 
 # --- orders to one container ---

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from reconciler.errors import InvalidDesiredState
-from reconciler.model import services_from, warnings_from
+from reconciler.model import services_from
 from reconciler.resolved import Resolved
 from reconciler.stack import Condition, Dependency, HealthCheck, Service
 
@@ -131,9 +131,26 @@ def test_equal_secrets_do_not_show_as_equal() -> None:
     assert fields["environment.A"] != fields["environment.B"]
 
 
-def test_more_than_one_replica_is_a_warning() -> None:
-    told = warnings_from(resolved({"a": {"scale": 3}, "b": {"deploy": {"replicas": 2}}, "c": {"scale": 1}}))
-    assert [line.split(":")[0] for line in told] == ["a", "b"]
+@pytest.mark.parametrize(
+    ("entry", "replicas"),
+    [
+        ({}, 1),
+        ({"scale": 0}, 0),
+        ({"scale": 3}, 3),
+        ({"deploy": {"replicas": 0}}, 0),
+        ({"deploy": {"replicas": 2}}, 2),
+        ({"deploy": {}, "scale": 4}, 4),
+        ({"deploy": None, "scale": None}, 1),
+    ],
+)
+def test_the_number_of_replicas_is_that_of_the_file(entry: dict[str, Any], replicas: int) -> None:
+    assert services_from(resolved({"a": entry}), "p")["a"].replicas == replicas
+
+
+def test_replicas_are_named_as_compose_names_them() -> None:
+    found = services_from(resolved({"a": {"scale": 3}, "b": {"container_name": "own"}}), "p")
+    assert [found["a"].name_of(number) for number in (0, 1, 2, 12)] == ["p-a-1", "p-a-1", "p-a-2", "p-a-12"]
+    assert found["b"].name_of(2) == "own"
 
 
 def test_a_text_that_is_no_model_is_refused() -> None:
