@@ -20,6 +20,7 @@ from reconciler.errors import EngineUnavailable, Mistake, ServiceManagerError
 from reconciler.ledger import Ledger, Now, booted, from_json
 from reconciler.memo import NAME, boot_id
 from reconciler.options import INSTALLED_DESIRED
+from reconciler.resolved import current_directory
 
 if TYPE_CHECKING:
     from reconciler.engine import Engine
@@ -68,7 +69,7 @@ def placed(mistake: Mistake, directory: Path) -> Mistake:
     """The mistake with its path as seen from here, so that an editor can jump to it."""
     path = directory / mistake.path
     with contextlib.suppress(ValueError):
-        path = path.relative_to(Path.cwd())
+        path = path.relative_to(current_directory())
     return mistake._replace(path=str(path))
 
 

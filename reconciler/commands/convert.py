@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from reconciler.options import INSTALLED_STATE, Address
+from reconciler.resolved import current_directory
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
@@ -25,7 +26,10 @@ def path(text: str) -> Path:
     """An absolute path; ``~`` is the home directory. Links in it stay, so that a swapped one is followed."""
     if not text.strip():
         raise ValueError("expected a path, found nothing")
-    return Path(os.path.abspath(Path(text).expanduser()))  # noqa: PTH100 - resolve() would follow links
+    named = Path(text).expanduser()
+    # Above a link the system goes up from where the link leads to, so that `..` is no matter of names.
+    start = Path.cwd() if ".." in named.parts else Path(current_directory())
+    return Path(os.path.normpath(start / named))
 
 
 def port(text: str) -> int:

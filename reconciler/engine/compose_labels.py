@@ -206,7 +206,7 @@ def _key(stack: Stack, container: Container) -> _Key | None:
 def _read(path: str) -> dict[str, Any]:
     try:
         content = json.loads(Path(path).read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         _log.warning("the resolved Compose model can't be read", extra={"path": path, "error": str(error)})
         return {}
     return content if isinstance(content, dict) else {}

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from reconciler import __version__
+from reconciler.commands import convert
 from reconciler.commands.help import command_help, program_help
 from reconciler.commands.parsing import UsageError, parse
 from reconciler.commands.run import options_from
@@ -301,3 +302,24 @@ def test_it_runs_where_the_locale_is_poor() -> None:
     )
     assert done.returncode == 64
     assert b"Traceback" not in done.stderr
+
+
+def test_a_path_is_named_as_the_caller_s_shell_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Docker Compose, called in a folder that a link leads to, names the paths of containers by the link."""
+    (tmp_path / "real" / "stack").mkdir(parents=True)
+    link = tmp_path / "link"
+    link.symlink_to("real/stack")
+    monkeypatch.chdir(link)
+    named = {
+        str(link): link,
+        str(tmp_path): tmp_path / "real/stack",
+        "link": tmp_path / "real/stack",
+        "": None,
+    }
+    for pwd, folder in named.items():
+        monkeypatch.setenv("PWD", pwd)
+        assert convert.path("desired") == (folder or tmp_path / "real/stack") / "desired"
+        assert convert.path("../x") == tmp_path / "real" / "x"
+        assert convert.path("/a/./b") == Path("/a/b")
