@@ -15,6 +15,7 @@ from pathlib import Path
 from reconciler.client import Client, ClientError
 from reconciler.doctor_machine import OK, PROBLEM, WARN, Check, Machine
 from reconciler.errors import ServiceManagerError
+from reconciler.git_obstacles import in_the_way
 from reconciler.git_setup import hook_gone
 from reconciler.inotify import Inotify
 from reconciler.options import Address
@@ -180,6 +181,9 @@ def check_git(machine: Machine) -> Check:
     if gone:
         told = f"every push is refused: its hook calls {gone}, which is gone"
         return Check(name, PROBLEM, told, f"`service-manager git init {machine.desired_state}` again")
+    found = in_the_way(machine.desired_state)
+    if found:
+        return Check(name, PROBLEM, "; ".join(f.message for f in found), "; ".join(f.remedy for f in found))
     done = subprocess.run([git, "--version"], capture_output=True, text=True, timeout=10, check=False)
     return Check(name, OK, done.stdout.strip().removeprefix("git version ") or git)
 

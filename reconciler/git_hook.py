@@ -25,6 +25,8 @@ from reconciler.forecast import look_ahead
 from reconciler.git import Git, repository
 from reconciler.git_look import is_ancestor, standing
 from reconciler.git_mirror import Surroundings, judged
+from reconciler.git_obstacles import replaced
+from reconciler.git_refs import refusal
 from reconciler.offline import clocks, engine_of, observe, read_ledger, with_model
 from reconciler.plan import Step
 from reconciler.store import Store
@@ -66,8 +68,10 @@ def receive(box: Box, updates: Sequence[str], say: Say) -> int:
     try:
         git = Git(box.desired_state.resolve(), _own(box), box.environ)
         current = git.line("symbolic-ref", "HEAD")
-        for update in updates:
-            old, new, ref = update.split()
+        # Not at any blank: a name may hold blanks of Unicode.
+        parsed = [update.split(" ", 2) for update in updates if update]
+        _named(parsed, current)
+        for old, new, ref in parsed:
             if ref == current:
                 _deployed(box, git, old, new, ref, say)
     except _Refused as error:
@@ -93,6 +97,18 @@ def _own(box: Box) -> Path:
     return found
 
 
+def _named(updates: Sequence[Sequence[str]], current: str) -> None:
+    """Refuse names that would keep git from working here. What has such a name already may be deleted."""
+    refusals = [
+        reason
+        for _, new, ref in updates
+        if (reason := refusal(ref, current))
+        and (new.strip(_NOTHING) or not ref.startswith(("refs/heads/", "refs/tags/")))
+    ]
+    if refusals:
+        raise _Refused(*refusals[:_MOST_LINES], "push branches and tags, under other names")
+
+
 def _deployed(box: Box, git: Git, old: str, new: str, ref: str, say: Say) -> None:
     branch = ref.removeprefix("refs/heads/")
     if not new.strip(_NOTHING):
@@ -103,6 +119,9 @@ def _deployed(box: Box, git: Git, old: str, new: str, ref: str, say: Say) -> Non
             f"this would take commits away that {branch} has on the box, changes made over REST among them",
             "pull and push again; to go back, use `git revert` or `service-manager rollback`",
         )
+    for obstacle in replaced(git):
+        # Of the checkout that follows git would say no more than that it failed.
+        raise _Refused(obstacle.message, f"on this machine: {obstacle.remedy}")
     _at_rest(git, "" if first else old)
     lines = asyncio.run(_judged(box, git, new))
     for descriptor in _lock(git):

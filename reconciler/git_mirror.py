@@ -21,6 +21,7 @@ from typing import NamedTuple, Protocol
 from reconciler.assembly import Loaded
 from reconciler.errors import InvalidDesiredState, Mistake
 from reconciler.git import Git
+from reconciler.git_attributes import encodings, unclean
 from reconciler.git_look import tree, unfit
 from reconciler.resolved import Resolved
 from reconciler.store import Store
@@ -60,9 +61,7 @@ async def judged(git: Git, commit: str, around: Surroundings) -> Loaded:
         StepFailed: there is no Compose.
         GitError: git can't read the commit.
     """
-    mistakes = await asyncio.to_thread(lambda: unfit(git, tree(git, commit)))
-    if mistakes:
-        raise InvalidDesiredState(tuple(mistakes))
+    await asyncio.to_thread(_fit, git, commit)
     # Laid out and cleared away in a thread: it is a matter of many small files.
     layout = ExitStack()
     try:
@@ -75,9 +74,34 @@ async def judged(git: Git, commit: str, around: Surroundings) -> Loaded:
         await asyncio.to_thread(layout.close)
 
 
+def checked(git: Git, commit: str) -> None:
+    """Whether a commit may be checked out at all, whatever its files mean; blocks.
+
+    Raises:
+        InvalidDesiredState: with every file that is not taken: links that lead outside, submodules, what is
+            too large, attributes that git can't work with afterwards.
+        GitError: git can't read the commit, or check it out.
+    """
+    _fit(git, commit)
+    with mirrored(git, commit):
+        pass
+
+
+def _fit(git: Git, commit: str) -> None:
+    files = tree(git, commit)
+    mistakes = [*unfit(git, files), *encodings(git, files)]
+    if mistakes:
+        raise InvalidDesiredState(tuple(sorted(mistakes)))
+
+
 @contextmanager
 def mirrored(git: Git, commit: str) -> Iterator[tuple[str, Path]]:
-    """The commit's files alone: the folder to be taken out of paths, and the top within it."""
+    """The commit's files alone: the folder to be taken out of paths, and the top within it.
+
+    Raises:
+        InvalidDesiredState: files that would count as changed as soon as they are checked out.
+        GitError: git can't check it out.
+    """
     # In the repository, so that it is private and on the same disk.
     _tidied(git.directory)
     with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=git.directory) as folder:
@@ -87,8 +111,13 @@ def mirrored(git: Git, commit: str) -> Iterator[tuple[str, Path]]:
         for place in (made, top) if git.owner is not None else ():
             os.chown(place, git.owner or -1, -1)
         index = made / "index"
-        git("read-tree", commit, index=index)
-        git("checkout-index", "--all", "--force", f"--prefix={top}/", index=index)
+        # In a work tree of its own, so that the attributes are those of the commit, not those in use now.
+        layout = Git(top, git.directory, git.environ)
+        layout("read-tree", commit, index=index)
+        layout("checkout-index", "--all", "--force", index=index)
+        mistakes = unclean(layout, index, git, commit)
+        if mistakes:
+            raise InvalidDesiredState(tuple(sorted(mistakes)))
         index.unlink(missing_ok=True)
         _around(made, git.top)
         yield folder, top

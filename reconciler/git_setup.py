@@ -12,6 +12,7 @@ from pathlib import Path
 import reconciler
 from reconciler.git import Git, GitError, repository
 from reconciler.git_look import LARGEST_TREE, standing
+from reconciler.git_refs import HIDDEN
 from reconciler.git_write import Author, commit, from_disk
 
 HOOK = "pre-receive"
@@ -24,7 +25,10 @@ _SETTINGS = {
     "receive.denyDeleteCurrent": "refuse",
     "receive.fsckObjects": "true",
     "receive.maxInputSize": str(LARGEST_TREE),
+    # The checkout of a push would fail with a replaced commit.
+    "core.useReplaceRefs": "false",
 }
+_HIDE = "receive.hideRefs"
 
 
 def prepare(directory: Path, hook_arguments: Sequence[str], environ: Mapping[str, str]) -> Iterator[str]:
@@ -51,6 +55,7 @@ def prepare(directory: Path, hook_arguments: Sequence[str], environ: Mapping[str
     _check_hooks(git)
     for key, value in _settings(git).items():
         git("config", "--local", key, value)
+    _hide(git)
     _exclude(git)
     _write_hook(git, hook_arguments)
     yield f"what is pushed to {where.branch} is checked, then checked out"
@@ -81,6 +86,19 @@ def _settings(git: Git) -> dict[str, str]:
     if _is_shared(git):
         found["core.sharedRepository"] = "group"
     return found
+
+
+def _hide(git: Git) -> None:
+    """Let only branches and tags be pushed; what the owner hides beyond that stays hidden."""
+    done = git.run("config", "--local", "-z", "--get-all", _HIDE).stdout.decode(errors="surrogateescape")
+    present = done.split("\0")[:-1]
+    wanted = [*HIDDEN, *(value for value in present if value not in HIDDEN)]
+    if present == wanted:
+        return
+    if present:
+        git("config", "--local", "--unset-all", _HIDE)
+    for value in wanted:
+        git("config", "--local", "--add", _HIDE, value)
 
 
 def _is_shared(git: Git) -> bool:

@@ -16,13 +16,13 @@ from pathlib import Path
 from reconciler import git_lock
 from reconciler.assembly import Loaded
 from reconciler.desired import Desired
-from reconciler.errors import Mistake, ServiceManagerError, WriteRefused
+from reconciler.errors import InvalidDesiredState, Mistake, ServiceManagerError, WriteRefused
 from reconciler.files import GROUPS
 from reconciler.generations import Generations
 from reconciler.git import Git, GitError, at, repository
 from reconciler.git_commits import COMMITTED, ROLLBACK, Committer, Moved
 from reconciler.git_look import Standing, about, contents, resolved, standing, tree
-from reconciler.git_mirror import Surroundings, judged
+from reconciler.git_mirror import Surroundings, checked, judged
 from reconciler.intake import BY_FILE, EDITED, Origin, Then
 from reconciler.stack import Stack
 
@@ -165,6 +165,11 @@ class GitTree:
         """See ``history.Tree``."""
         git = self.git
         assert git is not None
+        try:
+            await asyncio.to_thread(checked, git, commit)
+        except InvalidDesiredState as error:
+            told = f"commit {commit[:_SHORT]} can't be checked out: {error}"
+            raise WriteRefused("not_restorable", told, "mend the files by hand") from error
         return await asyncio.to_thread(self._files, git, commit)
 
     async def state(self, commit: str) -> tuple[Stack, Desired]:

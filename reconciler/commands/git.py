@@ -93,7 +93,9 @@ def _hook(values: Values, console: Console) -> int:
         console.print(clean(line) if not line.startswith(" ") else f"  {clean(line)}")
         console.out.flush()
 
-    return receive(box, sys.stdin.read().splitlines(), say)
+    # Names are bytes for git, and may hold what Python takes for the end of a line.
+    given = sys.stdin.buffer.read().decode(errors="surrogateescape")
+    return receive(box, given.split("\n"), say)
 
 
 def _commit(values: Values, console: Console) -> int:

@@ -181,3 +181,18 @@ def until(good: Callable[[], object], within: float = 10.0) -> None:
     while not good():
         assert time.monotonic() < deadline, "it did not come to that"
         time.sleep(0.01)
+
+
+def refused(box: Box, person: Person, *arguments: str) -> str:
+    """Push, be refused, and find nothing changed; what was said."""
+    head, files = box.head(), {p: p.read_bytes() for p in box.desired.glob("*") if p.is_file()}
+    objects = len(list((box.desired / ".git/objects").rglob("*")))
+    generation = box.daemon.get("/services/status")["generation"]
+    done = person.push(*arguments)
+    assert done.returncode != 0, done.said
+    assert box.head() == head
+    assert {p: p.read_bytes() for p in box.desired.glob("*") if p.is_file()} == files
+    assert len(list((box.desired / ".git/objects").rglob("*"))) == objects
+    assert box.clean()
+    assert box.daemon.get("/services/status")["generation"] == generation
+    return "\n".join(line.removeprefix("remote:").rstrip() for line in done.said.splitlines())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.git.box import Box, write
+from tests.git.box import Box, Person, write
 from tests.git.upstream import SECRET, Upstream, pulling
 
 
@@ -32,3 +32,15 @@ def upstream(box: Box) -> Upstream:
 def pulled(box: Box, upstream: Upstream) -> Iterator[Box]:
     box.up()
     yield box
+
+
+@pytest.fixture
+def ready(box: Box) -> Box:
+    box.init()
+    box.up()
+    return box
+
+
+@pytest.fixture
+def ann(ready: Box) -> Person:
+    return ready.clone("ann")

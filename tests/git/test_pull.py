@@ -224,7 +224,7 @@ def test_commits_signed_with_pgp(box: Box, upstream: Upstream) -> None:
         subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=True)
 
 
-def test_links_and_modules_are_not_taken_from_elsewhere(pulled: Box, upstream: Upstream) -> None:
+def test_links_modules_and_encodings_are_not_taken_from_elsewhere(pulled: Box, upstream: Upstream) -> None:
     good = pulled.head()
     (upstream.ann.directory / "out").symlink_to("../../etc")
     upstream.give("link", {})
@@ -232,6 +232,13 @@ def test_links_and_modules_are_not_taken_from_elsewhere(pulled: Box, upstream: U
     assert "leads outside" in status["errors"][0]["message"]
     assert pulled.head() == good
     assert not (pulled.desired / "out").is_symlink()
+    upstream.ann.git("rm", "-q", "out")
+    write(upstream.ann.directory, {".gitattributes": "groups.yaml working-tree-encoding=UTF-16LE\n"})
+    upstream.ann.git("add", ".gitattributes")
+    upstream.ann.git("commit", "-qm", "encoding")
+    assert upstream.ann.push("origin", "main").returncode == 0
+    status = pulled.daemon.until(lambda s: any(".gitattributes" in e["path"] for e in s["errors"]))
+    assert (status["errors"][0]["line"], pulled.head()) == (1, good)
 
 
 def test_a_crash_in_the_middle_of_a_checkout(box: Box, upstream: Upstream) -> None:

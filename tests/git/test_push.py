@@ -10,36 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.daemon import Refused
-from tests.git.box import COMPOSE, FILES, GROUPS, STACK, Box, Person, until, write
+from tests.git.box import COMPOSE, FILES, GROUPS, STACK, Box, Person, refused, until, write
 
 ON = GROUPS.replace("web: off", "web: on")
-
-
-@pytest.fixture
-def ready(box: Box) -> Box:
-    box.init()
-    box.up()
-    return box
-
-
-@pytest.fixture
-def ann(ready: Box) -> Person:
-    return ready.clone("ann")
-
-
-def refused(box: Box, person: Person, *arguments: str) -> str:
-    """Push, be refused, and find nothing changed; what was said."""
-    head, files = box.head(), {p: p.read_bytes() for p in box.desired.glob("*") if p.is_file()}
-    objects = len(list((box.desired / ".git/objects").rglob("*")))
-    generation = box.daemon.get("/services/status")["generation"]
-    done = person.push(*arguments)
-    assert done.returncode != 0, done.said
-    assert box.head() == head
-    assert {p: p.read_bytes() for p in box.desired.glob("*") if p.is_file()} == files
-    assert len(list((box.desired / ".git/objects").rglob("*"))) == objects
-    assert box.clean()
-    assert box.daemon.get("/services/status")["generation"] == generation
-    return "\n".join(line.removeprefix("remote:").rstrip() for line in done.said.splitlines())
 
 
 def test_a_good_push_is_told_its_plan_and_carried_out(ready: Box, ann: Person) -> None:

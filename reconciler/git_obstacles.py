@@ -1,0 +1,70 @@
+"""What keeps git from working in a repository, each with its remedy: for ``doctor`` and the hook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from shlex import quote
+from typing import NamedTuple
+
+from reconciler.git import Git, GitError, at
+from reconciler.git_attributes import encodings
+from reconciler.git_look import resolved, tree
+from reconciler.git_refs import REPLACED, refusal
+
+
+class Obstacle(NamedTuple):
+    """What is in the way, and what a person does about it."""
+
+    message: str
+    remedy: str
+
+
+def in_the_way(directory: Path) -> list[Obstacle]:
+    """Everything that is in the way in the work tree at ``directory``; nothing where it is none."""
+    git = at(directory)
+    try:
+        return [*replaced(git), *_named(git), *_attributes(git)] if git is not None else []
+    except (GitError, OSError) as error:
+        remedy = (
+            getattr(error, "remedy", "") or f"see to the repository: `git -C {quote(str(directory))} fsck`"
+        )
+        return [Obstacle(f"git fails in {directory}: {error}", remedy)]
+
+
+def replaced(git: Git) -> list[Obstacle]:
+    """Objects that stand in for others (``refs/replace``), where git uses them; a checkout may fail then.
+
+    Raises:
+        GitError: the refs can't be read.
+    """
+    found = [ref.removeprefix(REPLACED) for ref in _refs(git, REPLACED)]
+    done = git.run("config", "--type=bool", "--get", "core.useReplaceRefs")
+    if not found or done.stdout.strip() == b"false":
+        return []
+    told = (
+        f"{REPLACED}{found[0]}{f' and {len(found) - 1} more' if found[1:] else ''}: git takes another object for "
+        "that commit; pushes and commands of people fail, or see something else"
+    )
+    return [Obstacle(told, f"`git -C {quote(str(git.top))} replace -d {' '.join(found)}`")]
+
+
+def _named(git: Git) -> Iterator[Obstacle]:
+    deployed = git.run("symbolic-ref", "--quiet", "HEAD").stdout.decode(errors="surrogateescape").strip()
+    for ref in _refs(git, "refs/heads/", "refs/tags/"):
+        reason = refusal(ref, deployed)
+        if reason:
+            yield Obstacle(reason, f"`git -C {quote(str(git.top))} update-ref -d {quote(ref)}`")
+
+
+def _refs(git: Git, *prefixes: str) -> list[str]:
+    told = git("for-each-ref", "--format=%(refname)", *prefixes).decode(errors="surrogateescape")
+    return [ref for ref in told.split("\n") if ref]
+
+
+def _attributes(git: Git) -> Iterator[Obstacle]:
+    head = resolved(git, "HEAD")
+    for mistake in encodings(git, tree(git, head)) if head else ():
+        yield Obstacle(
+            f"{mistake}; writes can't be committed", "take it out, and call `service-manager git commit`"
+        )
