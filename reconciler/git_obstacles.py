@@ -26,9 +26,7 @@ def in_the_way(directory: Path) -> list[Obstacle]:
     try:
         return [*replaced(git), *_named(git), *_attributes(git)] if git is not None else []
     except (GitError, OSError) as error:
-        remedy = (
-            getattr(error, "remedy", "") or f"see to the repository: `git -C {quote(str(directory))} fsck`"
-        )
+        remedy = getattr(error, "remedy", "") or f"`git -C {quote(str(directory))} fsck` says more"
         return [Obstacle(f"git fails in {directory}: {error}", remedy)]
 
 
@@ -43,8 +41,8 @@ def replaced(git: Git) -> list[Obstacle]:
     if not found or done.stdout.strip() == b"false":
         return []
     told = (
-        f"{REPLACED}{found[0]}{f' and {len(found) - 1} more' if found[1:] else ''}: git takes another object for "
-        "that commit; pushes and commands of people fail, or see something else"
+        f"git takes another object for {len(found)} commit{'s' if found[1:] else ''} ({REPLACED}{found[0]}"
+        f"{', …' if found[1:] else ''}): pushes and people's commands fail, or see something else"
     )
     return [Obstacle(told, f"`git -C {quote(str(git.top))} replace -d {' '.join(found)}`")]
 

@@ -58,6 +58,11 @@ def test_a_withdrawn_commit_is_followed_backwards(pulled: Box, upstream: Upstrea
     # What is made here afterwards is pushed, on top of what upstream holds now.
     pulled.daemon.post("/services/start/extra")
     in_step(pulled, upstream, 2)
+    # And may be withdrawn there like everything else.
+    assert rewind(upstream, good) == good
+    pulled.daemon.until(lambda s: s["groups"]["extra"]["desired"] == "off")
+    settled(pulled, upstream, "off")
+    assert upstream.head() == good
 
 
 def test_history_that_was_rewritten_is_followed_whatever_was_done(pulled: Box, upstream: Upstream) -> None:
