@@ -1,0 +1,88 @@
+"""Generates the parts of the reference pages that come from the code, when mkdocs builds them.
+
+A page holds a marker such as ``<!-- generated: rest -->``; the text that replaces it describes the code as it
+is, so the page can't become wrong.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest.mock import MagicMock
+
+from api.app import create_app
+from api.metrics import Metrics
+from reconciler.snapshot import Snapshots
+
+MARKER = re.compile(r"<!-- generated: (\w+) -->")
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Replace the markers of a page; mkdocs calls this for every page."""
+    return MARKER.sub(lambda found: GENERATORS[found[1]](), markdown)
+
+
+def commands() -> str:
+    """Every command with its help text."""
+    names = re.findall(r"^  ([a-z]+) {2,}", _help(), re.MULTILINE)
+    return "\n\n".join(f"## {name}\n\n```text\n{_help(name).strip()}\n```" for name in names)
+
+
+def _help(*command: str) -> str:
+    environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
+    arguments = [sys.executable, "-m", "reconciler", *command, "--help"]
+    return subprocess.run(arguments, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+def rest() -> str:
+    """Every endpoint of the OpenAPI document, with parameters and status codes."""
+    anything = MagicMock()
+    app = create_app(
+        intake=anything,
+        snapshots=Snapshots(),
+        settings=anything,
+        preview=anything,
+        logs=anything,
+        previous=anything,
+        audit=anything,
+        archive=anything,
+        metrics=Metrics(Snapshots()),
+    )
+    document = app.openapi()
+    return "\n\n".join(
+        section
+        for path, methods in sorted(document["paths"].items())
+        for method, operation in methods.items()
+        for section in _endpoint(path, method, operation)
+    )
+
+
+def _endpoint(path: str, method: str, operation: dict[str, Any]) -> Iterator[str]:
+    yield f"### {method.upper()} {path}"
+    yield operation.get("description") or operation.get("summary", "")
+    parameters = operation.get("parameters", ())
+    if parameters:
+        rows = [f"| `{p['name']}` | {p['in']} | {_cell(p.get('description', ''))} |" for p in parameters]
+        yield "\n".join(["| parameter | in | meaning |", "|---|---|---|", *rows])
+    rows = [f"| {code} | {_cell(r.get('description', ''))} |" for code, r in operation["responses"].items()]
+    yield "\n".join(["| status | meaning |", "|---|---|", *rows])
+
+
+def metrics() -> str:
+    """Every metric family with its type and help text."""
+    exposition = Metrics(Snapshots()).render("text/plain")[0].decode()
+    helps = dict(re.findall(r"^# HELP (\S+) (.*)$", exposition, re.MULTILINE))
+    types = dict(re.findall(r"^# TYPE (\S+) (\S+)$", exposition, re.MULTILINE))
+    rows = [f"| `{name}` | {types[name]} | {_cell(text)} |" for name, text in sorted(helps.items())]
+    return "\n".join(["| name | type | meaning |", "|---|---|---|", *rows])
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+GENERATORS: dict[str, Callable[[], str]] = {"commands": commands, "rest": rest, "metrics": metrics}
