@@ -27,7 +27,7 @@ SOURCES := reconciler api tests desired-state
 .DEFAULT_GOAL := help
 # Jobs in a row, whatever -j says: their output is for people, and the tests share one machine.
 .NOTPARALLEL:
-.PHONY: help run clean test lint types layers unit rest engine e2e browser systemd chaos chaos-proof bench screenshots fmt \
+.PHONY: help run clean test lint types layers docs unit rest engine e2e browser systemd chaos chaos-proof bench screenshots fmt \
 	install uninstall deb lock environment tools test-machine
 
 help: ## this list
@@ -43,7 +43,7 @@ run: environment ## the daemon on desired-state/, with an engine and images if t
 # The first half keeps CPUs busy, the second waits for containers most of the time. In each the files that take
 # longest come first, so that no process is left alone with one in the end.
 BY_FILE := --dist loadfile --no-loadscope-reorder
-test: lint types layers test-machine ## everything below but bench, as CI runs it
+test: lint types layers docs test-machine ## everything below but bench, as CI runs it
 	@$(PY) -m pytest $(PYTEST) -n 2 $(BY_FILE) tests/rest tests/git tests/engine tests/unit
 	@$(PY) -m pytest $(PYTEST) -n 3 $(BY_FILE) tests/chaos tests/systemd tests/e2e tests/browser
 
@@ -57,6 +57,9 @@ types: tools ## mypy --strict
 
 layers: tools ## import-linter: which module may import which
 	@$(VENV)/bin/lint-imports
+
+docs: tools ## the user guide, into .cache/site; --strict: a broken link or anchor fails
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet --strict
 
 unit: tools ## unit and property tests; no engine needed
 	@$(PY) -m pytest $(PYTEST) tests/unit
