@@ -12,7 +12,6 @@ from api import auth, schemas, views
 from api.bodies import GroupBody
 from api.etags import IfMatch, guarded
 from api.openapi import writing
-from api.problems import need_desired_state
 from api.reads import GroupName, Wait, answer
 from api.settings import Context
 from api.waiting import ended, known
@@ -118,7 +117,6 @@ class Writes:
     async def _write(
         self, action: str, group: str, decide: Decide, author: auth.Caller, wait: float | None
     ) -> Response:
-        need_desired_state(self._context.snapshots.current)
         receipt = await self._context.intake.write(
             decide, author=author.name, reason=f"{action} {group}", source=author.source
         )

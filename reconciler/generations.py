@@ -187,6 +187,7 @@ class Generations:
             record,
             revision=loaded.revision,
             directory=loaded.stack.directory,
+            files=loaded.stack.files,
             sources=sources,
             resolved=name,
             values=values,
@@ -241,6 +242,7 @@ def _accepted(record: Record, assembled: Assembled, model: Path, *, fresh: bool)
         model=str(model),
         inputs=inputs_digest(assembled.stack.name, record.sources),
         compose=record.compose_version,
+        files=record.files,
     )
     return Accepted(stack, desired, fresh, record.changes)
 

@@ -63,6 +63,25 @@ class Change(NamedTuple):
     since: float
 
 
+class Named(NamedTuple):
+    """The project name that a stack runs under, and the Compose files that it was made of."""
+
+    name: str
+    files: tuple[str, ...] = ()
+
+
+class Renaming(NamedTuple):
+    """Another project name than before, and since when (wall) it is known.
+
+    ``held``: nothing of it runs, and nothing is made or started. Else its own containers run already, and
+    people are only warned of those of the former name.
+    """
+
+    name: str
+    since: float
+    held: bool = True
+
+
 class Now(NamedTuple):
     """Two clocks: ``wall`` for what people write, ``mono`` for waiting. Seconds."""
 
@@ -136,7 +155,8 @@ class Ledger:
     short, whatever exit code the engine makes up for them (PITFALLS row 20). ``hooks`` are containers that
     this daemon started and whose post_start hooks have not all succeeded; True: one of them failed.
     ``surplus`` holds the ids of the containers beyond the number in the file, and since when they are there
-    to be accepted.
+    to be accepted. ``named`` is the project name that was last
+    acted under, ``renaming`` another one that would leave something behind and is not accepted.
     """
 
     made: Mapping[str, Made] = field(default_factory=dict)
@@ -159,6 +179,8 @@ class Ledger:
     at_work: Mapping[str, float] = field(default_factory=dict)
     cut: Mapping[str, float] = field(default_factory=dict)
     hooks: Mapping[str, bool] = field(default_factory=dict)
+    named: Named | None = None
+    renaming: Renaming | None = None
     boot: str = ""
     surplus: Mapping[str, Change] = field(default_factory=dict)
 
@@ -280,6 +302,8 @@ def to_json(ledger: Ledger) -> dict[str, Any]:
         "at_work": dict(ledger.at_work),
         "cut": dict(ledger.cut),
         "hooks": dict(ledger.hooks),
+        "named": [ledger.named.name, list(ledger.named.files)] if ledger.named else None,
+        "renaming": list(ledger.renaming) if ledger.renaming else None,
         "boot": ledger.boot,
         "surplus": {key: list(change) for key, change in ledger.surplus.items()},
     }
@@ -318,9 +342,25 @@ def from_json(value: Mapping[str, Any], now: Now) -> Ledger:
         at_work={key: float(at) for key, at in value.get("at_work", {}).items()},
         cut={key: float(at) for key, at in value.get("cut", {}).items()},
         hooks={key: bool(failed) for key, failed in value.get("hooks", {}).items()},
+        named=_named(value.get("named")),
+        renaming=_renaming(value.get("renaming")),
         boot=str(value.get("boot", "")),
         surplus={key: Change(str(m), float(since)) for key, (m, since) in value.get("surplus", {}).items()},
     )
+
+
+def _named(value: Any) -> Named | None:
+    if value is None:
+        return None
+    name, files = value
+    return Named(str(name), tuple(map(str, files)))
+
+
+def _renaming(value: Any) -> Renaming | None:
+    if value is None:
+        return None
+    name, since, held = value
+    return Renaming(str(name), float(since), bool(held))
 
 
 def _made(value: Iterable[Any]) -> Made:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from reconciler import summary
+from reconciler import renaming, summary
 from reconciler.desired import Desired
 from reconciler.dispatch import Dispatch, Grounds, without_effect
 from reconciler.engine import Engine
@@ -275,6 +275,10 @@ class Loop:
     async def _look(self, target: _Target, *, full: bool) -> str:
         try:
             observed = await self._engine.observe(target.stack, full=full)
+            if renaming.is_new(target.stack, self._ledger):
+                former = renaming.former_name(target.stack, self._ledger)
+                left = await self._engine.left_behind(target.stack, former)
+                observed = replace(observed, left=left)
             if self._look_further is not None:
                 observed = await self._look_further(observed, target.stack)
         except EngineUnavailable as error:
@@ -314,6 +318,7 @@ class Loop:
         self._ledger = witness(
             target.stack, target.desired, self._observed, before, now, chance=self._chance()
         )
+        self._ledger = renaming.renamed(target.stack, target.desired, self._observed, self._ledger, now)
         self._farewell.ended(before, self._ledger)
         self._replan(self._observed)
         self._ledger = settle(self._ledger, self._plan)

@@ -113,6 +113,14 @@ class Source(NamedTuple):
     moving: bool = False
 
 
+class LeftBehind(NamedTuple):
+    """Another project made from the files of this stack: the names of its containers and its volumes."""
+
+    project: str
+    containers: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
     """One look at the engine.
@@ -130,6 +138,8 @@ class Observed:
     the definition in force and the containers that they use, where that is not the definition's own hash;
     empty: it can't be known. ``again`` is the monotonic second at which files should be looked at again, and
     ``notes`` what people should know of them.
+
+    ``left`` are other projects made from the files of this stack; looked for only while its name is new.
     """
 
     containers: tuple[Container, ...] = ()
@@ -143,6 +153,7 @@ class Observed:
     labels: Mapping[str, str] = field(default_factory=dict)
     again: float | None = None
     notes: tuple[str, ...] = ()
+    left: tuple[LeftBehind, ...] = ()
 
 
 class Action(StrEnum):

@@ -16,10 +16,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from reconciler.errors import EngineUnavailable, Mistake, ServiceManagerError
+from reconciler.errors import EngineError, EngineUnavailable, Mistake, ServiceManagerError
 from reconciler.ledger import Ledger, Now, booted, from_json
 from reconciler.memo import NAME, boot_id
 from reconciler.options import INSTALLED_DESIRED
+from reconciler.renaming import former_name, is_new
 from reconciler.resolved import current_directory
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from reconciler.observed import Observed
     from reconciler.stack import Stack
     from reconciler.store import Loaded
+
+
+_GLANCE = 2.0
+"""Seconds that an engine is given which only adds a warning."""
 
 
 class NoDirectory(ServiceManagerError):
@@ -118,8 +123,8 @@ async def engine_of(kind: str) -> AsyncIterator[Engine]:
             await engine.close()
 
 
-async def observe(engine: Engine, stack: Stack) -> Observed:
-    """One whole look.
+async def observe(engine: Engine, stack: Stack, ledger: Ledger | None = None) -> Observed:
+    """One whole look; with ``ledger`` also at what another project name would leave behind.
 
     Raises:
         EngineUnavailable: it could not be had.
@@ -127,11 +132,38 @@ async def observe(engine: Engine, stack: Stack) -> Observed:
     from reconciler.sources import Sources
 
     observed = await engine.observe(stack, full=True)
+    if ledger is not None and is_new(stack, ledger):
+        left = await engine.left_behind(stack, former_name(stack, ledger))
+        observed = replace(observed, left=left)
     if engine.is_local:
         observed = await Sources().add_to(observed, stack)
     if not observed.complete:
         raise EngineUnavailable("the engine did not answer everything that was asked of it; try again")
     return observed
+
+
+async def name_warnings(loaded: Loaded, state_dir: Path) -> tuple[str, ...]:
+    """What a changed project name would leave behind on this machine's engine; empty where none answers."""
+    from reconciler.engine.docker import DockerEngine
+    from reconciler.renaming import renamed, warnings
+
+    now = clocks()
+    ledger = read_ledger(state_dir, now)
+    if not is_new(loaded.stack, ledger):
+        return ()
+    with TemporaryDirectory(prefix="service-manager-") as folder:
+        engine = DockerEngine(Path(folder), patience=_GLANCE)
+        try:
+            observed = await engine.observe(loaded.stack, full=True)
+            left = await engine.left_behind(loaded.stack, former_name(loaded.stack, ledger))
+        except EngineError:
+            return ()
+        finally:
+            await engine.close()
+    observed = replace(observed, left=left)
+    ledger = renamed(loaded.stack, loaded.desired, observed, ledger, now)
+    states = {name: state.on for name, state in loaded.desired.groups.items()}
+    return warnings(loaded.stack, states, observed, ledger)
 
 
 def _made(kind: str, folder: Path) -> Engine:

@@ -49,6 +49,7 @@ class Record:
     hashes: Mapping[str, str] = field(default_factory=dict)
     compose_version: str = ""
     compose_warnings: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
 
 class Damaged(Exception):
@@ -183,7 +184,12 @@ def _record(told: dict[str, Any], number: int) -> Record:
     for name in ("at", "finished_at"):
         if not isinstance(getattr(record, name), int | float):
             raise TypeError(f"{name} is not a number")
-    return replace(record, changes=tuple(record.changes), compose_warnings=tuple(record.compose_warnings))
+    return replace(
+        record,
+        changes=tuple(record.changes),
+        compose_warnings=tuple(record.compose_warnings),
+        files=tuple(map(str, record.files)),
+    )
 
 
 def _shared(mapping: Mapping[str, str], like: Mapping[str, str]) -> Mapping[str, str]:

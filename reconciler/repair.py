@@ -47,6 +47,7 @@ from reconciler.steps import (
     fetch,
     hindered,
     name_taken,
+    project_renamed,
     removing,
     state_unknown,
     step_for,
@@ -84,7 +85,10 @@ def judge_on(scratch: Scratch, gate: Gate, service: Service) -> Verdict:
         return Verdict(name, gate.group, True, True, True, container, wants)
     inputs = inputs_of(service, gate.state, scratch.observed, wants)
     done = container is not None and is_done(scratch.stack, scratch.ledger, service, container)
-    pending = scratch.ledger.settled.get(service_of(name)) != wants
+    renaming = scratch.ledger.renaming
+    pending = scratch.ledger.settled.get(service_of(name)) != wants or (
+        renaming is not None and renaming.held and renaming.name == scratch.stack.name
+    )
     drifts = differences(
         scratch.stack,
         scratch.observed,
@@ -150,6 +154,10 @@ def _repair(
 ) -> Verdict:
     """What to do now about a service that is on and not, or not yet, as wanted. First match wins."""
     container = verdict.container
+    if (container is None or container.state not in ALIVE) and not verdict.done:
+        renamed = project_renamed(scratch, gate)
+        if renamed is not None:
+            return verdict._replace(block=renamed)
     if container is None:
         return _create(scratch, service, verdict)
     if container.state is State.REMOVING:

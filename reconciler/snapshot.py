@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from reconciler import renaming
 from reconciler.desired import Desired
 from reconciler.drift import Drift
 from reconciler.errors import Mistake
@@ -194,7 +195,13 @@ def build(inputs: Inputs, summaries: Mapping[str, Summary] | None = None) -> Sna
         orphans=tuple(c.name for c in inputs.plan.orphans),
         engine=inputs.engine,
         errors=inputs.errors,
-        warnings=(*stack.warnings, *inputs.warnings, *_to_come(inputs), *inputs.observed.notes),
+        warnings=(
+            *stack.warnings,
+            *inputs.warnings,
+            *_to_come(inputs),
+            *_renamed(inputs),
+            *inputs.observed.notes,
+        ),
         drifts=inputs.plan.drifts,
         steps=inputs.plan.steps,
         plan=str(inputs.plan),
@@ -208,6 +215,11 @@ def _to_come(inputs: Inputs) -> Iterator[str]:
         for key, at in (("restarted_at", state.restarted_at), ("accepted_at", state.accepted_at)):
             if at is not None and at > inputs.now.wall:
                 yield f"{name}: {key} is in the future, and nothing is done about it before {format_time(at)}"
+
+
+def _renamed(inputs: Inputs) -> tuple[str, ...]:
+    states = {name: state.on for name, state in inputs.desired.groups.items()}
+    return renaming.warnings(inputs.stack, states, inputs.observed, inputs.ledger)
 
 
 def _group(inputs: Inputs, name: str, summaries: Mapping[str, Summary]) -> GroupView:

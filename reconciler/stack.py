@@ -156,7 +156,7 @@ class Stack:
     ``inputs`` is a digest of all files behind the Compose model and ``compose`` the version that resolved
     it: equal inputs mean the same, whatever another version makes of them. ``model`` is the path of the
     frozen resolved Compose file that containers are made from, and ``directory`` the project directory that
-    relative paths in it were resolved against.
+    relative paths in it were resolved against; ``files`` are the paths of the Compose files it was made of.
     """
 
     name: str
@@ -167,6 +167,7 @@ class Stack:
     restart: str = "compose"
     model: str = ""
     directory: str = ""
+    files: tuple[str, ...] = ()
     inputs: str = ""
     compose: str = ""
     warnings: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from reconciler.gating import Gate, Scratch, source_missing, unready
 from reconciler.observed import Action, Container, State
+from reconciler.renaming import REASON, holds, told
 from reconciler.stack import Service
 from reconciler.verdict import Block, Step, Verdict, Wait
 
@@ -55,6 +56,14 @@ def state_unknown(container: Container) -> Block:
     return Block(
         "state_unknown", f"{container.name} is left alone: {container.error or 'its state is unknown'}"
     )
+
+
+def project_renamed(scratch: Scratch, gate: Gate) -> Block | None:
+    """Why nothing is made or started under a new project name; None: nothing speaks against it."""
+    if not holds(scratch.stack, scratch.observed, scratch.ledger, gate.accept_at, scratch.now):
+        return None
+    on = [name for name, state in scratch.desired.groups.items() if state.on]
+    return Block(REASON, told(scratch.stack, scratch.observed.left, on))
 
 
 def attempt(scratch: Scratch, verdict: Verdict, step: Step) -> Verdict:

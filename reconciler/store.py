@@ -13,6 +13,7 @@ import errno
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -304,6 +305,7 @@ class Store:
         self, parsed: Parsed, survey: Survey, resolved: Resolved, notes: tuple[str, ...]
     ) -> Loaded:
         stack, groups = assemble(parsed, resolved, str(survey.compose[0].parent), notes)
+        stack = replace(stack, files=tuple(map(str, survey.compose)))
         revision = revision_of(survey.sources)
         return Loaded(stack, Desired(groups=groups, revision=revision), revision, survey.sources, resolved)
 

@@ -7,7 +7,7 @@ import platform
 from pathlib import Path
 
 from reconciler import __version__
-from reconciler.commands.convert import path
+from reconciler.commands.convert import nearest_state_dir, path
 from reconciler.commands.parsing import UsageError, closest
 from reconciler.commands.spec import Values
 from reconciler.errors import InvalidDesiredState, ServiceManagerError
@@ -16,7 +16,7 @@ from reconciler.render import Console, clean
 
 def validate(values: Values, console: Console) -> int:
     """Every mistake of a desired-state directory, or that there is none."""
-    from reconciler.offline import load, placed
+    from reconciler.offline import load, name_warnings, placed
 
     directory = values["desired_state"] if values["dir"] is None else _directory(values["dir"])
     as_json = values["output"] == "json"
@@ -46,10 +46,11 @@ def validate(values: Values, console: Console) -> int:
             return 1
         raise
     stack = loaded.stack
+    warnings = (*stack.warnings, *asyncio.run(name_warnings(loaded, nearest_state_dir())))
     if as_json:
-        console.json({"valid": True, "errors": [], "warnings": list(stack.warnings)})
+        console.json({"valid": True, "errors": [], "warnings": list(warnings)})
         return 0
-    for warning in stack.warnings:
+    for warning in warnings:
         console.error(f"warning: {clean(warning)}")
     on = sum(state.on for state in loaded.desired.groups.values())
     console.print(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from reconciler.commands.spec import Values
@@ -15,6 +16,7 @@ from reconciler.forecast import look_ahead
 from reconciler.offline import clocks, engine_of, load, observe, placed, read_ledger, with_model
 from reconciler.plan import Plan, Step
 from reconciler.plan import plan as decide
+from reconciler.renaming import renamed, warnings
 from reconciler.render import Cell, Console, Row, clean
 from reconciler.stack import Stack
 from reconciler.witness import witness
@@ -52,12 +54,15 @@ async def _look(values: Values) -> Preview:
     ledger = read_ledger(values["state_dir"], now)
     with with_model(loaded) as stack:
         async with engine_of(values["engine"]) as engine:
-            observed = await observe(engine, stack)
+            observed = await observe(engine, stack, ledger)
         # As the loop's first pass does it, or a running stack that the daemon adopts would seem to be remade.
         ledger = witness(stack, loaded.desired, observed, ledger, now, chance=0.0)
+        ledger = renamed(stack, loaded.desired, observed, ledger, now)
         outlook = look_ahead(stack, loaded.desired, observed, ledger, now)
         first = decide(stack, loaded.desired, observed, ledger, now)
-    return Preview(stack, outlook.steps, outlook.rest, first.drifts)
+        states = {name: state.on for name, state in loaded.desired.groups.items()}
+        warned = replace(stack, warnings=(*stack.warnings, *warnings(stack, states, observed, ledger)))
+    return Preview(warned, outlook.steps, outlook.rest, first.drifts)
 
 
 def as_json(preview: Preview) -> dict[str, Any]:

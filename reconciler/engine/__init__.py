@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
-from reconciler.observed import Command, Container, EngineInfo, Observed, Usage
+from reconciler.observed import Command, Container, EngineInfo, LeftBehind, Observed, Usage
 from reconciler.stack import Stack
 
 
@@ -32,6 +32,14 @@ class Engine(Protocol):
         Costs one call where nothing changed since the last look; ``full`` inspects everything and
         lists images again. A part that can't be had makes the whole ``complete=False`` rather than
         shorter: absence in a complete look means absence.
+        """
+        ...
+
+    async def left_behind(self, stack: Stack, former: str = "") -> tuple[LeftBehind, ...]:
+        """Other projects made from the files of this stack, as by another ``name:``; sorted by name.
+
+        ``former`` is a name that the stack had: its volumes count also where no container is left. For a
+        stack whose name is new; it costs one list of containers and, for each project found, one of volumes.
         """
         ...
 

@@ -23,11 +23,13 @@ from reconciler.engine.docker_creation import Creation, creation
 from reconciler.engine.docker_definition import Definition, definition_of
 from reconciler.engine.docker_filter import without
 from reconciler.engine.docker_hooks import post_start, pre_stop
+from reconciler.engine.docker_identity import Identity
 from reconciler.engine.docker_inject import Injector
 from reconciler.engine.docker_logs import log_lines
 from reconciler.engine.docker_look import Look
 from reconciler.engine.docker_pre_start import PreStart
 from reconciler.engine.docker_probe import Prober
+from reconciler.engine.docker_projects import left_behind
 from reconciler.engine.docker_read import SERVICE, id_of, labels_of, name_of, number_of, state_from
 from reconciler.engine.docker_reasons import failure, lost_engine, wanted_port
 from reconciler.engine.docker_sdk import Orders
@@ -35,7 +37,17 @@ from reconciler.engine.docker_streams import Events, pull_image
 from reconciler.engine.docker_threads import NotBegun, Threads
 from reconciler.engine.docker_wire import Refused, Wire
 from reconciler.errors import BatchFailed, EngineError, EngineUnavailable, Gone, StepFailed
-from reconciler.observed import ALIVE, Action, Command, Container, EngineInfo, Observed, State, Usage
+from reconciler.observed import (
+    ALIVE,
+    Action,
+    Command,
+    Container,
+    EngineInfo,
+    LeftBehind,
+    Observed,
+    State,
+    Usage,
+)
 from reconciler.stack import Stack
 
 _EVENT_WITHIN = 10.0
@@ -62,6 +74,7 @@ class DockerEngine:
         self._config = config_directory(surroundings) / "config.json"
         self._wire = Wire(self._address, patience)
         self._look = Look(self._wire)
+        self._identity = Identity(self._wire)
         self._prober = Prober(self._wire)
         self._meter = docker_usage.Meter()
         self._composer = Composer(state_directory, surroundings)
@@ -96,6 +109,13 @@ class DockerEngine:
     async def observe(self, stack: Stack, *, full: bool = False) -> Observed:
         """One look; see ``Engine.observe``."""
         return await self._labels.add_to(await self._look.take(stack, full=full), stack)
+
+    async def left_behind(self, stack: Stack, former: str = "") -> tuple[LeftBehind, ...]:
+        """What a changed name leaves behind; see ``Engine.left_behind``."""
+        entries = await self._look.listed()
+        return await left_behind(
+            self._wire, self._identity, entries, stack, former, local=bool(self._address.socket)
+        )
 
     async def events(self, stack: Stack) -> AsyncGenerator[str, None]:
         """Reasons to look again; see ``Engine.events``."""

@@ -154,7 +154,7 @@ class Look:
                 raise
 
     async def _take(self, stack: Stack, began: float, moved: set[str], everything: bool) -> Observed:
-        tags, entries = await asyncio.gather(self._tag_table(stack.by_image), self._list())
+        tags, entries = await asyncio.gather(self._tag_table(stack.by_image), self.listed())
         found = await self._identity.sort(entries, stack.name)
         ours = found.ours
         stale = [
@@ -188,7 +188,7 @@ class Look:
         Raises:
             EngineUnavailable: the engine can't be asked.
         """
-        found = await self._identity.sort(await self._list(), project)
+        found = await self._identity.sort(await self.listed(), project)
         return frozenset((*found.strangers, *found.unsure))
 
     async def of_project(self, project: str) -> Mapping[str, Mapping[str, Any]]:
@@ -197,9 +197,14 @@ class Look:
         Raises:
             EngineUnavailable: the engine can't be asked.
         """
-        return (await self._identity.sort(await self._list(), project)).ours
+        return (await self._identity.sort(await self.listed(), project)).ours
 
-    async def _list(self) -> list[Mapping[str, Any]]:
+    async def listed(self) -> list[Mapping[str, Any]]:
+        """Every container that the engine lists, whosever it is.
+
+        Raises:
+            EngineUnavailable: the engine can't be asked.
+        """
         # No label filter: a name that we need may be held by a container that is not ours.
         try:
             entries = await self._wire.get("/containers/json", all=True)

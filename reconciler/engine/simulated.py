@@ -20,6 +20,7 @@ from reconciler.observed import (
     Container,
     EngineInfo,
     Health,
+    LeftBehind,
     Observed,
     State,
     Usage,
@@ -109,6 +110,7 @@ class SimulatedEngine:
         self._wall = wall or (lambda: 1_700_000_000.0 + self._now())
         self._cells: dict[str, _Cell] = {}
         self._views: list[tuple[Container, ...]] = [()]
+        self._projects: dict[str, tuple[str, tuple[str, ...]]] = {}
         self._listeners: set[asyncio.Queue[str | None]] = set()
         self._serial = 0
         self._replaces: tuple[str, ...] = ()
@@ -132,14 +134,24 @@ class SimulatedEngine:
         if self.auto_images:
             for service in stack.services.values():
                 self.images.setdefault(service.image, f"sha256:{service.image}")
+        others = {c.name: c.id for c in view if not self._is_of(c.id, stack.name)}
         return Observed(
-            containers=view,
+            containers=tuple(c for c in view if self._is_of(c.id, stack.name)),
             images=dict(self.images),
-            foreign=dict(self.foreign),
+            foreign={**others, **self.foreign},
             complete=not self.mischief.partial(),
             began=began,
             at=self._now(),
         )
+
+    async def left_behind(self, stack: Stack, former: str = "") -> tuple[LeftBehind, ...]:
+        """See ``Engine.left_behind``; there are no volumes here."""
+        self._ask()
+        found: dict[str, list[str]] = {}
+        for id, (project, files) in self._projects.items():
+            if project != stack.name and set(files) & set(stack.files) and id in self._cells:
+                found.setdefault(project, []).append(self._cells[id].container.name)
+        return tuple(LeftBehind(name, tuple(sorted(found[name]))) for name in sorted(found))
 
     async def events(self, stack: Stack) -> AsyncIterator[str]:
         """See ``Engine.events``."""
@@ -235,6 +247,7 @@ class SimulatedEngine:
     def drop(self, container: str) -> None:
         """The container is removed by somebody."""
         self._cells.pop(container).cancel()
+        self._projects.pop(container, None)
         self._journal.forget(container)
         self._changed("destroy")
 
@@ -253,6 +266,10 @@ class SimulatedEngine:
         self._changed("tag")
 
     # --- inside ---------------------------------------------------------------------------------------
+
+    def _is_of(self, id: str, project: str) -> bool:
+        """Whether a container belongs to the project; what a test put there belongs to each."""
+        return self._projects.get(id, (project, ()))[0] == project
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -345,7 +362,11 @@ class SimulatedEngine:
 
     def _create(self, stack: Stack, service: Service, *, recreate: bool) -> None:
         """As Compose does: one more for each that is missing, or a successor for each that is there."""
-        mine = [c.container for c in self._cells.values() if c.container.service == service.name]
+        mine = [
+            c.container
+            for c in self._cells.values()
+            if c.container.service == service.name and self._is_of(c.container.id, stack.name)
+        ]
         if recreate and self._replaces and mine:
             mine = [c for c in mine if c.id in self._replaces]
             if not mine:
@@ -394,6 +415,7 @@ class SimulatedEngine:
         )
         ends = service.name in stack.one_shots and service.name not in self.behaviours
         self._cells[container.id] = _Cell(container, one_shot=ends)
+        self._projects[container.id] = (stack.name, stack.files)
         self._changed("create")
 
     def _fetch(self, command: Command, stack: Stack) -> None:

@@ -303,6 +303,7 @@ class Project:
             services=services,
             model=str(model),
             directory=str(self.folder),
+            files=(str(self.file),),
         )
 
     def person(self, *arguments: str) -> str:

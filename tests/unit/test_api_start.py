@@ -13,17 +13,10 @@ QUESTIONS = [
     ("GET", "/services/status/kafka"),
     ("GET", "/services/logs/kafka"),
     ("POST", "/services/plan"),
-    ("POST", "/services/start/kafka"),
-    ("POST", "/services/stop/kafka"),
-    ("POST", "/services/restart/kafka"),
-    ("POST", "/services/accept/kafka"),
-    ("PUT", "/services/groups/kafka"),
 ]
 
 
 def body(method: str, path: str) -> dict[str, object] | None:
-    if method == "PUT":
-        return {"state": "on"}
     return {"groups": {}} if path == "/services/plan" else None
 
 
@@ -55,6 +48,12 @@ async def test_nothing_is_said_of_groups_that_are_not_known_yet(
     if status == 409:
         assert answer.json()["errors"][0]["line"] == 3
         assert "stack.yaml:3" in answer.json()["detail"]
+
+
+async def test_a_write_waits_for_the_files_by_itself() -> None:
+    async with a_world(snapshot=Snapshot()) as world:
+        answer = await world.client.post("/services/start/kafka")
+    assert answer.status_code == 202
 
 
 async def test_status_answers_all_the_same() -> None:
