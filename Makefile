@@ -14,14 +14,20 @@ SEED    ?= 1
 # --- for make install, uninstall and deb ---------------------------------------------------------------------
 DESTDIR ?=
 PREFIX  ?= /usr/local
+BUNDLE  ?=
 
 # --- for everything ------------------------------------------------------------------------------------------
 VENV    ?= .venv
 PYTHON  ?=
 PYTEST  ?=
 
+# A package with a Python of its own is made by one that can be copied, in an environment of its own.
+ifneq ($(BUNDLE),)
+override VENV   := .venv-bundle
+override PYTHON := --managed
+endif
 PY      := $(VENV)/bin/python
-PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
+PYTHONS := python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3
 SOURCES := reconciler api tests desired-state
 
 .DEFAULT_GOAL := help
@@ -101,8 +107,8 @@ install: environment ## onto this machine, as a service: under PREFIX, into DEST
 uninstall: environment ## off this machine; containers, desired state and audit log stay
 	@$(PY) systemd/install.py uninstall --prefix='$(PREFIX)' --destdir='$(DESTDIR)'
 
-deb: environment ## a Debian package, dist/alpr-service-manager_*.deb
-	@$(PY) systemd/install.py deb
+deb: environment ## a Debian package, dist/alpr-service-manager_*.deb; BUNDLE=1 puts a Python into it
+	@$(PY) systemd/install.py deb $(if $(BUNDLE),--bundle)
 
 # Versions move here and nowhere else: everything is installed from these files, by hash.
 UV   ?= .cache/uv/bin/uv
@@ -114,7 +120,8 @@ lock: ## requirements*.lock anew from pyproject.toml, with the newest versions t
 	$(UV) $(LOCK) pyproject.toml -o requirements.lock && \
 	$(UV) $(LOCK) --extra test -c requirements.lock pyproject.toml -o requirements-dev.lock && \
 	sed -n '/^\[build-system\]/,/^$$/s/^requires = \["\(.*\)"\]$$/\1/p' pyproject.toml \
-		| $(UV) $(LOCK) -o requirements-build.lock -
+		| $(UV) $(LOCK) -o requirements-build.lock - && \
+	echo uv | $(UV) $(LOCK) -o requirements-uv.lock -
 
 # Nothing to ask an engine about where there is neither a record nor an environment.
 clean: ## takes away what run and test made, and nothing else; volumes on your own engine stay
@@ -122,7 +129,7 @@ clean: ## takes away what run and test made, and nothing else; volumes on your o
 		$(MAKE) --no-print-directory environment && $(PY) -m reconciler.quickstart clean; \
 	fi
 	@if [ -e $(VENV)/.service-manager.json ]; then rm -rf $(VENV); fi
-	@rm -rf build dist alpr_service_manager.egg-info .cache/debian
+	@rm -rf build dist alpr_service_manager.egg-info .cache/debian .cache/uv .cache/python .venv-bundle
 	@rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
@@ -136,26 +143,8 @@ tools:
 test-machine: tools
 	@$(PY) -m reconciler.quickstart prepare-tests
 
-# The first Python new enough makes the environment; a bare Debian or Ubuntu gets one where we may.
+# The first Python new enough makes the environment; where there is none, one is fetched (scripts/find-python).
 define with_python
-find_python() { \
-	for candidate in $(or $(PYTHON),$(PYTHONS)); do \
-		if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
-			echo $$candidate; return; \
-		fi; \
-	done; \
-}; \
-python=$$(find_python); \
-if [ -z "$$python" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	echo "Installing python3 with apt-get."; \
-	apt-get -qq update; \
-	DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install python3 python3-venv >/dev/null; \
-	python=$$(find_python); \
-fi; \
-if [ -z "$$python" ]; then \
-	echo "Python 3.11 or newer is needed. Debian 12 and Ubuntu 24.04 have it: sudo apt-get install python3 python3-venv"; \
-	echo "Elsewhere install one and say which: make run PYTHON=/path/to/python3.12"; \
-	exit 1; \
-fi >&2; \
+python=$$(scripts/find-python $(or $(PYTHON),$(PYTHONS))) && \
 PYTHONDONTWRITEBYTECODE=1 $$python -m reconciler.quickstart_venv $(1)
 endef

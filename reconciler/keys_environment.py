@@ -1,7 +1,8 @@
 """The API key that the daemon is started with: a variable, or a credential that systemd hands over.
 
 The variable is taken out of the environment, so that no child and no process list shows it. The credential
-is a file that only the service can read, in a folder that goes with it; the unit's ``LoadCredential=``.
+is a file that only the service can read, in a folder that goes with it, by ``LoadCredential=`` in a drop-in
+of the unit (``systemd/api-key.conf``).
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ def _credential(surroundings: Mapping[str, str]) -> str:
         # Without it the daemon would be open to everybody on this machine.
         raise KeyTrouble(
             f"the credential {CREDENTIAL!r} can't be read: {error.strerror}",
-            "some containers can't hand credentials to services: start without, by a line "
-            "`LoadCredential=` alone and one `SetCredential=` alone below [Service] in `systemctl edit`",
+            "some containers can't hand credentials to services: remove the drop-in with `LoadCredential=` "
+            "(systemctl cat service-manager shows it) and make a key with `service-manager key add NAME`",
         ) from error
 
 

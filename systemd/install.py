@@ -32,6 +32,7 @@ HERE = ROOT / "systemd"
 LOCK = ROOT / "requirements.lock"
 NAME = "service-manager"
 ETC = Path("/etc/service-manager")
+DROP_IN = Path("/etc/systemd/system/service-manager.service.d/api-key.conf")
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 """What a package is made for, beside the Python that makes it, where every library is to be had for it."""
 _PARTS = ("reconciler", "api", "dashboard", "desired-state", "pyproject.toml", "README.md", "LICENSE")
@@ -78,6 +79,7 @@ class Places:
         self.library = prefix / "lib" / NAME
         self.program = prefix / "bin" / NAME
         self.example = prefix / "share/doc" / NAME / "service-manager.env"
+        self.drop_in_example = prefix / "share/doc" / NAME / DROP_IN.name
         self.unit = (prefix / "lib" if shared else Path("/etc")) / "systemd/system/service-manager.service"
         self.sysusers = (prefix / "lib" if shared else Path("/etc")) / "sysusers.d/service-manager.conf"
         self.tmpfiles = (prefix / "lib" if shared else Path("/etc")) / "tmpfiles.d/service-manager.conf"
@@ -89,6 +91,7 @@ class Places:
         tree.lay(self.sysusers, (HERE / "service-manager.sysusers").read_text())
         tree.lay(self.tmpfiles, (HERE / "service-manager.tmpfiles").read_text())
         tree.lay(self.library / "settle", (HERE / "settle").read_text(), 0o755)
+        tree.lay(self.library / DROP_IN.name, (HERE / DROP_IN.name).read_text())
         link = tree.at(self.program)
         link.parent.mkdir(parents=True, exist_ok=True)
         link.unlink(missing_ok=True)
@@ -113,6 +116,43 @@ def pip(*words: str | Path) -> None:
     run(sys.executable, "-m", "pip", "-qq", "--disable-pip-version-check", "--no-input", *words)
 
 
+def bundle_python(there: Path, library: Path) -> Path:
+    """A copy of the Python below the environment that runs this, for machines whose own is too old.
+
+    Into ``there``, to be run at ``library``; returns the interpreter's path on the machine. That Python must
+    be one that can be moved, as those of uv are. What the daemon never needs is left out.
+
+    Raises:
+        Failed: the copy does not run by itself.
+    """
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    base = Path(sys.base_prefix)
+    left_out = shutil.ignore_patterns(
+        *("__pycache__", "site-packages", "test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip"),
+        *("config-*", "tcl*", "tk*", "itcl*", "thread2*", "pkgconfig", "*.a"),
+    )
+    shutil.copytree(base / "lib", there / "python/lib", symlinks=True, ignore=left_out)
+    (there / "python/bin").mkdir()
+    shutil.copy2((base / "bin" / version).resolve(), there / "python/bin" / version)
+    for licence in base.glob("LICENSE*"):
+        shutil.copy2(licence, there / "python")
+    loads = "import ctypes, sqlite3, ssl, sys; print(sys.base_prefix, open('/proc/self/maps').read())"
+    tried = subprocess.run(
+        [there / "python/bin" / version, "-I", "-c", loads], capture_output=True, text=True, check=False
+    )
+    if tried.returncode or f"{base}/" in tried.stdout or not tried.stdout.startswith(f"{there}/python "):
+        raise Failed(
+            f"the Python of this environment, {base}, can't be moved into a package: {tried.stderr.strip()}\n"
+            "`make deb BUNDLE=1` fetches one that can"
+        )
+    return library / "python/bin" / version
+
+
+def is_managed() -> bool:
+    """Whether the Python that runs this was fetched for the purpose: the machine's own is too old."""
+    return Path(sys.base_prefix).is_relative_to(ROOT / ".cache" / "python")
+
+
 def make_environment(there: Path, library: Path, python: Path, others: Sequence[str] = ()) -> list[str]:
     """An environment in ``there`` that will live at ``library`` and be run by ``python``.
 
@@ -132,7 +172,7 @@ def make_environment(there: Path, library: Path, python: Path, others: Sequence[
                 if not _compiled_for(version, site, Path(temporary) / version):
                     break
                 good.insert(len(good) if direction == 1 else 0, version)
-        (there / "bin").mkdir(parents=True)
+        (there / "bin").mkdir(parents=True, exist_ok=True)
         shutil.copytree(site, there / "lib" / f"python{own}" / "site-packages")
     for version in good:
         if version != own:
@@ -168,6 +208,16 @@ def add_compose(there: Path, machine: str, *, package: bool) -> None:
         print(f"{why}.\nThis machine's own is used: {find_compose()}.")
     except StepFailed:
         raise Failed(f"{why}.\nTo go on: {remedy(this_host())}; then run this again") from None
+
+
+def compile_all(python: Path | str, library: Path, destdir: str = "") -> None:
+    """Compile every module ahead of the first start.
+
+    The service can't write beside its code, so it would compile at each start, which costs seconds and 7 MB
+    of memory. The compiled files are never compared with their sources, whose times packing may change.
+    """
+    at = ("-s", destdir, "-p", "/") if destdir else ()
+    run(python, "-m", "compileall", "-qq", "-j", "0", "--invalidation-mode", "unchecked-hash", *at, library)
 
 
 def _beside(own: str, others: Sequence[str], direction: int) -> list[str]:
@@ -230,18 +280,20 @@ def locked(lock: str, packages: Sequence[str]) -> list[str]:
 def install(destdir: str, prefix: Path) -> None:
     """`make install`: also an upgrade, which keeps configuration, desired state and audit log."""
     tree, places = Tree(destdir), Places(prefix)
-    library, python = tree.at(places.library), _interpreter()
+    library = tree.at(places.library)
     first = not library.exists()
     new = library.with_name(f".{library.name}.new")
     shutil.rmtree(new, ignore_errors=True)
-    new.parent.mkdir(parents=True, exist_ok=True)
+    new.mkdir(parents=True)
+    python = bundle_python(new, places.library) if is_managed() else _interpreter()
     make_environment(new, places.library, python)
     add_compose(new, platform.machine(), package=False)
     _exchange(library, new)
-    run(python, "-m", "compileall", "-qq", *(("-s", destdir, "-p", "/") if destdir else ()), library)
+    compile_all(sys.executable, library, destdir)
     places.lay(tree)
     env = HERE / "service-manager.env"
     tree.lay(places.example, env.read_text())
+    tree.lay(places.drop_in_example, (HERE / DROP_IN.name).read_text())
     if not tree.at(ETC / env.name).exists():
         tree.lay(ETC / env.name, env.read_text(), 0o640)
     if destdir:
@@ -259,8 +311,12 @@ def uninstall(destdir: str, prefix: Path) -> None:
     tree, places = Tree(destdir), Places(prefix)
     if not destdir and _systemd_runs() and places.unit.exists():
         run("systemctl", "disable", "--now", "service-manager.service")
-    for path in (places.unit, places.sysusers, places.tmpfiles, places.program, places.example):
+    for path in (
+        *(places.unit, places.sysusers, places.tmpfiles, places.program),
+        *(places.example, places.drop_in_example),
+    ):
         tree.at(path).unlink(missing_ok=True)
+    _remove_drop_in(tree.at(DROP_IN))
     shutil.rmtree(tree.at(places.library), ignore_errors=True)
     if tree.at(places.example.parent).is_dir() and not any(tree.at(places.example.parent).iterdir()):
         tree.at(places.example.parent).rmdir()
@@ -270,6 +326,14 @@ def uninstall(destdir: str, prefix: Path) -> None:
         f"The containers run on. {ETC} and /var/lib/service-manager are kept; to remove them too:\n"
         f"  sudo rm -r {ETC} /var/lib/service-manager && sudo userdel service-manager"
     )
+
+
+def _remove_drop_in(there: Path) -> None:
+    """The drop-in that `settle` made; one that was changed stays."""
+    if there.is_file() and there.read_text() == (HERE / DROP_IN.name).read_text():
+        there.unlink()
+        if not any(there.parent.iterdir()):
+            there.parent.rmdir()
 
 
 def _interpreter() -> Path:
@@ -319,8 +383,8 @@ def _installed(first: bool) -> str:
 # --- a Debian package --------------------------------------------------------------------------------------
 
 
-def deb(out: Path, version: str) -> Path:
-    """`make deb`: the package, made for this architecture and several versions of Python."""
+def deb(out: Path, version: str, *, bundle: bool) -> Path:
+    """`make deb`: the package, made for this architecture and several versions of Python, or with its own."""
     if not shutil.which("dpkg-deb"):
         raise Failed("a Debian package is made with dpkg-deb: sudo apt-get install dpkg")
     architecture = subprocess.run(
@@ -330,16 +394,22 @@ def deb(out: Path, version: str) -> Path:
     with tempfile.TemporaryDirectory(prefix="service-manager-deb-") as temporary:
         root = Path(temporary) / "root"
         tree, places = Tree(str(root)), Places(Path("/usr"))
-        versions = make_environment(
-            tree.at(places.library), places.library, Path("/usr/bin/python3"), PYTHONS
-        )
+        library, python = tree.at(places.library), Path("/usr/bin/python3")
+        if bundle:
+            library.mkdir(parents=True)
+            python = bundle_python(library, places.library)
+        versions = make_environment(library, places.library, python, () if bundle else PYTHONS)
+        if bundle:
+            version += f"+python{versions[0]}"
         add_compose(tree.at(places.library), architecture, package=True)
+        compile_all(sys.executable, tree.at(places.library), str(root))
         places.lay(tree)
         tree.lay(ETC / "service-manager.env", (HERE / "service-manager.env").read_text(), 0o640)
         documents = Path("/usr/share/doc/alpr-service-manager")
+        tree.lay(documents / DROP_IN.name, (HERE / DROP_IN.name).read_text())
         tree.lay(documents / "copyright", (HERE / "debian/copyright").read_text())
         tree.lay(documents / "CHANGELOG.md", (ROOT / "CHANGELOG.md").read_text())
-        _lay_control(root, version, architecture, versions)
+        _lay_control(root, version, architecture, () if bundle else versions)
         root.chmod(0o755)
         package = out / f"alpr-service-manager_{version}_{architecture}.deb"
         # zstd packs in seconds what takes xz a minute; Debian reads it from 12 on, Ubuntu from 18.04.
@@ -349,7 +419,6 @@ def deb(out: Path, version: str) -> Path:
 
 def _lay_control(root: Path, version: str, architecture: str, versions: Sequence[str]) -> None:
     files = sorted(path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
-    major, minor = versions[-1].split(".")
     shipped = next(
         root.glob("usr/lib/service-manager/lib/python3*/site-packages/reconciler/shipped_desired_state")
     )
@@ -357,8 +426,7 @@ def _lay_control(root: Path, version: str, architecture: str, versions: Sequence
         "VERSION": version,
         "ARCHITECTURE": architecture,
         "SIZE": str(sum(path.stat().st_size for path in files) // 1024),
-        "OLDEST": versions[0],
-        "BEYOND": f"{major}.{int(minor) + 1}",
+        "PYTHON": _depends(versions),
         "SHIPPED": "\n\t\t\t".join(
             sorted(str(path.relative_to(shipped)) for path in shipped.rglob("*") if path.is_file())
         ),
@@ -377,6 +445,14 @@ def _lay_control(root: Path, version: str, architecture: str, versions: Sequence
     Tree(str(root)).lay(Path("/DEBIAN/conffiles"), f"{ETC}/service-manager.env\n")
 
 
+def _depends(versions: Sequence[str]) -> str:
+    """What the package needs of the machine's Python; nothing where it brings its own."""
+    if not versions:
+        return ""
+    major, minor = versions[-1].split(".")
+    return f"python3 (>= {versions[0]}), python3 (<< {major}.{int(minor) + 1}), "
+
+
 def main() -> int:
     """The command line that the Makefile uses."""
     parser = argparse.ArgumentParser(prog="systemd/install.py", description=__doc__)
@@ -388,12 +464,14 @@ def main() -> int:
     part = parts.add_parser("deb")
     part.add_argument("--out", type=Path, default=ROOT / "dist")
     part.add_argument("--version", default="")
+    part.add_argument("--bundle", action="store_true", help="put the Python that runs this into the package")
     arguments = parser.parse_args()
     os.umask(0o022)
     try:
         if arguments.part == "deb":
             known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-            print(deb(arguments.out.absolute(), arguments.version or known))
+            version, bundle = arguments.version or known, arguments.bundle or is_managed()
+            print(deb(arguments.out.absolute(), version, bundle=bundle))
         else:
             do = install if arguments.part == "install" else uninstall
             do(arguments.destdir and str(Path(arguments.destdir).absolute()), arguments.prefix)

@@ -89,8 +89,8 @@ class Box:
         )
         made = self._client.create_container(
             IMAGE,
-            # Docker makes mounts private; systemd hands over credentials by a mount that others see.
-            ["/bin/sh", "-c", "mount --make-rshared / && exec /sbin/init"],
+            # As Docker makes it, with private mounts: systemd can't hand over credentials here.
+            ["/sbin/init"],
             environment={"container": "docker"},
             stop_signal="SIGRTMIN+3",
             host_config=host,
@@ -193,6 +193,10 @@ class Box:
         group = self.run("getent", "group", "docker").split(":")[2]
         os.chown(self._proxy.path, 0, int(group))
         self._proxy.path.chmod(0o660)
+
+    def let_credentials_through(self) -> None:
+        """Make systemd able to hand over credentials, which it does by a mount that others see."""
+        self.run("mount", "--make-rshared", "/")
 
     def hide_engine(self) -> None:
         """The engine goes, for the box."""
