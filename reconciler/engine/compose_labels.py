@@ -62,7 +62,12 @@ class Labels:
             return observed
         missing = set(asked.values()) - self._known.keys()
         if missing:
-            found = await self._computed(stack, observed, missing)
+            try:
+                found = await self._computed(stack, observed, missing)
+            except Exception:  # noqa: BLE001 - logged, and the loop goes on
+                # A model that nobody foresaw must not end the look, and with it the work on every service.
+                _log.exception("labels can't be computed")
+                found = dict.fromkeys(missing, LABEL_UNKNOWN)
             self._known = {key: label for key, label in self._known.items() if key in asked.values()} | found
         labels = {
             id_: label for id_, key in asked.items() if (label := self._known[key]) is not _NOT_REWRITTEN

@@ -160,3 +160,14 @@ async def test_a_compose_that_fails_makes_a_label_unknown_and_is_not_asked_again
         raise StepFailed("there is none", "compose_missing")
 
     assert (await Labels(missing, {}).add_to(seen(stack), stack)).labels["id-guest"] == ""
+
+
+@pytest.mark.parametrize(
+    "model", ["", "[]", "{", "[" * 100_000, '{"services": []}', '{"services": {"guest": 1}}']
+)
+async def test_no_model_however_odd_ends_the_look(tmp_path: Path, model: str) -> None:
+    stack = stack_of(tmp_path)
+    Path(stack.model).write_text(model)
+    found = await Labels(Answering(tmp_path), {}).add_to(seen(stack), stack)
+    assert found.complete
+    assert set(found.labels.values()) <= {""}
