@@ -32,6 +32,7 @@ _STATUS = {
     "unknown_generation": 404,
     "unknown_commit": 404,
     "revision_changed": 412,
+    "not_readable": 503,
     "not_writable": 503,
     "state_not_writable": 503,
 }

@@ -113,7 +113,7 @@ def fact_of(row: Sequence[Any]) -> Fact:
         message,
         source,
         generation,
-        tuple(json.loads(groups)),
+        _names(groups),
         times,
         at / 1e6,
     )
@@ -145,3 +145,10 @@ def tidy_text(text: str, longest: int) -> str:
         return text
     text = text.encode("utf-8", "replace").decode()
     return "".join(" " if unicodedata.category(c) in {"Cc", "Cf", "Zl", "Zp"} else c for c in text).strip()
+
+
+def _names(groups: str) -> tuple[str, ...]:
+    try:
+        return tuple(map(str, json.loads(groups)))
+    except RecursionError:
+        raise ValueError("groups are nested too deeply") from None

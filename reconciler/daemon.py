@@ -13,9 +13,10 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from starlette.types import ASGIApp
@@ -36,6 +37,7 @@ from reconciler.generations import Generations
 from reconciler.history import History
 from reconciler.http_limits import Gate, limits_for
 from reconciler.intake import Intake
+from reconciler.keep_up import keep_up
 from reconciler.keys import KeyRing, KeyTrouble
 from reconciler.keys_environment import take_key
 from reconciler.ledger import Now
@@ -69,6 +71,8 @@ GRACE = 3.0
 TURNS = 0.001
 """Seconds after which a thread that waits for the interpreter gets it. At Python's own 5 ms each of the few
 turns of a write to the disk, beside a loop that is busy planning, takes that long."""
+_AGAIN = 0.5
+"""Seconds after which files are read again that could not be read for a passing reason."""
 WORKERS = 6
 """Threads for calls that block (files, git, the audit log)."""
 DEADLINE = 12.0
@@ -238,20 +242,18 @@ class _Daemon:
         stop = self._signals(intake, announcer)
         await asyncio.to_thread(store.recover)
         await intake.resume()
-        tasks = [
-            asyncio.create_task(coroutine, name=name)
-            for name, coroutine in {
-                "watch": self._watch(store, intake, announcer, blindness.told("desired state")),
-                "loop": loop.run(),
-                "http": serve(servers),
-                "memo": keeper.run(),
-                "sampler": Sampler(engine, loop, snapshots).run(),
-                "git": tree.run(),
-                **({"pull": pulls.run()} if pulls else {}),
-                "notify": announcer.run(),
-                "mounts": self._watch_mounts(sources, loop, blindness.told("mounts")),
-            }.items()
-        ]
+        parts: dict[str, Callable[[], Awaitable[None]]] = {
+            "watch": partial(self._watch, store, intake, announcer, blindness.told("desired state")),
+            "loop": loop.run,
+            "memo": keeper.run,
+            "sampler": Sampler(engine, loop, snapshots).run,
+            "git": tree.run,
+            **({"pull": pulls.run} if pulls else {}),
+            "notify": announcer.run,
+            "mounts": partial(self._watch_mounts, sources, loop, blindness.told("mounts")),
+        }
+        tasks = [asyncio.create_task(serve(servers), name="http")]
+        tasks += [asyncio.create_task(keep_up(name, part), name=name) for name, part in parts.items()]
         log.info("listening", extra={"address": f"http://{address}", "key_needed": self.keys.required})
         await self._until_told(stop, tasks)
         _end_for_sure()
@@ -261,7 +263,7 @@ class _Daemon:
         for one, _ in servers:
             one.should_exit = True
         await loop.stop(GRACE)
-        await asyncio.wait(tasks[1:3], timeout=GRACE + 1)
+        await asyncio.wait([t for t in tasks if t.get_name() in {"http", "loop"}], timeout=GRACE + 1)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -300,7 +302,7 @@ class _Daemon:
         return stop
 
     async def _until_told(self, stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
-        """Wait for a signal. A task that ends before is a bug of ours: better to end than to half live."""
+        """Wait for a signal. A part that ends before, without an error, is a bug: end as a whole."""
         told = asyncio.create_task(stop.wait())
         await asyncio.wait([told, *tasks], return_when=asyncio.FIRST_COMPLETED)
         told.cancel()
@@ -320,7 +322,8 @@ class _Daemon:
         while True:
             # What no notice tells of (a network file system, a folder far above that was moved) is
             # found by looking; that costs a millisecond where nothing changed.
-            await asyncio.wait([change], timeout=self.options.resync)
+            pause = min(_AGAIN, self.options.resync) if intake.missed else self.options.resync
+            await asyncio.wait([change], timeout=pause)
             if change.done():
                 change.result()
                 change = asyncio.ensure_future(anext(changes))
@@ -339,6 +342,8 @@ class _Daemon:
         except AlreadyRunning as error:
             log.critical("another daemon holds the directory", extra={"error": str(error)})
             raise SystemExit(1) from error
+        except OSError as error:
+            log.warning("the directory can't be held at the moment", extra={"error": str(error)})
 
 
 def _hire(loop: asyncio.AbstractEventLoop) -> None:

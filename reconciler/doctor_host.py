@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import socket
@@ -20,6 +19,7 @@ from reconciler.git_setup import hook_gone
 from reconciler.inotify import Inotify
 from reconciler.options import Address
 from reconciler.store import Loaded
+from reconciler.untrusted import MALFORMED, load_json
 from reconciler.watch import why
 
 _MB = 10**6
@@ -256,9 +256,9 @@ def check_disk(machine: Machine) -> Check:
 
 def _docker_root(machine: Machine) -> Path:
     try:
-        content = json.loads(machine.text("/etc/docker/daemon.json"))
+        content = load_json(machine.text("/etc/docker/daemon.json"))
         return Path(content["data-root"])
-    except (ValueError, KeyError, TypeError):
+    except MALFORMED:
         return machine.root / "var/lib/docker"
 
 

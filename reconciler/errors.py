@@ -4,6 +4,7 @@
     ├── InvalidDesiredState      the files can't be used as they are; carries every Mistake found
     ├── WriteRefused             a write to desired state that is not carried out (HTTP 4xx)
     │   └── NoSuchGroup          names a group that stack.yaml does not have (HTTP 404)
+    ├── NotReadableNow           a file can't be read at the moment; says nothing about what is in it
     ├── AlreadyRunning           another daemon holds this directory
     └── EngineError              what came back from a container engine
         ├── EngineUnavailable    no answer at all: refused, cut off, timed out before it was sent
@@ -70,6 +71,10 @@ class NoSuchGroup(WriteRefused):
             f"there is no group {group!r}",
             f"the groups are: {', '.join(known)}" if known else "stack.yaml has no groups",
         )
+
+
+class NotReadableNow(ServiceManagerError):
+    """A file can't be read for a reason that passes (no descriptor left, a disk's error): try again."""
 
 
 class AlreadyRunning(ServiceManagerError):

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from reconciler.durable import write_file
 from reconciler.errors import EngineError
 from reconciler.observed import Container
+from reconciler.untrusted import MALFORMED, load_json, read_regular
 
 log = logging.getLogger(__name__)
 
@@ -104,11 +105,18 @@ class Evidence:
 
     def _load(self, service: str) -> Kept | None:
         try:
-            value: dict[str, Any] = json.loads(self._path(service).read_bytes())
-            return Kept(**{**value, "lines": tuple(map(str, value["lines"]))})
+            value: dict[str, Any] = load_json(read_regular(self._path(service)))
+            return Kept(
+                str(value["container"]),
+                str(value["name"]),
+                int(value["exit_code"]),
+                bool(value["oom_killed"]),
+                float(value["finished_at"]),
+                tuple(map(str, value["lines"])),
+            )
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, *MALFORMED) as error:
             log.warning("evidence can't be read", extra={"service": service, "error": str(error)})
             return None
 

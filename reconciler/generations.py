@@ -25,12 +25,13 @@ from reconciler.records import Damaged, Record, Records
 from reconciler.resolved import Resolved
 from reconciler.secret_values import packed, pointing_to, unpacked, with_digests
 from reconciler.stack import Stack
+from reconciler.untrusted import MALFORMED
 
 __all__ = ["Accepted", "Generations", "Record"]
 
 KEPT = 200
 
-_UNUSABLE = (Damaged, KeyError, ValueError, InvalidDesiredState)
+_UNUSABLE = (Damaged, InvalidDesiredState, *MALFORMED)
 """What reading a frozen generation may end with."""
 
 

@@ -24,11 +24,12 @@ from reconciler import audit_facts
 from reconciler.audit_entry import Fact
 from reconciler.changes import Changes, Decide, GroupChange, Receipt
 from reconciler.desired import GroupState, Suspension
-from reconciler.errors import EngineError, InvalidDesiredState, Mistake, WriteRefused
+from reconciler.errors import EngineError, InvalidDesiredState, Mistake, NotReadableNow, WriteRefused
 from reconciler.generations import Accepted, Generations
 from reconciler.loop import Loop
 from reconciler.notes import ended as ended_of
 from reconciler.store import Loaded, Store, Written
+from reconciler.untrusted import is_passing
 
 log = logging.getLogger(__name__)
 
@@ -146,6 +147,7 @@ class Intake:
         self._tree = tree or NoTree()
         self._recorded: Future[bool] | None = None
         self._rejected: tuple[Mistake, ...] = ()
+        self._missed = ""
         self._taken: tuple[Loaded, Accepted] | None = None
         self._turn = asyncio.Lock()
 
@@ -156,25 +158,54 @@ class Intake:
 
     async def resume(self) -> None:
         """Begin with the last good state, so that a broken directory or a slow Compose delays nothing."""
-        accepted = await asyncio.to_thread(self._generations.latest)
-        if accepted is not None:
-            self._adopt(accepted)
+        try:
+            accepted = await asyncio.to_thread(self._generations.latest)
+            if accepted is not None:
+                self._adopt(accepted)
+        except Exception:
+            # The files are read next, and most likely hold the same.
+            log.exception("the last good state can't be used")
+
+    @property
+    def missed(self) -> bool:
+        """Whether something could not be read for a reason that passes: reload again in a moment."""
+        return bool(self._missed)
 
     async def reload(self) -> None:
-        """Take in what is on disk now. Never raises for the files' sake."""
+        """Take in what is on disk now. Never raises: whatever goes wrong, the last good state stays."""
         async with self._turn:
             try:
-                loaded, origin = await self._with_origin()
+                await self._reload()
             except InvalidDesiredState as error:
                 self._broken(error.mistakes)
+            except NotReadableNow as error:
+                self._not_now(str(error))
                 return
             except EngineError as error:
                 # Compose itself is not to be had: said like a mistake, since nothing can be read without it.
                 self._broken((Mistake(str(self._store.directory), 0, 0, str(error)),))
-                return
-            # Said by then; what can't be kept now is taken in at the next look.
-            with contextlib.suppress(WriteRefused):
-                await self._accept(loaded, origin.author, origin.reason, commit=origin.commit)
+            except Exception as error:
+                if isinstance(error, OSError) and is_passing(error):
+                    self._not_now(str(error))
+                    return
+                told = f"could not be taken in: {type(error).__name__}: {error}"[:500]
+                mistakes = (Mistake(str(self._store.directory), 0, 0, told),)
+                if mistakes != self._rejected:
+                    log.exception("taking in the desired state failed in an unforeseen way")
+                self._broken(mistakes)
+            self._missed = ""
+
+    async def _reload(self) -> None:
+        loaded, origin = await self._with_origin()
+        # Reported by then; what can't be kept now is taken in at the next look.
+        with contextlib.suppress(WriteRefused):
+            await self._accept(loaded, origin.author, origin.reason, commit=origin.commit)
+
+    def _not_now(self, why: str) -> None:
+        if why != self._missed:
+            self._missed = why
+            log.warning("the desired state can't be read at the moment", extra={"error": why})
+        self._loop.report((*self._rejected, *self._tree.mistakes()), (*self._warnings(), why))
 
     async def _with_origin(self) -> tuple[Loaded, Origin]:
         """The files, and where they come from: both of the same moment, though a push may come in between."""

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from reconciler.durable import hand_over, make_private, write_file
 from reconciler.errors import ServiceManagerError
+from reconciler.untrusted import MALFORMED, is_passing, load_json, read_regular
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ RESERVED = frozenset({ENVIRONMENT, "anonymous", "daemon", "file", "loop", "local
 _A_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _SCHEMA = 1
 _MOST = 1000
+_MOST_BYTES = 1 << 20
 _EVERY = 0.25
 """Seconds between looks at the file."""
 
@@ -85,14 +87,14 @@ class KeyFile:
             KeyTrouble: the file can't be read, or is none of ours.
         """
         try:
-            return _parsed(self.path.read_bytes())
+            return _parsed(read_regular(self.path, _MOST_BYTES))
         except FileNotFoundError:
             return ()
         except OSError as error:
             raise KeyTrouble(f"{self.path} can't be read: {error.strerror}") from error
-        except (ValueError, TypeError, AttributeError, LookupError) as error:
+        except MALFORMED as error:
             raise KeyTrouble(
-                f"{self.path} is damaged: {error}", "remove the file, and make the keys anew"
+                f"{self.path} is damaged: {error}", "remove the file, and make new keys"
             ) from None
 
     def add(self, name: str, role: str, *, at: float) -> str:
@@ -165,7 +167,7 @@ class KeyFile:
 
 
 def _parsed(content: bytes) -> tuple[Key, ...]:
-    told = json.loads(content)
+    told = load_json(content)
     if told["schema"] != _SCHEMA:
         raise ValueError(f"schema {told['schema']} is not known here")
     return tuple(_key(entry) for entry in told["keys"])
@@ -247,10 +249,14 @@ class KeyRing:
             seen = (error.errno or -1,)
         if seen == self._seen:
             return
-        self._seen = seen
         try:
             self._read, self._damaged = file.read(), False
+            self._seen = seen
         except KeyTrouble as error:
+            if isinstance(error.__cause__, OSError) and is_passing(error.__cause__):
+                # Says nothing about the file: what was read last holds until the next look, a moment later.
+                return
+            self._seen = seen
             self._read, self._damaged = (), True
             told = {"error": str(error)}
             log.error("the API keys can't be read; none of them holds", extra=told)  # noqa: TRY400 - no bug

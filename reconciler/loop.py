@@ -40,6 +40,9 @@ _OVERTAKES = frozenset({Action.STOP, Action.RECREATE, Action.REMOVE})
 RECONNECT = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds between attempts to reach an engine that does not answer; the last one repeats."""
 
+LASTING = 1.0
+"""Seconds after which a stream of events counts as one that worked."""
+
 
 class Hooks(NamedTuple):
     """What the loop tells the rest of the daemon; every one returns at once.
@@ -250,7 +253,7 @@ class Loop:
             self._woken.set()
         elif outcome == "observed":
             known = set(self._plan.drifts)
-            outcome = self._decide()
+            outcome = self._decided()
             missed = set(self._plan.drifts) - known if resync else ()
             if missed:
                 self._hooks.found(len(missed))
@@ -268,6 +271,9 @@ class Loop:
     _next_resync = 0.0
     _resync = False
     _failures = 0
+    _unplanned = 0
+    _unforeseen = ""
+    _unheard = ""
 
     def _patience(self) -> float:
         return RECONNECT[min(self._failures, len(RECONNECT)) - 1]
@@ -308,6 +314,21 @@ class Loop:
             log.warning("the engine can't be reached", extra={"error": why})
             self._engine_view = replace(view, reachable=False, since=self._wall(), error=why)
         self._prober.follow(())
+
+    def _decided(self) -> str:
+        try:
+            outcome = self._decide()
+        except Exception as error:
+            # Something observed or remembered has a shape that nothing here expects. The next look may not.
+            self._unplanned += 1
+            self._failures = self._unplanned
+            told = f"{type(error).__name__}: {error}"
+            if told != self._unforeseen:
+                log.exception("a plan can't be made of what was observed")
+            self._unforeseen = told
+            return "incomplete"
+        self._unforeseen, self._unplanned = "", 0
+        return outcome
 
     def _decide(self) -> str:
         """Remember, plan, send. What came of it: ``idle``, ``waiting`` or ``acting``."""
@@ -487,16 +508,24 @@ class Loop:
                 await asyncio.sleep(RECONNECT[0])
                 continue
             heard = False
+            began = asyncio.get_running_loop().time()
             try:
                 async for event in self._engine.events(target.stack):
                     if event == "subscribed":
-                        attempt, heard = 0, True
+                        heard = True
                         await self._introduce()
                     self.wake(event, full=event == "subscribed")
                     if self._target is not None and self._target.stack.name != target.stack.name:
                         break
             except EngineError as error:
                 log.debug("no events", extra={"error": str(error)})
+            except Exception as error:
+                if str(error) != self._unheard:
+                    log.exception("the engine's events can't be read")
+                self._unheard = str(error)
+            if asyncio.get_running_loop().time() - began > LASTING:
+                # One that ends at once (a proxy cuts it) is no reason to ask again 200 times a second.
+                attempt = 0
             if heard:
                 # The engine may be gone: without a look nobody would know before the next resync.
                 self.wake("events lost", full=True)

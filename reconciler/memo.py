@@ -11,6 +11,7 @@ from pathlib import Path
 
 from reconciler.durable import write_file
 from reconciler.ledger import Ledger, Now, booted, from_json, to_json
+from reconciler.untrusted import MALFORMED, load_json, read_regular
 
 log = logging.getLogger(__name__)
 
@@ -23,11 +24,11 @@ def read(state_dir: Path, now: Now) -> Ledger:
     """The ledger as it was left; an empty one where there is none, or none that can be read."""
     path, boot = state_dir / NAME, boot_id()
     try:
-        return booted(from_json(json.loads(path.read_bytes()), now), boot)
+        return booted(from_json(load_json(read_regular(path)), now), boot)
     except FileNotFoundError:
         return Ledger(boot=boot)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        log.warning("the ledger can't be read and is begun anew", extra={"error": str(error)})
+    except (OSError, *MALFORMED) as error:
+        log.warning("the ledger can't be read; a new one begins", extra={"error": str(error)})
         with suppress(OSError):
             path.replace(path.with_suffix(".damaged"))
         return Ledger(boot=boot)

@@ -19,6 +19,7 @@ from reconciler.resolved import Resolved
 from reconciler.stack import Condition, Dependency, HealthCheck, Mount, Service
 from reconciler.start_work import CONFIG, SECRET, start_warnings, start_work, target_of, value_key
 from reconciler.units import parse_duration
+from reconciler.untrusted import load_json
 
 _NOT_HASHED = frozenset({"build", "pull_policy", "depends_on", "profiles", "scale"})
 _DIGEST = 16
@@ -60,9 +61,9 @@ def warnings_from(resolved: Resolved) -> tuple[str, ...]:
 
 def _loaded(text: bytes) -> dict[str, Any]:
     try:
-        model = json.loads(text)
+        model = load_json(text)
     except ValueError as error:
-        raise InvalidDesiredState((Mistake("resolved model", 0, 0, f"is not JSON: {error}"),)) from None
+        raise InvalidDesiredState((Mistake("resolved model", 0, 0, f"can't be read: {error}"),)) from None
     if not isinstance(model, dict):
         raise InvalidDesiredState((Mistake("resolved model", 0, 0, "is not a mapping"),))
     return model

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -12,6 +11,7 @@ from reconciler.generations import Generations
 from reconciler.progress import Progress, progress_from_json, progress_to_json
 from reconciler.records import Record
 from reconciler.snapshot import REMEMBERED, Snapshots
+from reconciler.untrusted import MALFORMED, load_json
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +48,8 @@ def ended(record: Record, newest: int) -> Progress | None:
     """How a generation ended, by its record; None: it has not. ``newest`` is the number that holds."""
     if record.outcome:
         try:
-            return progress_from_json(record.generation, json.loads(record.progress))
-        except (ValueError, TypeError, KeyError):
+            return progress_from_json(record.generation, load_json(record.progress))
+        except MALFORMED:
             # Written by an earlier version, or by hand: how it came about is lost, how it ended is not.
             return Progress(
                 generation=record.generation,

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -22,6 +21,7 @@ from reconciler.memo import NAME, boot_id
 from reconciler.options import INSTALLED_DESIRED
 from reconciler.renaming import former_name, is_new
 from reconciler.resolved import current_directory
+from reconciler.untrusted import MALFORMED, load_json, read_regular
 
 if TYPE_CHECKING:
     from reconciler.engine import Engine
@@ -81,8 +81,8 @@ def placed(mistake: Mistake, directory: Path) -> Mistake:
 def read_ledger(state_dir: Path, now: Now) -> Ledger:
     """What the daemon remembers; empty where there is nothing to be read. Reads only."""
     try:
-        return booted(from_json(json.loads((state_dir / NAME).read_bytes()), now), boot_id())
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return booted(from_json(load_json(read_regular(state_dir / NAME)), now), boot_id())
+    except (OSError, *MALFORMED):
         return Ledger()
 
 

@@ -85,6 +85,15 @@ def parse(name: str, content: bytes, *, lenient: bool = False) -> Document:
     return _Reading(name, lenient).document(node)
 
 
+def tree(name: str, content: bytes) -> Node:
+    """The nodes of the first document of a file that is not ours to judge, within the same bounds.
+
+    Raises:
+        InvalidDesiredState: as ``parse``.
+    """
+    return _composed(name, content, lenient=True)
+
+
 @lru_cache(maxsize=8)
 def compose(name: str, content: bytes) -> Node:
     """The node tree of ``content``, whose marks count characters of the decoded text.

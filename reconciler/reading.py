@@ -19,8 +19,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from reconciler.errors import InvalidDesiredState, Mistake
+from reconciler.errors import InvalidDesiredState, Mistake, NotReadableNow
 from reconciler.positions import MAX_BYTES
+from reconciler.untrusted import is_passing
 
 _TICK = 100_000_000
 """Nanoseconds within which two changes may carry the same time stamp; file systems tick in 4 to 10 ms."""
@@ -83,11 +84,12 @@ class Reader:
         Raises:
             StillWritten: it is being written.
             InvalidDesiredState: it is there and can't be read: too large, a folder, no permission.
+            NotReadableNow: it can't be read at the moment.
         """
         if path not in self._pass:
             try:
                 self._pass[path] = self._fresh(path)
-            except (InvalidDesiredState, StillWritten):
+            except (InvalidDesiredState, NotReadableNow, StillWritten):
                 self.complete = False
                 raise
         return self._pass[path].content
@@ -107,7 +109,7 @@ class Reader:
             if held.settled:
                 return False
             fresh = self._fresh(path, trust=False)
-        except (InvalidDesiredState, StillWritten):
+        except (InvalidDesiredState, NotReadableNow, StillWritten):
             return True
         if fresh.content != held.content:
             return True
@@ -127,13 +129,13 @@ class Reader:
 
 
 def signature(path: Path) -> Signature | None:
-    """The signature of the file that ``path`` leads to, None if it leads nowhere."""
+    """The signature of the file that ``path`` leads to, None if it leads nowhere. Raises as ``read``."""
     try:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise _unreadable(path, error.strerror or str(error)) from None
+        raise _failed(path, error) from None
     # Opening a pipe would wait for its writer for ever.
     if not stat.S_ISREG(found.st_mode):
         raise _unreadable(path, "is not a regular file")
@@ -162,13 +164,13 @@ def _content(path: Path, seen: Signature, now: Callable[[], int]) -> bytes | Non
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise _unreadable(path, error.strerror or str(error)) from None
+        raise _failed(path, error) from None
     try:
         if not _leased(descriptor) and now() - max(seen.modified, seen.changed) < _FOR_EVER:
             raise StillWritten(path)
         return _all(descriptor)
     except OSError as error:
-        raise _unreadable(path, error.strerror or str(error)) from None
+        raise _failed(path, error) from None
     finally:
         # Closing gives the lease back, so a writer waits for us no longer than the read takes.
         os.close(descriptor)
@@ -208,6 +210,13 @@ def _file_system(descriptor: int) -> str:
             if parts[2] == wanted:
                 return parts[parts.index("-") + 1]
     return ""
+
+
+def _failed(path: Path, error: OSError) -> InvalidDesiredState | NotReadableNow:
+    why = error.strerror or str(error)
+    if is_passing(error):
+        return NotReadableNow(f"{path} can't be read at the moment: {why[:1].lower() + why[1:]}")
+    return _unreadable(path, why)
 
 
 def _unreadable(path: Path, why: str) -> InvalidDesiredState:

@@ -13,6 +13,7 @@ from typing import Any
 
 from reconciler.durable import make_private, write_file
 from reconciler.reading import digest
+from reconciler.untrusted import MALFORMED, load_json, read_regular
 
 SCHEMA = 1
 _DAMAGED = ".damaged"
@@ -149,8 +150,8 @@ class Records:
         if path.suffix != ".json":
             return
         try:
-            record = _record(json.loads(path.read_bytes()), int(number))
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            record = _record(load_json(read_regular(path)), int(number))
+        except (OSError, *MALFORMED) as error:
             self._set_aside(path, error)
         else:
             self._hold(record)
@@ -178,18 +179,29 @@ def _record(told: dict[str, Any], number: int) -> Record:
     record = Record(**told | {"progress": json.dumps(told.get("progress", {}))})
     if record.generation != number:
         raise ValueError(f"it says that it is of generation {record.generation}")
-    for name in ("sources", "hashes"):
-        if not isinstance(getattr(record, name), dict):
-            raise TypeError(f"{name} is not a mapping")
-    for name in ("at", "finished_at"):
-        if not isinstance(getattr(record, name), int | float):
-            raise TypeError(f"{name} is not a number")
+    for one in fields(record):
+        _check(one.name, getattr(record, one.name))
     return replace(
         record,
         changes=tuple(record.changes),
         compose_warnings=tuple(record.compose_warnings),
-        files=tuple(map(str, record.files)),
+        files=tuple(record.files),
     )
+
+
+def _check(name: str, value: Any) -> None:
+    if name in {"sources", "hashes"}:
+        sound = isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
+        kind = "a mapping of texts"
+    elif name in {"changes", "compose_warnings", "files"}:
+        sound = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+        kind = "a list of texts"
+    elif name in {"generation", "at", "finished_at"}:
+        sound, kind = isinstance(value, int | float) and not isinstance(value, bool), "a number"
+    else:
+        sound, kind = isinstance(value, str), "a text"
+    if not sound:
+        raise TypeError(f"{name} is not {kind}")
 
 
 def _shared(mapping: Mapping[str, str], like: Mapping[str, str]) -> Mapping[str, str]:

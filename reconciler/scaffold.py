@@ -7,7 +7,6 @@ Resolves the file through Compose, draws groups (``scaffold_groups``), writes th
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ from reconciler.resolved import Resolved
 from reconciler.scaffold_groups import Sketch, sketch
 from reconciler.scaffold_text import groups_text, stack_text
 from reconciler.stack import Group, Service, Stack
+from reconciler.untrusted import load_json
 
 _DEFAULT_NAMES = frozenset({"compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"})
 _OVERRIDES = (
@@ -67,7 +67,7 @@ async def scaffold(file: Path, directory: Path, *, force: bool = False, engine: 
     await asyncio.to_thread(_check, file, directory, force)
     files = await asyncio.to_thread(_with_override, file)
     resolved, name = await _resolve(files)
-    model = json.loads(resolved.text)
+    model = load_json(resolved.text)
     if not model.get("services"):
         raise Refused(f"{file} has no services", "name a Compose file that has some")
     services = services_from(resolved, name)
@@ -107,7 +107,7 @@ async def _resolve(files: list[Path]) -> tuple[Resolved, str]:
 
     # No name: Compose takes it from `name:`, from .env or from the folder, as a person's call would.
     first = await resolve(files, files[0].parent, "")
-    return first, str(json.loads(first.text)["name"])
+    return first, str(load_json(first.text)["name"])
 
 
 async def _running(name: str, resolved: Resolved, engine: str) -> _Running:

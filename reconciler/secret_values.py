@@ -14,6 +14,7 @@ from typing import Any
 from reconciler.keyed_digest import DigestKey
 from reconciler.resolved import Resolved
 from reconciler.start_work import CONFIG, SECRET, unescaped, value_key
+from reconciler.untrusted import load_json
 
 POINTER = "x-service-manager-values"
 """The extension of a frozen model that names the file of its values, relative to the model's own folder."""
@@ -44,7 +45,7 @@ def with_digests(resolved: Resolved, key: DigestKey | None) -> Resolved:
 
 @lru_cache(maxsize=4)
 def _contents(text: bytes) -> Mapping[str, str]:
-    model = json.loads(text)
+    model = load_json(text)
     if not isinstance(model, dict):
         return {}
     return {
@@ -62,7 +63,7 @@ def packed(values: Mapping[str, str | None], key: DigestKey | None) -> bytes:
     """
     text = json.dumps(dict(sorted(values.items())))
     salt = key.digest("salt of frozen values", text) if key else ""
-    return json.dumps({"salt": salt, "values": json.loads(text)}).encode()
+    return json.dumps({"salt": salt, "values": load_json(text)}).encode()
 
 
 def unpacked(content: bytes) -> dict[str, str | None]:
@@ -71,7 +72,7 @@ def unpacked(content: bytes) -> dict[str, str | None]:
     Raises:
         ValueError: it is nothing that ``packed`` wrote.
     """
-    told = json.loads(content)
+    told = load_json(content)
     values = told.get("values") if isinstance(told, dict) else None
     if not isinstance(values, dict):
         raise ValueError("holds no values")  # noqa: TRY004 - one kind of error for one kind of damage
@@ -80,4 +81,4 @@ def unpacked(content: bytes) -> dict[str, str | None]:
 
 def pointing_to(text: bytes, place: str) -> bytes:
     """A resolved model that names the file of its values."""
-    return json.dumps({**json.loads(text), POINTER: place}).encode()
+    return json.dumps({**load_json(text), POINTER: place}).encode()

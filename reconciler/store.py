@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -20,7 +21,7 @@ from typing import NamedTuple
 from reconciler.assembly import Loaded, Parsed, assemble, in_order, revision_of, with_groups
 from reconciler.desired import Desired, GroupState
 from reconciler.edit import edited
-from reconciler.errors import InvalidDesiredState, WriteRefused
+from reconciler.errors import InvalidDesiredState, NotReadableNow, ServiceManagerError, WriteRefused
 from reconciler.exchange import recover
 from reconciler.files import GROUPS, STACK
 from reconciler.hold import Hold
@@ -29,7 +30,10 @@ from reconciler.reading import StillWritten
 from reconciler.resolved import Resolved
 from reconciler.rewriting import put_back, remove_all, replace_all, undo
 from reconciler.survey import Survey, Surveyor
+from reconciler.untrusted import is_passing
 from reconciler.watch import Told, changes
+
+log = logging.getLogger(__name__)
 
 __all__ = ["Edit", "Loaded", "Resolver", "Store", "Written"]
 
@@ -46,6 +50,10 @@ Guard = Callable[[], AbstractAsyncContextManager[None]]
 _PAUSE = 0.02
 _WRITER_PATIENCE = 1.0
 _PATIENCE = 5.0
+_PASSING_PATIENCE = 0.3
+"""Seconds in which a file that can't be read for a passing reason is tried again, before that is said."""
+_SMALL = 16 * 1024
+"""Bytes of a groups.yaml that is edited within the event loop; a larger one takes tens of milliseconds."""
 _REMEMBERED = 4
 _WRITES = 20
 _OPEN = "another program still has it open for writing; it is read when closed"
@@ -94,6 +102,7 @@ class Store:
         self._last: tuple[tuple[str, str, tuple[str, ...]], Loaded] | None = None
         self._inputs: frozenset[Path] = frozenset({self.directory / STACK, self.directory / GROUPS})
         self._inputs_moved = asyncio.Event()
+        self._unforeseen = ""
 
     def inputs(self) -> frozenset[Path]:
         """The files that the last load looked at, there or not: what is worth watching."""
@@ -111,6 +120,7 @@ class Store:
 
         Raises:
             InvalidDesiredState: with every mistake; also while a file is being written and not closed.
+            NotReadableNow: a file can't be read for a reason that passes; worth another try in a moment.
         """
         async with self._turn:
             try:
@@ -133,15 +143,21 @@ class Store:
         async with self._turn, self._guard():
             for _ in range(_WRITES):
                 before = await self._sound()
-                states = edit(before)
-                content = edited(before.sources[GROUPS], states)
+                after = await self._edited(before, edit(before))
+                content = after.sources[GROUPS]
                 if content == before.sources[GROUPS]:
                     return Written(before, before, changed=False)
-                after = with_groups(before, content)
                 if await self._replaced({GROUPS: content}, before.sources):
                     self._expect(after)
                     return Written(before, after, changed=True)
         raise WriteRefused("being_written", f"{GROUPS} is being changed again and again", "try again")
+
+    async def _edited(self, before: Loaded, states: Mapping[str, GroupState]) -> Loaded:
+        def made() -> Loaded:
+            content = edited(before.sources[GROUPS], states)
+            return before if content == before.sources[GROUPS] else with_groups(before, content)
+
+        return made() if len(before.sources[GROUPS]) < _SMALL else await asyncio.to_thread(made)
 
     async def restore(
         self, sources: Mapping[str, bytes], *, gone: Iterable[str] = (), whole: bool = True
@@ -171,7 +187,7 @@ class Store:
                 if added:
                     removed |= added
                     loaded = await self._without(added)
-            except (InvalidDesiredState, WriteRefused) as error:
+            except (InvalidDesiredState, NotReadableNow, WriteRefused) as error:
                 await asyncio.to_thread(undo, self.directory, changed, now)
                 await asyncio.to_thread(put_back, self.directory, removed)
                 if isinstance(error, WriteRefused):
@@ -213,6 +229,8 @@ class Store:
     async def _sound(self) -> Loaded:
         try:
             return await self._load()
+        except NotReadableNow as error:
+            raise WriteRefused("not_readable", str(error), "try again in a moment") from error
         except InvalidDesiredState as error:
             told = f"nothing is written over files that are not valid: {error.mistakes[0]}"
             raise WriteRefused(
@@ -231,6 +249,24 @@ class Store:
             raise _not_writable(error, self.directory) from error
 
     async def _load(self) -> Loaded:
+        """The directory as it is; whatever goes wrong while it is read is one mistake of the directory."""
+        try:
+            loaded = await self._read()
+        except ServiceManagerError:
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and is_passing(error):
+                raise NotReadableNow(f"{self.directory} can't be read at the moment: {error}") from error
+            told = f"could not be read: {type(error).__name__}: {error}"[:500]
+            if told != self._unforeseen:
+                # A bug of this program, so its place is wanted; but once, not at every look.
+                log.exception("reading the desired state failed in an unforeseen way")
+            self._unforeseen = told
+            raise self._surveyor.invalid(self.directory, told) from error
+        self._unforeseen = ""
+        return loaded
+
+    async def _read(self) -> Loaded:
         started = self._now()
         while True:
             try:
@@ -238,6 +274,9 @@ class Store:
             except StillWritten as error:
                 if self._now() - started > _WRITER_PATIENCE:
                     raise self._surveyor.invalid(error.path, _OPEN) from None
+            except NotReadableNow:
+                if self._now() - started > _PASSING_PATIENCE:
+                    raise
             else:
                 if looked is None:
                     await self._sleep(_PAUSE)
@@ -249,7 +288,10 @@ class Store:
                 resolved = await self._resolved(survey)
                 # What Compose had to be asked about took its time, and may have moved meanwhile.
                 if steady if known else not await asyncio.to_thread(self._unsteady):
-                    return self._judged(survey, resolved)
+                    if known:
+                        return self._judged(survey, resolved)
+                    # What Compose made of the files may be megabytes.
+                    return await asyncio.to_thread(self._judged, survey, resolved)
                 if self._now() - started > _PATIENCE:
                     raise self._surveyor.invalid(
                         self.directory, "the files keep changing while they are read"

@@ -30,12 +30,14 @@ from reconciler.errors import (
     EngineError,
     InvalidDesiredState,
     Mistake,
+    NotReadableNow,
     OutcomeUnknown,
     StepFailed,
 )
 from reconciler.resolved import Resolved, working_directory
 from reconciler.secret_values import variables_of
 from reconciler.stack import Stack
+from reconciler.untrusted import MALFORMED, is_passing, load_json
 
 __all__ = ["Compose", "Composer", "find_compose", "resolve"]
 
@@ -86,15 +88,28 @@ async def resolve(
     text = model.output.replace(_as_written(without), b"") if without else model.output
     # Hashes of the unresolved files differ from the labels where there is an env_file.
     hashed = await _config(chosen, ["-f", "-", *common], ["--hash", "*"], surroundings, files, folder, text)
-    hashes = dict(line.split() for line in hashed.output.decode().splitlines() if line.strip())
+    hashes = _hashes(hashed.output)
     values: dict[str, str | None] = {}
-    variables = variables_of(json.loads(text))
+    # In a thread: what Compose resolved may be megabytes, and nested as deep as it likes.
+    variables = await asyncio.to_thread(_variables, text)
     if variables:
         asked = asking_for(variables.values())
         arguments = ["-f", "-", *common]
         told = await _config(chosen, arguments, ["--format", "json"], surroundings, files, folder, asked)
         values = answered(variables, told.output)
     return Resolved(text, hashes, chosen.version, warnings_in(model.said), values)
+
+
+def _hashes(output: bytes) -> dict[str, str]:
+    pairs = (line.split() for line in output.decode(errors="replace").split("\n"))
+    return {pair[0]: pair[1] for pair in pairs if len(pair) > 1}
+
+
+def _variables(text: bytes) -> dict[str, str]:
+    try:
+        return variables_of(load_json(text))
+    except MALFORMED as error:
+        raise InvalidDesiredState((Mistake("resolved model", 0, 0, f"can't be used: {error}"),)) from None
 
 
 def _as_written(path: str) -> bytes:
@@ -128,9 +143,12 @@ async def _config(
         message = f"Docker Compose did not resolve the files within {_RESOLVE_DEADLINE:.0f} s"
         raise StepFailed(message, "compose_slow") from error
     except OSError as error:
+        if is_passing(error):
+            message = f"{compose.path} can't be run at the moment: {error.strerror}"
+            raise NotReadableNow(message) from error
         raise _not_runnable(compose, error) from error
     if done.code:
-        raise InvalidDesiredState(mistakes_in(done.said, files))
+        raise InvalidDesiredState(await asyncio.to_thread(mistakes_in, done.said, files))
     if not done.output.strip():
         raise InvalidDesiredState((Mistake(str(files[0]), 0, 0, "Docker Compose resolved it to nothing"),))
     return done
@@ -282,7 +300,7 @@ def _refusal(said: Sequence[str], secrets: Sequence[str]) -> EngineError:
 def _model(path: str) -> Mapping[str, Any]:
     """The frozen model; each generation has a path of its own, so it can be kept."""
     try:
-        content = json.loads(Path(path).read_bytes())
+        content = load_json(Path(path).read_bytes())
     except (OSError, ValueError) as error:
         message = f"the resolved Compose model {path} can't be read: {error}"
         raise StepFailed(message, "model_missing") from error

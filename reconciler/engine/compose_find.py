@@ -7,7 +7,6 @@ The binaries are run directly, without the docker CLI in front, which saves its 
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
@@ -21,7 +20,8 @@ from pathlib import Path
 from reconciler.engine.compose_release import VERSION, architecture, is_genuine, program_path
 from reconciler.engine.compose_remedy import remedy, this_host
 from reconciler.engine.compose_versions import Fitness, Verdict, judge
-from reconciler.errors import StepFailed
+from reconciler.errors import NotReadableNow, StepFailed
+from reconciler.untrusted import is_passing, load_json, read_regular
 
 _SYSTEM_PLUGIN_DIRECTORIES = (
     "/usr/local/lib/docker/cli-plugins",
@@ -30,6 +30,8 @@ _SYSTEM_PLUGIN_DIRECTORIES = (
     "/usr/libexec/docker/cli-plugins",
 )
 _VERSION_DEADLINE = 10.0
+_MOST = 1 << 20
+"""Bytes of config.json that are read."""
 """Seconds for `docker-compose version`, which takes 25 ms; a cold disk may need a few seconds."""
 
 _PASSED_ON = (
@@ -129,7 +131,7 @@ def config_directory(environ: Mapping[str, str]) -> Path:
 def config_file(environ: Mapping[str, str]) -> dict[str, object]:
     """The docker CLI's config.json; empty where there is none that can be read."""
     try:
-        content = json.loads((config_directory(environ) / "config.json").read_bytes())
+        content = load_json(read_regular(config_directory(environ) / "config.json", _MOST))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
@@ -169,7 +171,9 @@ def _version(path: str, environ: Mapping[str, str]) -> str:
             stdin=subprocess.DEVNULL,
             timeout=_VERSION_DEADLINE,
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except (OSError, subprocess.TimeoutExpired) as error:
+        if isinstance(error, OSError) and is_passing(error):
+            raise NotReadableNow(f"{path} can't be run at the moment: {error.strerror}") from error
         return ""
     said = done.stdout.decode(errors="replace").strip().removeprefix("v")
     return said if done.returncode == 0 else ""

@@ -23,6 +23,7 @@ from reconciler.errors import StepFailed
 from reconciler.observed import LABEL_UNKNOWN, Container, Observed
 from reconciler.resolved import working_directory
 from reconciler.stack import Stack
+from reconciler.untrusted import load_json
 
 _DEADLINE = 30.0
 _NAMESPACES = ("network_mode", "ipc", "pid")
@@ -210,8 +211,8 @@ def _key(stack: Stack, container: Container) -> _Key | None:
 
 def _read(path: str) -> dict[str, Any]:
     try:
-        content = json.loads(Path(path).read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        content = load_json(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
         _log.warning("the resolved Compose model can't be read", extra={"path": path, "error": str(error)})
         return {}
     return content if isinstance(content, dict) else {}

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from reconciler.errors import Mistake
+from reconciler.errors import InvalidDesiredState, Mistake
+from reconciler.positions import MAX_BYTES, tree
+from reconciler.untrusted import read_regular
 
 _LOG_LINE = re.compile(r'^time="[^"]*" level=(?P<level>\w+) msg="(?P<text>.*)"$')
 _LINE = re.compile(r"\bline (\d+)(?:, column (\d+))?: ")
@@ -45,7 +45,10 @@ class _Place(NamedTuple):
 
 
 def mistakes_in(said: Sequence[str], files: Sequence[Path]) -> tuple[Mistake, ...]:
-    """The mistake that Compose ended with, as precisely as it can be placed. Never empty."""
+    """The mistake that Compose ended with, as precisely as it can be placed. Never empty.
+
+    Parses the files, which can take a second: not for the event loop.
+    """
     message = "\n".join(line for line in said if not _LOG_LINE.match(line)).strip()
     message = message or "Docker Compose gave no reason"
     place = _place(message, files)
@@ -119,28 +122,41 @@ def _mention(wanted: Path, files: Sequence[Path]) -> _Place | None:
     """Where one of the files names another one, which is what a person has to mend."""
     for path in files:
         for node in _scalars(_tree(path)):
-            if node.value and wanted == (path.parent / node.value).resolve():
+            if _leads_to(path.parent, node.value, wanted):
                 return _Place(str(path), node.start_mark.line + 1, node.start_mark.column + 1)
     return None
 
 
-def _scalars(node: Node | None) -> Iterator[ScalarNode]:
-    if isinstance(node, ScalarNode):
-        yield node
-    elif isinstance(node, MappingNode):
-        for _, value in node.value:
-            yield from _scalars(value)
-    elif isinstance(node, SequenceNode):
-        for item in node.value:
-            yield from _scalars(item)
+def _leads_to(base: Path, name: str, wanted: Path) -> bool:
+    try:
+        return bool(name) and (base / name).resolve() == wanted
+    except (OSError, ValueError, RuntimeError):
+        # No path at all: a NUL in it, far too long, or links in a circle.
+        return False
+
+
+def _scalars(root: Node | None) -> Iterator[ScalarNode]:
+    """All scalars from the top; each node once, since aliases can make a small file a giant value."""
+    seen: set[int] = set()
+    ahead = [root]
+    while ahead:
+        node = ahead.pop()
+        if node is None or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, ScalarNode):
+            yield node
+        elif isinstance(node, MappingNode):
+            ahead += [value for _, value in reversed(node.value)]
+        elif isinstance(node, SequenceNode):
+            ahead += reversed(node.value)
 
 
 def _tree(path: Path) -> Node | None:
     try:
-        tree: Node | None = YAML().compose(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, YAMLError):
+        return tree(str(path), read_regular(path, MAX_BYTES))
+    except (OSError, InvalidDesiredState):
         return None
-    return tree
 
 
 def _find(path: Path, keys: tuple[str, ...]) -> tuple[int, _Place] | None:

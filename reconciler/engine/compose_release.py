@@ -10,6 +10,8 @@ import json
 import os
 from pathlib import Path
 
+from reconciler.untrusted import MALFORMED, load_json
+
 VERSION = "2.40.3"
 DIGESTS = {
     "x86_64": "dba9d98e1ba5bfe11d88c99b9bd32fc4a0624a30fafe68eea34d61a3e42fd372",
@@ -98,7 +100,7 @@ def _record(program: Path) -> Path:
 
 def _recorded(program: Path) -> tuple[str, int, int] | None:
     try:
-        record = json.loads(_record(program).read_bytes())
+        record = load_json(_record(program).read_bytes())
         return record["sha256"], record["size"], record["time"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, *MALFORMED):
         return None

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Mapping
 
 from reconciler.start_work import unescaped
+from reconciler.untrusted import load_json
 
 _ASKER = "values"
 
@@ -23,6 +24,6 @@ def asking_for(variables: Iterable[str]) -> bytes:
 
 def answered(variables: Mapping[str, str], output: bytes) -> dict[str, str | None]:
     """The value behind each key of ``variables`` (key to variable); None for a variable that is not set."""
-    told = json.loads(output)["services"][_ASKER].get("environment") or {}
+    told = load_json(output)["services"][_ASKER].get("environment") or {}
     values = {name: None if value is None else unescaped(value) for name, value in told.items()}
     return {key: values.get(variable) for key, variable in variables.items()}

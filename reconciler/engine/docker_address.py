@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from reconciler.engine.compose_find import config_directory, config_file
+from reconciler.untrusted import MALFORMED, load_json, read_regular
 
 _DEFAULT = "unix:///var/run/docker.sock"
 
@@ -56,16 +56,15 @@ def _of_context(context: str, environ: Mapping[str, str]) -> Address:
     folder = config_directory(environ) / "contexts"
     name = hashlib.sha256(context.encode()).hexdigest()
     try:
-        meta = json.loads((folder / "meta" / name / "meta.json").read_bytes())
+        meta = load_json(read_regular(folder / "meta" / name / "meta.json", 1 << 20))
         endpoint = meta["Endpoints"]["docker"]
         url = str(endpoint["Host"])
-    except (OSError, ValueError, KeyError, TypeError):
+        unchecked = bool(endpoint.get("SkipTLSVerify", False))
+    except (OSError, *MALFORMED):
         problem = f"docker context {context!r} can't be read; `docker context ls` lists those there are"
         return Address("", problem=problem)
     certificates = folder / "tls" / name / "docker"
-    return Address(
-        url, certificates if certificates.is_dir() else None, not endpoint.get("SkipTLSVerify", False)
-    )
+    return Address(url, certificates if certificates.is_dir() else None, not unchecked)
 
 
 def _checked(address: Address) -> Address:

@@ -7,7 +7,6 @@ present stack. Blocking: reads files.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +17,7 @@ from reconciler.errors import StepFailed
 from reconciler.secret_values import POINTER, unpacked
 from reconciler.stack import Stack
 from reconciler.start_work import NOTHING, InjectedFile, StartWork, start_work, unescaped
+from reconciler.untrusted import MALFORMED, load_json
 
 
 class Definition(NamedTuple):
@@ -66,10 +66,10 @@ def definition_of(stack: Stack, service: str, made_from: str = "") -> Definition
 @lru_cache(maxsize=4)
 def _read(path: str) -> tuple[Mapping[str, Any], Mapping[str, str | None]]:
     try:
-        model = json.loads(Path(path).read_bytes())
+        model = load_json(Path(path).read_bytes())
         place = model.get(POINTER)
         values = unpacked((Path(path).parent / place).read_bytes()) if place else {}
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, *MALFORMED) as error:
         message = f"the resolved Compose model {path} can't be read: {error}"
         raise StepFailed(message, "model_missing") from error
     return model, values

@@ -18,13 +18,15 @@ from typing import Any
 from reconciler.engine.docker_read import moment
 from reconciler.engine.docker_streams import lines_of
 from reconciler.engine.docker_wire import Refused, Wire
-from reconciler.errors import Gone, StepFailed
+from reconciler.errors import EngineUnavailable, Gone, StepFailed
 
 SILENT = 5.0
 """Seconds of silence after which a follower looks whether it was forgotten."""
 
 _AGAIN = 0.2
 _LONGEST_LINE = 2**20
+_LONGEST_FRAME = 2**24
+"""Bytes; Docker's own are 16 kB. What claims more would be gathered without end."""
 _REMEMBERED = 500
 _FRAME = struct.Struct(">BxxxL")
 _STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z) ")
@@ -164,6 +166,8 @@ async def _unframed(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]
         buffer += chunk
         while len(buffer) >= _FRAME.size:
             stream, size = _FRAME.unpack_from(buffer)
+            if size > _LONGEST_FRAME:
+                raise EngineUnavailable(f"the engine sends a frame of {size} bytes", "engine_nonsense")
             if len(buffer) < _FRAME.size + size:
                 break
             piece = bytes(buffer[_FRAME.size : _FRAME.size + size])

@@ -13,6 +13,7 @@ from reconciler.engine.docker_read import PROJECT, repository_and_tag
 from reconciler.engine.docker_wire import Refused, Reply, Wire
 from reconciler.errors import EngineError, EngineUnavailable, OutcomeUnknown
 from reconciler.stack import Stack
+from reconciler.untrusted import MALFORMED
 
 # Asked of the engine by name, because the exec events of health checks come all day, cost CPU on both
 # sides and mean nothing. `health_status` stands for `health_status: healthy` and its like. Being
@@ -103,7 +104,7 @@ class Events:
                 async for line in lines:
                     self._hear(json.loads(line))
             self._ended = EOFError()
-        except (OSError, EOFError, ValueError, EngineError) as error:
+        except (OSError, EOFError, EngineError, *MALFORMED) as error:
             self._ended = error
         self._woken.set()
 
@@ -112,7 +113,7 @@ class Events:
         self._expected_by = None
         try:
             text = self._reason(event)
-        except (AttributeError, TypeError, KeyError):
+        except MALFORMED:
             # An event of a shape that no engine documents still means that something happened.
             text = "an event that can't be read"
         if not text:
@@ -175,12 +176,20 @@ async def pull_image(
             async for line in lines:
                 patience.reschedule(loop.time() + quiet)
                 # Read to the end: only then has the engine put the image in its place.
-                problem = str(json.loads(line).get("error") or problem)
+                problem = _problem_in(line) or problem
     except TimeoutError as error:
         raise OutcomeUnknown(f"the pull of {image} made no progress for {quiet:.0f} s") from error
     except Refused as error:
         return str(error)
     return problem
+
+
+def _problem_in(line: bytes) -> str:
+    """What a line of a pull says went wrong; nothing where it is a line of progress, or no JSON at all."""
+    try:
+        return str(json.loads(line).get("error") or "")
+    except MALFORMED:
+        return ""
 
 
 async def lines_of(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:

@@ -11,7 +11,7 @@ import asyncio
 import json
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 from urllib.parse import urlencode
 
@@ -19,6 +19,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 
 from reconciler.engine.docker_address import Address
 from reconciler.errors import EngineUnavailable
+from reconciler.untrusted import MALFORMED
 
 _LONGEST_LINE = 2**20
 _IDLE_KEPT = 4
@@ -177,7 +178,7 @@ class Wire:
                 self._keep(connection, reply)
         if reply.status >= 400:
             raise self._refused(reply.status, content)
-        return json.loads(content) if content else None
+        return self._parsed(content)
 
     @asynccontextmanager
     async def stream(
@@ -218,8 +219,19 @@ class Wire:
             EngineUnavailable: no answer, or an engine too old.
         """
         if not self.api:
-            self.api = _common_api(await self._ask("GET", "/version", None, self._patience))
+            try:
+                self.api = _common_api(await self._version())
+            except MALFORMED as error:
+                message = f"the engine's version can't be read: {error}"
+                raise EngineUnavailable(message, "engine_nonsense") from error
         return self.api
+
+    async def _version(self) -> Any:
+        for _ in range(_IDLE_KEPT + 1):
+            # Asked on another connection where the engine had closed the kept one.
+            with suppress(_Stale):
+                return await self._ask("GET", "/version", None, self._patience)
+        raise EngineUnavailable("the engine closed the connection")
 
     async def close(self) -> None:
         """Close every connection; streams in use end with an error."""
@@ -271,10 +283,17 @@ class Wire:
         else:
             connection.close()
 
+    def _parsed(self, content: bytes) -> Any:
+        try:
+            return json.loads(content) if content else None
+        except (ValueError, RecursionError) as error:
+            self.api = ""
+            raise EngineUnavailable(f"the engine's answer is not JSON: {error}", "engine_nonsense") from None
+
     def _refused(self, status: int, content: bytes) -> Refused:
         try:
             message = str(json.loads(content)["message"])
-        except (ValueError, KeyError, TypeError):
+        except MALFORMED:
             message = content.decode(errors="replace").strip() or f"HTTP {status}"
         if status == 400 and "client version" in message:
             # The engine was replaced by one that speaks other versions.
@@ -290,7 +309,7 @@ class Wire:
             self.api = ""
             message = f"the engine at {self.address.url} does not answer"
             raise EngineUnavailable(message, "engine_silent") from error
-        except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
+        except (OSError, EOFError, asyncio.LimitOverrunError, *MALFORMED) as error:
             self.api = ""
             raise EngineUnavailable(_why(self.address, error)) from error
 
