@@ -46,11 +46,11 @@ def encoded_lines(content: bytes) -> Iterator[tuple[int, int, str]]:
 
 
 def unclean(layout: Git, index: Path, git: Git, commit: str) -> list[Mistake]:
-    """Files of a laid out commit that count as changed though nobody changed them.
+    """Files of a laid out commit that git reports as changed right after the checkout.
 
-    Line ends that ``text`` or ``eol`` would convert, and filters that lose something, do that: the file would
-    count as edited by hand for ever, and every push be refused. ``index`` holds the commit; a file that is so
-    in the current commit already, with the same attributes, is left alone.
+    Line ends that ``text`` or ``eol`` would convert, and filters that lose something, cause it: the file
+    would always count as edited by hand, and every push be refused. ``index`` holds the commit; a file that
+    is so in the current commit already, with the same attributes, is left alone.
     """
     layout.run("update-index", "--refresh", index=index)
     told = layout("diff-files", "--name-only", "-z", index=index).decode(errors="surrogateescape")

@@ -21,7 +21,7 @@ class Obstacle(NamedTuple):
 
 
 def in_the_way(directory: Path) -> list[Obstacle]:
-    """Everything that is in the way in the work tree at ``directory``; nothing where it is none."""
+    """Everything that is in the way in the work tree at ``directory``; empty for another folder."""
     git = at(directory)
     try:
         return [*replaced(git), *_named(git), *_attributes(git)] if git is not None else []

@@ -15,14 +15,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from reconciler import git_sign, git_upstream
+from reconciler import git_checkout, git_sign, git_upstream
 from reconciler.errors import InvalidDesiredState, Mistake, ServiceManagerError, WriteRefused
 from reconciler.git import Git, GitError, repository, said
-from reconciler.git_look import resolved, standing
+from reconciler.git_look import Standing, resolved, standing
 from reconciler.git_mirror import judged
 from reconciler.git_replay import named, replayed
 from reconciler.git_tree import GitTree
-from reconciler.git_upstream import FETCHED, TAKEN, Course
+from reconciler.git_upstream import FETCHED, Course
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Source(NamedTuple):
 
 
 class _Again(Exception):
-    """The work tree or upstream changed meanwhile: fetch and decide again."""
+    """The work tree or upstream changed: fetch and decide again."""
 
 
 class Puller:
@@ -81,14 +81,14 @@ class Puller:
         self.ask()
 
     async def run(self) -> None:
-        """Fetch, judge, take in and push back, for ever."""
+        """Fetch, judge, take in and push back, at every interval and on request."""
         while True:
             self._asked.clear()
             try:
                 await self._round()
             except Exception:
                 # A bug in here must not end the daemon.
-                log.exception("a fetch failed in a way nobody foresaw")
+                log.exception("a fetch failed unexpectedly")
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._source.interval):
                     await self._asked.wait()
@@ -182,8 +182,10 @@ class Puller:
         return commit
 
     async def _taken_in(self, git: Git, fetched: str, seen: Sequence[str]) -> None:
-        head = (await asyncio.to_thread(standing, git)).head
+        where = await asyncio.to_thread(standing, git)
+        head = where.head
         if head == fetched:
+            await self._complete(git, where, seen)
             await asyncio.to_thread(git_upstream.note, git, fetched)
             await asyncio.to_thread(self._verify, git, fetched)
             return
@@ -197,7 +199,7 @@ class Puller:
         new = await asyncio.to_thread(self._followed, git, head, fetched, course)
         await self._judge(git, new, fetched)
         async with self._tree.guard():
-            await asyncio.to_thread(self._check_out, git, head, new, fetched)
+            await asyncio.to_thread(self._check_out, git, head, new, fetched, seen)
             self._tree.brought[new] = fetched
         self._log(new, head, course)
         await self._reload()
@@ -267,21 +269,29 @@ class Puller:
                 tuple(mistake._replace(message=f"{mistake.message} {note}") for mistake in error.mistakes)
             ) from None
 
-    def _check_out(self, git: Git, head: str, new: str, fetched: str) -> None:
+    def _check_out(self, git: Git, head: str, new: str, fetched: str, seen: Sequence[str]) -> None:
         where = standing(git)
         # A write that has no commit yet is committed first, under the name of its caller.
         if self._tree.pending:
             raise _Again("new commits wait: changes made here are not committed yet")
         if where.head != head:
             raise _Again("commits are made here all the time")
-        if where.dirty and not _left_half(git, new):
-            told = f"new commits wait: {', '.join(where.dirty[:5])} edited here and not committed"
-            raise GitError(told, "`service-manager git commit`")
-        old = head or git("hash-object", "-w", "-t", "tree", "--stdin").decode().strip()
-        if not where.dirty:
-            git.patiently("read-tree", "-u", "-m", old, new)
-        moved = f"update HEAD {new} {head or '0' * len(new)}\nupdate {TAKEN} {fetched}\n"
-        git("update-ref", "-m", f"{git_upstream.TOOK}{fetched}", "--stdin", given=moved.encode())
+        half = git_checkout.left_half(git, head, new, seen) if where.dirty else ""
+        if where.dirty and not half:
+            edited = f"new commits wait: {', '.join(where.dirty[:5])} edited here and not committed"
+            raise GitError(edited, "`service-manager git commit`")
+        git_checkout.move(git, head, new, fetched, half)
+
+    async def _complete(self, git: Git, where: Standing, seen: Sequence[str]) -> None:
+        """Undo what a crash left of a commit that upstream withdrew since."""
+        if not where.dirty or self._tree.pending:
+            return
+        async with self._tree.guard():
+            half = await asyncio.to_thread(git_checkout.left_half, git, where.head, where.head, seen)
+            if not half or half == where.head:
+                return
+            await asyncio.to_thread(git_checkout.undo, git, where.head, half)
+        await self._reload()
 
     def _push_back(self, git: Git, own: Sequence[str], fetched: str) -> None:
         """Push commits made here, the newest last, onto ``fetched`` and nothing else."""
@@ -320,12 +330,3 @@ def _short(commit: str) -> str:
 def _between(git: Git, old: str, new: str) -> tuple[str, ...]:
     told = git("rev-list", "--topo-order", "--reverse", f"{old}..{new}").decode()
     return tuple(told.split())
-
-
-def _left_half(git: Git, new: str) -> bool:
-    """Whether a crash came between the checkout of ``new`` and the moving of the branch."""
-    try:
-        index = git.patiently("write-tree").strip()
-    except GitError:
-        return False
-    return index == git("rev-parse", f"{new}^{{tree}}").strip() and git.run("diff-files", "-q").stdout == b""

@@ -17,8 +17,8 @@ _OBJECT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 def refusal(ref: str, deployed: str) -> str:
     """Why a push to ``ref`` is refused, empty: it is not. ``deployed``: the ref of the deployed branch.
 
-    A ref outside of branches and tags changes what git itself does: ``refs/replace/ID`` stands in for an
-    object everywhere, and ends every command where it names itself.
+    A ref outside of branches and tags changes what git itself does: ``refs/replace/ID`` replaces an object
+    everywhere, and every command fails where it names itself.
     """
     prefix = next((known for known in (_HEADS, _TAGS) if ref.startswith(known)), "")
     if not prefix:

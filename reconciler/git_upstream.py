@@ -32,7 +32,7 @@ _MOST_LEGACY = 20
 
 
 class Course(NamedTuple):
-    """How the local branch stands to a fetched tip.
+    """How the local branch relates to a fetched tip.
 
     ``own``: the commits to keep, oldest first: made here and not in the tip. ``withdrawn``: commits of the
     local branch that upstream held and the tip lacks. ``ahead``: the branch is the tip and own commits.

@@ -232,11 +232,20 @@ def test_started_after_a_crash_between_fetch_and_merge(box: Box, upstream: Upstr
     middle = upstream.give("other", {"compose.yaml": COMPOSE.replace("db:1", "db:2")})
     box.me.git("fetch", "-q", "origin", f"+main:{FETCHED}")
     # It came as far as the files of a commit that is withdrawn by now, too.
+    box.me.git("read-tree", "-u", "-m", "HEAD", middle)
     rewind(upstream)
-    assert middle != upstream.head()
     box.up()
     settled(box, upstream, "off")
     assert [subject for _, subject in box.log()] == ["first"]
+    # And where upstream is back at the very commit that the branch is at.
+    box.daemon.kill()
+    middle = upstream.give("once more", {"compose.yaml": COMPOSE.replace("db:1", "db:2")})
+    box.me.git("fetch", "-q", "origin", f"+main:{FETCHED}")
+    box.me.git("read-tree", "-u", "-m", "HEAD", middle)
+    rewind(upstream)
+    box.up()
+    until(box.clean)
+    assert (box.desired / "compose.yaml").read_text() == COMPOSE
 
 
 def test_nothing_unsigned_comes_back(box: Box, upstream: Upstream) -> None:
