@@ -96,7 +96,9 @@ async def resolve(
         asked = asking_for(variables.values())
         arguments = ["-f", "-", *common]
         told = await _config(chosen, arguments, ["--format", "json"], surroundings, files, folder, asked)
-        values = answered(variables, told.output)
+        found = answered(variables, told.output)
+        # PWD may be one of them, or part of one.
+        values = {name: value.replace(without, "") if value else value for name, value in found.items()}
     return Resolved(text, hashes, chosen.version, warnings_in(model.said), values)
 
 

@@ -95,9 +95,9 @@ services:
     labels: {where: "${PWD}"}
     environment: [PWD]
     volumes: ["${PWD}/conf:/conf:ro"]
-    configs: [app]
+    configs: [app, at]
     secrets: [key]
-configs: {app: {file: "${PWD}/app.conf"}}
+configs: {app: {file: "${PWD}/app.conf"}, at: {environment: PWD}}
 secrets: {key: {file: "${PWD-/nowhere}/key"}}
 """
 
@@ -122,10 +122,12 @@ async def test_pwd_is_the_project_s_folder_wherever_a_file_names_it(tmp_path: Pa
         assert model["configs"]["app"]["file"] == f"{folder}/app.conf"
         assert model["secrets"]["key"]["file"] == f"{folder}/key"
         assert resolved.warnings == ()
+        assert list(resolved.values.values()) == [str(folder)]
     # A commit is judged in a folder of its own, and means what it will mean in its place.
     judged = await resolve([file], file.parent, "some", environ={}, without=str(folder))
     assert json.loads(judged.text)["services"]["web"]["labels"] == {"where": ""}
     assert str(tmp_path).encode() not in judged.text
+    assert list(judged.values.values()) == [""]
 
 
 async def test_compose_runs_in_the_project_s_folder_and_without_it_once_it_is_gone(tmp_path: Path) -> None:
