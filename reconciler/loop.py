@@ -21,7 +21,7 @@ from reconciler.errors import EngineError, EngineUnavailable, Mistake
 from reconciler.executor import Executor, Limits
 from reconciler.farewell import Farewell, Keep
 from reconciler.ledger import Ledger, Now, learned
-from reconciler.observed import Action, Container, EngineInfo, Health, Observed, State, Usage
+from reconciler.observed import Action, Container, EngineInfo, Health, LeftBehind, Observed, State, Usage
 from reconciler.plan import Plan, Step, plan
 from reconciler.prober import Candidate, Prober
 from reconciler.progress import Progress, Tracker
@@ -282,9 +282,7 @@ class Loop:
         try:
             observed = await self._engine.observe(target.stack, full=full)
             if renaming.is_new(target.stack, self._ledger):
-                former = renaming.former_name(target.stack, self._ledger)
-                left = await self._engine.left_behind(target.stack, former)
-                observed = replace(observed, left=left)
+                observed = replace(observed, left=await self._left_behind(target, full=full))
             if self._look_further is not None:
                 observed = await self._look_further(observed, target.stack)
         except EngineUnavailable as error:
@@ -307,6 +305,14 @@ class Loop:
         self._failures = 0
         self._observed = self._with_probes(observed)
         return "observed"
+
+    async def _left_behind(self, target: _Target, *, full: bool) -> tuple[LeftBehind, ...]:
+        known = self._ledger.renaming
+        if known is not None and not known.held and self._observed.complete and not full:
+            # People are only warned of it, possibly for long: looked at again at the next resync.
+            return self._observed.left
+        former = renaming.former_name(target.stack, self._ledger)
+        return await self._engine.left_behind(target.stack, former)
 
     def _unreachable(self, why: str) -> None:
         view = self._engine_view

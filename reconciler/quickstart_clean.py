@@ -25,6 +25,7 @@ from ruamel.yaml.error import YAMLError
 
 from reconciler import quickstart_record as records
 from reconciler.engine.docker_address import Address, find_address
+from reconciler.engine.docker_identity import made_by_compose, set_at_creation
 from reconciler.quickstart_engine import PrivateEngine, destroy, locate, ping, start
 from reconciler.quickstart_host import Unprepared, arguments_of, is_root, say
 from reconciler.quickstart_images import connect
@@ -118,7 +119,7 @@ def _remove(
     project = _project(desired_state)
     labels = {PROJECT: project, WORKING_DIR: str(desired_state)}
     everybody = client.api.containers(all=True)
-    ours = [one for one in everybody if labels.items() <= one["Labels"].items()]
+    ours = [one for one in everybody if labels.items() <= one["Labels"].items() and _is_own(client, one)]
     others = [one for one in everybody if one not in ours]
     mounted = {mount["Name"] for one in ours for mount in one["Mounts"] if mount["Type"] == "volume"}
     with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -135,6 +136,18 @@ def _remove(
     made = {volume["Name"] for volume in _volumes(client, project)}
     images = sum(_remove_image(client, image) for image in _standins(client)) if ours or known else 0
     return len(ours), networks, sorted(mounted | made if known else mounted), images
+
+
+def _is_own(client: docker.DockerClient, container: dict[str, Any]) -> bool:
+    """Whether its labels were set when it was made, and not copied into its image by `docker commit`."""
+    labels, image = container["Labels"], container["ImageID"]
+    if made_by_compose(labels, image):
+        return True
+    try:
+        seen = client.api.inspect_image(image)  # type: ignore[no-untyped-call]
+    except APIError:
+        return False
+    return set_at_creation(labels, seen["Config"].get("Labels") or {})
 
 
 def _networks_of(containers: list[dict[str, Any]]) -> set[str]:

@@ -39,6 +39,17 @@ class Sorted:
     strangers: dict[str, str] = field(default_factory=dict)
     unsure: set[str] = field(default_factory=set)
 
+    def notes(self) -> tuple[str, ...]:
+        """What people should know of the strangers."""
+        if not self.strangers:
+            return ()
+        names = sorted(self.strangers.values())
+        shown = ", ".join((*names[:4], *([f"{len(names) - 4} more"] if len(names) > 4 else ())))
+        why = "image only (`docker commit`, or LABEL in a Dockerfile)"
+        if len(names) == 1:
+            return (f"container {shown} has this project's labels from its {why}: it is not managed",)
+        return (f"containers {shown} have this project's labels from their {why}: they are not managed",)
+
 
 class Identity:
     """Remembers, by container, whether its labels are its own: neither they nor its image ever change.
@@ -117,4 +128,4 @@ def set_at_creation(labels: Mapping[str, str], inherited: Mapping[str, str]) -> 
     for label in (IMAGE, CONFIG_HASH):
         if label in labels:
             return labels[label] != inherited.get(label)
-    return all(labels.get(label) != inherited.get(label) for label in (PROJECT, SERVICE))
+    return all(labels[label] != inherited.get(label) for label in (PROJECT, SERVICE) if label in labels)

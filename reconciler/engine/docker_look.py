@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from reconciler.engine.docker_identity import Identity, Sorted
+from reconciler.engine.docker_identity import Identity
 from reconciler.engine.docker_read import (
     Unreadable,
     claims,
@@ -179,7 +179,7 @@ class Look:
             complete=not failed and not found.unsure,
             began=began,
             at=time.monotonic(),
-            notes=tuple(_notes(found, containers)),
+            notes=(*found.notes(), *_unread_notes(containers)),
         )
 
     async def strangers(self, project: str) -> frozenset[str]:
@@ -352,12 +352,7 @@ def _id(container: Container) -> str:
     return container.id
 
 
-def _notes(found: Sorted, containers: Iterable[Container]) -> Iterator[str]:
-    for name in sorted(found.strangers.values()):
-        yield (
-            f"container {name} has this project's labels from its image only (`docker commit`, or LABEL in "
-            "a Dockerfile): it is not managed, and nothing is done to it"
-        )
+def _unread_notes(containers: Iterable[Container]) -> Iterator[str]:
     for one in containers:
         if one.state is State.UNKNOWN:
             yield f"container {one.name} of {one.service or 'this project'} is left alone: {one.error}"
