@@ -19,12 +19,13 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from reconciler.engine.compose_find import Compose, environment, find_compose
 from reconciler.engine.compose_mistakes import mistakes_in, warnings_in
 from reconciler.engine.compose_run import Finished, Silent, locked, run
-from reconciler.engine.compose_values import answered, asking_for
+from reconciler.engine.compose_values import Question
 from reconciler.engine.docker_reasons import failure, lost_engine, redacted
 from reconciler.errors import (
     EngineError,
@@ -93,12 +94,21 @@ async def resolve(
     # In a thread: what Compose resolved may be megabytes, and nested as deep as it likes.
     variables = await asyncio.to_thread(_variables, text)
     if variables:
+<<<<<<< HEAD
         asked = asking_for(variables.values())
         arguments = ["-f", "-", *common]
         told = await _config(chosen, arguments, ["--format", "json"], surroundings, files, folder, asked)
         found = answered(variables, told.output)
         # PWD may be one of them, or part of one.
         values = {name: value.replace(without, "") if value else value for name, value in found.items()}
+=======
+        question = await asyncio.to_thread(Question, variables, files, Path(folder))
+        with TemporaryDirectory(prefix="service-manager-") as place:
+            asked = await asyncio.to_thread(question.write, Path(place))
+            arguments = ["-f", "-", *common]
+            told = await _config(chosen, arguments, ["--format", "json"], surroundings, files, folder, asked)
+        values = question.answer(told.output)
+>>>>>>> 8150cec (compose: ask for variables of included files with the env files of the include)
     return Resolved(text, hashes, chosen.version, warnings_in(model.said), values)
 
 
