@@ -163,6 +163,18 @@ class Daemon:
         return found
 
     def _ask(self, method: str, path: str, timeout: float, body: Json | None = None) -> Any:
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                return self._ask_once(method, path, timeout, body)
+            except Refused as error:
+                # It answers before it has read its files, and asks for patience.
+                starting = error.status == 503 and error.value.get("reason") == "starting"
+                if not starting or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
+    def _ask_once(self, method: str, path: str, timeout: float, body: Json | None = None) -> Any:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=timeout)
         try:
             headers = {"Content-Type": "application/json"} if body is not None else {}

@@ -33,6 +33,7 @@ from docker.errors import APIError, DockerException
 from reconciler.engine.compose import find_compose, resolve
 from reconciler.model import services_from
 from reconciler.observed import Container, Observed
+from reconciler.secret_values import packed, pointing_to
 from reconciler.stack import Group, Stack
 from tests import debian
 from tests.engine.namespace import Namespace
@@ -295,7 +296,9 @@ class Project:
         resolved = await resolve([self.file], self.folder, self.name, environ=self.engine.environ)
         self.generation += 1
         model = self.model.with_suffix(f".{self.generation}.json")
-        model.write_bytes(resolved.text)
+        values = model.with_suffix(".values")
+        values.write_bytes(packed(resolved.values, None))
+        model.write_bytes(pointing_to(resolved.text, values.name))
         services = services_from(resolved, self.name)
         return Stack(
             name=self.name,
