@@ -49,6 +49,7 @@ function working(service) {
 const DOING = {
   pull: "pulling", build: "building", create: "creating", start: "starting", stop: "stopping", kill: "killing",
   unpause: "unpausing", remove: "removing", rename: "renaming", update: "updating", recreate: "recreating",
+  post_start: "running hooks",
 };
 
 export function doing(step) {
