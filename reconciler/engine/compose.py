@@ -94,21 +94,14 @@ async def resolve(
     # In a thread: what Compose resolved may be megabytes, and nested as deep as it likes.
     variables = await asyncio.to_thread(_variables, text)
     if variables:
-<<<<<<< HEAD
-        asked = asking_for(variables.values())
-        arguments = ["-f", "-", *common]
-        told = await _config(chosen, arguments, ["--format", "json"], surroundings, files, folder, asked)
-        found = answered(variables, told.output)
-        # PWD may be one of them, or part of one.
-        values = {name: value.replace(without, "") if value else value for name, value in found.items()}
-=======
-        question = await asyncio.to_thread(Question, variables, files, Path(folder))
+        question = await asyncio.to_thread(_question, variables, files, Path(folder))
         with TemporaryDirectory(prefix="service-manager-") as place:
             asked = await asyncio.to_thread(question.write, Path(place))
             arguments = ["-f", "-", *common]
             told = await _config(chosen, arguments, ["--format", "json"], surroundings, files, folder, asked)
-        values = question.answer(told.output)
->>>>>>> 8150cec (compose: ask for variables of included files with the env files of the include)
+        found = question.answer(told.output)
+        # PWD may be one of them, or part of one.
+        values = {name: value.replace(without, "") if value else value for name, value in found.items()}
     return Resolved(text, hashes, chosen.version, warnings_in(model.said), values)
 
 
@@ -122,6 +115,14 @@ def _variables(text: bytes) -> dict[str, str]:
         return variables_of(load_json(text))
     except MALFORMED as error:
         raise InvalidDesiredState((Mistake("resolved model", 0, 0, f"can't be used: {error}"),)) from None
+
+
+def _question(variables: Mapping[str, str], files: Sequence[Path], directory: Path) -> Question:
+    try:
+        return Question(variables, files, directory)
+    except MALFORMED:
+        # Compose can make something of it: at least what the project's own variables are.
+        return Question(variables, (), directory)
 
 
 def _as_written(path: str) -> bytes:
