@@ -59,8 +59,9 @@ def wants_of(service: Service, state: GroupState) -> str:
     """The fingerprint of what is wanted of a service. While it stays, a difference is drift."""
     if not state.on:
         return "off"
-    number = "" if service.replicas == 1 else f" x{service.replicas}"
-    return f"on {service.definition}{service.contents}{number} {state.restarted_at or ''}"
+    if service.replicas == 1:
+        return f"on {service.definition}{service.contents} {state.restarted_at or ''}"
+    return f"on {service.definition}{service.contents} x{service.replicas} {state.restarted_at or ''}"
 
 
 def names_restart(wants: str, at: float) -> bool:

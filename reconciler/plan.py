@@ -110,16 +110,18 @@ def _decide(
         if step and own and step.action is Action.STOP and step.container == own.id:
             scratch.going.add(name)
         verdicts[name] = verdict
+    leaves: list[Verdict] = []
     if units is not None:
         one_by_one(scratch, units, verdicts)
         verdicts = merged(scratch, whole, units, verdicts, {c.id: c for c in observed.containers})
+        leaves += [unit for verdict in verdicts.values() for unit in verdict.units]
     if stack.prune:
         verdicts |= {name: judge_orphan(scratch, name, found[name]) for name in gone}
     orphans = tuple(c for name in gone for c in found[name])
     return Plan(
         verdicts=verdicts,
         orphans=orphans,
-        due=_due(scratch, verdicts.values()),
+        due=_due(scratch, (*verdicts.values(), *leaves)),
         stack=None if units is None else stack,
     )
 
@@ -175,8 +177,7 @@ def _down(scratch: Scratch, gate: Gate, service: Service, verdict: Verdict) -> V
 
 
 def _due(scratch: Scratch, verdicts: Iterable[Verdict]) -> float | None:
-    leaves = (leaf for verdict in verdicts for leaf in (verdict.units or (verdict,)))
-    times = [v.wait.until for v in leaves if v.wait and v.wait.until is not None]
+    times = [v.wait.until for v in verdicts if v.wait and v.wait.until is not None]
     for gate in scratch.gates.values():
         suspend = gate.state.suspend
         moments = [suspend.until if suspend else None, gate.state.restarted_at, gate.state.accepted_at]

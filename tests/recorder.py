@@ -67,10 +67,10 @@ class Recorder(SimulatedEngine):
         return await asyncio.shield(work)
 
     def _changed(self, event: str) -> None:
-        alive = Counter(c.service for c in self.containers() if c.state in ALIVE)
-        for service, count in alive.items():
+        alive = Counter((c.service, c.number) for c in self.containers() if c.state in ALIVE)
+        for (service, number), count in alive.items():
             if count > 1 and service not in self.doubled:
-                self.violations.append(f"{count} containers of {service} run")
+                self.violations.append(f"{count} containers of {service} run as number {number}")
         for cell in self._cells.values():
             key = (cell.container.id, cell.container.started_at)
             self._ready_at.setdefault(key, cell.ready_at)
@@ -116,7 +116,9 @@ class Recorder(SimulatedEngine):
 
     def _start_complaint(self, command: Command, service: Service, target: Target) -> str:
         stack, desired = target.stack, target.desired
-        if any(c.service == service.name and c.state in ALIVE for c in self.shown):
+        numbers = {c.number for c in self.shown if c.id == command.container}
+        same = (c for c in self.shown if c.service == service.name and c.number in numbers)
+        if any(c.state in ALIVE for c in same):
             return "another container of it runs"
         for dependency in stack.needs[service.name]:
             asked = desired.groups[stack.group_of[dependency.service]].on and dependency.required
@@ -132,6 +134,8 @@ class Recorder(SimulatedEngine):
         return ""
 
     def _holds(self, stack: Stack, name: str, condition: Condition) -> bool:
+        if not stack.services[name].replicas:
+            return True
         containers = [c for c in self.shown if c.service == name]
         ended_well = any(c.state is State.EXITED and c.exit_code == 0 and c.started_at for c in containers)
         if condition is Condition.COMPLETED:

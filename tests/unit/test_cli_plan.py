@@ -197,6 +197,26 @@ def test_what_stays_is_shown() -> None:
     )
 
 
+def test_replicas_are_shown_with_their_number() -> None:
+    web = service("web", replicas=3)
+    stack = a_stack({"a": [web, service("seed", replicas=0)]})
+    old = [
+        container(web, id=f"w{n}", name=web.name_of(n), number=n, config_hash="old", started_at=1.0)
+        for n in (1, 2)
+    ]
+    outlook = look_ahead(stack, desire(stack, "a"), look(stack, *old), Ledger(), NOW)
+    console = TextConsole()
+    show(Preview(stack, outlook.steps, outlook.rest, ()), console.console)
+    assert console.text() == (
+        "a\n"
+        "  ~ web  create, start ×3, stop ×2, recreate ×2  has no container\n"
+        "\n"
+        "web: 3 replicas\n"
+        "seed: scaled to zero\n"
+        "8 steps for 1 service: 1 create, 3 start, 2 stop, 2 recreate.\n"
+    )
+
+
 def test_the_summary_of_nothing_with_something_left() -> None:
     ill = service("ill", check=True)
     stack = a_stack({"a": [ill]})

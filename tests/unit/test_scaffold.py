@@ -101,6 +101,19 @@ networks: {front: {}, back: {internal: true}}
 """
 
 
+async def test_the_number_of_replicas_is_told_where_it_is_not_one(tmp_path: Path) -> None:
+    compose = tmp_path / "compose.yaml"
+    compose.write_text(
+        "services:\n"
+        "  web: {image: i, scale: 3}\n"
+        "  seed: {image: i, deploy: {replicas: '${SEED:-0}'}}\n"
+        "  db: {image: i}\n"
+    )
+    outcome = await scaffold(compose, tmp_path / "desired-state")
+    assert {"web: 3 replicas", "seed: scaled to zero"} <= set(outcome.notes)
+    assert not any(note.startswith("db:") for note in outcome.notes)
+
+
 async def test_profiles_dependencies_and_limits(tmp_path: Path) -> None:
     (tmp_path / "db.env").write_text("POSTGRES_PASSWORD=secret\n")
     outcome, loaded = await made(tmp_path, SHOP)
