@@ -133,6 +133,8 @@ def start_warnings(model: Mapping[str, Any], values: Mapping[str, str | None]) -
     """What Compose will not be able to do at a start, or does without anybody noticing."""
     for name, entry in (model.get("services") or {}).items():
         work = start_work(entry or {}, model)
+        if work.read_only and work.api_socket:
+            yield f"{name}: use_api_socket: its credentials can't be copied into a read-only container"
         for file in work.files:
             what = f"{name}: {file.kind} {file.source}"
             if file.variable and values.get(file.key, "") is None:

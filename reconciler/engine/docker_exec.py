@@ -30,6 +30,7 @@ class Tail:
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._kept: dict[int, bytearray] = {}
+        self._cut: set[int] = set()
 
     def feed(self, chunk: bytes) -> None:
         """Take in a piece of the stream, wherever it is cut."""
@@ -40,16 +41,23 @@ class Tail:
                 return
             kept = self._kept.setdefault(stream, bytearray())
             kept += self._buffer[_FRAME.size : _FRAME.size + size]
-            del kept[:-_KEPT]
+            if len(kept) > _KEPT:
+                del kept[:-_KEPT]
+                self._cut.add(stream)
             del self._buffer[: _FRAME.size + size]
 
     def text(self) -> str:
         """The last lines; standard output only where standard error is empty."""
-        said = bytes(self._kept.get(_ERROR_STREAM, b"")).strip()
-        said = said or b"\n".join(bytes(kept) for kept in self._kept.values())
+        said = self._whole_lines(_ERROR_STREAM).strip()
+        said = said or b"\n".join(self._whole_lines(stream) for stream in self._kept)
         # A progress bar rewrites its line with bare carriage returns: the last state of it counts.
         lines = (line.rstrip().rpartition("\r")[2] for line in said.decode(errors="replace").split("\n"))
         return "\n".join([line for line in lines if line.strip()][-_LINES:])
+
+    def _whole_lines(self, stream: int) -> bytes:
+        kept = bytes(self._kept.get(stream, b""))
+        # Of a secret that was cut in two, the half would not be recognised as one.
+        return kept.partition(b"\n")[2] if stream in self._cut else kept
 
 
 def environment_of(environment: Mapping[str, str | None]) -> list[str]:

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from reconciler.engine.docker_definition import Definition
 from reconciler.engine.docker_exec import Tail, environment_of
 from reconciler.engine.docker_hooks import FAILED, LONGEST, failure_text, hook_name
-from reconciler.engine.docker_read import HOOK, PROJECT, SERVICE
+from reconciler.engine.docker_read import HOOK, PROJECT, SERVICE, claims
 from reconciler.engine.docker_reasons import failure, shortened
 from reconciler.engine.docker_wire import Refused, Wire
 from reconciler.errors import EngineError, EngineUnavailable, Gone, StepFailed, StepImpossible
@@ -49,6 +49,9 @@ class PreStart:
         labels = {PROJECT: project, SERVICE: service, HOOK: _STAGE}
         try:
             await self._clear(labels)
+            if await self._runs(labels):
+                # Once for all replicas, as Compose does it: before the first of them.
+                return
             own = await self._wire.get(f"/containers/{container}/json")
             for number, hook in enumerate(hooks, 1):
                 await self._one(own, hook, hook_name(_STAGE, number, hooks), labels, definition)
@@ -56,6 +59,13 @@ class PreStart:
             if error.status == 404 and "no such container" in str(error).lower():
                 raise Gone(f"container {container[:12]} is gone") from error
             raise failure(f"{_STAGE} of {service}: {error}") from error
+
+    async def _runs(self, labels: dict[str, str]) -> bool:
+        filters = json.dumps(
+            {"label": [f"{name}={labels[name]}" for name in (PROJECT, SERVICE)], "status": ["running"]}
+        )
+        found = await self._wire.get("/containers/json", filters=filters)
+        return any(claims(entry, labels[PROJECT]) for entry in found)
 
     async def _clear(self, labels: dict[str, str]) -> None:
         """Remove what an earlier run left: a daemon that was killed in the middle, or Compose."""

@@ -166,6 +166,7 @@ def test_a_model_that_names_its_values_means_the_same() -> None:
     [
         ({"secrets": [{"source": "s"}]}, "variable PW is not set"),
         ({"configs": [{"source": "c"}], "read_only": True}, "read-only"),
+        ({"use_api_socket": True, "read_only": True}, "read-only"),
         (
             {"configs": [{"source": "c", "target": "/run/c"}], "tmpfs": ["/run:size=1m"]},
             "tmpfs at /run hides",
@@ -182,6 +183,25 @@ def test_what_can_not_work_is_a_warning(entry: dict[str, Any], told: str) -> Non
     (warning,) = warnings_from(resolved)
     assert told in warning
     assert warning.startswith("web: ")
+
+
+def test_the_end_of_an_output_is_kept_in_whole_lines() -> None:
+    import struct
+
+    from reconciler.engine.docker_exec import Tail
+
+    def frame(stream: int, content: bytes) -> bytes:
+        return struct.pack(">BxxxL", stream, len(content)) + content
+
+    tail = Tail()
+    said = frame(1, b"first\n" + b"x" * 3000 + b"\n") + frame(1, b"old\rnew\nlast\n")
+    for start in range(0, len(said), 7):
+        tail.feed(said[start : start + 7])
+    assert tail.text() == "new\nlast"
+    tail.feed(frame(2, b"y" * 3000))
+    assert tail.text() == "new\nlast"
+    tail.feed(frame(2, b"\nwhat is wrong\n"))
+    assert tail.text() == "what is wrong"
 
 
 def test_an_archive_holds_the_file_as_compose_writes_it() -> None:
