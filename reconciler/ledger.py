@@ -327,13 +327,13 @@ def from_json(value: Mapping[str, Any], now: Now) -> Ledger:
             )
             for key, (count, inputs, reason, error, at, *more) in value["failures"].items()
         },
-        settled=dict(value["settled"]),
+        settled=_texts(value["settled"]),
         restarted={key: float(at) for key, at in value["restarted"].items()},
-        followed=dict(value["followed"]),
-        tied={key: Tie(str(run), dict(on)) for key, (run, on) in value.get("tied", {}).items()},
+        followed=_texts(value["followed"]),
+        tied={key: Tie(str(run), _texts(on)) for key, (run, on) in value.get("tied", {}).items()},
         stopped={key: float(at) for key, at in value["stopped"].items()},
         exits={
-            key: Exit(str(c), float(f), int(code), bool(oom), tuple(log))
+            key: Exit(str(c), float(f), int(code), bool(oom), tuple(map(str, log)))
             for key, (c, f, code, oom, log) in value["exits"].items()
         },
         durations={key: tuple(map(float, seen)) for key, seen in value["durations"].items()},
@@ -363,6 +363,10 @@ def _renaming(value: Any) -> Renaming | None:
     return Renaming(str(name), float(since), bool(held))
 
 
+def _texts(value: Mapping[str, Any]) -> dict[str, str]:
+    return {key: str(text) for key, text in value.items()}
+
+
 def _made(value: Iterable[Any]) -> Made:
     # Written by an earlier version, it ends sooner.
     definition, fields, image, lacks, at, *more = value
@@ -370,7 +374,7 @@ def _made(value: Iterable[Any]) -> Made:
     mounts, churn, inputs, compose = more + later[len(more) :]
     return Made(
         str(definition),
-        dict(fields),
+        _texts(fields),
         str(image),
         tuple(map(str, lacks)),
         float(at),

@@ -225,6 +225,7 @@ class _Reading:
         self._name = name
         self._lenient = lenient
         self._left = _MAX_NODES
+        self._depth = 0
         self._values: dict[Path, Mark] = {}
         self._keys: dict[Path, Mark] = {}
 
@@ -233,10 +234,15 @@ class _Reading:
 
     def _plain(self, node: Node, path: Path) -> Any:
         self._left -= 1
-        if self._left < 0 or len(path) > _MAX_DEPTH:
-            raise self._mistake(
-                node, "far too many values: aliases (*name) multiply, or it is nested too deep"
-            )
+        # Counted apart from the path, which does not grow with what is merged in.
+        self._depth += 1
+        if self._left < 0 or self._depth > _MAX_DEPTH + 1:
+            raise self._mistake(node, _TOO_MANY)
+        found = self._value(node, path)
+        self._depth -= 1
+        return found
+
+    def _value(self, node: Node, path: Path) -> Any:
         if node.tag not in _KNOWN_TAGS and not self._lenient:
             raise self._mistake(node, f"the tag {str(node.tag).replace(_TAG, '!!')} means nothing here")
         self._values[path] = _mark(node)

@@ -85,7 +85,9 @@ class Events:
             left = None if self._expected_by is None else max(0.0, self._expected_by - loop.time())
             try:
                 async with asyncio.timeout(left):
-                    await self._woken.wait()
+                    # A stream that ended together with its last event wakes once, for both.
+                    if self._ended is None:
+                        await self._woken.wait()
             except TimeoutError as error:
                 if self._expected_by is not None:
                     message = "the engine's event stream is silent though something happened"
