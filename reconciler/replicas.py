@@ -104,11 +104,12 @@ def _kept(
     if len(by_number) <= service.replicas:
         return sorted(by_number)
 
-    def rank(number: int) -> tuple[bool, bool, int]:
+    def rank(number: int) -> tuple[bool, bool, bool, int]:
         container = keeper(service, by_number[number], observed, ledger)
         assert container is not None
         ending = container.state in {State.DEAD, State.REMOVING}
-        return ending, not as_made(service, container, observed, ledger), number
+        # What has no number was not made by Compose.
+        return ending, not as_made(service, container, observed, ledger), not number, number
 
     return sorted(sorted(by_number, key=rank)[: service.replicas])
 

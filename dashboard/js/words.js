@@ -39,6 +39,7 @@ function settled(service) {
   if (service.done) return { ...LOOKS.converged, word: "done" };
   if (service.ready) return { ...LOOKS.converged, word: service.health === "none" ? "running" : "ready" };
   if (["running", "restarting"].includes(service.status)) return { ...LOOKS.converged, word: service.status };
+  if (service.reason === "scaled_to_zero") return { ...LOOKS.off, word: "scaled to zero" };
   return { ...LOOKS.off, word: service.status === "absent" ? "absent" : "stopped" };
 }
 

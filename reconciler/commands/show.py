@@ -130,6 +130,8 @@ def service_note(service: Answer) -> str:
             notes.append(f"last error: {error}")
         return "; ".join(filter(None, notes))
     notes = [clean(f"differs: {kind}") for kind in service_drift(service)]
+    if service.get("reason") == "scaled_to_zero":
+        notes.insert(0, clean(service.get("message") or ""))
     uptime = service.get("uptime")
     if isinstance(uptime, int | float) and service.get("status") == "running":
         notes.append(f"up {duration(uptime)}")

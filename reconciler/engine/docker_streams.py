@@ -38,7 +38,11 @@ class Events:
         self._wire = wire
         self._look = look
         self._stack = stack
-        self._names = {service.container_name for service in stack.services.values()}
+        self._names = {
+            service.name_of(number)
+            for service in stack.services.values()
+            for number in range(1, max(1, service.replicas) + 1)
+        }
         self._texts: dict[str, None] = {}
         self._woken = asyncio.Event()
         self._ended: BaseException | None = None

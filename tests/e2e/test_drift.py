@@ -81,12 +81,14 @@ def test_what_was_done_by_hand_is_undone_by_event_and_only_once(
     }
 
 
-def test_a_second_container_of_a_service_is_removed_and_the_first_keeps_running(yard: Yard) -> None:
+def test_a_second_container_of_a_service_is_reported_and_goes_once_that_is_accepted(yard: Yard) -> None:
     ids, started = yard.ids(), yard.one("cache")["State"]["StartedAt"]
     mark = yard.recorder.mark()
-    # Otherwise it may be removed before it is started, and the start fails.
-    with yard.daemon.stopped():
-        second = yard.stranger("small-cache-2", {PROJECT_LABEL: PROJECT, SERVICE: "cache"})
+    second = yard.stranger("small-cache-2", {PROJECT_LABEL: PROJECT, SERVICE: "cache"})
+    yard.daemon.until(lambda s: yard.daemon.service("cache", s)["drift"] == ["duplicate"])
+    assert yard.daemon.service("cache")["reason"] == "held_back"
+    assert yard.docker.inspect_container(second)["State"]["Running"]
+    yard.daemon.post("/services/accept/extra")
     yard.recorder.until(lambda e: e.action == "destroy" and e.id == second, since=mark)
     yard.is_true()
     yard.daemon.converged()

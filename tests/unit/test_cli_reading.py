@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from reconciler.commands.show import service_note
 from tests.unit.cli_server import (
     Daemon,
     a_daemon,
@@ -93,6 +94,11 @@ def test_status_when_it_is_not(daemon: Daemon) -> None:
         "analytics      on      blocked        0 / 700 MB  needs storage, which is off\n"
         "  metabase             absent\n"
     )
+
+
+def test_a_service_scaled_to_zero_says_so() -> None:
+    told = absent("seed", reason="scaled_to_zero", message="scaled to zero in the Compose file")
+    assert service_note(told) == "scaled to zero in the Compose file"
 
 
 def test_status_of_one_group(daemon: Daemon) -> None:
