@@ -17,7 +17,7 @@ from pathlib import Path
 from reconciler import doctor_host as host
 from reconciler.doctor_machine import OK, PROBLEM, WARN, Check, Machine
 from reconciler.engine import compose_remedy
-from reconciler.engine.compose_find import Compose, find_compose
+from reconciler.engine.compose_find import Compose, find_compose, programs_on
 from reconciler.engine.compose_versions import Fitness
 from reconciler.errors import InvalidDesiredState, ServiceManagerError
 
@@ -91,7 +91,8 @@ def check_compose(machine: Machine) -> Check:
         return Check(name, PROBLEM, message, remedy)
     message = f"{compose.version}, the {compose.source} {compose.path}"
     fitness, reason = compose.verdict
-    ways = compose_remedy.remedy(compose_remedy.this_host(machine.root))
+    in_use = next(iter(programs_on(machine.environ)), None)
+    ways = compose_remedy.remedy(compose_remedy.this_host(machine.root), in_use)
     if fitness < Fitness.GOOD:
         state = WARN if fitness is Fitness.FLAWED else PROBLEM
         return Check(name, state, f"{message}: {reason}", f"use another version: {ways}")

@@ -34,25 +34,32 @@ def this_host(root: Path = Path("/")) -> Host:
     return Host(platform.machine(), _distribution(root), _docker_packages(root))
 
 
-def remedy(host: Host) -> str:
-    """A sentence with what brings a good Docker Compose onto this machine."""
-    ways = [download(architecture(host.machine), host.machine)]
+def remedy(host: Host, in_use: Path | None = None) -> str:
+    """A sentence with what brings a good Docker Compose onto this machine.
+
+    ``in_use`` is the program that comes first now: a plugin outside of the packages' folders hides all
+    others, so it has to be replaced itself.
+    """
+    hides = in_use is not None and in_use.parent.name == "cli-plugins" and not in_use.is_relative_to("/usr")
+    ways = [download(architecture(host.machine), host.machine, in_use if in_use and hides else PLUGIN)]
+    if hides:
+        return ways[0]
     own = next((_PACKAGES[name] for name in sorted(host.distribution) if name in _PACKAGES), "")
     if host.docker_packages or own:
         ways.insert(0, f"`{host.docker_packages or own}`")
     return ", or ".join(ways)
 
 
-def download(known: str, machine: str) -> str:
+def download(known: str, machine: str, place: Path = PLUGIN) -> str:
     """How a person gets the pinned program; ``known`` is Docker's name of the architecture, or empty."""
     if not known:
         return (
-            f"put a Docker Compose {VERSION} or newer for {machine} at {PLUGIN} (mode 0755): "
+            f"put a Docker Compose {VERSION} or newer for {machine} at {place} (mode 0755): "
             "Service Manager brings none for this architecture"
         )
     return (
         f"download {url(known)} (on another machine if this one is offline), see that its SHA-256 is "
-        f"{DIGESTS[known]}, and install it: `sudo install -D -m 0755 docker-compose-linux-{known} {PLUGIN}`"
+        f"{DIGESTS[known]}, and install it: `sudo install -D -m 0755 docker-compose-linux-{known} {place}`"
     )
 
 

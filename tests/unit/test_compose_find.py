@@ -112,6 +112,17 @@ def test_ours_is_used_in_place_of_a_harmful_plugin_with_the_reason(
     assert "docker-compose-linux-aarch64" in checked.remedy
 
 
+@pytest.mark.parametrize("version", ["2.26.1", "2.40.1"])
+def test_the_remedy_replaces_a_plugin_that_hides_all_others(host: Path, ours: Path, version: str) -> None:
+    program = plugin(host, version)
+    checked = doctor.check_compose(Machine(host, host, environ=environ(host), root=host))
+    assert checked.state == "warn"
+    assert checked.remedy.endswith(f"docker-compose-linux-aarch64 {program}`")
+    packaged = Path("/usr/libexec/docker/cli-plugins/docker-compose")
+    told = compose_remedy.remedy(compose_remedy.this_host(host), packaged)
+    assert told.endswith(f"docker-compose-linux-aarch64 {compose_remedy.PLUGIN}`")
+
+
 def test_another_good_one_of_the_machine_comes_before_ours(host: Path, ours: Path) -> None:
     plugin(host, "2.24.6")
     compose_at(host / "bin", "1.29.2")
