@@ -54,7 +54,14 @@ class Injector:
     async def _write(self, container: str, file: InjectedFile, content: bytes) -> None:
         path, owned = f"/containers/{container}/archive", bool(file.uid or file.gid)
         try:
-            await self._wire.put(path, content, path="/", copyUIDGID=owned)
+            try:
+                await self._wire.put(path, content, path="/", copyUIDGID=owned)
+            except Refused as error:
+                # The engine looks `user: 1000:1000` up in the host's passwd file and fails there. Without the
+                # option the owner in the archive counts, which is the one that the Compose file names.
+                if not owned or "passwd database" not in str(error):
+                    raise
+                await self._wire.put(path, content, path="/", copyUIDGID=False)
         except Refused as error:
             if error.status == 404 and "no such container" in str(error).lower():
                 raise Gone(f"container {container[:12]} is gone") from error

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.errors import StepImpossible
+from reconciler.errors import StepFailed, StepImpossible
 from reconciler.keyed_digest import DigestKey, comparable
 from reconciler.ledger import Made, Mounted
 from reconciler.model import services_from, warnings_from
@@ -16,7 +16,7 @@ from reconciler.observed import Container, Observed, State
 from reconciler.resolved import Resolved
 from reconciler.secret_values import packed, pointing_to, unpacked, variables_of, with_digests
 from reconciler.stack import Service
-from reconciler.start_work import NOTHING, InjectedFile, start_work
+from reconciler.start_work import NOTHING, InjectedFile, StartWork, start_work
 
 KEY, OTHER = DigestKey(b"k" * 32), DigestKey(b"o" * 32)
 
@@ -219,3 +219,33 @@ def test_an_archive_holds_the_file_as_compose_writes_it() -> None:
         assert found.read().decode() == "grüße\n"
     with pytest.raises(StepImpossible, match="not a number"):
         archive(InjectedFile(kind="config", source="c", target="/c", uid="root"), "x", 5.0)
+
+
+async def test_an_owner_is_kept_where_the_engine_does_not_know_the_user_of_the_container() -> None:
+    from reconciler.engine.docker_definition import Definition
+    from reconciler.engine.docker_inject import Injector
+    from reconciler.engine.docker_wire import Refused
+
+    class Wire:
+        def __init__(self, refusal: str) -> None:
+            self.refusal = refusal
+            self.options: list[object] = []
+
+        async def put(self, path: str, content: bytes, /, **query: object) -> None:
+            self.options.append(query["copyUIDGID"])
+            if query["copyUIDGID"]:
+                raise Refused(500, self.refusal)
+
+    async def credentials() -> str:
+        return ""
+
+    file = InjectedFile(kind="config", source="c", target="/c", content="x", uid="1000")
+    definition = Definition(StartWork(files=(file,)))
+    wire = Wire('getent unable to find entry "1000:1000" in passwd database')
+    await Injector(wire, credentials).inject("id", "web", definition)  # type: ignore[arg-type]
+    assert wire.options == [True, False]
+
+    wire = Wire("no space left on device")
+    with pytest.raises(StepFailed, match="no space left"):
+        await Injector(wire, credentials).inject("id", "web", definition)  # type: ignore[arg-type]
+    assert wire.options == [True]
