@@ -25,6 +25,7 @@ from reconciler.units import format_time, parse_time
 _KEYS = ("force", "suspend", "restarted_at", "accepted_at")
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9 ._/-]*[A-Za-z0-9]")
 _WORDS = frozenset({"true", "false", "on", "off", "yes", "no", "null", "y", "n"})
+_COMMENT = re.compile(r"(?<!\S)#[^\r\n]*")
 _ALIAS = re.compile(r"\s*:\s*(\*[^\s,\]}]+)")
 _SPELLINGS = {
     "on": ("on", "off"),
@@ -199,9 +200,43 @@ def _keyed(text: str, name: str, key: str, state: GroupState) -> str:
     pair, wanted = _pair(entry, key), _wanted(state, key)
     if pair is None:
         return _cut(text, _inserted(text, entry, f"{key}: {wanted}"))
+    comments = _inner_comments(text, pair)
+    if comments:
+        # The value is replaced as a whole, so move the comments inside it in front of the key first.
+        place = _before_key(text, entry, pair, comments)
+        blank = _Splice(_end(pair.key), _true_end(text, pair.value), ": true")
+        text = _cut(_cut(text, blank), place)
+        return _keyed(text, name, key, state)
     if wanted:
         return _cut(text, _replaced(text, pair, wanted))
     return _without(text, entry, pair)
+
+
+def _inner_comments(text: str, pair: _Pair) -> list[str]:
+    """The comments between the parts of a value, in their order."""
+    place, end = _end(pair.key), _true_end(text, pair.value)
+    found: list[str] = []
+    for start, behind in [*_scalars(pair.value, place, end), (end, end)]:
+        found += (comment.rstrip() for comment in _COMMENT.findall(text[place:start]))
+        place = behind
+    return found
+
+
+def _scalars(node: Node, first: int, last: int) -> list[tuple[int, int]]:
+    """Where the scalars below ``node`` begin and end, as far as they lie within these bounds (no aliases)."""
+    if isinstance(node, MappingNode):
+        parts = [span for pair in node.value for part in pair for span in _scalars(part, first, last)]
+        return sorted(parts)
+    start, end = node.start_mark.index, _end(node)
+    return [(start, end)] if first <= start and end <= last else []
+
+
+def _before_key(text: str, entry: MappingNode, pair: _Pair, comments: list[str]) -> _Splice:
+    start = pair.key.start_mark.index
+    gap = _newline(text) + " " * pair.key.start_mark.column
+    # In braces, other keys may stand before this one on the line; a comment needs a blank before it.
+    lead = " " if entry.flow_style else ""
+    return _Splice(start, start, lead + "".join(comment + gap for comment in comments))
 
 
 def _switched(text: str, name: str, state: GroupState) -> str:
