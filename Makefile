@@ -146,5 +146,5 @@ test-machine: tools
 # The first Python new enough makes the environment; where there is none, one is fetched (scripts/find-python).
 define with_python
 python=$$(scripts/find-python $(or $(PYTHON),$(PYTHONS))) && \
-PYTHONDONTWRITEBYTECODE=1 $$python -m reconciler.quickstart_venv $(1)
+PYTHONDONTWRITEBYTECODE=1 $$python -m reconciler.quickstart.venv $(1)
 endef

@@ -8,28 +8,28 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from api import openapi, problems
-from api.audit import AuditLog, Audits, Refusals, spread
-from api.auth import Auth
-from api.guard import Guard
-from api.health import Health
-from api.history import Archive, Histories
-from api.hooks import Webhook
-from api.logs import Logs
-from api.measure import Measure
-from api.metrics import Metrics
-from api.pages import Pages
-from api.reads import Reads
-from api.routing import StrictRoute
-from api.settings import Context, Lines, Preview, Previous, Settings
-from api.signin import SignIn
-from api.stream import Broadcast
-from api.views import StatusCache
-from api.writes import Writes
+from api.context import Context, Lines, Preview, Previous, Settings
+from api.endpoints.audit import AuditLog, Audits, Refusals, spread
+from api.endpoints.events import Broadcast
+from api.endpoints.health import Health
+from api.endpoints.history import Archive, Histories
+from api.endpoints.lifecycle import Writes
+from api.endpoints.logs import Logs
+from api.endpoints.pages import Pages
+from api.endpoints.session import SignIn
+from api.endpoints.status import Reads
+from api.endpoints.webhook import Webhook
+from api.metrics.registry import Metrics
+from api.middleware.auth import Auth
+from api.middleware.metrics import Measure
+from api.middleware.security import Guard
+from api.middleware.strict_query import StrictRoute
+from api.wire import openapi, problems
+from api.wire.views import StatusCache
 from reconciler import __version__
-from reconciler.changes import Writer
-from reconciler.keys import KeyRing
-from reconciler.snapshot import Snapshots
+from reconciler.auth.keys import KeyRing
+from reconciler.controller.snapshot import Snapshots
+from reconciler.generations.edits import Writer
 
 __all__ = ["Preview", "Settings", "close_streams", "create_app"]
 

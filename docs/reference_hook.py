@@ -15,8 +15,8 @@ from typing import Any
 from unittest.mock import MagicMock
 
 from api.app import create_app
-from api.metrics import Metrics
-from reconciler.snapshot import Snapshots
+from api.metrics.registry import Metrics
+from reconciler.controller.snapshot import Snapshots
 
 MARKER = re.compile(r"<!-- generated: (\w+) -->")
 

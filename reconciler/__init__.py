@@ -1,17 +1,23 @@
-"""Service Manager: a loop that keeps a stack of containers as its files say.
+"""Service Manager keeps the containers of one machine as its files declare.
 
-From the inside out:
+From the values outward:
 
-- values: ``stack`` (what there is), ``desired`` (what is wanted), ``observed`` (what an engine
-  reported), ``ledger`` (what must be remembered), all immutable;
-- the decision: ``plan`` compares them and says, per service, what to do now, what to wait for, or
-  why not; ``drift`` says what differs, ``backoff`` when to try again. Pure functions;
-- the ports: ``engine/`` (containers), ``store`` (files), ``generations`` (accepted desired states);
-- the shell: ``loop`` runs passes, ``executor`` carries out steps, ``dispatch`` remembers what was sent,
-  ``snapshot`` is what readers see;
-- the outside: ``daemon`` puts it together, ``cli`` is the way in, ``api/`` speaks HTTP.
+- ``model``: desired state, observed state, the ledger: values only
+- ``planning``: decides, per service, what to do next. Pure functions
+- ``host``: files, locks, inotify, the journal. No word of the product
+- ``engine``: the port to containers, and its adapters
+- ``desired_state``: reads, validates, watches and edits the declared files
+- ``auth``: API keys
+- ``controller``: the reconcile loop
+- ``audit``: the append-only log of what was done
+- ``generations``: accepted desired states, edits and rollback
+- ``git``: desired state in a git work tree
+- ``daemon``: puts a running process together
+- ``cli``: the ``service-manager`` command
+- ``quickstart``: ``make run``; not part of the wheel
 
-Arrows go one way only; ``lint-imports`` checks it (see ``pyproject.toml``).
+The HTTP API is the package ``api`` beside this one. ``pyproject.toml`` lists which package may import
+which; ``make layers`` checks it. ``ARCHITECTURE.md`` explains why.
 """
 
 __version__ = "0.1.0"

@@ -21,11 +21,11 @@ from collections.abc import Sequence
 from hashlib import md5
 from pathlib import Path
 
-from reconciler.compose_fetch import Unobtainable, provide
-from reconciler.engine.compose_find import find_compose, programs_on
-from reconciler.engine.compose_release import architecture, program_path
-from reconciler.engine.compose_remedy import download, remedy, this_host
+from reconciler.engine.compose.discovery import find_compose, programs_on
+from reconciler.engine.compose.release import architecture, program_path
+from reconciler.engine.compose.remedy import download, remedy, this_host
 from reconciler.errors import StepFailed
+from reconciler.quickstart.compose_fetch import Unobtainable, provide
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE = ROOT / "systemd"
@@ -40,7 +40,7 @@ _LAUNCHER = """\
 #!{python} -I
 import sys
 
-from reconciler.cli import main
+from reconciler.cli.main import main
 
 sys.exit(main())
 """

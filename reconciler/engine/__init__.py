@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
-from reconciler.observed import Command, Container, EngineInfo, LeftBehind, Observed, Usage
-from reconciler.stack import Stack
+from reconciler.model.observed import Command, Container, EngineInfo, LeftBehind, Observed, Usage
+from reconciler.model.stack import Stack
 
 
 class Engine(Protocol):

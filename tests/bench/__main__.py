@@ -11,7 +11,8 @@ import tempfile
 from pathlib import Path
 from types import FrameType
 
-from .bench import Bench, say, told
+from tests.bench.harness import Bench, say, told
+
 from .figures import Figure, as_json, load, table
 from .scenarios import SCENARIOS
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
-from .bench import Bench, say
+from tests.bench.daemon import Daemon
+from tests.bench.harness import Bench, say
+from tests.bench.recording_proxy import Call, Proxy
+
 from .figures import Figure, load
-from .ours import Daemon
-from .proxy import Call, Proxy
 
 _APART = 0.6
 _LONGEST = 10.0

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from docker import APIClient
 
-from .stand import Stand
+from tests.bench.fixture_stack import Stand
 
 CADENCE = 0.25
 _LONGEST = 120.0

@@ -8,9 +8,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from .bench import Bench, say
+from tests.bench.daemon import Daemon
+from tests.bench.harness import Bench, say
+
 from .figures import Figure
-from .ours import Daemon
 
 _CALM = 5.0
 _TICK = os.sysconf("SC_CLK_TCK")

@@ -14,17 +14,17 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from reconciler.desired import Desired, GroupState
-from reconciler.engine.compose import resolve
-from reconciler.engine.docker import DockerEngine
-from reconciler.loop import Hooks, Loop
-from reconciler.snapshot import Snapshots
-from reconciler.store import Store
-from tests.engine.bed import IMAGE
+from reconciler.controller.loop import Hooks, Loop
+from reconciler.controller.snapshot import Snapshots
+from reconciler.desired_state.store import Store
+from reconciler.engine.compose.engine import resolve
+from reconciler.engine.docker.engine import DockerEngine
+from reconciler.model.desired import Desired, GroupState
+from tests.bench.harness import Bench, say
+from tests.bench.recording_proxy import Proxy
+from tests.support.harness.private_engine import IMAGE
 
-from .bench import Bench, say
 from .figures import Figure
-from .proxy import Proxy
 
 _TIMES = 20
 _APART = 0.4

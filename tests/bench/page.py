@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from playwright.sync_api import Browser, expect
 
-from tests.browser.chromium import Window, chromium
-from tests.browser.many import imagined, write_many
-from tests.e2e.daemon import Daemon
+from tests.bench.harness import Bench
+from tests.support.fixtures.simulated_daemons import imagined, write_many
+from tests.support.harness.chromium import Window, chromium
+from tests.support.harness.daemon import Daemon
 
-from .bench import Bench
 from .figures import Figure
 
 _PAINTED = "performance.getEntriesByName('first-contentful-paint')[0].startTime"

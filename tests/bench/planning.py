@@ -15,16 +15,16 @@ import time
 from collections.abc import Iterator
 from statistics import median
 
-from reconciler.desired import Desired
-from reconciler.ledger import Ledger
-from reconciler.observed import Observed, State
-from reconciler.plan import plan
-from reconciler.stack import Stack
-from tests.builders import NOW, a_stack, container, desire, look, service
+from reconciler.model.desired import Desired
+from reconciler.model.ledger import Ledger
+from reconciler.model.observed import Observed, State
+from reconciler.model.stack import Stack
+from reconciler.planning.planner import plan
+from tests.bench.fixture_stack import ROOT
+from tests.bench.harness import Bench, say
+from tests.support.fixtures.builders import NOW, a_stack, container, desire, look, service
 
-from .bench import Bench, say
 from .figures import Figure
-from .stand import ROOT
 
 SMALL, LARGE = 1_000, 10_000
 LOOKS = ("settled", "missing", "half")

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from . import edits, idle, killed, noop, page, planning, readers, starts
-from .bench import Bench
+from tests.bench import edits, idle, noop, page, planning, starts
+from tests.bench import load_generator as readers
+from tests.bench import restart as killed
+from tests.bench.harness import Bench
+
 from .figures import Figure
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 
-from .bench import Bench, in_turn
+from tests.bench.daemon import Daemon
+from tests.bench.harness import Bench, in_turn
+
 from .figures import Figure
 from .ideal import Ideal
-from .ours import Daemon
 
 _REST = 1.0
 """Seconds between start and stop: shims of the start before have calmed down, for both sides."""

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from tests.browser.chromium import Window, chromium
-from tests.browser.many import imagined
 from tests.e2e.conftest import engine, proxy, pytest_configure, recorder, the_yard, yard
-from tests.e2e.daemon import Daemon
+from tests.support.fixtures.simulated_daemons import imagined
+from tests.support.harness.chromium import Window, chromium
+from tests.support.harness.daemon import Daemon
 
 __all__ = ["engine", "proxy", "pytest_configure", "recorder", "the_yard", "yard"]
 

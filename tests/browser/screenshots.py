@@ -11,10 +11,10 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, expect
 
-from tests.browser.chromium import Window, chromium
-from tests.e2e.daemon import ROOT, Daemon
-from tests.e2e.yard import make_standin
-from tests.engine.bed import PrivateEngine
+from tests.support.harness.chromium import Window, chromium
+from tests.support.harness.daemon import ROOT, Daemon
+from tests.support.harness.private_engine import PrivateEngine
+from tests.support.harness.sandbox import make_standin
 
 FOLDER = ROOT / "dashboard" / "screenshots"
 DESKTOP = (1280, 800)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, Response, expect
 
-from tests.browser.chromium import Window
 from tests.browser.conftest import Open
-from tests.browser.many import GROUPS, imagined, write_many
-from tests.e2e.daemon import ROOT, Daemon, free_port
+from tests.support.fixtures.simulated_daemons import GROUPS, imagined, write_many
+from tests.support.harness.chromium import Window
+from tests.support.harness.daemon import ROOT, Daemon, free_port
 
 AXE = Path(__file__).parent / "vendor" / "axe-core" / "axe.min.js"
 PLACES = (

@@ -6,9 +6,9 @@ import re
 
 from playwright.sync_api import APIResponse, Route, expect
 
-from tests.browser.chromium import Window
 from tests.browser.conftest import Open
-from tests.e2e.yard import PROJECT, Yard
+from tests.support.harness.chromium import Window
+from tests.support.harness.sandbox import PROJECT, Yard
 
 
 def test_a_switch_starts_and_stops_containers_and_can_be_taken_back(yard: Yard, visit: Open) -> None:

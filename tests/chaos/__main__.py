@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.chaos.faults import FAULTS, Fault
+from tests.chaos.harness import World, a_world
 from tests.chaos.rounds import Outcome, play
 from tests.chaos.table import load, save, table
-from tests.chaos.world import World, a_world
 
 
 def main() -> int:

@@ -18,13 +18,13 @@ from pathlib import Path
 from docker.errors import NotFound
 from ruamel.yaml import YAML
 
-from reconciler.audit_read import verify
+from reconciler.audit.query import verify
+from tests.chaos.harness import World
 from tests.chaos.stack import DATA
-from tests.chaos.world import World
-from tests.e2e.daemon import Json, Refused
-from tests.e2e.proxy import Call
-from tests.e2e.recorder import SERVICE, Event
-from tests.e2e.yard import GROUP_NAMES, GROUP_OF, ONE_SHOTS, PROJECT, groups_yaml
+from tests.support.harness.daemon import Json, Refused
+from tests.support.harness.engine_proxy import Call
+from tests.support.harness.engine_recorder import SERVICE, Event
+from tests.support.harness.sandbox import GROUP_NAMES, GROUP_OF, ONE_SHOTS, PROJECT, groups_yaml
 
 QUIET = 60.0
 """Seconds after the last fault within which all must be as desired (PITFALLS section 3)."""

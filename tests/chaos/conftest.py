@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.chaos.world import World, a_world
+from tests.chaos.harness import World, a_world
 
 
 @pytest.fixture(scope="module")

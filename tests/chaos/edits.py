@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.chaos.world import World
-from tests.e2e.yard import GROUP_NAMES, groups_yaml
+from tests.chaos.harness import World
+from tests.support.harness.sandbox import GROUP_NAMES, groups_yaml
 
 # Sets of groups that are closed: with none blocked, everybody can say when it is as it should be.
 STATES: tuple[dict[str, bool], ...] = (

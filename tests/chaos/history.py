@@ -9,11 +9,11 @@ import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
+from tests.chaos.harness import Account
 from tests.chaos.stack import NEEDS
-from tests.chaos.world import Account
-from tests.e2e.proxy import Call
-from tests.e2e.recorder import Event
-from tests.e2e.yard import GROUP_OF, ONE_SHOTS, PROJECT
+from tests.support.harness.engine_proxy import Call
+from tests.support.harness.engine_recorder import Event
+from tests.support.harness.sandbox import GROUP_OF, ONE_SHOTS, PROJECT
 
 _ACT = re.compile(r"/containers/([^/]+)/(start|stop|kill|restart)")
 _LOOKS = 2

@@ -63,10 +63,10 @@ def main() -> int:
     if "CHAOS_SYNCED" in os.environ:
         note_syncs(Path(os.environ["CHAOS_SYNCED"]))
     if os.environ.get("CHAOS_BROKEN"):
-        from tests.chaos.broken import BUILDS
+        from tests.chaos.broken_builds import BUILDS
 
         BUILDS[os.environ["CHAOS_BROKEN"]].spoil()
-    from reconciler.cli import main as real
+    from reconciler.cli.main import main as real
 
     return real()
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.chaos.broken import BUILDS
+from tests.chaos.broken_builds import BUILDS
 from tests.chaos.faults import FAULTS
+from tests.chaos.harness import World
 from tests.chaos.rounds import play
-from tests.chaos.world import World
 
 MOST = 40
 PATIENCE = 20.0

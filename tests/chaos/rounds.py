@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 from tests.chaos import checks, history
 from tests.chaos.edits import EDITS, Edit
 from tests.chaos.faults import FAULTS, Fault
-from tests.chaos.vitals import Vitals, vitals_of
-from tests.chaos.world import Read, World
-from tests.e2e.yard import GROUP_OF, PROJECT
+from tests.chaos.harness import Read, World
+from tests.chaos.resource_usage import Vitals, vitals_of
+from tests.support.harness.sandbox import GROUP_OF, PROJECT
 
 SPAN = 3.0
 """Seconds over which edits and faults begin."""

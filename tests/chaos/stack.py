@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from tests.e2e.yard import COMPOSE, FILES
+from tests.support.harness.sandbox import COMPOSE, FILES
 
 DATA = ("db-data", "cache-data")
 """Volumes that must outlive everything."""

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
 
+from tests.chaos.harness import Read
+from tests.chaos.resource_usage import Vitals
 from tests.chaos.rounds import Outcome
-from tests.chaos.vitals import Vitals
-from tests.chaos.world import Read
 
 _FEW = 5
 _GROWN_UP = 20

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.chaos.harness import World
 from tests.chaos.rounds import play
-from tests.chaos.world import World
 
 ROUNDS = 20
 SEED = 1000

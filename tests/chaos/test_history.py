@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 
+from tests.chaos.harness import Account
 from tests.chaos.history import early_starts, needless_stops
-from tests.chaos.world import Account
-from tests.e2e.proxy import Call
-from tests.e2e.recorder import Event
-from tests.e2e.yard import GROUP_OF, PROJECT
+from tests.support.harness.engine_proxy import Call
+from tests.support.harness.engine_recorder import Event
+from tests.support.harness.sandbox import GROUP_OF, PROJECT
 
 IDS = {f"id-{service}": service for service in GROUP_OF}
 PID = 1

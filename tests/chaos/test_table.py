@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from tests.chaos.harness import Read
+from tests.chaos.resource_usage import Vitals
 from tests.chaos.rounds import Outcome
 from tests.chaos.table import load, save, table
-from tests.chaos.vitals import Vitals
-from tests.chaos.world import Read
 
 
 def a_round(seed: int, **more: object) -> Outcome:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.proxy import Proxy
-from tests.e2e.recorder import Recorder
-from tests.e2e.yard import Yard, make_standin
-from tests.engine.bed import PrivateEngine
+from tests.support.harness.engine_proxy import Proxy
+from tests.support.harness.engine_recorder import Recorder
+from tests.support.harness.private_engine import PrivateEngine
+from tests.support.harness.sandbox import Yard, make_standin
 
 
 def pytest_configure(config: pytest.Config) -> None:

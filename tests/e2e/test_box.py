@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.launch import tell_clock
-from tests.e2e.daemon import Json, Refused, service_of
 from tests.e2e.test_drift import RESYNC, three_resyncs
 from tests.e2e.test_failures import saved, with_cache
-from tests.e2e.yard import PROJECT, Yard
+from tests.support.harness.daemon import Json, Refused, service_of
+from tests.support.harness.sandbox import PROJECT, Yard
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import subprocess
 import sys
 import time
 
-from tests.e2e.daemon import ROOT
-from tests.e2e.yard import PROJECT, Yard
+from tests.support.harness.daemon import ROOT
+from tests.support.harness.sandbox import PROJECT, Yard
 
 
 def test_status_and_groups_tell_what_runs(yard: Yard) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.compose_fetch import program_of_archive
+from reconciler.quickstart.compose_fetch import program_of_archive
 from tests.e2e.test_drift import made
-from tests.e2e.yard import PROJECT, Yard
+from tests.support.harness.sandbox import PROJECT, Yard
 
 OLDER = "2.28.1"
 """Old enough to hash in another way, not so old that the one in the environment is used instead."""

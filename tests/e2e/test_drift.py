@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.e2e.recorder import PROJECT as PROJECT_LABEL
-from tests.e2e.recorder import SERVICE, Event
-from tests.e2e.yard import COMPOSE, PROJECT, Yard
+from tests.support.harness.engine_recorder import PROJECT as PROJECT_LABEL
+from tests.support.harness.engine_recorder import SERVICE, Event
+from tests.support.harness.sandbox import COMPOSE, PROJECT, Yard
 
 RESYNC = 0.4
 

@@ -9,9 +9,9 @@ from itertools import pairwise
 import pytest
 from docker.errors import NotFound
 
-from reconciler.backoff import FIRST, JITTER
-from tests.e2e.proxy import Call
-from tests.e2e.yard import COMPOSE, GROUP_NAMES, PROJECT, Yard
+from reconciler.model.backoff import FIRST, JITTER
+from tests.support.harness.engine_proxy import Call
+from tests.support.harness.sandbox import COMPOSE, GROUP_NAMES, PROJECT, Yard
 
 CRASHES = 'environment: {STANDIN_FAIL: "7"}'
 

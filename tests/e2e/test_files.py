@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.daemon import Json
-from tests.e2e.yard import COMPOSE, GROUPS, PROJECT, STACK, Yard, groups_yaml
+from tests.support.harness.daemon import Json
+from tests.support.harness.sandbox import COMPOSE, GROUPS, PROJECT, STACK, Yard, groups_yaml
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n"

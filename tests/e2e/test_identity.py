@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.e2e.yard import PROJECT, Yard
+from tests.support.harness.sandbox import PROJECT, Yard
 
 
 def test_a_changed_project_name_starts_nothing_a_second_time(yard: Yard) -> None:

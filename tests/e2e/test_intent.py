@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.e2e.daemon import Refused
-from tests.e2e.recorder import Event
-from tests.e2e.yard import PROJECT, Yard
+from tests.support.harness.daemon import Refused
+from tests.support.harness.engine_recorder import Event
+from tests.support.harness.sandbox import PROJECT, Yard
 
 
 def order(events: Sequence[Event], action: str) -> list[str]:

@@ -23,9 +23,9 @@ from typing import Any
 import docker
 import pytest
 
-from reconciler.quickstart_engine import PrivateEngine, locate, ping
-from tests.engine.bed import IMAGE
-from tests.engine.bed import PrivateEngine as OwnersEngine
+from reconciler.quickstart.engine import PrivateEngine, locate, ping
+from tests.support.harness.private_engine import IMAGE
+from tests.support.harness.private_engine import PrivateEngine as OwnersEngine
 
 ROOT = Path(__file__).resolve().parents[2]
 KAFKA = {"alpr-zookeeper", "alpr-kafka", "alpr-schema-registry"}

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.sources import QUIET
+from reconciler.desired_state.mounted_files import QUIET
 from tests.e2e.test_drift import RESYNC, made, three_resyncs
-from tests.e2e.yard import COMPOSE, PROJECT, Yard
+from tests.support.harness.sandbox import COMPOSE, PROJECT, Yard
 
 EDGE = """\
     container_name: small-edge

@@ -17,14 +17,14 @@ from pathlib import Path
 import pytest
 from docker.errors import APIError
 
-from reconciler.daemon import DEADLINE
-from tests.chaos.world import shims_of
-from tests.e2e.daemon import PROGRAM, ROOT, Json, service_of
-from tests.e2e.proxy import AtCall, Call
-from tests.e2e.recorder import PROJECT as PROJECT_LABEL
-from tests.e2e.recorder import SERVICE
+from reconciler.daemon.run import DEADLINE
+from tests.chaos.harness import shims_of
 from tests.e2e.test_failures import saved, with_cache
-from tests.e2e.yard import COMPOSE, GROUP_NAMES, GROUP_OF, PROJECT, STANDIN, Yard
+from tests.support.harness.daemon import PROGRAM, ROOT, Json, service_of
+from tests.support.harness.engine_proxy import AtCall, Call
+from tests.support.harness.engine_recorder import PROJECT as PROJECT_LABEL
+from tests.support.harness.engine_recorder import SERVICE
+from tests.support.harness.sandbox import COMPOSE, GROUP_NAMES, GROUP_OF, PROJECT, STANDIN, Yard
 
 STARTS = {"db", "migrate", "api", "worker", "web", "edge", "cache"}
 

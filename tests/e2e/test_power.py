@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.e2e.daemon import Daemon
-from tests.e2e.yard import GROUP_NAMES, Yard
+from tests.support.harness.daemon import Daemon
+from tests.support.harness.sandbox import GROUP_NAMES, Yard
 
 _SIZE = 48 * 2**20
 _OPTIONS = "loop,commit=300,noauto_da_alloc"

@@ -13,10 +13,10 @@ import time
 import pytest
 from docker.errors import NotFound
 
-from reconciler.daemon import DEADLINE
-from tests.e2e.daemon import ROOT, Json, free_port
-from tests.e2e.proxy import AtCall, Call
-from tests.e2e.yard import COMPOSE, GROUP_NAMES, PROJECT, Yard, groups_yaml
+from reconciler.daemon.run import DEADLINE
+from tests.support.harness.daemon import ROOT, Json, free_port
+from tests.support.harness.engine_proxy import AtCall, Call
+from tests.support.harness.sandbox import COMPOSE, GROUP_NAMES, PROJECT, Yard, groups_yaml
 
 KILLS = 25
 ROUNDS = {

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.recorder import SERVICE
-from tests.e2e.yard import COMPOSE, PROJECT, STACK, Yard
+from tests.support.harness.engine_recorder import SERVICE
+from tests.support.harness.sandbox import COMPOSE, PROJECT, STACK, Yard
 
 
 def children(pid: int) -> list[int]:

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from reconciler.engine.compose_find import find_compose
-from tests.e2e.daemon import Daemon, service_of
-from tests.e2e.recorder import PROJECT as PROJECT_LABEL
-from tests.engine.bed import IMAGE, PrivateEngine
+from reconciler.engine.compose.discovery import find_compose
+from tests.support.harness.daemon import Daemon, service_of
+from tests.support.harness.engine_recorder import PROJECT as PROJECT_LABEL
+from tests.support.harness.private_engine import IMAGE, PrivateEngine
 
 STACK = """\
 name: many

@@ -21,9 +21,9 @@ import pytest
 from docker.errors import NotFound
 from ruamel.yaml import YAML
 
-from tests.e2e.daemon import ROOT, Daemon, Json
-from tests.e2e.recorder import SERVICE, Recorder
-from tests.e2e.yard import Yard
+from tests.support.harness.daemon import ROOT, Daemon, Json
+from tests.support.harness.engine_recorder import SERVICE, Recorder
+from tests.support.harness.sandbox import Yard
 
 PROJECT = "alpr"
 _SWITCH = re.compile(r"^(  \w+:\s+)(?:on|off)\b", re.MULTILINE)

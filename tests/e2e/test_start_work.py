@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.yard import COMPOSE, Yard
+from tests.support.harness.sandbox import COMPOSE, Yard
 
 EDGE = """\
     container_name: small-edge

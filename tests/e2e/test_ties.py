@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.e2e.recorder import PROJECT as PROJECT_LABEL
-from tests.e2e.recorder import SERVICE
 from tests.e2e.test_failures import saved
-from tests.e2e.yard import COMPOSE, PROJECT, STACK, Yard
+from tests.support.harness.engine_recorder import PROJECT as PROJECT_LABEL
+from tests.support.harness.engine_recorder import SERVICE
+from tests.support.harness.sandbox import COMPOSE, PROJECT, STACK, Yard
 
 EDGE = """\
     <<: *standin

@@ -14,15 +14,14 @@ from typing import Protocol
 import pytest
 from docker.errors import NotFound
 
+from reconciler.desired_state.compose_model import services_from
 from reconciler.engine import Engine
-from reconciler.engine.compose import resolve
-from reconciler.engine.docker import DockerEngine
-from reconciler.model import services_from
-from reconciler.observed import Container
-from reconciler.stack import Group, Stack
-
-from .bed import IMAGE, PrivateEngine, Project, engines
-from .bench import Bench, Make
+from reconciler.engine.compose.engine import resolve
+from reconciler.engine.docker.engine import DockerEngine
+from reconciler.model.observed import Container
+from reconciler.model.stack import Group, Stack
+from tests.support.harness.adapter import Bench, Make
+from tests.support.harness.private_engine import IMAGE, PrivateEngine, Project, engines
 
 PATIENCE = 2.0
 """Seconds that an engine is given which is known to be silent; one that answers has the usual ones."""
@@ -166,8 +165,8 @@ class DockerWorld:
 
 class SimulatedWorld:
     def __init__(self, stack: Stack) -> None:
-        from reconciler.engine.simulated import Behaviour, SimulatedEngine
-        from reconciler.engine.simulated_hooks import Hooking
+        from reconciler.engine.simulated.engine import Behaviour, SimulatedEngine
+        from reconciler.engine.simulated.hooks import Hooking
 
         self.stack = stack
         self.engine = SimulatedEngine(
@@ -185,7 +184,7 @@ class SimulatedWorld:
         self.engine.kill(container.service)
 
     def pause(self, container: Container) -> None:
-        from reconciler.observed import State
+        from reconciler.model.observed import State
 
         self.engine.alter(container.id, state=State.PAUSED)
 

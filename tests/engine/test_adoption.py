@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.compose_fetch import program_of_archive
-from reconciler.engine.compose import find_compose
-from reconciler.engine.compose_labels import Labels
-from reconciler.ledger import Ledger, Now
-from reconciler.observed import Observed
-from reconciler.plan import plan
-from reconciler.stack import Stack
-from reconciler.witness import witness
-from tests.builders import a_stack, container, desire, look, service
+from reconciler.engine.compose.engine import find_compose
+from reconciler.engine.compose.labels import Labels
+from reconciler.model.ledger import Ledger, Now
+from reconciler.model.observed import Observed
+from reconciler.model.stack import Stack
+from reconciler.planning.planner import plan
+from reconciler.planning.record_observation import witness
+from reconciler.quickstart.compose_fetch import program_of_archive
+from tests.support.fixtures.builders import a_stack, container, desire, look, service
+from tests.support.harness.adapter import Bench, Make
+from tests.support.harness.private_engine import PrivateEngine
 
-from .bed import PrivateEngine
-from .bench import Bench, Make
 from .conftest import ENGINES
 
 GUESTS = """

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.engine.compose import find_compose, resolve
-from reconciler.engine.compose_find import environment
-from reconciler.engine.compose_run import run
-from reconciler.engine.docker_address import Address, find_address
-from reconciler.engine.docker_read import (
+from reconciler.engine.compose.discovery import environment
+from reconciler.engine.compose.engine import find_compose, resolve
+from reconciler.engine.compose.subprocess import run
+from reconciler.engine.docker.address import Address, find_address
+from reconciler.engine.docker.error_reasons import failure, lost_engine, redacted, shortened, wanted_port
+from reconciler.engine.docker.parse import (
     check_of,
     full_name,
     image_named,
@@ -21,7 +22,6 @@ from reconciler.engine.docker_read import (
     repository_and_tag,
     tags_of,
 )
-from reconciler.engine.docker_reasons import failure, lost_engine, redacted, shortened, wanted_port
 from reconciler.errors import InvalidDesiredState, StepImpossible
 
 

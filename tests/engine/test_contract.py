@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 
 from reconciler.errors import BatchFailed, EngineError, EngineUnavailable, Gone, StepFailed
-from reconciler.observed import ALIVE, Action, Command, Container, Health, Observed, State
+from reconciler.model.observed import ALIVE, Action, Command, Container, Health, Observed, State
+from tests.support.harness.private_engine import IMAGE, by_service, until
 
-from .bed import IMAGE, by_service, until
 from .conftest import PATIENCE, World
 
 UNKNOWN = "f" * 64

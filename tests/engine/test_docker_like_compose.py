@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import StepFailed
-from reconciler.observed import Action, Container, State
-
-from .bed import IMAGE, until
-from .bench import PLAIN, Bench, Make
+from reconciler.model.observed import Action, Container, State
+from tests.support.harness.adapter import PLAIN, Bench, Make
+from tests.support.harness.private_engine import IMAGE, until
 
 
 async def test_the_engine_is_the_one_that_its_name_says(bench: Make, request: pytest.FixtureRequest) -> None:

@@ -7,11 +7,11 @@ from contextlib import aclosing
 
 import pytest
 
-from reconciler.engine import docker_logs, docker_usage
-from reconciler.observed import Health, State
-
-from .bed import IMAGE, until
-from .bench import PLAIN, Bench, Make
+from reconciler.engine.docker import logs as docker_logs
+from reconciler.engine.docker import usage as docker_usage
+from reconciler.model.observed import Health, State
+from tests.support.harness.adapter import PLAIN, Bench, Make
+from tests.support.harness.private_engine import IMAGE, until
 
 # --- looking ---
 

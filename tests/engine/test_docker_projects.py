@@ -6,10 +6,9 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from reconciler.observed import Action, LeftBehind
-from reconciler.stack import Stack
-
-from .bench import Bench, Make
+from reconciler.model.observed import Action, LeftBehind
+from reconciler.model.stack import Stack
+from tests.support.harness.adapter import Bench, Make
 
 COMPOSE = """
 services:

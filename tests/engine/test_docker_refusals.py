@@ -9,10 +9,9 @@ import time
 import pytest
 
 from reconciler.errors import StepFailed, StepImpossible
-from reconciler.observed import Action, State
-
-from .bed import until
-from .bench import PLAIN, Bench, Make
+from reconciler.model.observed import Action, State
+from tests.support.harness.adapter import PLAIN, Bench, Make
+from tests.support.harness.private_engine import until
 
 # --- why a step failed ---
 

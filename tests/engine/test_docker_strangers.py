@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconciler.observed import Action
-
-from .bench import Bench, Make
+from reconciler.model.observed import Action
+from tests.support.harness.adapter import Bench, Make
 
 COMPOSE = """
 services:

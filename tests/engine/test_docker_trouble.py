@@ -18,15 +18,14 @@ from typing import Any
 
 import pytest
 
-from reconciler.engine import compose as compose_module
-from reconciler.engine import docker_sdk
-from reconciler.engine.compose_run import locked
-from reconciler.engine.docker import DockerEngine
+from reconciler.engine.compose import engine as compose_module
+from reconciler.engine.compose.subprocess import locked
+from reconciler.engine.docker import orders as docker_sdk
+from reconciler.engine.docker.engine import DockerEngine
 from reconciler.errors import EngineUnavailable, OutcomeUnknown, StepFailed
-from reconciler.observed import Action, Command, State
-
-from .bed import PrivateEngine, by_service, until
-from .bench import PLAIN, Bench, Make
+from reconciler.model.observed import Action, Command, State
+from tests.support.harness.adapter import PLAIN, Bench, Make
+from tests.support.harness.private_engine import PrivateEngine, by_service, until
 
 # --- an engine that misbehaves ---
 
@@ -86,7 +85,8 @@ async def test_an_order_without_an_answer_has_an_unknown_outcome(
 
 @pytest.mark.pitfall(13)
 async def test_a_silent_stream_is_noticed_when_we_act(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reconciler.engine import docker, docker_streams
+    from reconciler.engine.docker import engine as docker
+    from reconciler.engine.docker import streams as docker_streams
 
     monkeypatch.setattr(docker, "_EVENT_WITHIN", 0.3)
     monkeypatch.setattr(docker_streams.Events, "_hear", lambda *_: None)
@@ -103,7 +103,7 @@ async def test_a_silent_stream_is_noticed_when_we_act(bench: Make, monkeypatch: 
 async def test_acting_does_not_make_a_live_stream_look_dead(
     bench: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from reconciler.engine import docker
+    from reconciler.engine.docker import engine as docker
 
     monkeypatch.setattr(docker, "_EVENT_WITHIN", 2.0)
     b: Bench = await bench(PLAIN)
@@ -177,7 +177,7 @@ async def test_a_child_of_a_killed_daemon_is_waited_for(tmp_path: Path) -> None:
         f"""
         import asyncio, os, signal, subprocess
         from pathlib import Path
-        from reconciler.engine.compose_run import locked
+        from reconciler.engine.compose.subprocess import locked
 
         async def main():
             async with locked(Path({str(lock)!r}), 5.0) as descriptor:
@@ -258,7 +258,7 @@ async def test_a_silent_compose_is_killed(
 
 async def test_without_compose_the_remedy_is_said(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     b: Bench = await bench(PLAIN)
-    monkeypatch.setattr("reconciler.engine.compose_find._candidates", lambda _: iter(()))
+    monkeypatch.setattr("reconciler.engine.compose.discovery._candidates", lambda _: iter(()))
     with pytest.raises(StepFailed, match="install") as caught:
         await b.act(Action.CREATE, "plain")
     assert caught.value.reason == "compose_missing"

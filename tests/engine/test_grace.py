@@ -6,10 +6,9 @@ import time
 
 import pytest
 
-from reconciler.engine import docker_sdk
-from reconciler.observed import Action, State
-
-from .bench import Bench, Make
+from reconciler.engine.docker import orders as docker_sdk
+from reconciler.model.observed import Action, State
+from tests.support.harness.adapter import Bench, Make
 
 
 @pytest.mark.pitfall(16)

@@ -6,14 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from reconciler.desired import Desired, GroupState
-from reconciler.ledger import Ledger, Made, Now
-from reconciler.observed import Action
-from reconciler.plan import plan
-
-from .bed import IMAGE, standin_tree
-from .bench import Bench, Make
-from .registry import Registry
+from reconciler.model.desired import Desired, GroupState
+from reconciler.model.ledger import Ledger, Made, Now
+from reconciler.model.observed import Action
+from reconciler.planning.planner import plan
+from tests.support.harness.adapter import Bench, Make
+from tests.support.harness.image_registry import Registry
+from tests.support.harness.private_engine import IMAGE, standin_tree
 
 ON = Desired(groups={"all": GroupState(on=True)}, generation=1)
 ANOTHER = "names another image now"

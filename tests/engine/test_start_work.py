@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.engine.compose import resolve
+from reconciler.engine.compose.engine import resolve
 from reconciler.errors import StepFailed
-from reconciler.observed import Action, State
-from reconciler.start_work import Hook, StartWork
-
-from .bench import Bench, Make
+from reconciler.model.observed import Action, State
+from reconciler.model.start_work import Hook, StartWork
+from tests.support.harness.adapter import Bench, Make
 
 COMPOSE = """
 services:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.git.box import Box, Person, write
 from tests.git.upstream import SECRET, Upstream, pulling
+from tests.support.hosts.git_host import Box, Person, write
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.git.box import FILES, GROUPS, Box, until, write
+from tests.support.hosts.git_host import FILES, GROUPS, Box, until, write
 
 
 @pytest.fixture

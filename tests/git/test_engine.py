@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.engine.bed import PrivateEngine
-from tests.git.box import COMPOSE, GROUPS, Box
+from tests.support.harness.private_engine import PrivateEngine
+from tests.support.hosts.git_host import COMPOSE, GROUPS, Box
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.daemon import Refused
-from tests.git import remotes
-from tests.git.box import COMPOSE, FILES, GROUPS, Box, until, write
 from tests.git.upstream import ON, SECRET, Upstream, deliver, in_step, pulling, signed, signer
+from tests.support.harness.daemon import Refused
+from tests.support.hosts import git_remotes as remotes
+from tests.support.hosts.git_host import COMPOSE, FILES, GROUPS, Box, until, write
 
 
 def test_what_is_there_is_fetched_and_what_comes_is_taken_in(pulled: Box, upstream: Upstream) -> None:

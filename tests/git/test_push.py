@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.daemon import Refused
-from tests.git.box import COMPOSE, FILES, GROUPS, STACK, Box, Person, refused, until, write
+from tests.support.harness.daemon import Refused
+from tests.support.hosts.git_host import COMPOSE, FILES, GROUPS, STACK, Box, Person, refused, until, write
 
 ON = GROUPS.replace("web: off", "web: on")
 

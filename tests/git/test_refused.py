@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.e2e.daemon import Refused
-from tests.git.box import Box, Person, refused, until, write
+from tests.support.harness.daemon import Refused
+from tests.support.hosts.git_host import Box, Person, refused, until, write
 
 NAMES = {
     "refs/replace/{head}": "is neither a branch nor a tag",

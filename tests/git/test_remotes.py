@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.git import remotes
-from tests.git.box import COMPOSE, GROUPS, Box
+from tests.support.hosts import git_remotes as remotes
+from tests.support.hosts.git_host import COMPOSE, GROUPS, Box
 
 ON = GROUPS.replace("web: off", "web: on")
 

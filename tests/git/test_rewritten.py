@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.daemon import Refused
-from tests.git.box import COMPOSE, GROUPS, Box, until, write
 from tests.git.upstream import ON, Upstream, deliver, in_step, pulling, signed, signer
+from tests.support.harness.daemon import Refused
+from tests.support.hosts.git_host import COMPOSE, GROUPS, Box, until, write
 
 FETCHED, TAKEN = "refs/service-manager/fetched", "refs/service-manager/taken"
 

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.git.box import FILES, GROUPS, Box, Person, until
+from tests.support.hosts.git_host import FILES, GROUPS, Box, Person, until
 
 ON = GROUPS.replace("web: off", "web: on")
 SECRET = "a secret that is long enough"

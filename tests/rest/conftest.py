@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.daemon import ROOT, Daemon
+from tests.support.harness.daemon import ROOT, Daemon
 
 Start = Callable[..., Daemon]
 

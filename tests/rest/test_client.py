@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.daemon import Daemon
 from tests.rest.conftest import Start
-from tests.rest.http import Answer, ask
+from tests.support.fixtures.http_client import Answer, ask
+from tests.support.harness.daemon import Daemon
 
 STATUS = {
     *("timestamp", "total_services", "running_services", "total_memory_mb", "pilot_ready", "groups"),

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.daemon import PROGRAM, Daemon, free_port
 from tests.rest.conftest import Start
-from tests.rest.http import ask
 from tests.rest.test_subscribers import resident
+from tests.support.fixtures.http_client import ask
+from tests.support.harness.daemon import PROGRAM, Daemon, free_port
 
 HALF = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: "
 FEW_DESCRIPTORS = ("sh", "-c", 'ulimit -n 1024 && exec "$@"', "sh", *PROGRAM)

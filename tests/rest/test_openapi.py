@@ -9,9 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.e2e.daemon import Daemon
 from tests.rest.conftest import Start
-from tests.rest.http import await_open
+from tests.support.fixtures.http_client import await_open
+from tests.support.harness.daemon import Daemon
 
 _HERE = Path(__file__).parent
 _STREAMS = ("/services/events", "/services/logs/{service}")

@@ -16,9 +16,9 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from tests.e2e.daemon import ROOT, Daemon, free_port
 from tests.rest.conftest import Start
-from tests.rest.http import ask, await_open
+from tests.support.fixtures.http_client import ask, await_open
+from tests.support.harness.daemon import ROOT, Daemon, free_port
 
 SHIPPED = ROOT / "desired-state"
 ALERTS = SHIPPED / "config" / "service-manager-alerts.yml"

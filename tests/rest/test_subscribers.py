@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.daemon import Daemon
 from tests.rest.conftest import Start
-from tests.rest.http import ask
+from tests.support.fixtures.http_client import ask
+from tests.support.harness.daemon import Daemon
 
 MANY = 500
 DEAF = 20

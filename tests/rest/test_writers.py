@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from tests.e2e.daemon import Daemon
 from tests.rest.conftest import Start
-from tests.rest.http import ask, await_open
+from tests.support.fixtures.http_client import ask, await_open
+from tests.support.harness.daemon import Daemon
 
 CLIENTS = 8
 FLIPS = 200

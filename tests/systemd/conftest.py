@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.proxy import Proxy
-from tests.engine.bed import PrivateEngine
-from tests.systemd.box import ROOT, Box, load
+from tests.support.harness.engine_proxy import Proxy
+from tests.support.harness.private_engine import PrivateEngine
+from tests.support.hosts.systemd_host import ROOT, Box, load
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from reconciler import compose_fetch
-from reconciler.engine import compose_find
-from reconciler.engine.compose_release import DIGESTS, architecture, program_path
-from reconciler.quickstart_venv import ensure_compose
+from reconciler.engine.compose import discovery as compose_find
+from reconciler.engine.compose.release import DIGESTS, architecture, program_path
+from reconciler.quickstart import compose_fetch
+from reconciler.quickstart.venv import ensure_compose
 from tests.unit.test_lock import RUNTIME, entries
 
 ELF = {"x86_64": 62, "aarch64": 183, "armv7l": 40}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.systemd.box import DESIRED, GROUPS, ROOT, UNIT, Box, rebuilt, until
+from tests.support.hosts.systemd_host import DESIRED, GROUPS, ROOT, UNIT, Box, rebuilt, until
 
 NAME = "alpr-service-manager"
 STATE = "/var/lib/service-manager"

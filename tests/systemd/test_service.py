@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.systemd.box import DESIRED, GROUPS, UNIT, Box, until
+from tests.support.hosts.systemd_host import DESIRED, GROUPS, UNIT, Box, until
 
 CONVERGED = "converged, 2 of 2 services ready, 2 of 3 groups on"
 HANG = """\
@@ -17,7 +17,7 @@ import asyncio, signal, time
 
 def never_again(*_):
     # The loop's next pass does not end, while the rest of the process lives on.
-    from reconciler.loop import Loop
+    from reconciler.controller.loop import Loop
     async def hanging_pass(self):
         await asyncio.Event().wait()
     Loop._pass = hanging_pass

@@ -11,4 +11,5 @@ def test_every_row_has_a_test_or_a_reason() -> None:
 
 
 def test_the_table_names_file_and_test() -> None:
-    assert "tests/unit/test_plan.py::test_an_image_store_that_shows_another_id_for_the_same_image" in table()
+    name = "test_an_image_store_that_shows_another_id_for_the_same_image"
+    assert f"tests/unit/planning/test_plan.py::{name}" in table()

@@ -6,7 +6,9 @@ One module for each place where things go wrong; the shares are those of PITFALL
 
 from __future__ import annotations
 
-from tests.chaos.faults import box, compose, containers, daemon, engine, files, line
+from tests.chaos.faults import compose, containers, daemon, engine, files
+from tests.chaos.faults import connection as line
+from tests.chaos.faults import host as box
 from tests.chaos.faults.fault import Fault
 
 FAULTS: tuple[Fault, ...] = (

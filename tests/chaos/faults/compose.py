@@ -9,9 +9,9 @@ import threading
 
 from tests.chaos.faults.containers import remove, to_container
 from tests.chaos.faults.fault import Fault, Undo
-from tests.chaos.world import World, signal_all
-from tests.e2e.proxy import AtCall
-from tests.e2e.yard import GROUP_OF
+from tests.chaos.harness import World, signal_all
+from tests.support.harness.engine_proxy import AtCall
+from tests.support.harness.sandbox import GROUP_OF
 
 ON_TWO_NETWORKS = "api"
 

@@ -11,8 +11,8 @@ from typing import Any
 from docker.errors import APIError
 
 from tests.chaos.faults.fault import Fault, victim_in
-from tests.chaos.world import World
-from tests.e2e.yard import GROUP_OF
+from tests.chaos.harness import World
+from tests.support.harness.sandbox import GROUP_OF
 
 # Both take more than a container of this stack may have (and as much again, where there is swap).
 _CHILD_HOGS = "dd if=/dev/zero of=/dev/null bs=192M count=1"

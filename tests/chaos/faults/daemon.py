@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 
 from tests.chaos.faults.fault import Fault, Undo
-from tests.chaos.world import World, signal_all
-from tests.e2e.proxy import AtCall, Call
+from tests.chaos.harness import World, signal_all
+from tests.support.harness.engine_proxy import AtCall, Call
 
 
 def _kill(world: World) -> Undo:

@@ -7,8 +7,8 @@ from pathlib import Path
 from subprocess import TimeoutExpired
 
 from tests.chaos.faults.fault import Fault, Undo, victim_in
-from tests.chaos.hog import MemoryGroup
-from tests.chaos.world import World, shims_of, signal_all
+from tests.chaos.harness import World, shims_of, signal_all
+from tests.chaos.load_generator import MemoryGroup
 
 _ROOM = 32
 _OVERDUE = 10.0

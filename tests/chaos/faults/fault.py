@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from tests.chaos.world import World
+from tests.chaos.harness import World
 
 Undo = Callable[[], None]
 

@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 from tests.chaos.faults.fault import Fault, Undo
-from tests.chaos.world import World
-from tests.e2e.yard import GROUP_NAMES, groups_yaml
+from tests.chaos.harness import World
+from tests.support.harness.sandbox import GROUP_NAMES, groups_yaml
 
 _QUEUE = Path("/proc/sys/fs/inotify/max_queued_events")
 _MOST_NOTICES = 200_000

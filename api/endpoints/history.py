@@ -1,0 +1,256 @@
+"""Earlier desired states over HTTP: which there were, what going back to one would do, and going back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Protocol
+
+from fastapi import FastAPI, Path, Query
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from api.context import Context
+from api.endpoints.lifecycle import Caller, replied
+from api.endpoints.status import Wait, answer
+from api.wire import schemas, views
+from api.wire.openapi import reading, writing
+from reconciler.generations.edits import Receipt
+from reconciler.generations.records import Record
+from reconciler.planning.planner import Plan, Step
+
+MOST = 500
+
+Target = Annotated[
+    str,
+    Path(
+        description="a generation, or the name of a git commit (at least 7 digits of it)",
+        examples=["41"],
+        pattern=r"^([0-9]{1,9}|[0-9a-f]{7,64})$",
+    ),
+]
+
+
+class Rehearsed(Protocol):
+    """What going back would do; ``reconciler.generations.rollback.Rehearsal`` is one."""
+
+    @property
+    def record(self) -> Record | None:
+        """The generation, None for a commit that never was one."""
+
+    @property
+    def commit(self) -> str:
+        """The git commit, empty without one."""
+
+    @property
+    def changes(self) -> Sequence[str]:
+        """What it changes, in lines for people."""
+
+    @property
+    def files(self) -> Sequence[str]:
+        """The files that would be other."""
+
+    @property
+    def steps(self) -> Sequence[Step]:
+        """What would be done to containers, to the end."""
+
+    @property
+    def rest(self) -> Plan:
+        """What is left after that."""
+
+    @property
+    def looked(self) -> bool:
+        """Whether the engine has been seen; else there are no steps."""
+
+    @property
+    def group_of(self) -> Mapping[str, str]:
+        """Groups of services."""
+
+
+class Archive(Protocol):
+    """Where earlier states are; ``reconciler.generations.rollback.History`` is one. Raises
+    ``WriteRefused``."""
+
+    def records(self) -> Sequence[Record]:
+        """All that are kept, the newest last."""
+
+    async def rehearse(self, target: str) -> Rehearsed:
+        """What going back would do."""
+
+    async def rollback(self, target: str, *, author: str, source: str = "") -> Receipt:
+        """Go back."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Generation(_Model):
+    """One accepted desired state: who, when, what changed, how it ended."""
+
+    generation: int = Field(examples=[41])
+    current: bool = Field(description="whether this is what holds now")
+    accepted_at: datetime
+    author: str = Field(
+        description="the name of a key, the author of a git commit, or file: somebody saved a file",
+        examples=["ann"],
+    )
+    reason: str = Field(
+        description="`start kafka` and the like; edited; `commit NAME`; `rollback 40`",
+        examples=["start kafka"],
+    )
+    changes: list[str] = Field(examples=[["kafka: off → on"]])
+    revision: str
+    commit: str | None = Field(description="the git commit, where there is one")
+    state: schemas.State
+    message: str = Field(description="how it ended, or the last that was heard of it")
+    ended_at: datetime | None
+
+
+class HistoryPage(_Model):
+    """Generations, the newest last. `before` is what to ask for next; null: none that is kept is older."""
+
+    timestamp: datetime
+    generation: int
+    entries: list[Generation]
+    before: int | None
+
+
+class RehearsedStep(_Model):
+    """A step that would be taken."""
+
+    service: str = Field(examples=["kafka"])
+    group: str | None = Field(examples=["kafka"])
+    action: str = Field(examples=["recreate"])
+    reason: str = Field(examples=["definition"])
+    message: str
+
+
+class Rehearsal(_Model):
+    """What going back would do now, without doing it. `entry` is null for a commit that was no generation."""
+
+    timestamp: datetime
+    generation: int = Field(description="the generation that holds now")
+    target: str = Field(examples=["41"])
+    entry: Generation | None
+    commit: str | None
+    changes: list[str] = Field(examples=[["kafka: on → off"]])
+    files: list[str] = Field(description="files that would be other", examples=[["groups.yaml"]])
+    engine_seen: bool = Field(description="false: the engine was not to be had, so no steps are known")
+    steps: list[RehearsedStep]
+    waiting: list[RehearsedStep] = Field(description="what would not be done, and why; `action` is its phase")
+
+
+class Histories:
+    """The endpoints over one context and archive."""
+
+    def __init__(self, context: Context, archive: Archive) -> None:
+        self._context = context
+        self._archive = archive
+        self._clock = context.settings.clock
+
+    async def history(
+        self,
+        limit: Annotated[int, Query(ge=1, le=MOST, description="entries at the most")] = 50,
+        before: Annotated[
+            int | None, Query(ge=1, le=2**53, description="only generations before this one", examples=[41])
+        ] = None,
+    ) -> Response:
+        """Every earlier desired state that is kept: who, when, what changed, and how it ended.
+
+        The newest come last. Page back with `before`.
+        """
+        records = [r for r in self._archive.records() if before is None or r.generation < before]
+        shown = records[-limit:]
+        return answer(
+            {
+                "timestamp": views.stamp(self._clock()),
+                "generation": self._newest,
+                "entries": [self._entry(record) for record in shown],
+                "before": shown[0].generation if len(records) > limit else None,
+            }
+        )
+
+    async def rehearse(self, generation: Target) -> Response:
+        """One earlier desired state, and what going back to it would do now. Changes nothing."""
+        found = await self._archive.rehearse(generation)
+        return answer(
+            {
+                "timestamp": views.stamp(self._clock()),
+                "generation": self._newest,
+                "target": generation,
+                "entry": self._entry(found.record) if found.record else None,
+                "commit": found.commit or None,
+                "changes": list(found.changes),
+                "files": list(found.files),
+                "engine_seen": found.looked,
+                "steps": [
+                    _step(s.service, found.group_of, str(s.action), s.cause, s.why) for s in found.steps
+                ],
+                "waiting": list(_waiting(found)),
+            }
+        )
+
+    async def rollback(self, generation: Target, author: Caller, wait: Wait = None) -> Response:
+        """Go back: the files of then, byte for byte, as a new generation (with git: a new commit).
+
+        202 at once, with where to follow it; 200 where all is as then already. `GET
+        /services/history/{generation}` tells beforehand what it would do.
+        """
+        receipt = await self._archive.rollback(generation, author=author.name, source=author.source)
+        message = _message(generation, receipt)
+        return await replied(
+            self._context, receipt, wait, action="rollback", target=generation, message=message
+        )
+
+    def register(self, app: FastAPI) -> None:
+        """Add the endpoints to the application."""
+        app.get("/services/history", **reading(HistoryPage))(self.history)
+        app.get("/services/history/{generation}", **reading(Rehearsal, 404, 409))(self.rehearse)
+        answers = {200: schemas.WriteAnswer, 202: schemas.WriteAnswer}
+        app.post("/services/rollback/{generation}", **writing(answers, 404, 409, 503))(self.rollback)
+
+    @property
+    def _newest(self) -> int:
+        return self._context.snapshots.current.generation
+
+    def _entry(self, record: Record) -> views.Json:
+        current = record.generation == self._newest
+        one = self._context.snapshots.progress(record.generation)
+        # What the loop says of the one that holds is newer than what was written down of it.
+        state = (
+            one.state if current and one else record.outcome or ("progressing" if current else "superseded")
+        )
+        return {
+            "generation": record.generation,
+            "current": current,
+            "accepted_at": views.rfc3339(record.at),
+            "author": record.author,
+            "reason": record.reason,
+            "changes": list(record.changes),
+            "revision": record.revision,
+            "commit": record.commit or None,
+            "state": state,
+            "message": one.message if current and one else record.outcome_reason,
+            "ended_at": views.moment(record.finished_at or None),
+        }
+
+
+def _step(service: str, group_of: Mapping[str, str], action: str, reason: str, message: str) -> views.Json:
+    group = group_of.get(service)
+    return {"service": service, "group": group, "action": action, "reason": reason, "message": message}
+
+
+def _waiting(found: Rehearsed) -> Any:
+    for name, verdict in found.rest.verdicts.items():
+        why = verdict.block or verdict.wait
+        if why:
+            phase = "blocked" if verdict.block else "suspended" if why.reason == "suspended" else "waiting"
+            yield _step(name, found.group_of, phase, why.reason, why.message)
+
+
+def _message(target: str, receipt: Receipt) -> str:
+    what = f"generation {target}" if len(target) < 7 else f"commit {target[:10]}"
+    if not receipt.changed:
+        return f"all is as in {what} already; generation {receipt.generation} holds"
+    return f"back to {what}; this is generation {receipt.generation}"

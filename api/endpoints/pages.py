@@ -1,0 +1,73 @@
+"""What a browser opens: the dashboard, and the documentation of this API. Files, served as they are.
+
+Nothing is fetched from anywhere else: a box at a road side may have no way out.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastapi import FastAPI
+from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.staticfiles import StaticFiles
+
+from api.context import Context
+from api.wire.openapi import leading, reading
+from api.wire.problems import Problem
+
+SWAGGER = Path(__file__).parents[1] / "vendor" / "swagger-ui"
+
+_DOCS = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Service Manager: API</title>
+<link rel="stylesheet" href="docs/swagger-ui.css">
+</head>
+<body>
+<div id="docs"></div>
+<script src="docs/swagger-ui-bundle.js"></script>
+<script src="docs/start.js"></script>
+</body>
+</html>
+"""
+
+
+class Pages:
+    """The pages over one context."""
+
+    def __init__(self, context: Context) -> None:
+        self._folder = context.settings.dashboard
+
+    async def root(self) -> Response:
+        """Leads to the dashboard, for whoever types nothing but host and port."""
+        # Relative, so that it holds below the path of a proxy as well.
+        return Response(status_code=307, headers={"location": "services/dashboard"})
+
+    async def dashboard(self) -> Response:
+        """The web dashboard."""
+        index = self._folder / "index.html" if self._folder else None
+        if index is None or not index.is_file():
+            raise Problem(
+                404,
+                "no_dashboard",
+                "no dashboard is installed with this daemon",
+                "`service-manager watch` shows the same in a terminal, /docs the API",
+            )
+        return FileResponse(index)
+
+    async def docs(self) -> Response:
+        """The documentation of this API."""
+        return HTMLResponse(_DOCS)
+
+    def register(self, app: FastAPI) -> None:
+        """Add the pages to the application."""
+        described = reading(None, 404, media_type="text/html")
+        app.get("/", **leading())(self.root)
+        app.get("/services/dashboard", **described)(self.dashboard)
+        app.get("/docs", include_in_schema=False)(self.docs)
+        app.mount("/docs", StaticFiles(directory=SWAGGER, check_dir=False))
+        if self._folder is not None:
+            # html: the address with a slash behind it shows the page as well.
+            app.mount("/services/dashboard", StaticFiles(directory=self._folder, html=True, check_dir=False))

@@ -1,0 +1,103 @@
+"""Signing in and out: what the dashboard asks before it shows anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+from fastapi import FastAPI, Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from api.endpoints.status import answer
+from api.middleware.auth import ANONYMOUS, SESSION, Auth, is_https, neighbourhood, session_token, source_of
+from api.middleware.sessions import LASTS, cookie
+from api.wire import views
+from api.wire.openapi import reading, writing
+from api.wire.problems import Problem
+from reconciler.audit.chain import Fact
+from reconciler.auth.keys import OPERATOR, Key
+
+
+class Recorder(Protocol):
+    """Where sign-ins are recorded."""
+
+    def repeated(self, key: tuple[str, ...], fact: Fact) -> None:
+        """Record it, repeats of a key as one."""
+
+
+class Session(BaseModel):
+    """Who is signed in. `required`: whether a key is needed here at all; without, anybody is an operator."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    required: bool
+    name: str | None = Field(description="of the key; null: nobody is signed in", examples=["ann"])
+    role: Literal["viewer", "operator"] | None
+    expires_at: datetime | None = Field(description="when a session just begun ends")
+
+
+class SignIn:
+    """The endpoints. ``clock`` gives wall seconds; without ``log`` nothing is recorded."""
+
+    def __init__(self, auth: Auth, clock: Callable[[], float], log: Recorder | None = None) -> None:
+        self._auth = auth
+        self._clock = clock
+        self._log = log
+
+    async def who(self, request: Request) -> Response:
+        """Who is signed in, and whether anybody has to be. Answers everybody."""
+        return answer(self._shown(self._auth.session(request.scope)))
+
+    async def begin(self, request: Request) -> Response:
+        """Sign in: send a key in `X-API-Key` (or as a bearer), get a session cookie.
+
+        The cookie lasts 12 hours, no script can read it, and it writes from this daemon's own pages only.
+        Revoking the key ends the session. Where no key is needed nothing is set.
+        """
+        if not self._auth.required:
+            return answer(self._shown(None))
+        key = self._auth.presented(request.scope)
+        if isinstance(key, Problem):
+            raise key
+        token = self._auth.sessions.begin(key.digest)
+        self._record(request, key, "sign_in")
+        set_cookie = cookie(token, secure=is_https(request.scope))
+        until = views.stamp(self._clock() + LASTS)
+        return answer({**self._shown(key), "expires_at": until}, headers={"set-cookie": set_cookie})
+
+    async def end(self, request: Request) -> Response:
+        """Sign out: the session is over. Nothing happens where there is none."""
+        key = self._auth.session(request.scope)
+        self._auth.sessions.end(session_token(request.scope))
+        if key is not None:
+            self._record(request, key, "sign_out")
+        return answer(self._shown(None), headers={"set-cookie": cookie("", secure=is_https(request.scope))})
+
+    def _shown(self, key: Key | None) -> dict[str, Any]:
+        if not self._auth.required:
+            return {"required": False, "name": ANONYMOUS, "role": OPERATOR, "expires_at": None}
+        name, role = (key.name, key.role) if key is not None else (None, None)
+        return {"required": True, "name": name, "role": role, "expires_at": None}
+
+    def _record(self, request: Request, key: Key, action: str) -> None:
+        if self._log is None:
+            return
+        source = source_of(request.scope)
+        fact = Fact(
+            action,
+            target="dashboard",
+            result="accepted",
+            user=key.name,
+            reason="requested",
+            source=source,
+            at=self._clock(),
+        )
+        self._log.repeated((neighbourhood(source), key.name, action), fact)
+
+    def register(self, app: FastAPI) -> None:
+        """Add the endpoints to the application."""
+        app.get(SESSION, **reading(Session))(self.who)
+        app.post(SESSION, **writing({200: Session}, 401, 429))(self.begin)
+        app.delete(SESSION, **writing({200: Session}))(self.end)

@@ -1,0 +1,158 @@
+"""The endpoints that only look: each answers from the last snapshot, in no time and with no engine."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import Body, FastAPI, Header, Path, Query, Request
+from starlette.responses import Response
+
+from api.context import Context
+from api.endpoints.events import Broadcast, EventStream
+from api.endpoints.long_poll import ended
+from api.wire import schemas, views
+from api.wire.etags import IfNoneMatch, Tags, unchanged
+from api.wire.openapi import reading, writing
+from api.wire.problems import Problem, invalid_files, need_desired_state, unknown_generation
+from api.wire.views import StatusCache
+from reconciler.controller.snapshot import Snapshot
+from reconciler.errors import InvalidDesiredState, NoSuchGroup
+
+GroupName = Annotated[str, Path(description="a group of stack.yaml", examples=["kafka"])]
+Wait = Annotated[
+    float | None,
+    Query(
+        ge=0,
+        le=600,
+        allow_inf_nan=False,
+        description="seconds to wait for the end: converged, degraded or superseded. "
+        "Then, or when they are over, the answer is 200 and `progress.state` tells which",
+        examples=[60],
+    ),
+]
+
+
+def answer(value: views.Json, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """JSON, made by ``views`` and not by models."""
+    return Response(views.to_bytes(value), status, headers, "application/json")
+
+
+class Reads:
+    """The reading endpoints over one context."""
+
+    def __init__(self, context: Context, cache: StatusCache, broadcast: Broadcast) -> None:
+        self._context = context
+        self._snapshots = context.snapshots
+        self._clock = context.settings.clock
+        self._cache = cache
+        self._broadcast = broadcast
+        self._tags = Tags()
+
+    async def status(self, if_none_match: IfNoneMatch = "") -> Response:
+        """The whole stack: what should be on, what runs, how far it is, what is wrong.
+
+        Answered from memory, also when the engine hangs or is gone (`engine.reachable` is false then).
+        """
+        snapshot = self._looked_at()
+        tag = self._tags.observed(snapshot)
+        return unchanged(tag, if_none_match) or Response(
+            self._cache.get(snapshot, self._clock()), 200, {"etag": tag}, "application/json"
+        )
+
+    async def group(self, group: GroupName, if_none_match: IfNoneMatch = "") -> Response:
+        """One group and its services."""
+        snapshot, now = self._looked_at(), self._clock()
+        need_desired_state(snapshot)
+        view = snapshot.groups.get(group)
+        if view is None:
+            raise NoSuchGroup(group, tuple(snapshot.groups))
+        tag = self._tags.observed(snapshot)
+        found = {"timestamp": views.stamp(now), **views.group_status(view, now)}
+        return unchanged(tag, if_none_match) or answer(found, headers={"etag": tag})
+
+    async def groups(self, if_none_match: IfNoneMatch = "") -> Response:
+        """What groups there are, what they cost and what they need, whatever runs."""
+        snapshot = self._snapshots.current
+        need_desired_state(snapshot)
+        tag = self._tags.declared(snapshot)
+        return unchanged(tag, if_none_match) or answer(views.groups(snapshot), headers={"etag": tag})
+
+    def _looked_at(self) -> Snapshot:
+        # What is measured is measured more often from now on.
+        self._snapshots.touch(asyncio.get_running_loop().time())
+        return self._snapshots.current
+
+    async def progress(
+        self, generation: Annotated[int, Path(ge=0, examples=[42])], wait: Wait = None
+    ) -> Response:
+        """How far one generation of desired state is, step by step, or how it ended."""
+        newest = self._snapshots.current.generation
+        if self._snapshots.progress(generation) is None:
+            raise unknown_generation(generation, newest)
+        one = await ended(self._context, generation, wait or 0.0)
+        return answer(views.progress(one, self._snapshots.current.generation))
+
+    async def plan(self) -> Response:
+        """The steps that the loop would take now, each with its reason; usually it is taking them."""
+        return answer(views.plan(self._snapshots.current, self._clock()))
+
+    async def preview(
+        self,
+        state: Annotated[
+            dict[str, Any],
+            Body(
+                description="a groups.yaml as JSON; it changes nothing",
+                examples=[{"groups": {"kafka": "on", "storage": {"state": "on", "force": True}}}],
+            ),
+        ],
+    ) -> Response:
+        """What another groups.yaml would lead to, without writing it.
+
+        `steps` are all of them, in order, if each succeeds; `waiting` is what would be left undone then.
+        """
+        assert self._context.preview is not None
+        need_desired_state(self._snapshots.current)
+        try:
+            planned = await self._context.preview(state)
+        except InvalidDesiredState as error:
+            # The mistakes are in what was sent, not in the files on disk.
+            raise invalid_files(error, 422) from None
+        return answer(views.preview(planned, self._snapshots.current, self._clock()))
+
+    async def drift(self) -> Response:
+        """Every difference between what should be and what is.
+
+        `pending` tells a change that is still to be carried out from something that moved by itself.
+        """
+        return answer(views.drift(self._snapshots.current, self._clock()))
+
+    async def events(
+        self,
+        request: Request,
+        last_event_id: Annotated[
+            str, Header(description="the last id seen: what came after it is sent again, while it is held")
+        ] = "",
+    ) -> Response:
+        """Server-Sent Events, as they happen: first a full `status`, then `status`, `progress` and `audit`.
+
+        `status` has the shape of `GET /services/status`, `progress` that of
+        `/services/progress/{generation}`, `audit` that of an entry of
+        `/services/audit`. A comment every 15 seconds shows that the line is alive.
+        Whoever reads too slowly is dropped and begins with a full `status` again.
+        """
+        if self._context.closing.is_set():
+            raise Problem(503, "going_down", "the daemon is going down", "try again in a few seconds")
+        return EventStream(self._broadcast, last_event_id, lambda: self._context.holds(request.scope))
+
+    def register(self, app: FastAPI) -> None:
+        """Add the endpoints to the application."""
+        app.get("/services/status", **reading(schemas.Status, 304))(self.status)
+        app.get("/services/status/{group}", **reading(schemas.GroupAnswer, 304, 404, 409, 503))(self.group)
+        app.get("/services/groups", **reading(schemas.Groups, 304, 409, 503))(self.groups)
+        app.get("/services/progress/{generation}", **reading(schemas.Progress, 404))(self.progress)
+        app.get("/services/plan", **reading(schemas.Plan))(self.plan)
+        if self._context.preview is not None:
+            app.post("/services/plan", **writing({200: schemas.Preview}, 409, 503))(self.preview)
+        app.get("/services/drift", **reading(schemas.Drift))(self.drift)
+        app.get("/services/events", **reading(None, 503, media_type="text/event-stream"))(self.events)

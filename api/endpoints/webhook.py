@@ -1,0 +1,103 @@
+"""The webhook of pull mode: whoever hosts the repository says that something was pushed.
+
+Open to everybody but for the signature; all that it does is to have the repository looked at now instead of
+at the next interval, so nothing in its body is believed.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from fastapi import FastAPI, Request
+from pydantic import BaseModel, ConfigDict
+from starlette.responses import Response
+
+from api.endpoints.status import answer
+from api.wire.openapi import writing
+from api.wire.problems import Problem
+
+PATH = "/services/hooks/git"
+_OLDEST = 300.0
+"""Seconds that a delivery with a time in it may be old: one that was recorded is not played again."""
+_STANDARD = "whsec_"
+
+
+class HookAnswer(BaseModel):
+    """The repository is looked at now."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: Literal["fetching"]
+
+
+class Webhook:
+    """The endpoint. ``secret`` is shared with the host, ``ask`` has it fetched, ``clock`` gives wall time."""
+
+    def __init__(self, secret: bytes, ask: Callable[[], None], clock: Callable[[], float]) -> None:
+        self._secret = secret
+        self._ask = ask
+        self._clock = clock
+
+    async def hook(self, request: Request) -> Response:
+        """Fetch desired state now, if the delivery is signed with the secret of this daemon.
+
+        As GitHub (`X-Hub-Signature-256`), Gitea and Forgejo (`X-Gitea-Signature`) and GitLab
+        (`X-Gitlab-Token`, or `webhook-signature`) send it. What the body says does not matter.
+        """
+        body = await request.body()
+        signed = signature_holds(request.headers, body, self._secret, self._clock())
+        if signed is None:
+            told = "the delivery carries no signature that is known here"
+            raise Problem(401, "missing_signature", told, "set the secret at the host of the repository")
+        if not signed:
+            told = "the signature is not made with the secret of this daemon, or is too old"
+            raise Problem(403, "invalid_signature", told, "compare the secret at both ends")
+        self._ask()
+        return answer({"status": "fetching"}, 202)
+
+    def register(self, app: FastAPI) -> None:
+        """Add the endpoint to the application."""
+        route = writing({202: HookAnswer}, 401)
+        # Nothing to follow: what comes of it is a generation like any other.
+        route["responses"][202].pop("headers", None)
+        app.post(PATH, status_code=202, **route)(self.hook)
+
+
+def signature_holds(headers: Mapping[str, str], body: bytes, secret: bytes, now: float) -> bool | None:
+    """Whether a delivery is signed with ``secret``; None: it is not signed in any way known here."""
+    digest = hmac.new(secret, body, hashlib.sha256).hexdigest()
+    if given := headers.get("x-hub-signature-256"):
+        return _same(given, f"sha256={digest}")
+    for name in ("x-gitea-signature", "x-forgejo-signature", "x-gogs-signature"):
+        if given := headers.get(name):
+            return _same(given, digest)
+    if given := headers.get("webhook-signature"):
+        return _standard(headers, given, body, secret, now)
+    if given := headers.get("x-gitlab-token"):
+        return hmac.compare_digest(given.encode("latin-1", "replace"), secret)
+    return None
+
+
+def _same(given: str, wanted: str) -> bool:
+    return hmac.compare_digest(given.strip().lower().encode(), wanted.encode())
+
+
+def _standard(headers: Mapping[str, str], given: str, body: bytes, secret: bytes, now: float) -> bool:
+    """Standard Webhooks: the signature is over id, time and body; several may be given."""
+    sent, number = headers.get("webhook-timestamp", ""), headers.get("webhook-id", "")
+    if not sent.isdecimal() or len(sent) > 15 or abs(now - int(sent)) > _OLDEST:
+        return False
+    key = secret
+    if secret.startswith(_STANDARD.encode()):
+        try:
+            key = base64.b64decode(secret[len(_STANDARD) :], validate=True)
+        except binascii.Error:
+            return False
+    made = hmac.new(key, f"{number}.{sent}.".encode() + body, hashlib.sha256).digest()
+    wanted = b"v1," + base64.b64encode(made)
+    return any(hmac.compare_digest(one.encode("latin-1", "replace"), wanted) for one in given.split())

@@ -1,0 +1,1 @@
+"""``/metrics``: the metric types, the registry and what fills it."""

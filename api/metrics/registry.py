@@ -1,0 +1,92 @@
+"""``/metrics``: what Prometheus reads, on the API's own address and on one that serves nothing else.
+
+Rendering takes some milliseconds of the core that also converges things, and the second address asks for
+no key: so the text is made at most once a second, however many ask. A scrape does not count as somebody
+looking (``Snapshots.touch``): it comes for ever, and a sample every 30 s is enough for a curve.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from fastapi import FastAPI, Request
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.metrics.counters import Counters
+from api.metrics.gauges import Gauges
+from api.wire.openapi import reading
+from reconciler.controller.snapshot import Snapshots
+
+FRESH = 1.0
+"""Seconds for which a rendered answer is given again."""
+
+
+class Metrics:
+    """Everything that is measured of one daemon. ``clock`` is wall seconds, ``timer`` monotonic ones."""
+
+    def __init__(
+        self,
+        snapshots: Snapshots,
+        *,
+        clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.counters = Counters(snapshots, clock=clock, timer=timer)
+        self._timer = timer
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(Gauges(snapshots, clock))
+        self._registry.register(self.counters)
+        ProcessCollector(registry=self._registry)
+        self._made: dict[str, tuple[float, bytes]] = {}
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """The metrics and their media type, in the format that ``accept`` (a header) asks for."""
+        encode, media_type = choose_encoder(accept)
+        made, text = self._made.get(media_type, (float("-inf"), b""))
+        now = self._timer()
+        if now - made >= FRESH:
+            text = encode(self._registry)
+            if len(self._made) > 4:
+                # Formats come from the caller's header; there are two that anybody uses.
+                self._made.clear()
+            self._made[media_type] = (now, text)
+        return text, media_type
+
+    async def metrics(self, request: Request) -> Response:
+        """Metrics for Prometheus, names beginning with `service_manager_`.
+
+        As text, or as OpenMetrics where `Accept` asks for that. The same is served without a key on the
+        address of `--metrics-listen`.
+        """
+        text, media_type = self.render(request.headers.get("accept", ""))
+        return Response(text, headers={"content-type": media_type})
+
+    def register(self, app: FastAPI) -> None:
+        """Add the endpoint to the application."""
+        app.get("/metrics", **reading(None, media_type="text/plain"))(self.metrics)
+
+
+def alone(metrics: Metrics) -> ASGIApp:
+    """An application that serves ``/metrics`` and answers 404 to everything else."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        await _answer(metrics, scope)(scope, receive, send)
+
+    return serve
+
+
+def _answer(metrics: Metrics, scope: Scope) -> Response:
+    common = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
+    if scope["path"] != "/metrics":
+        return Response("only /metrics is here\n", 404, common, "text/plain")
+    if scope["method"] not in {"GET", "HEAD"}:
+        return Response("GET it\n", 405, {**common, "allow": "GET, HEAD"}, "text/plain")
+    accept = next((value for name, value in scope["headers"] if name == b"accept"), b"")
+    text, media_type = metrics.render(accept.decode("latin-1"))
+    return Response(text, headers={**common, "content-type": media_type})

@@ -1,0 +1,56 @@
+"""Counts every request: which route, which status, how long until the answer began."""
+
+from __future__ import annotations
+
+import time
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.metrics.counters import Counters
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+
+
+class Measure:
+    """ASGI middleware, the outermost one, so that refusals of the others are counted too."""
+
+    def __init__(self, app: ASGIApp, *, counters: Counters) -> None:
+        self._app = app
+        self._counters = counters
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request through and note how it was answered."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        begun = False
+
+        async def sent(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                self._note(scope, message["status"], began)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sent)
+        except Exception:
+            if not begun:
+                # The answer is made further out, and is always this one.
+                self._note(scope, 500, began)
+            raise
+
+    def _note(self, scope: Scope, status: int, began: float) -> None:
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self._counters.answered(method, _route(scope), status, time.perf_counter() - began)
+
+
+def _route(scope: Scope) -> str:
+    """The template that the address matched; anything that anybody may make up is one word."""
+    route = scope.get("route")
+    path = getattr(route, "path", None)
+    if isinstance(path, str):
+        return path
+    # Mounted folders of files have no route of their own.
+    return "files" if scope.get("endpoint") is not None else "none"

@@ -1,0 +1,221 @@
+"""What every request must pass before anything else looks at it, and what every answer carries.
+
+A daemon on loopback is within reach of every web page that its user opens. Two checks keep such pages
+out: a Host header that is not ours means that somebody's name was bent to this address (DNS rebinding),
+and a write that carries a foreign Origin comes from a foreign page. Written against ASGI itself: this is
+on the path of every request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from ipaddress import ip_address
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.wire.problems import Problem, told
+
+MAX_BODY = 2**20
+"""Bytes; a groups.yaml of ten thousand groups is half of this."""
+
+READS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+_CLOSED = b"default-src 'none'; frame-ancestors 'none'"
+_OWN = (
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+)
+# The documentation is Swagger UI, which writes styles into its elements.
+_FOREIGN = (
+    b"default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
+    b"base-uri 'self'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-cache"),
+]
+_POLICIES = {"/docs": _FOREIGN, "/services/dashboard": _OWN}
+
+
+Admit = Callable[[Scope], Problem | None]
+"""Says why a caller may not, or None; called before the body is read."""
+Refused = Callable[[Scope, Problem], None]
+"""Is told of every request that ended with a problem."""
+
+
+class Guard:
+    """ASGI middleware: Host, Origin, callers, size of body, security headers.
+
+    ``host`` is the address bound, ``own`` the machine's names, ``names`` those of proxies before us.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        host: str,
+        own: Iterable[str] = (),
+        names: Iterable[str] = (),
+        admit: Admit = lambda _: None,
+        refused: Refused = lambda *_: None,
+    ) -> None:
+        self._app = app
+        self._admit = admit
+        self._refused = refused
+        self._any_address = _is_wildcard(host)
+        self._names = frozenset(name.lower() for name in names)
+        self._hosts = frozenset({"localhost", host.lower().strip("[]"), *own, *self._names})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request through, or answer why not."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if scope["method"] == "HEAD":
+            await self._headed(scope, receive, send)
+            return
+        fields = _fields(scope)
+        send = _with_headers(send, scope["path"])
+        write = scope["method"] not in READS
+        problem = self._foreign(fields, write=write) or self._admit(scope) or _too_large(fields)
+        if problem is None and write:
+            try:
+                receive = await _read_body(receive)
+            except Problem as error:
+                problem = error
+        if problem is not None:
+            await problem.response()(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+            problem = told(scope)
+        if problem is not None:
+            self._refused(scope, problem)
+
+    async def _headed(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A GET whose body the server keeps to itself, as it does for whatever it knows to be a HEAD."""
+        asked = {**scope, "method": "GET"}
+
+        async def sent(message: Message) -> None:
+            # For whoever counts requests by route.
+            scope.update((key, asked[key]) for key in ("route", "endpoint") if key in asked)
+            await send(message)
+
+        await self(asked, receive, sent)
+
+    def _foreign(self, fields: dict[bytes, list[bytes]], *, write: bool) -> Problem | None:
+        hosts = [value.decode("latin-1").lower() for value in fields.get(b"host", [])]
+        if len(hosts) != 1 or not self._is_ours(hosts[0]):
+            return Problem(
+                421,
+                "foreign_host",
+                f"this daemon does not answer to the name {', '.join(hosts)[:200] or 'that is missing'}",
+                "use the address that it is bound to, or start it with --allowed-host for this name",
+            )
+        for origin in fields.get(b"origin", []) if write else ():
+            if not self._is_same(origin.decode("latin-1").lower(), hosts[0]):
+                return Problem(
+                    403,
+                    "foreign_origin",
+                    "a page of another origin may not change anything here",
+                    "write from the dashboard of this daemon, or from a program that sends no Origin",
+                )
+        return None
+
+    def _is_ours(self, host: str) -> bool:
+        name = _hostname(host)
+        if name in self._hosts:
+            return True
+        try:
+            address = ip_address(name)
+        except ValueError:
+            return False
+        # Bound to every address, any of them may be meant; an address can't be bent, only a name can.
+        return self._any_address or address.is_loopback
+
+    def _is_same(self, origin: str, host: str) -> bool:
+        scheme, separator, netloc = origin.partition("://")
+        if not separator:  # "null": a sandboxed or local page
+            return False
+        default = {"http": ":80", "https": ":443"}.get(scheme, "")
+        netloc = netloc.removesuffix(default)
+        # A proxy before us may have changed the Host; then its own name must have been configured.
+        return netloc == host.removesuffix(default) or netloc in self._names
+
+
+def _is_wildcard(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]")).is_unspecified
+    except ValueError:
+        return host == ""
+
+
+def _hostname(host: str) -> str:
+    """``[::1]:8000`` to ``::1``, ``box:8000`` to ``box``; without the root's dot."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0].removesuffix(".")
+
+
+def _fields(scope: Scope) -> dict[bytes, list[bytes]]:
+    found: dict[bytes, list[bytes]] = {}
+    for name, value in scope["headers"]:
+        if name in {b"host", b"origin", b"content-length"}:
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def _too_large(fields: dict[bytes, list[bytes]]) -> Problem | None:
+    sizes = fields.get(b"content-length", ())
+    if any(not size.isdigit() or len(size) > 7 or int(size) > MAX_BODY for size in sizes):
+        return _large()
+    return None
+
+
+def _large() -> Problem:
+    return Problem(
+        413, "body_too_large", f"the body is larger than {MAX_BODY} bytes", "nothing here takes so much"
+    )
+
+
+async def _read_body(receive: Receive) -> Receive:
+    """Read the whole body now, as much as is allowed, and hand it on in one piece.
+
+    Raises:
+        Problem: 413, as soon as it is too long, whatever its header said.
+    """
+    body = bytearray()
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            return _first(message, receive)
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > MAX_BODY:
+            raise _large()
+    return _first({"type": "http.request", "body": bytes(body), "more_body": False}, receive)
+
+
+def _first(message: Message, receive: Receive) -> Receive:
+    held = [message]
+
+    async def replay() -> Message:
+        return held.pop() if held else await receive()
+
+    return replay
+
+
+def _with_headers(send: Send, path: str) -> Send:
+    policy = next((policy for start, policy in _POLICIES.items() if path.startswith(start)), _CLOSED)
+    extra = [*_HEADERS, (b"content-security-policy", policy)]
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            given = {name for name, _ in message["headers"]}
+            message["headers"] = [*message["headers"], *(e for e in extra if e[0] not in given)]
+        await send(message)
+
+    return sent

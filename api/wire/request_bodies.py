@@ -1,0 +1,100 @@
+"""What is sent to this API as a body: strictly typed, with the words of ``groups.yaml``."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StrictBool,
+    Tag,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+)
+
+from reconciler.model.desired import Suspension
+
+
+class SuspendBody(BaseModel):
+    """Hands off until a time, with a reason; without `until`, until it is taken away."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    until: str | None = Field(
+        None,
+        description="RFC 3339, with zone",
+        examples=["2026-11-24T06:00:00Z"],
+        pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)$",
+        json_schema_extra={"format": "date-time"},
+    )
+    reason: str = Field("", max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$", examples=["camera work"])
+
+    @field_validator("until")
+    @classmethod
+    def _is_a_time(cls, value: str | None) -> str | None:
+        # The pattern lets the 99th of June through; this raises ValueError for it.
+        if value is not None and not 0 <= datetime.fromisoformat(value).timestamp() < 253_402_300_800:
+            raise ValueError("must lie between 1970 and 9999")
+        return value
+
+    def suspension(self) -> Suspension:
+        """The same as a value of the core."""
+        until = datetime.fromisoformat(self.until).timestamp() if self.until else None
+        return Suspension(until, self.reason)
+
+
+ALTERNATIVES = ("yes or no", "suspension")
+"""What pydantic calls the forms of ``suspend`` in the places of its errors."""
+
+
+def _alternative(value: object) -> str:
+    return ALTERNATIVES[isinstance(value, dict | SuspendBody)]
+
+
+def _on_or_off(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+    try:
+        return validate(value)
+    except ValidationError:
+        raise ValueError("must be 'on', 'off', true or false") from None
+
+
+class GroupBody(BaseModel):
+    """What should be of a group, with the words of groups.yaml.
+
+    `force` left out is false. `suspend` left out leaves a suspension as it is; false ends it.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"state": "on"},
+                {"state": "on", "force": True},
+                {"state": "on", "suspend": {"until": "2026-11-24T06:00:00Z", "reason": "camera work"}},
+                {"state": "off", "suspend": False},
+            ]
+        },
+    )
+
+    state: Annotated[Literal["on", "off"] | StrictBool, WrapValidator(_on_or_off)]
+    force: StrictBool = False
+    suspend: Annotated[
+        Annotated[StrictBool | None, Tag(ALTERNATIVES[0])] | Annotated[SuspendBody, Tag(ALTERNATIVES[1])],
+        Discriminator(_alternative),
+        Field(description="true, false, or until when"),
+    ] = None
+
+    @property
+    def on(self) -> bool:
+        """Whether the group should be on."""
+        return self.state is True or self.state == "on"
+
+    def suspension(self) -> Suspension | bool | None:
+        """What is said of a suspension: one, yes, no, or nothing."""
+        return self.suspend.suspension() if isinstance(self.suspend, SuspendBody) else self.suspend

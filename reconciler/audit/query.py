@@ -1,0 +1,236 @@
+"""Reading the audit log: pages of entries by what they are about, and whether the chain holds.
+
+Both open the database for reading only, beside whoever writes, and need no daemon.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+from reconciler.audit.chain import COLUMNS, START, Entry, Link, fact_of, hash_of
+from reconciler.audit.chain_head import peek
+from reconciler.audit.database import NAME
+
+MOST = 1000
+_MOST_PROBLEMS = 100
+_SELECT = f"SELECT id, {', '.join(COLUMNS)}, before, hash FROM entries"  # noqa: S608 - constants alone
+
+
+class Query(NamedTuple):
+    """Which entries: at most ``limit``, those before ``before`` (a number; 0: the newest), and of these
+    only those about a group, with an action, by a user; an empty word asks for nothing."""
+
+    limit: int = 100
+    before: int = 0
+    group: str = ""
+    action: str = ""
+    user: str = ""
+
+
+class Problem(NamedTuple):
+    """Something that verifying found: at which entry (0: none), and what."""
+
+    id: int
+    message: str
+
+
+class Verdict(NamedTuple):
+    """What verifying came to: the entries there are, and everything that is wrong with them."""
+
+    entries: int
+    first: int
+    last: int
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+
+class NoAuditLog(Exception):
+    """There is nothing to read in the state directory."""
+
+
+def read(state_dir: Path, query: Query) -> list[Entry]:
+    """Entries, the newest last; none where there is no log yet.
+
+    Raises:
+        sqlite3.Error: the log can't be read, or is damaged.
+    """
+    conditions, values = ["id < ?"], [query.before or 2**62]
+    parameters: list[int | str] = [*values]
+    if query.group:
+        conditions.append("EXISTS (SELECT 1 FROM json_each(groups) WHERE value = ?)")
+        parameters.append(query.group)
+    for column in ("action", "user"):
+        if word := getattr(query, column):
+            conditions.append(f"{column} = ?")
+            parameters.append(word)
+    parameters.append(max(0, min(query.limit, MOST)))
+    text = f"{_SELECT} WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?"
+    try:
+        with _opened(state_dir) as db:
+            rows = db.execute(text, parameters).fetchall()
+    except NoAuditLog:
+        return []
+    return [_shown(row) for row in reversed(rows)]
+
+
+def newest(state_dir: Path, *actions: str, result: str = "") -> Entry | None:
+    """The newest entry with one of these actions, and this result where one is given.
+
+    Raises:
+        sqlite3.Error: as ``read``.
+    """
+    where = [f"action IN ({', '.join('?' * len(actions))})"] if actions else []
+    where += ["result = ?"] if result else []
+    text = f"{_SELECT} WHERE {' AND '.join(where or ['1'])} ORDER BY id DESC LIMIT 1"
+    try:
+        with _opened(state_dir) as db:
+            row = db.execute(text, [*actions, *([result] if result else [])]).fetchone()
+    except NoAuditLog:
+        return None
+    return _shown(row) if row else None
+
+
+def highest_generation(state_dir: Path) -> int | None:
+    """The highest generation whose acceptance is recorded; None where nothing is known."""
+    try:
+        with _opened(state_dir) as db:
+            row = db.execute("SELECT max(generation) FROM entries WHERE result = 'accepted'").fetchone()
+    except (NoAuditLog, sqlite3.Error):
+        return None
+    return row[0] if isinstance(row[0], int) else None
+
+
+def verify(state_dir: Path) -> Verdict:
+    """Look through the whole chain, as it is on disk now.
+
+    Raises:
+        NoAuditLog: there is none, and no sign that there ever was.
+        OSError: the file with the chain's end can't be read.
+    """
+    # First the head: whatever is appended meanwhile only comes after it.
+    head = peek(state_dir)
+    chain = _Chain(head)
+    try:
+        with _opened(state_dir) as db:
+            damage = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if damage != "ok":
+                chain.wrong(0, f"the database is damaged: {str(damage).splitlines()[-1]}")
+            for row in db.execute(f"{_SELECT} ORDER BY id"):
+                chain.add(row)
+    except NoAuditLog:
+        if head is None or head == START:
+            raise
+    except sqlite3.Error as error:
+        chain.wrong(chain.last.id, f"the database can't be read on from here: {error}")
+    return chain.verdict()
+
+
+class _Chain:
+    """Takes in rows in order; each has to follow the one before."""
+
+    def __init__(self, head: Link | None) -> None:
+        self.last = START
+        self._head = head
+        self._head_seen = head == START
+        self._count = 0
+        self._first: Link | None = None
+        self._first_before = START.hash
+        self._cut_through = 0
+        self._problems: list[Problem] = []
+        self._notes: list[str] = []
+
+    def wrong(self, number: int, message: str) -> None:
+        if len(self._problems) < _MOST_PROBLEMS:
+            self._problems.append(Problem(number, message))
+
+    def add(self, row: tuple[object, ...]) -> None:
+        try:
+            entry = _entry(row)
+            good = hash_of(entry.id, entry.fact, entry.before) == entry.hash
+        except (ValueError, TypeError, AttributeError):
+            self.wrong(int(str(row[0])), f"entry {row[0]} was changed: it holds what was never written")
+            self.last = Link(int(str(row[0])), b"")
+            return
+        if not good:
+            self.wrong(entry.id, f"entry {entry.id} was changed: it does not fit its hash")
+        if self._first is None:
+            self._first, self._first_before = Link(entry.id, entry.hash), entry.before
+        elif entry.id != self.last.id + 1:
+            self.wrong(entry.id, f"{_entries(self.last.id + 1, entry.id - 1)} missing")
+        elif entry.before != self.last.hash:
+            self.wrong(entry.id, f"entry {entry.id} does not follow entry {self.last.id}: one was replaced")
+        self._noted(entry)
+        if self._head is not None and entry.id == self._head.id:
+            self._head_seen = True
+            if entry.hash != self._head.hash:
+                self.wrong(entry.id, f"entry {entry.id} was replaced: the head file knows another one")
+        self.last = Link(entry.id, entry.hash)
+        self._count += 1
+
+    def _noted(self, entry: Entry) -> None:
+        fact = entry.fact
+        if fact.action == "audit_cut" and fact.target.isdecimal():
+            self._cut_through = int(fact.target)
+        elif fact.action == "audit_broken":
+            self.wrong(entry.id, f"entry {entry.id} says: {fact.message}")
+        elif fact.action == "audit_lost":
+            self._notes.append(f"entry {entry.id} says: {fact.message}")
+
+    def verdict(self) -> Verdict:
+        first = self._first
+        if first is not None and first.id != self._cut_through + 1:
+            gone = _entries(self._cut_through + 1, first.id - 1)
+            self._problems.insert(0, Problem(first.id, f"{gone} missing at the beginning"))
+        elif first is not None and first.id == 1 and self._first_before != START.hash:
+            self.wrong(1, "entry 1 was replaced: it follows another one")
+        if first is not None and self._cut_through:
+            self._notes.insert(0, f"entries up to {self._cut_through} were taken away by retention")
+        if self._head is None:
+            self.wrong(self.last.id, "the head file is gone: a cut tail would not show")
+        elif not self._head_seen and self._head.id > self.last.id:
+            self.wrong(self._head.id, f"{_entries(self.last.id + 1, self._head.id)} missing at the end")
+        return Verdict(
+            self._count, first.id if first else 0, self.last.id, tuple(self._problems), tuple(self._notes)
+        )
+
+
+def _entries(first: int, last: int) -> str:
+    return f"entry {first} is" if first >= last else f"entries {first} to {last} are"
+
+
+def _entry(row: tuple[object, ...]) -> Entry:
+    number, *fields, before, hash_ = row
+    if not (isinstance(number, int) and isinstance(before, bytes) and isinstance(hash_, bytes)):
+        raise TypeError("an entry holds what was never written")
+    return Entry(number, fact_of(fields), before, hash_)
+
+
+def _shown(row: tuple[object, ...]) -> Entry:
+    try:
+        return _entry(row)
+    except (ValueError, TypeError) as error:
+        raise sqlite3.DatabaseError(f"entry {row[0]} was changed by hand: {error}") from error
+
+
+@contextmanager
+def _opened(state_dir: Path) -> Iterator[sqlite3.Connection]:
+    path = state_dir / NAME
+    if not path.exists():
+        raise NoAuditLog(f"there is no audit log in {state_dir}")
+    uri = f"file:{quote(str(path))}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True, timeout=5.0, isolation_level=None)) as db:
+        db.execute("BEGIN")
+        if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'entries'").fetchone() is None:
+            # A daemon that starts for the first time has made the file, and its table not yet.
+            raise NoAuditLog(f"the audit log in {state_dir} has only just been begun")
+        yield db

@@ -1,0 +1,97 @@
+"""``audit``: ask the daemon who did what, or look through the chain on disk without one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from reconciler.cli.connection import client_from
+from reconciler.cli.console import Cell, Console, Row, clean
+from reconciler.cli.options.spec import Values
+from reconciler.cli.output.status_rows import mapping
+from reconciler.cli.output.time_format import moment
+from reconciler.errors import ServiceManagerError
+
+_RED = frozenset({"refused", "failed", "degraded", "lost", "damaged"})
+_AMBER = frozenset({"unknown", "superseded", "after_crash"})
+
+
+class NothingToVerify(ServiceManagerError):
+    """There is no audit log where one was looked for. ``remedy`` says where else to look."""
+
+    remedy = "say where the daemon keeps its state with --state-dir"
+
+
+def audit(values: Values, console: Console) -> int:
+    """Entries of the log, or with ``--verify`` what is wrong with it."""
+    if values["verify"]:
+        return _verify(values, console)
+    names = ("limit", "before", "group", "action", "user")
+    query = {name: values[name] for name in names if values[name]}
+    answer = mapping(client_from(values).get("/services/audit", query))
+    if values["output"] == "json":
+        console.json(answer)
+        return 0
+    entries = [mapping(entry) for entry in answer.get("entries") or ()]
+    if not entries:
+        console.print("no such entries" if set(query) - {"limit"} else "the audit log is empty")
+        return 0
+    titles = ("ID", "WHEN", "USER", "ACTION", "TARGET", "RESULT", "WHY")
+    rows: list[Row] = [tuple(Cell(title, "dim") for title in titles)]
+    rows += [_row(entry) for entry in entries]
+    console.table(rows, right=(0,))
+    if answer.get("before"):
+        console.error(f"older ones: service-manager audit --before {answer['before']}")
+    return 0
+
+
+def _row(entry: Mapping[str, Any]) -> Row:
+    result = clean(entry.get("result") or "")
+    style = "red" if result in _RED else "amber" if result in _AMBER else ""
+    user = clean(entry.get("user") or "–")
+    source = clean(entry.get("source") or "")
+    count = entry.get("count")
+    why = ": ".join(filter(None, (clean(entry.get("reason") or ""), clean(entry.get("message") or ""))))
+    return (
+        str(entry.get("id", "?")),
+        moment(entry.get("timestamp")),
+        f"{user} ({source})" if source else user,
+        clean(entry.get("action") or ""),
+        clean(entry.get("target") or ""),
+        Cell(f"{result} ×{count}" if isinstance(count, int) and count > 1 else result, style),
+        why,
+    )
+
+
+def _verify(values: Values, console: Console) -> int:
+    from reconciler.audit.query import NoAuditLog, verify
+
+    state_dir = values["state_dir"]
+    try:
+        verdict = verify(state_dir)
+    except NoAuditLog as error:
+        raise NothingToVerify(str(error)) from None
+    except OSError as error:
+        raise NothingToVerify(f"the audit log in {state_dir} can't be read: {error.strerror}") from error
+    if values["output"] == "json":
+        console.json(
+            {
+                "good": verdict.good,
+                "entries": verdict.entries,
+                "first": verdict.first,
+                "last": verdict.last,
+                "problems": [problem._asdict() for problem in verdict.problems],
+                "notes": list(verdict.notes),
+            }
+        )
+        return 0 if verdict.good else 1
+    for note in verdict.notes:
+        console.print(f"note: {clean(note)}")
+    for problem in verdict.problems:
+        console.error(console.paint(clean(problem.message), "red"))
+    if not verdict.good:
+        count = len(verdict.problems)
+        console.error(f"the audit log in {state_dir} is broken: {count} problem{'' if count == 1 else 's'}")
+        return 1
+    console.print(f"{verdict.entries} entries, {verdict.first} to {verdict.last}: the chain holds")
+    return 0

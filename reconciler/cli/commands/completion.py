@@ -1,0 +1,59 @@
+"""``completion``: prints a script, and the names of groups to the scripts."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from reconciler.cli.client import Client, ClientError
+from reconciler.cli.completion import SHELLS
+from reconciler.cli.connection import known_groups
+from reconciler.cli.console import Console
+from reconciler.cli.options import option_types as convert
+from reconciler.cli.options.parsing import UsageError, closest
+from reconciler.cli.options.spec import Values
+from reconciler.errors import ServiceManagerError
+
+_PATIENCE = 0.5
+"""Seconds that a person who pressed Tab is made to wait for a daemon."""
+_COMPLETABLE = re.compile(r"[\w.@%+-]+")
+
+
+def completion(values: Values, console: Console) -> int:
+    """The script for a shell. ``groups`` is what the scripts themselves call."""
+    shell = values["shell"]
+    if shell == "groups":
+        for name in _groups():
+            console.print(name)
+        return 0
+    if shell not in SHELLS:
+        raise UsageError(
+            f"there is no completion for {shell!r}", closest(shell, SHELLS) or "bash, zsh or fish"
+        )
+    console.out.write(SHELLS[shell]())
+    return 0
+
+
+def _groups() -> list[str]:
+    """Names of groups, from the daemon or else from stack.yaml; none where neither is to be had."""
+    names: list[str] = []
+    try:
+        url = convert.url(os.environ.get("SERVICE_MANAGER_URL") or convert.default_url())
+        key = os.environ.get("SERVICE_MANAGER_API_KEY", "")
+        names = list(known_groups(Client(url, key, timeout=_PATIENCE, starting=0.0)))
+    except (ClientError, ValueError):
+        names = _from_file()
+    # A name with a blank in it would be split by the shell; it can still be typed.
+    return [name for name in names if _COMPLETABLE.fullmatch(name)]
+
+
+def _from_file() -> list[str]:
+    from reconciler.host.yaml_positions import parse
+
+    try:
+        file = convert.path(os.environ.get("SERVICE_MANAGER_DESIRED_STATE") or "desired-state") / "stack.yaml"
+        plain = parse("stack.yaml", file.read_bytes()).plain
+    except (OSError, ValueError, ServiceManagerError):
+        return []
+    groups = plain.get("groups") if isinstance(plain, dict) else None
+    return [str(name) for name in groups] if isinstance(groups, dict) else []

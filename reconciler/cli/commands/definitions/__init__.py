@@ -1,0 +1,1 @@
+"""Every command's name, options, examples and exit codes. Data only."""

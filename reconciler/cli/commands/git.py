@@ -1,0 +1,221 @@
+"""``git init``, ``git commit``, ``git log``: the desired-state directory as a work tree to push to."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from reconciler.cli.console import Cell, Console, Row, clean
+from reconciler.cli.options.option_types import path
+from reconciler.cli.options.parsing import UsageError, closest
+from reconciler.cli.options.spec import Values
+from reconciler.cli.output.time_format import moment
+from reconciler.errors import InvalidDesiredState, ServiceManagerError
+
+_ACTIONS = ("init", "commit", "log")
+_GIVEN_TIME = 1.5
+"""Seconds that a running daemon is given to commit what was just written through it."""
+
+
+class NoRepository(ServiceManagerError):
+    """The directory is not the top of a git work tree."""
+
+    remedy = "`service-manager git init` makes it one"
+
+
+def git(values: Values, console: Console) -> int:
+    """One of the actions."""
+    action = values["action"]
+    handlers = {"init": _init, "commit": _commit, "log": _log, "hook": _hook}
+    if action not in handlers:
+        raise UsageError(f"there is no action {action!r}", closest(action, _ACTIONS) or "init, commit or log")
+    return handlers[action](values, console)
+
+
+def _directory(values: Values) -> Path:
+    if values["dir"] is None:
+        found: Path = values["desired_state"]
+        return found
+    try:
+        return path(values["dir"])
+    except ValueError as error:
+        raise UsageError(f"DIR: {error}") from None
+
+
+def _init(values: Values, console: Console) -> int:
+    from reconciler.git.setup import prepare
+
+    directory = _directory(values)
+    words = ["--desired-state", str(directory), "--state-dir", str(values["state_dir"])]
+    words += ["--engine", values["engine"]]
+    for file in values["compose_file"]:
+        words += ["--compose-file", str(file)]
+    told = list(_said(prepare(directory, words, os.environ), console, values))
+    if values["output"] == "json":
+        console.json({"directory": str(directory), "done": told})
+    else:
+        console.print(f"Push to it:  git clone {directory}   (over ssh: HOST:{directory})")
+    return 0
+
+
+def _said(lines: Any, console: Console, values: Values) -> Any:
+    for line in lines:
+        if values["output"] != "json":
+            console.print(clean(line))
+        yield line
+
+
+def _hook(values: Values, console: Console) -> int:
+    """Not for people: what the hook of ``git init`` calls."""
+    from reconciler.cli.git_receive import Box, receive
+    from reconciler.desired_state.digest_key_file import keyed, read_key
+    from reconciler.engine.compose.discovery import environment
+    from reconciler.engine.compose.engine import resolve
+    from reconciler.git.staging import Surroundings
+
+    environ = dict(os.environ)
+    box = Box(
+        desired_state=values["desired_state"],
+        state_dir=values["state_dir"],
+        engine=values["engine"],
+        around=Surroundings(
+            keyed(resolve, read_key(values["state_dir"])), values["compose_file"], environment(environ)
+        ),
+        environ=environ,
+    )
+
+    def say(line: str) -> None:
+        console.print(clean(line) if not line.startswith(" ") else f"  {clean(line)}")
+        console.out.flush()
+
+    # Names are bytes for git, and may hold what Python takes for the end of a line.
+    given = sys.stdin.buffer.read().decode(errors="surrogateescape")
+    return receive(box, given.split("\n"), say)
+
+
+def _commit(values: Values, console: Console) -> int:
+    from reconciler.cli.oneshot import load, placed
+    from reconciler.desired_state.schema import GROUPS
+    from reconciler.git import lock as git_lock
+    from reconciler.git.auto_commit import kept
+    from reconciler.git.command import GitError, at
+    from reconciler.git.commit_objects import Author, commit, from_disk
+    from reconciler.git.inspect import standing
+
+    directory = _directory(values)
+    found = at(directory)
+    if found is None:
+        raise NoRepository(f"{directory} is not the top of a git work tree")
+    deadline = time.monotonic() + _GIVEN_TIME
+    while GROUPS in standing(found).dirty and time.monotonic() < deadline and _daemon_runs(directory):
+        time.sleep(0.1)
+    try:
+        loaded = asyncio.run(load(directory, values["compose_file"]))
+    except InvalidDesiredState as error:
+        raise InvalidDesiredState(tuple(placed(mistake, directory) for mistake in error.mistakes)) from None
+    with git_lock.held(found.directory):
+        where = standing(found)
+        if not where.branch:
+            raise GitError("HEAD is detached", "`git switch` to a branch first")
+        new = found("ls-files", "--others", "--exclude-standard", "-z").decode(errors="surrogateescape")
+        added = set(new.split("\0")) & set(kept(loaded.sources))
+        names = sorted({*where.dirty, *added})
+        if not names:
+            return _told(values, console, where.head, [])
+        author = Author(_config(found, "user.name"), _config(found, "user.email"))
+        if not author.name:
+            author = Author(os.environ.get("SUDO_USER") or os.environ.get("USER") or "hand edit")
+        message = values["message"] or f"Edit {', '.join(names[:5])} by hand"
+        made = commit(found, where.head, from_disk(found, names), f"{message}\n", author)
+    return _told(values, console, made, names)
+
+
+def _told(values: Values, console: Console, commit: str, names: list[str]) -> int:
+    if values["output"] == "json":
+        console.json({"commit": commit, "files": names})
+    elif names:
+        console.print(f"committed {', '.join(map(clean, names))} as {commit[:10]}")
+    else:
+        console.print("nothing to commit")
+    return 0
+
+
+def _config(found: Any, key: str) -> str:
+    text: bytes = found.run("config", "--get", key).stdout
+    return text.decode(errors="replace").strip()
+
+
+def _daemon_runs(directory: Path) -> bool:
+    from reconciler.errors import AlreadyRunning
+    from reconciler.host.directory_lock import DirectoryLock
+
+    try:
+        DirectoryLock(directory).close()
+    except AlreadyRunning:
+        return True
+    return False
+
+
+def _log(values: Values, console: Console) -> int:
+    from reconciler.git.command import at
+
+    directory = _directory(values)
+    found = at(directory)
+    if found is None:
+        raise NoRepository(f"{directory} is not the top of a git work tree")
+    told = found("log", f"--max-count={values['limit']}", "--format=%H%x00%aI%x00%an%x00%s")
+    generations = _generations(values["state_dir"])
+    entries: list[dict[str, Any]] = []
+    for line in told.decode(errors="replace").splitlines():
+        commit, when, author, subject = line.split("\0")
+        about = generations.get(commit, {})
+        entries.append(
+            {
+                "commit": commit,
+                "time": when,
+                "author": author,
+                "subject": subject,
+                "generation": about.get("generation"),
+                "state": about.get("outcome") or None,
+            }
+        )
+    if values["output"] == "json":
+        console.json({"commits": entries})
+        return 0
+    titles = ("COMMIT", "WHEN", "WHO", "GENERATION", "STATE", "SUBJECT")
+    rows: list[Row] = [tuple(Cell(title, "dim") for title in titles)]
+    rows += [
+        (
+            entry["commit"][:10],
+            moment(entry["time"]),
+            clean(entry["author"]),
+            str(entry["generation"] or ""),
+            entry["state"] or "",
+            clean(entry["subject"]),
+        )
+        for entry in entries
+    ]
+    console.table(rows, right=(3,))
+    return 0
+
+
+def _generations(state_dir: Path) -> dict[str, dict[str, Any]]:
+    """What the daemon noted of each commit, as far as we may read that."""
+    found: dict[str, dict[str, Any]] = {}
+    try:
+        files = sorted((state_dir / "generations").glob("*.json"))
+    except OSError:
+        return found
+    for file in files:
+        try:
+            record = json.loads(file.read_bytes())
+        except (OSError, ValueError):
+            continue
+        if isinstance(record, dict) and record.get("commit"):
+            found[str(record["commit"])] = record
+    return found

@@ -1,0 +1,158 @@
+"""``history`` and ``rollback``: earlier desired states, and back to one of them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from reconciler.cli.client import Client, ClientError, segment
+from reconciler.cli.commands.lifecycle import CONVERGED, FAILED, INTERRUPTED, TIMED_OUT
+from reconciler.cli.commands.wait import End, follow, view_for
+from reconciler.cli.connection import client_from
+from reconciler.cli.console import Cell, Console, Row, clean
+from reconciler.cli.options.spec import Values
+from reconciler.cli.output.status_rows import Answer, groups_of, mapping
+from reconciler.cli.output.time_format import moment
+
+_STYLES = {"degraded": "red", "progressing": "amber", "superseded": "dim"}
+_MOST_STEPS = 40
+
+
+def history(values: Values, console: Console) -> int:
+    """Generations, the newest last."""
+    query = {name: values[name] for name in ("limit", "before") if values[name]}
+    answer = mapping(client_from(values).get("/services/history", query))
+    if values["output"] == "json":
+        console.json(answer)
+        return 0
+    entries = [mapping(entry) for entry in answer.get("entries") or ()]
+    if not entries:
+        console.print("there is no desired state yet")
+        return 0
+    titles = ("GENERATION", "WHEN", "WHO", "WHY", "STATE", "WHAT CHANGED")
+    rows: list[Row] = [tuple(Cell(title, "dim") for title in titles)]
+    rows += [_row(entry) for entry in entries]
+    console.table(rows, right=(0,))
+    if answer.get("before"):
+        console.error(f"older ones: service-manager history --before {answer['before']}")
+    return 0
+
+
+def _row(entry: Mapping[str, Any]) -> Row:
+    state = clean(entry.get("state") or "")
+    commit = clean(entry.get("commit") or "")[:10]
+    why = clean(entry.get("reason") or "")
+    return (
+        Cell(f"{entry.get('generation', '?')}{'*' if entry.get('current') else ''}"),
+        moment(entry.get("accepted_at")),
+        clean(entry.get("author") or "–"),
+        why if not commit or commit in why else f"{why} ({commit})",
+        Cell(state, _STYLES.get(state, "")),
+        "; ".join(clean(change) for change in entry.get("changes") or ()),
+    )
+
+
+def rollback(values: Values, console: Console) -> int:
+    """Back to an earlier desired state, once it has been shown what that does."""
+    client = client_from(values)
+    target = values["target"] or _before(client)
+    plan = mapping(client.get(f"/services/history/{segment(target)}"))
+    as_json = values["output"] == "json"
+    if not as_json:
+        for line in shown(plan):
+            console.print(line)
+    if not plan.get("files"):
+        if as_json:
+            console.json({"outcome": "nothing to do", "plan": plan})
+        return CONVERGED
+    if not (values["yes"] or as_json) and not _agreed(console):
+        console.error("nothing was changed")
+        return FAILED
+    answer = mapping(client.post(f"/services/rollback/{segment(target)}"))
+    if not as_json:
+        console.print(clean(answer.get("message") or "accepted"))
+    if values["no_wait"]:
+        if as_json:
+            console.json({"outcome": "accepted", "plan": plan, "answer": answer})
+        return CONVERGED
+    return _watch(client, plan, answer, values, console)
+
+
+def _before(client: Client) -> str:
+    """The generation before the one that holds."""
+    entries = list(mapping(client.get("/services/history", {"limit": 2})).get("entries") or [])
+    if len(entries) < 2:
+        raise ClientError("there is no earlier generation to go back to", "see `service-manager history`")
+    return str(mapping(entries[0]).get("generation"))
+
+
+def _agreed(console: Console) -> bool:
+    """Ask, where there is somebody to be asked: a script said what it wants by calling this."""
+    if not sys.stdin.isatty():
+        return True
+    console.out.write("Go back? [y/N] ")
+    console.out.flush()
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
+def shown(plan: Answer) -> Iterator[str]:
+    """What going back does, in lines for people."""
+    entry = mapping(plan.get("entry"))
+    name = f"generation {entry['generation']}" if entry else f"commit {clean(plan.get('commit') or '')[:10]}"
+    told = f", of {moment(entry.get('accepted_at'))} by {clean(entry.get('author') or '')}" if entry else ""
+    if not plan.get("files"):
+        yield f"All is as in {name} already."
+        return
+    yield f"Back to {name}{told}:"
+    yield f"  files    {', '.join(clean(name) for name in plan['files'])}"
+    changes = plan.get("changes") or ("nothing that containers would notice",)
+    yield from (f"  {'changes' if i == 0 else '':8} {clean(line)}" for i, line in enumerate(changes))
+    steps = _by_service(plan.get("steps") or ())
+    for index, (service, actions) in enumerate(steps.items()):
+        if index == _MOST_STEPS:
+            yield f"           and {len(steps) - index} more services"
+            break
+        yield f"  {'steps' if index == 0 else '':8} {clean(service)}: {', '.join(map(clean, actions))}"
+    if not plan.get("engine_seen", True):
+        yield "  steps    not known: the daemon can't see the engine"
+    for item in map(mapping, plan.get("waiting") or ()):
+        if item.get("action") == "blocked":
+            yield f"  blocked  {clean(item.get('service'))}: {clean(item.get('message') or '')}"
+
+
+def _by_service(steps: Sequence[Answer]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for step in map(mapping, steps):
+        found.setdefault(str(step.get("service")), []).append(str(step.get("action")))
+    return found
+
+
+def _watch(client: Client, plan: Answer, answer: Answer, values: Values, console: Console) -> int:
+    generation = answer.get("generation")
+    if not isinstance(generation, int):
+        raise ClientError("the daemon did not say which generation this is", "is it of another version?")
+    try:
+        end = follow(client, generation, view_for(console, values["output"]), timeout=values["timeout"])
+    except KeyboardInterrupt:
+        console.error("Stopped watching. The change goes on; `service-manager status` shows how far it is.")
+        return INTERRUPTED
+    code = {"converged": CONVERGED, "timeout": TIMED_OUT}.get(end.state, FAILED)
+    if values["output"] == "json":
+        console.json({"outcome": end.state, "plan": plan, "answer": answer, "progress": end.progress})
+    elif code == CONVERGED:
+        console.print(f"converged, generation {end.generation}")
+    else:
+        for line in _why(end, client):
+            console.error(line)
+    return code
+
+
+def _why(end: End, client: Client) -> Iterator[str]:
+    if end.state == "timeout":
+        yield "not converged in time; the change goes on, `service-manager watch` shows it"
+        return
+    yield f"{end.state}: {clean(end.progress.get('message') or 'not converged')}"
+    for name, group in groups_of(mapping(client.get("/services/status"))).items():
+        if group.get("phase") in {"blocked", "degraded"}:
+            yield f"  {clean(name)}: {clean(group.get('message') or '')}"

@@ -1,0 +1,187 @@
+"""``plan``: what converging would do now, by group, down to the last step."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from reconciler.cli.console import Cell, Console, Row, clean
+from reconciler.cli.oneshot import clocks, engine_of, load, observe, placed, read_ledger, with_model
+from reconciler.cli.options.spec import Values
+from reconciler.desired_state.digest_key_file import read_key
+from reconciler.errors import InvalidDesiredState
+from reconciler.model.stack import Stack
+from reconciler.planning.drift import Drift
+from reconciler.planning.dry_run import look_ahead
+from reconciler.planning.planner import Plan, Step
+from reconciler.planning.planner import plan as decide
+from reconciler.planning.project_rename import renamed, warnings
+from reconciler.planning.record_observation import witness
+
+CHANGES = 2
+
+
+class Preview(NamedTuple):
+    """What is to be shown: all steps in order, what keeps waiting after them, and what differs now."""
+
+    stack: Stack
+    steps: tuple[Step, ...]
+    rest: Plan
+    drifts: tuple[Drift, ...]
+
+
+def plan(values: Values, console: Console) -> int:
+    """Prints the plan; the exit code says whether there is anything in it."""
+    try:
+        preview = asyncio.run(_look(values))
+    except InvalidDesiredState as error:
+        directory = values["desired_state"]
+        raise InvalidDesiredState(tuple(placed(mistake, directory) for mistake in error.mistakes)) from None
+    if values["output"] == "json":
+        console.json(as_json(preview))
+    else:
+        show(preview, console)
+    return CHANGES if preview.steps else 0
+
+
+async def _look(values: Values) -> Preview:
+    key = read_key(values["state_dir"])
+    loaded = await load(values["desired_state"], values["compose_file"], key=key)
+    now = clocks()
+    ledger = read_ledger(values["state_dir"], now)
+    with with_model(loaded) as stack:
+        async with engine_of(values["engine"]) as engine:
+            observed = await observe(engine, stack, ledger)
+        # As the loop's first pass does it, or a running stack that the daemon adopts would seem to be remade.
+        ledger = witness(stack, loaded.desired, observed, ledger, now, chance=0.0)
+        ledger = renamed(stack, loaded.desired, observed, ledger, now)
+        outlook = look_ahead(stack, loaded.desired, observed, ledger, now)
+        first = decide(stack, loaded.desired, observed, ledger, now)
+        states = {name: state.on for name, state in loaded.desired.groups.items()}
+        warned = replace(stack, warnings=(*stack.warnings, *warnings(stack, states, observed, ledger)))
+    return Preview(warned, outlook.steps, outlook.rest, first.drifts)
+
+
+def as_json(preview: Preview) -> dict[str, Any]:
+    """The preview for programs; steps as in ``GET /services/plan``, with the group added."""
+    group_of = preview.stack.group_of
+    return {
+        "changes": bool(preview.steps),
+        "steps": [
+            {
+                "service": step.service,
+                "group": group_of.get(step.service),
+                "action": str(step.action),
+                "reason": step.cause,
+                "message": step.why,
+            }
+            for step in preview.steps
+        ],
+        "waiting": [
+            {
+                "service": name,
+                "group": group_of.get(name),
+                "phase": phase,
+                "reason": reason,
+                "message": message,
+            }
+            for name, phase, reason, message in _left(preview.rest)
+        ],
+        "drift": [
+            {
+                "service": drift.service,
+                "group": group_of.get(drift.service),
+                "kind": str(drift.kind),
+                "pending": drift.pending,
+                "message": drift.detail,
+                "fields": list(drift.fields),
+            }
+            for drift in preview.drifts
+        ],
+        "replicas": {name: preview.stack.services[name].replicas for name in preview.stack.replicated},
+        "warnings": list(preview.stack.warnings),
+    }
+
+
+def _left(rest: Plan) -> Iterator[tuple[str, str, str, str]]:
+    """What stays as it is when all steps are done: service, phase, reason, message."""
+    for name, verdict in rest.verdicts.items():
+        if verdict.block:
+            yield name, "blocked", verdict.block.reason, verdict.block.message
+        elif verdict.wait:
+            phase = "suspended" if verdict.wait.reason == "suspended" else "waiting"
+            yield name, phase, verdict.wait.reason, verdict.wait.message
+
+
+_SIGNS = {"create": "+", "start": "+", "stop": "-", "kill": "-", "remove": "-"}
+_STYLES = {"+": "green", "-": "red", "~": "amber"}
+
+
+def show(preview: Preview, console: Console) -> None:
+    """The preview for people: per group the actions of each service in order, then one line of sums."""
+    for warning in preview.stack.warnings:
+        console.print(console.paint(f"warning: {clean(warning)}", "amber"))
+    left = {name: (phase, message) for name, phase, _, message in _left(preview.rest)}
+    by_service: dict[str, list[Step]] = {}
+    for step in preview.steps:
+        by_service.setdefault(step.service, []).append(step)
+    rows: list[Row] = []
+    for group in preview.stack.groups.values():
+        shown = [
+            row for name in group.services for row in _rows(name, by_service.get(name, []), left.get(name))
+        ]
+        if shown:
+            rows += [(Cell(group.name, "bold"),), *shown]
+    others = [name for name in by_service if name not in preview.stack.group_of]
+    if others:
+        rows += [(Cell("in no group", "bold"),)]
+        rows += [row for name in others for row in _rows(name, by_service[name], None)]
+    if rows:
+        console.table(rows)
+        console.print()
+    for number in preview.stack.numbers:
+        console.print(clean(number))
+    console.print(summary(preview))
+
+
+def _rows(name: str, steps: list[Step], left: tuple[str, str] | None) -> Iterator[Row]:
+    if steps:
+        words = Counter(str(step.action) for step in steps)
+        signs = {_SIGNS.get(word, "~") for word in words}
+        sign = signs.pop() if len(signs) == 1 else "~"
+        yield (
+            Cell(f"  {sign} {name}", _STYLES[sign]),
+            ", ".join(word if count == 1 else f"{word} ×{count}" for word, count in words.items()),
+            Cell(clean(steps[0].why), "dim"),
+        )
+    if left:
+        phase, message = left
+        style = {"blocked": "red", "suspended": "blue"}.get(phase, "amber")
+        yield (Cell(f"  ! {name}", style), Cell(phase, style), Cell(clean(message), style))
+
+
+def summary(preview: Preview) -> str:
+    """One line: how many steps of which kind, for how many services, and what stays undone."""
+    counts: dict[str, int] = {}
+    for step in preview.steps:
+        counts[str(step.action)] = counts.get(str(step.action), 0) + 1
+    left = list(_left(preview.rest))
+    if not counts:
+        text = "Nothing to do"
+    else:
+        kinds = ", ".join(f"{count} {action}" for action, count in counts.items())
+        services = len({step.service for step in preview.steps})
+        total = len(preview.steps)
+        text = f"{total} step{_s(total)} for {services} service{_s(services)}: {kinds}"
+    for phase in ("blocked", "waiting", "suspended"):
+        number = sum(1 for item in left if item[1] == phase)
+        if number:
+            text += f"; {number} {'left ' if phase == 'waiting' else ''}{phase}"
+    return text + "."
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"

@@ -1,0 +1,74 @@
+"""``progress``: how far one generation is, or how it ended, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from reconciler.cli.connection import client_from
+from reconciler.cli.console import Cell, Console, Row, clean, duration
+from reconciler.cli.options.option_types import number
+from reconciler.cli.options.parsing import UsageError
+from reconciler.cli.options.spec import Values
+from reconciler.cli.output.status_rows import mapping
+
+_STYLES = {"failed": "red", "running": "amber", "waiting": "amber", "degraded": "red", "progressing": "amber"}
+_MARGIN = 15.0
+"""Seconds that an answer may take beyond what it was told to wait."""
+
+
+def progress(values: Values, console: Console) -> int:
+    """The generation named, or the one that holds."""
+    client = client_from(values)
+    generation = _number(values["generation"])
+    if generation is None:
+        generation = mapping(client.get("/services/status")).get("generation", 0)
+    wait = values["wait"]
+    answer = mapping(
+        client.get(f"/services/progress/{generation}", {"wait": wait}, timeout=(wait or 0.0) + _MARGIN)
+    )
+    if values["output"] == "json":
+        console.json(answer)
+        return 0
+    state = clean(answer.get("state") or "?")
+    done = f"{answer.get('done', 0)} of {answer.get('total', 0)} services"
+    console.print(f"generation {generation}  {console.paint(state, _STYLES.get(state, ''))}  {done}")
+    if answer.get("message"):
+        console.print(clean(answer["message"]))
+    steps = [mapping(step) for step in answer.get("steps") or ()]
+    if steps:
+        titles = ("SERVICE", "ACTION", "STATE", "TRIES", "TOOK", "")
+        console.print()
+        console.table([tuple(Cell(title, "dim") for title in titles), *map(_row, steps)], right=(3, 4))
+    return 0
+
+
+def _number(text: str | None) -> int | None:
+    try:
+        return None if text is None else number(text)
+    except ValueError as error:
+        raise UsageError(f"GENERATION: {error}") from None
+
+
+def _row(step: Mapping[str, Any]) -> Row:
+    state = clean(step.get("state") or "")
+    return (
+        clean(step.get("service") or "?"),
+        clean(step.get("action") or ""),
+        Cell(state, _STYLES.get(state, "")),
+        str(step.get("attempts") or "–"),
+        _took(step),
+        clean(step.get("error") or (step.get("reason") if state == "waiting" else "") or ""),
+    )
+
+
+def _took(step: Mapping[str, Any]) -> str:
+    try:
+        begun, over = (
+            datetime.fromisoformat(str(step.get(f"{when}_at"))) for when in ("started", "finished")
+        )
+    except ValueError:
+        return "–"
+    seconds = (over - begun).total_seconds()
+    return f"{seconds:.1f} s" if seconds < 120 else duration(seconds)

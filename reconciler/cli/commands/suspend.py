@@ -1,0 +1,55 @@
+"""``suspend`` and ``resume``: hands off groups, and on again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from reconciler.cli.client import Client, Refused, segment
+from reconciler.cli.connection import check_group, client_from, known_groups
+from reconciler.cli.console import Console, clean
+from reconciler.cli.options.spec import Values
+from reconciler.cli.output.status_rows import Answer, mapping, word_for_switch
+
+_TRIES = 5
+
+
+def suspend(values: Values, console: Console) -> int:
+    """Report drift of the groups, and repair nothing."""
+    told = {name: values[name] for name in ("until", "reason") if values[name]}
+    return _say(told or True, values, console)
+
+
+def resume(values: Values, console: Console) -> int:
+    """Hands on again."""
+    return _say(False, values, console)
+
+
+def _say(suspend: Mapping[str, str] | bool, values: Values, console: Console) -> int:
+    client = client_from(values)
+    known = known_groups(client)
+    for name in values["group"]:
+        check_group(name, known)
+    answers: list[Answer] = []
+    for name in values["group"]:
+        answers.append(_put(client, name, suspend))
+        if values["output"] != "json":
+            console.print(f"{name}: {clean(answers[-1].get('message') or 'accepted')}")
+    if values["output"] == "json":
+        console.json({"outcome": "accepted", "answers": answers})
+    return 0
+
+
+def _put(client: Client, group: str, suspend: Mapping[str, str] | bool) -> Answer:
+    """Say of the group what holds, and the suspension; again where somebody switches it meanwhile."""
+    for last in (*[False] * _TRIES, True):
+        seen, tag = client.tagged(f"/services/status/{segment(group)}")
+        held = mapping(seen)
+        body: dict[str, Any] = {"state": word_for_switch(held.get("desired")), "suspend": suspend}
+        body["force"] = bool(held.get("force"))
+        try:
+            return mapping(client.put(f"/services/groups/{segment(group)}", body, if_match=tag))
+        except Refused as error:
+            if error.status != 412 or last:
+                raise
+    raise AssertionError("unreachable")

@@ -1,0 +1,200 @@
+"""``watch``: the whole stack as it changes; full screen on a terminal, a line per change elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import select
+import signal
+import sys
+import termios
+import time
+import tty
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from reconciler.cli.client import ClientError
+from reconciler.cli.connection import client_from
+from reconciler.cli.console import Cell, Console, Row, clean, pad, width_of
+from reconciler.cli.event_feed import Feed, News
+from reconciler.cli.options.spec import Values
+from reconciler.cli.output.status_rows import (
+    HEADER,
+    Answer,
+    group_rows,
+    groups_of,
+    headline,
+    mapping,
+    mistake,
+    service_drift,
+    service_state,
+    troubles,
+    word_for_switch,
+)
+from reconciler.cli.output.terminal import FullScreen, Line
+
+_TICK = 1.0
+
+
+def watch(values: Values, console: Console) -> int:
+    """The stack, until q or Ctrl-C."""
+    client = client_from(values)
+    # Told before the screen is cleared, so that it stays readable.
+    first = mapping(client.get("/services/status"))
+    news: queue.SimpleQueue[News] = queue.SimpleQueue()
+    woken, wake = os.pipe()
+
+    def put(item: News) -> None:
+        news.put(item)
+        with contextlib.suppress(OSError):
+            os.write(wake, b".")
+
+    feed = Feed(client, put)
+    feed.start()
+    try:
+        if console.columns and sys.stdin.isatty():
+            _on_screen(console, first, news, woken)
+        else:
+            _in_lines(console, first, news)
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        feed.stop()
+        os.close(woken)
+    return 0
+
+
+# --- a line per change ------------------------------------------------------------------------------
+
+
+def _in_lines(console: Console, first: Answer, news: queue.SimpleQueue[News]) -> None:
+    before = facts(first)
+    for key, value in before.items():
+        console.print(f"{_clock()}  {key}: {value}")
+    console.out.flush()
+    while True:
+        item = news.get()
+        if item.kind == "failed":
+            raise _as_error(item.value)
+        after = before | {"daemon": str(item.value)} if item.kind == "lost" else before
+        if item.kind == "status":
+            after = facts(mapping(item.value))
+        for key in [*before, *(key for key in after if key not in before)]:
+            if before.get(key) != after.get(key):
+                console.print(f"{_clock()}  {key}: {after.get(key, 'gone')}")
+        console.out.flush()
+        before = after
+
+
+def _clock() -> str:
+    return time.strftime("%H:%M:%S")
+
+
+def facts(status: Answer) -> dict[str, str]:
+    """What a line is worth when it changes: nothing that ticks by itself, such as memory or uptime."""
+    found = {"daemon": "answers"}
+    engine = mapping(status.get("engine"))
+    found["engine"] = (
+        "reachable" if engine.get("reachable", True) else clean(f"unreachable {engine.get('error') or ''}")
+    )
+    found["stack"] = ", ".join(cell.text for cell in headline(status)[1:3])
+    found["files"] = "; ".join(mistake(error) for error in status.get("errors") or ()) or "valid"
+    for name, group in groups_of(status).items():
+        phase, message = clean(group.get("phase") or ""), clean(group.get("message") or "")
+        found[f"group {name}"] = f"{word_for_switch(group.get('desired'))}, {phase}" + (
+            f": {message}" if message and phase != "converged" else ""
+        )
+        for service in group.get("services") or ():
+            drift = ", ".join(service_drift(service))
+            found[f"service {clean(service.get('name', '?'))}"] = service_state(service) + (
+                f", differs: {clean(drift)}" if drift else ""
+            )
+    return found
+
+
+# --- full screen ------------------------------------------------------------------------------------
+
+
+def _on_screen(console: Console, first: Answer, news: queue.SimpleQueue[News], woken: int) -> None:
+    status, lost = first, ""
+    with _single_keys() as keyboard, FullScreen(console.out, colour=console.colour) as screen:
+        while True:
+            columns, rows = screen.size
+            screen.draw(page(status, columns, rows, lost))
+            ready, _, _ = select.select([keyboard, woken], [], [], _TICK)
+            if woken in ready:
+                os.read(woken, 4096)
+            if keyboard in ready and os.read(keyboard, 64)[:1] in {b"q", b"Q", b"\x03", b""}:
+                return
+            while not news.empty():
+                item = news.get()
+                if item.kind == "failed":
+                    raise _as_error(item.value)
+                lost = str(item.value) if item.kind == "lost" else ""
+                status = mapping(item.value) if item.kind == "status" else status
+
+
+@contextmanager
+def _single_keys() -> Iterator[int]:
+    """Keys as they are pressed, unseen; the terminal is given back also when a signal ends us."""
+    keyboard = sys.stdin.fileno()
+    before = termios.tcgetattr(keyboard)
+    handler = signal.signal(signal.SIGTERM, _interrupted)
+    try:
+        tty.setcbreak(keyboard)
+        yield keyboard
+    finally:
+        termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
+        signal.signal(signal.SIGTERM, handler)
+
+
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def page(status: Answer, columns: int, rows: int, lost: str = "") -> list[Line]:
+    """The screen: the stack in a line, troubles, groups and services. Fits any size.
+
+    Where not all services fit, groups that are well are shown without theirs.
+    """
+    top: list[Line] = [_joined(headline(status))]
+    if lost:
+        top.append([Cell(f"no connection, shown is the last that was heard: {clean(lost)}", "red")])
+    top += [[cell] for cell in troubles(status)]
+    top.append([])
+    bottom: list[Line] = [[Cell("q quits", "dim")]]
+    room = rows - len(top) - len(bottom)
+    table = _table(status, lambda _: True)
+    if len(table) > room:
+        table = _table(status, lambda group: group.get("phase") != "converged")
+    if len(table) > room:
+        hidden = len(table) - max(0, room - 1)
+        table = [
+            *table[: max(0, room - 1)],
+            [Cell(f"… {hidden} more lines; `service-manager status` has all", "dim")],
+        ]
+    return [*top, *table, *bottom]
+
+
+def _table(status: Answer, opened: Any) -> list[Line]:
+    rows: list[Row] = [HEADER]
+    for name, group in groups_of(status).items():
+        rows += group_rows(name, group, services=bool(opened(group)))
+    cells = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in rows]
+    widths = [
+        max((width_of(row[i].text) for row in cells if i < len(row)), default=0) for i in range(len(HEADER))
+    ]
+    return [
+        [Cell(pad(cell.text, widths[i], right=i == 3) + "  ", cell.style) for i, cell in enumerate(row)]
+        for row in cells
+    ]
+
+
+def _joined(cells: list[Cell]) -> Line:
+    return [part for cell in cells for part in (cell, Cell("  "))]
+
+
+def _as_error(value: Any) -> ClientError:
+    return value if isinstance(value, ClientError) else ClientError(str(value))

@@ -1,0 +1,269 @@
+"""The checks of ``doctor`` that look at the host: port, memory, cgroups, git, inotify, disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from reconciler.cli.client import Client, ClientError
+from reconciler.cli.doctor.context import OK, PROBLEM, WARN, Check, Machine
+from reconciler.desired_state.file_watch import why
+from reconciler.desired_state.store import Loaded
+from reconciler.errors import ServiceManagerError
+from reconciler.git.obstacles import in_the_way
+from reconciler.git.setup import hook_gone
+from reconciler.host.inotify import Inotify
+from reconciler.host.untrusted import MALFORMED, load_json
+from reconciler.options import Address
+
+_MB = 10**6
+_LEAST_FREE = 10**9
+_LITTLE_FREE = 0.1
+_WATCHES = 8192
+_INSTANCES = 64
+
+
+def check_port(machine: Machine) -> Check:
+    """The port is free, or held by a service-manager."""
+    name = f"port {machine.port}"
+    where = Address(machine.host, machine.port)
+    reason = _bind(machine.host, machine.port)
+    if reason is None:
+        return Check(name, OK, f"{where} is free")
+    if reason == errno.EADDRINUSE:
+        version = _service_manager_at(where)
+        if version:
+            return Check(name, OK, f"a service-manager {version} answers at {where}")
+        holder = _holder(machine.root, machine.port)
+        return Check(
+            name,
+            PROBLEM,
+            f"{where} is held by {holder or 'another program'}",
+            "end that, or run with another --port",
+        )
+    if reason == errno.EACCES:
+        return Check(name, PROBLEM, f"{where}: ports below 1024 are root's", "run with a --port from 1024 up")
+    if reason == errno.EADDRNOTAVAIL:
+        return Check(
+            name, PROBLEM, f"{machine.host} is no address of this machine", "see `ip address`, and --host"
+        )
+    return Check(name, PROBLEM, f"{where}: {os.strerror(reason)}", "check --host and --port")
+
+
+def _bind(host: str, port: int) -> int | None:
+    """The errno of trying to listen there; None: it works."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind((host, port))
+    except socket.gaierror:
+        return errno.EADDRNOTAVAIL
+    except OSError as error:
+        return error.errno or errno.EINVAL
+    return None
+
+
+def _service_manager_at(where: Address) -> str:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(where.host, where.host)  # noqa: S104 - read, not bound
+    try:
+        answer = Client(f"http://{Address(host, where.port)}", timeout=2.0).get("/healthz")
+    except ClientError:
+        return ""
+    ours = isinstance(answer, dict) and answer.keys() == {"status", "version"}
+    return str(answer["version"]) if ours else ""
+
+
+def _holder(root: Path, port: int) -> str:
+    """The program that listens on the port, as far as we may see it; empty if not."""
+    inodes = {f"socket:[{inode}]" for inode in _listening(root, port)}
+    for link in (root / "proc").glob("[0-9]*/fd/*"):
+        try:
+            if inodes and os.readlink(link) in inodes:  # noqa: PTH115 - the target is a name, not a path
+                process = link.parent.parent
+                return f"{(process / 'comm').read_text().strip()} (process {process.name})"
+        except OSError:
+            continue
+    return ""
+
+
+def _listening(root: Path, port: int) -> Iterator[str]:
+    for table in ("tcp", "tcp6"):
+        try:
+            lines = (root / "proc/net" / table).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            _, local, _, state, *rest = line.split()
+            if state == "0A" and int(local.rpartition(":")[2], 16) == port:
+                yield rest[5]
+
+
+def check_memory(machine: Machine) -> Check:
+    """What is on fits into memory, by the estimates."""
+    name = "memory"
+    total = _total_memory(machine)
+    if not total:
+        return Check(
+            name, WARN, "how much there is can't be found out", "compare the estimates in stack.yaml yourself"
+        )
+    loaded = machine.loaded
+    if not isinstance(loaded, Loaded):
+        return Check(name, OK, f"{total // _MB} MB")
+    groups = loaded.stack.groups.values()
+    pilot = loaded.stack.pilot.memory
+    on = pilot + sum(group.memory for group in groups if loaded.desired.groups[group.name].on)
+    everything = pilot + sum(group.memory for group in groups)
+    message = (
+        f"{total // _MB} MB; about {on // _MB} MB for what is on, {everything // _MB} MB with every group on"
+    )
+    remedy = (
+        "switch off what is not needed, or correct the estimates in stack.yaml (`service-manager status`)"
+    )
+    if on > total:
+        return Check(name, PROBLEM, message, remedy)
+    if on > 0.9 * total:
+        return Check(name, WARN, message, remedy)
+    return Check(name, OK, message)
+
+
+def _total_memory(machine: Machine) -> int:
+    # The engine's host counts: it need not be this one.
+    info = machine.engine
+    if not isinstance(info, ServiceManagerError) and info.memory:
+        return info.memory
+    for line in machine.text("/proc/meminfo").splitlines():
+        if line.startswith("MemTotal:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def check_cgroup(machine: Machine) -> Check:
+    """The kernel accounts memory, without which none is shown per service and no limit holds."""
+    name = "cgroup"
+    remedy = "add `cgroup_enable=memory cgroup_memory=1` to the kernel's command line, and reboot"
+    controllers = machine.text("/sys/fs/cgroup/cgroup.controllers")
+    if controllers:
+        if "memory" in controllers.split():
+            return Check(name, OK, "version 2, with memory accounting")
+        return Check(
+            name, WARN, "version 2, without memory accounting: no memory per service, no limits", remedy
+        )
+    for line in machine.text("/proc/cgroups").splitlines():
+        fields = line.split()
+        if fields[:1] == ["memory"]:
+            if fields[-1] == "1":
+                return Check(name, OK, "version 1, with memory accounting")
+            return Check(
+                name, WARN, "version 1, without memory accounting: no memory per service, no limits", remedy
+            )
+    return Check(name, WARN, "no cgroup file system is seen here: no memory per service", remedy)
+
+
+def check_git(machine: Machine) -> Check:
+    """git is there, for desired state with a history."""
+    name = "git"
+    git = shutil.which("git", path=machine.environ.get("PATH"))
+    if git is None:
+        return Check(
+            name,
+            WARN,
+            "is not installed: changes of desired state can't be commits",
+            "`apt install git`, if wanted",
+        )
+    gone = hook_gone(machine.desired_state)
+    if gone:
+        told = f"every push is refused: its hook calls {gone}, which is gone"
+        return Check(name, PROBLEM, told, f"`service-manager git init {machine.desired_state}` again")
+    found = in_the_way(machine.desired_state)
+    if found:
+        return Check(name, PROBLEM, "; ".join(f.message for f in found), "; ".join(f.remedy for f in found))
+    done = subprocess.run([git, "--version"], capture_output=True, text=True, timeout=10, check=False)
+    return Check(name, OK, done.stdout.strip().removeprefix("git version ") or git)
+
+
+def check_inotify(machine: Machine) -> Check:
+    """The kernel lets us watch files."""
+    name = "inotify"
+    values = {
+        key: int(machine.text(f"/proc/sys/fs/inotify/{key}").strip() or 0)
+        for key in ("max_user_watches", "max_user_instances")
+    }
+    watches, instances = values["max_user_watches"], values["max_user_instances"]
+    if not watches:
+        return Check(name, WARN, "is not to be had here: files are looked at every second instead", "")
+    message = f"{watches} watches, {instances} instances per user"
+    refused = _unwatched(machine.desired_state)
+    if refused:
+        told = f"{message}, and {refused}: files are looked at every second instead"
+        return Check(name, WARN, told, "end what uses them up (`lsof | grep inotify`), or allow more")
+    low = {"max_user_watches": (watches, _WATCHES), "max_user_instances": (instances, _INSTANCES)}
+    wanted = [f"fs.inotify.{key}={8 * least}" for key, (value, least) in low.items() if value < least]
+    if wanted:
+        remedy = f"`sudo sysctl {' '.join(wanted)}`, and into /etc/sysctl.d/ to keep it"
+        return Check(name, WARN, f"{message}: other programs may use them up", remedy)
+    return Check(name, OK, message)
+
+
+def _unwatched(directory: Path) -> str:
+    """Why this user can't watch files just now; empty where it can."""
+    try:
+        with closing(Inotify()) as tried:
+            tried.watch(_nearest(directory))
+    except OSError as error:
+        return why(error)
+    return ""
+
+
+def check_state(machine: Machine) -> Check:
+    """The state directory can be written, or made."""
+    name = "state directory"
+    folder = _nearest(machine.state_dir)
+    if not folder.is_dir():
+        return Check(
+            name, PROBLEM, f"{folder} is not a directory", "move it away, or choose another --state-dir"
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        made = "written" if folder == machine.state_dir else "made"
+        remedy = "run as its owner, or choose another with --state-dir (the daemon may be another user)"
+        return Check(name, WARN, f"{machine.state_dir} can't be {made} by this user", remedy)
+    return Check(
+        name, OK, str(machine.state_dir) + ("" if folder == machine.state_dir else " (not made yet)")
+    )
+
+
+def check_disk(machine: Machine) -> Check:
+    """There is room where the engine and we write."""
+    name = "disk space"
+    found, worst, remedy = [], OK, ""
+    for what, path in (("docker", _docker_root(machine)), ("state", machine.state_dir)):
+        usage = shutil.disk_usage(_nearest(path))
+        found.append(f"{what}: {usage.free / 10**9:.1f} GB free of {usage.total / 10**9:.1f} in {path}")
+        if usage.free < _LEAST_FREE:
+            worst = PROBLEM
+        elif usage.free < _LITTLE_FREE * usage.total and worst == OK:
+            worst = WARN
+    if worst != OK:
+        remedy = "`docker system df` shows what takes the room, `docker image prune` removes unused images"
+    return Check(name, worst, "; ".join(found), remedy)
+
+
+def _docker_root(machine: Machine) -> Path:
+    try:
+        content = load_json(machine.text("/etc/docker/daemon.json"))
+        return Path(content["data-root"])
+    except MALFORMED:
+        return machine.root / "var/lib/docker"
+
+
+def _nearest(path: Path) -> Path:
+    """The path, or what of it exists."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path

@@ -1,0 +1,1 @@
+"""``service-manager init``: writes a desired-state directory for an existing Compose project."""

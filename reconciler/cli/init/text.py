@@ -1,0 +1,120 @@
+"""The two YAML files that ``init`` writes, with comments that teach. Pure: groups in, text out."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Sequence
+
+from reconciler.cli.init.groups import Drawn, Sketch
+from reconciler.model.units import format_memory
+
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./+\-]*")
+_WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
+"""Plain scalars that some YAML parser or other takes for something else than text."""
+_WIDTH = 100
+_NOTE = 32
+"""The column where a comment behind a value begins."""
+
+
+def quoted(text: str) -> str:
+    """The text as a YAML scalar that every parser reads as this very text."""
+    plain = _PLAIN.fullmatch(text) or (_PLAIN_PATH.fullmatch(text) and "/" in text)
+    if plain and text.lower() not in _WORDS:
+        return text
+    return json.dumps(text, ensure_ascii=False)
+
+
+def stack_text(name: str, compose: Sequence[str], drawn: Sketch) -> str:
+    """``stack.yaml``."""
+    lines = [
+        "# What there is: the groups, their services, what each group costs and needs.",
+        "# Made by `service-manager init`, and yours from now on: rename, split and merge groups as you "
+        "like.",
+        "# What should be on is said in groups.yaml, how a service runs in the Compose file.",
+        "# `service-manager validate` checks this directory, `service-manager plan` says what would happen.",
+        "",
+        _noted(f"name: {quoted(name)}", "the Compose project name, as Compose itself chooses it"),
+        _noted(
+            f"compose: {_flow(compose)}",
+            "one or more files, as with `docker compose -f`, relative to this one",
+        ),
+        "",
+        "# Options of a group; only `services` is needed:",
+        "#   description: Web shop       a line for people",
+        "#   memory: 700MB               an estimate, to see beforehand whether it fits; MB is 10^6, MiB "
+        "2^20",
+        "#   depends_on: {db: on}        on: that group must be on; which service waits for which says "
+        "Compose",
+        "#   depends_on: [db]            ready: nothing here starts before everything there is ready",
+        "#   unhealthy: {after: 2m, action: restart, limit: 3 in 30m}    the default; or recreate, or report",
+        "#   on_change: report           a changed definition, image or file waits for `accept`",
+        "groups:  # the order here is the order of display",
+    ]
+    for group in drawn.groups:
+        lines += _group(group)
+    lines += [
+        "",
+        "# A service of the Compose file that is in no group is listed as unmanaged and never touched.",
+        _noted("prune: false", "true: containers of services gone from the files are removed; volumes never"),
+        _noted("restart: compose", "restart policies as Compose has them; managed: the daemon alone starts"),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _group(group: Drawn) -> list[str]:
+    lines = ["", f"  # {group.origin}", f"  {quoted(group.name)}:"]
+    flow = f"    services: {_flow(group.services)}"
+    if len(flow) <= _WIDTH:
+        lines.append(flow)
+    else:
+        lines += ["    services:", *(f"      - {quoted(service)}" for service in group.services)]
+    lines.append(_noted(f"    memory: {format_memory(group.memory)}", _about_memory(group)))
+    if group.depends_on:
+        needed = ", ".join(f"{quoted(name)}: on" for name in group.depends_on)
+        lines.append(f"    depends_on: {{{needed}}}")
+    return lines
+
+
+def _about_memory(group: Drawn) -> str:
+    guessed = group.guessed
+    if not guessed:
+        return "from limits in the Compose file, or measured"
+    if len(guessed) == len(group.services):
+        return "a guess, 100MB a service; `docker stats` says what it really is"
+    names = ", ".join(guessed[:3]) + (f" and {len(guessed) - 3} more" if len(guessed) > 3 else "")
+    return f"100MB of it a guess for {names}"
+
+
+def groups_text(drawn: Sketch, on: Collection[str], note: str) -> str:
+    """``groups.yaml``, with the groups in ``on`` switched on."""
+    width = max((len(quoted(group.name)) for group in drawn.groups), default=0) + 1
+    lines = [
+        "# What should be on. Save this file and the stack follows.",
+        "# Every group of stack.yaml is named, also those that are off: a file cut short is then seen to be",
+        "# cut short, and stops nothing.",
+        "#",
+        "#   web: on                                       on or off (true and false do as well)",
+        "#   web: {state: on, force: true}                 start though a group that it depends on is off",
+        "#   web: {state: on, suspend: true}               hands off: drift is reported, nothing is repaired",
+        f"# {_one_line(note)}.",
+        "groups:",
+    ]
+    for group in drawn.groups:
+        state = "on" if group.name in on else "off"
+        lines.append(f"  {quoted(group.name) + ':':<{width}} {state}")
+    return "\n".join([*lines, ""])
+
+
+def _flow(texts: Sequence[str]) -> str:
+    return f"[{', '.join(quoted(text) for text in texts)}]"
+
+
+def _noted(text: str, note: str) -> str:
+    return f"{text:<{_NOTE}}# {note}" if len(text) < _NOTE else f"{text}  # {note}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

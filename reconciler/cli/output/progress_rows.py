@@ -1,0 +1,209 @@
+"""From what the daemon says of a generation to lines for people. Pure: no clock, no terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from reconciler.cli.console import Cell, bar, clean, clip, duration, pad
+from reconciler.cli.output.status_rows import Answer, groups_of, mapping, service_state
+from reconciler.cli.output.terminal import Line
+
+_LONGEST_NAME = 28
+_BAR = 10
+_ENDED = frozenset({"converged", "degraded", "superseded"})
+
+
+class Row(NamedTuple):
+    """One service on its way. ``share`` is how far it is (0 to 1), ``left`` seconds, None: not known."""
+
+    service: str
+    share: float
+    word: str
+    note: str = ""
+    left: float | None = None
+    style: str = ""
+
+
+def over(progress: Answer) -> bool:
+    """Whether the generation has ended."""
+    return progress.get("state") in _ENDED
+
+
+def seconds_of(value: object) -> float | None:
+    """Wall seconds of a moment as the daemon writes it (RFC 3339, or seconds)."""
+    if isinstance(value, int | float):
+        return float(value)
+    try:
+        return datetime.fromisoformat(str(value).replace("Z", "+00:00")).timestamp()
+    except ValueError:
+        return None
+
+
+def rows_of(progress: Answer, status: Answer, since: float) -> list[Row]:
+    """A row for every service that has, or had, something to do; in the order of groups.
+
+    ``since`` is how many seconds ago the status was true, for what ticks by itself.
+    """
+    records = _by_service(progress)
+    services = {
+        str(service.get("name")): service
+        for group in groups_of(status).values()
+        for service in group.get("services") or ()
+    }
+    names = [name for name in services if name in records]
+    names += [name for name in records if name not in services]
+    return [_row(name, records[name], mapping(services.get(name)), since) for name in names]
+
+
+def _by_service(progress: Answer) -> dict[str, list[Answer]]:
+    found: dict[str, list[Answer]] = {}
+    for record in progress.get("steps") or ():
+        found.setdefault(str(record.get("service", "?")), []).append(record)
+    return found
+
+
+def _row(name: str, records: list[Answer], service: Answer, since: float) -> Row:
+    by_state: dict[str, Answer] = {str(record.get("state")): record for record in records}
+    settled = service.get("phase") in {"converged", "suspended"}
+    if "running" in by_state:
+        record = by_state["running"]
+        return Row(name, 0.3, _doing(record), _attempt(record), style="amber")
+    if settled or (not service and set(by_state) == {"done"}):
+        word = service_state(service) if service else "done"
+        return Row(name, 1.0, "ready" if service.get("ready") else "off" if word in _DOWN else word)
+    if service.get("phase") in {"degraded", "blocked"}:
+        note = clean(service.get("message") or "")
+        return Row(name, 0.0, str(service["phase"]), note, style="red")
+    if service.get("reason") == "starting":
+        return _starting(name, service, since)
+    waiting = by_state.get("waiting")
+    if "failed" in by_state and waiting is None:
+        return Row(name, 0.0, "failed", clean(by_state["failed"].get("error") or ""), style="red")
+    note = clean(service.get("message") or (waiting or {}).get("reason") or "")
+    return Row(name, 0.0, "waiting", note, style="dim")
+
+
+_DOWN = frozenset({"absent", "exited", "created", "dead"})
+
+
+def _starting(name: str, service: Answer, since: float) -> Row:
+    expected, uptime = service.get("expected_seconds"), service.get("uptime")
+    note = clean(service.get("message") or "")
+    if not isinstance(expected, int | float) or not isinstance(uptime, int | float) or expected <= 0:
+        return Row(name, 0.5, "starting", note, style="amber")
+    passed = uptime + since
+    # Never quite full: it is ready when its check says so, not when we thought it would be.
+    return Row(name, min(0.95, passed / expected), "starting", note, max(0.0, expected - passed), "amber")
+
+
+def _doing(record: Answer) -> str:
+    action = clean(record.get("action") or "")
+    return {"stop": "stopping", "create": "creating", "recreate": "remaking", "remove": "removing"}.get(
+        action, f"{action}ing"
+    )
+
+
+def _attempt(record: Answer) -> str:
+    attempts = record.get("attempts")
+    return f"attempt {attempts}" if isinstance(attempts, int) and attempts > 1 else ""
+
+
+def frame(
+    rows: list[Row], progress: Answer, *, width: int, height: int, passed: float, wall: float
+) -> list[Line]:
+    """The live view of a generation: a line per service, then the sum. Fits any size.
+
+    ``passed`` is seconds since the watching began, ``wall`` the time now.
+    """
+    name_width = min(_LONGEST_NAME, max((len(row.service) for row in rows), default=0), max(4, width // 3))
+    bar_width = _BAR if width >= 60 else 0
+    room = max(0, height - 2)
+    if len(rows) > room:
+        # What is done is of least interest; the order of the rest stays.
+        open_ = [row for row in rows if row.share < 1.0]
+        hidden = len(rows) - len(open_[: max(0, room - 1)])
+        rows = open_[: max(0, room - 1)]
+        tail = [[Cell(f"  … and {hidden} more", "dim")]]
+    else:
+        tail = []
+    lines: list[Line] = [_service_line(row, name_width, bar_width) for row in rows]
+    lines += tail
+    lines.append(_sum_line(progress, bar_width, passed, wall))
+    return lines
+
+
+def _service_line(row: Row, name_width: int, bar_width: int) -> Line:
+    cells = [Cell(f"  {pad(clip(row.service, name_width), name_width)}  ")]
+    if bar_width:
+        cells += [Cell(bar(row.share, bar_width), row.style or "green"), Cell("  ")]
+    cells.append(Cell(pad(row.word, 9), row.style))
+    if row.left is not None and row.left >= 1:
+        cells.append(Cell(f"  ~{duration(row.left)}"))
+    if row.note:
+        cells.append(Cell(f"  {row.note}", "" if row.style == "amber" else row.style))
+    return cells
+
+
+def _sum_line(progress: Answer, bar_width: int, passed: float, wall: float) -> Line:
+    state = clean(progress.get("state") or "progressing")
+    style = {"converged": "bold", "degraded": "red"}.get(state, "amber")
+    cells = [Cell(f"generation {progress.get('generation', '?')}  ")]
+    if bar_width:
+        cells += [Cell(bar(_number(progress.get("percent")) / 100, bar_width), style), Cell("  ")]
+    cells.append(Cell(state, style))
+    if progress.get("total"):
+        cells.append(Cell(f"  {progress.get('done', 0)} of {progress['total']}"))
+    expected = seconds_of(progress["expected_at"]) if progress.get("expected_at") else None
+    if state == "progressing" and expected is not None and expected - wall >= 1:
+        cells.append(Cell(f"  ~{duration(expected - wall)} left"))
+    cells.append(Cell(f"  {duration(passed)}", "dim"))
+    return cells
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+class Story:
+    """What happened, told once each: what is new between one answer and the next."""
+
+    def __init__(self) -> None:
+        self._told: dict[tuple[str, str], tuple[Any, ...]] = {}
+        self._ready: set[str] = set()
+
+    def news(self, progress: Answer, status: Answer) -> Iterator[tuple[str, str]]:
+        """(service, sentence) for each step that began, ended, failed or waits for something else."""
+        for record in progress.get("steps") or ():
+            name, action = str(record.get("service", "?")), clean(record.get("action") or "")
+            state = str(record.get("state"))
+            waiting = state == "waiting"
+            key = (name, "" if waiting else action)
+            what = (state, record.get("reason") if waiting else record.get("attempts"))
+            if self._told.get(key) != what:
+                self._told[key] = what
+                yield name, _sentence(record, action, state)
+        yield from self._newly_ready(progress, status)
+
+    def _newly_ready(self, progress: Answer, status: Answer) -> Iterator[tuple[str, str]]:
+        touched = _by_service(progress)
+        for group in groups_of(status).values():
+            for service in group.get("services") or ():
+                name = str(service.get("name"))
+                ready = bool(service.get("ready")) and service.get("phase") == "converged"
+                if ready and name in touched and name not in self._ready:
+                    yield name, "ready"
+                if ready:
+                    self._ready.add(name)
+                else:
+                    self._ready.discard(name)
+
+
+def _sentence(record: Mapping[str, Any], action: str, state: str) -> str:
+    if state == "waiting":
+        return clean(record.get("reason") or "") or f"waiting to {action}"
+    attempt = _attempt(record)
+    text = f"{action} {'began' if state == 'running' else state}" + (f" ({attempt})" if attempt else "")
+    error = clean(record.get("error") or "")
+    return f"{text}: {error}" if error and state == "failed" else text

@@ -1,0 +1,134 @@
+"""Keeps the last words of containers that end, crash or are remade, one file per service, over restarts.
+
+The loop says which container is about to be lost, and waits at most ``PATIENCE`` seconds for its log;
+``logs --previous`` reads what was kept. Losing it costs evidence, never correctness, so nothing here raises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from reconciler.errors import EngineError
+from reconciler.host.atomic_files import write_file
+from reconciler.host.untrusted import MALFORMED, load_json, read_regular
+from reconciler.model.observed import Container
+
+log = logging.getLogger(__name__)
+
+FOLDER = "evidence"
+PATIENCE = 3.0
+"""Seconds that a log may take to be read: evidence must not hold up the repair for long."""
+
+LINES = 200
+SIZE = 2**18
+"""Characters that are kept of one log, its end."""
+
+Lines = Callable[[Container, int], AsyncIterator[str]]
+"""The last so many lines of a container."""
+
+
+class Kept(NamedTuple):
+    """What is kept of one container. ``finished_at`` is wall seconds since the epoch, 0: it never ended."""
+
+    container: str
+    name: str
+    exit_code: int
+    oom_killed: bool
+    finished_at: float
+    lines: tuple[str, ...]
+
+
+class Evidence:
+    """The evidence in one state directory; ``lines`` reads an engine's logs."""
+
+    def __init__(
+        self, state_dir: Path, lines: Lines, write: Callable[[Path, bytes], None] = write_file
+    ) -> None:
+        self._folder = state_dir / FOLDER
+        self._read_log = lines
+        self._write = write
+
+    async def keep(self, container: Container) -> None:
+        """Keep what is there of a container now, in place of what was kept of its service before.
+
+        Nothing is written over where it has no line and was the one kept before.
+        """
+        lines = await self._read(container)
+        if lines is None:
+            return
+        kept = Kept(
+            container.id,
+            container.name,
+            container.exit_code,
+            container.oom_killed,
+            container.finished_at,
+            tuple(lines),
+        )
+        content = json.dumps(kept._asdict(), separators=(",", ":")).encode("utf-8", "replace")
+        try:
+            await asyncio.to_thread(self._save, container.service, content)
+        except OSError as error:
+            log.warning("evidence can't be kept", extra={"service": container.service, "error": str(error)})
+
+    async def previous(self, service: str) -> Kept | None:
+        """What was kept last of a service; None: nothing, or nothing that can be read."""
+        return await asyncio.to_thread(self._load, service)
+
+    async def lines(self, service: str) -> tuple[str, ...] | None:
+        """The lines of ``previous`` alone."""
+        kept = await self.previous(service)
+        return kept.lines if kept else None
+
+    async def _read(self, container: Container) -> list[str] | None:
+        found: list[str] = []
+        try:
+            async with asyncio.timeout(PATIENCE), aclosing(self._read_log(container, LINES)) as lines:  # type: ignore[type-var]
+                async for line in lines:
+                    found.append(line)  # noqa: PERF401 - what came before a time-out counts
+        except TimeoutError:
+            log.warning("a log takes too long to be kept", extra={"service": container.service})
+        except EngineError as error:
+            log.info("no log to be kept", extra={"service": container.service, "error": str(error)})
+            # A driver that keeps none: how it ended is worth keeping all the same.
+            return found if container.finished_at else None
+        return _end_of(found)
+
+    def _save(self, service: str, content: bytes) -> None:
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        self._write(self._path(service), content)
+
+    def _load(self, service: str) -> Kept | None:
+        try:
+            value: dict[str, Any] = load_json(read_regular(self._path(service)))
+            return Kept(
+                str(value["container"]),
+                str(value["name"]),
+                int(value["exit_code"]),
+                bool(value["oom_killed"]),
+                float(value["finished_at"]),
+                tuple(map(str, value["lines"])),
+            )
+        except FileNotFoundError:
+            return None
+        except (OSError, *MALFORMED) as error:
+            log.warning("evidence can't be read", extra={"service": service, "error": str(error)})
+            return None
+
+    def _path(self, service: str) -> Path:
+        # Names of services hold no slash, and begin with no dot; Compose sees to that.
+        return self._folder / f"{Path(service).name}.json"
+
+
+def _end_of(lines: list[str]) -> list[str]:
+    room = SIZE
+    for index in range(len(lines) - 1, -1, -1):
+        room -= len(lines[index])
+        if room < 0:
+            return lines[index + 1 :]
+    return lines

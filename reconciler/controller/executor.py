@@ -1,0 +1,198 @@
+"""Carries out steps: which are in flight, how many at once, what came of them. Decides nothing else.
+
+Called by the loop only. Starting is bound by CPU, so only a few run at once, the heaviest chain
+first (the plan sorts them); what is missing goes into one Compose call; stopping is waiting, so
+many may stop side by side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from reconciler.errors import BatchFailed, EngineError, OutcomeUnknown, StepFailed
+from reconciler.model.observed import Action, Command
+from reconciler.model.stack import Stack
+from reconciler.planning.planner import Step
+
+log = logging.getLogger(__name__)
+
+BATCHED = frozenset({Action.CREATE, Action.RECREATE})
+
+
+class Limits(NamedTuple):
+    """How many steps of each kind may be in flight at once."""
+
+    start: int = 3
+    compose: int = 1
+    build: int = 1
+    pull: int = 3
+    other: int = 32
+
+
+_KIND = {
+    Action.START: "start",
+    Action.CREATE: "compose",
+    Action.RECREATE: "compose",
+    Action.BUILD: "build",
+    Action.PULL: "pull",
+}
+
+
+def _kind(step: Step) -> str:
+    return "other" if step.long else _KIND.get(step.action, "other")
+
+
+class Executor:
+    """Steps in flight, by unit (``Step.key``). ``done`` is called in the event loop when a step came back.
+
+    What people should know of a step that succeeded all the same is added to its ``why``.
+    """
+
+    def __init__(
+        self,
+        act: Callable[[Command, Stack], Awaitable[str]],
+        *,
+        limits: Limits,
+        done: Callable[[Step, EngineError | None], None],
+    ) -> None:
+        self._act = act
+        self._limits = limits._asdict()
+        self._done = done
+        self._flying: dict[str, Step] = {}
+        self._landed: dict[str, float] = {}
+        # By service: when any of its steps came back, and when one that was for all of its replicas did.
+        self._any_landed: dict[str, float] = {}
+        self._all_landed: dict[str, float] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._long: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def in_flight(self) -> Mapping[str, Action]:
+        """What is being done now, by unit, and by service where a unit is a replica of one."""
+        services = {step.service: step.action for step in self._flying.values()}
+        return services | {key: step.action for key, step in self._flying.items()}
+
+    def busy(self, service: str) -> bool:
+        """Whether a step of the service is in flight."""
+        return any(step.service == service for step in self._flying.values())
+
+    def choose(self, steps: Sequence[Step], began: float) -> tuple[Step, ...]:
+        """Those steps that may be sent now.
+
+        Not those of a unit with a step in flight, nor of one whose last step came back after the
+        look (``began``, monotonic) that the steps rest on: that look may not show its effect yet. Compose
+        goes over all replicas of a service, so nothing else is done to any of them meanwhile.
+        """
+        room = dict(self._limits)
+        batches: set[Action] = set()
+        for flying in self._flying.values():
+            kind = _kind(flying)
+            # A batch is one call, however many services are in it.
+            if kind != "compose":
+                room[kind] -= 1
+            elif not batches:
+                room[kind] -= 1
+                batches.add(flying.action)
+        chosen: list[Step] = []
+        batch: Action | None = None
+        batched: set[str] = set()
+        single = {step.service for step in self._flying.values() if step.action not in BATCHED}
+        whole = {step.service for step in self._flying.values() if step.action in BATCHED}
+        for step in steps:
+            if step.key in self._flying or self._landed.get(step.key, -1.0) > began:
+                continue
+            if self._is_held_up(step, began, single, batched, whole):
+                continue
+            kind = _kind(step)
+            if step.action in BATCHED and batch is step.action:
+                chosen.append(step)
+            elif room[kind] > 0:
+                room[kind] -= 1
+                chosen.append(step)
+                if step.action in BATCHED:
+                    batch = step.action
+            else:
+                continue
+            (batched if step.action in BATCHED else single).add(step.service)
+        return tuple(chosen)
+
+    def _is_held_up(
+        self, step: Step, began: float, single: set[str], batched: set[str], whole: set[str]
+    ) -> bool:
+        """Whether a step for one replica has to wait for steps for others of its service.
+
+        ``single`` are services with other steps, ``batched`` those whose replicas go into the next call of
+        Compose, ``whole`` those that a call of Compose is at.
+        """
+        name = step.service
+        if step.action in BATCHED:
+            return name in single or name in whole or self._any_landed.get(name, -1.0) > began
+        return name in batched or name in whole or self._all_landed.get(name, -1.0) > began
+
+    def send(self, steps: Sequence[Step], stack: Stack) -> None:
+        """Send the steps chosen: batched ones in one command, the others one each."""
+        batch = tuple(step for step in steps if step.action in BATCHED)
+        for group in ([batch] if batch else []) + [(s,) for s in steps if s.action not in BATCHED]:
+            for step in group:
+                self._flying[step.key] = step
+            task = asyncio.create_task(self._run(group, stack), name=f"step {group[0].action}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            if group[0].long:
+                self._long[group[0].key] = task
+
+    def give_up(self, overtaken: Callable[[Step], bool]) -> None:
+        """Give up those steps in flight that may be (``Step.long``), where something else is wanted now."""
+        for key, task in list(self._long.items()):
+            if overtaken(self._flying[key]):
+                del self._long[key]
+                task.cancel()
+
+    async def _run(self, steps: Sequence[Step], stack: Stack) -> None:
+        first = steps[0]
+        services = tuple(dict.fromkeys(step.service for step in steps))
+        command = first.command()._replace(services=services)
+        if first.action is Action.RECREATE:
+            # Of several replicas, these alone.
+            command = command._replace(replaces=tuple(step.container for step in steps))
+        error: EngineError | None = None
+        remark = ""
+        try:
+            remark = await self._act(command, stack) or ""
+        except EngineError as failure:
+            error = failure
+        except asyncio.CancelledError:
+            if not first.long or first.key in self._long:
+                raise
+            error = OutcomeUnknown("given up, because something else is wanted by now", "given_up")
+        except Exception as failure:
+            # An adapter's bug must not end the loop.
+            log.exception("a step failed in a way nobody foresaw")
+            error = StepFailed(f"internal error: {type(failure).__name__}", "internal_error")
+        landed = asyncio.get_running_loop().time()
+        failed = error.failed if isinstance(error, BatchFailed) else None
+        for step in steps:
+            del self._flying[step.key]
+            self._long.pop(step.key, None)
+            self._landed[step.key] = self._any_landed[step.service] = landed
+            if step.action in BATCHED:
+                self._all_landed[step.service] = landed
+            if remark:
+                told = {"service": step.service, "action": str(step.action), "problem": remark}
+                log.warning("step done, but", extra=told)
+                step = step._replace(why=f"{step.why}; {remark}")  # noqa: PLW2901
+            self._done(step, failed.get(step.service) if failed is not None else error)
+
+    async def drain(self, seconds: float) -> None:
+        """Let what is in flight come back, for so many seconds at most; then let go of it.
+
+        The engine goes on with what it was told; the next daemon looks at what came of it.
+        """
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,0 +1,76 @@
+"""Keeps the ledger on disk, off the loop's path. Losing the last half second of it costs nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from reconciler.host.atomic_files import write_file
+from reconciler.host.untrusted import MALFORMED, load_json, read_regular
+from reconciler.model.ledger import Ledger, Now, booted, from_json, to_json
+
+log = logging.getLogger(__name__)
+
+PAUSE = 0.5
+NAME = "ledger.json"
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+def read(state_dir: Path, now: Now) -> Ledger:
+    """The ledger as it was left; an empty one where there is none, or none that can be read."""
+    path, boot = state_dir / NAME, boot_id()
+    try:
+        return booted(from_json(load_json(read_regular(path)), now), boot)
+    except FileNotFoundError:
+        return Ledger(boot=boot)
+    except (OSError, *MALFORMED) as error:
+        log.warning("the ledger can't be read; a new one begins", extra={"error": str(error)})
+        with suppress(OSError):
+            path.replace(path.with_suffix(".damaged"))
+        return Ledger(boot=boot)
+
+
+def boot_id() -> str:
+    """What tells this boot of the box from every other; empty where the system does not say."""
+    try:
+        return BOOT.read_text().strip()
+    except OSError:
+        return ""
+
+
+class Memo:
+    """Writes the newest ledger it was given, at most twice a second, in a thread."""
+
+    def __init__(self, state_dir: Path, write: Callable[[Path, bytes], None] = write_file) -> None:
+        self._path = state_dir / NAME
+        self._write = write
+        self._newest: Ledger | None = None
+        self._given = asyncio.Event()
+
+    def keep(self, ledger: Ledger) -> None:
+        """Write this one when there is time."""
+        self._newest = ledger
+        self._given.set()
+
+    async def run(self) -> None:
+        """Write what is given, until cancelled; call ``flush`` afterwards."""
+        while True:
+            await self._given.wait()
+            self._given.clear()
+            await self.flush()
+            await asyncio.sleep(PAUSE)
+
+    async def flush(self) -> None:
+        """Write now what is not written yet. A disk that is full costs the memory, not the daemon."""
+        ledger, self._newest = self._newest, None
+        if ledger is None:
+            return
+        content = json.dumps(to_json(ledger), separators=(",", ":")).encode()
+        try:
+            await asyncio.to_thread(self._write, self._path, content)
+        except OSError as error:
+            log.warning("the ledger can't be written", extra={"error": str(error)})

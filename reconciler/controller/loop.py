@@ -1,0 +1,562 @@
+"""The loop: wake, look, decide, act, publish. The only place that touches containers.
+
+Level-triggered: what woke a pass never decides what it does, and no pass remembers how far an earlier
+one came. After a crash, a lost event or a restart of the engine the next pass starts from what is
+there. There is no ``if`` here about *what* to do; that is ``plan``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from reconciler.controller.early_probe import Candidate, Prober
+from reconciler.controller.executor import Executor, Limits
+from reconciler.controller.log_capture import Farewell, Keep
+from reconciler.controller.progress import Progress, Tracker
+from reconciler.controller.snapshot import EngineView, Inputs, Snapshot, Snapshots, build
+from reconciler.controller.step_outcomes import Dispatch, Grounds, without_effect
+from reconciler.engine import Engine
+from reconciler.errors import EngineError, EngineUnavailable, Mistake
+from reconciler.model.desired import Desired
+from reconciler.model.ledger import Ledger, Now, learned
+from reconciler.model.observed import (
+    Action,
+    Container,
+    EngineInfo,
+    Health,
+    LeftBehind,
+    Observed,
+    State,
+    Usage,
+)
+from reconciler.model.stack import Stack
+from reconciler.planning import project_rename as renaming
+from reconciler.planning import status as summary
+from reconciler.planning.planner import Plan, Step, plan
+from reconciler.planning.record_observation import settle, witness
+
+log = logging.getLogger(__name__)
+
+AT_LEAST = 0.01
+"""Seconds between a pass and the next one by time."""
+
+_OVERTAKES = frozenset({Action.STOP, Action.RECREATE, Action.REMOVE})
+"""What is not kept waiting by hooks that still run."""
+
+RECONNECT = (0.2, 0.5, 1.0, 2.0, 5.0)
+"""Seconds between attempts to reach an engine that does not answer; the last one repeats."""
+
+LASTING = 1.0
+"""Seconds after which a stream of events counts as one that worked."""
+
+
+class Hooks(NamedTuple):
+    """What the loop tells the rest of the daemon; every one returns at once.
+
+    ``ledger``: the ledger changed. ``ended``: a generation came to its end. ``stepped``: a step was
+    sent (error None, ``over`` False) or came back. ``passed``: a pass is over (seconds it took, what
+    came of it), and its snapshot is published. ``found``: a resync that nothing but the clock had asked
+    for found so many differences that no event had told of. ``turned``: the loop itself ran, after a pass
+    or because ``Settings.beat`` seconds went by without one; whoever watches for a loop that hangs is fed
+    from here alone.
+    """
+
+    ledger: Callable[[Ledger], None] = lambda _: None
+    ended: Callable[[Progress], None] = lambda _: None
+    stepped: Callable[[Step, EngineError | None, bool], None] = lambda *_: None
+    passed: Callable[[float, str], None] = lambda *_: None
+    found: Callable[[int], None] = lambda _: None
+    turned: Callable[[], None] = lambda: None
+
+
+Look = Callable[[Observed, Stack], Awaitable[Observed]]
+"""Adds to a look at the engine what was seen elsewhere; never raises."""
+
+
+class Settings(NamedTuple):
+    """``resync``: seconds between passes that inspect everything. ``probes``: how many at once.
+
+    ``beat``: seconds after which an idle loop tells that it turns, without a pass.
+    """
+
+    resync: float = 60.0
+    limits: Limits = Limits()
+    probes: int = 2
+    beat: float = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    # What is converged to at present.
+    stack: Stack
+    desired: Desired
+    accepted_at: float
+
+
+class Loop:
+    """Converges an engine to the desired state last adopted, until it is stopped.
+
+    ``wall`` gives the time of day in seconds since the epoch, ``chance`` a number in [0, 1) for
+    jitter; waiting is measured on the event loop's own monotonic clock. ``look_further`` adds to each look
+    what the engine does not tell; ``keep`` is called with each container that ended by itself, or is about
+    to be removed.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        snapshots: Snapshots,
+        *,
+        wall: Callable[[], float],
+        chance: Callable[[], float],
+        ledger: Ledger | None = None,
+        settings: Settings = Settings(),  # noqa: B008 - immutable
+        hooks: Hooks = Hooks(),  # noqa: B008 - immutable
+        look_further: Look | None = None,
+        keep: Keep | None = None,
+    ) -> None:
+        self._engine = engine
+        self._look_further = look_further
+        self._farewell = Farewell(keep, engine.act, lambda: self._observed.containers)
+        self._snapshots = snapshots
+        self._wall = wall
+        self._chance = chance
+        self._settings = settings
+        self._hooks = hooks
+        self._ledger = ledger or Ledger()
+        self._target: _Target | None = None
+        self._observed = Observed(complete=False)
+        self._plan = Plan(complete=False)
+        self._tracker = Tracker(Progress(generation=0))
+        self._observed_generation = 0
+        self._engine_view = EngineView(error="not asked yet", since=wall())
+        self._errors: tuple[Mistake, ...] = ()
+        self._warnings: tuple[str, ...] = ()
+        self._usage: Mapping[str, Usage] = {}
+        self._probed: set[str] = set()
+        self._dispatch = Dispatch()
+        self._woken = asyncio.Event()
+        self._full = True
+        self._stopping = False
+        self.first_pass = asyncio.Event()
+        self._executor = Executor(self._farewell.act, limits=settings.limits, done=self._landed)
+        self._prober = Prober(engine.probe, self._probe_succeeded, slots=settings.probes)
+
+    # --- what others tell it ---------------------------------------------------------------------
+
+    def adopt(
+        self, stack: Stack, desired: Desired, *, accepted_at: float, ended: Progress | None = None
+    ) -> None:
+        """Converge to this from now on. Readers see it at once, with what was last observed.
+
+        ``ended``: how this generation came out, where an earlier run of the daemon brought it to its end.
+        """
+        before = self._target
+        self._target = _Target(stack, desired, accepted_at)
+        if before is None or before.desired.generation != desired.generation:
+            if before is not None and self._tracker.current.state == "progressing":
+                over = replace(self._tracker.current, state="superseded", ended_at=self._wall())
+                self._snapshots.remember(over)
+                self._hooks.ended(over)
+            begun = ended or Progress(generation=desired.generation, began_at=accepted_at)
+            self._tracker = Tracker(begun)
+            if ended is not None and ended.state in {"converged", "degraded"}:
+                self._observed_generation = desired.generation
+        if before is None or before.stack.name != stack.name:
+            self._observed = Observed(complete=False)
+        self._replan(self._observed)
+        if self._plan.complete:
+            self._track(fresh=False)
+        self.publish()
+        self.wake("desired state")
+
+    def report(self, errors: Sequence[Mistake], warnings: Sequence[str] = ()) -> None:
+        """What is wrong with the files at present; the last good state goes on being converged."""
+        if (tuple(errors), tuple(warnings)) != (self._errors, self._warnings):
+            self._errors, self._warnings = tuple(errors), tuple(warnings)
+            self.publish()
+
+    def measured(self, usage: Mapping[str, Usage]) -> None:
+        """Memory and CPU by container id, as last sampled."""
+        self._usage = usage
+        self.publish()
+
+    def wake(self, why: str, *, full: bool = False) -> None:
+        """Ask for a pass; wakes that come while one runs are merged into one more."""
+        log.debug("woken", extra={"why": why})
+        self._full = self._full or full
+        self._woken.set()
+
+    @property
+    def ledger(self) -> Ledger:
+        """What is remembered at present."""
+        return self._ledger
+
+    @property
+    def observed(self) -> Observed:
+        """The last look at the engine."""
+        return self._observed
+
+    @property
+    def target(self) -> tuple[Stack, Desired] | None:
+        """What is converged to at present; None before the first valid desired state."""
+        return (self._target.stack, self._target.desired) if self._target else None
+
+    # --- its life --------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Pass after pass, until ``stop`` is called. Cancelling it stops it as well."""
+        listener = asyncio.create_task(self._listen(), name="events")
+        try:
+            while not self._stopping:
+                # Cleared before the look: what happens during it asks for another one.
+                self._woken.clear()
+                due = await self._pass()
+                await self._rest(due)
+        finally:
+            listener.cancel()
+            await asyncio.gather(listener, return_exceptions=True)
+            await self._prober.close()
+
+    async def stop(self, seconds: float = 3.0) -> None:
+        """End ``run`` after the pass at hand, and give steps in flight so many seconds to come back."""
+        self._stopping = True
+        self._woken.set()
+        await self._executor.drain(seconds)
+
+    async def _rest(self, due: float) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self._hooks.turned()
+            until = min(due, loop.time() + self._settings.beat)
+            try:
+                async with asyncio.timeout_at(until):
+                    await self._woken.wait()
+            except TimeoutError:
+                if until < due:
+                    continue
+                self._resync = due >= self._next_resync
+                self._full = self._full or self._resync
+            return
+
+    async def _pass(self) -> float:
+        """One pass; returns the moment (event loop's clock) of the next by time."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        full, self._full = self._full, False
+        resync, self._resync = self._resync, False
+        if full:
+            self._next_resync = began + self._settings.resync
+        target = self._target
+        if target is None:
+            self.publish()
+            self.first_pass.set()
+            return self._next_resync
+        outcome = await self._look(target, full=full)
+        if self._target is not target:
+            # Adopted while looking: the look may lack what the new state needs, so look again.
+            self._full = self._full or full
+            self._woken.set()
+        elif outcome == "observed":
+            known = set(self._plan.drifts)
+            outcome = self._decided()
+            missed = set(self._plan.drifts) - known if resync else ()
+            if missed:
+                self._hooks.found(len(missed))
+        self.publish()
+        self.first_pass.set()
+        self._hooks.passed(loop.time() - began, outcome)
+        if outcome in {"unreachable", "incomplete"}:
+            self._full = True
+            return loop.time() + self._patience()
+        moments = [self._next_resync, self._plan.due, self._observed.again]
+        due = min(moment for moment in moments if moment is not None)
+        # Clocks differ by a little, and a moment that has just not come must not be waited for in circles.
+        return max(due, loop.time() + AT_LEAST)
+
+    _next_resync = 0.0
+    _resync = False
+    _failures = 0
+    _unplanned = 0
+    _unforeseen = ""
+    _unheard = ""
+
+    def _patience(self) -> float:
+        return RECONNECT[min(self._failures, len(RECONNECT)) - 1]
+
+    async def _look(self, target: _Target, *, full: bool) -> str:
+        try:
+            observed = await self._engine.observe(target.stack, full=full)
+            if renaming.is_new(target.stack, self._ledger):
+                observed = replace(observed, left=await self._left_behind(target, full=full))
+            if self._look_further is not None:
+                observed = await self._look_further(observed, target.stack)
+        except EngineUnavailable as error:
+            self._failures += 1
+            self._unreachable(str(error))
+            return "unreachable"
+        except EngineError as error:
+            log.warning("a look failed", extra={"error": str(error)})
+            observed = Observed(complete=False)
+        except Exception:
+            # An adapter's bug must not end the loop.
+            log.exception("a look failed in a way nobody foresaw")
+            observed = Observed(complete=False)
+        if not self._engine_view.reachable:
+            self._engine_view = replace(self._engine_view, reachable=True, since=self._wall(), error="")
+            log.info("the engine answers")
+        if not observed.complete:
+            self._failures += 1
+            return "incomplete"
+        self._failures = 0
+        self._observed = self._with_probes(observed)
+        return "observed"
+
+    async def _left_behind(self, target: _Target, *, full: bool) -> tuple[LeftBehind, ...]:
+        known = self._ledger.renaming
+        if known is not None and not known.held and self._observed.complete and not full:
+            # People are only warned of it, possibly for long: looked at again at the next resync.
+            return self._observed.left
+        former = renaming.former_name(target.stack, self._ledger)
+        return await self._engine.left_behind(target.stack, former)
+
+    def _unreachable(self, why: str) -> None:
+        view = self._engine_view
+        if view.reachable or view.error == "not asked yet":
+            log.warning("the engine can't be reached", extra={"error": why})
+            self._engine_view = replace(view, reachable=False, since=self._wall(), error=why)
+        self._prober.follow(())
+
+    def _decided(self) -> str:
+        try:
+            outcome = self._decide()
+        except Exception as error:
+            # Something observed or remembered has a shape that nothing here expects. The next look may not.
+            self._unplanned += 1
+            self._failures = self._unplanned
+            told = f"{type(error).__name__}: {error}"
+            if told != self._unforeseen:
+                log.exception("a plan can't be made of what was observed")
+            self._unforeseen = told
+            return "incomplete"
+        self._unforeseen, self._unplanned = "", 0
+        return outcome
+
+    def _decide(self) -> str:
+        """Remember, plan, send. What came of it: ``idle``, ``waiting`` or ``acting``."""
+        target = self._target
+        assert target is not None
+        now = self._now()
+        before = self._ledger
+        self._ledger = witness(
+            target.stack, target.desired, self._observed, before, now, chance=self._chance()
+        )
+        self._ledger = renaming.renamed(target.stack, target.desired, self._observed, self._ledger, now)
+        self._farewell.ended(before, self._ledger)
+        self._replan(self._observed)
+        self._ledger = settle(self._ledger, self._plan)
+        self._dispatch.forget(self._plan)
+        self._executor.give_up(self._is_overtaken)
+        chosen = self._executor.choose(self._plan.steps, self._observed.began)
+        steps = tuple(step for step in chosen if self._has_effect(step, now))
+        if self._stopping:
+            steps = ()
+        for step in steps:
+            self._before_sending(target, step, now)
+        if self._ledger is not before:
+            self._hooks.ledger(self._ledger)
+        if steps:
+            self._executor.send(steps, target.stack)
+        self._follow_starts(target.stack, now)
+        self._track()
+        if steps:
+            return "acting"
+        return "idle" if self._snapshots.current.converged else "waiting"
+
+    def _replan(self, observed: Observed) -> None:
+        target = self._target
+        assert target is not None
+        self._plan = plan(target.stack, target.desired, observed, self._ledger, self._now())
+
+    def _now(self) -> Now:
+        return Now(self._wall(), asyncio.get_running_loop().time())
+
+    # --- steps -----------------------------------------------------------------------------------
+
+    def _is_overtaken(self, step: Step) -> bool:
+        """Whether something else than the step in flight is wanted of its service by now."""
+        verdict = self._plan.verdict(step.key)
+        if verdict is None or not verdict.wanted:
+            return True
+        return verdict.step is not None and verdict.step.action in _OVERTAKES
+
+    def _has_effect(self, step: Step, now: Now) -> bool:
+        """Whether to send the step; False where the engine keeps saying "done" and nothing changes."""
+        if not self._dispatch.in_vain(step, self._plan):
+            return True
+        self._ledger = without_effect(self._ledger, step, self._plan, now, chance=self._chance())
+        # The plan has to be made again: there may be something to wait for now.
+        self.wake("no effect")
+        return False
+
+    def _before_sending(self, target: _Target, step: Step, now: Now) -> None:
+        grounds = Grounds(target.stack, target.desired, self._observed, self._plan)
+        self._ledger = self._dispatch.sending(self._ledger, step, grounds, now)
+        self._tracker.started(step, now.wall)
+        self._hooks.stepped(step, None, False)
+        log.info("step", extra={"service": step.service, "action": str(step.action), "why": step.why})
+
+    def _landed(self, step: Step, error: EngineError | None) -> None:
+        """A step came back."""
+        now = self._now()
+        self._ledger = self._dispatch.landed(self._ledger, step, error, now, chance=self._chance())
+        if error is not None:
+            told = {"service": step.service, "action": str(step.action), "error": str(error)}
+            log.warning("step failed", extra=told)
+        self._tracker.finished(step, now.wall, str(error) if error else "")
+        self._hooks.stepped(step, error, True)
+        self._hooks.ledger(self._ledger)
+        self.wake(f"{step.action} of {step.service} came back")
+
+    # --- readiness -------------------------------------------------------------------------------
+
+    def _with_probes(self, observed: Observed) -> Observed:
+        if not self._probed:
+            return observed
+        self._probed &= {c.run for c in observed.containers if c.health is Health.STARTING}
+        if not self._probed:
+            return observed
+        return replace(
+            observed,
+            containers=tuple(
+                replace(c, probed=True) if c.run in self._probed else c for c in observed.containers
+            ),
+        )
+
+    def _follow_starts(self, stack: Stack, now: Now) -> None:
+        candidates = []
+        for verdict in self._plan.leaves:
+            container = verdict.container
+            if (
+                container is not None
+                and verdict.wanted
+                and container.state is State.RUNNING
+                and container.health is Health.STARTING
+                and container.check
+                and not container.probed
+            ):
+                check = stack.services[container.service].check
+                candidates.append(
+                    Candidate(
+                        container,
+                        max(0.0, now.wall - container.started_at),
+                        check.interval if check else 30.0,
+                        check.timeout if check else 30.0,
+                        self._ledger.brackets.get(container.service),
+                    )
+                )
+        self._prober.follow(candidates)
+
+    def _probe_succeeded(self, container: Container, not_at: float, at: float) -> None:
+        self._probed.add(container.run)
+        self._ledger = learned(self._ledger, container.service, not_at=not_at, at=at)
+        self._hooks.ledger(self._ledger)
+        self.wake(f"{container.service} is ready")
+
+    # --- what readers see ------------------------------------------------------------------------
+
+    def _track(self, *, fresh: bool = True) -> None:
+        """Take a plan into the progress of the generation; only a fresh one can end it."""
+        target = self._target
+        assert target is not None
+        now = self._now()
+        summaries = summary.summarise(self._plan, self._ledger, self._executor.in_flight)
+        left = summary.time_left(self._plan, self._ledger, summaries, now)
+        before = self._tracker.current.state
+        progress = self._tracker.update(self._plan, summaries, left, now.wall, fresh=fresh)
+        if progress.state in {"converged", "degraded"}:
+            self._observed_generation = target.desired.generation
+        if progress.state != before:
+            log.info("generation", extra={"generation": progress.generation, "state": progress.state})
+            self._hooks.ended(progress)
+
+    def publish(self) -> Snapshot:
+        """Show readers what is known now."""
+        target = self._target
+        if target is None:
+            return self._snapshots.publish(
+                replace(
+                    Snapshot(at=self._wall(), engine=self._engine_view),
+                    errors=self._errors,
+                    warnings=self._warnings,
+                )
+            )
+        inputs = Inputs(
+            stack=target.stack,
+            desired=target.desired,
+            observed=self._observed,
+            ledger=self._ledger,
+            plan=self._plan,
+            progress=self._tracker.current,
+            engine=self._engine_view,
+            now=self._now(),
+            in_flight=self._executor.in_flight,
+            usage=self._usage,
+            errors=self._errors,
+            warnings=self._warnings,
+            observed_generation=self._observed_generation,
+            accepted_at=target.accepted_at,
+        )
+        return self._snapshots.publish(build(inputs))
+
+    # --- the engine's events ---------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        """Turn events into wake-ups, for ever. A lost stream is subscribed anew and followed by a look."""
+        attempt = 0
+        while True:
+            target = self._target
+            if target is None:
+                await asyncio.sleep(RECONNECT[0])
+                continue
+            heard = False
+            began = asyncio.get_running_loop().time()
+            try:
+                async for event in self._engine.events(target.stack):
+                    if event == "subscribed":
+                        heard = True
+                        await self._introduce()
+                    self.wake(event, full=event == "subscribed")
+                    if self._target is not None and self._target.stack.name != target.stack.name:
+                        break
+            except EngineError as error:
+                log.debug("no events", extra={"error": str(error)})
+            except Exception as error:
+                if str(error) != self._unheard:
+                    log.exception("the engine's events can't be read")
+                self._unheard = str(error)
+            if asyncio.get_running_loop().time() - began > LASTING:
+                # One that ends at once (a proxy cuts it) is no reason to ask again 200 times a second.
+                attempt = 0
+            if heard:
+                # The engine may be gone: without a look nobody would know before the next resync.
+                self.wake("events lost", full=True)
+            await asyncio.sleep(RECONNECT[min(attempt, len(RECONNECT) - 1)])
+            attempt += 1
+
+    async def _introduce(self) -> None:
+        try:
+            info: EngineInfo = await self._engine.info()
+        except EngineError:
+            return
+        self._engine_view = replace(
+            self._engine_view,
+            kind=info.kind,
+            version=info.version,
+            compose=info.compose,
+            memory=info.memory,
+        )

@@ -1,0 +1,212 @@
+"""What is remembered of steps: what each was decided on when it was sent, and what came of it.
+
+Pure but for its own memory, which lasts as long as the daemon: takes a ledger, returns another one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from reconciler.errors import EngineError, EngineUnavailable, Gone, OutcomeUnknown, StepFailed
+from reconciler.model.desired import Desired
+from reconciler.model.ledger import UNKNOWN, Ledger, Made, Now, Tie, failed, without
+from reconciler.model.observed import Action, Container, Observed
+from reconciler.model.stack import Stack
+from reconciler.planning.drift import Kind, cut_from
+from reconciler.planning.mounts import churned, mounts_now
+from reconciler.planning.planner import Plan, Step, Verdict
+
+MOST_HEALED = 100
+"""Attempts to mend an unhealthy service that are remembered; no limit of a policy can be higher."""
+
+
+class Grounds(NamedTuple):
+    """What steps are decided on: what there is, what is wanted, what was seen, and the plan made of it."""
+
+    stack: Stack
+    desired: Desired
+    observed: Observed
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    # ``note``: which request to restart, or which start of a parent, a stop answers to: it shall do so once.
+    mark: tuple[object, ...]
+    inputs: str
+    note: float | str | None = None
+
+
+class Dispatch:
+    """The last step sent for each service, and the last that was said to be done."""
+
+    def __init__(self) -> None:
+        self._sent: dict[str, _Sent] = {}
+        self._done: dict[str, tuple[object, ...]] = {}
+
+    def in_vain(self, step: Step, plan: Plan) -> bool:
+        """Whether the engine said that this very step is done, and nothing changed. Tells so once."""
+        mark = _mark(step, plan)
+        if self._done.get(step.key) != mark:
+            return False
+        del self._done[step.key]
+        return True
+
+    def forget(self, plan: Plan) -> None:
+        """The same step is a new one once something else was to be done, or nothing."""
+        for name in list(self._done):
+            verdict = plan.verdict(name)
+            if verdict is None or verdict.step is None or _mark(verdict.step, plan) != self._done[name]:
+                del self._done[name]
+
+    def sending(self, ledger: Ledger, step: Step, on: Grounds, now: Now) -> Ledger:
+        """The step is about to be sent: what it will do is remembered before anybody can see it."""
+        inputs = _verdict(step, on.plan).inputs
+        self._sent[step.key] = _Sent(_mark(step, on.plan), inputs, _note(step, on))
+        if step.action in {Action.CREATE, Action.RECREATE}:
+            ledger = _making(ledger, step, on, now)
+        elif step.action is Action.STOP:
+            # What ends now ends because we say so: no failure, no evidence.
+            runs = {c.id: c.started_at for c in on.observed.containers if c.id == step.container}
+            ledger = replace(ledger, stopped={**ledger.stopped, **runs})
+        elif step.action is Action.START:
+            if step.key in (on.plan.stack or on.stack).follows:
+                ledger = _starting(ledger, step, on)
+            service = on.stack.services.get(step.service)
+            if service is not None and service.start.post_start:
+                ledger = replace(ledger, hooks={**ledger.hooks, step.container: False})
+        if step.cause == Kind.UNHEALTHY:
+            times = (*ledger.healed.get(step.key, ()), now.mono)[-MOST_HEALED:]
+            ledger = replace(ledger, healed={**ledger.healed, step.key: times})
+        return ledger
+
+    def landed(
+        self, ledger: Ledger, step: Step, error: EngineError | None, now: Now, *, chance: float
+    ) -> Ledger:
+        """The step came back; ``error`` None means that it is done. ``chance`` in [0, 1) is the jitter."""
+        name = step.key
+        sent = self._sent.get(name, _Sent((), ""))
+        self._done.pop(name, None)
+        if error is not None:
+            if isinstance(error, StepFailed):
+                ledger = _hooks_failed(_undone(ledger, step), step)
+            # A step whose outcome is not known, or that came too late, says nothing of the service:
+            # the next look decides, and only if that goes on is there something to wait for.
+            free = 1 if isinstance(error, (EngineUnavailable, OutcomeUnknown, Gone)) else 0
+            return failed(
+                ledger,
+                name,
+                inputs=sent.inputs,
+                reason=error.reason,
+                error=str(error),
+                now=now,
+                chance=chance,
+                free=free,
+                container=step.container,
+            )
+        self._done[name] = sent.mark
+        if step.action in {Action.POST_START, Action.STOP} and step.container in ledger.hooks:
+            ledger = replace(ledger, hooks=without(ledger.hooks, [step.container]))
+        if step.action is Action.START:
+            return replace(ledger, live={**ledger.live, name: step.container})
+        note = sent.note
+        if isinstance(note, str):
+            return replace(ledger, followed={**ledger.followed, name: note})
+        return ledger if note is None else replace(ledger, restarted={**ledger.restarted, name: note})
+
+
+def without_effect(ledger: Ledger, step: Step, plan: Plan, now: Now, *, chance: float) -> Ledger:
+    """An engine that lies (PITFALLS row 23) would be asked again in every pass, did this not put it off."""
+    return failed(
+        ledger,
+        step.key,
+        inputs=_verdict(step, plan).inputs,
+        reason="no_effect",
+        error=f"the engine said that {step.action} is done, and nothing changed; if that goes on, "
+        "restart Docker",
+        now=now,
+        chance=chance,
+        free=1,
+        container=step.container,
+    )
+
+
+def _verdict(step: Step, plan: Plan) -> Verdict:
+    return plan.verdict(step.key) or plan.verdicts[step.service]
+
+
+def _mark(step: Step, plan: Plan) -> tuple[object, ...]:
+    """What a step was decided on: the same again after a success means that it had no effect."""
+    verdict = _verdict(step, plan)
+    seen = verdict.container
+    state = (seen.id, seen.state, seen.started_at, seen.finished_at) if seen else ()
+    return (step.action, step.container, step.value, verdict.inputs, state)
+
+
+def _making(ledger: Ledger, step: Step, on: Grounds, now: Now) -> Ledger:
+    service = on.stack.services.get(step.service)
+    if service is None:
+        return ledger
+    own = _verdict(step, on.plan).container
+    known = ledger.made.get(own.id) if own else None
+    made = Made(
+        service.definition,
+        service.fields,
+        on.observed.images.get(service.image, ""),
+        cut_from(service, own, known) if own else (),
+        now.wall,
+        mounts_now(service, on.observed),
+        churned(service, own, on.observed, known) if own else {},
+        on.stack.inputs,
+        on.stack.compose,
+    )
+    # What is there already was not made by this step, whatever a look shows while it runs.
+    olds = (c.id for c in on.observed.containers if c.service == step.service)
+    return replace(
+        ledger,
+        made={**dict.fromkeys(olds, UNKNOWN), **ledger.made},
+        making={**ledger.making, step.key: made},
+    )
+
+
+def _hooks_failed(ledger: Ledger, step: Step) -> Ledger:
+    if step.container not in ledger.hooks:
+        return ledger
+    if step.action is Action.START:
+        # Nothing was started, so nothing has to follow.
+        return replace(ledger, hooks=without(ledger.hooks, [step.container]))
+    if step.action is Action.POST_START:
+        return replace(ledger, hooks={**ledger.hooks, step.container: True})
+    return ledger
+
+
+def _starting(ledger: Ledger, step: Step, on: Grounds) -> Ledger:
+    # What is seen to run before a start is older than the run that this begins, whatever the clock says.
+    runs = {name: parent.run for name, parent in _parents(step, on).items() if parent.started_at}
+    return replace(ledger, tied={**ledger.tied, step.key: Tie("", runs)})
+
+
+def _parents(step: Step, on: Grounds) -> dict[str, Container]:
+    """The containers that the unit follows, by unit."""
+    names = (on.plan.stack or on.stack).follows.get(step.key, ())
+    verdicts = ((name, on.plan.verdict(name)) for name in names)
+    return {name: v.container for name, v in verdicts if v is not None and v.container is not None}
+
+
+def _note(step: Step, on: Grounds) -> float | str | None:
+    if step.action is Action.STOP and step.cause == "restart":
+        return on.desired.groups[on.stack.group_of[step.service]].restarted_at
+    if step.action is Action.STOP and step.cause == "follows":
+        starts = list(_parents(step, on).values())
+        return max(starts, key=lambda c: c.started_at).run if starts else ""
+    return None
+
+
+def _undone(ledger: Ledger, step: Step) -> Ledger:
+    # The engine said no, so what was remembered when the step was sent does not hold.
+    if step.action is Action.STOP:
+        return replace(ledger, stopped=without(ledger.stopped, [step.container]))
+    if step.action in {Action.CREATE, Action.RECREATE}:
+        return replace(ledger, making=without(ledger.making, [step.key]))
+    return ledger

@@ -1,0 +1,382 @@
+"""The composition root: chooses the engine, wires everything, and lives until it is told to end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import faulthandler
+import logging
+import os
+import random
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from starlette.types import ASGIApp
+
+from api.app import close_streams, create_app
+from api.context import Settings as ApiSettings
+from api.metrics.registry import Metrics, alone
+from reconciler import package_data as shipped
+from reconciler.auth import bind_check as exposure
+from reconciler.auth.credentials import take_key
+from reconciler.auth.keys import KeyRing, KeyTrouble
+from reconciler.controller import ledger_file as memo
+from reconciler.controller.crash_logs import Evidence
+from reconciler.controller.executor import Limits
+from reconciler.controller.loop import Hooks, Loop, Settings
+from reconciler.controller.snapshot import Snapshots
+from reconciler.controller.usage_sampler import Sampler
+from reconciler.daemon import git_wiring as git_daemon
+from reconciler.daemon.audit_session import Recording
+from reconciler.daemon.http_limits import Gate, limits_for
+from reconciler.daemon.keep_running import keep_up
+from reconciler.daemon.sd_notify import Announcer, Notifier
+from reconciler.daemon.servers import (
+    PortTaken,
+    Server,
+    listen,
+    own_names,
+    raise_descriptor_limit,
+    serve,
+    server,
+)
+from reconciler.desired_state.digest_key_file import Resolve, keyed, load_key
+from reconciler.desired_state.file_watch import Told, changes
+from reconciler.desired_state.mounted_files import Sources
+from reconciler.desired_state.store import Store
+from reconciler.engine import Engine
+from reconciler.engine.compose.discovery import environment
+from reconciler.engine.simulated.engine import SimulatedEngine
+from reconciler.errors import AlreadyRunning, EngineError
+from reconciler.generations.acceptance import Intake
+from reconciler.generations.outcomes import Ends, Passes, each, remember
+from reconciler.generations.preview import Previews
+from reconciler.generations.rollback import History
+from reconciler.generations.store import Generations
+from reconciler.host import disk as box
+from reconciler.host import logging_setup as logs
+from reconciler.host.directory_lock import DirectoryLock
+from reconciler.model.ledger import Now
+from reconciler.model.observed import Observed
+from reconciler.model.stack import Stack
+from reconciler.options import Address, RunOptions
+
+log = logging.getLogger(__name__)
+
+GRACE = 3.0
+"""Seconds that steps in flight, and then open answers, are given at the end."""
+TURNS = 0.001
+"""Seconds after which a thread that waits for the interpreter gets it. At Python's own 5 ms each of the few
+turns of a write to the disk, beside a loop that is busy planning, takes that long."""
+_AGAIN = 0.5
+"""Seconds after which files are read again that could not be read for a passing reason."""
+WORKERS = 6
+"""Threads for calls that block (files, git, the audit log)."""
+DEADLINE = 12.0
+"""Seconds after which a daemon that was told to end does so, whatever still hangs."""
+
+
+def run(options: RunOptions) -> int:
+    """Run the daemon in the foreground; 0 after SIGTERM or SIGINT, 1 where it can't start."""
+    logs.set_up()
+    sys.setswitchinterval(TURNS)
+    # Told to abort, by the watchdog for one, it says where it hung.
+    faulthandler.enable()
+    notifier = Notifier.from_environment()
+    try:
+        key = take_key()
+        options.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        safe = options.insecure or exposure.is_loopback(options.host)
+        # Revoking the last key must not open what only a key allowed to listen there.
+        keys = KeyRing(options.state_dir, environment=key, always=not safe)
+        exposure.check(options.host, keyless=keys.empty, insecure=options.insecure)
+        with DirectoryLock(options.state_dir), _Directory(options.desired_state) as held:
+            listener = listen(Address(options.host, options.port))
+            scraped = options.metrics_listen
+            second = listen(scraped, "--metrics-listen", ahead=True) if scraped else None
+            asyncio.run(_Daemon(options, held, listener, second, keys, notifier).run())
+    except KeyTrouble as error:
+        logs.say(f"{error}\n  → {error.remedy}" if error.remedy else str(error))
+        return 1
+    except (AlreadyRunning, PortTaken, exposure.Exposed, OSError) as error:
+        logs.say(str(error))
+        return 1
+    return 0
+
+
+class _Directory(contextlib.AbstractContextManager["_Directory"]):
+    """Holds the desired-state directory, also one that comes only later or is replaced by another."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock: DirectoryLock | None = None
+        self.hold()
+
+    def hold(self) -> bool:
+        """Hold what is there now; True if this is the first time that there is something.
+
+        Raises:
+            AlreadyRunning: another daemon holds it.
+        """
+        if self._lock is not None:
+            self._lock.refresh()
+            return False
+        if not self._path.is_dir():
+            return False
+        self._lock = DirectoryLock(self._path)
+        return True
+
+    def __exit__(self, *_: object) -> None:
+        if self._lock is not None:
+            self._lock.close()
+
+
+def choose_engine(options: RunOptions) -> tuple[Engine, Resolve]:
+    """The engine asked for, and how Compose files are resolved for it."""
+    # Compose is what a Compose file means, also where its containers are only imagined.
+    from reconciler.engine.compose.engine import resolve
+
+    if options.engine == "simulated":
+        return SimulatedEngine(wall=time.time), resolve
+    from reconciler.engine.docker.engine import DockerEngine
+
+    return DockerEngine(options.state_dir), resolve
+
+
+@dataclass(slots=True)
+class _Daemon:
+    options: RunOptions
+    directory: _Directory
+    listener: socket.socket
+    metrics_listener: socket.socket | None
+    keys: KeyRing
+    notifier: Notifier
+
+    async def run(self) -> None:
+        recording = Recording(self.options.state_dir, time.time)
+        failed = True
+        try:
+            await self._live(recording)
+            failed = False
+        finally:
+            await recording.end(failed=failed)
+
+    async def _live(self, recording: Recording) -> None:
+        options = self.options
+        _hire(asyncio.get_running_loop())
+        engine, resolve = choose_engine(options)
+        ledger = await asyncio.to_thread(memo.read, options.state_dir, _clocks())
+        keeper = memo.Memo(options.state_dir)
+        key = await asyncio.to_thread(load_key, options.state_dir)
+        generations = await asyncio.to_thread(Generations, options.state_dir, key=key)
+        address = str(Address(options.host, options.port))
+        await recording.begin(generations, engine=options.engine, address=address)
+        snapshots = Snapshots()
+        remember(generations, snapshots)
+        passes = Passes()
+        sources = Sources(reading=lambda: intake.reading)
+        evidence = Evidence(options.state_dir, lambda c, tail: engine.logs(c.id, tail=tail))
+        metrics = Metrics(snapshots)
+        announcer = Announcer(self.notifier, snapshots, done=lambda: passes.any or loop.target is None)
+
+        async def look_further(observed: Observed, stack: Stack) -> Observed:
+            if engine.is_local:
+                observed = await sources.add_to(observed, stack)
+            told = (*box.notes((options.state_dir, options.desired_state)), *blindness.notes())
+            return replace(observed, notes=(*observed.notes, *told)) if told else observed
+
+        loop = Loop(
+            engine,
+            snapshots,
+            wall=time.time,
+            chance=random.random,
+            ledger=ledger,
+            settings=_settings(options, self.notifier.beat),
+            hooks=Hooks(
+                ledger=keeper.keep,
+                ended=Ends(generations, recording.chronicle.ended),
+                stepped=each(recording.chronicle.stepped, metrics.counters.stepped),
+                passed=each(passes, metrics.counters.passed),
+                found=metrics.counters.found,
+                turned=announcer.turned,
+            ),
+            look_further=look_further,
+            keep=evidence.keep,
+        )
+        blindness = box.Blindness(lambda: loop.wake("the watching of files"))
+        recording.follow(lambda: loop.target)
+        tree = git_daemon.work_tree(options, generations)
+        store = Store(
+            options.directory,
+            keyed(resolve, key),
+            extra_compose=options.compose_file,
+            environment=environment(os.environ),
+            guard=tree.guard,
+            also=tree.signs,
+        )
+        intake = Intake(store, generations, loop, wall=time.time, record=recording.audit.record, tree=tree)
+        pulls = git_daemon.puller(options, tree, intake)
+        app = create_app(
+            intake=intake,
+            snapshots=snapshots,
+            settings=ApiSettings(
+                host=options.host,
+                own=own_names(),
+                names=options.allowed_host,
+                dashboard=shipped.dashboard(),
+                age=passes.age,
+            ),
+            preview=Previews(loop, generations.sources, wall=time.time),
+            logs=lambda container, tail, follow: engine.logs(container, tail=tail, follow=follow),
+            previous=evidence.lines,
+            metrics=metrics,
+            keys=self.keys,
+            audit=recording.audit,
+            archive=History(generations, intake, loop, now=_clocks, tree=tree),
+            webhook=git_daemon.webhook(options, pulls),
+        )
+        servers = self._servers(app, metrics, announcer)
+        stop = self._signals(intake, announcer)
+        await asyncio.to_thread(store.recover)
+        await intake.resume()
+        parts: dict[str, Callable[[], Awaitable[None]]] = {
+            "watch": partial(self._watch, store, intake, announcer, blindness.told("desired state")),
+            "loop": loop.run,
+            "memo": keeper.run,
+            "sampler": Sampler(engine, loop, snapshots).run,
+            "git": tree.run,
+            **({"pull": pulls.run} if pulls else {}),
+            "notify": announcer.run,
+            "mounts": partial(self._watch_mounts, sources, loop, blindness.told("mounts")),
+        }
+        tasks = [asyncio.create_task(serve(servers), name="http")]
+        tasks += [asyncio.create_task(keep_up(name, part), name=name) for name, part in parts.items()]
+        log.info("listening", extra={"address": f"http://{address}", "key_needed": self.keys.required})
+        await self._until_told(stop, tasks)
+        _end_for_sure()
+        announcer.stopping()
+        log.info("ending; the containers stay as they are")
+        close_streams(app)
+        for one, _ in servers:
+            one.should_exit = True
+        await loop.stop(GRACE)
+        await asyncio.wait([t for t in tasks if t.get_name() in {"http", "loop"}], timeout=GRACE + 1)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await keeper.flush()
+        await engine.close()
+
+    def _servers(
+        self, app: ASGIApp, metrics: Metrics, announcer: Announcer
+    ) -> list[tuple[Server, socket.socket]]:
+        gate = Gate(limits_for(raise_descriptor_limit()))
+        front = server(app, GRACE, gate=gate)
+        front.serving = announcer.serving
+        servers = [(front, self.listener)]
+        if self.metrics_listener is not None:
+            second = server(alone(metrics), GRACE, lifespan=False, gate=gate)
+            servers.append((second, self.metrics_listener))
+        return servers
+
+    def _signals(self, intake: Intake, announcer: Announcer) -> asyncio.Event:
+        stop = asyncio.Event()
+        running = asyncio.get_running_loop()
+        reloads: set[asyncio.Task[None]] = set()
+
+        async def read_again() -> None:
+            async with announcer.reload():
+                await intake.reload()
+
+        def reload() -> None:
+            task = asyncio.create_task(read_again())
+            reloads.add(task)
+            task.add_done_callback(reloads.discard)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            running.add_signal_handler(number, stop.set)
+        running.add_signal_handler(signal.SIGHUP, reload)
+        return stop
+
+    async def _until_told(self, stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
+        """Wait for a signal. A part that ends before, without an error, is a bug: end as a whole."""
+        told = asyncio.create_task(stop.wait())
+        await asyncio.wait([told, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
+        for task in tasks:
+            if task.done() and not task.cancelled():
+                error = task.exception()
+                log.critical("a part of the daemon ended", extra={"part": task.get_name()}, exc_info=error)
+                if not stop.is_set():
+                    raise SystemExit(1)
+
+    async def _watch(self, store: Store, intake: Intake, announcer: Announcer, told: Told) -> None:
+        """Take in the files now, whenever they may have changed, and at every resync."""
+        await intake.reload()
+        announcer.files_read()
+        changes = store.changes(told)
+        change = asyncio.ensure_future(anext(changes))
+        while True:
+            # What no notice tells of (a network file system, a folder far above that was moved) is
+            # found by looking; that costs a millisecond where nothing changed.
+            pause = min(_AGAIN, self.options.resync) if intake.missed else self.options.resync
+            await asyncio.wait([change], timeout=pause)
+            if change.done():
+                change.result()
+                change = asyncio.ensure_future(anext(changes))
+            self._hold_directory(store)
+            await intake.reload()
+
+    async def _watch_mounts(self, sources: Sources, loop: Loop, told: Told) -> None:
+        """Have a mounted file looked at when it may have changed, not only at the next resync."""
+        async for _ in changes(sources.files, wake=sources.moved, told=told):
+            loop.wake("a mounted file")
+
+    def _hold_directory(self, store: Store) -> None:
+        try:
+            if self.directory.hold():
+                store.recover()
+        except AlreadyRunning as error:
+            log.critical("another daemon holds the directory", extra={"error": str(error)})
+            raise SystemExit(1) from error
+        except OSError as error:
+            log.warning("the directory can't be held at the moment", extra={"error": str(error)})
+
+
+def _hire(loop: asyncio.AbstractEventLoop) -> None:
+    """Have every thread for calls that block from the beginning: what they take of a small box shows at once.
+
+    The standard executor makes another one whenever all are busy, and keeps it: it would grow for days.
+    """
+    workers = ThreadPoolExecutor(WORKERS, "worker")
+    all_there = threading.Barrier(WORKERS)
+    for _ in range(WORKERS):
+        workers.submit(all_there.wait)
+    loop.set_default_executor(workers)
+
+
+def _clocks() -> Now:
+    return Now(time.time(), asyncio.get_running_loop().time())
+
+
+def _settings(options: RunOptions, beat: float) -> Settings:
+    cores = os.cpu_count() or 2
+    return Settings(resync=options.resync, limits=Limits(start=cores + 1), probes=cores, beat=beat)
+
+
+def _end_for_sure(deadline: float = DEADLINE, leave: Callable[[int], None] = os._exit) -> None:
+    """Whatever hangs in a thread (an engine, a disk): the process ends by then."""
+    timer = threading.Timer(deadline, leave, [0])
+    timer.daemon = True
+    timer.start()
+
+
+__all__ = ["EngineError", "PortTaken", "choose_engine", "run"]

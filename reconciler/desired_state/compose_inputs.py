@@ -1,0 +1,185 @@
+"""Which files a Compose project is made of: whatever Compose would read, found without running Compose.
+
+A file missed here is a change not noticed until something else changes, so the scan errs on the side of
+naming too many. Only names are taken out of the files; what they mean stays Compose's business.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from reconciler.desired_state.stable_reader import digest
+from reconciler.errors import InvalidDesiredState
+from reconciler.host.yaml_positions import parse
+from reconciler.model.resolved_compose import working_directory
+
+Read = Callable[[Path], bytes | None]
+"""The content of a file, None where there is none."""
+
+_MAX_FILES = 500
+_VARIABLE = re.compile(r"\$(?:\$|\{(\w+)(?:(:?[-?+])([^}]*))?\}|(\w+))")
+_ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_][\w.]*)\s*=\s*(.*?)\s*")
+
+
+class _Part(NamedTuple):
+    file: Path
+    base: Path
+    variables: Mapping[str, str]
+
+
+def find_inputs(read: Read, files: Sequence[Path], environment: Mapping[str, str]) -> tuple[Path, ...]:
+    """Every file that resolving ``files`` depends on, themselves first; some of them may not exist.
+
+    ``environment`` is what Compose is given; it goes before the project's ``.env``, as with Compose. PWD
+    is the folder of the first file.
+    """
+    if not files:
+        return ()
+    return tuple(_Scan(read, {**environment, "PWD": working_directory(files[0].parent)}).of(files))
+
+
+class _Named(NamedTuple):
+    """The files that a Compose file names, as it writes them."""
+
+    includes: tuple[Any, ...] = ()
+    files: tuple[Any, ...] = ()
+    extended: tuple[Any, ...] = ()
+
+
+class _Scan:
+    def __init__(self, read: Read, environment: Mapping[str, str]) -> None:
+        self._read = read
+        self._environment = environment
+        self._found: dict[Path, None] = {}
+        self._waiting: list[_Part] = []
+
+    def of(self, files: Sequence[Path]) -> Iterable[Path]:
+        base = files[0].parent
+        self._found |= dict.fromkeys(files)
+        variables = self._variables([base / ".env"], {})
+        self._waiting = [_Part(file, base, variables) for file in files]
+        seen: set[tuple[Path, Path]] = set()
+        while self._waiting and len(self._found) < _MAX_FILES:
+            part = self._waiting.pop(0)
+            if (part.file, part.base) not in seen:
+                seen.add((part.file, part.base))
+                self._scan(part)
+        return self._found
+
+    def _scan(self, part: _Part) -> None:
+        content = self._read(part.file)
+        named = _named(content) if content is not None else _Named()
+        for entry in named.includes:
+            self._include(part, entry)
+        for value in named.files:
+            self._found |= dict.fromkeys(_paths(part, value))
+        for value in named.extended:
+            self._follow(_paths(part, value), None, part.variables)
+
+    def _include(self, part: _Part, entry: Any) -> None:
+        if not isinstance(entry, dict):
+            entry = {"path": entry}
+        files = list(_paths(part, entry.get("path")))
+        if not files:
+            return
+        base = next(_paths(part, entry.get("project_directory")), files[0].parent)
+        settings = list(_paths(part, entry.get("env_file"))) or [base / ".env"]
+        self._follow(files, base, self._variables(settings, part.variables))
+
+    def _follow(self, files: Iterable[Path], base: Path | None, variables: Mapping[str, str]) -> None:
+        for file in files:
+            self._found[file] = None
+            self._waiting.append(_Part(file, base or file.parent, variables))
+
+    def _variables(self, files: Sequence[Path], inherited: Mapping[str, str]) -> dict[str, str]:
+        found = dict(inherited)
+        for file in files:
+            self._found[file] = None
+            found |= _assignments(self._read(file) or b"")
+        return found | dict(self._environment)
+
+
+_known: dict[str, _Named] = {}
+
+
+def _named(content: bytes) -> _Named:
+    # Remembered, since every look at a directory reads the same files again, and parsing is the slowest part
+    # of it. Only this of them: the whole of a file of 18 services takes 300 kB.
+    name = digest(content)
+    found = _known.pop(name, None) or _names_in(content)
+    _known[name] = found
+    if len(_known) > _MAX_FILES:
+        _known.pop(next(iter(_known)), None)
+    return found
+
+
+def _names_in(content: bytes) -> _Named:
+    try:
+        model = parse("", content, lenient=True).plain
+    except InvalidDesiredState:
+        # Compose says so itself, and better.
+        return _Named()
+    if not isinstance(model, dict):
+        return _Named()
+    services = _values(model.get("services"))
+    files = [service.get(key) for service in services for key in ("env_file", "label_file")]
+    extended = [e.get("file") for service in services if isinstance(e := service.get("extends"), dict)]
+    return _Named(
+        tuple(_listed(model.get("include"))), tuple(filter(None, files)), tuple(filter(None, extended))
+    )
+
+
+def _assignments(content: bytes) -> dict[str, str]:
+    lines = content.decode(errors="replace").splitlines()
+    found = (_ASSIGNMENT.fullmatch(line) for line in lines if not line.lstrip().startswith("#"))
+    return {match[1]: _unquoted(match[2]) for match in found if match}
+
+
+def _unquoted(value: str) -> str:
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+        return value[1:-1]
+    return value.split(" #", 1)[0].rstrip()
+
+
+def _paths(part: _Part, value: Any) -> Iterator[Path]:
+    for entry in _listed(value):
+        name = entry.get("path") if isinstance(entry, dict) else entry
+        if isinstance(name, str) and name and "://" not in name and not name.startswith("git@"):
+            yield _absolute(part.base, _interpolated(name, part.variables))
+
+
+def _absolute(base: Path, name: str) -> Path:
+    try:
+        path = Path(name).expanduser()
+    except RuntimeError:
+        path = Path(name)
+    return base / path
+
+
+def _interpolated(text: str, variables: Mapping[str, str]) -> str:
+    def value(match: re.Match[str]) -> str:
+        name, operator, other = match[1] or match[4], match[2] or "", match[3] or ""
+        if name is None:
+            return "$"
+        known = variables.get(name)
+        given = bool(known) if operator.startswith(":") else known is not None
+        if operator.endswith("-"):
+            return known or "" if given else other
+        if operator.endswith("+"):
+            return other if given else ""
+        return known or ""
+
+    return _VARIABLE.sub(value, text)
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
+
+
+def _values(value: Any) -> list[dict[str, Any]]:
+    return [entry for entry in value.values() if isinstance(entry, dict)] if isinstance(value, dict) else []

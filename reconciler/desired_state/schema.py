@@ -1,0 +1,256 @@
+"""The shape of ``stack.yaml`` and ``groups.yaml``: models, and mistakes told the way a person needs them.
+
+Only what one file says by itself is judged here; what the files say of each other is in ``validation.py``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from reconciler.desired_state.field_types import (
+    SWITCH_SCHEMA,
+    Dependencies,
+    Duration,
+    Flag,
+    Limit,
+    Memory,
+    Switch,
+    Text,
+    Time,
+    short_state,
+    shown,
+    suspension,
+)
+from reconciler.errors import Mistake
+from reconciler.host.yaml_positions import Document, Path
+from reconciler.model.desired import GroupState, Suspension
+
+STACK = "stack.yaml"
+GROUPS = "groups.yaml"
+
+_PROJECT_NAME = r"[a-z0-9][a-z0-9_-]*"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class UnhealthyEntry(_Model):
+    """What to do about a service that stays unhealthy."""
+
+    after: Duration = Field(120.0, description="How long unhealthy before anything is done")
+    action: Literal["restart", "recreate", "report"] = Field("restart", description="What is done then")
+    limit: Limit = Field((3, 1800.0), description="How often at most, in what time")
+
+
+class PilotEntry(_Model):
+    """What pilot.py, the pipeline on this host, needs."""
+
+    groups: list[str] = Field(default_factory=list, description="Ready when these groups are ready")
+    memory: Memory = Field(0, description="What it uses itself: 500MB, 1GiB")
+
+
+class GroupEntry(_Model):
+    """One group: services that are switched on and off together."""
+
+    description: Text = Field("", description="A line for people")
+    services: list[str] = Field(min_length=1, description="Names of services in the Compose files")
+    memory: Memory = Field(0, description="Estimate for the whole group; MB is 10^6, MiB is 2^20")
+    depends_on: Dependencies = Field(
+        default_factory=dict,
+        description="Groups this one needs. 'on': must be on, Compose orders the services; "
+        "'ready' (also the plain list): nothing here starts before all of it is ready",
+    )
+    unhealthy: UnhealthyEntry = Field(
+        UnhealthyEntry(), description="What to do about a service that stays unhealthy"
+    )
+    on_change: Literal["recreate", "report"] = Field(
+        "recreate", description="report: a changed definition, image or mounted file waits for `accept`"
+    )
+
+
+class StackFile(_Model):
+    """stack.yaml: what there is."""
+
+    name: str = Field(pattern=f"^{_PROJECT_NAME}$", description="The Compose project name")
+    compose: list[str] = Field(min_length=1, description="Compose files, relative to this file")
+    pilot: PilotEntry = Field(PilotEntry(), description="What pilot.py needs")
+    groups: dict[str, GroupEntry] = Field(min_length=1, description="The groups, in display order")
+    prune: Flag = Field(False, description="Stop and remove containers of services no longer in the files")
+    restart: Literal["compose", "managed"] = Field(
+        "compose", description="managed: the daemon sets restart policies to `no` and starts all in order"
+    )
+
+
+class SuspendEntry(_Model):
+    """Hands off a group, for a time or until taken away."""
+
+    until: Time | None = Field(None, description="When the suspension ends by itself")
+    reason: Text = Field("", description="Why, for people")
+
+
+class StateEntry(_Model):
+    """What one group should be."""
+
+    state: Switch = Field(description="on or off")
+    force: Flag = Field(False, description="Do not wait for the groups that this one depends on")
+    suspend: Annotated[
+        SuspendEntry | None,
+        BeforeValidator(suspension),
+    ] = Field(None, description="Hands off: report drift, repair nothing")
+    restarted_at: Time | None = Field(None, description="Containers older than this are restarted")
+    accepted_at: Time | None = Field(None, description="Changes held back until then are carried out")
+
+    def meaning(self) -> GroupState:
+        """The value that the core works with."""
+        suspend = Suspension(self.suspend.until, self.suspend.reason) if self.suspend else None
+        return GroupState(
+            on=self.state,
+            force=self.force,
+            suspend=suspend,
+            restarted_at=self.restarted_at,
+            accepted_at=self.accepted_at,
+        )
+
+
+class GroupsFile(_Model):
+    """groups.yaml: what should be on."""
+
+    groups: dict[str, Annotated[StateEntry, BeforeValidator(short_state)]] = Field(
+        description="Every group of stack.yaml: on, off, or {state: on, ...}"
+    )
+
+
+_File = TypeVar("_File", bound=_Model)
+
+
+class Read(NamedTuple, Generic[_File]):
+    """A file as far as it could be understood: ``value`` is None if there is any mistake in it."""
+
+    value: _File | None
+    mistakes: tuple[Mistake, ...]
+
+
+def read_stack(document: Document) -> Read[StackFile]:
+    """``stack.yaml`` as a value, or its mistakes."""
+    return _read(document, StackFile)
+
+
+def read_groups(document: Document) -> Read[GroupsFile]:
+    """``groups.yaml`` as a value, or its mistakes."""
+    return _read(document, GroupsFile)
+
+
+def _read(document: Document, model: type[_File]) -> Read[_File]:
+    if not isinstance(document.plain, dict):
+        told = f"expected keys and values ({', '.join(model.model_fields)}), found {shown(document.plain)}"
+        return Read(None, (document.mistake((), told),))
+    try:
+        return Read(model.model_validate(document.plain), ())
+    except ValidationError as error:
+        return Read(None, tuple(_mistake(document, model, details) for details in error.errors()))
+
+
+def _mistake(document: Document, model: type[BaseModel], details: ErrorDetails) -> Mistake:
+    path = details["loc"]
+    kind = details["type"]
+    if kind == "extra_forbidden":
+        return document.mistake(path, _unknown_key(model, path), key=True)
+    if kind == "missing":
+        return document.mistake(path[:-1], f"{_spelled(path)} is missing", key=True)
+    return document.mistake(path, f"{_spelled(path)}: {_sentence(details)}")
+
+
+def _sentence(details: ErrorDetails) -> str:
+    context = details.get("ctx", {})
+    match details["type"]:
+        case "told":
+            return str(context["message"])
+        case "literal_error":
+            return (
+                f"expected {str(context['expected']).replace(chr(39), '')}, found {shown(details['input'])}"
+            )
+        case "too_short":
+            return "is empty; at least one is needed"
+        case "string_pattern_mismatch":
+            return (
+                f"{shown(details['input'])} can't name a Compose project: only lower-case letters, digits, "
+                "- and _, beginning with a letter or digit"
+            )
+    return f"expected {_EXPECTED.get(details['type'], details['msg'])}, found {shown(details['input'])}"
+
+
+_EXPECTED = {
+    "string_type": "text",
+    "bool_type": "true or false",
+    "list_type": "a list, as in [one, two]",
+    "dict_type": "keys and values",
+    "model_type": "keys and values",
+    "model_attributes_type": "keys and values",
+}
+
+
+def _unknown_key(model: type[BaseModel], path: Path) -> str:
+    key, known = str(path[-1]), _keys_at(model, path[:-1])
+    close = difflib.get_close_matches(key, known, 1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
+    return f"unknown key {key!r}; {hint}"
+
+
+def _keys_at(model: type[BaseModel], path: Path) -> list[str]:
+    for step in path:
+        field = model.model_fields.get(str(step))
+        inner = next(_models_in(field.annotation), None) if field else None
+        if inner is not None:
+            model = inner
+    return list(model.model_fields)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in getattr(annotation, "__args__", ()):
+        yield from _models_in(inner)
+
+
+def _spelled(path: Path) -> str:
+    text = ""
+    for step in path:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+    return text
+
+
+def is_project_name(name: str) -> bool:
+    """Whether Compose takes ``name`` as that of a project."""
+    return re.fullmatch(_PROJECT_NAME, name) is not None
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schemas of both files by file name, for editors (yaml-language-server reads them as they are)."""
+    return {name: _file_schema(name, model) for name, model in ((STACK, StackFile), (GROUPS, GroupsFile))}
+
+
+def _file_schema(name: str, model: type[BaseModel]) -> dict[str, Any]:
+    schema = model.model_json_schema()
+    for entry in (schema, *schema["$defs"].values()):
+        _tidy(entry)
+    if model is GroupsFile:
+        schema["properties"]["groups"]["additionalProperties"] = {
+            "anyOf": [SWITCH_SCHEMA, {"$ref": "#/$defs/StateEntry"}]
+        }
+    return schema | {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": name}
+
+
+def _tidy(entry: dict[str, Any]) -> None:
+    # Defaults are our own values (seconds, bytes), not what a person would write, so they are left out.
+    for name, described in entry.get("properties", {}).items():
+        described.pop("title", None)
+        described.pop("default", None)
+        if name == "suspend":
+            described["anyOf"] = [{"type": "boolean"}, {"$ref": "#/$defs/SuspendEntry"}]

@@ -1,0 +1,136 @@
+"""What the files say of each other: unknown names, a service in two groups, cycles, groups not named.
+
+Works on plain values with positions rather than on models, so that a mistake in one place (an unknown
+key, say) hides none of the others. Whatever is not of the expected shape is skipped here; ``files`` tells it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable, Iterator
+from graphlib import CycleError
+from typing import Any
+
+from reconciler.errors import Mistake
+from reconciler.host.yaml_positions import Document, Path
+from reconciler.model.stack import Stack, find_cycle
+
+
+def check_stack(stack: Document) -> Iterator[Mistake]:
+    """Mistakes inside ``stack.yaml`` that no single value shows."""
+    groups = _mapping(stack.plain, "groups")
+    for name in groups:
+        for needed, path in _dependencies(stack, name):
+            if needed == name:
+                yield stack.mistake(path, f"the group {name!r} depends on itself", key=True)
+            elif needed not in groups:
+                yield stack.mistake(path, _unknown("group", needed, groups), key=True)
+    yield from _group_cycle(stack, groups)
+    yield from _shared_services(stack, groups)
+    for index, needed in enumerate(_list(_mapping(stack.plain, "pilot").get("groups"))):
+        if needed not in groups:
+            yield stack.mistake(("pilot", "groups", index), _unknown("group", needed, groups))
+
+
+def check_services(stack: Document, known: Collection[str]) -> Iterator[Mistake]:
+    """Services named in ``stack.yaml`` that the Compose files don't have."""
+    for name in _mapping(stack.plain, "groups"):
+        for service, path in _services(stack, name):
+            if service not in known:
+                yield stack.mistake(path, f"{_unknown('service', service, known)} (no Compose file has it)")
+
+
+def check_groups(stack: Document, groups: Document) -> Iterator[Mistake]:
+    """``groups.yaml`` names every group of ``stack.yaml``, and no other."""
+    known = _mapping(stack.plain, "groups")
+    named = _mapping(groups.plain, "groups")
+    for name in named:
+        if name not in known:
+            yield groups.mistake(("groups", name), _unknown("group", name, known), key=True)
+    missing = [name for name in known if name not in named]
+    if missing:
+        yield groups.mistake(
+            ("groups",),
+            f"every group of stack.yaml is named here, also those that are off; missing: {_listed(missing)}",
+            key=True,
+        )
+
+
+def check_order(document: Document, stack: Stack) -> Iterator[Mistake]:
+    """Services that wait for each other, through Compose and groups of strength ``ready`` together."""
+    try:
+        _ = stack.order
+    except CycleError as error:
+        cycle = tuple(reversed(error.args[1]))
+        gate = next((name.removeprefix("group ") for name in cycle if " " in name), "")
+        behind = next((group for group in stack.groups if gate in stack.groups[group].depends_on), gate)
+        path: Path = ("groups", behind, "depends_on") if behind else ("compose",)
+        yield document.mistake(path, f"these wait for each other, so none could start: {_arrows(cycle)}")
+
+
+def _group_cycle(stack: Document, groups: Iterable[str]) -> Iterator[Mistake]:
+    known = set(groups)
+    edges = {
+        name: [needed for needed, _ in _dependencies(stack, name) if needed in known and needed != name]
+        for name in known
+    }
+    cycle = find_cycle({name: edges[name] for name in sorted(edges)})
+    if cycle:
+        first = cycle[0]
+        path = next(path for needed, path in _dependencies(stack, first) if needed == cycle[1])
+        told = f"these groups depend on each other in a circle: {_arrows(cycle)}"
+        yield stack.mistake(path, told, key=True)
+
+
+def _shared_services(stack: Document, groups: Iterable[str]) -> Iterator[Mistake]:
+    seen: dict[str, tuple[str, Path]] = {}
+    for group in groups:
+        for service, path in _services(stack, group):
+            if service not in seen:
+                seen[service] = (group, path)
+                continue
+            other, first = seen[service]
+            mark = stack.at(first)
+            where = f"line {mark.line}, column {mark.column}"
+            told = "twice in this group" if other == group else f"also in the group {other!r}"
+            yield stack.mistake(path, f"the service {service!r} is {told} ({where}); one group can have it")
+
+
+def _services(stack: Document, group: str) -> Iterator[tuple[str, Path]]:
+    entry = _mapping(_mapping(stack.plain, "groups"), group)
+    for index, service in enumerate(_list(entry.get("services"))):
+        if isinstance(service, str):
+            yield service, ("groups", group, "services", index)
+
+
+def _dependencies(stack: Document, group: str) -> Iterator[tuple[str, Path]]:
+    needed = _mapping(_mapping(stack.plain, "groups"), group).get("depends_on")
+    path: Path = ("groups", group, "depends_on")
+    steps: Iterable[tuple[Any, Any]] = ((name, name) for name in needed) if isinstance(needed, dict) else ()
+    if isinstance(needed, list):
+        steps = ((name, index) for index, name in enumerate(needed))
+    for name, step in steps:
+        if isinstance(name, str):
+            yield name, (*path, step)
+
+
+def _mapping(value: Any, key: str) -> dict[str, Any]:
+    inner = value.get(key) if isinstance(value, dict) else None
+    return inner if isinstance(inner, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _unknown(kind: str, name: object, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(str(name), list(known), 1)
+    return f"unknown {kind} {str(name)!r}" + (f"; did you mean {close[0]!r}?" if close else "")
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)
+
+
+def _arrows(cycle: Iterable[str]) -> str:
+    return " → ".join(cycle)

@@ -1,0 +1,346 @@
+"""Edits ``groups.yaml`` in place: the text is cut open where one value stands, and nowhere else.
+
+The file is never written out anew from values, which would lose comments, order, quoting and line ends.
+What comes out is read again and compared with what was meant, so a layout that these few rules don't
+understand is refused, never spoilt.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
+
+from reconciler.desired_state.assemble import groups_of
+from reconciler.desired_state.schema import GROUPS
+from reconciler.errors import InvalidDesiredState, WriteRefused
+from reconciler.host.yaml_positions import compose, decode
+from reconciler.model.desired import GroupState, Suspension
+from reconciler.model.units import format_time, parse_time
+
+_KEYS = ("force", "suspend", "restarted_at", "accepted_at")
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9 ._/-]*[A-Za-z0-9]")
+_WORDS = frozenset({"true", "false", "on", "off", "yes", "no", "null", "y", "n"})
+_COMMENT = re.compile(r"(?<!\S)#[^\r\n]*")
+_ALIAS = re.compile(r"\s*:\s*(\*[^\s,\]}]+)")
+_SPELLINGS = {
+    "on": ("on", "off"),
+    "off": ("on", "off"),
+    "true": ("true", "false"),
+    "false": ("true", "false"),
+}
+
+
+class _Pair(NamedTuple):
+    key: Node
+    value: Node
+
+
+class _Splice(NamedTuple):
+    start: int
+    end: int
+    text: str
+
+
+def edited(content: bytes, states: Mapping[str, GroupState]) -> bytes:
+    """``content`` with the entries of ``states`` meaning just that, and not a byte changed beyond it.
+
+    Raises:
+        InvalidDesiredState: ``content`` can't be read.
+        WriteRefused: ``cannot_edit``; the layout (anchors, merged keys) allows no such small edit.
+    """
+    before = groups_of(content)
+    text = decode(GROUPS, content)
+    states = {name: _writable(state) for name, state in states.items()}
+    for name, state in states.items():
+        if before.get(name) != state:
+            text = _entry(text, name, before.get(name), state)
+    result = text.encode()
+    _verify(result, {**before, **states})
+    return result
+
+
+def _writable(state: GroupState) -> GroupState:
+    # Times are written to the microsecond; what is meant has to be what can be read back.
+    suspend = state.suspend
+    if suspend:
+        suspend = Suspension(_rounded(suspend.until), suspend.reason)
+    return replace(
+        state,
+        suspend=suspend,
+        restarted_at=_rounded(state.restarted_at),
+        accepted_at=_rounded(state.accepted_at),
+    )
+
+
+def _rounded(time: float | None) -> float | None:
+    return None if time is None else parse_time(format_time(time))
+
+
+def _verify(result: bytes, meant: Mapping[str, GroupState]) -> None:
+    try:
+        found = groups_of(result)
+    except InvalidDesiredState as error:
+        raise _refused(str(error)) from error
+    if [*found.items()] != [*meant.items()]:
+        raise _refused("other groups would change as well")
+
+
+def _refused(why: str) -> WriteRefused:
+    return WriteRefused(
+        "cannot_edit",
+        f"{GROUPS} is laid out in a way that can't be edited in one place ({why})",
+        "edit the file by hand, or write the group as `name: on`",
+    )
+
+
+def _entry(text: str, name: str, before: GroupState | None, state: GroupState) -> str:
+    pair = _found(text, name)
+    splice = _alias(text, pair, state) or _whole(text, pair, state)
+    if splice:
+        return _cut(text, splice)
+    # From last to first, since each new key goes right behind `state`.
+    for key in reversed(_KEYS):
+        if getattr(before, key, None) != getattr(state, key):
+            text = _keyed(text, name, key, state)
+    return text if before and before.on == state.on else _switched(text, name, state)
+
+
+def _found(text: str, name: str) -> _Pair:
+    root = compose(GROUPS, text.encode())
+    groups = _pair(root, "groups")
+    found = _pair(groups.value, name) if groups else None
+    if found is None:
+        raise _refused(f"{name} has no entry of its own")
+    return found
+
+
+def _mapping(text: str, name: str) -> MappingNode:
+    entry = _found(text, name).value
+    if not isinstance(entry, MappingNode):
+        raise _refused(f"{name} is neither on, off nor a mapping")
+    return entry
+
+
+def _pair(node: Node, name: str) -> _Pair | None:
+    if not isinstance(node, MappingNode):
+        return None
+    return next((_Pair(key, value) for key, value in node.value if key.value == name), None)
+
+
+def _cut(text: str, splice: _Splice) -> str:
+    return text[: splice.start] + splice.text + text[splice.end :]
+
+
+def _alias(text: str, pair: _Pair, state: GroupState) -> _Splice | None:
+    # The node of an alias is that of its anchor, so its own place has to be found in the text.
+    match = _ALIAS.match(text, _end(pair.key))
+    return _Splice(match.start(1), match.end(1), _short(state, "on")) if match else None
+
+
+def _whole(text: str, pair: _Pair, state: GroupState) -> _Splice | None:
+    if not isinstance(pair.value, ScalarNode):
+        return None
+    start, end = pair.value.start_mark.index, _end(pair.value)
+    return _Splice(start, end, _short(state, text[start:end]))
+
+
+def _short(state: GroupState, like: str) -> str:
+    switch = _spelled(state.on, like)
+    extras = [f"{key}: {told}" for key in _KEYS if (told := _wanted(state, key))]
+    return f"{{{', '.join([f'state: {switch}', *extras])}}}" if extras else switch
+
+
+def _spelled(on: bool, like: str) -> str:
+    bare = like.strip("\"'")
+    words = _SPELLINGS.get(bare.lower(), ("on", "off"))
+    word = words[0] if on else words[1]
+    if bare.isupper():
+        word = word.upper()
+    elif bare.istitle():
+        word = word.title()
+    quote = like[0] if like[:1] in {'"', "'"} and like[-1:] == like[:1] else ""
+    return f"{quote}{word}{quote}"
+
+
+def _wanted(state: GroupState, key: str) -> str:
+    """How the value of ``key`` is to read, '' where the key is to go."""
+    value = getattr(state, key)
+    if isinstance(value, Suspension):
+        return _suspension(value)
+    if isinstance(value, bool):
+        return "true" if value else ""
+    return "" if value is None else format_time(value)
+
+
+def _suspension(value: Suspension) -> str:
+    told = [f"until: {format_time(value.until)}"] if value.until is not None else []
+    told += [f"reason: {_quoted(value.reason)}"] if value.reason else []
+    return f"{{{', '.join(told)}}}" if told else "true"
+
+
+def _quoted(text: str) -> str:
+    if _PLAIN.fullmatch(text) and text.lower() not in _WORDS and "  " not in text:
+        return text
+    # JSON is YAML, but for characters that YAML wants escaped and JSON does not.
+    return "".join(c if c.isprintable() else _escaped(c) for c in json.dumps(text, ensure_ascii=False))
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _keyed(text: str, name: str, key: str, state: GroupState) -> str:
+    entry = _mapping(text, name)
+    pair, wanted = _pair(entry, key), _wanted(state, key)
+    if pair is None:
+        return _cut(text, _inserted(text, entry, f"{key}: {wanted}"))
+    comments = _inner_comments(text, pair)
+    if comments:
+        # The value is replaced as a whole, so move the comments inside it in front of the key first.
+        place = _before_key(text, entry, pair, comments)
+        blank = _Splice(_end(pair.key), _true_end(text, pair.value), ": true")
+        text = _cut(_cut(text, blank), place)
+        return _keyed(text, name, key, state)
+    if wanted:
+        return _cut(text, _replaced(text, pair, wanted))
+    return _without(text, entry, pair)
+
+
+def _inner_comments(text: str, pair: _Pair) -> list[str]:
+    """The comments between the parts of a value, in their order."""
+    place, end = _end(pair.key), _true_end(text, pair.value)
+    found: list[str] = []
+    for start, behind in [*_scalars(pair.value, place, end), (end, end)]:
+        found += (comment.rstrip() for comment in _COMMENT.findall(text[place:start]))
+        place = behind
+    return found
+
+
+def _scalars(node: Node, first: int, last: int) -> list[tuple[int, int]]:
+    """Where the scalars below ``node`` begin and end, as far as they lie within these bounds (no aliases)."""
+    if isinstance(node, MappingNode):
+        parts = [span for pair in node.value for part in pair for span in _scalars(part, first, last)]
+        return sorted(parts)
+    start, end = node.start_mark.index, _end(node)
+    return [(start, end)] if first <= start and end <= last else []
+
+
+def _before_key(text: str, entry: MappingNode, pair: _Pair, comments: list[str]) -> _Splice:
+    start = pair.key.start_mark.index
+    gap = _newline(text) + " " * pair.key.start_mark.column
+    # In braces, other keys may stand before this one on the line; a comment needs a blank before it.
+    lead = " " if entry.flow_style else ""
+    return _Splice(start, start, lead + "".join(comment + gap for comment in comments))
+
+
+def _switched(text: str, name: str, state: GroupState) -> str:
+    pair = _pair(_mapping(text, name), "state")
+    if pair is None:
+        raise _refused(f"the state of {name} stands elsewhere")
+    start, end = pair.value.start_mark.index, _end(pair.value)
+    return _cut(text, _Splice(start, end, _spelled(state.on, text[start:end])))
+
+
+def _replaced(text: str, pair: _Pair, wanted: str) -> _Splice:
+    value = pair.value
+    if isinstance(value, MappingNode) and not value.flow_style:
+        return _Splice(_end(pair.key), _true_end(text, value), f": {wanted}")
+    return _Splice(value.start_mark.index, _true_end(text, value), wanted)
+
+
+def _inserted(text: str, entry: MappingNode, told: str) -> _Splice:
+    state = _pair(entry, "state")
+    if state is None:
+        raise _refused("its state stands elsewhere")
+    if entry.flow_style:
+        end = _end(state.value)
+        return _Splice(end, end, f", {told}")
+    start = _line_start(text, state.key.start_mark.index)
+    end = _line_end(text, _end(state.value))
+    return _Splice(end, end, f"{_newline(text)}{text[start : state.key.start_mark.index]}{told}")
+
+
+def _without(text: str, entry: MappingNode, pair: _Pair) -> str:
+    start, end = pair.key.start_mark.index, _true_end(text, pair.value)
+    if entry.flow_style:
+        return _without_comma(text, entry, start, end)
+    line_start, line_end = _line_start(text, start), _line_end(text, end)
+    if text[end:line_end].strip():
+        # A comment behind it stays, on a line of its own.
+        return text[:start] + text[end:line_end].lstrip() + text[line_end:]
+    if line_end == len(text):
+        # A file without a line end stays one.
+        line_start = _line_end(text, line_start - 1) if line_start else 0
+    return text[:line_start] + text[_past_newline(text, line_end) :]
+
+
+def _without_comma(text: str, entry: MappingNode, start: int, end: int) -> str:
+    first = entry.value[0][0].start_mark.index == start
+    comma = _comma(text, end) if first else _comma_before(text, entry, start)
+    if comma is None:
+        return text[:start] + text[end:]
+    if first:
+        behind = comma + 1
+        return text[:start] + text[end:comma] + text[behind:].lstrip(" ")
+    gap = text[comma + 1 : start]
+    return text[:comma] + ("" if not gap.strip(" ") else gap.rstrip(" ")) + text[end:]
+
+
+def _comma_before(text: str, entry: MappingNode, start: int) -> int | None:
+    ends = [_true_end(text, value) for _, value in entry.value if value.start_mark.index < start]
+    return _comma(text, max(ends))
+
+
+def _comma(text: str, index: int) -> int | None:
+    """The next comma behind ``index`` that is not part of a comment, before anything else."""
+    while index < len(text) and text[index] != ",":
+        if text[index] == "#":
+            index = _line_end(text, index)
+        elif not text[index].isspace():
+            return None
+        else:
+            index += 1
+    return index if index < len(text) else None
+
+
+def _end(node: Node) -> int:
+    return int(node.end_mark.index)
+
+
+def _true_end(text: str, node: Node) -> int:
+    """Where a value ends; the mark of a block mapping stands at whatever comes after it."""
+    while isinstance(node, MappingNode) and not node.flow_style and node.value:
+        node = node.value[-1][1]
+    end = _end(node)
+    while end > node.start_mark.index and text[end - 1].isspace():
+        end -= 1
+    return end
+
+
+def _line_start(text: str, index: int) -> int:
+    start = text.rfind("\n", 0, index) + 1
+    if text[start:index].strip(" \ufeff"):
+        raise _refused("more than one key stands on a line")
+    return start
+
+
+def _line_end(text: str, index: int) -> int:
+    end = text.find("\n", index)
+    end = len(text) if end < 0 else end
+    return end - 1 if text[end - 1 : end] == "\r" else end
+
+
+def _past_newline(text: str, index: int) -> int:
+    if text.startswith("\r\n", index):
+        return index + 2
+    return min(index + 1, len(text))
+
+
+def _newline(text: str) -> str:
+    return "\r\n" if "\r\n" in text else "\n"

@@ -1,0 +1,357 @@
+"""Docker Compose: resolves the Compose files, and makes containers and images from the resolved model.
+
+The only module that runs Compose. Compose is the reference for what a Compose file means, so
+networks, volumes, secrets, builds and devices are left to it; starting, stopping and removing
+single containers is not done here.
+
+Every call gets the same environment and project directory, which is its working directory and PWD too, as
+in a person's shell. Calls that change something run one at a time per project, under a lock that the child
+inherits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from reconciler.engine.compose.discovery import Compose, environment, find_compose
+from reconciler.engine.compose.error_locations import mistakes_in, warnings_in
+from reconciler.engine.compose.subprocess import Finished, Silent, locked, run
+from reconciler.engine.compose.values import Question
+from reconciler.engine.docker.error_reasons import failure, lost_engine, redacted
+from reconciler.errors import (
+    EngineError,
+    InvalidDesiredState,
+    Mistake,
+    NotReadableNow,
+    OutcomeUnknown,
+    StepFailed,
+)
+from reconciler.host.untrusted import MALFORMED, is_passing, load_json
+from reconciler.model.resolved_compose import Resolved, working_directory
+from reconciler.model.secret_values import variables_of
+from reconciler.model.stack import Stack
+
+__all__ = ["Compose", "Composer", "find_compose", "resolve"]
+
+_log = logging.getLogger(__name__)
+_RESOLVE_DEADLINE = 30.0
+_CREATE_QUIET = 120.0
+_BUILD_QUIET = 900.0
+"""Seconds without a word; a compiler in a build may be silent for long."""
+_CREATE_LIMIT = 900.0
+_BUILD_LIMIT = 7200.0
+_LOCK_PATIENCE = 900.0
+
+_SECRET_NAME = re.compile(r"pass|secret|token|key|credential|pwd|auth", re.IGNORECASE)
+_SHORTEST_SECRET = 4
+"""Shorter values are not worth hiding, and would blot out half of a message."""
+_PROGRESS = re.compile(
+    r"^\s*(?:Container|Network|Volume|Service|Image)?\s*\S+\s+"
+    r"(?:Creating|Created|Recreate|Recreated|Running|Building|Built|Pulling|Pulled|Stopping|Stopped|Error)\s*$"
+)
+_NO_BUILDX = re.compile(r"buildx", re.IGNORECASE)
+
+
+async def resolve(
+    files: Sequence[Path],
+    directory: Path,
+    project: str,
+    *,
+    environ: Mapping[str, str] | None = None,
+    compose: Compose | None = None,
+    without: str = "",
+) -> Resolved:
+    """What the Compose files mean: interpolated, merged, env files read, all profiles on.
+
+    Takes some 80 ms. ``directory`` is what relative paths are relative to, and what ``${PWD}`` means: the
+    folder in which a person calls ``docker compose up``. ``without`` is taken out of the result, for files
+    that lie in a folder of that name for the moment only.
+
+    Raises:
+        InvalidDesiredState: Compose rejects the files; carries its message, file and line.
+        StepFailed: there is no Compose (``compose_missing``), or it did not end within 30 s.
+    """
+    surroundings: Mapping[str, str] = os.environ if environ is None else environ
+    chosen = compose if compose else await asyncio.to_thread(find_compose, surroundings)
+    common = ["--ansi", "never", "--project-directory", str(directory), "-p", project, "--profile", "*"]
+    named = [argument for file in files for argument in ("-f", str(file))]
+    folder = working_directory(directory)
+    model = await _config(chosen, [*named, *common], ["--format", "json"], surroundings, files, folder)
+    text = model.output.replace(_as_written(without), b"") if without else model.output
+    # Hashes of the unresolved files differ from the labels where there is an env_file.
+    hashed = await _config(chosen, ["-f", "-", *common], ["--hash", "*"], surroundings, files, folder, text)
+    hashes = _hashes(hashed.output)
+    values: dict[str, str | None] = {}
+    # In a thread: what Compose resolved may be megabytes, and nested as deep as it likes.
+    variables = await asyncio.to_thread(_variables, text)
+    if variables:
+        question = await asyncio.to_thread(_question, variables, files, Path(folder))
+        with TemporaryDirectory(prefix="service-manager-") as place:
+            asked = await asyncio.to_thread(question.write, Path(place))
+            arguments = ["-f", "-", *common]
+            told = await _config(chosen, arguments, ["--format", "json"], surroundings, files, folder, asked)
+        found = question.answer(told.output)
+        # PWD may be one of them, or part of one.
+        values = {name: value.replace(without, "") if value else value for name, value in found.items()}
+    return Resolved(text, hashes, chosen.version, warnings_in(model.said), values)
+
+
+def _hashes(output: bytes) -> dict[str, str]:
+    pairs = (line.split() for line in output.decode(errors="replace").split("\n"))
+    return {pair[0]: pair[1] for pair in pairs if len(pair) > 1}
+
+
+def _variables(text: bytes) -> dict[str, str]:
+    try:
+        return variables_of(load_json(text))
+    except MALFORMED as error:
+        raise InvalidDesiredState((Mistake("resolved model", 0, 0, f"can't be used: {error}"),)) from None
+
+
+def _question(variables: Mapping[str, str], files: Sequence[Path], directory: Path) -> Question:
+    try:
+        return Question(variables, files, directory)
+    except MALFORMED:
+        # Compose can make something of it: at least what the project's own variables are.
+        return Question(variables, (), directory)
+
+
+def _as_written(path: str) -> bytes:
+    """A path as it stands in Compose's JSON: escaped as Go does it, and with each ``$`` doubled."""
+    text = json.dumps(path.replace("$", "$$"), ensure_ascii=False)[1:-1]
+    for character in "&<>":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text.encode()
+
+
+async def _config(
+    compose: Compose,
+    common: Sequence[str],
+    wanted: Sequence[str],
+    environ: Mapping[str, str],
+    files: Sequence[Path],
+    directory: str,
+    given: bytes = b"",
+) -> Finished:
+    try:
+        done = await run(
+            [compose.path, *common, "config", *wanted],
+            environ=environment(environ),
+            directory=directory,
+            quiet=_RESOLVE_DEADLINE,
+            limit=_RESOLVE_DEADLINE,
+            given=given,
+            keep_output=True,
+        )
+    except Silent as error:
+        message = f"Docker Compose did not resolve the files within {_RESOLVE_DEADLINE:.0f} s"
+        raise StepFailed(message, "compose_slow") from error
+    except OSError as error:
+        if is_passing(error):
+            message = f"{compose.path} can't be run at the moment: {error.strerror}"
+            raise NotReadableNow(message) from error
+        raise _not_runnable(compose, error) from error
+    if done.code:
+        raise InvalidDesiredState(await asyncio.to_thread(mistakes_in, done.said, files))
+    if not done.output.strip():
+        raise InvalidDesiredState((Mistake(str(files[0]), 0, 0, "Docker Compose resolved it to nothing"),))
+    return done
+
+
+class Composer:
+    """Makes images and containers of a stack's frozen model.
+
+    ``locks`` is a directory that outlives the daemon: a child of a killed daemon is waited for
+    through the lock in it.
+    """
+
+    def __init__(self, locks: Path, environ: Mapping[str, str]) -> None:
+        self._locks = locks
+        self._environ = environ
+        self._turns: dict[str, asyncio.Lock] = {}
+        self._found: tuple[Compose, tuple[int, int]] | None = None
+
+    async def compose(self) -> Compose:
+        """The Compose in use; looked for again when its binary was replaced.
+
+        Raises:
+            StepFailed: there is none, with the remedy.
+        """
+        if self._found is None or _stamp(self._found[0].path) != self._found[1]:
+            found = await asyncio.to_thread(find_compose, self._environ)
+            for other in found.passed_over:
+                _log.warning("a Docker Compose is not used", extra={"reason": other, "used": str(found)})
+            if reason := found.verdict.reason:
+                _log.warning(
+                    "Docker Compose is of a bad version", extra={"used": str(found), "reason": reason}
+                )
+            self._found = (found, _stamp(found.path))
+        return self._found[0]
+
+    async def create(
+        self,
+        stack: Stack,
+        services: Sequence[str],
+        *,
+        anew: bool,
+        scale: Mapping[str, int],
+        more: Mapping[str, str] | None = None,
+    ) -> None:
+        """Make containers, not started, and the networks and volumes that they need.
+
+        ``scale`` is how many containers of each service are to be there afterwards. Compose removes what is
+        more than that, so it must never be below the number that is there.
+
+        With ``anew``, existing ones are replaced: the old container is stopped and removed by
+        Compose, its volumes, anonymous ones too, go over to the new one. ``more`` are environment
+        variables for this call.
+        """
+        model = await asyncio.to_thread(_model, stack.model)
+        grace = max((stack.services[name].stop_grace for name in services), default=0.0) if anew else 0.0
+        await self._change(
+            stack,
+            [
+                "up",
+                "--no-start",
+                "--no-deps",
+                "--force-recreate" if anew else "--no-recreate",
+                "--pull",
+                "never",
+                "--no-build",
+                *_scales(model, scale),
+                *services,
+            ],
+            quiet=_CREATE_QUIET + grace,
+            limit=_CREATE_LIMIT + grace,
+            more=more,
+        )
+
+    async def build(self, stack: Stack, services: Sequence[str]) -> None:
+        """Build the images of these services."""
+        arguments = ["build", *services]
+        try:
+            await self._change(stack, arguments, quiet=_BUILD_QUIET, limit=_BUILD_LIMIT)
+        except StepFailed as error:
+            if not _NO_BUILDX.search(str(error)):
+                raise
+            # Newer versions build through the buildx plugin alone, which many boxes lack; the engine's
+            # own builder is still there.
+            await self._change(
+                stack, arguments, quiet=_BUILD_QUIET, limit=_BUILD_LIMIT, more={"DOCKER_BUILDKIT": "0"}
+            )
+
+    async def _change(
+        self,
+        stack: Stack,
+        arguments: Sequence[str],
+        *,
+        quiet: float,
+        limit: float,
+        more: Mapping[str, str] | None = None,
+    ) -> None:
+        compose = await self.compose()
+        # A build touches no container, network or volume and may take long: it must hold up no creating.
+        lane = f"{stack.name}-build" if arguments[0] == "build" else stack.name
+        turn = self._turns.setdefault(lane, asyncio.Lock())
+        async with turn, locked(self._locks / f"compose-{lane}.lock", _LOCK_PATIENCE) as descriptor:
+            try:
+                done = await run(
+                    [compose.path, *_project(stack), *arguments],
+                    environ=environment(self._environ) | dict(more or {}),
+                    directory=working_directory(stack.directory),
+                    quiet=quiet,
+                    limit=limit,
+                    pass_fds=(descriptor,),
+                )
+            except Silent as error:
+                message = f"Docker Compose did not end in time (`{arguments[0]}`) and was killed"
+                raise OutcomeUnknown(message) from error
+            except OSError as error:
+                raise _not_runnable(compose, error) from error
+        if done.code:
+            secrets = secrets_in(await asyncio.to_thread(_model, stack.model))
+            raise _refusal(done.said, secrets)
+
+
+def _not_runnable(compose: Compose, error: OSError) -> StepFailed:
+    return StepFailed(f"{compose.path} can't be run: {error.strerror}", "compose_missing")
+
+
+def _project(stack: Stack) -> list[str]:
+    return [
+        "--ansi",
+        "never",
+        "-f",
+        stack.model,
+        "--project-directory",
+        stack.directory,
+        "-p",
+        stack.name,
+        "--profile",
+        "*",
+    ]
+
+
+def _refusal(said: Sequence[str], secrets: Sequence[str]) -> EngineError:
+    """The error for a Compose call that failed; what it said last that is not mere progress."""
+    telling = [line for line in said if not _PROGRESS.match(line) and " level=warning " not in line]
+    text = redacted("\n".join(telling[-3:]), secrets) or "Docker Compose failed and gave no reason"
+    last = redacted(telling[-1], secrets) if telling else text
+    return lost_engine(text) or failure(last if failure(last).reason != "step_failed" else text)
+
+
+@lru_cache(maxsize=2)
+def _model(path: str) -> Mapping[str, Any]:
+    """The frozen model; each generation has a path of its own, so it can be kept."""
+    try:
+        content = load_json(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
+        message = f"the resolved Compose model {path} can't be read: {error}"
+        raise StepFailed(message, "model_missing") from error
+    services: Mapping[str, Any] = content.get("services") or {}
+    return services
+
+
+def _scales(model: Mapping[str, Any], scale: Mapping[str, int]) -> list[str]:
+    """Options for the services of which another number is wanted than their definition asks for."""
+    options: list[str] = []
+    for name, number in scale.items():
+        definition = model.get(name) or {}
+        replicas = (definition.get("deploy") or {}).get("replicas", definition.get("scale", 1))
+        if replicas != number:
+            options += ["--scale", f"{name}={number}"]
+    return options
+
+
+def secrets_in(model: Mapping[str, Any]) -> list[str]:
+    """Values in the model whose names say that they are not for everybody's eyes."""
+    found: set[str] = set()
+    for definition in model.values():
+        for source in (definition.get("environment"), (definition.get("build") or {}).get("args")):
+            for name, value in (source or {}).items():
+                if _SECRET_NAME.search(name) and len(str(value or "")) >= _SHORTEST_SECRET:
+                    found.add(str(value))
+    return sorted(found)
+
+
+def platform_of(stack: Stack, service: str) -> str:
+    """The platform that the definition asks for; empty: the engine's own."""
+    definition = _model(stack.model).get(service) if stack.model else None
+    return str((definition or {}).get("platform") or "")
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return (0, 0)
+    return (status.st_ino, status.st_mtime_ns)

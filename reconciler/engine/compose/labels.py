@@ -1,0 +1,222 @@
+"""The config-hash label that Compose writes where it changes a definition before it hashes it.
+
+Compose puts container ids in place of ``service:x`` (``network_mode``, ``ipc``, ``pid``, ``volumes_from``),
+mounts in place of ``use_api_socket``, and hashes the definition after that (docker/compose 2.30 to 5.5:
+``pkg/compose/convergence.go``, ``apiSocket.go``). ``config --hash`` hashes the definition as it is written,
+so the two never agree. Here Compose hashes what it hashed for the very containers that a container uses;
+equal labels then mean an unchanged definition.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from reconciler.engine.compose.discovery import Compose, environment
+from reconciler.engine.compose.subprocess import Silent, run
+from reconciler.errors import StepFailed
+from reconciler.host.untrusted import load_json
+from reconciler.model.observed import LABEL_UNKNOWN, Container, Observed
+from reconciler.model.resolved_compose import working_directory
+from reconciler.model.stack import Stack
+
+_DEADLINE = 30.0
+_NAMESPACES = ("network_mode", "ipc", "pid")
+_VOLUMES_FROM = "volumes_from"
+_HASHES_DEPENDENCIES = (2, 30)
+"""The first version that leaves ``depends_on`` out of its hash; ``volumes_from`` adds to it."""
+_SOCKET = "/var/run/docker.sock"
+_SOCKET_CONFIG = {"source": "#apisocket", "target": "/run/secrets/docker/config.json"}
+
+_log = logging.getLogger(__name__)
+
+Definition = Mapping[str, Any]
+
+
+class _Key(NamedTuple):
+    model: str
+    compose: str
+    service: str
+    borrowed: tuple[tuple[str, str], ...]
+
+
+class Labels:
+    """Computes labels, and keeps those of the last look: one call of Compose per change, some 80 ms.
+
+    ``compose`` finds Docker Compose; ``environ`` is the environment of the daemon.
+    """
+
+    def __init__(self, compose: Callable[[], Awaitable[Compose]], environ: Mapping[str, str]) -> None:
+        self._compose = compose
+        self._environ = environ
+        self._known: dict[_Key, str] = {}
+
+    async def add_to(self, observed: Observed, stack: Stack) -> Observed:
+        """The look with ``Observed.labels``; never raises for Compose's sake."""
+        asked = {c.id: key for c in observed.containers if (key := _key(stack, c)) is not None}
+        if not observed.complete or not stack.model or not asked:
+            return observed
+        missing = set(asked.values()) - self._known.keys()
+        if missing:
+            try:
+                found = await self._computed(stack, observed, missing)
+            except Exception:  # noqa: BLE001 - logged, and the loop goes on
+                # A model that nobody foresaw must not end the look, and with it the work on every service.
+                _log.exception("labels can't be computed")
+                found = dict.fromkeys(missing, LABEL_UNKNOWN)
+            self._known = {key: label for key, label in self._known.items() if key in asked.values()} | found
+        labels = {
+            id_: label for id_, key in asked.items() if (label := self._known[key]) is not _NOT_REWRITTEN
+        }
+        return replace(observed, labels=labels) if labels else observed
+
+    async def _computed(self, stack: Stack, observed: Observed, keys: set[_Key]) -> dict[_Key, str]:
+        model = await asyncio.to_thread(_read, stack.model)
+        services = model.get("services") or {}
+        owners = {name: c.service for c in observed.containers for name in (c.id, c.name)}
+        found: dict[_Key, str] = {}
+        waiting: dict[_Key, Definition] = {}
+        for key in sorted(keys):
+            definition = services.get(key.service) or {}
+            if not rewritten(definition, services):
+                found[key] = _NOT_REWRITTEN
+            elif not reproducible(definition, services, _numbers(stack.compose)):
+                found[key] = LABEL_UNKNOWN
+            elif (made := as_created(definition, key.borrowed, owners)) is None:
+                found[key] = _NOT_REWRITTEN
+            else:
+                waiting[key] = made
+        while waiting:
+            # Containers of one service may use different ones: each call hashes a service once.
+            batch = {key.service: key for key in waiting}
+            changed = {key.service: waiting.pop(key) for key in batch.values()}
+            hashes = await self._hashed(
+                stack, {**model, "services": {**services, **changed}}, sorted(changed)
+            )
+            found |= {key: hashes.get(name, LABEL_UNKNOWN) for name, key in batch.items()}
+        return found
+
+    async def _hashed(
+        self, stack: Stack, model: Mapping[str, Any], services: Sequence[str]
+    ) -> dict[str, str]:
+        # Without its check for consistency Compose takes ids for the names of services that there may be.
+        arguments = ["--ansi", "never", "-f", "-", "--project-directory", stack.directory, "-p", stack.name]
+        arguments += ["--profile", "*", "config", "--no-consistency", "--hash", ",".join(services)]
+        try:
+            compose = await self._compose()
+            done = await run(
+                [compose.path, *arguments],
+                environ=environment(self._environ),
+                directory=working_directory(stack.directory),
+                quiet=_DEADLINE,
+                limit=_DEADLINE,
+                given=json.dumps(model).encode(),
+                keep_output=True,
+            )
+        except (StepFailed, Silent, OSError) as error:
+            _log.warning("labels can't be computed", extra={"error": str(error)})
+            return {}
+        if done.code:
+            # What Compose says may quote values of the model.
+            _log.warning("labels can't be computed", extra={"services": list(services), "code": done.code})
+            return {}
+        lines = done.output.decode(errors="replace").splitlines()
+        return {name: label for name, _, label in (line.partition(" ") for line in lines)}
+
+
+_NOT_REWRITTEN = "as written"
+
+
+def rewritten(definition: Definition, services: Mapping[str, Any]) -> bool:
+    """Whether Compose changes this definition before it hashes it."""
+    return (
+        any(str(definition.get(key) or "").startswith("service:") for key in _NAMESPACES)
+        or bool(definition.get(_VOLUMES_FROM))
+        or bool(definition.get("use_api_socket"))
+        or _depends_on_outcomes(definition, services)
+    )
+
+
+def reproducible(definition: Definition, services: Mapping[str, Any], version: Sequence[int]) -> bool:
+    """Whether what Compose hashes follows from the model and the containers alone; () is a new version."""
+    if definition.get(_VOLUMES_FROM) and version and tuple(version) < _HASHES_DEPENDENCIES:
+        return False
+    return not _depends_on_outcomes(definition, services)
+
+
+def _depends_on_outcomes(definition: Definition, services: Mapping[str, Any]) -> bool:
+    """Whether Compose puts in a model's address, a provider's variables or an image's id."""
+    return (
+        bool(definition.get("models"))
+        or any((services.get(name) or {}).get("provider") for name in definition.get("depends_on") or ())
+        or any(volume.get("type") == "image" for volume in definition.get("volumes") or ())
+    )
+
+
+def as_created(
+    definition: Definition, borrowed: Sequence[tuple[str, str]], owners: Mapping[str, str]
+) -> dict[str, Any] | None:
+    """The definition that Compose hashed for a container that uses what ``borrowed`` says of others.
+
+    ``borrowed`` is ``Container.borrowed``; ``owners`` maps ids and names of containers to their services.
+    None where the container can't have been made from this definition: it uses nothing, or a container of
+    another service.
+    """
+    made = dict(definition)
+    for key in _NAMESPACES:
+        kind, _, name = str(definition.get(key) or "").partition(":")
+        if kind == "service":
+            id_ = next((of for what, of in borrowed if what == key), "")
+            if not id_ or owners.get(id_, name) != name:
+                return None
+            made[key] = f"container:{id_}"
+    wanted = definition.get(_VOLUMES_FROM) or ()
+    given = [of for what, of in borrowed if what == _VOLUMES_FROM]
+    if len(wanted) != len(given):
+        return None
+    for entry, of in zip(wanted, given, strict=True):
+        first, *rest = str(entry).split(":")
+        is_named = first == "container"
+        if (is_named and [of] != rest[:1]) or (not is_named and owners.get(of, first) != first):
+            return None
+    if wanted:
+        made[_VOLUMES_FROM] = given
+    return _with_socket(made) if definition.get("use_api_socket") else made
+
+
+def _with_socket(definition: dict[str, Any]) -> dict[str, Any]:
+    socket = {"type": "bind", "source": _SOCKET, "target": _SOCKET}
+    return {
+        **definition,
+        "volumes": [*(definition.get("volumes") or ()), socket],
+        "environment": {"DOCKER_CONFIG": "/run/secrets/docker", **(definition.get("environment") or {})},
+        "configs": [*(definition.get("configs") or ()), _SOCKET_CONFIG],
+    }
+
+
+def _key(stack: Stack, container: Container) -> _Key | None:
+    """None where the label is not in question: it is the definition's hash, or another version wrote it."""
+    service = stack.services.get(container.service)
+    if service is None or not container.config_hash or container.config_hash == service.config_hash:
+        return None
+    if container.compose and stack.compose and container.compose != stack.compose:
+        return None
+    return _Key(stack.model, stack.compose, container.service, container.borrowed)
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        content = load_json(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
+        _log.warning("the resolved Compose model can't be read", extra={"path": path, "error": str(error)})
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return Compose("", version, "").numbers

@@ -1,0 +1,380 @@
+"""The Docker Engine behind the port of ``reconciler.engine``.
+
+Looks, streams and probes go over ``http``, creating and building through ``compose``, orders
+to single containers through the SDK (``orders``). Here they come together, and what the engine
+refuses gets its meaning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from pathlib import Path
+
+from reconciler.engine.compose.discovery import config_directory
+from reconciler.engine.compose.engine import Composer, platform_of
+from reconciler.engine.compose.labels import Labels
+from reconciler.engine.docker import usage as docker_usage
+from reconciler.engine.docker.address import find_address
+from reconciler.engine.docker.creation import Creation, creation
+from reconciler.engine.docker.error_reasons import failure, lost_engine, wanted_port
+from reconciler.engine.docker.filter import without
+from reconciler.engine.docker.http import Refused, Wire
+from reconciler.engine.docker.identity import Identity
+from reconciler.engine.docker.logs import log_lines
+from reconciler.engine.docker.observe import Look
+from reconciler.engine.docker.orders import Orders
+from reconciler.engine.docker.parse import SERVICE, id_of, labels_of, name_of, number_of, state_from
+from reconciler.engine.docker.probe import Prober
+from reconciler.engine.docker.projects import left_behind
+from reconciler.engine.docker.start.definition import Definition, definition_of
+from reconciler.engine.docker.start.hooks import post_start, pre_stop
+from reconciler.engine.docker.start.inject import Injector
+from reconciler.engine.docker.start.pre_start import PreStart
+from reconciler.engine.docker.streams import Events, pull_image
+from reconciler.engine.docker.thread_pool import NotBegun, Threads
+from reconciler.errors import BatchFailed, EngineError, EngineUnavailable, Gone, StepFailed
+from reconciler.model.observed import (
+    ALIVE,
+    Action,
+    Command,
+    Container,
+    EngineInfo,
+    LeftBehind,
+    Observed,
+    State,
+    Usage,
+)
+from reconciler.model.stack import Stack
+
+_EVENT_WITHIN = 10.0
+"""Seconds after an order that must make an event; without one the stream is dead."""
+_STATS_WITHIN = 4.0
+_PULL_QUIET = 300.0
+"""Seconds in which a pull may make no progress at all; registries do throttle."""
+_NOT_THE_BATCH = frozenset({"compose_missing", "compose_busy", "model_missing"})
+"""Reasons why Compose failed that no splitting of the batch can help."""
+
+
+class DockerEngine:
+    """One Docker Engine, found as the docker CLI finds it.
+
+    ``state_directory`` is where the Compose lock lives; it must outlive the daemon. ``environ`` says
+    where engine and Compose are. ``patience`` is how many seconds an answer to a read may take.
+    """
+
+    def __init__(
+        self, state_directory: Path, *, environ: Mapping[str, str] | None = None, patience: float = 10.0
+    ) -> None:
+        surroundings = dict(os.environ if environ is None else environ)
+        self._address = find_address(surroundings)
+        self._config = config_directory(surroundings) / "config.json"
+        self._wire = Wire(self._address, patience)
+        self._look = Look(self._wire)
+        self._identity = Identity(self._wire)
+        self._prober = Prober(self._wire)
+        self._meter = docker_usage.Meter()
+        self._composer = Composer(state_directory, surroundings)
+        self._labels = Labels(self._composer.compose, surroundings)
+        self._events: set[Events] = set()
+        self._orders = Orders(self._wire)
+        self._injector = Injector(self._wire, lambda: self._orders.all_credentials(self._config))
+        self._pre_start = PreStart(self._wire, lambda image: self._pull_one(image, ""))
+        self._files = Threads("cgroup-files", 1)
+
+    async def info(self) -> EngineInfo:
+        """Who answers; see ``Engine.info``."""
+        try:
+            version = await self._wire.get("/version")
+            host = await self._wire.get("/info")
+        except Refused as error:
+            raise EngineUnavailable(str(error)) from error
+        try:
+            compose = (await self._composer.compose()).version
+        except StepFailed:
+            compose = ""
+        return EngineInfo(
+            kind="docker",
+            version=version.get("Version", ""),
+            api=await self._wire.negotiate(),
+            compose=compose,
+            address=self._address.url,
+            memory=int(host.get("MemTotal") or 0),
+            cpus=int(host.get("NCPU") or 0),
+        )
+
+    async def observe(self, stack: Stack, *, full: bool = False) -> Observed:
+        """One look; see ``Engine.observe``."""
+        return await self._labels.add_to(await self._look.take(stack, full=full), stack)
+
+    async def left_behind(self, stack: Stack, former: str = "") -> tuple[LeftBehind, ...]:
+        """What a changed name leaves behind; see ``Engine.left_behind``."""
+        entries = await self._look.listed()
+        return await left_behind(
+            self._wire, self._identity, entries, stack, former, local=bool(self._address.socket)
+        )
+
+    async def events(self, stack: Stack) -> AsyncGenerator[str, None]:
+        """Reasons to look again; see ``Engine.events``."""
+        events = Events(self._wire, self._look, stack)
+        self._events.add(events)
+        try:
+            async with aclosing(events.texts()) as texts:
+                async for text in texts:
+                    yield text
+        finally:
+            self._events.discard(events)
+
+    async def act(self, command: Command, stack: Stack) -> str:
+        """Carry out one order; see ``Engine.act``."""
+        remark = ""
+        try:
+            match command.action:
+                case Action.CREATE | Action.RECREATE:
+                    await self._create(stack, command)
+                case Action.BUILD:
+                    await self._composer.build(stack, command.services)
+                case Action.PULL:
+                    await self._pull(stack, command.services)
+                case Action.STOP:
+                    remark = await self._before_stop(command, stack)
+                    with self._look.holding(command.container, stopping=True):
+                        await self._stop(command)
+                case Action.REMOVE:
+                    await self._remove(command)
+                case Action.START:
+                    await self._before_start(command, stack)
+                    with self._look.holding(command.container):
+                        await self._order(command)
+                case Action.POST_START:
+                    await post_start(self._wire, command.container, await self._definition(command, stack))
+                case _:
+                    await self._order(command)
+        finally:
+            # Whatever came of it: the next look does not go by what the list and events show alone.
+            self._look.mark(command.container)
+            if command.action in {Action.BUILD, Action.PULL}:
+                # Docker 20.10 sends no event for the tag that BuildKit makes.
+                self._look.mark_images()
+        return remark
+
+    async def probe(self, container: Container, timeout: float) -> bool:
+        """Run the container's health check once; see ``Engine.probe``."""
+        return await self._prober.probe(container, timeout)
+
+    async def stats(self, containers: tuple[Container, ...]) -> Mapping[str, Usage]:
+        """Measured use; see ``Engine.stats``."""
+        alive = [container for container in containers if container.state in ALIVE]
+        samples: dict[Container, docker_usage.Sample] = {}
+        if self._address.socket:
+            with contextlib.suppress(TimeoutError, NotBegun):
+                samples = await self._files.run(lambda: docker_usage.read_all(alive), _STATS_WITHIN)
+        others = [container for container in alive if container not in samples]
+        asked = await asyncio.gather(*(self._sample(container) for container in others))
+        samples |= {c: sample for c, sample in zip(others, asked, strict=True) if sample is not None}
+        return self._meter.usage(samples)
+
+    async def logs(
+        self, container: str, *, tail: int = 100, follow: bool = False
+    ) -> AsyncGenerator[str, None]:
+        """Log lines; see ``Engine.logs``."""
+        async with aclosing(log_lines(self._wire, container, tail, follow)) as lines:
+            async for line in lines:
+                yield line
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is reached over a socket of this host; see ``Engine.is_local``."""
+        return bool(self._address.socket)
+
+    async def close(self) -> None:
+        """Let go of everything; see ``Engine.close``."""
+        await self._wire.close()
+        self._orders.close()
+
+    async def _sample(self, container: Container) -> docker_usage.Sample | None:
+        path = f"/containers/{container.id}/stats"
+        try:
+            told = await self._wire.get(path, within=_STATS_WITHIN, stream=False, **{"one-shot": True})
+        except (EngineError, Refused):
+            return None
+        return docker_usage.from_api(told or {})
+
+    # --- what Compose does around a start and a stop ---
+
+    async def _definition(self, command: Command, stack: Stack) -> Definition:
+        known = self._look.knows(command.container)
+        made_from = known.model if known else ""
+        return await asyncio.to_thread(definition_of, stack, command.services[0], made_from)
+
+    async def _before_start(self, command: Command, stack: Stack) -> None:
+        known, service = self._look.knows(command.container), command.services[0]
+        if known is not None and known.state in ALIVE:
+            # Started by somebody else in the meantime, who has done all this.
+            return
+        definition = await self._definition(command, stack)
+        if definition.work.pre_start:
+            await self._pre_start.run(command.container, stack.name, service, definition)
+        await self._injector.inject(command.container, service, definition)
+
+    async def _before_stop(self, command: Command, stack: Stack) -> str:
+        known = self._look.knows(command.container)
+        if known is None or known.state is not State.RUNNING:
+            return ""
+        try:
+            definition = await self._definition(command, stack)
+        except StepFailed as error:
+            return f"pre_stop hooks are not known: {error}"
+        return await pre_stop(self._wire, command.container, definition, grace=command.grace)
+
+    # --- orders to one container ---
+
+    async def _order(self, command: Command) -> None:
+        began = asyncio.get_running_loop().time()
+        try:
+            await self._orders.carry_out(command)
+        except Refused as error:
+            if _is_done(command.action, error):
+                return
+            if _says_gone(error):
+                raise Gone(f"container {command.container[:12]} is gone") from error
+            raise await self._failed(str(error)) from error
+        self._expect_event(command, began)
+
+    async def _stop(self, command: Command) -> None:
+        await self._order(command)
+        state = await self._state(command.container)
+        if state in ALIVE:
+            # The engine says "stopped" of a container that its restart policy is about to revive.
+            message = f"the engine stopped container {command.container[:12]}, but it is {state}"
+            raise StepFailed(message, "still_running")
+
+    async def _remove(self, command: Command) -> None:
+        began = asyncio.get_running_loop().time()
+        try:
+            await self._orders.carry_out(command)
+        except Refused as error:
+            if _is_done(command.action, error):
+                return
+            if error.status != 409 or "already in progress" not in str(error):
+                raise await self._failed(str(error)) from error
+            with contextlib.suppress(Refused):
+                await self._orders.wait_until_removed(command.container)
+        self._expect_event(command, began)
+
+    async def _state(self, id: str) -> State | None:
+        try:
+            seen = await self._wire.get(f"/containers/{id}/json")
+        except Refused as error:
+            if error.status == 404:
+                return None
+            raise failure(str(error)) from error
+        state = seen.get("State") if isinstance(seen, Mapping) else None
+        return state_from(state.get("Status")) if isinstance(state, Mapping) else State.UNKNOWN
+
+    async def _failed(self, text: str) -> EngineError:
+        """The error for a refusal, with the holder of a port that is taken."""
+        refused: EngineError = lost_engine(text) or failure(text)
+        port = wanted_port(text) if refused.reason == "port_conflict" else 0
+        if port and isinstance(refused, StepFailed):
+            return StepFailed(f"port {port} is taken by {await self._holder(port)}", refused.reason)
+        return refused
+
+    async def _holder(self, port: int) -> str:
+        with contextlib.suppress(EngineError, Refused):
+            for entry in await self._wire.get("/containers/json"):
+                if any(binding.get("PublicPort") == port for binding in entry.get("Ports") or ()):
+                    return f"container {name_of(entry) or id_of(entry)[:12]}"
+        return "a program outside of Docker, or another engine"
+
+    def _expect_event(self, command: Command, began: float) -> None:
+        known = self._look.knows(command.container)
+        changes = command.action is Action.REMOVE or (
+            command.action is Action.START and known is not None and known.state not in ALIVE
+        )
+        if changes:
+            for events in self._events:
+                events.expect(began, _EVENT_WITHIN)
+
+    # --- orders for services ---
+
+    async def _create(self, stack: Stack, command: Command) -> None:
+        call = creation(command, stack, await self._containers_of(stack))
+        if not call.services:
+            raise Gone(f"container {command.container[:12]} is gone")
+        async with without(self._wire, call.hidden | await self._look.strangers(stack.name)) as more:
+            try:
+                await self._composer.create(stack, call.services, anew=call.anew, scale=call.scale, more=more)
+            except StepFailed as error:
+                if len(call.services) == 1 or error.reason in _NOT_THE_BATCH:
+                    raise await self._named(error) from error
+                await self._create_each(stack, call, more)
+
+    async def _create_each(self, stack: Stack, call: Creation, more: Mapping[str, str]) -> None:
+        """After a batch failed: what is still to be made, one by one, so that only the bad ones fail."""
+        now = await self._containers_of(stack)
+        failed: dict[str, StepFailed] = {}
+        for service in call.services:
+            if call.is_done(service, now.get(service, {})):
+                continue
+            scale = {service: call.scale[service]}
+            try:
+                await self._composer.create(stack, (service,), anew=call.anew, scale=scale, more=more)
+            except StepFailed as error:
+                failed[service] = await self._named(error)
+        if failed:
+            raise BatchFailed(failed)
+
+    async def _named(self, error: StepFailed) -> StepFailed:
+        if error.reason != "port_conflict":
+            return error
+        named = await self._failed(str(error))
+        return named if isinstance(named, StepFailed) else error
+
+    async def _containers_of(self, stack: Stack) -> dict[str, dict[str, int]]:
+        """By service the ids of all its containers, each with the number of its replica."""
+        found: dict[str, dict[str, int]] = {}
+        for id, entry in (await self._look.of_project(stack.name)).items():
+            labels = labels_of(entry)
+            found.setdefault(labels[SERVICE], {})[id] = number_of(labels)
+        return found
+
+    async def _pull(self, stack: Stack, services: tuple[str, ...]) -> None:
+        failed: dict[str, StepFailed] = {}
+        for service in services:
+            try:
+                await self._pull_one(stack.services[service].image, platform_of(stack, service))
+            except StepFailed as error:
+                failed[service] = error
+        if failed:
+            raise next(iter(failed.values())) if len(services) == 1 else BatchFailed(failed)
+
+    async def _pull_one(self, image: str, platform: str) -> None:
+        credentials = await self._orders.credentials(image, self._config)
+        problem = await pull_image(self._wire, image, platform, credentials, _PULL_QUIET)
+        if problem:
+            refused = failure(problem, fallback="image_unavailable")
+            raise type(refused)(f"image {image} can't be pulled: {refused}", refused.reason)
+
+
+def _says_gone(error: Refused) -> bool:
+    return error.status == 404 and "no such container" in str(error).lower()
+
+
+def _is_done(action: Action, error: Refused) -> bool:
+    """Whether a refusal says no more than that it was done already."""
+    said = str(error).lower()
+    match action:
+        case Action.STOP | Action.REMOVE:
+            return _says_gone(error)
+        case Action.KILL:
+            return _says_gone(error) or "is not running" in said
+        case Action.UNPAUSE:
+            return "is not paused" in said
+        case Action.RENAME:
+            return "same name as its current name" in said
+        case _:
+            return False

@@ -1,0 +1,129 @@
+"""A socket through which Docker Compose sees the engine without some of its containers.
+
+Compose knows its containers by their labels alone. One that inherited them from its image (see
+``identity``) counts as a container of the service: Compose 2.40 recreates or removes it, or takes it
+for the service and makes no container at all. So that no call of ours harms it, such a container is left out
+of every list that Compose asks for; everything else passes through unchanged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import tempfile
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from reconciler.engine.docker.http import Reply, Wire
+from reconciler.engine.docker.parse import id_of
+from reconciler.errors import EngineUnavailable
+
+_LIST = re.compile(r"(/v[0-9.]+)?/containers/json(\?|$)")
+_CHUNK = 65536
+_NOT_FORWARDED = frozenset({"connection", "keep-alive", "accept-encoding"})
+"""Headers of a request that concern one connection: here every request has one of its own."""
+
+
+@asynccontextmanager
+async def without(wire: Wire, hidden: Collection[str]) -> AsyncIterator[dict[str, str]]:
+    """The environment variables by which Compose sees the engine without the containers ``hidden``.
+
+    Empty where nothing is hidden. The socket is in a folder that only this user can enter, and gone with
+    the block.
+    """
+    if not hidden:
+        yield {}
+        return
+    passing: set[asyncio.Task[None]] = set()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.ensure_future(_pass(wire, hidden, reader, writer))
+        passing.add(task)
+        task.add_done_callback(passing.discard)
+
+    with tempfile.TemporaryDirectory(prefix="service-manager-") as folder:
+        path = Path(folder) / "engine.sock"
+        server = await asyncio.start_unix_server(accept, path)
+        try:
+            yield {"DOCKER_HOST": f"unix://{path}", "DOCKER_CONTEXT": "", "DOCKER_TLS_VERIFY": ""}
+        finally:
+            server.close()
+            for task in passing:
+                task.cancel()
+            await asyncio.gather(*passing, return_exceptions=True)
+
+
+async def _pass(
+    wire: Wire, hidden: Collection[str], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """Carry one request and its answer, then close: what fails shows to Compose as a broken connection."""
+    far: asyncio.StreamWriter | None = None
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+        answers, far = await wire.dial()
+        request, forwarded = _forwarded(head)
+        far.write(forwarded)
+        await far.drain()
+        if request.startswith("GET ") and _LIST.match(request.split(" ")[1]):
+            writer.write(await _filtered(answers, hidden))
+            await writer.drain()
+        else:
+            await _both_ways(reader, writer, answers, far)
+    except (OSError, EOFError, ValueError, LookupError, EngineUnavailable, asyncio.LimitOverrunError):
+        pass
+    finally:
+        writer.close()
+        if far is not None:
+            far.close()
+
+
+def _forwarded(head: bytes) -> tuple[str, bytes]:
+    """The first line of a request, and its head as it is sent on: one request per connection."""
+    request, *lines = head.decode("latin-1").split("\r\n")
+    upgraded = any(line.lower().startswith("upgrade:") for line in lines)
+    if upgraded:
+        return request, head
+    kept = [line for line in lines if line and line.partition(":")[0].lower() not in _NOT_FORWARDED]
+    return request, "\r\n".join((request, *kept, "Connection: close", "", "")).encode("latin-1")
+
+
+async def _filtered(answers: asyncio.StreamReader, hidden: Collection[str]) -> bytes:
+    head = (await answers.readuntil(b"\r\n\r\n")).decode("latin-1")
+    status, *lines = head.split("\r\n")
+    headers = {
+        name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)
+    }
+    content = await Reply(int(status.split()[1]), headers, answers).read()
+    with contextlib.suppress(ValueError, RecursionError):
+        entries = json.loads(content)
+        if isinstance(entries, list):
+            content = json.dumps([entry for entry in entries if id_of(entry) not in hidden]).encode()
+    kept = [f"{name}: {value}" for name, value in headers.items() if name in {"api-version", "content-type"}]
+    ends = (f"Content-Length: {len(content)}", "Connection: close", "", "")
+    return "\r\n".join((status, *kept, *ends)).encode("latin-1") + content
+
+
+async def _both_ways(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    answers: asyncio.StreamReader,
+    far: asyncio.StreamWriter,
+) -> None:
+    """Pass bytes on in both directions until the engine has said all."""
+    asking = asyncio.ensure_future(_copy(reader, far))
+    try:
+        await _copy(answers, writer)
+    finally:
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+
+
+async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    while data := await source.read(_CHUNK):
+        target.write(data)
+        await target.drain()
+    with contextlib.suppress(OSError):
+        target.write_eof()

@@ -1,0 +1,363 @@
+"""One look at the engine: a single list call where nothing changed, and inspections of what did."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from reconciler.engine.docker.http import Refused, Wire
+from reconciler.engine.docker.identity import Identity
+from reconciler.engine.docker.parse import (
+    Unreadable,
+    claims,
+    container,
+    full_name,
+    id_of,
+    image_named,
+    looks_of,
+    name_of,
+    state_from,
+    tags_of,
+    unreadable,
+)
+from reconciler.errors import EngineUnavailable
+from reconciler.model.observed import Container, Health, Observed, State
+from reconciler.model.stack import Stack
+
+_AT_ONCE = 8
+"""Inspections at the same time; the engine answers each in 0.3 ms, so more gains nothing."""
+_LEFT_ALONE = 30.0
+"""Seconds in which a container whose inspection hung is not inspected again: one stuck container
+must not cost every look its deadline."""
+_REFUSALS = 3
+"""Inspections in a row that the engine may refuse before the container counts as one in an unknown state:
+until then the look is incomplete, since most refusals are over by the next."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    looks: tuple[object, ...]
+    container: Container
+
+
+class Look:
+    """Remembers the last inspections, and what has moved since."""
+
+    def __init__(self, wire: Wire) -> None:
+        self.subscribed = False
+        self._wire = wire
+        self._project = ""
+        self._known: dict[str, _Known] = {}
+        self._moved: set[str] = set()
+        self._everything_moved = True
+        self._tags: dict[str, str] | None = None
+        self._stuck: dict[str, float] = {}
+        self._starved: dict[str, float] = {}
+        # By container: whether it is being stopped.
+        self._held: dict[str, bool] = {}
+        self._refused: dict[str, int] = {}
+        self._odd: dict[str, str] = {}
+        self._identity = Identity(wire)
+        self._turn = asyncio.Lock()
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+
+    def knows(self, container_id: str) -> Container | None:
+        """The container as it was last seen."""
+        known = self._known.get(container_id)
+        return known.container if known else None
+
+    def holds(self, container_id: str) -> bool:
+        """Whether we are at this container at the moment; see ``holding``."""
+        return container_id in self._held
+
+    def ended(self, container_id: str, at: float, exit_code: int) -> bool:
+        """The process of a container that we hold has ended (wall seconds); whether a look shows that now.
+
+        Where we are stopping it, it does: the engine goes on to take its network down, for half a second when
+        several end at once, and answers nobody meanwhile; whoever waits for its end need not wait for that.
+        """
+        known = self._known.get(container_id)
+        if known is None or not self._held.get(container_id) or known.container.started_at > at:
+            return False
+        over = dataclasses.replace(
+            known.container,
+            state=State.EXITED,
+            health=Health.NONE,
+            exit_code=exit_code,
+            finished_at=at,
+            pid=0,
+        )
+        self._known[container_id] = _Known((), over)
+        return True
+
+    def mark(self, container_id: str) -> None:
+        """This container may have changed in a way that the list does not show."""
+        self._moved.add(container_id)
+
+    def mark_starved(self, container_id: str, at: float) -> None:
+        """The kernel took a process of this container for want of memory, at ``at`` (the engine's clock).
+
+        The engine's own flag says so for some versions only, and only once the container has ended.
+        """
+        self._starved[container_id] = at
+
+    @contextlib.contextmanager
+    def holding(self, container_id: str, *, stopping: bool = False) -> Iterator[None]:
+        """We are at this container: it is shown as it was until we are done, then inspected.
+
+        The engine answers no inspection of a container that it is starting or taking down, and would
+        hold up the look.
+        """
+        self._held[container_id] = stopping
+        try:
+            yield
+        finally:
+            self._held.pop(container_id, None)
+            self._moved.add(container_id)
+
+    def mark_images(self) -> None:
+        """A tag may name another image now."""
+        self._tags = None
+
+    def mark_all(self) -> None:
+        """Anything may have changed: events were missed, or the engine was another one."""
+        self._everything_moved = True
+        self._tags = None
+
+    async def take(self, stack: Stack, *, full: bool) -> Observed:
+        """One look; see ``Engine.observe``."""
+        # Two looks at once would hide from each other what events marked.
+        async with self._turn:
+            began = time.monotonic()
+            if full or not self.subscribed:
+                # With nobody listening, nothing tells of a moved tag.
+                self._tags = None
+            if stack.name != self._project:
+                self._project = stack.name
+                self._known.clear()
+            moved, self._moved = self._moved, set()
+            everything, self._everything_moved = self._everything_moved or full, False
+            try:
+                return await self._take(stack, began, moved, everything)
+            except BaseException:
+                self._moved |= moved
+                self._everything_moved = self._everything_moved or everything
+                raise
+
+    async def _take(self, stack: Stack, began: float, moved: set[str], everything: bool) -> Observed:
+        tags, entries = await asyncio.gather(self._tag_table(stack.by_image), self.listed())
+        found = await self._identity.sort(entries, stack.name)
+        ours = found.ours
+        stale = [
+            entry
+            for id, entry in ours.items()
+            if not (id in self._held and id in self._known)
+            and (everything or id in moved or not self._is_known(id, looks_of(entry)))
+        ]
+        failed = await self._inspect_all(stale)
+        # Gone between the list and the inspection: absent from both.
+        gone = {id for id in ours if id not in self._known and id not in failed}
+        self._known = {id: known for id, known in self._known.items() if id in ours and id not in gone}
+        self._starved = {id: at for id, at in self._starved.items() if id in ours}
+        self._refused = {id: count for id, count in self._refused.items() if id in ours}
+        self._odd = {id: why for id, why in self._odd.items() if id in ours}
+        nameless = [unreadable(e, "it has no id") for e in entries if not id_of(e) and claims(e, stack.name)]
+        containers = sorted([*(known.container for known in self._known.values()), *nameless], key=_id)
+        return Observed(
+            containers=tuple(containers),
+            images={name: id for name in stack.by_image if (id := image_named(name, tags))},
+            foreign=_foreign(entries, ours),
+            complete=not failed and not found.unsure,
+            began=began,
+            at=time.monotonic(),
+            notes=(*found.notes(), *_unread_notes(containers)),
+        )
+
+    async def strangers(self, project: str) -> frozenset[str]:
+        """Containers that have the project's labels from their image, looked for now; see ``Identity``.
+
+        Raises:
+            EngineUnavailable: the engine can't be asked.
+        """
+        found = await self._identity.sort(await self.listed(), project)
+        return frozenset((*found.strangers, *found.unsure))
+
+    async def of_project(self, project: str) -> Mapping[str, Mapping[str, Any]]:
+        """The listed containers that are services of the project, by id, looked for now.
+
+        Raises:
+            EngineUnavailable: the engine can't be asked.
+        """
+        return (await self._identity.sort(await self.listed(), project)).ours
+
+    async def listed(self) -> list[Mapping[str, Any]]:
+        """Every container that the engine lists, whosever it is.
+
+        Raises:
+            EngineUnavailable: the engine can't be asked.
+        """
+        # No label filter: a name that we need may be held by a container that is not ours.
+        try:
+            entries = await self._wire.get("/containers/json", all=True)
+        except Refused as error:
+            raise EngineUnavailable(f"the engine can't list containers: {error}", "list_failed") from error
+        except (ValueError, RecursionError) as error:
+            raise EngineUnavailable("the engine's list of containers can't be read", "list_failed") from error
+        if not isinstance(entries, list):
+            raise EngineUnavailable("the engine's list of containers is no list", "list_failed")
+        return [entry for entry in entries if isinstance(entry, Mapping)]
+
+    async def _tag_table(self, wanted: Iterable[str]) -> Mapping[str, str]:
+        tags = self._tags if self._tags is not None else await self._list_images()
+        unlisted = [name for name in wanted if full_name(name) not in tags and not image_named(name, tags)]
+        ids = await asyncio.gather(*(self._id_of(name) for name in unlisted))
+        # Kept with the others, also that there is none: asked for once, until tags may have moved.
+        tags |= {full_name(name): id for name, id in zip(unlisted, ids, strict=True) if id is not None}
+        return tags
+
+    async def _id_of(self, image: str) -> str | None:
+        """The id of an image that the list leaves out; empty where there is none, None: not known.
+
+        Docker 26.1 with containerd's store lists no image whose layers were unpacked already when it was
+        pulled: their packed form is not fetched then, and the image counts as incomplete.
+        """
+        try:
+            async with self._slots:
+                seen = await self._wire.get(f"/images/{quote(image, safe='/:@')}/json")
+        except Refused as error:
+            return "" if error.status < 500 else None
+        except EngineUnavailable as error:
+            if error.reason != "engine_silent":
+                raise
+            return None
+        except ValueError:
+            return ""
+        # What is no reference (`/app:1`) is answered with something else, and a short name of hexadecimal
+        # digits with whichever image has such an id.
+        return image_named(image, tags_of([seen])) if isinstance(seen, dict) and "Id" in seen else ""
+
+    async def _list_images(self) -> dict[str, str]:
+        # Set before asking, so that a mark made while the answer is on its way counts.
+        self._tags = {}
+        try:
+            images = await self._wire.get("/images/json")
+            tags = tags_of(images if isinstance(images, list) else [])
+        except (Refused, ValueError, RecursionError) as error:
+            self._tags = None
+            raise EngineUnavailable(f"the engine can't list images: {error}", "list_failed") from error
+        except BaseException:
+            self._tags = None
+            raise
+        if self._tags is not None:
+            self._tags = tags
+        return tags
+
+    def _is_known(self, id: str, looks: tuple[object, ...]) -> bool:
+        known = self._known.get(id)
+        return known is not None and known.looks == looks
+
+    async def _inspect_all(self, entries: Iterable[Mapping[str, Any]]) -> set[str]:
+        """Inspect these; the ids of those of which nothing certain can be said."""
+        # Each is waited for, also when one fails: a late one must not write over what a later look found.
+        results = await asyncio.gather(*(self._inspect(entry) for entry in entries), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return {id for id in results if isinstance(id, str) and id}
+
+    async def _inspect(self, entry: Mapping[str, Any]) -> str:
+        id = id_of(entry)
+        if self._stuck.get(id, 0.0) > time.monotonic():
+            self._make_do(entry)
+            return ""
+        try:
+            async with self._slots:
+                seen = await self._wire.get(f"/containers/{quote(id, safe='')}/json")
+            found = container(seen)
+        except Refused as error:
+            return self._was_refused(entry, error)
+        except EngineUnavailable as error:
+            if error.reason != "engine_silent":
+                raise
+            self._stuck[id] = time.monotonic() + _LEFT_ALONE
+            self._make_do(entry)
+            return ""
+        except (Unreadable, ValueError, RecursionError) as error:
+            why = str(error) if isinstance(error, Unreadable) else "the answer is no JSON"
+            self._is_odd(entry, f"its inspection can't be read: {why}")
+            return ""
+        if found.started_at <= self._starved.get(id, 0.0):
+            found = dataclasses.replace(found, oom_killed=True)
+        self._known[id] = _Known(looks_of(entry), found)
+        if found.state is State.UNKNOWN:
+            self._log_once(id, found.error)
+        else:
+            self._odd.pop(id, None)
+        self._stuck.pop(id, None)
+        self._refused.pop(id, None)
+        return ""
+
+    def _was_refused(self, entry: Mapping[str, Any], error: Refused) -> str:
+        id = id_of(entry)
+        if error.status == 404:
+            self._known.pop(id, None)
+            return ""
+        self._moved.add(id)
+        self._refused[id] = self._refused.get(id, 0) + 1
+        if self._refused[id] < _REFUSALS:
+            _log.warning("a container can't be inspected", extra={"container": id, "error": str(error)})
+            return id
+        self._is_odd(entry, f"the engine refuses to describe it: {error}")
+        return ""
+
+    def _is_odd(self, entry: Mapping[str, Any], why: str) -> None:
+        """Show the container as one in an unknown state, and inspect it again in the next look."""
+        id = id_of(entry)
+        known = self._known.get(id)
+        odd = unreadable(entry, why)
+        if known is not None and not odd.service:
+            odd = dataclasses.replace(odd, service=known.container.service)
+        self._known[id] = _Known((), odd)
+        self._moved.add(id)
+        self._log_once(id, why)
+
+    def _log_once(self, id: str, why: str) -> None:
+        if self._odd.get(id) != why:
+            self._odd[id] = why
+            _log.warning("a container can't be understood", extra={"container": id, "why": why})
+
+    def _make_do(self, entry: Mapping[str, Any]) -> None:
+        """With an inspection that hangs: the state from the list, the rest as it was last seen."""
+        id = id_of(entry)
+        self._moved.add(id)
+        known = self._known.get(id)
+        if known is None or known.container.state is State.UNKNOWN:
+            self._is_odd(entry, "the engine does not answer questions about it")
+            return
+        state = state_from(entry.get("State"))
+        why = known.container.error if state is not State.UNKNOWN else "its listed state has no meaning here"
+        self._known[id] = _Known((), dataclasses.replace(known.container, state=state, error=why))
+
+
+def _id(container: Container) -> str:
+    return container.id
+
+
+def _unread_notes(containers: Iterable[Container]) -> Iterator[str]:
+    for one in containers:
+        if one.state is State.UNKNOWN:
+            yield f"container {one.name} of {one.service or 'this project'} is left alone: {one.error}"
+
+
+def _foreign(entries: Iterable[Mapping[str, Any]], ours: Mapping[str, object]) -> dict[str, str]:
+    names = ((name_of(entry), id_of(entry)) for entry in entries if id_of(entry) not in ours)
+    return {name: id for name, id in names if name}

@@ -1,0 +1,229 @@
+"""Orders to single containers, and credentials, through the Docker SDK's low-level client, in threads.
+
+The only module that imports the SDK. Its blocking calls get threads and a deadline here, and what
+they raise becomes either our own errors or ``Refused``, the engine's own answer.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import requests
+from docker import APIClient, auth
+from docker.credentials import Store, StoreError
+from docker.errors import APIError, DockerException
+from docker.tls import TLSConfig
+
+from reconciler.engine.docker.address import Address
+from reconciler.engine.docker.error_reasons import shortened
+from reconciler.engine.docker.http import Refused, Wire
+from reconciler.engine.docker.parse import repository_and_tag
+from reconciler.engine.docker.thread_pool import NotBegun, Threads
+from reconciler.errors import EngineUnavailable, OutcomeUnknown, StepFailed
+from reconciler.model.observed import Action, Command
+
+_ORDER_DEADLINE = 60.0
+"""Seconds for an order that does not wait for a container's processes."""
+_STOP_MARGIN = 20.0
+"""Seconds on top of the grace: the engine kills, cleans up and answers in them."""
+_CREDENTIALS_WITHIN = 30.0
+_MOST_ORDERS = 32
+
+T = TypeVar("T")
+
+
+class Orders:
+    """The SDK's calls, each in a thread, each with a deadline."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._clients = _Clients(wire.address)
+        self._threads = Threads("docker-order", _MOST_ORDERS)
+
+    async def carry_out(self, command: Command) -> None:
+        """START, STOP, KILL, UNPAUSE, RENAME, UPDATE or REMOVE one container.
+
+        Raises:
+            Refused: the engine said no.
+            EngineUnavailable: nothing was sent.
+            OutcomeUnknown: sent, and no answer in time.
+        """
+        within = _ORDER_DEADLINE
+        if command.action is Action.STOP:
+            within = math.ceil(command.grace) + _STOP_MARGIN
+        await self._call(lambda client: _carry_out(client, command), within)
+
+    async def wait_until_removed(self, container: str) -> None:
+        """Until somebody else's removal of it is done; errors as for ``carry_out``."""
+        await self._call(lambda client: client.wait(container, condition="removed"), _ORDER_DEADLINE)
+
+    async def credentials(self, image: str, config: Path) -> dict[str, str]:
+        """The header that lets the engine pull this image, from the user's docker ``config.json``.
+
+        Asks credential helpers where the file names them.
+
+        Raises:
+            StepFailed: a helper or the file is of no use.
+        """
+        try:
+            return await self._threads.run(lambda: _credentials(image, config), _CREDENTIALS_WITHIN)
+        except (DockerException, OSError, ValueError, TimeoutError, NotBegun) as error:
+            why = shortened(str(error)) or "the helper does not answer"
+            raise StepFailed(f"no credentials to pull {image}: {why}", "image_unavailable") from error
+
+    async def all_credentials(self, config: Path) -> str:
+        """The ``config.json`` with all credentials of this user, which ``use_api_socket`` asks for.
+
+        Raises:
+            StepFailed: a helper or the file is of no use.
+        """
+        try:
+            return await self._threads.run(lambda: _all_credentials(config), _CREDENTIALS_WITHIN)
+        except (DockerException, StoreError, OSError, ValueError, TimeoutError, NotBegun) as error:
+            why = shortened(str(error)) or "the helper does not answer"
+            raise StepFailed(f"no credentials for use_api_socket: {why}", "credentials_missing") from error
+
+    def close(self) -> None:
+        """Close what is idle; calls in flight end by themselves, in threads that hold up no exit."""
+        self._clients.close()
+
+    async def _call(self, work: Callable[[APIClient], T], within: float) -> T:
+        api = await self._wire.negotiate()
+        try:
+            return await self._threads.run(lambda: work(self._clients.client(api)), within)
+        except NotBegun as error:
+            message = f"no call to the engine came through within {within:.0f} s"
+            raise EngineUnavailable(message, "engine_silent") from error
+        except TimeoutError as error:
+            self._wire.api = ""
+            raise OutcomeUnknown(f"the engine did not answer within {within:.0f} s") from error
+        except APIError as error:
+            raise Refused(error.status_code or 500, str(error.explanation or error)) from error
+        except (requests.RequestException, DockerException, OSError) as error:
+            self._wire.api = ""
+            message = f"the connection to the engine broke: {shortened(str(error))}"
+            raise _unsent(error) or OutcomeUnknown(message) from error
+
+
+class _Clients:
+    """The SDK's client: made when first needed, made anew for another API version."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._current: tuple[str, APIClient] | None = None
+        self._making = threading.Lock()
+
+    def client(self, api: str) -> APIClient:
+        """A client that speaks this API version."""
+        with self._making:
+            if self._current is None or self._current[0] != api:
+                self._current = (api, self._make(api))
+            return self._current[1]
+
+    def close(self) -> None:
+        """Close the connections that are idle."""
+        with self._making:
+            if self._current:
+                self._current[1].close()
+            self._current = None
+
+    def _make(self, api: str) -> APIClient:
+        folder = self._address.certificates
+        tls: TLSConfig | bool = False
+        if folder:
+            tls = TLSConfig(
+                client_cert=(str(folder / "cert.pem"), str(folder / "key.pem")),
+                ca_cert=str(folder / "ca.pem"),
+                verify=self._address.verify,
+            )
+        client = APIClient(
+            base_url=self._address.url,
+            version=api,
+            timeout=math.ceil(_ORDER_DEADLINE),
+            tls=tls,
+            max_pool_size=_MOST_ORDERS,
+        )
+        # An engine that ends accepts no new connection, but on those that it has it goes on obeying while it
+        # stops its containers. One started then can never be started again, so each order comes on its own.
+        client.headers["Connection"] = "close"
+        return client
+
+
+def _carry_out(client: APIClient, command: Command) -> None:
+    id = command.container
+    match command.action:
+        case Action.START:
+            client.start(id)
+        case Action.KILL:
+            client.kill(id)
+        case Action.UNPAUSE:
+            client.unpause(id)
+        case Action.RENAME:
+            client.rename(id, command.value)
+        case Action.UPDATE:
+            name, _, most = command.value.partition(":")
+            policy: Any = {"Name": name, "MaximumRetryCount": int(most or 0)}
+            client.update_container(id, restart_policy=policy)
+        case Action.STOP:
+            client.stop(id, timeout=math.ceil(command.grace))
+        case Action.REMOVE:
+            # Volumes stay: nothing here ever removes data.
+            client.remove_container(id, v=False, force=False)
+        case _:
+            message = f"{command.action} is not an order to one container"
+            raise ValueError(message)
+
+
+def _credentials(image: str, config: Path) -> dict[str, str]:
+    if not config.exists():
+        return {}
+    registry, _ = auth.resolve_repository_name(repository_and_tag(image)[0])
+    found = auth.resolve_authconfig(auth.load_config(config_path=str(config)), registry)
+    return {"X-Registry-Auth": auth.encode_header(found).decode()} if found else {}
+
+
+def _all_credentials(config: Path) -> str:
+    known: dict[str, Any] = {}
+    if config.exists():
+        loaded = auth.load_config(config_path=str(config))
+        listed: Mapping[str, Any] = loaded.auths
+        if loaded.creds_store:
+            listed = Store(loaded.creds_store).list()  # type: ignore[no-untyped-call]
+        names = dict.fromkeys([*(listed or {}), *loaded.cred_helpers])
+        known = {name: auth.resolve_authconfig(loaded, name) or {} for name in names}
+    # As the docker CLI saves its file: sorted, one tab for each level.
+    entries = {name: _saved(told) for name, told in sorted(known.items())}
+    return json.dumps({"auths": entries}, indent="\t", ensure_ascii=False)
+
+
+def _saved(told: Mapping[str, Any]) -> dict[str, str]:
+    found = {key.lower(): value for key, value in told.items()}
+    saved = {}
+    user, password = found.get("username") or "", found.get("password") or ""
+    if user or password:
+        saved["auth"] = base64.b64encode(f"{user}:{password}".encode()).decode()
+    if found.get("identitytoken"):
+        saved["identitytoken"] = found["identitytoken"]
+    return saved
+
+
+def _unsent(error: BaseException) -> EngineUnavailable | None:
+    """The error for a call that did not reach the engine; None where it may have."""
+    cause: object = error
+    seen: set[int] = set()
+    waiting: list[object] = [cause]
+    while waiting:
+        cause = waiting.pop()
+        if not isinstance(cause, BaseException) or id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        if isinstance(cause, (FileNotFoundError, ConnectionRefusedError, PermissionError)):
+            return EngineUnavailable(f"the engine can't be reached: {cause.strerror}")
+        waiting += [*cause.args, cause.__cause__, cause.__context__]
+    return None

@@ -1,0 +1,92 @@
+"""Runs the lifecycle hooks of a service around the start and stop of its container, as Compose does it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from reconciler.engine.docker.error_reasons import redacted, shortened
+from reconciler.engine.docker.http import Refused, Wire
+from reconciler.engine.docker.start.definition import Definition
+from reconciler.engine.docker.start.exec import execute
+from reconciler.errors import EngineError, Gone, StepFailed
+from reconciler.model.start_work import Hook
+
+log = logging.getLogger(__name__)
+
+FAILED = "hook_failed"
+LONGEST = 900.0
+"""Seconds that the hooks after a start may take together; Compose would wait for ever."""
+_SHORTEST = 1.0
+"""Seconds that hooks before a stop get at least, also where the container itself gets none."""
+
+
+async def post_start(wire: Wire, container: str, definition: Definition, *, within: float = LONGEST) -> None:
+    """Run all hooks after a start, one after the other; the first that fails ends it.
+
+    Raises:
+        StepFailed: one failed, or all together took longer than ``within`` seconds.
+        Gone: the container is gone, or does not run any more.
+    """
+    hooks = definition.work.post_start
+    for number, hook in enumerate(hooks, 1):
+        name = hook_name("post_start", number, hooks)
+        try:
+            async with asyncio.timeout(within):
+                await _run(wire, container, hook, name, definition)
+        except TimeoutError as error:
+            raise StepFailed(f"{name} did not end within {within:.0f} s", FAILED) from error
+
+
+async def pre_stop(wire: Wire, container: str, definition: Definition, *, grace: float) -> str:
+    """Run all hooks before a stop, in the ``grace`` seconds that the stop itself may take after them.
+
+    Whatever becomes of them, the stop goes on: returns what went wrong, empty if nothing did.
+    """
+    hooks = definition.work.pre_stop
+    within, name = max(grace, _SHORTEST), ""
+    try:
+        async with asyncio.timeout(within):
+            for number, hook in enumerate(hooks, 1):
+                name = hook_name("pre_stop", number, hooks)
+                await _run(wire, container, hook, name, definition)
+    except TimeoutError:
+        return f"{name} did not end within {within:.0f} s, and the container was stopped all the same"
+    except Gone:
+        return ""
+    except EngineError as error:
+        return f"{error}; the container was stopped all the same"
+    return ""
+
+
+async def _run(wire: Wire, container: str, hook: Hook, name: str, definition: Definition) -> None:
+    try:
+        ended = await execute(wire, container, hook)
+    except Refused as error:
+        if error.status in {404, 409} and _has_ended(str(error)):
+            raise Gone(f"container {container[:12]} does not run any more") from error
+        raise StepFailed(f"{name} can't be run: {_safe(str(error), definition)}", FAILED) from error
+    if ended.code:
+        raise StepFailed(failure_text(name, ended.code, ended.output, definition), FAILED)
+
+
+def hook_name(stage: str, number: int, hooks: Sequence[Hook]) -> str:
+    """What a hook is called in messages; its command may hold secrets, so it is counted instead."""
+    return f"the {stage} hook" if len(hooks) == 1 else f"{stage} hook {number} of {len(hooks)}"
+
+
+def failure_text(name: str, code: int, output: str, definition: Definition) -> str:
+    """Why a hook failed, with its last lines, without secrets."""
+    how = "ended with its container" if code < 0 else f"ended with exit code {code}"
+    said = _safe(output, definition)
+    return f"{name} {how}" + (f": {said}" if said else "")
+
+
+def _safe(text: str, definition: Definition) -> str:
+    return shortened(redacted(text, definition.secrets))
+
+
+def _has_ended(text: str) -> bool:
+    said = text.lower()
+    return "no such container" in said or "is not running" in said or "is paused" in said

@@ -1,0 +1,88 @@
+"""Copies into a container, before its start, the files that Compose copies in at its own start.
+
+The engine knows nothing of them: configs and secrets whose value is in the model or in a variable, and the
+credentials of ``use_api_socket``. Written at each start, as Compose does it, and in Compose's very way: one
+archive for each file, unpacked at the root.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import time
+from collections.abc import Awaitable, Callable
+
+from reconciler.engine.docker.error_reasons import failure
+from reconciler.engine.docker.http import Refused, Wire
+from reconciler.engine.docker.start.definition import Definition
+from reconciler.errors import Gone, StepImpossible
+from reconciler.model.start_work import API_SOCKET_FILE, CONFIG, InjectedFile
+
+_API_SOCKET = InjectedFile(kind=CONFIG, source="credentials of use_api_socket", target=API_SOCKET_FILE)
+
+
+class Injector:
+    """Writes files into containers. ``credentials`` gives what ``use_api_socket`` asks for."""
+
+    def __init__(self, wire: Wire, credentials: Callable[[], Awaitable[str]]) -> None:
+        self._wire = wire
+        self._credentials = credentials
+
+    async def inject(self, container: str, service: str, definition: Definition) -> None:
+        """Write all files of the definition.
+
+        Raises:
+            StepImpossible: the container is read-only, or an owner is no number.
+            StepFailed: a value is missing, or the engine refused.
+            Gone: there is no such container.
+        """
+        work = definition.work
+        files = [(file, definition.content(file)) for file in work.files]
+        if work.api_socket:
+            files.append((_API_SOCKET, await self._credentials()))
+        for file, content in files:
+            if not content:
+                continue
+            if work.read_only:
+                message = (
+                    f"{file.key} can't be copied into {service}, whose root file system is read-only; "
+                    "give it by `file:`"
+                )
+                raise StepImpossible(message, "files_not_copied")
+            await self._write(container, file, archive(file, content, time.time()))
+
+    async def _write(self, container: str, file: InjectedFile, content: bytes) -> None:
+        path, owned = f"/containers/{container}/archive", bool(file.uid or file.gid)
+        try:
+            try:
+                await self._wire.put(path, content, path="/", copyUIDGID=owned)
+            except Refused as error:
+                # The engine looks `user: 1000:1000` up in the host's passwd file and fails there. Without the
+                # option the owner in the archive counts, which is the one that the Compose file names.
+                if not owned or "passwd database" not in str(error):
+                    raise
+                await self._wire.put(path, content, path="/", copyUIDGID=False)
+        except Refused as error:
+            if error.status == 404 and "no such container" in str(error).lower():
+                raise Gone(f"container {container[:12]} is gone") from error
+            raise failure(f"{file.key} can't be copied to {file.target}: {error}") from error
+
+
+def archive(file: InjectedFile, content: str, now: float) -> bytes:
+    """A tar archive with the one file. ``now`` becomes its time of change, in seconds since the epoch.
+
+    Raises:
+        StepImpossible: its owner is given by name, which Compose refuses too.
+    """
+    owners = {"uid": file.uid or "0", "gid": file.gid or "0"}
+    for key, value in owners.items():
+        if not value.isdecimal():
+            raise StepImpossible(f"{file.key}: {key} {value!r} is not a number", "definition_invalid")
+    body = content.encode()
+    entry = tarfile.TarInfo(file.target)
+    entry.size, entry.mode, entry.mtime = len(body), file.mode, int(now)
+    entry.uid, entry.gid = int(owners["uid"]), int(owners["gid"])
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        tar.addfile(entry, io.BytesIO(body))
+    return buffer.getvalue()

@@ -1,0 +1,212 @@
+"""What the engine sends by itself, each over one connection: events, and how a pull goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+from typing import Any
+
+from reconciler.engine.docker.http import Refused, Reply, Wire
+from reconciler.engine.docker.observe import Look
+from reconciler.engine.docker.parse import PROJECT, repository_and_tag
+from reconciler.errors import EngineError, EngineUnavailable, OutcomeUnknown
+from reconciler.host.untrusted import MALFORMED
+from reconciler.model.stack import Stack
+
+# Asked of the engine by name, because the exec events of health checks come all day, cost CPU on both
+# sides and mean nothing. `health_status` stands for `health_status: healthy` and its like. Being
+# connected to a network repairs at most, and comes in the middle of a start.
+_FILTERS = {
+    "type": ["container", "network", "image"],
+    "event": [
+        *("create", "start", "die", "pause", "unpause", "destroy", "rename", "oom", "update"),
+        *("health_status", "disconnect"),
+        *("pull", "tag", "untag", "delete", "import", "load", "build"),
+    ],
+}
+_MOST_TEXTS = 64
+"""Reasons kept for a consumer that is busy: one would do, a few tell more in the log."""
+_LONGEST_LINE = 2**20
+
+
+class Events:
+    """One subscription: tells the look what moved, and yields why."""
+
+    def __init__(self, wire: Wire, look: Look, stack: Stack) -> None:
+        self._wire = wire
+        self._look = look
+        self._stack = stack
+        self._names = {
+            service.name_of(number)
+            for service in stack.services.values()
+            for number in range(1, max(1, service.replicas) + 1)
+        }
+        self._texts: dict[str, None] = {}
+        self._woken = asyncio.Event()
+        self._ended: BaseException | None = None
+        self._heard_at = 0.0
+        self._expected_by: float | None = None
+
+    def expect(self, since: float, seconds: float) -> None:
+        """We did something, begun at ``since`` (the loop's time), that makes an event.
+
+        If none came since and none comes within ``seconds``, the stream is dead, though open.
+        """
+        if self._heard_at < since and self._expected_by is None:
+            self._expected_by = asyncio.get_running_loop().time() + seconds
+            self._woken.set()
+
+    async def texts(self) -> AsyncGenerator[str, None]:
+        """Yield ``subscribed`` once the engine listens to us, then a text per reason to look again.
+
+        Raises:
+            EngineUnavailable: the stream is lost.
+        """
+        filters = json.dumps(_FILTERS)
+        try:
+            async with self._wire.stream("GET", "/events", filters=filters) as reply:
+                # What happened before we listened was told to nobody.
+                self._look.mark_all()
+                self._look.subscribed = True
+                pump = asyncio.create_task(self._pump(reply))
+                try:
+                    yield "subscribed"
+                    while True:
+                        for text in await self._next():
+                            yield text
+                finally:
+                    self._look.subscribed = False
+                    pump.cancel()
+                    await asyncio.gather(pump, return_exceptions=True)
+        except Refused as error:
+            raise EngineUnavailable(f"the engine sends no events: {error}", "events_lost") from error
+
+    async def _next(self) -> list[str]:
+        loop = asyncio.get_running_loop()
+        while True:
+            left = None if self._expected_by is None else max(0.0, self._expected_by - loop.time())
+            try:
+                async with asyncio.timeout(left):
+                    # A stream that ended together with its last event wakes once, for both.
+                    if self._ended is None:
+                        await self._woken.wait()
+            except TimeoutError as error:
+                if self._expected_by is not None:
+                    message = "the engine's event stream is silent though something happened"
+                    raise EngineUnavailable(message, "events_lost") from error
+            self._woken.clear()
+            texts, self._texts = list(self._texts), {}
+            if texts:
+                return texts
+            if self._ended is not None:
+                raise EngineUnavailable("the engine's event stream ended", "events_lost") from self._ended
+
+    async def _pump(self, reply: Reply) -> None:
+        """Drains the stream whatever the consumer does: the engine drops events for slow readers."""
+        try:
+            async with aclosing(lines_of(reply.chunks())) as lines:
+                async for line in lines:
+                    self._hear(json.loads(line))
+            self._ended = EOFError()
+        except (OSError, EOFError, EngineError, *MALFORMED) as error:
+            self._ended = error
+        self._woken.set()
+
+    def _hear(self, event: Mapping[str, Any]) -> None:
+        self._heard_at = asyncio.get_running_loop().time()
+        self._expected_by = None
+        try:
+            text = self._reason(event)
+        except MALFORMED:
+            # An event of a shape that no engine documents still means that something happened.
+            text = "an event that can't be read"
+        if not text:
+            return
+        if len(self._texts) < _MOST_TEXTS:
+            self._texts[text] = None
+        self._woken.set()
+
+    def _reason(self, event: Mapping[str, Any]) -> str:
+        """Why to look again because of this event; empty where it does not concern us."""
+        kind, action = event.get("Type", ""), event.get("Action", "")
+        actor = event.get("Actor") or {}
+        told = actor.get("Attributes") or {}
+        if kind == "image":
+            self._look.mark_images()
+            return f"image {action} {told.get('name', '')}".rstrip()
+        if kind == "network":
+            attached = told.get("container", "")
+            known = self._look.knows(attached)
+            self._look.mark(attached)
+            return f"network {action} {known.name}" if known and not self._look.holds(attached) else ""
+        moved, name = actor.get("ID", ""), told.get("name", "")
+        self._look.mark(moved)
+        if action == "oom":
+            self._look.mark_starved(moved, event.get("timeNano", 0) / 1e9)
+        if self._look.holds(moved):
+            # Our own doing, and not to be seen before it is done; that it is done wakes by itself.
+            died = action == "die" and self._look.ended(moved, *_end_of(event, told))
+            return f"container {action} {name}" if died else ""
+        # The engine writes the former name with a slash before it, and the new one without.
+        names = {name, told.get("oldName", "").removeprefix("/")}
+        concerns = told.get(PROJECT) == self._stack.name or self._names & names
+        return f"container {action} {name}" if concerns else ""
+
+
+def _end_of(event: Mapping[str, Any], told: Mapping[str, Any]) -> tuple[float, int]:
+    code = str(told.get("exitCode", ""))
+    return event.get("timeNano", 0) / 1e9, int(code) if code.isdecimal() else 0
+
+
+async def pull_image(
+    wire: Wire, image: str, platform: str, credentials: Mapping[str, str], quiet: float
+) -> str:
+    """Pull one image; what went wrong, or nothing. Leaving it, as by cancelling, ends it in the engine.
+
+    Raises:
+        EngineUnavailable: the engine can't be asked.
+        OutcomeUnknown: no progress for ``quiet`` seconds.
+    """
+    repository, tag = repository_and_tag(image)
+    query = {"fromImage": repository, "tag": tag, **({"platform": platform} if platform else {})}
+    problem = ""
+    loop = asyncio.get_running_loop()
+    try:
+        async with (
+            asyncio.timeout(quiet) as patience,
+            wire.stream("POST", "/images/create", {}, credentials, within=quiet, **query) as reply,
+            aclosing(lines_of(reply.chunks())) as lines,
+        ):
+            async for line in lines:
+                patience.reschedule(loop.time() + quiet)
+                # Read to the end: only then has the engine put the image in its place.
+                problem = _problem_in(line) or problem
+    except TimeoutError as error:
+        raise OutcomeUnknown(f"the pull of {image} made no progress for {quiet:.0f} s") from error
+    except Refused as error:
+        return str(error)
+    return problem
+
+
+def _problem_in(line: bytes) -> str:
+    """What a line of a pull says went wrong; nothing where it is a line of progress, or no JSON at all."""
+    try:
+        return str(json.loads(line).get("error") or "")
+    except MALFORMED:
+        return ""
+
+
+async def lines_of(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    """Lines out of pieces, without their ends; one that never ends is cut."""
+    rest = b""
+    async for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            yield line
+        if len(rest) > _LONGEST_LINE:
+            yield rest
+            rest = b""
+    if rest:
+        yield rest

@@ -1,0 +1,232 @@
+"""What start, stop, restart, accept and PUT mean as edits of desired state, and when they are refused. Pure.
+
+The API never touches a container: it says which entries of ``groups.yaml`` should read differently, and
+a ``Writer`` carries that out. Deciding is a function of the desired state *at the moment of writing*, so
+it is handed to the writer as a callable and not made beforehand: two requests at once can't decide on
+the same state and overwrite each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from reconciler.errors import NoSuchGroup, WriteRefused
+from reconciler.model.desired import Desired, GroupState, Suspension
+from reconciler.model.stack import Stack
+
+
+class GroupChange(NamedTuple):
+    """How the entry of one group is to read afterwards. None: leave that part as it is.
+
+    ``force`` False and ``suspend`` False take the key away, ``suspend`` True means until taken away.
+    ``restarted_at`` and ``accepted_at`` are wall time in seconds since the epoch.
+    """
+
+    on: bool | None = None
+    force: bool | None = None
+    restarted_at: float | None = None
+    suspend: Suspension | bool | None = None
+    accepted_at: float | None = None
+
+
+Changes = Mapping[str, GroupChange]
+"""By group, real changes only: empty means that everything reads as asked already."""
+
+Decide = Callable[[Stack, Desired], Changes]
+
+
+class Receipt(NamedTuple):
+    """What became of a write: the generation that now holds, and whether the write made it.
+
+    ``groups`` are those whose entries changed, in display order; ``suspended`` are the groups that are
+    suspended now, whether changed or not: nothing happens to them yet.
+    """
+
+    generation: int
+    changed: bool
+    groups: tuple[str, ...]
+    suspended: tuple[str, ...] = ()
+
+
+class Writer(Protocol):
+    """The one way to change desired state from outside the files."""
+
+    async def write(self, decide: Decide, *, author: str, reason: str, source: str = "") -> Receipt:
+        """Read what is on disk, decide on it, write the answer; one writer at a time.
+
+        When this returns the change and its audit entry are durable, and every snapshot shows its
+        generation or a later one. ``decide`` may be called again when the file changed in the very
+        moment of the write. ``reason`` is ``ACTION TARGET``, ``source`` the address that asked.
+
+        Raises:
+            WriteRefused: whatever ``decide`` raised, or the files on disk can't be written to now
+                (reason ``desired_state_invalid`` where they are broken). Nothing was changed.
+            InvalidDesiredState: the files on disk are broken, with every mistake.
+        """
+        ...
+
+
+def start(
+    stack: Stack, desired: Desired, group: str, *, force: bool = False, with_dependencies: bool = False
+) -> Changes:
+    """Switch a group on, and with ``with_dependencies`` everything that it needs, however far down.
+
+    ``force`` is stored, and a start without it takes it away: whoever starts says how. A dependency
+    that is on but not ready is no reason to refuse, the loop waits for it.
+
+    Raises:
+        NoSuchGroup: stack.yaml does not have the group.
+        WriteRefused: ``dependency_off``; the group would be on and blocked, which nobody asks for.
+    """
+    _known(stack, group)
+    wanted = {group: GroupChange(on=True, force=force)}
+    off = [name for name in stack.groups[group].depends_on if not desired.groups[name].on]
+    missing = [name for name in _below(stack, group) if not desired.groups[name].on]
+    if with_dependencies:
+        wanted |= {name: GroupChange(on=True, force=False) for name in missing}
+    elif off and not force:
+        raise WriteRefused(
+            "dependency_off",
+            f"{group} needs {_listed(off)}, which {_is(off)} off",
+            f"add with_dependencies=true to start {_listed(missing)} as well, "
+            f"or force=true to start {group} without",
+        )
+    return _real(stack, desired, wanted)
+
+
+def stop(
+    stack: Stack, desired: Desired, group: str, *, force: bool = False, with_dependents: bool = False
+) -> Changes:
+    """Switch a group off, and with ``with_dependents`` everything that needs it, however far up.
+
+    ``force`` here only lifts the refusal; it is never stored, and a stored one goes with the stop.
+
+    Raises:
+        NoSuchGroup: stack.yaml does not have the group.
+        WriteRefused: ``dependents_on``; groups that are on depend on this one.
+    """
+    _known(stack, group)
+    wanted = {group: GroupChange(on=False, force=False)}
+    needing = [name for name in stack.group_dependents[group] if desired.groups[name].on]
+    running = [name for name in _above(stack, group) if desired.groups[name].on]
+    if with_dependents:
+        wanted |= {name: GroupChange(on=False, force=False) for name in running}
+    # A group that is off already is as asked: refusing would only make repeating a stop fail.
+    elif needing and desired.groups[group].on and not force:
+        depend, are = ("depends", "is") if len(needing) == 1 else ("depend", "are")
+        raise WriteRefused(
+            "dependents_on",
+            f"{_listed(needing)} {depend} on {group} and {are} on",
+            f"add with_dependents=true to stop {_listed(running)} as well, "
+            f"or force=true to stop {group} alone",
+        )
+    return _real(stack, desired, wanted)
+
+
+def restart(stack: Stack, desired: Desired, group: str, *, at: float) -> Changes:
+    """Have every container of a group that is older than ``at`` (wall seconds) restarted.
+
+    Raises:
+        NoSuchGroup: stack.yaml does not have the group.
+        WriteRefused: ``group_off``; there is nothing to restart.
+    """
+    _known(stack, group)
+    if not desired.groups[group].on:
+        raise WriteRefused("group_off", f"{group} is off", f"start {group} instead")
+    return _real(stack, desired, {group: GroupChange(restarted_at=at)})
+
+
+def accept(stack: Stack, desired: Desired, group: str, *, at: float) -> Changes:
+    """Have the changes of a group that are held back until ``at`` (wall seconds) carried out.
+
+    Raises:
+        NoSuchGroup: stack.yaml does not have the group.
+        WriteRefused: ``group_off``; what is off is made as it is wanted when it is switched on.
+    """
+    _known(stack, group)
+    if not desired.groups[group].on:
+        raise WriteRefused("group_off", f"{group} is off: nothing of it is held back", f"start {group} first")
+    return _real(stack, desired, {group: GroupChange(accepted_at=at)})
+
+
+def put(
+    stack: Stack,
+    desired: Desired,
+    group: str,
+    *,
+    on: bool,
+    force: bool = False,
+    suspend: Suspension | bool | None = None,
+) -> Changes:
+    """Say what should be of one group; said again it changes nothing.
+
+    Refused as ``start`` and ``stop`` are, but for what holds already. ``suspend`` None leaves a suspension
+    alone, so that a script that says "on" every hour does not end somebody's camera work.
+
+    Raises:
+        NoSuchGroup: stack.yaml does not have the group.
+        WriteRefused: ``dependency_off`` or ``dependents_on``.
+    """
+    _known(stack, group)
+    held = desired.groups[group]
+    changes: dict[str, GroupChange] = {}
+    if (held.on, held.force) != (on, force):
+        decide = start if on else stop
+        changes.update(decide(stack, desired, group, force=force))
+    changes[group] = changes.get(group, GroupChange())._replace(suspend=suspend)
+    return _real(stack, desired, changes)
+
+
+def _known(stack: Stack, group: str) -> None:
+    if group not in stack.groups:
+        raise NoSuchGroup(group, tuple(stack.groups))
+
+
+def _below(stack: Stack, group: str) -> Sequence[str]:
+    return _reached(stack, group, lambda name: stack.groups[name].depends_on)
+
+
+def _above(stack: Stack, group: str) -> Sequence[str]:
+    return _reached(stack, group, lambda name: stack.group_dependents[name])
+
+
+def _reached(stack: Stack, group: str, step: Callable[[str], Iterable[str]]) -> Sequence[str]:
+    """All groups reached from ``group`` by ``step``, itself left out, in display order."""
+    found: set[str] = set()
+    ahead = [group]
+    while ahead:
+        fresh = set(step(ahead.pop())) - found
+        found |= fresh
+        ahead += fresh
+    return [name for name in stack.groups if name in found and name != group]
+
+
+def _real(stack: Stack, desired: Desired, wanted: Changes) -> Changes:
+    """What of ``wanted`` differs from what holds, in display order."""
+    changes = {
+        name: _difference(desired.groups[name], wanted[name]) for name in stack.groups if name in wanted
+    }
+    return {name: change for name, change in changes.items() if change != GroupChange()}
+
+
+def _difference(state: GroupState, change: GroupChange) -> GroupChange:
+    suspended: Suspension | bool = state.suspend if state.suspend is not None else False
+    suspend = Suspension() if change.suspend is True else change.suspend
+    return GroupChange(
+        on=None if change.on == state.on else change.on,
+        force=None if change.force == state.force else change.force,
+        restarted_at=None if change.restarted_at == state.restarted_at else change.restarted_at,
+        suspend=None if suspend == suspended else change.suspend,
+        accepted_at=None if change.accepted_at == state.accepted_at else change.accepted_at,
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    # A sentence for a person: whoever has forty dependents has seen enough after eight.
+    shown = [*names[:8], f"{len(names) - 8} more"] if len(names) > 9 else list(names)
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+
+
+def _is(names: Sequence[str]) -> str:
+    return "is" if len(names) == 1 else "are"

@@ -1,0 +1,237 @@
+"""The records of generations on disk: one JSON file each, and the contents they name, by their digest.
+
+Nothing found damaged is ever deleted or raised about: it is set aside under another name and told.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from reconciler.desired_state.stable_reader import digest
+from reconciler.host.atomic_files import make_private, write_file
+from reconciler.host.untrusted import MALFORMED, load_json, read_regular
+
+SCHEMA = 1
+_DAMAGED = ".damaged"
+_WIDTH = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One accepted generation. Times are wall time in seconds since the epoch, 0: not yet.
+
+    ``changes`` says for people what it changed; ``meaning`` is the digest that decides whether something
+    is a change at all. ``sources``, ``resolved`` and ``values`` name frozen contents by their digests,
+    ``values`` those of configs and secrets that the resolved model only names; empty: none. ``progress`` is
+    how it was brought about, as ``progress_to_json`` writes it, in JSON: hundreds of these are held, and
+    hardly ever asked for. ``{}`` until it ended.
+    """
+
+    generation: int
+    revision: str
+    meaning: str
+    at: float
+    author: str = ""
+    reason: str = ""
+    changes: tuple[str, ...] = ()
+    commit: str = ""
+    outcome: str = ""
+    outcome_reason: str = ""
+    finished_at: float = 0.0
+    progress: str = "{}"
+    directory: str = ""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    resolved: str = ""
+    values: str = ""
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    compose_version: str = ""
+    compose_warnings: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+
+class Damaged(Exception):
+    """A frozen content is missing or not what its name says."""
+
+
+class Records:
+    """The directory of records and contents. Not safe for several threads: its owner takes turns."""
+
+    def __init__(self, directory: Path) -> None:
+        self._records = directory / "generations"
+        self._contents = directory / "contents"
+        self._models = directory / "resolved"
+        for place in (directory, self._records, self._contents, self._models):
+            make_private(place)
+        self.warnings: list[str] = []
+        self.highest = 0
+        self.all: dict[int, Record] = {}
+        # Contents that were seen to be as frozen, and how their files looked then.
+        self._sound: dict[Path, tuple[int, ...]] = {}
+        for path in sorted(self._records.iterdir()):
+            self._take_in(path)
+
+    def save(self, record: Record) -> None:
+        """Writes a record, over an earlier one of the same number; it lasts when this returns."""
+        told = {one.name: getattr(record, one.name) for one in fields(record)}
+        told["progress"] = json.loads(record.progress)
+        text = json.dumps({"schema": SCHEMA, **told}, sort_keys=True)
+        write_file(self._records / f"{record.generation:0{_WIDTH}}.json", text.encode())
+        self._hold(record)
+        self.highest = max(self.highest, record.generation)
+
+    def freeze(self, content: bytes) -> str:
+        """Keeps a content; returns the name that it goes by."""
+        name = digest(content)
+        self._keep_at(self._contents / name, name, content)
+        return name
+
+    def freeze_model(self, content: bytes) -> tuple[str, Path]:
+        """Keeps a resolved model as a file that Compose can be given."""
+        name = digest(content)
+        self._keep_at(self.model(name), name, content)
+        return name, self.model(name)
+
+    def _keep_at(self, path: Path, name: str, content: bytes) -> None:
+        stamp = _stamp(path)
+        if stamp and self._sound.get(path) == stamp:
+            return
+        try:
+            _thawed(path, name)
+        except Damaged:
+            write_file(path, content)
+            stamp = _stamp(path)
+        self._sound[path] = stamp
+
+    def model(self, name: str) -> Path:
+        """The file of a resolved model."""
+        return self._models / f"{name}.json"
+
+    def from_model(self, name: str) -> str:
+        """Where a frozen content lies, as seen from the folder of the resolved models."""
+        return f"../{self._contents.name}/{name}"
+
+    def content(self, name: str) -> bytes:
+        """A frozen content.
+
+        Raises:
+            Damaged: it is not there, or not what was frozen.
+        """
+        return _thawed(self._contents / name, name)
+
+    def model_text(self, name: str) -> bytes:
+        """A frozen resolved model; raises as ``content``."""
+        return _thawed(self.model(name), name)
+
+    def keep(self, count: int) -> None:
+        """Forgets all records but the last ``count``, and all contents that none of those names."""
+        gone = sorted(self.all)[:-count]
+        if not gone:
+            return
+        for number in gone:
+            (self._records / f"{number:0{_WIDTH}}.json").unlink(missing_ok=True)
+            del self.all[number]
+        used = {name for record in self.all.values() for name in record.sources.values()}
+        used |= {record.values for record in self.all.values()}
+        models = {f"{record.resolved}.json" for record in self.all.values()}
+        for path in (*_unused(self._contents, used), *_unused(self._models, models)):
+            path.unlink(missing_ok=True)
+            self._sound.pop(path, None)
+
+    def _take_in(self, path: Path) -> None:
+        number = path.name.partition(".")[0]
+        if not number.isdigit():
+            return
+        # A record set aside counts as well: its number was given out once and is not given again.
+        self.highest = max(self.highest, int(number))
+        if path.suffix != ".json":
+            return
+        try:
+            record = _record(load_json(read_regular(path)), int(number))
+        except (OSError, *MALFORMED) as error:
+            self._set_aside(path, error)
+        else:
+            self._hold(record)
+
+    def _hold(self, record: Record) -> None:
+        # Generations in a row are alike in nearly all that they name.
+        before = self.all.get(record.generation - 1)
+        if before is not None:
+            sources, hashes = _shared(record.sources, before.sources), _shared(record.hashes, before.hashes)
+            record = replace(record, sources=sources, hashes=hashes)
+        self.all[record.generation] = record
+
+    def _set_aside(self, path: Path, error: Exception) -> None:
+        aside = path.with_name(path.name + _DAMAGED)
+        try:
+            path.replace(aside)
+        except OSError:
+            aside = path
+        self.warnings.append(f"the record of a generation is damaged ({error}); it was set aside as {aside}")
+
+
+def _record(told: dict[str, Any], number: int) -> Record:
+    if told.pop("schema") != SCHEMA:
+        raise ValueError("another version of Service Manager wrote it")
+    record = Record(**told | {"progress": json.dumps(told.get("progress", {}))})
+    if record.generation != number:
+        raise ValueError(f"it says that it is of generation {record.generation}")
+    for one in fields(record):
+        _check(one.name, getattr(record, one.name))
+    return replace(
+        record,
+        changes=tuple(record.changes),
+        compose_warnings=tuple(record.compose_warnings),
+        files=tuple(record.files),
+    )
+
+
+def _check(name: str, value: Any) -> None:
+    if name in {"sources", "hashes"}:
+        sound = isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
+        kind = "a mapping of texts"
+    elif name in {"changes", "compose_warnings", "files"}:
+        sound = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+        kind = "a list of texts"
+    elif name in {"generation", "at", "finished_at"}:
+        sound, kind = isinstance(value, int | float) and not isinstance(value, bool), "a number"
+    else:
+        sound, kind = isinstance(value, str), "a text"
+    if not sound:
+        raise TypeError(f"{name} is not {kind}")
+
+
+def _shared(mapping: Mapping[str, str], like: Mapping[str, str]) -> Mapping[str, str]:
+    """The same mapping, made of what the other has of it."""
+    if mapping == like:
+        return like
+    mine = {key: key for key in like}
+    return {
+        mine.get(key, key): like[key] if like.get(key) == value else value for key, value in mapping.items()
+    }
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What changes with the file, empty where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _thawed(path: Path, name: str) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise Damaged(f"{path} can't be read: {error.strerror}") from None
+    if digest(content) != name:
+        raise Damaged(f"{path} is not what was written there")
+    return content
+
+
+def _unused(directory: Path, used: set[str]) -> Iterator[Path]:
+    return (path for path in directory.iterdir() if path.name not in used)

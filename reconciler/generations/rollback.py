@@ -1,0 +1,179 @@
+"""Earlier desired states: which there were, what going back to one would do, and going back.
+
+Works from what was frozen with each generation, so it needs no git; where the directory is a git work tree,
+``tree`` adds what only commits know: states that were never a generation, and files that Compose mounts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
+
+from reconciler.controller.loop import Loop
+from reconciler.desired_state.schema import GROUPS, STACK
+from reconciler.errors import WriteRefused
+from reconciler.generations.acceptance import Intake, Then
+from reconciler.generations.edits import Receipt
+from reconciler.generations.store import Generations, Record
+from reconciler.model.desired import Desired
+from reconciler.model.ledger import Now
+from reconciler.model.stack import Stack
+from reconciler.planning.diff import differences
+from reconciler.planning.dry_run import look_ahead
+from reconciler.planning.planner import Plan, Step
+
+_LONGEST_NUMBER = 9
+"""Digits of a generation; what is longer can only be a commit."""
+
+
+class Tree(Protocol):
+    """What a git work tree knows of earlier times; ``reconciler.git.work_tree.GitTree`` is one."""
+
+    async def find(self, word: str) -> str | None:
+        """The whole name of the commit that ``word`` (its name or the beginning of it) stands for."""
+
+    async def files(self, commit: str) -> Then:
+        """The directory as it is in a commit."""
+
+    async def state(self, commit: str) -> tuple[Stack, Desired]:
+        """What a commit means, with the files that lie in the directory and that git does not know."""
+
+
+class Rehearsal(NamedTuple):
+    """What going back would do: lines of what changes, files that would be other, and the steps.
+
+    ``record`` is the generation gone back to, None for a commit that never was one; ``rest`` is what is left
+    after the steps. ``looked``: whether the engine has been seen, without which there are no steps.
+    """
+
+    record: Record | None
+    commit: str
+    changes: tuple[str, ...]
+    files: tuple[str, ...]
+    steps: tuple[Step, ...]
+    rest: Plan
+    looked: bool
+    group_of: Mapping[str, str]
+
+
+class _Aim(NamedTuple):
+    name: str
+    record: Record | None
+    commit: str
+    then: Then
+
+
+class History:
+    """Implements ``api.endpoints.history.Archive``. ``now`` gives both clocks; ``tree`` None: no git."""
+
+    def __init__(
+        self,
+        generations: Generations,
+        intake: Intake,
+        loop: Loop,
+        *,
+        now: Callable[[], Now],
+        tree: Tree | None = None,
+    ) -> None:
+        self._generations = generations
+        self._intake = intake
+        self._loop = loop
+        self._now = now
+        self._tree = tree
+
+    def records(self) -> tuple[Record, ...]:
+        """Every generation that is kept, the newest last."""
+        return self._generations.history()
+
+    async def rehearse(self, target: str) -> Rehearsal:
+        """What going back to a generation or commit would do now; changes nothing.
+
+        Raises:
+            WriteRefused: ``unknown_generation``, ``unknown_commit``, ``damaged_generation``, or
+                ``not_restorable`` where the files of then are no longer valid.
+        """
+        aim = await self._aim(target)
+        stack, desired = await self._meaning(aim)
+        current = self._loop.target
+        observed, now = self._loop.observed, self._now()
+        outlook = look_ahead(stack, desired, observed, self._loop.ledger, now)
+        old = (current[0], current[1].groups) if current else None
+        changes = tuple(differences(old, (stack, desired.groups))) if old else ()
+        files = await asyncio.to_thread(self._differing, aim.then)
+        return Rehearsal(
+            aim.record,
+            aim.commit,
+            changes,
+            files,
+            outlook.steps if observed.complete else (),
+            outlook.rest,
+            observed.complete,
+            stack.group_of,
+        )
+
+    async def rollback(self, target: str, *, author: str, source: str = "") -> Receipt:
+        """Go back to a generation or commit: its files again, as a new generation.
+
+        Raises:
+            WriteRefused: as ``rehearse``, or as any write does.
+        """
+        aim = await self._aim(target)
+        return await self._intake.restore(
+            aim.then, author=author, reason=f"rollback {aim.name}", source=source
+        )
+
+    async def _aim(self, target: str) -> _Aim:
+        known = {record.generation: record for record in self.records()}
+        number = int(target) if target.isdecimal() and len(target) <= _LONGEST_NUMBER else -1
+        if number in known:
+            return await self._of_generation(known[number])
+        commit = await self._tree.find(target) if self._tree is not None else None
+        if commit is None:
+            raise self._unknown(target, number, sorted(known))
+        record = next((r for r in reversed(self.records()) if r.commit == commit), None)
+        if record is not None:
+            return await self._of_generation(record)
+        assert self._tree is not None
+        return _Aim(_abbreviated(commit), None, commit, await self._tree.files(commit))
+
+    async def _of_generation(self, record: Record) -> _Aim:
+        sources = await asyncio.to_thread(self._generations.sources, record.generation)
+        then = Then(sources)
+        if self._tree is not None and record.commit and await self._tree.find(record.commit):
+            # Files that are mounted are no sources of ours, but the commit has them.
+            tracked = await self._tree.files(record.commit)
+            gone = tuple(name for name in tracked.gone if name not in sources)
+            then = Then({**tracked.sources, **sources}, gone)
+        return _Aim(str(record.generation), record, record.commit, then)
+
+    async def _meaning(self, aim: _Aim) -> tuple[Stack, Desired]:
+        if aim.record is not None:
+            accepted = await asyncio.to_thread(self._generations.state, aim.record.generation)
+            return accepted.stack, accepted.desired
+        assert self._tree is not None
+        return await self._tree.state(aim.commit)
+
+    def _differing(self, then: Then) -> tuple[str, ...]:
+        now = self._intake.on_disk(then)
+        changed = [name for name, content in then.sources.items() if now.get(name) != content]
+        return tuple(sorted([*changed, *(name for name in then.gone if name in now)], key=_rank))
+
+    def _unknown(self, target: str, number: int, known: list[int]) -> WriteRefused:
+        remedy = f"kept are {known[0]} to {known[-1]}" if known else "none is kept yet"
+        if number >= 0:
+            return WriteRefused("unknown_generation", f"there is no generation {number}", remedy)
+        if self._tree is None:
+            told = f"{target!r} is no generation, and there are no commits here"
+            return WriteRefused("unknown_commit", told, remedy)
+        told = f"there is no commit {target!r}"
+        return WriteRefused("unknown_commit", told, "`service-manager history` shows what there is")
+
+
+def _abbreviated(commit: str) -> str:
+    """Ten digits of a commit's name, or as many as it takes to hold a letter: only digits is a generation."""
+    return next((commit[:n] for n in range(10, len(commit)) if not commit[:n].isdecimal()), commit)
+
+
+def _rank(name: str) -> tuple[bool, bool, str]:
+    return name != STACK, name != GROUPS, name

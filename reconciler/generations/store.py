@@ -1,0 +1,255 @@
+"""Accepted desired states: numbered, frozen and durable, so that the last good one outlives everything.
+
+A generation is a change of meaning. Its sources are kept byte for byte, so that a rollback brings back the
+very files, and its resolved model is a file that containers are made from, whatever becomes of the
+directory. All calls wait for the disk: from a coroutine, call them in a thread.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from reconciler.desired_state.assemble import Assembled, Loaded, assemble, inputs_digest, parse_files
+from reconciler.desired_state.schema import GROUPS, STACK
+from reconciler.errors import InvalidDesiredState, WriteRefused
+from reconciler.generations.records import Damaged, Record, Records
+from reconciler.host.untrusted import MALFORMED
+from reconciler.model.desired import Desired
+from reconciler.model.keyed_digest import DigestKey
+from reconciler.model.resolved_compose import Resolved
+from reconciler.model.secret_values import packed, pointing_to, unpacked, with_digests
+from reconciler.model.stack import Stack
+from reconciler.planning.diff import differences, meaning_of
+
+__all__ = ["Accepted", "Generations", "Record"]
+
+KEPT = 200
+
+_UNUSABLE = (Damaged, InvalidDesiredState, *MALFORMED)
+"""What reading a frozen generation may end with."""
+
+
+class Accepted(NamedTuple):
+    """A desired state with its number. ``fresh``: accepting it made a new generation.
+
+    ``stack.model`` is the frozen resolved model. ``changes`` says what differs from the one before.
+    """
+
+    stack: Stack
+    desired: Desired
+    fresh: bool
+    changes: tuple[str, ...]
+
+
+class Generations:
+    """All generations in a state directory. ``floor`` is a number known from elsewhere to be taken.
+
+    ``key`` is what values that are copied into containers are digested with, None: they are not.
+    Safe to be called from several threads.
+    """
+
+    def __init__(
+        self, state_dir: Path, *, floor: int = 0, kept: int = KEPT, key: DigestKey | None = None
+    ) -> None:
+        self._key = key
+        self._turn = threading.Lock()
+        self._records = Records(state_dir)
+        self._records.highest = max(self._records.highest, floor)
+        self._kept = kept
+        self._current: Accepted | None = None
+        self._looked = False
+
+    def warnings(self) -> tuple[str, ...]:
+        """What was found damaged and set aside."""
+        return tuple(self._records.warnings)
+
+    def accept(self, loaded: Loaded, *, author: str, reason: str, at: float, commit: str = "") -> Accepted:
+        """Gives ``loaded`` its number: the next one if it means something new, else the current one.
+
+        On the disk when this returns. ``at`` is wall time in seconds since the epoch, ``commit`` the git
+        commit that holds all of it, where there is one.
+
+        Raises:
+            OSError: the state directory can't be written; nothing was accepted then.
+        """
+        with self._turn:
+            before = self._latest()
+            meaning = meaning_of(loaded.stack, loaded.desired.groups)
+            record = self._records.all.get(before.desired.generation) if before else None
+            fresh = record is None or record.meaning != meaning
+            if fresh and record is not None and before is not None:
+                # Its meaning was told with another digest key, or by another version, perhaps.
+                fresh = meaning_of(before.stack, before.desired.groups) != meaning
+            if record is not None and not fresh and commit and record.commit != commit:
+                record = replace(record, commit=commit)
+            elif record is not None and not fresh and record.revision == loaded.revision and before:
+                return before._replace(fresh=False)
+            if fresh or record is None:
+                changes = _changes(before, loaded)
+                number = self._records.highest + 1
+                record = Record(
+                    generation=number,
+                    revision="",
+                    meaning=meaning,
+                    at=at,
+                    author=author,
+                    reason=reason,
+                    changes=changes,
+                    commit=commit,
+                )
+            self._current = self._frozen(record, loaded, fresh=fresh)
+            self._records.keep(self._kept)
+            return self._current
+
+    def latest(self) -> Accepted | None:
+        """The last good state, None if there never was one."""
+        with self._turn:
+            return self._latest()
+
+    def history(self) -> tuple[Record, ...]:
+        """All generations still kept, the newest last."""
+        with self._turn:
+            return tuple(self._records.all[number] for number in sorted(self._records.all))
+
+    def sources(self, generation: int) -> Mapping[str, bytes]:
+        """The very bytes of all files of a generation, by name as in ``Loaded.sources``.
+
+        Raises:
+            WriteRefused: ``unknown_generation``, or ``damaged_generation``.
+        """
+        with self._turn:
+            record = self._record(generation)
+            try:
+                return {name: self._records.content(held) for name, held in record.sources.items()}
+            except Damaged as error:
+                raise WriteRefused("damaged_generation", str(error), "choose another generation") from None
+
+    def state(self, generation: int) -> Accepted:
+        """An earlier desired state as a value, from what was frozen of it.
+
+        Raises:
+            WriteRefused: as ``sources``; ``damaged_generation`` also where it is not valid any more.
+        """
+        with self._turn:
+            try:
+                return self._assembled(self._record(generation))
+            except _UNUSABLE as error:
+                raise WriteRefused("damaged_generation", str(error), "choose another generation") from None
+
+    def finish(
+        self,
+        generation: int,
+        outcome: str,
+        reason: str,
+        at: float,
+        progress: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        """Notes how a generation ended; one that is no longer kept is none."""
+        with self._turn:
+            record = self._records.all.get(generation)
+            if record and (record.outcome, record.outcome_reason) != (outcome, reason):
+                noted = replace(record, outcome=outcome, outcome_reason=reason, finished_at=at)
+                self._records.save(replace(noted, progress=json.dumps(dict(progress))))
+
+    def commit(self, generation: int, commit: str) -> None:
+        """Notes the git commit of a generation."""
+        with self._turn:
+            record = self._records.all.get(generation)
+            if record and record.commit != commit:
+                self._records.save(replace(record, commit=commit))
+            current = self._current
+            if current and current.desired.generation == generation:
+                self._current = current._replace(desired=replace(current.desired, commit=commit))
+
+    def _record(self, generation: int) -> Record:
+        record = self._records.all.get(generation)
+        if record is None:
+            known = sorted(self._records.all)
+            remedy = f"kept are {known[0]} to {known[-1]}" if known else "none is kept yet"
+            raise WriteRefused("unknown_generation", f"there is no generation {generation}", remedy)
+        return record
+
+    def _frozen(self, record: Record, loaded: Loaded, *, fresh: bool) -> Accepted:
+        resolved = loaded.resolved
+        # Contents first: a record only ever names what is there.
+        sources = {name: self._records.freeze(content) for name, content in loaded.sources.items()}
+        text, values = resolved.text, ""
+        if resolved.values:
+            values = self._records.freeze(packed(resolved.values, self._key))
+            text = pointing_to(text, self._records.from_model(values))
+        name, model = self._records.freeze_model(text)
+        record = replace(
+            record,
+            revision=loaded.revision,
+            directory=loaded.stack.directory,
+            files=loaded.stack.files,
+            sources=sources,
+            resolved=name,
+            values=values,
+            hashes=dict(resolved.hashes),
+            compose_version=resolved.version,
+            compose_warnings=resolved.warnings,
+        )
+        self._records.save(record)
+        accepted = _accepted(record, Assembled(loaded.stack, loaded.desired.groups), model, fresh=fresh)
+        if self._current is not None and self._current.stack == accepted.stack:
+            # One that is known carries what was worked out of it.
+            return accepted._replace(stack=self._current.stack)
+        return accepted
+
+    def _latest(self) -> Accepted | None:
+        if not self._looked:
+            self._looked = True
+            for number in sorted(self._records.all, reverse=True):
+                self._current = self._thawed(self._records.all[number])
+                if self._current:
+                    break
+        return self._current
+
+    def _thawed(self, record: Record) -> Accepted | None:
+        try:
+            return self._assembled(record)
+        except _UNUSABLE as error:
+            told = f"generation {record.generation} can't be used any more: {error}"
+            self._records.warnings.append(told)
+            return None
+
+    def _assembled(self, record: Record) -> Accepted:
+        contents = {name: self._records.content(record.sources[name]) for name in (STACK, GROUPS)}
+        text = self._records.model_text(record.resolved)
+        values = unpacked(self._records.content(record.values)) if record.values else {}
+        resolved = Resolved(text, record.hashes, record.compose_version, record.compose_warnings, values)
+        resolved = with_digests(resolved, self._key)
+        parsed = parse_files(contents[STACK], contents[GROUPS])
+        assembled = assemble(parsed, resolved, record.directory)
+        return _accepted(record, assembled, self._records.model(record.resolved), fresh=False)
+
+
+def _accepted(record: Record, assembled: Assembled, model: Path, *, fresh: bool) -> Accepted:
+    desired = Desired(
+        groups=assembled.groups,
+        generation=record.generation,
+        revision=record.revision,
+        commit=record.commit,
+    )
+    stack = replace(
+        assembled.stack,
+        model=str(model),
+        inputs=inputs_digest(assembled.stack.name, record.sources),
+        compose=record.compose_version,
+        files=record.files,
+    )
+    return Accepted(stack, desired, fresh, record.changes)
+
+
+def _changes(before: Accepted | None, loaded: Loaded) -> tuple[str, ...]:
+    if before is None:
+        return ("first desired state",)
+    old = (before.stack, before.desired.groups)
+    return tuple(differences(old, (loaded.stack, loaded.desired.groups)))

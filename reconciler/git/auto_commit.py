@@ -1,0 +1,238 @@
+"""Writes become commits, each with its own author: soon after, in order, and once more after a crash.
+
+What is to be committed is read off the generations: those without a commit behind the last one with one.
+Their contents are frozen, so each write is a commit of its own also when the file has moved on since. An edit
+by hand that lies below a write in the same file is committed before it, under its own name; others stay
+uncommitted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from reconciler.desired_state.git_busy import LOCK, SIGNS
+from reconciler.desired_state.schema import GROUPS
+from reconciler.errors import WriteRefused
+from reconciler.generations.store import Generations, Record
+from reconciler.git.command import Git, GitError, moments
+from reconciler.git.commit_objects import Author, Change, commit, from_disk
+from reconciler.git.inspect import Entry, Standing, contents, resolved, standing, tree
+
+EDITED = "edited"
+COMMITTED = "commit "
+ROLLBACK = "rollback "
+
+_VERBS = {"put": "Set"}
+
+
+class Moved(GitError):
+    """The branch is where nobody expected it: look at the files again first."""
+
+
+class Committer:
+    """Commits what is pending in one work tree. ``prefix``: the folder of desired state in it; '': its top.
+
+    ``sign``: sign every commit. Not for several threads at once; every call holds up to a second's worth of
+    git commands.
+    """
+
+    def __init__(self, git: Git, generations: Generations, prefix: str = "", *, sign: bool = False) -> None:
+        self._git = git
+        self._generations = generations
+        self._prefix = prefix
+        self._sign = sign
+
+    def pending(self) -> tuple[Record, ...]:
+        """The generations that no commit is known of, oldest first, up to the last one that is a write."""
+        records = self._generations.history()
+        last = max((i for i, r in enumerate(records) if r.commit), default=len(records) - 2)
+        behind = list(records[last + 1 :])
+        while behind and not is_write(behind[-1]):
+            behind.pop()
+        return tuple(behind)
+
+    def catch_up(self, *, force: bool = False) -> str:
+        """Commits every pending write; the end of the branch afterwards. Hold the lock of the repository.
+
+        Raises:
+            GitError: not now; trying again later is right. ``Moved``: after the files were read again, or,
+                where that changes nothing, with ``force``.
+        """
+        self._wait_for_others()
+        pending = self.pending()
+        where = standing(self._git)
+        if not pending:
+            return where.head
+        if not where.branch:
+            raise GitError(
+                "HEAD is detached: changes are written, but not committed", "`git switch` to a branch"
+            )
+        before = self._before(pending)
+        # Nothing differs from a commit that somebody made since: it has all that was written.
+        contained = not where.dirty and (before is None or before.commit != where.head)
+        if where.head and (contained or self._ignored()):
+            for record in pending:
+                self._generations.commit(record.generation, where.head)
+            return where.head
+        return self._replayed(pending, before, where, force=force)
+
+    def _wait_for_others(self) -> None:
+        for more in moments():
+            busy = next((name for name in SIGNS if (self._git.directory / name).exists()), None)
+            if busy is None:
+                return
+            if busy != LOCK or not more:
+                raise GitError(f"git is at work here ({self._git.directory / busy})", "end what was begun")
+
+    def _before(self, pending: Sequence[Record]) -> Record | None:
+        first = pending[0].generation
+        return next((r for r in reversed(self._generations.history()) if r.generation < first), None)
+
+    def _ignored(self) -> bool:
+        return self._git.run("check-ignore", "-q", self._path(GROUPS)).returncode == 0
+
+    def _replayed(
+        self, pending: Sequence[Record], before: Record | None, where: Standing, *, force: bool
+    ) -> str:
+        chain: list[tuple[Record | None, bytes]] = [(record, self._groups(record)) for record in pending]
+        if before is not None:
+            with suppress(WriteRefused):
+                chain.insert(0, (None, self._groups(before)))
+        head = where.head
+        at = self._place(chain, head, first=before is not None and before.commit == head)
+        if at is None:
+            known = {record.commit for record in self._generations.history()}
+            if head and head not in known and any(known) and not force:
+                raise Moved("the branch has moved; the files are read again first")
+            at = 0 if chain[0][0] is None else -1
+            if at == 0 and head:
+                head = self._by_hand(head, chain[0][1])
+        for record, _ in chain[: at + 1]:
+            if record is not None and is_write(record):
+                self._generations.commit(record.generation, head)
+        held = chain[at][1] if at >= 0 else None
+        for record, content in chain[at + 1 :]:
+            assert record is not None
+            if is_write(record):
+                head = self._write(record, content, head)
+                self._generations.commit(record.generation, head)
+            elif content != held:
+                head = self._by_hand(head, content)
+            held = content
+        return head
+
+    def _place(self, chain: Sequence[tuple[Record | None, bytes]], head: str, *, first: bool) -> int | None:
+        """The content of the chain that the branch has: the ``first`` or else the last one that it can be."""
+        entry = tree(self._git, head).get(self._path(GROUPS)) if head else None
+        if entry is None:
+            return None
+        places = [i for i, (_, content) in enumerate(chain) if self._oid(content) == entry.oid]
+        return (places[0] if first else places[-1]) if places else None
+
+    def _oid(self, content: bytes) -> str:
+        path = self._path(GROUPS)
+        return self._git("hash-object", "--stdin", "--path", path, given=content).decode().strip()
+
+    def _write(self, record: Record, content: bytes, head: str) -> str:
+        changes: dict[str, bytes | Entry | None] = {self._path(GROUPS): content}
+        if record.reason.startswith(ROLLBACK):
+            changes |= self._restored(record, head)
+        return commit(
+            self._git, head, changes, message_of(record), Author(record.author, at=record.at), sign=self._sign
+        )
+
+    def _by_hand(self, head: str, content: bytes) -> str:
+        changes = {self._path(GROUPS): content}
+        return commit(self._git, head, changes, f"Edit {GROUPS} by hand\n", self.person(), sign=self._sign)
+
+    def _restored(self, record: Record, head: str) -> Change:
+        """What a rollback changed beside groups.yaml, as far as git knows the files."""
+        known = tree(self._git, head) if head else {}
+        target = self._target(record.reason.removeprefix(ROLLBACK))
+        then = tree(self._git, target) if target else {}
+        names = [n for n in {**known, **then} if n.startswith(self._prefix) and known.get(n) != then.get(n)]
+        blobs = contents(self._git, [then[name].oid for name in names if name in then])
+        changes: dict[str, bytes | Entry | None] = {}
+        for name in names if target else ():
+            # Only what the rollback did, and nobody has changed since.
+            if self._on_disk(name) == (blobs[then[name].oid] if name in then else None):
+                changes[name] = then.get(name)
+        sources = self._generations.sources(record.generation)
+        for name, content in sources.items():
+            if self._path(name) in {**known, **then}:
+                changes[self._path(name)] = content
+        for name in known:
+            if name.startswith(self._prefix) and name not in changes and self._on_disk(name) is None:
+                changes[name] = None
+        return changes
+
+    def _target(self, word: str) -> str | None:
+        if word.isdecimal():
+            record = next((r for r in self._generations.history() if r.generation == int(word)), None)
+            if record is not None:
+                return record.commit or None
+        return resolved(self._git, word)
+
+    def _on_disk(self, name: str) -> bytes | None:
+        try:
+            return (self._git.top / name).read_bytes()
+        except OSError:
+            return None
+
+    def commit_edits(self, message: str = "", author: Author | None = None, more: Sequence[str] = ()) -> str:
+        """Commits every file that git knows and that was edited by hand, and ``more``; pending writes first.
+
+        The end of the branch afterwards; raises as ``catch_up``. Hold the lock of the repository.
+        """
+        head = self.catch_up(force=True)
+        where = standing(self._git)
+        names = (*where.dirty, *more)
+        if not names:
+            return where.head
+        if not where.branch:
+            raise GitError("HEAD is detached", "`git switch` to a branch first")
+        changes = from_disk(self._git, names)
+        text = message or f"Edit {', '.join(sorted(names)[:5])} by hand\n"
+        return commit(self._git, head, changes, text, author or self.person(), sign=self._sign)
+
+    def person(self) -> Author:
+        """Who edits by hand: as the repository is told, or nobody in particular."""
+        name, email = (
+            self._git.run("config", "--get", f"user.{key}").stdout.decode().strip()
+            for key in ("name", "email")
+        )
+        return Author(name or "hand edit", email)
+
+    def _groups(self, record: Record) -> bytes:
+        return self._generations.sources(record.generation)[GROUPS]
+
+    def _path(self, name: str) -> str:
+        """From the name of a source to that in the tree; a link is followed as far as it stays inside."""
+        top = self._git.top
+        place = Path(top / self._prefix / name)
+        with suppress(OSError, RuntimeError, ValueError):
+            return str(place.resolve().relative_to(top))
+        return self._prefix + name
+
+
+def is_write(record: Record) -> bool:
+    """Whether a generation was made through us, and not by an edit of files or a commit."""
+    return record.reason != EDITED and not record.reason.startswith(COMMITTED)
+
+
+def message_of(record: Record) -> str:
+    """The message of a write's commit: what was asked for, what it changed, which generation that is."""
+    verb, _, what = record.reason.partition(" ")
+    if record.reason.startswith(ROLLBACK):
+        subject = f"Roll back to {'generation' if what.isdecimal() else 'commit'} {what}"
+    else:
+        subject = f"{_VERBS.get(verb, verb.capitalize())} {what}".strip()
+    changes = "\n".join(record.changes)
+    return f"{subject}\n\n{changes}\n\nGeneration: {record.generation}\n"
+
+
+def kept(sources: Mapping[str, bytes]) -> tuple[str, ...]:
+    """The files of desired state that belong in git: ours and Compose's, not those that hold variables."""
+    return tuple(n for n in sources if n.endswith((".yaml", ".yml")) and not Path(n).is_absolute())

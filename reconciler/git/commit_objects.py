@@ -1,0 +1,164 @@
+"""Making commits without touching what a person has on the desk: an index of our own, then theirs in step.
+
+A commit is put together from contents, not from the work tree: that may have moved on. The person's index
+gets the new entries of the very files that were committed, unless they staged something else there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from reconciler.git.command import Git, GitError
+from reconciler.git.inspect import Entry, tree
+
+NAME = "Service Manager"
+EMAIL = "service-manager@localhost"
+
+_FILE, _PROGRAM, _LINK = "100644", "100755", "120000"
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f<>]+")
+
+
+class Author(NamedTuple):
+    """Who made a change, and when (wall seconds; 0: now)."""
+
+    name: str
+    email: str = ""
+    at: float = 0.0
+
+
+Change = Mapping[str, bytes | Entry | None]
+"""By name from the top: the new content, or an entry of another commit; None: it is gone."""
+
+
+def commit(
+    git: Git, parent: str, changes: Change, message: str, author: Author, *, sign: bool = False
+) -> str:
+    """Commits ``changes`` on top of ``parent`` ('' for a first commit), as the new end of the branch.
+
+    ``sign``: with the key of the owner's git configuration.
+
+    Returns the name of the commit, or of ``parent`` where nothing differs. The branch moves only if it is
+    still at ``parent``. Hold the lock of the repository.
+
+    Raises:
+        GitError: another git is at work, the branch moved, or git said no.
+    """
+    before = tree(git, parent) if parent else {}
+    entries = {name: _entry(git, name, what, before.get(name)) for name, what in changes.items()}
+    entries = {name: entry for name, entry in entries.items() if not _same(entry, before.get(name))}
+    if parent and not entries:
+        return parent
+    made = _made(git, parent, entries, message, author, sign=sign)
+    _in_step(git, before, entries)
+    git("update-ref", "-m", f"commit: {message.splitlines()[0]}", "HEAD", made, parent or "0" * len(made))
+    return made
+
+
+def from_disk(git: Git, names: Iterable[str]) -> dict[str, Entry | None]:
+    """Files as they lie in the work tree, for a commit: links as links, with whether they can be run."""
+    return {name: _on_disk(git, name) for name in names}
+
+
+def _on_disk(git: Git, name: str) -> Entry | None:
+    place = git.top / name
+    try:
+        mode = place.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if stat.S_ISLNK(mode):
+        content = os.fsencode(place.readlink())
+        return Entry(_LINK, git("hash-object", "-w", "--stdin", given=content).decode().strip(), len(content))
+    content = place.read_bytes()
+    oid = git("hash-object", "-w", "--stdin", "--path", name, given=content).decode().strip()
+    return Entry(_PROGRAM if mode & stat.S_IXUSR else _FILE, oid, len(content))
+
+
+def _same(new: Entry | None, old: Entry | None) -> bool:
+    return new[:2] == old[:2] if new is not None and old is not None else new is old
+
+
+def _entry(git: Git, name: str, what: bytes | Entry | None, old: Entry | None) -> Entry | None:
+    if what is None or isinstance(what, Entry):
+        return what
+    # With its path, so that line ends are as `git add` would have them.
+    oid = git("hash-object", "-w", "--stdin", "--path", name, given=what).decode().strip()
+    return Entry(old.mode if old else _FILE, oid, len(what))
+
+
+def _made(
+    git: Git,
+    parent: str,
+    entries: Mapping[str, Entry | None],
+    message: str,
+    author: Author,
+    *,
+    sign: bool,
+) -> str:
+    with tempfile.TemporaryDirectory(prefix="service-manager-") as folder:
+        if git.owner is not None:
+            os.chown(folder, git.owner, -1)
+        index = Path(folder) / "index"
+        git("read-tree", parent or "--empty", index=index)
+        git("update-index", "-z", "--index-info", given=_info(entries), index=index)
+        made = git("write-tree", index=index).decode().strip()
+    above = ["-p", parent] if parent else []
+    signed = ["--gpg-sign"] if sign else []
+    return (
+        git("commit-tree", *signed, made, *above, given=message.encode(), more=_identity(author))
+        .decode()
+        .strip()
+    )
+
+
+def _info(entries: Mapping[str, Entry | None]) -> bytes:
+    lines = [
+        f"{entry.mode} {entry.oid}\t{name}" if entry else f"0 {'0' * 40}\t{name}"
+        for name, entry in entries.items()
+    ]
+    return "".join(f"{line}\0" for line in lines).encode(errors="surrogateescape")
+
+
+def _identity(author: Author) -> dict[str, str]:
+    name = _UNPRINTABLE.sub(" ", author.name).strip() or "unknown"
+    email = _UNPRINTABLE.sub("", author.email) or f"{re.sub(r'[^A-Za-z0-9._+-]+', '-', name)}@localhost"
+    found = {"GIT_AUTHOR_NAME": name, "GIT_AUTHOR_EMAIL": email, **committer()}
+    return found | ({"GIT_AUTHOR_DATE": f"@{int(author.at)} +0000"} if author.at else {})
+
+
+def committer() -> dict[str, str]:
+    """Who puts commits together: we do."""
+    return {"GIT_COMMITTER_NAME": NAME, "GIT_COMMITTER_EMAIL": EMAIL}
+
+
+def _in_step(git: Git, before: Mapping[str, Entry], entries: Mapping[str, Entry | None]) -> None:
+    """Gives the person's index the entries that were committed; before the branch moves.
+
+    After a crash in between the commit is made once more, and nothing else shows.
+    """
+    staged = _staged(git)
+    mine = {
+        name: entry
+        for name, entry in entries.items()
+        if staged.get(name) == (before[name].oid if name in before else None)
+    }
+    if mine:
+        git.patiently("update-index", "-z", "--index-info", given=_info(mine))
+    git.run("update-index", "-q", "--refresh")
+
+
+def _staged(git: Git) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for part in git("ls-files", "-s", "-z").decode(errors="surrogateescape").split("\0"):
+        told, _, name = part.partition("\t")
+        if name:
+            found[name] = told.split()[1]
+    return found
+
+
+__all__ = ["Author", "Change", "GitError", "commit", "committer", "from_disk"]

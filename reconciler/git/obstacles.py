@@ -1,0 +1,68 @@
+"""What keeps git from working in a repository, each with its remedy: for ``doctor`` and the hook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from shlex import quote
+from typing import NamedTuple
+
+from reconciler.git.attributes import encodings
+from reconciler.git.command import Git, GitError, at
+from reconciler.git.inspect import resolved, tree
+from reconciler.git.refs import REPLACED, refusal
+
+
+class Obstacle(NamedTuple):
+    """What is in the way, and what a person does about it."""
+
+    message: str
+    remedy: str
+
+
+def in_the_way(directory: Path) -> list[Obstacle]:
+    """Everything that is in the way in the work tree at ``directory``; empty for another folder."""
+    git = at(directory)
+    try:
+        return [*replaced(git), *_named(git), *_attributes(git)] if git is not None else []
+    except (GitError, OSError) as error:
+        remedy = getattr(error, "remedy", "") or f"`git -C {quote(str(directory))} fsck` says more"
+        return [Obstacle(f"git fails in {directory}: {error}", remedy)]
+
+
+def replaced(git: Git) -> list[Obstacle]:
+    """Objects that stand in for others (``refs/replace``), where git uses them; a checkout may fail then.
+
+    Raises:
+        GitError: the refs can't be read.
+    """
+    found = [ref.removeprefix(REPLACED) for ref in _refs(git, REPLACED)]
+    done = git.run("config", "--type=bool", "--get", "core.useReplaceRefs")
+    if not found or done.stdout.strip() == b"false":
+        return []
+    told = (
+        f"git takes another object for {len(found)} commit{'s' if found[1:] else ''} ({REPLACED}{found[0]}"
+        f"{', …' if found[1:] else ''}): pushes and people's commands fail, or see something else"
+    )
+    return [Obstacle(told, f"`git -C {quote(str(git.top))} replace -d {' '.join(found)}`")]
+
+
+def _named(git: Git) -> Iterator[Obstacle]:
+    deployed = git.run("symbolic-ref", "--quiet", "HEAD").stdout.decode(errors="surrogateescape").strip()
+    for ref in _refs(git, "refs/heads/", "refs/tags/"):
+        reason = refusal(ref, deployed)
+        if reason:
+            yield Obstacle(reason, f"`git -C {quote(str(git.top))} update-ref -d {quote(ref)}`")
+
+
+def _refs(git: Git, *prefixes: str) -> list[str]:
+    told = git("for-each-ref", "--format=%(refname)", *prefixes).decode(errors="surrogateescape")
+    return [ref for ref in told.split("\n") if ref]
+
+
+def _attributes(git: Git) -> Iterator[Obstacle]:
+    head = resolved(git, "HEAD")
+    for mistake in encodings(git, tree(git, head)) if head else ():
+        yield Obstacle(
+            f"{mistake}; writes can't be committed", "take it out, and call `service-manager git commit`"
+        )

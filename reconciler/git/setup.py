@@ -1,0 +1,164 @@
+"""Makes a desired-state directory a git work tree that people push to, or adopts one that is there."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import reconciler
+from reconciler.git.command import Git, GitError, repository
+from reconciler.git.commit_objects import Author, commit, from_disk
+from reconciler.git.inspect import LARGEST_TREE, standing
+from reconciler.git.refs import HIDDEN
+
+HOOK = "pre-receive"
+_MARK = "# Made by `service-manager git init`"
+_EXCLUDED = "# Variables and passwords stay on the box.\n.env\n"
+_SETTINGS = {
+    "receive.denyCurrentBranch": "updateInstead",
+    # What was written over REST is a commit; a forced push would take it away.
+    "receive.denyNonFastForwards": "true",
+    "receive.denyDeleteCurrent": "refuse",
+    "receive.fsckObjects": "true",
+    "receive.maxInputSize": str(LARGEST_TREE),
+    # The checkout of a push would fail with a replaced commit.
+    "core.useReplaceRefs": "false",
+}
+_HIDE = "receive.hideRefs"
+
+
+def prepare(directory: Path, hook_arguments: Sequence[str], environ: Mapping[str, str]) -> Iterator[str]:
+    """Does it, and yields what it did, for people. ``hook_arguments`` are for ``git hook``.
+
+    Raises:
+        GitError: it can't be done, and what to do about it.
+        OSError: the directory can't be written.
+    """
+    directory = directory.resolve()
+    directory.mkdir(parents=True, exist_ok=True)
+    found = repository(directory)
+    git = Git(directory, found or directory / ".git", environ)
+    if found is None:
+        git("init", "--quiet", "--initial-branch=main")
+        yield f"made a repository in {directory}"
+    else:
+        yield f"took over the repository in {directory}"
+        if found != directory / ".git":
+            raise GitError(f"{directory} is a linked work tree", "use the main one, or a clone of its own")
+    where = standing(git)
+    if not where.branch:
+        raise GitError("HEAD is detached, so nothing can be pushed to it", "`git switch` to a branch first")
+    _check_hooks(git)
+    for key, value in _settings(git).items():
+        git("config", "--local", key, value)
+    _hide(git)
+    _exclude(git)
+    _write_hook(git, hook_arguments)
+    yield f"what is pushed to {where.branch} is checked, then checked out"
+    if _is_shared(git):
+        _share(git.directory)
+        yield "its group may push, too; whoever is not the owner says so to git once, on this machine:"
+        yield f"  git config --global --add safe.directory {directory}/.git"
+    if not where.head:
+        yield from _first(git)
+    elif where.dirty:
+        yield f"not committed: {', '.join(where.dirty)}; `service-manager git commit` does that"
+
+
+def hook_gone(directory: Path) -> str:
+    """The program that our hook calls, where that is no longer there; empty where all is well, or no hook."""
+    found = repository(directory)
+    try:
+        text = (found / "hooks" / HOOK).read_text() if found else ""
+        words = shlex.split(text.partition("exec ")[2]) if _MARK in text else []
+    except (OSError, ValueError):
+        return ""
+    return words[0] if words and not Path(words[0]).exists() else ""
+
+
+def _settings(git: Git) -> dict[str, str]:
+    # With a path of its own neither a setting of the machine nor one of the repository leads elsewhere.
+    found = _SETTINGS | {"core.hooksPath": str(git.directory / "hooks")}
+    if _is_shared(git):
+        found["core.sharedRepository"] = "group"
+    return found
+
+
+def _hide(git: Git) -> None:
+    """Let only branches and tags be pushed; what the owner hides beyond that stays hidden."""
+    done = git.run("config", "--local", "-z", "--get-all", _HIDE).stdout.decode(errors="surrogateescape")
+    present = done.split("\0")[:-1]
+    wanted = [*HIDDEN, *(value for value in present if value not in HIDDEN)]
+    if present == wanted:
+        return
+    if present:
+        git("config", "--local", "--unset-all", _HIDE)
+    for value in wanted:
+        git("config", "--local", "--add", _HIDE, value)
+
+
+def _is_shared(git: Git) -> bool:
+    return bool(git.top.stat().st_mode & stat.S_IWGRP)
+
+
+def _share(repository: Path) -> None:
+    """What is in the repository already is the group's, too, as git will make all that comes."""
+    for folder, _, files in os.walk(repository):
+        place = Path(folder)
+        place.chmod(place.stat().st_mode | 0o2070)
+        for name in files:
+            file = place / name
+            mode = file.stat().st_mode
+            # Objects are for reading alone, whoever it is.
+            file.chmod(mode | 0o040 | (0o020 if mode & stat.S_IWUSR else 0))
+
+
+def _check_hooks(git: Git) -> None:
+    for name in (HOOK, "push-to-checkout", "update"):
+        hook = git.directory / "hooks" / name
+        if hook.exists() and _MARK not in hook.read_text(errors="replace"):
+            raise GitError(f"there is a hook already: {hook}", "move it away, then call this again")
+
+
+def _exclude(git: Git) -> None:
+    path = git.directory / "info" / "exclude"
+    text = path.read_text() if path.exists() else ""
+    if ".env" not in text.split():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text + _EXCLUDED)
+        _hand_over(git, path)
+
+
+def _write_hook(git: Git, arguments: Sequence[str]) -> None:
+    root = Path(reconciler.__file__).resolve().parents[1]
+    installed = root.name in {"site-packages", "dist-packages"}
+    place = "" if installed else f"PYTHONPATH={shlex.quote(str(root))} "
+    command = shlex.join([sys.executable, "-P", "-m", "reconciler", "git", "hook", *arguments])
+    hook = git.directory / "hooks" / HOOK
+    hook.parent.mkdir(exist_ok=True)
+    told = "validates what is pushed before it is accepted."
+    hook.write_text(f"#!/bin/sh\n{_MARK}; {told}\n{place}exec {command}\n")
+    hook.chmod(0o755)
+    _hand_over(git, hook)
+
+
+def _hand_over(git: Git, path: Path) -> None:
+    if git.owner is not None:
+        os.chown(path, git.owner, git.top.stat().st_gid)
+
+
+def _first(git: Git) -> Iterator[str]:
+    told = git("ls-files", "--others", "--exclude-standard", "-z").decode(errors="surrogateescape")
+    names = [name for name in told.split("\0") if name]
+    if not names:
+        yield "it is empty: the first push brings stack.yaml, groups.yaml and the Compose file"
+        return
+    git("add", "--all")
+    name = git.run("config", "--get", "user.name").stdout.decode().strip()
+    author = Author(name or os.environ.get("SUDO_USER") or os.environ.get("USER") or "service-manager")
+    made = commit(git, "", from_disk(git, names), "Desired state as it was found\n", author)
+    yield f"committed {len(names)} files as {made[:10]}"

@@ -1,0 +1,123 @@
+"""How the daemon logs: one line per fact, constant text first, then what it is about.
+
+Under systemd a record goes to the journal with its level and its fields, so that
+``journalctl -u service-manager -p warning`` and ``… SERVICE_MANAGER_SERVICE=kafka`` find it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TextIO
+
+from reconciler.host.journald import SOCKET, Journal, field_name, is_ours
+
+_PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_JOURNAL = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
+
+
+class Lines(logging.Formatter):
+    """``message key=value …``; with the time, or for the journal with its level instead."""
+
+    def __init__(self, *, journal: bool) -> None:
+        super().__init__("%(message)s" if journal else "%(asctime)s %(message)s", datefmt="%H:%M:%S")
+        self._journal = journal
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, with everything given as ``extra``."""
+        first, *rest = self.told(record).split("\n")
+        if not self._journal:
+            mark = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+            stamp, _, text = first.partition(" ")
+            return "\n".join([f"{stamp} {mark}{text}", *rest])
+        prefix = f"<{_priority(record)}>"
+        return "\n".join(prefix + part for part in (first, *rest))
+
+    def told(self, record: logging.LogRecord) -> str:
+        """Message, what it is about, and a traceback if there is one; no level yet."""
+        line = super().format(record)
+        told = " ".join(f"{key}={_value(value)}" for key, value in _extra(record).items())
+        return f"{line}  {told}".rstrip()
+
+
+class JournalHandler(logging.Handler):
+    """Records to the journal; as lines with their level to ``stream`` where it does not take them."""
+
+    def __init__(self, journal: Journal, stream: TextIO) -> None:
+        super().__init__()
+        self._journal = journal
+        self._stream = stream
+        self._lines = Lines(journal=True)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One record; never raises."""
+        try:
+            fields = {
+                "LOGGER": record.name,
+                "CODE_FILE": record.pathname,
+                "CODE_LINE": str(record.lineno),
+                "CODE_FUNC": record.funcName or "",
+                **{field_name(key): str(value) for key, value in _extra(record).items()},
+            }
+            if not self._journal.send(self._lines.told(record), _priority(record), fields):
+                print(self._lines.format(record), file=self._stream, flush=True)
+        except Exception:  # noqa: BLE001 - logging must not end what it tells about
+            self.handleError(record)
+
+    def close(self) -> None:
+        """Ends the connection to the journal."""
+        self._journal.close()
+        super().close()
+
+
+def _extra(record: logging.LogRecord) -> dict[str, object]:
+    return {k: v for k, v in vars(record).items() if k not in _PLAIN and not k.startswith("_")}
+
+
+def _priority(record: logging.LogRecord) -> int:
+    return _JOURNAL.get(record.levelname, 6)
+
+
+def _value(value: object) -> str:
+    text = str(value)
+    return repr(text) if not text or " " in text else text
+
+
+def handler(
+    stream: TextIO, environ: Mapping[str, str] = os.environ, journal_socket: Path = SOCKET
+) -> logging.Handler:
+    """Where records go: to the journal if ``stream`` is connected to it, else to ``stream`` as lines."""
+    journal = _leads_to_journal(stream, environ)
+    if journal:
+        with suppress(OSError):
+            return JournalHandler(Journal(journal_socket), stream)
+    lines = logging.StreamHandler(stream)
+    lines.setFormatter(Lines(journal=journal))
+    return lines
+
+
+def say(text: str, stream: TextIO | None = None, environ: Mapping[str, str] = os.environ) -> None:
+    """Why the daemon does not start: to whoever typed the command, or to the journal as critical."""
+    stream = stream or sys.stderr
+    mark = f"<{_JOURNAL['CRITICAL']}>" if _leads_to_journal(stream, environ) else ""
+    print("\n".join(mark + line for line in f"service-manager: {text}".split("\n")), file=stream, flush=True)
+
+
+def _leads_to_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    try:
+        return is_ours(environ.get("JOURNAL_STREAM", ""), stream.fileno())
+    except (OSError, ValueError):
+        return False
+
+
+def set_up(stream: TextIO = sys.stderr) -> None:
+    """Log to ``stream``; ``SERVICE_MANAGER_LOG_LEVEL`` says how much (default: info)."""
+    root = logging.getLogger()
+    root.addHandler(handler(stream))
+    root.setLevel(logging.WARNING)
+    level = os.environ.get("SERVICE_MANAGER_LOG_LEVEL", "info").upper()
+    logging.getLogger("reconciler").setLevel(level if level in _JOURNAL else "INFO")

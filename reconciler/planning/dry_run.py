@@ -1,0 +1,180 @@
+"""What will come: every step until nothing more happens, if every step succeeds. Pure.
+
+``plan`` tells the next step of each service only, because the loop looks again after each. Here its
+steps are applied to the observed value instead of to an engine and it is asked again, until it has no
+more to say. Used by the command ``plan`` and by whoever shows a plan to a person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from reconciler.model.desired import Desired
+from reconciler.model.ledger import Ledger, Now
+from reconciler.model.observed import Action, Container, Health, Observed, State
+from reconciler.model.stack import UNIT, Service, Stack
+from reconciler.planning.planner import Plan, Step, plan
+
+_IMAGINED = "forecast:"
+"""Begins the ids of containers and images that are not there yet."""
+
+_ROUNDS_PER_LINK = 6
+_ROUNDS = 20
+_SAME_STEP = 2
+"""How often one step of one service may be due before it counts as going in circles."""
+
+_ENDED_BY_SIGNAL = 143
+
+
+class Outlook(NamedTuple):
+    """The steps in order, and the plan that is left after them: what waits, is blocked or suspended."""
+
+    steps: tuple[Step, ...]
+    rest: Plan
+
+
+def forecast(
+    stack: Stack, desired: Desired, observed: Observed, ledger: Ledger, now: Now
+) -> tuple[Step, ...]:
+    """Every step, in the order in which they fall due, until the stack is as desired or nothing moves.
+
+    Steps that fall due together stand together, the heaviest first. An incomplete look: no steps.
+    """
+    return look_ahead(stack, desired, observed, ledger, now).steps
+
+
+def look_ahead(stack: Stack, desired: Desired, observed: Observed, ledger: Ledger, now: Now) -> Outlook:
+    """The steps of ``dry_run`` and what is left after them. Time stands still, back-off is waited out.
+
+    Health checks are taken to succeed, one-shots to end well; what somebody else has to mend stays.
+    Linear in services for each link of the longest chain, and bounded whatever the plan says.
+    """
+    steps: list[Step] = []
+    taken: dict[tuple[str, Action, str, str], int] = {}
+    depth = max(stack.chain.values(), default=0) + len(stack.groups)
+    current = plan(stack, desired, observed, ledger, now)
+    for _ in range(_ROUNDS + _ROUNDS_PER_LINK * depth):
+        due = [step for step in current.steps if taken.get(_key(step), 0) < _SAME_STEP]
+        for step in due:
+            taken[_key(step)] = taken.get(_key(step), 0) + 1
+        steps += due
+        moved = settle(apply(due, stack, observed, now), stack)
+        later = now if due else _after_back_off(current, now)
+        if moved == observed and later == now:
+            break
+        observed, now = moved, later
+        current = plan(stack, desired, observed, ledger, now)
+    return Outlook(tuple(map(_without_imagined, steps)), current)
+
+
+def apply(steps: Iterable[Step], stack: Stack, observed: Observed, now: Now) -> Observed:
+    """What a look would show if these steps had just been taken and had succeeded."""
+    containers = {container.id: container for container in observed.containers}
+    images = dict(observed.images)
+    # Nothing starts before what is there already was started, even where clocks disagree.
+    wall = max([now.wall, *(container.started_at for container in observed.containers)])
+    for step in steps:
+        service = stack.services.get(step.service)
+        if step.action in {Action.PULL, Action.BUILD}:
+            if service is not None:
+                images[service.image] = images.get(service.image, _IMAGINED + service.image)
+        elif step.action in {Action.CREATE, Action.RECREATE}:
+            if service is not None:
+                number = _number(step, containers.get(step.container))
+                mine = [c.id for c in containers.values() if (c.service, c.number) == (service.name, number)]
+                for gone in mine if step.action is Action.RECREATE else ():
+                    del containers[gone]
+                made = _created(service, number, images, wall)
+                containers[made.id] = made
+        elif step.action is Action.REMOVE:
+            containers.pop(step.container, None)
+        elif step.container in containers:
+            container = containers[step.container]
+            containers[container.id] = _acted_on(container, step, service, stack, wall)
+    ordered = tuple(sorted(containers.values(), key=lambda container: container.id))
+    return replace(observed, containers=ordered, images=images)
+
+
+def settle(observed: Observed, stack: Stack) -> Observed:
+    """What a look would show once checks have succeeded, one-shots have ended, removals are through."""
+    containers = tuple(
+        _settled(container, stack)
+        for container in observed.containers
+        if container.state is not State.REMOVING
+    )
+    return replace(observed, containers=containers)
+
+
+def _key(step: Step) -> tuple[str, Action, str, str]:
+    return (step.key, step.action, step.container, step.value)
+
+
+def _number(step: Step, replaced: Container | None) -> int:
+    """The number of the replica that a step makes."""
+    if replaced is not None:
+        return replaced.number
+    digits = step.unit.partition(UNIT)[2]
+    return int(digits) if digits.isdigit() else 1
+
+
+def _created(service: Service, number: int, images: Mapping[str, str], wall: float) -> Container:
+    return Container(
+        id=f"{_IMAGINED}{service.name}{UNIT}{number}" if number > 1 else _IMAGINED + service.name,
+        name=service.name_of(number),
+        number=number,
+        service=service.name,
+        state=State.CREATED,
+        image=images.get(service.image, ""),
+        config_hash=service.config_hash,
+        created_at=wall,
+        restart=service.restart,
+        networks=service.networks,
+        ports=service.ports,
+        check=service.check.test if service.check else (),
+    )
+
+
+def _acted_on(
+    container: Container, step: Step, service: Service | None, stack: Stack, wall: float
+) -> Container:
+    match step.action:
+        case Action.START:
+            checked = service is not None and service.check is not None
+            health = Health.STARTING if checked else Health.NONE
+            return replace(container, state=State.RUNNING, health=health, started_at=wall, finished_at=0.0)
+        case Action.STOP | Action.KILL:
+            # Ended by a signal, as told to: never to be taken for a one-shot that did its work.
+            return replace(
+                container, state=State.EXITED, exit_code=_ENDED_BY_SIGNAL, finished_at=wall, probed=False
+            )
+        case Action.UNPAUSE:
+            return replace(container, state=State.RUNNING)
+        case Action.RENAME:
+            return replace(container, name=step.value)
+        case Action.UPDATE:
+            return replace(container, restart=step.value)
+    return container
+
+
+def _settled(container: Container, stack: Stack) -> Container:
+    if container.state is not State.RUNNING:
+        return container
+    if container.service in stack.one_shots:
+        return replace(container, state=State.EXITED, exit_code=0, finished_at=container.started_at)
+    if container.health is Health.STARTING:
+        return replace(container, health=Health.HEALTHY)
+    return container
+
+
+def _after_back_off(current: Plan, now: Now) -> Now:
+    """The moment at which the next back-off is over; ``now`` where none is waited for."""
+    waits = (verdict.wait for verdict in current.leaves)
+    moments = [w.until for w in waits if w is not None and w.reason == "back_off" and w.until is not None]
+    later = min((moment for moment in moments if moment > now.mono), default=now.mono)
+    return Now(now.wall + later - now.mono, later)
+
+
+def _without_imagined(step: Step) -> Step:
+    return step._replace(container="") if step.container.startswith(_IMAGINED) else step

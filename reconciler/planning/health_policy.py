@@ -1,0 +1,51 @@
+"""A service that runs and is not well: unhealthy for too long, or ending again and again. Pure."""
+
+from __future__ import annotations
+
+from reconciler.model.observed import Action, Container, State
+from reconciler.model.stack import Service
+from reconciler.planning.drift import Kind
+from reconciler.planning.ordering import Scratch, held_back
+from reconciler.planning.plan_types import Verdict, Wait
+from reconciler.planning.step_factory import attempt, fetch, hindered, step_for, stop_own
+
+_FAILS = "runs, but its health check fails"
+
+
+def looping(scratch: Scratch, container: Container, calm: float | None) -> Wait:
+    """The wait of what ends again and again. ``calm``: the monotonic second at which it would be over."""
+    known = scratch.ledger.exits.get(container.service)
+    code = container.exit_code
+    if container.state is State.RUNNING and known is not None and known.container == container.id:
+        code = known.code
+    last = f", last with code {code}" if code or container.state is State.RESTARTING else ""
+    return Wait("crash_looping", f"ends again and again{last}", until=calm)
+
+
+def unhealthy(scratch: Scratch, service: Service, verdict: Verdict, container: Container) -> Verdict:
+    """What is done about a service that stays unhealthy, as its group says; not for ever."""
+    name, now = service.name, scratch.now.mono
+    policy = scratch.stack.groups[verdict.group].unhealthy
+    since = scratch.ledger.unhealthy.get(name)
+    if policy.action == "report":
+        return verdict._replace(wait=Wait("unhealthy", _FAILS))
+    due = (since.since if since else now) + policy.after
+    if now < due:
+        return verdict._replace(wait=Wait("unhealthy", _FAILS, until=due))
+    recent = [at for at in scratch.ledger.healed.get(name, ()) if now - at < policy.window]
+    if len(recent) >= policy.limit:
+        tried = f"{len(recent)} attempts to mend it in the last {policy.window / 60:g} minutes"
+        until = min(recent) + policy.window if recent else None
+        return verdict._replace(wait=Wait("unhealthy", f"{_FAILS} still, after {tried}", until=until))
+    hindrance = hindered(scratch, service, verdict, container)
+    if hindrance is not None:
+        return hindrance
+    why = f"its health check fails for longer than {policy.after:g} s"
+    if policy.action != "recreate" or held_back(scratch, service, container):
+        return stop_own(scratch, service, verdict, container, Kind.UNHEALTHY, why)
+    absent = fetch(scratch, service, verdict)
+    if absent is not None:
+        return absent
+    step = step_for(scratch, service, Action.RECREATE, Kind.UNHEALTHY, why, container)
+    tried_verdict = attempt(scratch, verdict, step)
+    return tried_verdict._replace(ready=False) if tried_verdict.step else tried_verdict

@@ -1,0 +1,162 @@
+"""One verdict on a service out of those on its replicas, and on what is more than the file asks for. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from reconciler.model.observed import ALIVE, Action, Container, State
+from reconciler.model.stack import UNIT, Service, Stack
+from reconciler.planning.drift import Drift, Kind, crash_loops, is_ready, listed, wants_of
+from reconciler.planning.ordering import SEEN_LATER, Gate, Scratch
+from reconciler.planning.plan_types import REPLICA_FIRST, Block, Step, Verdict, Wait
+from reconciler.planning.replicas import Units
+from reconciler.planning.step_factory import attempt, removing, suspended_wait
+
+_REMADE_FOR = frozenset({Kind.DEFINITION, Kind.IMAGE, Kind.MOUNTS, Kind.ALTERED})
+
+
+def one_by_one(scratch: Scratch, units: Units, verdicts: dict[str, Verdict]) -> None:
+    """Of the replicas that are ready and have to be remade, let only one go at a time.
+
+    It goes while all others are ready: where the new definition does not work, the rest run on with the old
+    one. A replica that is not ready is remade at once.
+    """
+    for names in units.of.values():
+        leaving = [name for name in names if _leaves(scratch, verdicts[name])]
+        if not leaving:
+            continue
+        others = tuple(n for n in names if n not in leaving and not (verdicts[n].ready or verdicts[n].done))
+        for name in leaving if others else leaving[1:]:
+            first = others or (leaving[0],)
+            message = f"waits for {listed(first)} to be remade and ready"
+            wait = Wait(REPLICA_FIRST, message, first)
+            verdicts[name] = verdicts[name]._replace(step=None, wait=wait, ready=True)
+
+
+def _leaves(scratch: Scratch, verdict: Verdict) -> bool:
+    """Whether a replica that is ready would be stopped to be remade."""
+    step, container = verdict.step, verdict.container
+    return (
+        step is not None
+        and step.action is Action.STOP
+        and step.cause in _REMADE_FOR
+        and container is not None
+        and step.container == container.id
+        and is_ready(container)
+        and crash_loops(scratch.ledger, container, scratch.now) is None
+    )
+
+
+def merged(
+    scratch: Scratch,
+    stack: Stack,
+    units: Units,
+    verdicts: Mapping[str, Verdict],
+    seen: Mapping[str, Container],
+) -> dict[str, Verdict]:
+    """The verdicts by service, in the order of ``stack``. ``seen`` are the containers as observed, by id."""
+    found: dict[str, Verdict] = {}
+    for name in stack.order:
+        names = units.of.get(name, (name,))
+        beyond = units.surplus.get(name, ())
+        if names == (name,) and not beyond:
+            found[name] = _translated(verdicts[name], name, units, seen)
+            continue
+        service, gate = stack.services[name], scratch.gates[stack.group_of[name]]
+        own = tuple(_translated(verdicts[unit], name, units, seen) for unit in names)
+        more = tuple(_surplus(scratch, gate, service, beyond))
+        found[name] = _summed(scratch, gate, service, own, more)
+    return found
+
+
+def _translated(verdict: Verdict, name: str, units: Units, seen: Mapping[str, Container]) -> Verdict:
+    """The same verdict, as people and the loop know it: containers and steps belong to services."""
+    container, step, wait = verdict.container, verdict.step, verdict.wait
+    unit = verdict.service if verdict.service != name else ""
+    if wait is not None and wait.on:
+        wait = wait._replace(on=tuple(dict.fromkeys(on.partition(UNIT)[0] for on in wait.on)))
+    drifts = verdict.drifts
+    if unit:
+        number = unit.partition(UNIT)[2]
+        drifts = tuple(d._replace(service=name, detail=f"replica {number} {d.detail}") for d in drifts)
+    return verdict._replace(
+        container=None if container is None else seen[container.id],
+        step=None if step is None else step._replace(service=name, unit=unit),
+        wait=wait,
+        drifts=drifts,
+        replicas=units.stack.services[verdict.service].replicas,
+    )
+
+
+def _summed(
+    scratch: Scratch, gate: Gate, service: Service, own: tuple[Verdict, ...], more: tuple[Verdict, ...]
+) -> Verdict:
+    every = (*own, *more)
+    on = gate.state.on
+    first = own[0] if own else None
+    alive = (v.container for v in own if v.container is not None and v.container.state in ALIVE)
+    shown = next(alive, first.container if first else None)
+    step = next((v.step for v in every if v.step), None)
+    return Verdict(
+        service.name,
+        gate.group,
+        on and bool(own),
+        bool(own) and all(v.ready for v in own),
+        all(v.settled for v in every),
+        shown,
+        wants_of(service, gate.state),
+        first.inputs if first else "",
+        bool(own) and all(v.done for v in own),
+        step,
+        None if step else next((v.wait for v in every if v.wait), None),
+        next((v.block for v in every if v.block), None),
+        tuple(drift for v in every for drift in v.drifts),
+        every,
+        service.replicas,
+    )
+
+
+def _surplus(
+    scratch: Scratch, gate: Gate, service: Service, beyond: tuple[Container, ...]
+) -> Iterator[Verdict]:
+    """Containers beyond the number in the file: reported only, until they are accepted; then they go."""
+    if not beyond:
+        return
+    wants = wants_of(service, gate.state)
+    known, accepted = scratch.ledger.surplus.get(service.name), gate.accept_at
+    taken_away = known is not None and accepted is not None and known.since <= accepted + SEEN_LATER
+    here = service.replicas + len(beyond)
+    numbers = f"{here} container{'s' if here > 1 else ''} here, {service.replicas} in the Compose file"
+    pending = scratch.ledger.settled.get(service.name) != wants
+    names: set[str] = set()
+    for container in beyond:
+        why = f"{container.name} is more than wanted: {numbers}"
+        unit = f"{service.name}{UNIT}{container.number}"
+        unit = unit if unit not in names else f"{unit}{UNIT}{container.id}"
+        names.add(unit)
+        verdict = Verdict(
+            unit,
+            gate.group,
+            False,
+            False,
+            container.state not in ALIVE,
+            container,
+            wants,
+            "surplus",
+            drifts=(Drift(service.name, Kind.DUPLICATE, pending, why, container.id),),
+        )
+        if gate.suspended:
+            yield verdict._replace(wait=None if verdict.settled else suspended_wait(gate))
+        elif container.state is State.REMOVING:
+            yield verdict._replace(settled=False, wait=removing())
+        elif taken_away and not gate.block:
+            action = Action.STOP if container.state in ALIVE else Action.REMOVE
+            action = Action.UNPAUSE if container.state is State.PAUSED else action
+            grace = service.stop_grace if container.grace is None else container.grace
+            step = Step(service.name, action, "duplicate", why, container.id, grace=grace, unit=unit)
+            yield attempt(scratch, verdict._replace(settled=False), step)
+        elif verdict.settled:
+            yield verdict
+        else:
+            told = f"{why}: waits to be accepted (`service-manager accept {gate.group}`)"
+            yield verdict._replace(block=Block("held_back", told))

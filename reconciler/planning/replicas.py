@@ -1,0 +1,161 @@
+"""Which container is which replica of its service. Pure.
+
+A service that should have any other number of containers than one is taken apart into units, one per
+replica, named after the number that Compose gave the container (``web#2``). Units are services of a stack of
+their own, so everything that decides about one container of one service decides about each replica. A
+service scaled to zero has no unit at all while its group is on.
+
+Containers beyond the number in the file are the surplus: reported, and left alone until they are accepted.
+Two containers with one number are two ends of an interrupted remake (PITFALLS row 6) and stay together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from reconciler.model.desired import Desired
+from reconciler.model.ledger import Ledger
+from reconciler.model.observed import Container, Observed, State
+from reconciler.model.stack import UNIT, Service, Stack
+from reconciler.planning.drift import as_made, keeper
+
+_MOST_VARIANTS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """A stack by units. ``of`` names the units of each service that was taken apart (none: scaled to zero).
+
+    ``found`` are the containers by unit, each with the unit as its service; what belongs to no unit of the
+    stack stays under the name of its service. ``surplus`` is by service, in the order of removal.
+    """
+
+    stack: Stack
+    found: Mapping[str, list[Container]]
+    of: Mapping[str, tuple[str, ...]]
+    surplus: Mapping[str, tuple[Container, ...]]
+
+
+def units_of(
+    stack: Stack,
+    desired: Desired,
+    observed: Observed,
+    ledger: Ledger,
+    found: Mapping[str, Sequence[Container]],
+) -> Units | None:
+    """The units of a stack; None where each service is its own and there is no surplus.
+
+    ``found`` are the containers by service.
+    """
+    crowded = [
+        name
+        for name, group in found.items()
+        if len(group) > 1
+        and name in stack.group_of
+        and stack.services[name].replicas == 1
+        and len({c.number for c in group}) > 1
+    ]
+    if not stack.replicated and not crowded:
+        return None
+    by_unit = {name: list(group) for name, group in found.items()}
+    numbers: dict[str, tuple[int, ...]] = {}
+    surplus: dict[str, tuple[Container, ...]] = {}
+    for name in (*stack.replicated, *crowded):
+        service, here = stack.services[name], found.get(name, ())
+        on = desired.groups[stack.group_of[name]].on
+        if service.replicas < 2 and not on:
+            # What is off goes down whole, whatever the number.
+            continue
+        by_number: dict[int, list[Container]] = {}
+        for container in here:
+            by_number.setdefault(container.number, []).append(container)
+        kept = _kept(service, by_number, observed, ledger) if on else sorted(by_number)
+        beyond = [
+            c for number in sorted(by_number.keys() - set(kept), reverse=True) for c in by_number[number]
+        ]
+        if beyond:
+            surplus[name] = tuple(beyond)
+        by_unit.pop(name, None)
+        if service.replicas == 1:
+            by_unit[name] = [c for number in kept for c in by_number[number]]
+            continue
+        following = max(by_number, default=0) + 1
+        missing = service.replicas - len(kept) if on else int(not kept)
+        numbers[name] = (*kept, *range(following, following + missing))
+        for number in kept:
+            unit = f"{name}{UNIT}{number}"
+            by_unit[unit] = [replace(container, service=unit) for container in by_number[number]]
+    return Units(
+        _by_units(stack, numbers),
+        by_unit,
+        {name: tuple(f"{name}{UNIT}{n}" for n in chosen) for name, chosen in numbers.items()},
+        surplus,
+    )
+
+
+def _kept(
+    service: Service, by_number: Mapping[int, list[Container]], observed: Observed, ledger: Ledger
+) -> list[int]:
+    """The numbers that stay: as many as the file asks for, those that Compose would keep.
+
+    Compose (2.40 to 5.5) removes what is out of date first, then the highest numbers.
+    """
+    if len(by_number) <= service.replicas:
+        return sorted(by_number)
+
+    def rank(number: int) -> tuple[bool, bool, bool, int]:
+        container = keeper(service, by_number[number], observed, ledger)
+        assert container is not None
+        ending = container.state in {State.DEAD, State.REMOVING}
+        # What has no number was not made by Compose.
+        return ending, not as_made(service, container, observed, ledger), not number, number
+
+    return sorted(sorted(by_number, key=rank)[: service.replicas])
+
+
+def _by_units(stack: Stack, numbers: Mapping[str, tuple[int, ...]]) -> Stack:
+    """The stack with units in place of the services in ``numbers``."""
+    if not numbers:
+        return stack
+    key = tuple(sorted(numbers.items()))
+    known = stack.variants.get(key)
+    if known is None:
+        if len(stack.variants) >= _MOST_VARIANTS:
+            stack.variants.clear()
+        known = stack.variants[key] = _derived(stack, numbers)
+    return known
+
+
+def _derived(stack: Stack, numbers: Mapping[str, tuple[int, ...]]) -> Stack:
+    units = {name: tuple(f"{name}{UNIT}{n}" for n in chosen) for name, chosen in numbers.items()}
+
+    def each(names: Sequence[str], *, zero: bool = False) -> tuple[str, ...]:
+        """Units for services; with ``zero`` also what is scaled to zero, under its own name."""
+        return tuple(unit for name in names for unit in units.get(name, (name,)) or ((name,) if zero else ()))
+
+    services: dict[str, Service] = {}
+    for name, service in stack.services.items():
+        used = {*service.shares, *service.volumes_from, *(d.service for d in service.depends_on)}
+        if used & units.keys():
+            # Compose waits for every container of a dependency, and for none of one that is scaled to zero.
+            depends_on = tuple(
+                dependency._replace(service=unit)
+                for dependency in service.depends_on
+                for unit in units.get(dependency.service, (dependency.service,))
+            )
+            service = replace(  # noqa: PLW2901
+                service,
+                depends_on=depends_on,
+                shares=each(service.shares, zero=True),
+                # Compose draws on the volumes of the first of several, which any number may stand for.
+                volumes_from=tuple(name for name in service.volumes_from if name not in units),
+            )
+        # A service scaled to zero stays, in no group.
+        if not units.get(name):
+            services[name] = service
+        for unit, number in zip(units.get(name, ()), numbers.get(name, ()), strict=True):
+            own = service.name_of(number)
+            services[unit] = replace(service, name=unit, container_name=own, named=True)
+    groups = {name: replace(group, services=each(group.services)) for name, group in stack.groups.items()}
+    return replace(stack, groups=groups, services=services)

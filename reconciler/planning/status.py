@@ -1,0 +1,191 @@
+"""From verdicts to the words that people read: phase, reason, message, and whether it is over. Pure.
+
+A phase is derived at publishing, never stored and never an input to a decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from enum import StrEnum
+from typing import NamedTuple
+
+from reconciler.model.backoff import TRIES, Failure
+from reconciler.model.ledger import Ledger, Now, expected
+from reconciler.model.observed import Action
+from reconciler.model.stack import UNIT
+from reconciler.planning.plan_types import REPLICA_FIRST
+from reconciler.planning.planner import Plan, Verdict
+
+AT_ONCE = frozenset(
+    {
+        "image_unavailable",
+        "name_conflict",
+        "crash_looping",
+        "unhealthy",
+        "dependency_ended",
+        "mount_missing",
+        "state_unknown",
+    }
+)
+"""Reasons that make a service degraded without further attempts: trying alone mends none of them."""
+
+
+_ON_ITS_WAY = frozenset({"starting", "completing"})
+# Reasons to wait for what the service itself is at.
+
+
+class Phase(StrEnum):
+    """CONTRACT section 4's phases, from well to worst but for suspended."""
+
+    CONVERGED = "converged"
+    PROGRESSING = "progressing"
+    WAITING = "waiting"
+    BLOCKED = "blocked"
+    DEGRADED = "degraded"
+    SUSPENDED = "suspended"
+
+
+class Summary(NamedTuple):
+    """A phase with its stable reason and a sentence. ``stuck``: no pass will change it by itself soon."""
+
+    phase: Phase
+    reason: str
+    message: str
+    stuck: bool = False
+
+
+CONVERGED = Summary(Phase.CONVERGED, "as_desired", "")
+SCALED_TO_ZERO = Summary(Phase.CONVERGED, "scaled_to_zero", "scaled to zero in the Compose file")
+
+
+def summarise(plan: Plan, ledger: Ledger, in_flight: Mapping[str, Action]) -> dict[str, Summary]:
+    """A summary per service, in start order, so that what waits for something stuck is stuck as well."""
+    found: dict[str, Summary] = {}
+    for name, verdict in plan.verdicts.items():
+        if verdict.units:
+            found[name] = _of_units(verdict, ledger, in_flight, found)
+        elif verdict.settled and name not in in_flight:
+            found[name] = CONVERGED if verdict.replicas else SCALED_TO_ZERO
+        else:
+            found[name] = _summary(verdict, ledger.failures.get(name), in_flight.get(name), found)
+    return found
+
+
+def _of_units(
+    verdict: Verdict, ledger: Ledger, in_flight: Mapping[str, Action], before: Mapping[str, Summary]
+) -> Summary:
+    """One summary for a service of several replicas: that of the one worst off, with its number."""
+    each = {
+        unit.service: CONVERGED
+        if unit.settled and unit.service not in in_flight
+        else _summary(unit, ledger.failures.get(unit.service), in_flight.get(unit.service), before)
+        for unit in verdict.units
+    }
+    worst = max(each, key=lambda key: _BADNESS[each[key].phase])
+    found = each[worst]
+    if found.phase is Phase.CONVERGED:
+        return CONVERGED if verdict.replicas else SCALED_TO_ZERO
+    # Where the first to be remade is stuck, so are those that wait for it.
+    open_ = [one for one in each.values() if one.phase is not Phase.CONVERGED]
+    stuck = all(one.stuck for one in open_ if one.reason != REPLICA_FIRST or len(open_) == 1)
+    number = worst.partition(UNIT)[2]
+    message = (
+        f"replica {number}: {found.message}" if number and found.reason != "held_back" else found.message
+    )
+    return found._replace(message=message, stuck=stuck)
+
+
+def _summary(
+    verdict: Verdict, failure: Failure | None, action: Action | None, before: Mapping[str, Summary]
+) -> Summary:
+    wait, block = verdict.wait, verdict.block
+    if wait and wait.reason == "suspended":
+        return Summary(Phase.SUSPENDED, wait.reason, wait.message, stuck=True)
+    if block:
+        phase = Phase.DEGRADED if block.reason in AT_ONCE else Phase.BLOCKED
+        return Summary(phase, block.reason, block.message, stuck=True)
+    if wait and wait.reason in AT_ONCE:
+        return Summary(Phase.DEGRADED, wait.reason, wait.message, stuck=True)
+    current = failure is not None and failure.inputs == verdict.inputs
+    if failure and current and (failure.attempts >= TRIES or failure.reason in AT_ONCE):
+        return Summary(Phase.DEGRADED, failure.reason, failure.error, stuck=True)
+    if action:
+        return Summary(Phase.PROGRESSING, str(action), f"{_doing(action)} now")
+    if verdict.step:
+        return Summary(Phase.PROGRESSING, verdict.step.cause, f"{verdict.step.action}: {verdict.step.why}")
+    if wait is None:
+        return CONVERGED
+    if wait.reason in _ON_ITS_WAY:
+        return Summary(Phase.PROGRESSING, wait.reason, wait.message)
+    stuck = any(before[name].stuck for name in wait.on if name in before)
+    return Summary(Phase.WAITING, wait.reason, wait.message, stuck)
+
+
+def _doing(action: Action) -> str:
+    return {
+        Action.STOP: "stopping",
+        Action.POST_START: "running post_start hooks",
+        Action.UPDATE: "updating",
+        Action.CREATE: "creating",
+        Action.REMOVE: "removing",
+        Action.RENAME: "renaming",
+        Action.RECREATE: "recreating",
+        Action.UNPAUSE: "unpausing",
+    }.get(action, f"{action}ing")
+
+
+def of_group(summaries: Iterable[tuple[str, Summary]], *, suspended: bool) -> Summary:
+    """One summary for a group: that of its service worst off, prefixed with the service's name."""
+    if suspended:
+        differing = [name for name, s in summaries if s.phase is not Phase.CONVERGED]
+        verb = "differs" if len(differing) == 1 else "differ"
+        message = f"hands off; {', '.join(differing)} {verb}" if differing else "hands off"
+        return Summary(Phase.SUSPENDED, "suspended", message, stuck=True)
+    worst = max(summaries, key=lambda pair: _BADNESS[pair[1].phase], default=None)
+    if worst is None or worst[1].phase is Phase.CONVERGED:
+        return CONVERGED
+    name, summary = worst
+    if summary.phase is Phase.BLOCKED:
+        return summary
+    return summary._replace(message=f"{name}: {summary.message}")
+
+
+_BADNESS = {
+    Phase.CONVERGED: 0,
+    Phase.WAITING: 1,
+    Phase.PROGRESSING: 2,
+    Phase.BLOCKED: 3,
+    Phase.SUSPENDED: 4,
+    Phase.DEGRADED: 5,
+}
+
+
+def outcome(summaries: Collection[Summary]) -> str:
+    """How a generation stands: ``converged``, ``degraded`` (nothing will move it) or ``progressing``."""
+    open_ = [s for s in summaries if s.phase not in {Phase.CONVERGED, Phase.SUSPENDED}]
+    if not open_:
+        return "converged"
+    return "degraded" if all(s.stuck for s in open_) else "progressing"
+
+
+def time_left(plan: Plan, ledger: Ledger, summaries: Mapping[str, Summary], now: Now) -> float | None:
+    """Seconds until everything is ready, by what starts took before; None where nobody can know.
+
+    The longest chain counts, not the sum: independent services start side by side.
+    """
+    left: dict[str, float] = {}
+    for name, verdict in plan.verdicts.items():
+        summary = summaries[name]
+        if summary.phase in {Phase.CONVERGED, Phase.SUSPENDED} or summary.stuck:
+            continue
+        if not verdict.wanted:
+            left[name] = 0.0
+            continue
+        takes = expected(ledger, name)
+        if takes is None:
+            return None
+        if verdict.wait and verdict.wait.reason in _ON_ITS_WAY and verdict.container:
+            takes = max(0.0, takes - (now.wall - verdict.container.started_at))
+        waits = verdict.wait.on if verdict.wait else ()
+        left[name] = takes + max((left.get(other, 0.0) for other in waits), default=0.0)
+    return max(left.values(), default=0.0)

@@ -1,0 +1,204 @@
+"""`make run` after the environment is there: finds or starts an engine, then becomes the daemon.
+
+Works on the checkout itself: `desired-state/groups.yaml` is the file to edit, everything made here goes to
+`.run/`. The decisions are in `quickstart_decide`, the taking away in `quickstart_clean`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from docker.errors import DockerException
+from requests.exceptions import RequestException
+
+from reconciler.quickstart import images
+from reconciler.quickstart import record as records
+from reconciler.quickstart.choose import ENGINES, Images
+from reconciler.quickstart.host import (
+    Unprepared,
+    arguments_of,
+    install,
+    is_debian,
+    is_root,
+    say,
+    which,
+    why_not_listen,
+)
+from reconciler.quickstart.setup import (
+    DESIRED_STATE,
+    PATIENCE,
+    ROOT,
+    RUN,
+    Engine,
+    check_compose,
+    install_engine,
+    settle_engine,
+    settle_images,
+    short,
+)
+
+STANDIN = DESIRED_STATE / "compose.standin.yaml"
+METRICS_PORT = 8001
+"""Where the shipped Prometheus looks for our metrics (`desired-state/config/prometheus.yml`)."""
+TEST_PROGRAMS = {
+    "busybox": "busybox-static",
+    "chromium": "chromium",
+    "debootstrap": "debootstrap",
+    "fish": "fish",
+    "git": "git",
+    "gpg": "gnupg",
+    "mkfs.ext4": "e2fsprogs",
+    "prometheus": "prometheus",
+    "sshd": "openssh-server",
+    "zsh": "zsh",
+}
+"""Programs that the tests run, and the Debian packages that bring them."""
+_SETS_ENGINE = ("DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
+
+
+def running_daemon(desired_state: Path, record: records.Record) -> str:
+    """Where the daemon of this directory answers, if one holds it; empty otherwise."""
+    descriptor = os.open(desired_state, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        known = "reconciler" in arguments_of(record.daemon_pid)
+        return f"at {record.daemon_url} (pid {record.daemon_pid})" if known else "(not started by `make run`)"
+    finally:
+        os.close(descriptor)
+    return ""
+
+
+def check_free(host: str, port: int, record: records.Record) -> None:
+    """Refuse, with what to do, where the daemon could not run.
+
+    Raises:
+        Unprepared: one runs already, or the port is taken.
+    """
+    if where := running_daemon(DESIRED_STATE, record):
+        raise Unprepared(f"A daemon already keeps {short(DESIRED_STATE)}, {where}. Nothing was started.")
+    if problem := why_not_listen(host, port):
+        other = next((n for n in range(port + 10, port + 200, 10) if not why_not_listen(host, n)), port + 1)
+        raise Unprepared(f"Port {port} of {host}: {problem}. Choose another: make run PORT={other}")
+
+
+def command(arguments: argparse.Namespace, engine: Engine, decision: Images, metrics: str) -> list[str]:
+    """The daemon's command line."""
+    return [
+        *(sys.executable, "-m", "reconciler", "run"),
+        *("--desired-state", str(DESIRED_STATE), "--state-dir", str(RUN / "state")),
+        *("--host", arguments.host, "--port", str(arguments.port)),
+        *([] if engine.address else ["--engine", "simulated"]),
+        *(["--compose-file", str(STANDIN)] if decision.standin else []),
+        *(["--metrics-listen", metrics] if metrics else []),
+        *shlex.split(arguments.args),
+    ]
+
+
+def metrics_address(engine: Engine, decision: Images, given: str) -> str:
+    """Where a real Prometheus in a container reaches our metrics: the default bridge, which is this machine's
+    alone. Empty where nobody would ask, or the address is not ours.
+    """
+    if engine.address is None or decision.standin or "--metrics-listen" in given:
+        return ""
+    client = images.connect(engine.address, PATIENCE)
+    try:
+        address = images.bridge_address(client)
+    finally:
+        client.close()
+    return f"{address}:{METRICS_PORT}" if address and not why_not_listen(address, METRICS_PORT) else ""
+
+
+def banner(url: str, engine: Engine, decision: Images) -> str:
+    """What the person should know before the daemon's own lines begin."""
+    lines = [f"engine     {engine.why}", f"images     {decision.why}"]
+    if engine.private and engine.address:
+        lines.append(f"docker     export DOCKER_HOST={engine.address.url}     for docker ps, stop, logs")
+    lines += [
+        f"dashboard  {url}/services/dashboard",
+        f"API        {url}/services/status     documented at {url}/docs",
+        f"edit       {short(DESIRED_STATE / 'groups.yaml')}: what should be on. Saving it is enough",
+        "end        Ctrl-C ends the daemon, the containers stay. make clean takes everything away",
+    ]
+    return "\n".join(["", *(f"  {line}" for line in lines), ""])
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Get everything ready, then become the daemon; returns only through an exception."""
+    record = records.read(RUN)
+    check_free(arguments.host, arguments.port, record)
+    check_compose()
+    engine = settle_engine(arguments.engine)
+    where = engine.address.url if engine.address else "simulated"
+    decision = settle_images(engine, arguments.standin, record.engines.get(where))
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(arguments.host, arguments.host)  # noqa: S104
+    record.daemon_url, record.daemon_pid = f"http://{host}:{arguments.port}", os.getpid()
+    if engine.address:
+        record.engines[where] = decision.standin
+        if engine.address.certificates:
+            record.certificates[where] = str(engine.address.certificates)
+    records.write(RUN, record)
+    say(banner(record.daemon_url, engine, decision))
+    environ = dict(os.environ)
+    if engine.private and engine.address:
+        environ = {name: value for name, value in environ.items() if name not in _SETS_ENGINE}
+        environ["DOCKER_HOST"] = engine.address.url
+    line = command(arguments, engine, decision, metrics_address(engine, decision, arguments.args))
+    os.chdir(ROOT)
+    os.execve(line[0], line, environ)  # noqa: S606  (no shell is the point)
+
+
+def clean(_: argparse.Namespace) -> int:
+    """Take away what `run` made, but for the environment, which this very program runs in."""
+    from reconciler.quickstart.clean import take_away
+
+    take_away(ROOT, RUN)
+    return 0
+
+
+def prepare_tests(_: argparse.Namespace) -> int:
+    """What the tests on a real engine need of this machine."""
+    check_compose()
+    install_engine()
+    missing = [package for program, package in TEST_PROGRAMS.items() if which(program) is None]
+    if missing:
+        if not (is_root() and is_debian()):
+            raise Unprepared(f"The tests need more programs: sudo apt-get install {' '.join(missing)}")
+        install(missing)
+    if not is_root():
+        raise Unprepared("The tests start engines of their own, which needs root: sudo make test")
+    return 0
+
+
+def main() -> int:
+    """The command line that the Makefile uses."""
+    parser = argparse.ArgumentParser(prog="python -m reconciler.quickstart", description=__doc__)
+    parts = parser.add_subparsers(required=True)
+    part = parts.add_parser("run", help="get an engine and images ready, then run the daemon")
+    part.add_argument("--host", default="127.0.0.1")
+    part.add_argument("--port", type=int, default=8000)
+    part.add_argument("--engine", choices=("", *ENGINES), default="", help="default: whatever is at hand")
+    part.add_argument("--standin", choices=("", "0", "1"), default="", help="default: only where it must be")
+    part.add_argument("--args", default="", help="more options of `service-manager run`, in one string")
+    part.set_defaults(do=run)
+    parts.add_parser("clean", help="take away what run made").set_defaults(do=clean)
+    parts.add_parser("prepare-tests", help="install what the tests need").set_defaults(do=prepare_tests)
+    arguments = parser.parse_args()
+    try:
+        return int(arguments.do(arguments))
+    except Unprepared as problem:
+        print(f"\n{problem}", file=sys.stderr)
+    except (DockerException, RequestException) as error:
+        print(f"\nThe engine failed: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        return 130
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""What every scenario gets: one engine, one stand, how often to repeat; and the way to race in turn."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from tests.bench.figures import load
+from tests.bench.fixture_stack import Stand
+from tests.support.harness.private_engine import PrivateEngine
+
+Turn = Callable[[], Mapping[str, float]]
+"""One turn of one side; leaves the world as it found it. Seconds by what was measured."""
+
+
+@dataclass(kw_only=True)
+class Bench:
+    """``runs``: of everything; ``slow_runs``: of what takes minutes; ``idle``: seconds of watching."""
+
+    folder: Path
+    runs: int = 5
+    slow_runs: int = 5
+    idle: float = 60.0
+    engines: list[PrivateEngine] = field(default_factory=list)
+    _states: int = 0
+
+    @cached_property
+    def engine(self) -> PrivateEngine:
+        """Started when first needed: the plan is measured without one."""
+        say("starting a private engine")
+        engine = PrivateEngine()
+        self.engines.append(engine)
+        engine.start()
+        return engine
+
+    @cached_property
+    def stand(self) -> Stand:
+        """The shipped stack, its images made."""
+        stand = Stand(self.engine, self.folder / "stand")
+        say("making the images")
+        stand.make_images()
+        return stand
+
+    def state(self) -> Path:
+        """A new state directory: a daemon that has learned nothing."""
+        self._states += 1
+        return self.folder / f"state{self._states}"
+
+    def close(self) -> None:
+        """End every engine; the folder is the caller's."""
+        for engine in self.engines:
+            engine.destroy()
+
+
+def in_turn(sides: Mapping[str, Turn], runs: int, *, warm_up: int = 1) -> dict[str, dict[str, list[float]]]:
+    """A B C A B C ...: what each side measured, by side and measure. The first rounds are thrown away."""
+    found: dict[str, dict[str, list[float]]] = {side: {} for side in sides}
+    for number in range(warm_up + runs):
+        for side, turn in sides.items():
+            told = turn()
+            kept = number >= warm_up
+            shown = ", ".join(f"{what} {seconds:.2f}" for what, seconds in told.items())
+            say(f"  {number - warm_up + 1 if kept else 'warm-up'} {side}: {shown}  [{load()}]")
+            for what, seconds in told.items() if kept else ():
+                found[side].setdefault(what, []).append(seconds)
+    return found
+
+
+def say(text: str) -> None:
+    """Progress, for whoever waits."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def told(what: str) -> Iterator[None]:
+    """Says what is measured and how long it took."""
+    began = time.monotonic()
+    say(what)
+    yield
+    say(f"{what}: {time.monotonic() - began:.0f} s")

@@ -1,0 +1,84 @@
+"""A container killed by somebody runs again: ours against the least that can restart it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from tests.bench.daemon import Daemon
+from tests.bench.event_recorder import Listener
+from tests.bench.figures import Figure, load
+from tests.bench.harness import Bench, say
+
+# Leaves without a health check; each is killed once per daemon, because a second failure within ten
+# minutes has to wait for its back-off, and rightly so.
+LEAVES = (
+    "alert-engine",
+    "kafka-ui",
+    "kafka-consumer",
+    "elasticsearch-consumer",
+    "opensearch-dashboards",
+    "promtail",
+    "cadvisor",
+)
+_CALM = 1.5
+
+
+class Restarter:
+    """Events in, starts out: no idea of why, of order, of what should be on."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._client = bench.engine.client
+        self.active = False
+
+    def heard(self, action: str, name: str, id: str) -> None:
+        """Start what died."""
+        if self.active and action == "die":
+            self._client.start(id)
+
+
+def scenario(bench: Bench) -> Iterator[Figure]:
+    """From the kill to the engine's own word that it runs, by a third party's listener."""
+    bench.stand.use_interval(None)
+    restarter = Restarter(bench)
+    ours: list[float] = []
+    theirs: list[float] = []
+    bench.stand.switch(())
+    with (
+        Daemon(bench.stand, bench.state()) as daemon,
+        Listener(bench.engine) as listener,
+        Listener(bench.engine, restarter.heard),
+    ):
+        daemon.switch(None)
+        time.sleep(_CALM)
+        for leaf in LEAVES[: max(bench.runs, 1)]:
+            ours.append(_kill(bench, listener, leaf))
+            daemon.settled(0)
+            # Hands off while the other side is at it; it takes note of what happened afterwards.
+            daemon.pause()
+            restarter.active = True
+            try:
+                theirs.append(_kill(bench, listener, leaf))
+            finally:
+                restarter.active = False
+                daemon.resume()
+            time.sleep(_CALM)
+            say(f"  {leaf}: ours {ours[-1] * 1000:.0f} ms, bare {theirs[-1] * 1000:.0f} ms  [{load()}]")
+    bench.stand.compose_stop()
+    yield Figure(
+        what="killed container runs again, against a bare event-watching restart",
+        values=[seconds * 1000 for seconds in ours],
+        against=[seconds * 1000 for seconds in theirs],
+        unit="ms",
+        limit=1.2,
+    )
+
+
+def _kill(bench: Bench, listener: Listener, service: str) -> float:
+    name = bench.stand.container(service)
+    time.sleep(0.3)
+    at = time.time()
+    bench.stand.docker.kill(name)
+    started = listener.first("start", name, at)
+    time.sleep(0.5)
+    return started - at

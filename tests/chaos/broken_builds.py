@@ -1,0 +1,170 @@
+"""Broken builds of the daemon: each has a mistake that such daemons are known to have had.
+
+They are made by changing the running program (``launch.py``), so that they are broken in this one way only.
+The suite has to find each within forty rounds of the fault that shows it; one that it does not find is a
+hole in the suite.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Build(NamedTuple):
+    """``mistake``: what it does wrong; ``shown_by``: the fault or kind of fault that brings it out."""
+
+    mistake: str
+    shown_by: str
+    spoil: Callable[[], None]
+
+
+def _no_resync() -> None:
+    from reconciler.daemon import run as daemon
+
+    honest = daemon._settings
+    daemon._settings = lambda *given: honest(*given)._replace(resync=1e9)
+
+
+def _trusts_events() -> None:
+    from reconciler.engine.docker.engine import DockerEngine
+
+    look, hear, act = DockerEngine.observe, DockerEngine.events, DockerEngine.act
+    last: dict[int, Any] = {}
+
+    async def observe(self: DockerEngine, stack: Any, *, full: bool = False) -> Any:
+        if id(self) not in last:
+            last[id(self)] = await look(self, stack, full=True)
+        # What no event told of has not happened.
+        return replace(last[id(self)], began=time.monotonic(), at=time.monotonic())
+
+    async def events(self: DockerEngine, stack: Any) -> AsyncIterator[str]:
+        async for text in hear(self, stack):
+            last.pop(id(self), None)
+            yield text
+
+    async def acted(self: DockerEngine, command: Any, stack: Any) -> None:
+        try:
+            await act(self, command, stack)
+        finally:
+            last.pop(id(self), None)
+
+    DockerEngine.observe, DockerEngine.events, DockerEngine.act = observe, events, acted  # type: ignore[assignment,method-assign]
+
+
+def _repeats_blindly() -> None:
+    from reconciler.engine.docker.engine import DockerEngine
+    from reconciler.errors import EngineError
+    from reconciler.model.observed import Action
+
+    act = DockerEngine.act
+
+    async def acted(self: DockerEngine, command: Any, stack: Any) -> None:
+        try:
+            await act(self, command, stack)
+        except EngineError:
+            if command.action not in {Action.CREATE, Action.RECREATE}:
+                raise
+            # Whatever came of the first: make it (anew).
+            await act(self, command._replace(action=Action.RECREATE), stack)
+
+    DockerEngine.act = acted  # type: ignore[method-assign]
+
+
+def _goes_by_names() -> None:
+    from reconciler.engine.docker.engine import DockerEngine
+
+    look = DockerEngine.observe
+
+    async def observe(self: DockerEngine, stack: Any, *, full: bool = False) -> Any:
+        seen = await look(self, stack, full=full)
+        names = {service.container_name for service in stack.services.values()}
+        return replace(seen, containers=tuple(c for c in seen.containers if c.name in names))
+
+    DockerEngine.observe = observe  # type: ignore[method-assign]
+
+
+def _waits_by_the_wall_clock() -> None:
+    from reconciler.controller.loop import Loop
+    from reconciler.model.ledger import Now
+
+    Loop._now = lambda self: Now(self._wall(), self._wall())  # type: ignore[method-assign]
+
+
+def _never_syncs() -> None:
+    os.fsync = lambda _: None  # type: ignore[assignment]
+
+
+def _acts_on_half_a_look() -> None:
+    from reconciler.engine.docker.engine import DockerEngine
+    from reconciler.errors import EngineError
+    from reconciler.model.observed import Observed
+
+    look = DockerEngine.observe
+
+    async def observe(self: DockerEngine, stack: Any, *, full: bool = False) -> Any:
+        began = time.monotonic()
+        try:
+            seen = await look(self, stack, full=full)
+        except EngineError:
+            images = {service.image: "?" for service in stack.services.values()}
+            return Observed(images=images, began=began, at=time.monotonic())
+        return replace(seen, complete=True)
+
+    DockerEngine.observe = observe  # type: ignore[method-assign]
+
+
+def _two_composes_at_once() -> None:
+    from reconciler.controller import executor
+    from reconciler.engine.compose import engine as compose
+
+    class NoLock:
+        async def __aenter__(self) -> None:
+            await asyncio.sleep(0)
+
+        async def __aexit__(self, *_: object) -> None:
+            pass
+
+    @contextlib.asynccontextmanager
+    async def unlocked(path: Path, patience: float) -> AsyncIterator[int]:
+        descriptor = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    compose.locked = unlocked
+    compose.asyncio = type("asyncio", (), {**vars(asyncio), "Lock": NoLock})  # type: ignore[attr-defined]
+    executor.BATCHED = frozenset()
+    executor._KIND = {}
+
+
+def _waits_for_nobody() -> None:
+    from reconciler.planning import service_rules as repair
+    from reconciler.planning import step_factory as steps
+
+    for module in (repair, steps):
+        module.unready = lambda *_: None  # type: ignore[attr-defined]
+
+
+BUILDS = {
+    "no-resync": Build("never looks unless told to", "lose events of a kill", _no_resync),
+    "trusts-events": Build(
+        "takes what no event told of not to have happened", "lose events of a kill", _trusts_events
+    ),
+    "repeats-blindly": Build(
+        "makes a container again where no answer came", "lost creates", _repeats_blindly
+    ),
+    "goes-by-names": Build("knows its containers by their names", "rename", _goes_by_names),
+    "wall-clock": Build("waits by the wall clock", "clock jumps", _waits_by_the_wall_clock),
+    "no-fsync": Build("acknowledges what is not on the disk", "kill", _never_syncs),
+    "half-a-look": Build("acts on a look that was cut short", "lists fail", _acts_on_half_a_look),
+    "heedless": Build("starts before what is needed is ready", "remove several", _waits_for_nobody),
+    "two-composes": Build("runs Compose side by side", "remove several", _two_composes_at_once),
+}

@@ -1,0 +1,1 @@
+"""Private engines, the daemon as a process, proxies and recorders between them."""

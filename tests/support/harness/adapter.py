@@ -1,0 +1,66 @@
+"""One project on a private engine, and the Docker adapter over it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from reconciler.engine.docker.engine import DockerEngine
+from reconciler.model.observed import Action, Command, Container, Observed
+from reconciler.model.stack import Stack
+from tests.support.harness.private_engine import PrivateEngine, Project, by_service
+
+Make = Callable[..., Any]
+"""Makes a ``Bench`` over a Compose file."""
+
+PLAIN = """
+services:
+  plain: {image: "bed/standin:1", init: true, container_name: o-plain}
+"""
+
+
+class Bench:
+    """One project on the private engine, and the adapter over it."""
+
+    def __init__(self, bed: PrivateEngine, project: Project, patience: float) -> None:
+        self.bed = bed
+        self.project = project
+        self.state = project.folder.parent / "state"
+        self.engine = DockerEngine(self.state, environ=bed.environ, patience=patience)
+        self.client = bed.client
+        self.stack: Stack
+
+    async def resolve(self) -> Stack:
+        self.stack = await self.project.stack()
+        return self.stack
+
+    async def act(self, action: Action, *services: str, **more: Any) -> None:
+        await self.engine.act(Command(action, services, **more), self.stack)
+
+    async def look(self, *, full: bool = False) -> Observed:
+        return await self.engine.observe(self.stack, full=full)
+
+    async def seen(self, service: str) -> Container:
+        return by_service(await self.look())[service]
+
+    async def created(self, service: str) -> Container:
+        await self.act(Action.CREATE, service)
+        return await self.seen(service)
+
+    async def running(self, service: str) -> Container:
+        container = await self.created(service)
+        await self.act(Action.START, service, container=container.id)
+        return await self.seen(service)
+
+    def count_requests(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        asked: list[str] = []
+        original = self.engine._wire._ask
+
+        async def counting(method: str, target: str, body: bytes | None, within: float) -> Any:
+            asked.append(target)
+            return await original(method, target, body, within)
+
+        monkeypatch.setattr(self.engine._wire, "_ask", counting)
+        return asked

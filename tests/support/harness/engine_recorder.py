@@ -1,0 +1,203 @@
+"""What really happened on the engine, by its own word: no part of the daemon has a say in it."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeVar
+
+from docker import APIClient
+from docker.errors import DockerException, NotFound
+
+from tests.support.harness.private_engine import PrivateEngine
+
+T = TypeVar("T")
+PROJECT = "com.docker.compose.project"
+SERVICE = "com.docker.compose.service"
+TOUCHES = ("create", "start", "stop", "kill", "die", "pause", "unpause", "destroy", "rename", "update")
+
+
+class Event(NamedTuple):
+    """One event; ``at`` is the engine's own wall clock, ``service`` Compose's label."""
+
+    at: float
+    kind: str
+    action: str
+    id: str
+    name: str
+    service: str
+    project: str
+
+
+class Recorder:
+    """Keeps every event from its start on; comes back by itself when the engine was away."""
+
+    def __init__(self, engine: PrivateEngine) -> None:
+        self._engine = engine
+        self.client = engine.client
+        self.events: list[Event] = []
+        self.changed = threading.Condition()
+        self._ending = False
+        self._listening = threading.Event()
+        self._stream: Any = None
+        self._numbers = itertools.count(1)
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+
+    def __enter__(self) -> Recorder:
+        self._thread.start()
+        assert self._listening.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending = True
+        self._hang_up()
+        self._thread.join(5)
+        self.client.close()
+
+    # --- what happened ---
+
+    def mark(self) -> int:
+        """A place in the record: everything that happened until now lies before it."""
+        self._catch_up()
+        return len(self.events)
+
+    def since(self, mark: int, *, catch_up: bool = True) -> list[Event]:
+        """All that happened since then."""
+        if catch_up:
+            self._catch_up()
+        return self.events[mark:]
+
+    def touched(self, mark: int, project: str = "") -> list[Event]:
+        """What was done to containers since then: all, or those of a project."""
+        return [
+            event
+            for event in self.since(mark)
+            if event.kind == "container"
+            and event.action in TOUCHES
+            and (not project or event.project == project)
+        ]
+
+    def count(self, mark: int, action: str, service: str) -> int:
+        """How often that happened to a service since then."""
+        return sum(e.action == action and e.service == service for e in self.touched(mark))
+
+    def until(self, good: Callable[[Event], Any], *, since: int, within: float = 20.0) -> Event:
+        """Wait for an event."""
+        deadline = time.monotonic() + within
+        at = since
+        while True:
+            seen = len(self.events)
+            found = next((event for event in self.events[at:seen] if good(event)), None)
+            if found is not None:
+                return found
+            at = seen
+            left = deadline - time.monotonic()
+            assert left > 0, f"no such event in {within:g} s; there were {self.events[since:]}"
+            with self.changed:
+                if len(self.events) == at:
+                    self.changed.wait(min(left, 0.5))
+
+    def look_until(self, look: Callable[[], T], good: Callable[[T], Any], within: float = 20.0) -> T:
+        """Look whenever something happened (and now and then) until what is seen is good."""
+        deadline = time.monotonic() + within
+        while True:
+            seen = len(self.events)
+            try:
+                found = look()
+            except NotFound as error:
+                found, answer = error, False  # type: ignore[assignment]
+            else:
+                answer = good(found)
+            if answer:
+                return found
+            left = deadline - time.monotonic()
+            assert left > 0, f"not in {within:g} s: {found}"
+            with self.changed:
+                if len(self.events) == seen:
+                    self.changed.wait(min(left, 0.25))
+
+    # --- what there is ---
+
+    def containers(self, project: str) -> list[dict[str, Any]]:
+        """Inspections of all containers of a project."""
+        return self.inspect(self.client.containers(all=True, filters={"label": f"{PROJECT}={project}"}))
+
+    def all_containers(self) -> list[dict[str, Any]]:
+        """Inspections of everything on the engine."""
+        return self.inspect(self.client.containers(all=True))
+
+    def inspect(self, entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Inspections of what a list names; without those that went meanwhile."""
+        found = []
+        for entry in entries:
+            with contextlib.suppress(NotFound):
+                found.append(self.client.inspect_container(entry["Id"]))
+        return found
+
+    # --- how it comes in ---
+
+    def _catch_up(self) -> None:
+        """Let a sentinel go through the stream: what came before it has been noted."""
+        at, sent = len(self.events), set[str]()
+        deadline = time.monotonic() + 20.0
+        while True:
+            # One that comes before we listen again to an engine that was restarted is not heard of.
+            name = f"sentinel-{next(self._numbers)}"
+            sent.add(name)
+            self.client.create_volume(name)
+            try:
+                self.until(lambda event: event.kind == "volume" and event.id in sent, since=at, within=1.0)
+            except AssertionError:
+                if time.monotonic() > deadline:
+                    raise
+            else:
+                return
+            finally:
+                self.client.remove_volume(name)
+
+    def _listen(self) -> None:
+        while not self._ending:
+            client = APIClient(base_url=self._engine.host, version="1.41", timeout=None)
+            try:
+                self._stream = client.events(decode=True)
+                self._listening.set()
+                for told in self._stream:
+                    self._note(told)
+            except (DockerException, OSError, ValueError, AttributeError):
+                pass
+            except Exception:
+                if not self._ending:
+                    raise
+            finally:
+                self._hang_up()
+                client.close()
+            with self.changed:
+                self.changed.wait(0.05)
+
+    def _hang_up(self) -> None:
+        # Where it ended already, the SDK stumbles over what is no longer there, and leaves the socket open.
+        stream = self._stream
+        if stream is not None:
+            with contextlib.suppress(Exception):
+                stream.close()
+            with contextlib.suppress(Exception):
+                stream._response.close()
+
+    def _note(self, told: dict[str, Any]) -> None:
+        actor = told.get("Actor") or {}
+        attributes = actor.get("Attributes") or {}
+        event = Event(
+            told.get("timeNano", 0) / 1e9,
+            str(told.get("Type", "")),
+            str(told.get("Action", "")).partition(":")[0],
+            str(actor.get("ID", "")),
+            str(attributes.get("name", "")),
+            str(attributes.get(SERVICE, "")),
+            str(attributes.get(PROJECT, "")),
+        )
+        with self.changed:
+            self.events.append(event)
+            self.changed.notify_all()

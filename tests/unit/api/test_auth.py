@@ -1,0 +1,283 @@
+"""Who is let in: keys, roles, wrong keys by the dozen, and where a request comes from."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.middleware.auth import caller_of, is_open, neighbourhood, source_of
+from api.middleware.login_limits import Allowed, Attempts
+from reconciler.auth.keys import VIEWER
+from tests.support.fixtures.api import a_world, desired, others
+from tests.support.fixtures.auth import READS, locked, x
+from tests.unit.auth.test_keys import AT, Clock
+
+# --- keys and roles -------------------------------------------------------------------------------------
+
+
+async def test_without_any_key_everybody_is_an_operator() -> None:
+    async with a_world() as world:
+        assert (await world.client.get("/services/status")).status_code == 200
+        assert (await world.client.post("/services/start/kafka", headers=x("whatever"))).status_code == 202
+    assert world.writer.written == [("anonymous", "start kafka")]
+
+
+@pytest.mark.parametrize("path", READS)
+async def test_with_a_key_set_reads_need_one_too(tmp_path: Path, path: str) -> None:
+    async with locked(tmp_path) as world:
+        answer = await world.client.get(path)
+        assert (answer.status_code, answer.json()["reason"]) == (401, "missing_key")
+        assert answer.headers["www-authenticate"] == "Bearer"
+        for key in (world.ann, world.eye):
+            for headers in (x(key), {"authorization": f"Bearer {key}"}, {"authorization": f"bearer {key}"}):
+                assert (await world.client.get(path, headers=headers)).status_code in {200, 404}
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/docs", "/openapi.json", "/docs/swagger-ui.css"])
+async def test_what_is_open_stays_open(tmp_path: Path, path: str) -> None:
+    async with locked(tmp_path) as world:
+        assert (await world.client.get(path)).status_code == 200
+        assert (await world.client.get(path, headers=x("wrong"))).status_code == 200
+
+
+async def test_the_dashboards_page_is_open_and_its_data_is_not(tmp_path: Path) -> None:
+    from api.context import Settings
+
+    page = tmp_path / "page"
+    (page / "js").mkdir(parents=True)
+    (page / "index.html").write_text("<p>here</p>")
+    (page / "js" / "main.js").write_text("export {}")
+    async with locked(tmp_path, settings=Settings(dashboard=page)) as world:
+        for path in ("/services/dashboard", "/services/dashboard/", "/services/dashboard/js/main.js"):
+            assert (await world.client.get(path)).status_code == 200
+        for path in (
+            "/services/dashboard/../status",
+            "/services/dashboardx",
+            "/services/dashboard/%2e%2e/status",
+        ):
+            assert (await world.client.get(path)).status_code in {401, 404}
+        assert (await world.client.get("/services/events")).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "path", ["/docsx", "/healthz/", "//healthz", "/services/sessions", "/services/status/../../docs"]
+)
+def test_nothing_else_is_open(path: str) -> None:
+    assert not is_open(path)
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/docs", "/services/status", "/services/start/kafka"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
+async def test_no_method_slips_by(tmp_path: Path, method: str, path: str) -> None:
+    async with locked(tmp_path) as world:
+        answer = await world.client.request(method, path)
+    assert answer.status_code == (405 if is_open(path) else 401)
+    assert world.writer.written == []
+
+
+WRONG = ["", " ", "sm_", "ann", "nope", "ANN", "\x7f", "sm_" + "a" * 52, "a" * 5000]
+
+
+@pytest.mark.parametrize("key", WRONG)
+async def test_a_wrong_key_is_said_to_be(tmp_path: Path, key: str) -> None:
+    async with locked(tmp_path) as world:
+        headers = [x(key)] if key.strip() else []
+        for given in (*headers, {"authorization": f"Bearer {key or 'x'}"}):
+            answer = await world.client.get("/services/status", headers=given)
+            assert (answer.status_code, answer.json()["detail"]) == (403, "Invalid API key")
+
+
+async def test_a_key_that_is_nearly_right_is_wrong(tmp_path: Path) -> None:
+    async with locked(tmp_path) as world:
+        for key in (world.ann[:-1], world.ann + "a", world.ann.upper(), world.ann.removeprefix("sm_")):
+            assert (await world.client.get("/services/status", headers=x(key))).status_code == 403
+
+
+async def test_a_key_given_twice_is_none_unless_it_is_the_same(tmp_path: Path) -> None:
+    async with locked(tmp_path) as world:
+        for second, status in ((world.eye, 403), ("nope", 403), (world.ann, 200)):
+            headers = [("x-api-key", world.ann), ("x-api-key", second)]
+            assert (await world.client.get("/services/status", headers=headers)).status_code == status
+
+
+async def test_what_is_meant_for_a_proxy_is_no_key(tmp_path: Path) -> None:
+    async with locked(tmp_path) as world:
+        basic = {"authorization": "Basic YTpi"}
+        assert (await world.client.get("/services/status", headers=basic)).status_code == 401
+        assert (
+            await world.client.get("/services/status", headers={**basic, **x(world.eye)})
+        ).status_code == 200
+
+
+async def test_a_viewer_reads_and_changes_nothing(tmp_path: Path) -> None:
+    async def plan(_: object) -> Any:
+        from reconciler.generations.preview import Previewed
+
+        return Previewed()
+
+    async with locked(tmp_path, preview=plan) as world:
+        for method, path in (
+            ("POST", "/services/stop/kafka"),
+            ("PUT", "/services/groups/kafka"),
+            ("DELETE", "/services/status"),
+        ):
+            answer = await world.client.request(method, path, headers=x(world.eye))
+            assert (answer.status_code, answer.json()["reason"]) == (403, "role_too_low")
+        # A preview changes nothing.
+        assert (await world.client.post("/services/plan", headers=x(world.eye), json={})).status_code == 200
+    assert world.writer.written == []
+
+
+async def test_a_change_is_made_in_the_name_of_the_key(tmp_path: Path) -> None:
+    async with locked(tmp_path) as world:
+        answer = await world.client.post("/services/stop/kafka", headers=x(world.ann))
+    assert answer.status_code == 202
+    assert world.writer.written == [("ann", "stop kafka")]
+
+
+async def test_keys_added_and_revoked_count_within_a_second(tmp_path: Path) -> None:
+    async with locked(tmp_path) as world:
+        assert (await world.client.get("/services/status", headers=x(world.ann))).status_code == 200
+        world.file.revoke("ann")
+        bob = world.file.add("bob", VIEWER, at=AT)
+        world.later()
+        assert (await world.client.get("/services/status", headers=x(world.ann))).status_code == 403
+        assert (await world.client.get("/services/status", headers=x(bob))).status_code == 200
+
+
+async def test_a_body_is_not_read_before_the_key_is_right(tmp_path: Path) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(100):
+            read.append(1)
+            yield b" " * 10_000
+
+    read: list[int] = []
+    async with locked(tmp_path) as world:
+        answer = await world.client.put("/services/groups/kafka", content=chunks())
+    assert (answer.status_code, read) == (401, [])
+
+
+async def test_files_mistakes_are_not_for_strangers(tmp_path: Path) -> None:
+    from reconciler.errors import Mistake
+    from tests.support.fixtures.api import a_snapshot
+
+    broken = a_snapshot(desired(), errors=(Mistake("groups.yaml", 1, 1, "hunter2"),))
+    async with a_world(snapshot=broken) as world:
+        assert "hunter2" in (await world.client.get("/readyz")).text
+    async with locked(tmp_path, snapshot=broken) as closed:
+        answer = await closed.client.get("/readyz")
+    assert (answer.status_code, "hunter2" in answer.text) == (503, False)
+
+
+async def test_events_end_when_the_key_does(tmp_path: Path) -> None:
+    async with locked(tmp_path) as world:
+        events: list[bytes] = []
+        headers = [(b"host", b"localhost"), (b"x-api-key", world.eye.encode())]
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": "/services/events",
+            "raw_path": b"/services/events",
+            "query_string": b"",
+            "headers": headers,
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 8000),
+            "scheme": "http",
+            "http_version": "1.1",
+        }
+
+        async def receive() -> Any:
+            await asyncio.Event().wait()
+
+        async def send(message: Any) -> None:
+            events.append(message.get("body", b""))
+
+        task = asyncio.create_task(world.app(scope, receive, send))  # type: ignore[arg-type]
+        await others()
+        broadcast = world.app.state.broadcast
+        broadcast.tell("audit", b'{"id":1}')
+        async with asyncio.timeout(10):
+            while b"event: audit" not in b"".join(events):
+                await asyncio.sleep(0.01)
+        world.file.revoke("eye")
+        world.later()
+        broadcast.tell("audit", b'{"id":2}')
+        await asyncio.wait_for(task, 5)
+        assert b'"id":2' not in b"".join(events)
+
+
+# --- wrong keys by the dozen ----------------------------------------------------------------------------
+
+
+async def test_guessing_is_slowed_and_a_right_key_never(tmp_path: Path) -> None:
+    async with locked(tmp_path) as world:
+        statuses = [
+            (await world.client.get("/services/status", headers=x(f"guess-{n}"))).status_code
+            for n in range(40)
+        ]
+        assert statuses == [403] * 10 + [429] * 30
+        slowed = await world.client.get("/services/status", headers=x("guess"))
+        assert 1 <= int(slowed.headers["retry-after"]) <= 60
+        assert slowed.json()["reason"] == "too_many_attempts"
+        assert (await world.client.get("/services/status", headers=x(world.ann))).status_code == 200
+        assert (await world.client.get("/services/status")).status_code == 401
+
+
+def test_attempts_are_earned_back() -> None:
+    clock = Clock()
+    attempts = Attempts(Allowed(burst=3, refill=10.0), clock)
+    assert [attempts.failed("a") for _ in range(5)] == [0, 0, 0, 10, 10]
+    clock.now += 9.0
+    assert attempts.failed("a") == 1
+    clock.now += 1.0
+    assert [attempts.failed("a"), attempts.failed("a")] == [0, 10]
+    assert attempts.failed("b") == 0
+    clock.now += 1000.0
+    assert [attempts.failed("a") for _ in range(4)] == [0, 0, 0, 10]
+
+
+def test_no_number_of_addresses_fills_the_memory() -> None:
+    attempts = Attempts(Allowed(most=50))
+    for number in range(1000):
+        attempts.failed(str(number))
+    assert len(attempts) == 50
+
+
+# --- where a request comes from -------------------------------------------------------------------------
+
+
+def a_scope(client: tuple[str, int] | None, *forwarded: str) -> dict[str, Any]:
+    return {"client": client, "headers": [(b"x-forwarded-for", f.encode()) for f in forwarded]}
+
+
+@pytest.mark.parametrize(
+    ("client", "forwarded", "source"),
+    [
+        (("192.168.0.7", 1), (), "192.168.0.7"),
+        (("192.168.0.7", 1), ("10.0.0.1",), "192.168.0.7"),
+        (("127.0.0.1", 1), (), "127.0.0.1"),
+        (("127.0.0.1", 1), ("10.0.0.1",), "10.0.0.1 via 127.0.0.1"),
+        (("127.0.0.1", 1), ("6.6.6.6, 10.0.0.1",), "10.0.0.1 via 127.0.0.1"),
+        (("127.0.0.1", 1), ("6.6.6.6", "10.0.0.1"), "10.0.0.1 via 127.0.0.1"),
+        (("127.0.0.1", 1), ("<script>",), "127.0.0.1"),
+        (("::ffff:10.0.0.2", 1), (), "10.0.0.2"),
+        (("fe80::1%eth0", 1), (), "fe80::1"),
+        (None, (), "local"),
+    ],
+)
+def test_an_address_is_the_peers_and_a_proxys_word_beside_it(
+    client: tuple[str, int] | None, forwarded: tuple[str, ...], source: str
+) -> None:
+    assert source_of(a_scope(client, *forwarded)) == source
+    assert caller_of(a_scope(client, *forwarded)).source == source
+
+
+def test_an_ipv6_household_counts_as_one() -> None:
+    assert neighbourhood("2001:db8:1:2:aaaa::1") == neighbourhood("2001:db8:1:2::ffff") == "2001:db8:1:2::/64"
+    assert neighbourhood("2001:db8:1:3::1") != neighbourhood("2001:db8:1:2::1")
+    assert neighbourhood("10.0.0.1 via 127.0.0.1") == "10.0.0.1 via 127.0.0.1"
+    assert neighbourhood("::1") == "::1"

@@ -1,0 +1,307 @@
+"""Server-Sent Events: what comes first, what follows, how one resumes, and what a slow reader costs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import pytest
+
+from api.app import close_streams
+from api.context import Context, Settings
+from api.endpoints.events import Broadcast, EventStream, Limits
+from api.wire.views import StatusCache
+from reconciler.controller.progress import Progress
+from reconciler.controller.snapshot import Snapshots
+from tests.support.fixtures.api import WALL, FakeWriter, a_snapshot, a_step, a_world, desired, others, running
+
+
+class Event(NamedTuple):
+    id: str
+    name: str
+    data: Any
+
+
+@dataclass
+class Subscriber:
+    """A client at the far end of one ASGI connection; it takes nothing while not ``taking``."""
+
+    chunks: list[bytes] = field(default_factory=list)
+    taking: asyncio.Event = field(default_factory=asyncio.Event)
+    hung_up: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: bool = False
+    headers: dict[bytes, bytes] = field(default_factory=dict)
+
+    async def receive(self) -> dict[str, Any]:
+        await self.hung_up.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Any) -> None:
+        await self.taking.wait()
+        if message["type"] == "http.response.start":
+            self.headers = dict(message["headers"])
+            return
+        self.chunks.append(message["body"])
+        self.ended = not message["more_body"]
+
+    @property
+    def text(self) -> str:
+        return b"".join(self.chunks).decode()
+
+    @property
+    def events(self) -> list[Event]:
+        found = []
+        for block in self.text.split("\n\n"):
+            fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+            if "event" in fields:
+                found.append(Event(fields["id"], fields["event"], json.loads(fields["data"])))
+        return found
+
+
+@dataclass
+class Line:
+    """A broadcast over hand-made snapshots, and readers of it."""
+
+    broadcast: Broadcast
+    snapshots: Snapshots
+    context: Context
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    async def subscribe(self, last_id: str = "") -> Subscriber:
+        subscriber = Subscriber()
+        subscriber.taking.set()
+        answer = EventStream(self.broadcast, last_id)
+        self.tasks.append(asyncio.create_task(answer({}, subscriber.receive, subscriber.send)))
+        await others()
+        return subscriber
+
+    async def publish(self, *, steps: int = 0, generation: int = 1) -> None:
+        """A snapshot that differs from the last by how far it is."""
+        self.snapshots.publish(self.snapshot(steps, generation))
+        await others()
+
+    def snapshot(self, steps: int, generation: int = 1) -> Any:
+        progress = Progress(
+            generation=generation, total=100, done=steps, steps=(a_step("kafka"),) * (steps % 3)
+        )
+        return a_snapshot(desired(generation, kafka=True), running("kafka"), progress=progress)
+
+
+@asynccontextmanager
+async def a_line(limits: Limits = Limits(pause=0, rest=0), **settings: Any) -> AsyncIterator[Line]:  # noqa: B008
+    snapshots = Snapshots()
+    context = Context(
+        intake=FakeWriter(snapshots, desired()),
+        snapshots=snapshots,
+        settings=Settings(clock=lambda: WALL, **settings),
+    )
+    line = Line(Broadcast(context, StatusCache(), limits), snapshots, context)
+    await line.publish()
+    try:
+        yield line
+    finally:
+        context.closing.set()
+        await line.broadcast.aclose()
+        await asyncio.gather(*line.tasks)
+
+
+async def test_first_comes_a_full_status_with_an_id() -> None:
+    async with a_line() as line:
+        subscriber = await line.subscribe()
+        (event,) = subscriber.events
+    assert event.name == "status"
+    assert event.data["groups"]["kafka"]["services"][1]["status"] == "running"
+    assert event.id.endswith("-0")
+    assert subscriber.headers[b"content-type"].startswith(b"text/event-stream")
+    assert b"content-length" not in subscriber.headers
+
+
+async def test_then_a_status_and_the_progress_for_every_change() -> None:
+    async with a_line() as line:
+        subscriber = await line.subscribe()
+        await line.publish(steps=1)
+        await line.publish(steps=2)
+        await line.publish(steps=2)  # the same again is no change
+        names = [event.name for event in subscriber.events]
+        ids = [event.id.rpartition("-")[2] for event in subscriber.events]
+    assert names == ["status", "status", "progress", "status", "progress"]
+    assert ids == ["0", "1", "2", "3", "4"]
+    assert subscriber.events[-1].data["done"] == 2
+
+
+async def test_a_change_that_is_no_progress_sends_no_progress() -> None:
+    async with a_line() as line:
+        subscriber = await line.subscribe()
+        line.snapshots.publish(a_snapshot(desired(kafka=True), progress=line.snapshots.current.progress))
+        await others()
+        names = [event.name for event in subscriber.events]
+    assert names == ["status", "status"]
+
+
+async def test_who_watches_a_generation_hears_that_it_was_overtaken() -> None:
+    async with a_line() as line:
+        subscriber = await line.subscribe()
+        await line.publish(generation=2)
+        told = [(e.data["generation"], e.data["state"]) for e in subscriber.events if e.name == "progress"]
+    assert told == [(1, "superseded"), (2, "progressing")]
+
+
+async def test_a_resume_replays_what_was_missed_and_nothing_else() -> None:
+    async with a_line() as line:
+        first = await line.subscribe()
+        await line.publish(steps=1)
+        first.hung_up.set()
+        await others()
+        await line.publish(steps=2)
+        second = await line.subscribe(first.events[-1].id)
+        await line.publish(steps=3)
+        both = [event.id for event in (*first.events, *second.events)]
+    assert [event.data.get("done") for event in second.events if event.name == "progress"] == [2, 3]
+    assert [id_.rpartition("-")[2] for id_ in both] == ["0", "1", "2", "3", "4", "5", "6"]
+
+
+@pytest.mark.parametrize("last_id", ["", "5", "nonsense", "deadbeef-1", "-", "{run}-99", "{run}-x", "{run}-"])
+async def test_an_id_that_means_nothing_here_begins_with_a_full_status(last_id: str) -> None:
+    async with a_line() as line:
+        first = await line.subscribe()
+        await line.publish(steps=1)
+        run = first.events[0].id.partition("-")[0]
+        (event,) = (await line.subscribe(last_id.format(run=run))).events
+    assert event.name == "status"
+    assert event.id == f"{run}-2"
+
+
+@pytest.mark.parametrize("limits", [Limits(events=4, pause=0, rest=0), Limits(size=9_000, pause=0, rest=0)])
+async def test_an_id_too_old_begins_with_a_full_status(limits: Limits) -> None:
+    async with a_line(limits) as line:
+        first = await line.subscribe()
+        for steps in range(1, 6):
+            await line.publish(steps=steps)
+        assert len(line.broadcast._ring) <= 4
+        (event,) = (await line.subscribe(first.events[1].id)).events
+        resumed = await line.subscribe(first.events[-2].id)
+    assert event.data["progress"]["done"] == 5
+    assert [e.name for e in resumed.events] == ["progress"]
+
+
+async def test_ids_handed_out_before_a_lull_are_forgotten_when_changes_went_unseen() -> None:
+    async with a_line(Limits(pause=0, rest=0, linger=0)) as line:
+        first = await line.subscribe()
+        await line.publish(steps=1)
+        first.hung_up.set()
+        await others()
+        await line.publish(steps=2)  # nobody reads: from here on nothing is kept
+        await line.publish(steps=3)
+        assert line.broadcast._task is None
+        (event,) = (await line.subscribe(first.events[-1].id)).events
+    assert (event.name, event.data["progress"]["done"]) == ("status", 3)
+
+
+async def test_a_reader_that_was_overtaken_is_dropped() -> None:
+    async with a_line(Limits(events=4, pause=0, rest=0)) as line:
+        slow, quick = await line.subscribe(), await line.subscribe()
+        slow.taking.clear()
+        for steps in range(1, 6):
+            await line.publish(steps=steps)
+        slow.taking.set()
+        await others()
+        assert slow.ended
+        assert [event.name for event in slow.events] == ["status", "status"]
+        assert len(quick.events) == 11
+        assert not quick.ended
+
+
+async def test_a_reader_that_takes_nothing_is_given_up() -> None:
+    async with a_line(patience=0.01) as line:
+        stuck = await line.subscribe()
+        stuck.taking.clear()
+        await line.publish(steps=1)
+        await asyncio.gather(*line.tasks)
+        assert not line.broadcast._readers
+        assert not stuck.ended  # so that the server closes the connection
+
+
+async def test_an_idle_line_says_that_it_is_alive() -> None:
+    async with a_line(heartbeat=0.001) as line:
+        subscriber = await line.subscribe()
+        while subscriber.text.count(": alive\n\n") < 3:
+            await asyncio.sleep(0)
+    assert len(subscriber.events) == 1
+
+
+async def test_a_reader_that_hangs_up_leaves_nothing_behind() -> None:
+    async with a_line() as line:
+        subscriber = await line.subscribe()
+        subscriber.hung_up.set()
+        await asyncio.gather(*line.tasks)
+        assert not line.broadcast._readers
+
+
+async def test_five_hundred_readers_cost_publishing_nothing_and_leave_others_their_turn() -> None:
+    turns = 0
+
+    async def loop() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with a_line() as line:
+        readers = [Subscriber() for _ in range(500)]
+        for reader in readers:
+            reader.taking.set()
+            answer = EventStream(line.broadcast, "")
+            line.tasks.append(asyncio.create_task(answer({}, reader.receive, reader.send)))
+        await others()
+        other = asyncio.create_task(loop())
+        # Publishing only says that there is something new: no reader runs in it.
+        line.snapshots.publish(line.snapshot(1))
+        assert all(len(reader.chunks) == 1 for reader in readers)
+        before = turns
+        while not all(len(reader.chunks) == 3 for reader in readers):
+            await asyncio.sleep(0)
+        assert turns - before >= 500 / Limits().batch
+        other.cancel()
+        # One encoding for all of them.
+        assert len({id(reader.chunks[1]) for reader in readers}) == 1
+
+
+async def test_a_burst_reaches_a_reader_as_its_outcome() -> None:
+    async with a_line() as line:
+        subscriber = await line.subscribe()
+        for steps in range(1, 50):
+            line.snapshots.publish(line.snapshot(steps))
+        await others()
+        assert len(subscriber.events) == 3
+        assert subscriber.events[-1].data["done"] == 49
+
+
+@pytest.mark.pitfall(41)
+async def test_streams_end_when_the_daemon_goes_down_and_new_ones_are_refused() -> None:
+    async with a_world(settings=Settings(clock=lambda: WALL)) as world:
+        # This transport returns an answer when it has ended, so returning at all is the test.
+        open_ = asyncio.create_task(world.client.get("/services/events"))
+        await others()
+        close_streams(world.app)
+        ended = await open_
+        refused = await world.client.get("/services/events")
+    assert ended.status_code == 200
+    assert ended.text.count("event: status") == 1
+    assert ended.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert ended.headers["x-content-type-options"] == "nosniff"
+    assert (refused.status_code, refused.json()["reason"]) == (503, "going_down")
+
+
+async def test_a_mistake_in_making_events_ends_the_streams_rather_than_silencing_them() -> None:
+    async with a_line() as line:
+        subscriber = await line.subscribe()
+        line.broadcast._cache = None  # type: ignore[assignment]
+        task = line.broadcast._task
+        await line.publish(steps=1)
+        assert subscriber.ended
+        assert task is not None
+        assert isinstance(task.exception(), AttributeError)

@@ -1,0 +1,285 @@
+"""Writing endpoints: what is stored, what is answered, what is refused and how the refusal helps."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from reconciler.controller.progress import Progress
+from reconciler.errors import EngineUnavailable, InvalidDesiredState, Mistake, WriteRefused
+from reconciler.generations.edits import GroupChange
+from reconciler.model.desired import GroupState, Suspension
+from tests.support.fixtures.api import WALL, a_snapshot, a_world, desired
+
+
+async def test_start_is_accepted_at_once() -> None:
+    async with a_world(desired(41)) as world:
+        answer = await world.client.post("/services/start/kafka")
+    found = answer.json()
+    assert answer.status_code == 202
+    assert answer.headers["location"] == "/services/progress/42"
+    assert (found["action"], found["target"], found["success"]) == ("start", "kafka", True)
+    assert found["message"] == "kafka is switched on; this is generation 42"
+    assert found["timestamp"] == "2026-11-24T06:00:00Z"
+    assert found["services_affected"] == ["zookeeper", "kafka"]
+    assert found["generation"] == found["progress"]["generation"] == 42
+    assert world.writer.desired.groups["kafka"] == GroupState(on=True)
+    assert world.writer.written == [("anonymous", "start kafka")]
+
+
+async def test_after_the_reply_reads_show_it() -> None:
+    async with a_world() as world:
+        generation = (await world.client.post("/services/start/kafka")).json()["generation"]
+        found = (await world.client.get("/services/status")).json()
+    assert found["generation"] == generation
+    assert found["groups"]["kafka"]["desired"] == "on"
+
+
+async def test_what_holds_already_is_answered_with_the_current_generation() -> None:
+    async with a_world(desired(7, kafka=True)) as world:
+        answer = await world.client.post("/services/start/kafka")
+    assert (answer.status_code, answer.json()["generation"]) == (200, 7)
+    assert answer.json()["services_affected"] == []
+    assert answer.json()["message"] == "kafka is as asked already; generation 7 holds"
+    assert world.writer.written == []
+
+
+async def test_start_with_dependencies() -> None:
+    async with a_world() as world:
+        answer = await world.client.post("/services/start/analytics?with_dependencies=true")
+    assert answer.json()["services_affected"] == ["zookeeper", "kafka", "timescaledb", "metabase"]
+    assert "and with it kafka, storage" in answer.json()["message"]
+
+
+async def test_a_refusal_names_the_dependency_and_the_way_out() -> None:
+    async with a_world() as world:
+        answer = await world.client.post("/services/start/storage")
+    assert answer.status_code == 409
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json() == {
+        "type": "about:blank",
+        "title": "Conflict",
+        "status": 409,
+        "detail": "storage needs kafka, which is off",
+        "reason": "dependency_off",
+        "remedy": "add with_dependencies=true to start kafka as well, or force=true to start storage without",
+    }
+    assert world.writer.written == []
+
+
+async def test_force_is_stored_and_taken_away() -> None:
+    async with a_world() as world:
+        await world.client.post("/services/start/storage?force=true")
+        assert world.writer.desired.groups["storage"] == GroupState(on=True, force=True)
+        await world.client.post("/services/stop/storage")
+        assert world.writer.desired.groups["storage"] == GroupState(on=False)
+
+
+async def test_stop_with_dependents_and_by_force() -> None:
+    async with a_world(desired(kafka=True, storage=True)) as world:
+        refused = await world.client.post("/services/stop/kafka")
+        forced = await world.client.post("/services/stop/kafka?force=true")
+        assert world.writer.desired.groups["storage"].on
+        rest = await world.client.post("/services/stop/kafka?with_dependents=true")
+    assert (refused.status_code, refused.json()["reason"]) == (409, "dependents_on")
+    assert (forced.status_code, rest.status_code) == (202, 202)
+    assert not any(state.on for state in world.writer.desired.groups.values())
+
+
+async def test_accept_stores_the_moment_of_the_decision() -> None:
+    async with a_world(desired(kafka=True)) as world:
+        answer = await world.client.post("/services/accept/kafka")
+        assert answer.status_code == 202
+        assert answer.json()["message"].startswith("what was held back of kafka is carried out")
+        assert world.writer.desired.groups["kafka"].accepted_at == WALL
+        assert (await world.client.post("/services/accept/storage")).status_code == 409
+
+
+async def test_restart_stores_the_moment_of_the_decision() -> None:
+    async with a_world(desired(kafka=True)) as world:
+        assert (await world.client.post("/services/restart/kafka")).status_code == 202
+        assert world.writer.desired.groups["kafka"].restarted_at == WALL
+        off = await world.client.post("/services/restart/storage")
+    assert (off.status_code, off.json()["reason"]) == (409, "group_off")
+
+
+async def test_an_unknown_group_is_not_found() -> None:
+    async with a_world() as world:
+        for answer in (
+            await world.client.post("/services/start/kafak"),
+            await world.client.post("/services/stop/kafak"),
+            await world.client.post("/services/restart/kafak"),
+            await world.client.put("/services/groups/kafak", json={"state": "on"}),
+            await world.client.get("/services/status/kafak"),
+        ):
+            assert (answer.status_code, answer.json()["reason"]) == (404, "unknown_group")
+            assert "kafka, storage" in answer.json()["remedy"]
+
+
+BROKEN = InvalidDesiredState((Mistake("groups.yaml", 2, 1, "unknown key"),))
+REFUSED = WriteRefused("desired_state_invalid", "groups.yaml is broken", "mend it")
+REFUSED_FOR = WriteRefused("desired_state_invalid", "groups.yaml is broken", "mend it")
+REFUSED_FOR.__cause__ = BROKEN
+
+
+@pytest.mark.parametrize(
+    ("error", "mistakes"), [(REFUSED, None), (REFUSED_FOR, ["unknown key"]), (BROKEN, ["unknown key"])]
+)
+async def test_broken_files_are_never_written_over(error: Exception, mistakes: list[str] | None) -> None:
+    async with a_world() as world:
+        world.writer.refuse = error
+        answer = await world.client.post("/services/start/kafka")
+    assert (answer.status_code, answer.json()["reason"]) == (409, "desired_state_invalid")
+    assert answer.json()["remedy"]
+    found = answer.json().get("errors")
+    assert (found and [one["message"] for one in found]) == mistakes
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        WriteRefused("not_writable", "groups.yaml can't be written: no space left on device", "make room"),
+        EngineUnavailable("docker compose is not there"),
+    ],
+)
+async def test_what_may_pass_is_not_the_callers_fault(error: Exception) -> None:
+    async with a_world() as world:
+        world.writer.refuse = error
+        answer = await world.client.post("/services/start/kafka")
+    assert answer.status_code == 503
+    assert answer.json()["detail"] == str(error)
+    assert answer.json()["remedy"]
+
+
+async def test_what_nobody_expected_tells_nothing_of_the_inside() -> None:
+    async with a_world() as world:
+        world.writer.refuse = RuntimeError("secret-of-the-inside")
+        answer = await world.client.post("/services/start/kafka")
+    assert (answer.status_code, answer.json()["reason"]) == (500, "internal_error")
+    assert "secret" not in answer.text
+    assert "Traceback" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("state", "success"), [("converged", True), ("degraded", False), ("progressing", True)]
+)
+async def test_wait_answers_when_it_is_over_and_says_how(state: str, success: bool) -> None:
+    async with a_world() as world:
+        seconds = 0.01 if state == "progressing" else 60
+        asked = asyncio.create_task(world.client.post(f"/services/start/kafka?wait={seconds}"))
+        while world.snapshots.current.generation < 2:
+            await asyncio.sleep(0)
+        ended = Progress(generation=2, state=state, total=1, reason="exited", message="kafka: exited")
+        world.snapshots.publish(a_snapshot(world.writer.desired, progress=ended))
+        answer = await asked
+    assert answer.status_code == 200
+    assert answer.json()["progress"]["state"] == state
+    assert answer.json()["success"] is success
+
+
+async def test_wait_answers_when_it_is_overtaken() -> None:
+    async with a_world() as world:
+        asked = asyncio.create_task(world.client.post("/services/start/kafka?wait=60"))
+        while world.snapshots.current.generation < 2:
+            await asyncio.sleep(0)
+        await world.client.post("/services/stop/kafka")
+        assert (await asked).json()["progress"]["state"] == "superseded"
+
+
+# --- PUT ------------------------------------------------------------------------------------------
+
+UNTIL = 1_795_506_400.0
+
+
+@pytest.mark.parametrize(
+    ("body", "change"),
+    [
+        ({"state": "on"}, GroupChange(on=True)),
+        ({"state": True}, GroupChange(on=True)),
+        ({"state": "on", "force": True}, GroupChange(on=True, force=True)),
+        ({"state": "off", "suspend": True}, GroupChange(suspend=True)),
+        ({"state": False, "suspend": {}}, GroupChange(suspend=Suspension())),
+        (
+            {"state": "off", "suspend": {"until": "2026-11-24T08:46:40+01:00", "reason": "camera work"}},
+            GroupChange(suspend=Suspension(UNTIL, "camera work")),
+        ),
+    ],
+)
+async def test_put_says_what_should_be(body: dict[str, Any], change: GroupChange) -> None:
+    async with a_world() as world:
+        first = await world.client.put("/services/groups/kafka", json=body)
+        assert world.writer.changes == {"kafka": change}
+        second = await world.client.put("/services/groups/kafka", json=body)
+    assert (first.status_code, second.status_code) == (202, 200)
+    assert first.json()["generation"] == second.json()["generation"] == 2
+
+
+async def test_put_answers_that_a_suspension_holds_it_up() -> None:
+    async with a_world(desired(kafka=GroupState(on=False, suspend=Suspension()))) as world:
+        held = await world.client.put("/services/groups/kafka", json={"state": "on"})
+        again = await world.client.put("/services/groups/kafka", json={"state": "on"})
+        other = await world.client.put("/services/groups/monitoring", json={"state": "on"})
+        freed = await world.client.put("/services/groups/kafka", json={"state": "on", "suspend": False})
+    assert "Nothing happens before the suspension of kafka ends" in held.json()["message"]
+    assert "suspension of kafka" in again.json()["message"]
+    assert "suspension" not in other.json()["message"]
+    assert world.writer.desired.groups["kafka"] == GroupState(on=True)
+    assert "suspension" not in freed.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        ({}, "state"),
+        ({"state": "onn"}, "state"),
+        ({"state": 1}, "state"),
+        ({"state": "on", "force": "true"}, "force"),
+        ({"state": "on", "colour": "red"}, "colour"),
+        ({"state": "on", "suspend": "yes"}, "suspend"),
+        ({"state": "on", "suspend": {"until": "2026-11-24T06:00:00"}}, "suspend.until"),
+        ({"state": "on", "suspend": {"until": "2026-06-31T06:00:00Z"}}, "suspend.until"),
+        ({"state": "on", "suspend": {"until": "0001-01-01T00:00:00Z"}}, "suspend.until"),
+        ({"state": "on", "suspend": {"until": 5}}, "suspend.until"),
+        ({"state": "on", "suspend": {"reason": "two\nlines"}}, "suspend.reason"),
+        ({"state": "on", "suspend": {"colour": "red"}}, "suspend.colour"),
+    ],
+)
+async def test_a_loosely_typed_body_is_refused_by_name(body: dict[str, Any], name: str) -> None:
+    async with a_world() as world:
+        answer = await world.client.put("/services/groups/kafka", json=body)
+    assert (answer.status_code, answer.json()["reason"]) == (422, "bad_input")
+    assert [(error["in"], error["name"]) for error in answer.json()["errors"]] == [("body", name)]
+    assert world.writer.written == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b"9" * 10_000, b'{"state": "\\ud800"}'],
+    ids=["empty", "cut", "list", "null", "bytes", "deep", "number", "surrogate"],
+)
+async def test_a_body_that_is_no_object(content: bytes) -> None:
+    async with a_world() as world:
+        headers = {"content-type": "application/json"}
+        answer = await world.client.put("/services/groups/kafka", content=content, headers=headers)
+    assert (answer.status_code, answer.json()["reason"]) == (422, "bad_input")
+
+
+async def test_a_body_that_is_not_said_to_be_json() -> None:
+    async with a_world() as world:
+        headers = {"content-type": "application/x-www-form-urlencoded"}
+        answer = await world.client.put("/services/groups/kafka", content=b'{"state": "on"}', headers=headers)
+    assert answer.status_code == 422
+    assert "Content-Type: application/json" in answer.json()["remedy"]
+
+
+@pytest.mark.parametrize(
+    "query", ["forse=true", "force=perhaps", "force=true&force=false", "wait=1000", "with_dependents=true"]
+)
+async def test_parameters_that_are_unknown_or_unusable_are_refused(query: str) -> None:
+    async with a_world() as world:
+        answer = await world.client.post(f"/services/start/kafka?{query}")
+    assert (answer.status_code, answer.json()["reason"]) == (422, "bad_input")
+    assert answer.json()["errors"][0]["in"] == "query"
+    assert world.writer.written == []

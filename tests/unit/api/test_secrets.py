@@ -1,0 +1,98 @@
+"""A daemon of its own: no key is told anywhere, and changed keys count within a second."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from reconciler.audit.query import Query, read
+from reconciler.auth.credentials import VARIABLE
+from reconciler.auth.keys import OPERATOR, KeyFile, make_key
+from tests.support.fixtures.audit_log import waited
+from tests.support.fixtures.auth import a_daemon, reached, x
+from tests.unit.auth.test_keys import AT
+
+
+def test_no_key_is_told_anywhere(tmp_path: Path) -> None:
+    """Right keys, wrong ones, in every place where one may be put by mistake: then everything is searched."""
+    given, wrong = make_key(), make_key()
+    state = tmp_path / "state"
+    made = KeyFile(state).add("ann", OPERATOR, at=AT)
+    secrets = (given, wrong, made)
+    told: list[str] = []
+    with a_daemon(tmp_path, **{VARIABLE: given}) as (daemon, url), reached(url, daemon) as client:
+        for key in secrets:
+            for headers in (
+                x(key),
+                {"authorization": f"Bearer {key}"},
+                {"authorization": f"Basic {key}"},
+                {"cookie": key},
+            ):
+                for method, path in (
+                    ("GET", "/services/status"),
+                    ("POST", "/services/stop/web"),
+                    ("POST", "/services/stop/nope"),
+                    ("POST", "/services/session"),
+                    ("GET", f"/services/status/{key}"),
+                    ("GET", f"/services/status?key={key}"),
+                    ("POST", f"/services/start/{key}"),
+                    ("GET", f"/{key}"),
+                ):
+                    answer = client.request(method, path, headers=headers)
+                    shown = str(answer.headers)
+                    if answer.status_code != 404 and key not in path:
+                        shown += answer.text
+                    told.append(shown)
+        assert client.get("/services/status", headers=x(given)).status_code == 200
+        # What nobody waits for is written a moment later.
+        waited(lambda: {"ann", "environment", "anonymous"} <= {e.fact.user for e in read(state, Query())})
+        audit = client.get("/services/audit?limit=1000", headers=x(made))
+        told.append(audit.text)
+        process = Path(f"/proc/{daemon.pid}")
+        told += [(process / name).read_bytes().decode("latin-1") for name in ("cmdline", "environ")]
+        told.append(subprocess.run(["ps", "axeww"], check=False, capture_output=True, text=True).stdout)
+    told += [path.read_bytes().decode("latin-1") for path in tmp_path.rglob("*") if path.is_file()]
+    everything = "\n".join(told)
+    assert "desired state accepted" in everything
+    for key in secrets:
+        assert key not in everything
+        assert key.removeprefix("sm_") not in everything
+
+
+def test_a_running_daemon_honours_the_command_line_within_a_second(tmp_path: Path) -> None:
+    def key(*words: str) -> str:
+        where = ("--state-dir", str(tmp_path / "state"))
+        ran = subprocess.run(
+            [sys.executable, "-m", "reconciler", "key", *words, *where],
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).parents[3],
+        )
+        return ran.stdout.splitlines()[-1]
+
+    with a_daemon(tmp_path) as (daemon, url), reached(url, daemon) as client:
+        assert client.post("/services/stop/web").status_code == 202
+        ann = key("add", "ann", "--role", "operator")
+        time.sleep(1.0)
+        assert client.get("/services/status").status_code == 401
+        entries = client.get("/services/audit", headers=x(ann)).json()["entries"]
+        assert [e["user"] for e in entries if e["action"] == "stop"] == ["anonymous"]
+        assert [e["source"] for e in entries if e["action"] == "stop"] == ["127.0.0.1"]
+        assert [e["target"] for e in entries if e["action"] == "key_add"] == ["ann"]
+        key("revoke", "ann")
+        time.sleep(1.0)
+        assert client.get("/services/status").status_code == 200
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_without_a_key_it_does_not_listen_to_the_network(tmp_path: Path, host: str) -> None:
+    with a_daemon(tmp_path, "--host", host) as (daemon, _):
+        assert daemon.wait(30) == 1
+    log = (tmp_path / "log").read_text()
+    assert "key add NAME" in log
+    assert "Traceback" not in log

@@ -1,0 +1,265 @@
+"""The chain of the audit log: whatever is changed, removed, moved or replaced shows."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.audit import chain_head as audit_head
+from reconciler.audit.chain import START, Link, fact_of, hash_of, link, row_of, tidy
+from reconciler.audit.chain_head import Head
+from reconciler.audit.log import Fact, Query
+from reconciler.audit.query import NoAuditLog, highest_generation, read, verify
+from tests.support.fixtures.audit_log import a_fact, a_file, by_hand, filled, problems, targets
+
+# --- entries ------------------------------------------------------------------------------------------
+
+
+FACTS = st.builds(
+    Fact,
+    action=st.text(max_size=120),
+    target=st.text(max_size=250),
+    result=st.text(max_size=20),
+    user=st.text(st.characters(), max_size=20),
+    message=st.text(st.characters(), max_size=600),
+    source=st.ip_addresses().map(str),
+    generation=st.integers(0, 2**40),
+    groups=st.lists(st.text(max_size=20), max_size=70).map(tuple),
+    times=st.integers(1, 2**40),
+    at=st.floats(0, 4e9),
+)
+
+
+@given(FACTS)
+def test_a_fact_comes_back_from_its_row_as_it_went_in(fact: Fact) -> None:
+    tidied = tidy(fact)
+    assert tidy(tidied) == tidied
+    assert fact_of(row_of(tidied)) == tidied
+    assert len(tidied.message) <= 500
+    assert len(tidied.groups) <= 64
+
+
+def test_texts_are_one_harmless_line() -> None:
+    fact = tidy(Fact("a\nb", "\x1b[31mred\x00\u2028", message="x" * 9999, user="\ud800"))
+    assert (fact.action, fact.target, fact.user) == ("a b", "[31mred", "?")
+    assert (len(fact.message), fact.message[-1]) == (500, "…")
+
+
+def test_a_hash_covers_every_field_the_number_and_the_entry_before() -> None:
+    plain = tidy(a_fact())
+    seen = {hash_of(1, plain, START.hash), hash_of(2, plain, START.hash), hash_of(1, plain, b"x" * 32)}
+    others = {"groups": ("a",), "times": 2, "generation": 7, "at": 1.0}
+    for name in Fact._fields:
+        seen.add(hash_of(1, plain._replace(**{name: others.get(name, "other")}), START.hash))
+    assert len(seen) == 3 + len(Fact._fields)
+
+
+def test_each_entry_follows_the_one_before() -> None:
+    first, second = link(START, [a_fact(1), a_fact(2)])
+    assert (first.id, first.before, second.id, second.before) == (1, START.hash, 2, first.hash)
+
+
+# --- the file -----------------------------------------------------------------------------------------
+
+
+def test_what_was_appended_is_read_and_verified(tmp_path: Path) -> None:
+    filled(tmp_path)
+    verdict = verify(tmp_path)
+    assert (verdict.good, verdict.entries, verdict.first, verdict.last) == (True, 20, 1, 20)
+    assert targets(tmp_path, limit=2) == ["group-19", "group-20"]
+    assert targets(tmp_path, limit=2, before=3) == ["group-1", "group-2"]
+    for name in ("audit.db", "audit.head"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
+
+
+def test_nothing_recorded_is_told_apart_from_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(NoAuditLog):
+        verify(tmp_path)
+    assert read(tmp_path, Query()) == []
+    assert highest_generation(tmp_path) is None
+    with a_file(tmp_path):
+        pass
+    assert verify(tmp_path).good
+
+
+def test_queries_combine(tmp_path: Path) -> None:
+    with a_file(tmp_path) as file:
+        file.append(
+            [a_fact(1, groups=("kafka", 'sto"rage'), user="ann"), a_fact(2, groups=("kafka",), action="stop")]
+        )
+        file.append([a_fact(3, groups=("search",), user="loop", generation=7)])
+    assert targets(tmp_path, group="kafka") == ["group-1", "group-2"]
+    assert targets(tmp_path, group='sto"rage') == ["group-1"]
+    assert targets(tmp_path, group="kafka", action="stop") == ["group-2"]
+    assert targets(tmp_path, user="loop", group="kafka") == []
+    assert targets(tmp_path, group="kaf%") == []
+    assert targets(tmp_path, user="x' OR 1=1 --") == []
+    assert highest_generation(tmp_path) == 7
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "at",
+        "action",
+        "target",
+        "result",
+        "user",
+        "reason",
+        "message",
+        "source",
+        "generation",
+        "groups",
+        "times",
+    ],
+)
+def test_a_changed_field_shows(tmp_path: Path, field: str) -> None:
+    filled(tmp_path)
+    value = {"at": 5, "generation": 99, "groups": '["x"]', "times": 2}.get(field, "forged")
+    by_hand(tmp_path, f"UPDATE entries SET {field} = ? WHERE id = 7", value)
+    assert problems(tmp_path) == ["entry 7 was changed: it does not fit its hash"]
+
+
+@pytest.mark.parametrize("field", ["at", "groups", "hash", "before", "generation"])
+@pytest.mark.parametrize("value", [None, "[", b"\xff", 10**15, 1.5, '{"a": 1}', "5"])
+def test_whatever_somebody_writes_into_a_row_verifying_says_so(
+    tmp_path: Path, field: str, value: object
+) -> None:
+    filled(tmp_path, 9)
+    try:
+        by_hand(tmp_path, f"UPDATE entries SET {field} = ? WHERE id = 7", value)
+    except sqlite3.IntegrityError:
+        return
+    found = verify(tmp_path)
+    assert not found.good
+    assert {problem.id for problem in found.problems} <= {7, 8}
+
+
+def test_a_changed_entry_with_its_hash_made_to_fit_shows_at_the_next(tmp_path: Path) -> None:
+    filled(tmp_path)
+    forged = a_fact(7, user="somebody")
+    before = read(tmp_path, Query())[6].before
+    by_hand(
+        tmp_path, "UPDATE entries SET user = ?, hash = ? WHERE id = 7", "somebody", hash_of(7, forged, before)
+    )
+    assert problems(tmp_path) == ["entry 8 does not follow entry 7: one was replaced"]
+
+
+def test_the_whole_chain_made_anew_shows_at_the_head(tmp_path: Path) -> None:
+    filled(tmp_path)
+    facts = [entry.fact for entry in read(tmp_path, Query())]
+    facts[6] = facts[6]._replace(user="somebody")
+    for entry in link(START, facts):
+        by_hand(
+            tmp_path,
+            "UPDATE entries SET user = ?, before = ?, hash = ? WHERE id = ?",
+            entry.fact.user,
+            entry.before,
+            entry.hash,
+            entry.id,
+        )
+    assert problems(tmp_path) == ["entry 20 was replaced: the head file knows another one"]
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        ("id = 7", "entry 7 is missing"),
+        ("id BETWEEN 5 AND 8", "entries 5 to 8 are missing"),
+        ("id <= 3", "entries 1 to 3 are missing at the beginning"),
+        ("id = 1", "entry 1 is missing at the beginning"),
+        ("id > 15", "entries 16 to 20 are missing at the end"),
+        ("id = 20", "entry 20 is missing at the end"),
+        ("1", "entries 1 to 20 are missing at the end"),
+    ],
+)
+def test_a_removed_entry_shows(tmp_path: Path, where: str, told: str) -> None:
+    filled(tmp_path)
+    by_hand(tmp_path, f"DELETE FROM entries WHERE {where}")
+    assert problems(tmp_path) == [told]
+
+
+def test_entries_changed_round_show(tmp_path: Path) -> None:
+    filled(tmp_path)
+    for old, new in ((7, 100), (8, 7), (100, 8)):
+        by_hand(tmp_path, "UPDATE entries SET id = ? WHERE id = ?", new, old)
+    assert [problem.id for problem in verify(tmp_path).problems][:2] == [7, 7]
+    assert not verify(tmp_path).good
+
+
+def test_a_tail_cut_while_nobody_runs_still_shows_after_the_next_run(tmp_path: Path) -> None:
+    filled(tmp_path)
+    by_hand(tmp_path, "DELETE FROM entries WHERE id > 15")
+    with a_file(tmp_path) as file:
+        assert [entry.id for entry in file.append([a_fact(99)])] == [21, 22]
+    assert problems(tmp_path) == [
+        "entries 16 to 20 are missing",
+        "entry 21 says: entries 16 to 20 are gone",
+    ]
+
+
+def test_a_whole_database_taken_away_shows_too(tmp_path: Path) -> None:
+    filled(tmp_path)
+    (tmp_path / "audit.db").unlink()
+    assert problems(tmp_path) == ["entries 1 to 20 are missing at the end"]
+    filled(tmp_path, 1)
+    assert problems(tmp_path)[0] == "entries 1 to 20 are missing at the beginning"
+
+
+def test_a_head_taken_away_shows_and_is_said_for_good(tmp_path: Path) -> None:
+    filled(tmp_path)
+    (tmp_path / "audit.head").unlink()
+    assert problems(tmp_path) == ["the head file is gone: a cut tail would not show"]
+    filled(tmp_path, 1)
+    assert problems(tmp_path) == ["entry 21 says: the file with the chain's end is gone"]
+
+
+def test_an_older_copy_of_the_database_shows(tmp_path: Path) -> None:
+    filled(tmp_path, 5)
+    old = (tmp_path / "audit.db").read_bytes()
+    filled(tmp_path, 5)
+    (tmp_path / "audit.db").write_bytes(old)
+    assert problems(tmp_path) == ["entries 6 to 10 are missing at the end"]
+
+
+# --- the head -----------------------------------------------------------------------------------------
+
+
+def test_a_head_survives_any_write_that_is_torn(tmp_path: Path) -> None:
+    head = Head(tmp_path)
+    path = tmp_path / audit_head.NAME
+    links = [Link(number, bytes([number]) * 32) for number in range(1, 8)]
+    for before, after in pairwise(links):
+        head.write(before)
+        old = path.read_bytes()
+        head.write(after)
+        new = path.read_bytes()
+        assert head.read() == after
+        for cut in range(0, len(new), 7):
+            path.write_bytes(new[:cut] + old[cut:])
+            assert head.read() in {before, after}
+        path.write_bytes(new)
+    head.close()
+
+
+def test_a_head_of_rubbish_is_none(tmp_path: Path) -> None:
+    (tmp_path / audit_head.NAME).write_bytes(os.urandom(1024))
+    with closing(Head(tmp_path)) as head:
+        assert head.read() is None
+
+
+def test_a_head_that_lags_behind_is_no_harm(tmp_path: Path) -> None:
+    filled(tmp_path, 5)
+    old = (tmp_path / "audit.head").read_bytes()
+    filled(tmp_path, 5)
+    (tmp_path / "audit.head").write_bytes(old)
+    assert verify(tmp_path).good
+    filled(tmp_path, 1)
+    assert verify(tmp_path).good

@@ -1,0 +1,226 @@
+"""The audit log of a running daemon: nobody waits for it who did not ask to; and its command."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reconciler.audit import database as audit_file
+from reconciler.audit.chain import Entry
+from reconciler.audit.database import AuditFile
+from reconciler.audit.log import Fact, Pace, Query, Retention
+from reconciler.audit.query import read, verify
+from tests.support.fixtures.audit_log import DAY, NOW, a_fact, an_audit, by_hand, filled, targets, waited
+from tests.support.fixtures.stub_server import a_daemon, run_cli
+
+# --- the daemon's writer ------------------------------------------------------------------------------
+
+
+def test_an_entry_is_on_the_disk_when_recording_it_is_over(tmp_path: Path) -> None:
+    with an_audit(tmp_path, pace=Pace(gather=60.0)) as audit:
+        audit.tell(a_fact(1))
+        assert audit.record(a_fact(2)).result(10)
+        # Read by another connection, while the writer has its own open.
+        assert targets(tmp_path) == ["group-1", "group-2"]
+
+
+def test_what_nobody_waits_for_is_gathered_and_flushed_at_the_end(tmp_path: Path) -> None:
+    told: list[int] = []
+    with an_audit(tmp_path, pace=Pace(gather=60.0)) as audit:
+        audit.listen(lambda entries: told.append(len(entries)))
+        for number in range(50):
+            audit.tell(a_fact(number))
+        assert targets(tmp_path) == []
+    assert (told, len(targets(tmp_path))) == ([50], 50)
+    assert verify(tmp_path).good
+
+
+def test_after_the_end_nothing_is_taken_and_nobody_waits(tmp_path: Path) -> None:
+    with an_audit(tmp_path) as audit:
+        pass
+    audit.tell(a_fact())
+    assert audit.record(a_fact()).result(1) is False
+
+
+FULL = """
+import resource, sys, time
+from pathlib import Path
+from reconciler.audit.log import Audit, Fact, Pace
+audit = Audit(Path(sys.argv[1]), pace=Pace(gather=0.0, again=(0.01,)))
+audit.start()
+def record(name):
+    return audit.record(Fact("start", name, message="x" * 500, at=1.0)).result(20)
+assert record("before")
+_, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, most))
+results = [record(f"during-{n}") for n in range(200)]
+assert results[0] and not results[-1] and audit.error
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+assert record("after")
+audit.close()
+print(audit.lost, flush=True)
+"""
+
+
+@pytest.mark.pitfall(35)
+def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
+    """No file may grow beyond 60 kB: the system itself says no, in the middle of whatever SQLite does."""
+    words = [sys.executable, "-c", FULL, str(tmp_path)]
+    ran = subprocess.run(
+        words, check=False, capture_output=True, text=True, cwd=Path(__file__).parents[3], timeout=60
+    )
+    assert (ran.returncode, ran.stdout) == (0, "0\n"), ran.stderr
+    assert targets(tmp_path, limit=1000) == ["before", *(f"during-{n}" for n in range(200)), "after"]
+    assert verify(tmp_path).problems == ()
+
+
+class Disk:
+    """Lets writes through, or says that it is full."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.full = False
+        plain = AuditFile.append
+
+        def append(file: AuditFile, facts: list[Fact]) -> list[Entry]:
+            if self.full:
+                raise sqlite3.OperationalError("database or disk is full")
+            return plain(file, facts)
+
+        monkeypatch.setattr(AuditFile, "append", append)
+
+
+def test_a_full_disk_costs_time_first_and_then_entries_that_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk = Disk(monkeypatch)
+    with an_audit(tmp_path, pace=Pace(gather=0.0, again=(0.01,), held=10)) as audit:
+        assert audit.record(a_fact(1)).result(10)
+        disk.full = True
+        assert audit.record(a_fact(2)).result(10) is False
+        for number in range(3, 31):
+            audit.tell(a_fact(number))
+        assert audit.record(a_fact(31)).result(10) is False
+        assert (audit.lost, audit.error) == (20, "database or disk is full")
+        disk.full = False
+        assert audit.record(a_fact(32)).result(10)
+    found = read(tmp_path, Query())
+    lost = [e.fact for e in found if e.fact.action == "audit_lost"]
+    # The one that found the disk free again may have pushed out one more.
+    assert sum(fact.times for fact in lost) == audit.lost
+    assert audit.lost in {20, 21}
+    assert [e.fact.target for e in found if e.fact.action == "start"][1:] == [
+        f"group-{number}" for number in range(2 + audit.lost, 33)
+    ]
+    assert found[0].fact.target == "group-1"
+    assert found[-1].fact.target == "group-32"
+    verdict = verify(tmp_path)
+    assert (verdict.good, len(verdict.notes)) == (True, len(lost))
+    assert sum("can't be written" in record.message for record in caplog.records) == 1
+
+
+@pytest.mark.pitfall(34)
+def test_a_database_damaged_while_it_is_open_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = AuditFile.append
+    broken = [True]
+
+    def append(file: AuditFile, facts: list[Fact]) -> list[Entry]:
+        if broken:
+            broken.clear()
+            file.close()
+            (tmp_path / "audit.db").write_bytes(b"scribbled" * 2000)
+            raise audit_file._damaged("malformed")
+        return plain(file, facts)
+
+    with an_audit(tmp_path) as audit:
+        assert audit.record(a_fact(1)).result(10)
+        monkeypatch.setattr(AuditFile, "append", append)
+        assert audit.record(a_fact(2)).result(10)
+    assert targets(tmp_path)[-1] == "group-2"
+    assert len(list(tmp_path.glob("audit.damaged-*.db"))) == 1
+
+
+def test_a_database_deleted_under_its_hands_is_begun_anew_and_said(tmp_path: Path) -> None:
+    with an_audit(tmp_path) as audit:
+        assert audit.record(a_fact(1)).result(10)
+        for part in ("", "-wal", "-shm"):
+            (tmp_path / f"audit.db{part}").unlink()
+        assert audit.record(a_fact(2)).result(10)
+    assert [(e.id, e.fact.action) for e in read(tmp_path, Query())] == [(2, "audit_broken"), (3, "start")]
+
+
+def test_a_bug_in_the_writer_lets_nobody_wait_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with an_audit(tmp_path, pace=Pace(again=(0.01,))) as audit:
+        monkeypatch.setattr(AuditFile, "append", lambda *_: 1 / 0)
+        assert audit.record(a_fact(1)).result(10) is False
+        monkeypatch.undo()
+        assert audit.record(a_fact(2)).result(10)
+    assert [fact.fact.action for fact in read(tmp_path, Query())] == ["audit_lost", "start"]
+    assert "nobody foresaw" in caplog.text
+
+
+def test_the_writer_cuts_by_itself(tmp_path: Path) -> None:
+    retention, pace = Retention(age=DAY, least=5), Pace(gather=0.0, cut=0.05)
+    with an_audit(tmp_path, wall=lambda: NOW + 3 * DAY, retention=retention, pace=pace) as audit:
+        for number in range(50):
+            audit.tell(a_fact(number))
+        waited(lambda: any(e.fact.action == "audit_cut" for e in read(tmp_path, Query())))
+    assert verify(tmp_path).good
+
+
+# --- the command line ---------------------------------------------------------------------------------
+
+
+def test_verify_needs_no_daemon_and_says_what_is_wrong(tmp_path: Path) -> None:
+    words = ("audit", "--verify", "--state-dir", str(tmp_path))
+    missing = run_cli(*words)
+    assert (missing.code, "no audit log" in missing.err) == (1, True)
+    filled(tmp_path)
+    whole = run_cli(*words)
+    assert (whole.code, whole.out) == (0, "20 entries, 1 to 20: the chain holds\n")
+    by_hand(tmp_path, "UPDATE entries SET user = 'x' WHERE id = 9")
+    broken = run_cli(*words)
+    assert broken.code == 1
+    assert "entry 9 was changed" in broken.err
+    told = run_cli(*words, "--output", "json")
+    assert (told.code, '"good": false' in told.out, '"id": 9' in told.out) == (1, True, True)
+
+
+def test_audit_asks_the_daemon_and_shows_what_it_says() -> None:
+    entry = {
+        "id": 12,
+        "timestamp": "2026-11-24T05:00:00Z",
+        "action": "start",
+        "target": "kafka",
+        "result": "refused",
+        "user": "ann",
+        "reason": "dependency_off",
+        "message": "needs\x1b[31m zookeeper",
+        "source": "10.0.0.9",
+        "count": 3,
+    }
+    with a_daemon() as daemon:
+        daemon.get("/services/audit", {"entries": [entry], "before": 12})
+        ran = run_cli("audit", "--group", "kafka", "--limit", "5", "--url", daemon.url)
+        (request,) = daemon.requests
+    assert ran.code == 0
+    assert request.query == {"limit": "5", "group": "kafka"}
+    line = ran.out.splitlines()[1]
+    for part in (
+        "12",
+        "ann (10.0.0.9)",
+        "start",
+        "kafka",
+        "refused ×3",
+        "dependency_off: needs [31m zookeeper",
+    ):
+        assert part in line
+    assert "--before 12" in ran.err
+    assert run_cli("audit", "--limit", "0").code == 64

@@ -1,0 +1,334 @@
+"""API keys: made once, kept as digests, honoured within a second; and who may listen without any."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from reconciler.audit.query import Query, read, verify
+from reconciler.auth import bind_check as exposure
+from reconciler.auth.credentials import VARIABLE, take_key
+from reconciler.auth.keys import (
+    ENVIRONMENT,
+    OPERATOR,
+    RESERVED,
+    VIEWER,
+    KeyFile,
+    KeyRing,
+    KeyTrouble,
+    digest_of,
+    make_key,
+)
+from tests.support.fixtures.stub_server import run_cli
+
+AT = 1_795_500_000.0
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+# --- the file -----------------------------------------------------------------------------------------
+
+
+def test_keys_are_random_and_plain() -> None:
+    keys = {make_key() for _ in range(200)}
+    assert len(keys) == 200
+    for key in keys:
+        assert key.startswith("sm_")
+        assert len(key) == 3 + 52
+        assert key.isascii()
+        assert key.removeprefix("sm_").isalnum()
+
+
+def test_only_a_digest_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
+    file = KeyFile(tmp_path / "state")
+    made = file.add("ann", OPERATOR, at=AT)
+    content = file.path.read_text()
+    assert made not in content
+    assert made.removeprefix("sm_") not in content
+    assert digest_of(made).hex() in content
+    assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.path.parent.stat().st_mode) == 0o700
+    (key,) = file.read()
+    assert (key.name, key.role, key.digest, key.created_at) == ("ann", OPERATOR, digest_of(made), AT)
+
+
+@pytest.mark.parametrize("name", ["", " ", "a b", "-x", "a/b", "ä", "a" * 65, "a\n", *sorted(RESERVED)])
+def test_names_that_can_not_be(tmp_path: Path, name: str) -> None:
+    with pytest.raises(KeyTrouble):
+        KeyFile(tmp_path).add(name, OPERATOR, at=AT)
+    assert KeyFile(tmp_path).read() == ()
+
+
+def test_a_name_is_taken_once_and_free_again_when_revoked(tmp_path: Path) -> None:
+    file = KeyFile(tmp_path)
+    first = file.add("ann", VIEWER, at=AT)
+    with pytest.raises(KeyTrouble, match="already"):
+        file.add("ann", OPERATOR, at=AT)
+    assert file.revoke("ann") == 0
+    with pytest.raises(KeyTrouble, match="no key 'ann'"):
+        file.revoke("ann")
+    assert file.add("ann", OPERATOR, at=AT) != first
+
+
+def test_many_at_once_lose_none(tmp_path: Path) -> None:
+    threads = [
+        threading.Thread(target=KeyFile(tmp_path).add, args=(f"key-{n}", VIEWER), kwargs={"at": AT})
+        for n in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {key.name for key in KeyFile(tmp_path).read()} == {f"key-{n}" for n in range(20)}
+
+
+DAMAGED = [
+    b"",
+    b"{",
+    b"[]",
+    b"null",
+    b'{"schema": 2, "keys": []}',
+    b'{"schema": 1, "keys": [{"name": "x"}]}',
+    b"\xff",
+]
+DAMAGED += [b'{"schema": 1, "keys": [{"name": "a", "role": "root", "digest": "00", "created_at": 1}]}']
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_a_damaged_file_is_said_and_not_written_over(tmp_path: Path, content: bytes) -> None:
+    file = KeyFile(tmp_path)
+    file.path.write_bytes(content)
+    with pytest.raises(KeyTrouble, match="damaged"):
+        file.add("ann", OPERATOR, at=AT)
+    assert file.path.read_bytes() == content
+
+
+# --- the ring -----------------------------------------------------------------------------------------
+
+
+def test_a_ring_follows_the_file(tmp_path: Path) -> None:
+    clock, file = Clock(), KeyFile(tmp_path)
+    ring = KeyRing(tmp_path, clock=clock)
+    assert (ring.required, ring.empty) == (False, True)
+    made = file.add("ann", VIEWER, at=AT)
+    clock.now += 0.5
+    found = ring.find(made)
+    assert found is not None
+    assert (ring.required, found.name, found.role) == (True, "ann", VIEWER)
+    assert ring.find(made + "x") is ring.find("") is ring.find("\udc80") is None
+    file.revoke("ann")
+    clock.now += 0.5
+    assert ring.find(made) is None
+    assert not ring.required
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_a_damaged_file_opens_nothing(
+    tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, file = Clock(), KeyFile(tmp_path)
+    made = file.add("ann", OPERATOR, at=AT)
+    ring = KeyRing(tmp_path, environment="from-outside", clock=clock)
+    assert ring.find(made)
+    file.path.write_bytes(content)
+    for _ in range(5):
+        clock.now += 0.5
+        assert ring.required
+        assert ring.find(made) is None
+        assert ring.find("from-outside")
+    assert len(caplog.records) == 1
+    file.path.unlink()
+    again = file.add("ann", OPERATOR, at=AT)
+    clock.now += 0.5
+    assert ring.find(again)
+
+
+def test_a_file_that_can_not_be_read_opens_nothing(tmp_path: Path) -> None:
+    (tmp_path / "keys.json").mkdir()
+    ring = KeyRing(tmp_path)
+    assert (ring.required, ring.empty, ring.find("x")) == (True, False, None)
+
+
+def test_where_only_a_key_allowed_to_listen_revoking_the_last_opens_nothing(tmp_path: Path) -> None:
+    ring = KeyRing(tmp_path, always=True)
+    assert (ring.required, ring.empty, ring.find("")) == (True, True, None)
+
+
+def test_the_file_is_looked_at_at_most_four_times_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    ring = KeyRing(tmp_path, clock=clock)
+    looks = []
+    monkeypatch.setattr(ring, "_look", lambda _: looks.append(clock.now))
+    for _ in range(1000):
+        clock.now += 0.001
+        ring.find("x")
+    assert 4 <= len(looks) <= 5
+
+
+# --- the environment ----------------------------------------------------------------------------------
+
+
+def test_the_key_of_the_environment_is_taken_out_of_it() -> None:
+    environ = {VARIABLE: "  a-key\n", "PATH": "/bin"}
+    assert take_key(environ) == "a-key"
+    assert environ == {"PATH": "/bin"}
+    assert take_key(environ) == ""
+    ring = KeyRing(environment="a-key")
+    found = ring.find("a-key")
+    assert found is not None
+    assert (found.name, found.role) == (ENVIRONMENT, OPERATOR)
+
+
+@pytest.mark.parametrize("key", ["two words", "tab\there", "schlüssel", "\x00"])
+def test_a_key_that_no_header_can_carry_is_refused(key: str) -> None:
+    with pytest.raises(KeyTrouble) as caught:
+        take_key({VARIABLE: key})
+    assert key not in str(caught.value)
+
+
+def test_the_key_comes_as_a_credential_too(tmp_path: Path) -> None:
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    assert take_key(environ) == ""
+    (tmp_path / "api-key").write_text("")
+    assert take_key(environ) == ""
+    (tmp_path / "api-key").write_text("a-key\n")
+    assert take_key(environ) == "a-key"
+    assert take_key({**environ, VARIABLE: "another"}) == "another"
+    (tmp_path / "api-key").write_text("two\nkeys\n")
+    with pytest.raises(KeyTrouble, match="credential 'api-key'"):
+        take_key(environ)
+    (tmp_path / "api-key").unlink()
+    (tmp_path / "api-key").mkdir()
+    with pytest.raises(KeyTrouble, match="can't be read"):
+        take_key(environ)
+
+
+TAKES = """
+import os, subprocess, sys
+from pathlib import Path
+from reconciler.auth.credentials import take_key
+key = take_key()
+print(key == "sm_secret-of-this-test")
+print("sm_secret" in Path("/proc/self/environ").read_text())
+print("sm_secret" in subprocess.run(["env"], capture_output=True, text=True).stdout)
+print(Path("/proc/self/environ").read_text().count("AFTER=there"))
+"""
+
+
+def test_it_is_gone_from_what_the_system_shows_of_the_process_too() -> None:
+    environ = {**os.environ, VARIABLE: "sm_secret-of-this-test", "AFTER": "there"}
+    ran = subprocess.run(
+        [sys.executable, "-c", TAKES],
+        check=False,
+        env=environ,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[3],
+    )
+    assert ran.stdout.split() == ["True", "False", "False", "1"], ran.stderr
+
+
+# --- who may listen without a key -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+def test_loopback_needs_no_key(host: str) -> None:
+    exposure.check(host, keyless=True, insecure=False)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.7", "fe80::1", "nowhere.invalid", ""])
+def test_beyond_loopback_a_key_or_a_word_is_needed(host: str) -> None:
+    with pytest.raises(exposure.Exposed, match="key add"):
+        exposure.check(host, keyless=True, insecure=False)
+    exposure.check(host, keyless=False, insecure=False)
+    exposure.check(host, keyless=True, insecure=True)
+
+
+# --- the command line -----------------------------------------------------------------------------------
+
+
+def test_a_key_is_shown_alone_on_the_last_line_and_once(tmp_path: Path) -> None:
+    where = ("--state-dir", str(tmp_path))
+    ran = run_cli("key", "add", "ann", "--role", "operator", *where)
+    assert ran.code == 0
+    made = ran.out.splitlines()[-1]
+    found = KeyRing(tmp_path).find(made)
+    assert found is not None
+    assert (found.name, found.role) == ("ann", OPERATOR)
+    listed = run_cli("key", "list", *where)
+    assert "ann" in listed.out
+    assert "operator" in listed.out
+    revoked = run_cli("key", "revoke", "ann", *where)
+    assert "0 left" in revoked.out
+    assert "without any key" in revoked.err
+    for shown in (listed, revoked, run_cli("key", "list", "-o", "json", *where)):
+        assert made not in shown.out + shown.err
+        assert digest_of(made).hex() not in shown.out
+    assert [(e.fact.action, e.fact.target) for e in read(tmp_path, Query())] == [
+        ("key_add", "ann"),
+        ("key_revoke", "ann"),
+    ]
+    assert verify(tmp_path).good
+    for path in tmp_path.iterdir():
+        assert made.encode() not in path.read_bytes()
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_role_is_a_viewer_unless_said_otherwise(tmp_path: Path) -> None:
+    told = json.loads(run_cli("key", "add", "eye", "-o", "json", "--state-dir", str(tmp_path)).out)
+    assert (told["name"], told["role"]) == ("eye", VIEWER)
+    found = KeyRing(tmp_path).find(told["key"])
+    assert found is not None
+    assert found.role == VIEWER
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("frob",), 64),
+        (("add",), 64),
+        (("revoke",), 64),
+        (("list", "ann"), 64),
+        (("add", "x", "--role", "root"), 64),
+        (("add", "file"), 1),
+        (("revoke", "nobody"), 1),
+        ((), 64),
+    ],
+)
+def test_what_makes_no_sense_is_refused(tmp_path: Path, words: tuple[str, ...], code: int) -> None:
+    ran = run_cli("key", *words, "--state-dir", str(tmp_path))
+    assert ran.code == code
+    assert ran.err
+
+
+def test_a_key_counts_though_the_audit_log_is_broken(tmp_path: Path) -> None:
+    (tmp_path / "audit.db").write_bytes(b"rubbish" * 2000)
+    ran = run_cli("key", "add", "ann", "--state-dir", str(tmp_path))
+    assert ran.code == 0
+    assert "not in the audit log" in ran.err
+    assert KeyRing(tmp_path).find(ran.out.strip())
+    # Setting it aside is for the daemon to do.
+    assert (tmp_path / "audit.db").read_bytes() == b"rubbish" * 2000
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_root_makes_belongs_to_whom_the_directory_belongs(tmp_path: Path) -> None:
+    os.chown(tmp_path, 12345, 12346)
+    assert run_cli("key", "add", "ann", "--state-dir", str(tmp_path)).code == 0
+    for path in tmp_path.iterdir():
+        assert (path.stat().st_uid, path.stat().st_gid) == (12345, 12346), path.name

@@ -1,0 +1,238 @@
+"""The HTTP client against a real little server."""
+
+from __future__ import annotations
+
+import io
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.cli.client import Client, ClientError, NotADaemon, Refused, Unreachable, segment
+from reconciler.cli.connection import client_from
+from tests.support.fixtures.stub_server import Answer, Daemon, Request, a_daemon, ok, problem
+
+
+@pytest.fixture
+def daemon() -> Iterator[Daemon]:
+    with a_daemon() as found:
+        yield found
+
+
+def test_get_and_post(daemon: Daemon) -> None:
+    daemon.get("/services/status", {"converged": True})
+    daemon.post("/services/start/a%20b", {"generation": 2})
+    client = Client(daemon.url)
+    assert client.get("/services/status") == {"converged": True}
+    query = {"force": True, "with_dependencies": False, "wait": None}
+    assert client.post(f"/services/start/{segment('a b')}", query) == {"generation": 2}
+    assert daemon.requests[-1].query == {"force": "true"}
+    assert daemon.requests[-1].headers["Content-Length"] == "0"
+
+
+def test_the_key_goes_into_a_header(daemon: Daemon) -> None:
+    daemon.get("/x", {})
+    Client(daemon.url, "secret").get("/x")
+    assert daemon.requests[-1].headers["X-API-Key"] == "secret"
+    Client(daemon.url).get("/x")
+    assert "X-API-Key" not in daemon.requests[-1].headers
+
+
+def test_a_path_in_the_url_is_kept(daemon: Daemon) -> None:
+    daemon.get("/behind/proxy/x", {"here": 1})
+    assert Client(f"{daemon.url}/behind/proxy").get("/x") == {"here": 1}
+
+
+def test_a_refusal_carries_detail_and_remedy(daemon: Daemon) -> None:
+    daemon.post(
+        "/x", problem(409, "storage needs kafka, which is off", "add force=true", reason="dependency_off")
+    )
+    with pytest.raises(Refused) as caught:
+        Client(daemon.url).post("/x")
+    error = caught.value
+    assert (error.status, str(error), error.remedy) == (
+        409,
+        "storage needs kafka, which is off",
+        "add force=true",
+    )
+    assert error.value["reason"] == "dependency_off"
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_missing_key_is_explained(daemon: Daemon, status: int) -> None:
+    daemon.get("/x", problem(status, "Invalid API key"))
+    with pytest.raises(Refused) as caught:
+        Client(daemon.url).get("/x")
+    assert "--api-key-file" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(200, b"<html>", "text/html"),
+        Answer(404, b"<html>", "text/html"),
+        Answer(302, b"", "text/html"),
+        Answer(500, b"[]"),
+    ],
+)
+def test_somebody_else_answers(daemon: Daemon, answer: Answer) -> None:
+    daemon.get("/x", answer)
+    with pytest.raises(NotADaemon):
+        Client(daemon.url).get("/x")
+
+
+def test_nobody_answers() -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{held.getsockname()[1]}"
+        with pytest.raises(Unreachable) as caught:
+            Client(url).get("/x")
+    assert "connection refused" in str(caught.value)
+    assert "service-manager run" in caught.value.remedy
+    assert "--url" in caught.value.remedy
+
+
+def test_no_such_host() -> None:
+    with pytest.raises(Unreachable, match=r"no such host|failure in name"):
+        Client("http://nowhere.invalid:8000").get("/x")
+
+
+def test_an_answer_that_does_not_come() -> None:
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen()
+        with pytest.raises(Unreachable, match="does not answer within"):
+            Client(f"http://127.0.0.1:{deaf.getsockname()[1]}", timeout=0.05).get("/x")
+
+
+def test_no_http_at_all() -> None:
+    import threading
+
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(NotADaemon):
+            Client(f"http://127.0.0.1:{server.getsockname()[1]}").get("/x")
+        thread.join()
+
+
+def test_events(daemon: Daemon) -> None:
+    daemon.stream()
+    daemon.tell("status", {"text": "two\nlines"})
+    daemon.tell("progress", {"generation": 1})
+    client = Client(daemon.url)
+    with client.events("/services/events", last_id="r-7") as events:
+        found = [next(events) for _ in range(3)]
+    assert [event.name for event in found] == ["", "status", "progress"]
+    assert found[1].value == {"text": "two\nlines"}
+    assert found[2].id == "r-2"
+    assert daemon.requests[-1].headers["Last-Event-ID"] == "r-7"
+
+
+def test_a_page_is_no_stream(daemon: Daemon) -> None:
+    daemon.get("/services/events", {"no": "stream"})
+    with pytest.raises(NotADaemon), Client(daemon.url).events("/services/events"):
+        pass
+
+
+# --- the key ------------------------------------------------------------------------------------------
+
+
+def key_of(daemon: Daemon, file: str | None, stdin: str = "", **environ: str) -> str | None:
+    seen: list[Request] = []
+
+    def route(request: Request) -> Answer:
+        seen.append(request)
+        return ok({})
+
+    daemon.get("/x", route)
+    values: dict[str, Any] = {"url": daemon.url, "api_key_file": file}
+    client_from(values, environ, io.StringIO(stdin)).get("/x")
+    return seen[0].headers.get("X-API-Key")
+
+
+def test_where_the_key_comes_from(daemon: Daemon, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("from-file\n")
+    assert key_of(daemon, None) is None
+    assert key_of(daemon, None, SERVICE_MANAGER_API_KEY="from-env") == "from-env"
+    assert key_of(daemon, str(tmp_path / "key"), SERVICE_MANAGER_API_KEY="from-env") == "from-file"
+    assert key_of(daemon, "-", stdin="from-stdin\nrest") == "from-stdin"
+
+
+def test_keys_that_can_not_be(daemon: Daemon, tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text("\n")
+    (tmp_path / "two").write_text("a\nb")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    for name in ("empty", "two", "binary", "absent"):
+        with pytest.raises(ClientError):
+            key_of(daemon, str(tmp_path / name))
+
+
+def starting(times: int, then: Any, retry_after: str = "0") -> Callable[[Request], Answer]:
+    """A daemon that has not read its files yet for so many requests."""
+    left = [problem(503, "not read yet", reason="starting")._replace(retry_after=retry_after)] * times
+
+    def answer(_: Request) -> Answer:
+        return left.pop() if left else ok(then)
+
+    return answer
+
+
+def test_a_daemon_that_has_not_read_its_files_is_asked_again(daemon: Daemon) -> None:
+    waiting: list[str] = []
+    client = Client(daemon.url, waiting=lambda: waiting.append("waiting"))
+    daemon.get("/x", starting(3, {"x": 1}))
+    daemon.post("/x", starting(1, {"x": 2}))
+    daemon.put("/x", starting(1, {"x": 3}))
+    assert client.get("/x") == {"x": 1}
+    assert client.post("/x") == {"x": 2}
+    assert client.put("/x", {"a": 1}) == {"x": 3}
+    assert [request.body for request in daemon.requests if request.method == "PUT"] == [b'{"a": 1}'] * 2
+    assert waiting == ["waiting"] * 3
+
+
+def test_it_is_asked_again_for_a_bounded_time_only(daemon: Daemon) -> None:
+    daemon.get("/x", starting(1_000, {}))
+    with pytest.raises(Refused, match="not read yet"):
+        Client(daemon.url, starting=0.3).get("/x")
+    assert 2 <= len(daemon.requests) <= 5
+
+
+def test_other_refusals_are_not_asked_again(daemon: Daemon) -> None:
+    daemon.get("/x", problem(503, "going down", reason="going_down"))
+    with pytest.raises(Refused):
+        Client(daemon.url).get("/x")
+    assert len(daemon.requests) == 1
+
+
+def test_a_daemon_that_does_not_listen_yet_is_waited_for() -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        with pytest.raises(Unreachable, match="connection refused"):
+            Client(url).get("/x")
+        served = threading.Thread(target=_serve_once, args=(bound,))
+        # Begins to listen only once the client was refused for the first time.
+        client = Client(url, absent=60.0, waiting=served.start)
+        assert client.get("/x") == {}
+        served.join()
+
+
+def _serve_once(bound: socket.socket) -> None:
+    bound.listen()
+    connection, _ = bound.accept()
+    with connection:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n{}")

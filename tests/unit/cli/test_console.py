@@ -1,0 +1,212 @@
+"""Printing: tables, bars, colour, and texts that can do a terminal no harm."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from reconciler.cli.console import (
+    Cell,
+    Console,
+    bar,
+    clean,
+    clip,
+    duration,
+    megabytes,
+    pad,
+    standard_console,
+    styled,
+    table,
+    width_of,
+)
+from reconciler.cli.output.terminal import Block, FullScreen, fitted
+from tests.support.fixtures.terminal import Screen
+
+
+def test_a_table() -> None:
+    rows = [("NAME", "MEMORY", "NOTE"), (Cell("kafka", "bold"), "612 MB", "ok"), ("a", "5 MB", "")]
+    assert "\n".join(table(rows, right=(1,))) == ("NAME   MEMORY  NOTE\nkafka  612 MB  ok\na        5 MB")
+
+
+def test_a_table_is_cut_in_its_last_column_alone() -> None:
+    rows = [("kafka", "a long sentence that does not fit"), ("storage-and-more", "short")]
+    assert table(rows, width=30) == ["kafka             a long sent…", "storage-and-more  short"]
+    assert table(rows)[0].endswith("does not fit")
+
+
+def test_a_table_aligns_wide_letters() -> None:
+    assert table([("日本", "x"), ("abcd", "y")]) == ["日本  x", "abcd  y"]
+
+
+def test_colour_does_not_shift_columns() -> None:
+    coloured = table([(Cell("a", "red"), "x"), ("abc", "y")], colour=True)
+    assert coloured == ["\x1b[31ma  \x1b[0m  x", "abc  y"]
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "shown"),
+    [
+        ("abc", 3, "abc"),
+        ("abcd", 3, "ab…"),
+        ("日本語", 5, "日本…"),
+        ("abc", 0, ""),
+        ("abc", 1, "…"),
+        ("", 0, ""),
+    ],
+)
+def test_clip(text: str, width: int, shown: str) -> None:
+    assert clip(text, width) == shown
+    assert width_of(shown) <= max(width, 0) or not width
+
+
+def test_texts_from_elsewhere_can_do_no_harm() -> None:
+    assert clean("a\x1b[2Jb\r\nc\x07\u202ed\u2028e") == "a [2Jb  c  d e"
+    assert clean(None) == "None"
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"), [(0, "░░░░"), (0.5, "██░░"), (1, "████"), (2, "████"), (-1, "░░░░"), (0.3, "█▎░░")]
+)
+def test_bar(share: float, shown: str) -> None:
+    assert bar(share, 4) == shown
+
+
+def test_amounts() -> None:
+    assert [megabytes(612.4), megabytes(None), megabytes(0)] == ["612 MB", "–", "0 MB"]
+    assert [duration(s) for s in (0, 61, 130, 7300, 200_000, None)] == [
+        "0 s",
+        "61 s",
+        "2 min",
+        "2 h",
+        "2 d",
+        "–",
+    ]
+    assert pad("ab", 4) == "ab  "
+    assert pad("ab", 4, right=True) == "  ab"
+    assert styled("", "red") == ""
+
+
+class Tty(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "environ", "colour"),
+    [
+        (Tty, {}, True),
+        (Tty, {"NO_COLOR": "1"}, False),
+        (Tty, {"NO_COLOR": ""}, True),
+        (Tty, {"TERM": "dumb"}, False),
+        (io.StringIO, {}, False),
+    ],
+)
+def test_colour_only_where_it_is_wanted(
+    monkeypatch: pytest.MonkeyPatch, stream: type[io.StringIO], environ: dict[str, str], colour: bool
+) -> None:
+    monkeypatch.setattr("sys.stdout", stream())
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    console = standard_console(environ)
+    assert (console.colour, console.err_colour) == (colour, False)
+
+
+def test_failure_says_what_to_do() -> None:
+    err = io.StringIO()
+    Console(io.StringIO(), err).failure("it\x1b broke", "mend it")
+    assert err.getvalue() == "it  broke\n  → mend it\n"
+
+
+# --- drawing in place ---------------------------------------------------------------------------------
+
+
+def lines(*texts: str) -> list[list[Cell]]:
+    return [[Cell(text)] for text in texts]
+
+
+class Drawn:
+    def __init__(self, columns: int = 20, rows: int = 10) -> None:
+        self.stream = io.StringIO()
+        self.size = (columns, rows)
+        self.screen = Screen(columns, rows)
+        self.block = Block(self.stream, colour=False, size=lambda _: self.size)
+
+    def draw(self, *texts: str) -> str:
+        self.block.draw(lines(*texts))
+        return self.take()
+
+    def take(self) -> str:
+        self.screen.feed(self.stream.getvalue())
+        self.stream.seek(0)
+        self.stream.truncate()
+        return self.screen.text()
+
+
+def test_a_block_is_redrawn_in_place() -> None:
+    drawn = Drawn()
+    drawn.screen.feed("$ before\r\n")
+    assert drawn.draw("a 1", "b 1") == "$ before\na 1\nb 1"
+    assert drawn.draw("a 2", "b", "c") == "$ before\na 2\nb\nc"
+    assert drawn.draw("over") == "$ before\nover"
+    assert drawn.screen.hidden
+    drawn.block.close()
+    drawn.take()
+    assert not drawn.screen.hidden
+    assert drawn.screen.row == 2
+
+
+def test_the_same_frame_is_not_written_again() -> None:
+    drawn = Drawn()
+    drawn.draw("a")
+    drawn.block.draw(lines("a"))
+    assert drawn.stream.getvalue() == ""
+
+
+def test_a_block_never_erases_before_it_writes() -> None:
+    drawn = Drawn()
+    drawn.draw("a", "b")
+    drawn.block.draw(lines("c", "d"))
+    frame = drawn.stream.getvalue()
+    assert frame.index("\x1b[J") > frame.index("d")
+    assert "\x1b[2K" not in frame
+
+
+@pytest.mark.parametrize("columns", [1, 2, 5, 19])
+def test_lines_never_wrap(columns: int) -> None:
+    drawn = Drawn(columns)
+    drawn.draw("a line much longer than that", "日本語日本語日本語日本語")
+    assert drawn.screen.widest < max(columns, 2)
+    assert len(drawn.screen.lines) == 2
+
+
+def test_a_block_survives_a_narrower_window() -> None:
+    drawn = Drawn(20)
+    drawn.screen.feed("$ before\r\n")
+    drawn.draw("0123456789abcdef", "0123456789", "short")
+    drawn.screen.narrow(8)
+    drawn.size = (8, 10)
+    assert drawn.draw("new one", "new two", "three") == "$ before\nnew one\nnew two\nthree"
+
+
+def test_a_block_is_no_higher_than_the_window() -> None:
+    drawn = Drawn(20, 4)
+    assert drawn.draw("a", "b", "c", "d", "e") == "c\nd\ne"
+
+
+def test_full_screen_gives_the_terminal_back() -> None:
+    stream, screen = io.StringIO(), Screen(20, 5)
+    screen.feed("$ watch\r\n")
+    with FullScreen(stream, colour=False, size=lambda _: (20, 3)) as full:
+        full.draw(lines("a", "b", "c", "d"))
+        screen.feed(stream.getvalue())
+        assert screen.text() == "a\nb\nc"
+        assert screen.hidden
+        stream.truncate(0)
+    screen.feed(stream.getvalue().strip("\0"))
+    assert screen.text() == "$ watch"
+    assert not screen.hidden
+
+
+def test_fitted_cuts_across_cells() -> None:
+    assert fitted([Cell("abc", "red"), Cell("defg")], 5, colour=False) == ("abcd…", 5)
+    assert fitted([Cell("abc", "red")], 5, colour=True) == ("\x1b[31mabc\x1b[0m", 3)

@@ -1,0 +1,352 @@
+"""``init``: from Compose files as they are found in the wild to a valid desired-state directory.
+
+Compose itself resolves the files; no engine is needed, and none is asked unless a test says so.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.cli.init.groups import sketch
+from reconciler.cli.init.init import Made, Refused, scaffold
+from reconciler.cli.init.text import quoted
+from reconciler.cli.oneshot import load
+from reconciler.desired_state.store import Loaded
+from reconciler.engine.simulated.engine import SimulatedEngine
+from reconciler.errors import InvalidDesiredState
+from reconciler.model.observed import Container, State
+from reconciler.model.stack import Condition, Dependency, Service
+from tests.support.fixtures.stub_server import run_cli
+
+
+@pytest.fixture(autouse=True)
+def engine(monkeypatch: pytest.MonkeyPatch) -> SimulatedEngine:
+    """The engine that is asked what runs: nothing does, unless a test puts something there."""
+    found = SimulatedEngine()
+
+    @asynccontextmanager
+    async def engine_of(_: str) -> AsyncIterator[SimulatedEngine]:
+        yield found
+
+    monkeypatch.setattr("reconciler.cli.init.init.engine_of", engine_of)
+    return found
+
+
+async def made(tmp_path: Path, compose: str, name: str = "compose.yaml") -> tuple[Made, Loaded]:
+    (tmp_path / name).write_text(compose)
+    before = sorted(tmp_path.rglob("*"))
+    outcome = await scaffold(tmp_path / name, tmp_path / "desired-state")
+    loaded = await load(tmp_path / "desired-state")
+    # Every service is in one group, and nothing of the project was touched.
+    assert set(loaded.stack.group_of) == set(loaded.stack.services)
+    written = {tmp_path / "desired-state", *(tmp_path / "desired-state").iterdir()}
+    assert sorted(set(tmp_path.rglob("*")) - written) == before
+    return outcome, loaded
+
+
+def groups(loaded: Loaded) -> dict[str, list[str]]:
+    return {name: sorted(group.services) for name, group in loaded.stack.groups.items()}
+
+
+def edges(loaded: Loaded) -> dict[str, list[str]]:
+    found = {name: sorted(group.depends_on) for name, group in loaded.stack.groups.items()}
+    return {name: needs for name, needs in found.items() if needs}
+
+
+SHOP = """
+name: shop
+x-common: &common
+  restart: unless-stopped
+  networks: [back]
+services:
+  db:
+    <<: *common
+    image: postgres:16
+    mem_limit: 512m
+    env_file: [./db.env]
+    healthcheck: {test: [CMD, pg_isready], interval: 5s}
+  cache:
+    <<: *common
+    image: redis:7
+    deploy: {resources: {limits: {memory: 128M}}}
+  web:
+    image: shop/web:${TAG:-latest}
+    networks: [front, back]
+    depends_on:
+      db: {condition: service_healthy}
+      cache: {condition: service_started}
+  mailhog:
+    image: mailhog/mailhog
+    profiles: [dev]
+    networks: [back]
+  adminer:
+    image: adminer
+    profiles: [dev, debug]
+    depends_on: [db]
+    networks: [back]
+  backup:
+    image: shop/backup
+    profiles: [ops]
+    depends_on:
+      db: {condition: service_healthy, restart: true}
+      mailhog: {condition: service_started, required: false}
+    networks: [back]
+networks: {front: {}, back: {internal: true}}
+"""
+
+
+async def test_the_number_of_replicas_is_told_where_it_is_not_one(tmp_path: Path) -> None:
+    compose = tmp_path / "compose.yaml"
+    compose.write_text(
+        "services:\n"
+        "  web: {image: i, scale: 3}\n"
+        "  seed: {image: i, deploy: {replicas: '${SEED:-0}'}}\n"
+        "  db: {image: i}\n"
+    )
+    outcome = await scaffold(compose, tmp_path / "desired-state")
+    assert {"web: 3 replicas", "seed: scaled to zero"} <= set(outcome.notes)
+    assert not any(note.startswith("db:") for note in outcome.notes)
+
+
+async def test_profiles_dependencies_and_limits(tmp_path: Path) -> None:
+    (tmp_path / "db.env").write_text("POSTGRES_PASSWORD=secret\n")
+    outcome, loaded = await made(tmp_path, SHOP)
+    assert loaded.stack.name == "shop"
+    assert groups(loaded) == {
+        "core": ["cache", "db", "web"],
+        "dev": ["adminer", "mailhog"],
+        "ops": ["backup"],
+    }
+    # required: false is no reason to switch a group on.
+    assert edges(loaded) == {"dev": ["core"], "ops": ["core"]}
+    assert loaded.stack.groups["core"].services[-1] == "web"
+    # 512 MiB and 128 MiB are limits, web is a guess.
+    assert loaded.stack.groups["core"].memory == 772_000_000
+    assert not any(state.on for state in loaded.desired.groups.values())
+    assert (outcome.groups, outcome.services) == (3, 6)
+    assert any("adminer: in several profiles" in note for note in outcome.notes)
+    text = (tmp_path / "desired-state/stack.yaml").read_text()
+    assert "compose: [../compose.yaml]" in text
+    assert "100MB of it a guess for web" in text
+    assert "secret" not in text
+
+
+async def test_extends_and_include(tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts/base.yaml").write_text("services:\n  base: {image: app:1, environment: {A: '1'}}\n")
+    (tmp_path / "parts/queue.yaml").write_text(
+        "services:\n  rabbit: {image: rabbitmq}\n  feeder: {image: feeder, depends_on: [rabbit]}\n"
+    )
+    compose = """
+include: [parts/queue.yaml]
+services:
+  api: {extends: {file: parts/base.yaml, service: base}, depends_on: [rabbit]}
+  worker: {extends: {service: api}}
+  lonely: {image: cron}
+"""
+    _, loaded = await made(tmp_path, compose)
+    assert groups(loaded) == {"api": ["api", "feeder", "rabbit", "worker"], "standalone": ["lonely"]}
+
+
+async def test_nothing_depends_on_anything(tmp_path: Path) -> None:
+    _, loaded = await made(tmp_path, "services:\n  a: {image: a}\n  b: {image: b}\n")
+    assert groups(loaded) == {"core": ["a", "b"]}
+
+
+async def test_islands_are_named_after_the_program_not_its_database(tmp_path: Path) -> None:
+    compose = """
+services:
+  nextcloud: {image: n, depends_on: [mariadb, redis]}
+  mariadb: {image: m}
+  redis: {image: r}
+  grafana: {image: g, depends_on: {prometheus: {condition: service_started}}}
+  prometheus: {image: p}
+  vpn: {image: v}
+  torrent: {image: t, network_mode: "service:vpn"}
+"""
+    _, loaded = await made(tmp_path, compose)
+    assert groups(loaded) == {
+        "grafana": ["grafana", "prometheus"],
+        "nextcloud": ["mariadb", "nextcloud", "redis"],
+        "torrent": ["torrent", "vpn"],
+    }
+
+
+async def test_groups_that_would_depend_in_a_circle_become_one(tmp_path: Path) -> None:
+    compose = """
+services:
+  a1: {image: x, profiles: [a], depends_on: [b1]}
+  a2: {image: x, profiles: [a]}
+  b1: {image: x, profiles: [b]}
+  b2: {image: x, profiles: [b], depends_on: [a2]}
+  c: {image: x, profiles: [c], depends_on: [a1]}
+"""
+    outcome, loaded = await made(tmp_path, compose)
+    assert groups(loaded) == {"b": ["a1", "a2", "b1", "b2"], "c": ["c"]}
+    assert edges(loaded) == {"c": ["b"]}
+    assert any("a went into b" in note for note in outcome.notes)
+
+
+async def test_names_that_yaml_takes_for_something_else(tmp_path: Path) -> None:
+    compose = """
+services:
+  "on": {image: x, depends_on: ["null"]}
+  "null": {image: x}
+  "1.5": {image: x, profiles: ["yes"]}
+  y: {image: x, profiles: ["0x1f"], depends_on: ["on"]}
+  core: {image: x, profiles: [core]}
+"""
+    _, loaded = await made(tmp_path, compose)
+    assert groups(loaded) == {"core": ["core"], "core-2": ["null", "on"], "yes": ["1.5"], "0x1f": ["y"]}
+    assert edges(loaded) == {"0x1f": ["core-2"]}
+
+
+async def test_thirty_services(tmp_path: Path) -> None:
+    lines = ["services:"]
+    for number in range(30):
+        needs = f", depends_on: [s{number - 1:02}]" if number % 10 else ""
+        profile = f", profiles: [p{number // 10}]" if number >= 20 else ""
+        lines.append(f"  s{number:02}: {{image: x{needs}{profile}}}")
+    _, loaded = await made(tmp_path, "\n".join(lines))
+    assert {name: len(found) for name, found in groups(loaded).items()} == {"s09": 10, "s19": 10, "p2": 10}
+    assert loaded.stack.groups["s09"].services == tuple(f"s{n:02}" for n in range(10))
+    text = (tmp_path / "desired-state/stack.yaml").read_text()
+    assert max(map(len, text.splitlines())) <= 110
+
+
+async def test_an_override_beside_it_is_taken_in(tmp_path: Path) -> None:
+    (tmp_path / "docker-compose.override.yml").write_text("services:\n  extra: {image: y}\n")
+    outcome, loaded = await made(tmp_path, "services:\n  a: {image: x}\n", "docker-compose.yml")
+    assert groups(loaded) == {"core": ["a", "extra"]}
+    assert any("docker-compose.override.yml" in note for note in outcome.notes)
+
+
+async def test_a_file_of_another_name_stands_alone(tmp_path: Path) -> None:
+    (tmp_path / "docker-compose.override.yml").write_text("services:\n  extra: {image: y}\n")
+    _, loaded = await made(tmp_path, "services:\n  a: {image: x}\n", "prod.yml")
+    assert groups(loaded) == {"core": ["a"]}
+
+
+async def test_the_name_is_the_one_that_compose_would_choose(tmp_path: Path) -> None:
+    project = tmp_path / "My.Project"
+    project.mkdir()
+    _, loaded = await made(project, "services:\n  a: {image: x}\n")
+    assert loaded.stack.name == "myproject"
+    (project / ".env").write_text("COMPOSE_PROJECT_NAME=other\n")
+    await scaffold(project / "compose.yaml", project / "again")
+    assert (await load(project / "again")).stack.name == "other"
+
+
+async def test_what_runs_is_on(tmp_path: Path, engine: SimulatedEngine) -> None:
+    engine.add(Container(id="1", name="x", service="a", state=State.RUNNING))
+    engine.add(Container(id="2", name="y", service="b", state=State.EXITED))
+    compose = "services:\n  a: {image: x, profiles: [p]}\n  b: {image: y, profiles: [q]}\n"
+    _, loaded = await made(tmp_path, compose)
+    assert {name: state.on for name, state in loaded.desired.groups.items()} == {"p": True, "q": False}
+    # What it uses is better than a guess.
+    assert loaded.stack.groups["p"].memory == 50_000_000
+
+
+async def test_without_an_engine_all_is_off_and_that_is_said(tmp_path: Path, engine: SimulatedEngine) -> None:
+    engine.unavailable = True
+    outcome, loaded = await made(tmp_path, "services:\n  a: {image: x}\n")
+    assert not loaded.desired.groups["core"].on
+    assert any("could not be asked" in note for note in outcome.notes)
+    assert "could not be asked" in (tmp_path / "desired-state/groups.yaml").read_text()
+
+
+async def test_nothing_is_written_over_without_force(tmp_path: Path) -> None:
+    await made(tmp_path, "services:\n  a: {image: x}\n")
+    stack = tmp_path / "desired-state/stack.yaml"
+    stack.write_text("mine")
+    with pytest.raises(Refused, match="already"):
+        await scaffold(tmp_path / "compose.yaml", tmp_path / "desired-state")
+    assert stack.read_text() == "mine"
+    await scaffold(tmp_path / "compose.yaml", tmp_path / "desired-state", force=True)
+    assert "core" in stack.read_text()
+    assert sorted(os.listdir(tmp_path / "desired-state")) == ["groups.yaml", "stack.yaml"]
+
+
+async def test_one_file_alone_is_not_written_over_either(tmp_path: Path) -> None:
+    (tmp_path / "ds").mkdir()
+    (tmp_path / "ds/groups.yaml").symlink_to("/nowhere")
+    (tmp_path / "compose.yaml").write_text("services:\n  a: {image: x}\n")
+    with pytest.raises(Refused, match=r"groups\.yaml already"):
+        await scaffold(tmp_path / "compose.yaml", tmp_path / "ds")
+    assert os.listdir(tmp_path / "ds") == ["groups.yaml"]
+
+
+async def test_a_directory_elsewhere_names_the_file_absolutely(tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/compose.yaml").write_text("services:\n  a: {image: x}\n")
+    await scaffold(tmp_path / "app/compose.yaml", tmp_path / "etc/desired-state")
+    text = (tmp_path / "etc/desired-state/stack.yaml").read_text()
+    assert f"compose: [{tmp_path}/app/compose.yaml]" in text
+    assert (await load(tmp_path / "etc/desired-state")).stack.directory == f"{tmp_path}/app"
+
+
+@pytest.mark.parametrize("text", ["", "services: {}\n", "services: [a\n", "services:\n  a: {}\n"])
+async def test_files_that_can_not_be_used(tmp_path: Path, text: str) -> None:
+    (tmp_path / "compose.yaml").write_text(text)
+    with pytest.raises((Refused, InvalidDesiredState)):
+        await scaffold(tmp_path / "compose.yaml", tmp_path / "ds")
+    assert not (tmp_path / "ds").exists()
+
+
+def test_the_command(tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text("services:\n  a: {image: x}\n")
+    words = ["init", str(tmp_path / "compose.yaml"), "--desired-state", str(tmp_path / "ds")]
+    ran = run_cli(*words)
+    assert (ran.code, f"wrote {tmp_path}/ds/stack.yaml" in ran.out) == (0, True)
+    again = run_cli(*words)
+    assert (again.code, again.out, "--force" in again.err) == (1, "", True)
+    missing = run_cli("init", str(tmp_path / "none.yaml"))
+    assert (missing.code, "there is no file" in missing.err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("kafka", "kafka"),
+        ("alert-engine", "alert-engine"),
+        ("on", '"on"'),
+        ("No", '"No"'),
+        ("123", '"123"'),
+        ("a b", '"a b"'),
+        ("a: b", '"a: b"'),
+        ("../compose.yaml", "../compose.yaml"),
+        ("compose.yaml", "compose.yaml"),
+        ('"', '"\\""'),
+        ("", '""'),
+    ],
+)
+def test_quoting(text: str, shown: str) -> None:
+    assert quoted(text) == shown
+
+
+def test_reservations_and_swarm_limits_count() -> None:
+    model: dict[str, Any] = {
+        "a": {"deploy": {"resources": {"reservations": {"memory": "50000000"}}}},
+        "b": {"mem_reservation": "70000000"},
+        "c": {"mem_limit": "10000001"},
+    }
+    services = {name: Service(name=name, container_name=name, image="x") for name in model}
+    drawn = sketch(model, services, {}).groups[0]
+    assert (drawn.memory, drawn.guessed) == (131_000_000, ())
+
+
+def test_a_dependency_that_is_not_required_connects_nothing() -> None:
+    loose = Dependency("b", Condition.STARTED, required=False)
+    services = {
+        "a": Service(name="a", container_name="a", image="x", depends_on=(loose,)),
+        "b": Service(name="b", container_name="b", image="x"),
+        "c": Service(name="c", container_name="c", image="x", shares=("b",)),
+    }
+    found = {group.name: group.services for group in sketch({n: {} for n in services}, services, {}).groups}
+    assert found == {"c": ("b", "c"), "standalone": ("a",)}

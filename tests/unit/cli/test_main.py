@@ -1,0 +1,325 @@
+"""The command line itself: parsing, environment, help, suggestions, exit codes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler import __version__
+from reconciler.cli.commands.definitions.table import BY_NAME, COMMANDS
+from reconciler.cli.commands.run import options_from
+from reconciler.cli.console import width_of
+from reconciler.cli.options import option_types as convert
+from reconciler.cli.options.help import command_help, program_help
+from reconciler.cli.options.parsing import UsageError, parse
+from reconciler.options import Address, RunOptions
+from tests.support.fixtures.stub_server import run_cli
+
+
+def parsed(name: str, *words: str, **environ: str) -> dict[str, Any]:
+    return parse(BY_NAME[name], words, environ)
+
+
+def refused(name: str, *words: str, **environ: str) -> UsageError:
+    with pytest.raises(UsageError) as caught:
+        parsed(name, *words, **environ)
+    return caught.value
+
+
+# --- the table ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_every_command_teaches(command: Any) -> None:
+    assert command.description.count(". ") + command.description.endswith(".") >= 2
+    assert command.examples
+    assert ("64" in dict(command.exits)) or command.name == "watch"
+    assert callable(command.load())
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+@pytest.mark.parametrize("width", [20, 80, 200])
+def test_help_fits_and_names_every_variable(command: Any, width: int) -> None:
+    text = command_help(command, width)
+    for option in command.options:
+        assert option.flag in text
+        assert f"${option.variable}" in text.replace("\n" + " " * 28, "")
+    examples = {f"  service-manager {words}" for words, _ in command.examples}
+    lines = [line for line in text.splitlines() if line not in examples and not line.startswith("      ")]
+    assert max(map(width_of, lines)) <= max(width, 100)
+
+
+def test_every_reading_command_speaks_json() -> None:
+    reading = {
+        "validate",
+        "plan",
+        "doctor",
+        "status",
+        "groups",
+        "drift",
+        "version",
+        "start",
+        "stop",
+        "restart",
+        "accept",
+    }
+    for name in reading:
+        assert parsed(name, *needed(name), "--output", "json")["output"] == "json"
+
+
+def needed(name: str) -> list[str]:
+    return [argument.name for argument in BY_NAME[name].arguments if argument.arity in {"", "+"}]
+
+
+def test_help_in_every_spelling() -> None:
+    whole = program_help(100)
+    assert run_cli("--help").out == run_cli("help").out == run_cli("-h").out == whole + "\n"
+    one = command_help(BY_NAME["plan"], 100)
+    assert run_cli("plan", "--help").out == run_cli("help", "plan").out == one + "\n"
+    assert run_cli("start", "--help").code == 0
+
+
+def test_nothing_said_shows_the_help_as_a_usage_error() -> None:
+    ran = run_cli()
+    assert (ran.code, ran.out) == (64, "")
+    assert "Usage:" in ran.err
+
+
+def test_version() -> None:
+    assert run_cli("version").out == run_cli("--version").out == f"service-manager {__version__}\n"
+
+
+# --- options and variables ----------------------------------------------------------------------------
+
+
+def test_run_options_from_flags(tmp_path: Path) -> None:
+    words = ["--desired-state", str(tmp_path), "--state-dir", "/s", "--host", "[::1]", "--port", "81"]
+    words += ["--metrics-listen", "172.17.0.1:9464", "--compose-file", "/a", "--compose-file", "/b"]
+    words += ["--engine", "simulated", "--resync", "2m", "--insecure"]
+    words += ["--allowed-host", "Box.example.org.", "--allowed-host", "alpr"]
+    assert options_from(parsed("run", *words)) == RunOptions(
+        desired_state=tmp_path,
+        state_dir=Path("/s"),
+        host="::1",
+        port=81,
+        metrics_listen=Address("172.17.0.1", 9464),
+        allowed_host=("box.example.org", "alpr"),
+        compose_file=(Path("/a"), Path("/b")),
+        engine="simulated",
+        resync=120.0,
+        insecure=True,
+    )
+
+
+def test_run_options_from_the_environment() -> None:
+    environ = {
+        "SERVICE_MANAGER_DESIRED_STATE": "/d",
+        "SERVICE_MANAGER_STATE_DIR": "/s",
+        "SERVICE_MANAGER_PORT": "81",
+        "SERVICE_MANAGER_METRICS_LISTEN": "[::1]:9464",
+        "SERVICE_MANAGER_COMPOSE_FILE": "/a:/b",
+        "SERVICE_MANAGER_RESYNC": "30",
+        "SERVICE_MANAGER_INSECURE": "yes",
+    }
+    options = options_from(parsed("run", **environ))
+    assert options.desired_state == Path("/d")
+    assert options.metrics_listen == Address("::1", 9464)
+    assert str(options.metrics_listen) == "[::1]:9464"
+    assert options.compose_file == (Path("/a"), Path("/b"))
+    assert (options.port, options.resync, options.insecure) == (81, 30.0, True)
+
+
+def test_defaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    options = options_from(parsed("run"))
+    assert options.desired_state == tmp_path / "desired-state"
+    assert options.state_dir == tmp_path / "home/.local/state/service-manager"
+    assert (options.host, options.port, options.engine, options.resync) == ("127.0.0.1", 8000, "docker", 60.0)
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/one:/var/lib/two")
+    assert options_from(parsed("run")).state_dir == Path("/var/lib/one")
+
+
+def test_commands_see_what_the_installed_daemon_sees(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    monkeypatch.setattr("reconciler.cli.options.option_types.INSTALLED_STATE", tmp_path)
+    assert parsed("plan")["state_dir"] == tmp_path
+    assert parsed("plan", "--state-dir", "/s")["state_dir"] == Path("/s")
+    assert parsed("run")["state_dir"] != tmp_path
+
+
+def test_a_link_in_a_path_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert parsed("plan", "--desired-state", f"{tmp_path}/link/x")["desired_state"] == tmp_path / "link/x"
+
+
+def test_the_flag_wins_over_its_variable() -> None:
+    assert parsed("run", "--port", "90", SERVICE_MANAGER_PORT="80")["port"] == 90
+    assert parsed("run", "--port", "90", SERVICE_MANAGER_PORT="nonsense")["port"] == 90
+    assert parsed("start", "a", "--no-wait=no", SERVICE_MANAGER_NO_WAIT="1")["no_wait"] is False
+
+
+def test_an_empty_variable_says_nothing() -> None:
+    assert parsed("run", SERVICE_MANAGER_PORT="", SERVICE_MANAGER_INSECURE=" ")["port"] == 8000
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("PORT", "x"),
+        ("PORT", "70000"),
+        ("ENGINE", "podman"),
+        ("RESYNC", "soon"),
+        ("RESYNC", "-1"),
+        ("RESYNC", "0"),
+        ("RESYNC", "nan"),
+        ("METRICS_LISTEN", "9464"),
+        ("INSECURE", "perhaps"),
+        ("HOST", "a b"),
+    ],
+)
+def test_a_bad_variable_is_named(variable: str, value: str) -> None:
+    error = refused("run", **{f"SERVICE_MANAGER_{variable}": value})
+    assert str(error).startswith(f"SERVICE_MANAGER_{variable}: ")
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "http://", "http://x?y=1", "http://x:notaport"])
+def test_a_bad_url(url: str) -> None:
+    assert str(refused("status", "--url", url)).startswith("--url: expected an address")
+
+
+def test_urls_are_made_whole() -> None:
+    assert parsed("status", "--url", "box:8010/")["url"] == "http://box:8010"
+    assert parsed("status")["url"] == "http://127.0.0.1:8000"
+
+
+def test_the_port_of_the_daemon_is_found_by_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVICE_MANAGER_PORT", "8010")
+    assert parsed("status")["url"] == "http://127.0.0.1:8010"
+
+
+def test_options_may_stand_between_groups() -> None:
+    values = parsed("start", "kafka", "--force", "search", "--timeout", "5")
+    assert (values["group"], values["force"], values["timeout"]) == (("kafka", "search"), True, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        (["start"], "GROUP is missing", ""),
+        (["init"], "COMPOSE_FILE is missing", ""),
+        (["status", "a", "b"], "'b' is one argument too many", ""),
+        (["plan", "--ouput", "json"], "unknown option --ouput", "did you mean '--output'?"),
+        (["plan", "--output"], "argument --output/-o: expected one argument", ""),
+        (["plan", "--desired", "x"], "unknown option --desired", "did you mean '--desired-state'?"),
+        (["schema", "stac"], "there is no schema 'stac'", "did you mean 'stack'?"),
+        (["completion", "bsh"], "there is no completion for 'bsh'", "did you mean 'bash'?"),
+    ],
+)
+def test_usage_errors(words: list[str], message: str, hint: str) -> None:
+    ran = run_cli(*words)
+    assert ran.code == 64
+    assert message in ran.err
+    assert hint in ran.err
+    assert ran.out == ""
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [("strat", "did you mean 'start'?"), ("stats", "did you mean 'status'?"), ("xyzzy", "there are run, ")],
+)
+def test_a_mistyped_command(word: str, hint: str) -> None:
+    ran = run_cli(word)
+    assert ran.code == 64
+    assert f"there is no command {word!r}" in ran.err
+    assert hint in ran.err
+
+
+def test_an_option_before_the_command() -> None:
+    ran = run_cli("--url", "x", "status")
+    assert ran.code == 64
+    assert "options stand after the command" in ran.err
+
+
+def test_schema() -> None:
+    import json
+
+    both = json.loads(run_cli("schema").out)
+    assert set(both) == {"stack.yaml", "groups.yaml"}
+    assert json.loads(run_cli("schema", "stack").out) == both["stack.yaml"]
+    assert json.loads(run_cli("schema", "groups.yaml").out) == both["groups.yaml"]
+
+
+# --- as a program -------------------------------------------------------------------------------------
+
+
+def python(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("SERVICE_MANAGER_")}
+    return subprocess.run(
+        [sys.executable, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environ,
+        timeout=60,
+        **options,
+    )
+
+
+def test_help_loads_nothing_that_takes_long() -> None:
+    told = python("-X", "importtime", "-m", "reconciler", "--help").stderr
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in told.splitlines()}
+    assert "reconciler" in loaded
+    assert not loaded & {"docker", "fastapi", "pydantic", "ruamel", "uvicorn", "asyncio"}
+
+
+def test_a_closed_pipe_is_no_traceback() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m reconciler schema | head -c 1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.stderr == ""
+
+
+def test_it_runs_where_the_locale_is_poor() -> None:
+    environ = {"PATH": os.environ["PATH"], "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-m", "reconciler", "start"],
+        capture_output=True,
+        env=environ,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 64
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_path_is_named_as_the_caller_s_shell_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Docker Compose, called in a folder that a link leads to, names the paths of containers by the link."""
+    (tmp_path / "real" / "stack").mkdir(parents=True)
+    link = tmp_path / "link"
+    link.symlink_to("real/stack")
+    monkeypatch.chdir(link)
+    named = {
+        str(link): link,
+        str(tmp_path): tmp_path / "real/stack",
+        "link": tmp_path / "real/stack",
+        "": None,
+    }
+    for pwd, folder in named.items():
+        monkeypatch.setenv("PWD", pwd)
+        assert convert.path("desired") == (folder or tmp_path / "real/stack") / "desired"
+        assert convert.path("../x") == tmp_path / "real" / "x"
+        assert convert.path("/a/./b") == Path("/a/b")

@@ -1,0 +1,153 @@
+"""How far a generation is."""
+
+from __future__ import annotations
+
+import json
+
+from reconciler.controller.progress import (
+    KEPT_STEPS,
+    TRIAL,
+    Progress,
+    Tracker,
+    progress_from_json,
+    progress_to_json,
+)
+from reconciler.model.ledger import Ledger, Restarts
+from reconciler.model.observed import Action, Container, Health, State
+from reconciler.planning.planner import Step
+from reconciler.planning.status import summarise
+from tests.support.fixtures.builders import a_stack, container, desire, look, planned, service
+
+DB = service("db", check=True)
+APP = service("app", "db:healthy")
+STACK = a_stack({"main": [DB, APP]})
+LEDGER = Ledger()
+LOOPING = Ledger(restarts={"app": Restarts("id-app", 2, (0.0, 0.1))})
+START = Step("db", Action.START, "stopped", "why", "id-db")
+
+
+def tracker() -> Tracker:
+    return Tracker(Progress(generation=7, began_at=1.0))
+
+
+def update(
+    followed: Tracker,
+    *seen: Container,
+    on: bool = True,
+    eta: float | None = None,
+    ledger: Ledger = LEDGER,
+    wall: float = 100.0,
+) -> Progress:
+    found = planned(STACK, desire(STACK, *(["main"] if on else [])), look(STACK, *seen), ledger)
+    return followed.update(found, summarise(found, ledger, {}), eta, wall)
+
+
+def test_done_of_total_counts_the_services_that_had_something_to_do() -> None:
+    t = tracker()
+    first = update(t, container(DB, health=Health.STARTING), container(APP, State.CREATED))
+    assert (first.done, first.total, first.percent, first.state) == (0, 2, 0, "progressing")
+    second = update(t, container(DB), container(APP, State.CREATED))
+    assert (second.done, second.total, second.percent) == (1, 2, 50)
+    third = update(t, container(DB), container(APP))
+    assert (third.done, third.total, third.percent, third.state) == (2, 2, 100, "converged")
+    assert third.ended_at == 100.0
+
+
+def test_a_generation_that_changes_nothing_is_over_at_once() -> None:
+    progress = update(tracker(), container(DB), container(APP))
+    assert (progress.state, progress.total, progress.percent) == ("converged", 0, 100)
+
+
+def test_what_comes_after_its_end_is_repair_and_not_progress() -> None:
+    t = tracker()
+    update(t, container(DB), container(APP))
+    later = update(t, container(DB, State.EXITED, exit_code=1), container(APP))
+    assert (later.state, later.ended_at) == ("converged", 100.0)
+
+
+def test_a_degraded_generation_that_recovers_has_converged_after_all() -> None:
+    t = tracker()
+    bad = update(t, container(DB, health=Health.UNHEALTHY), container(APP, State.CREATED))
+    assert (bad.state, bad.reason) == ("degraded", "unhealthy")
+    assert bad.message == "db: runs, but its health check fails"
+    assert bad.percent < 100
+    assert update(t, container(DB), container(APP)).state == "converged"
+
+
+def test_what_it_started_and_then_ends_again_and_again_never_converged() -> None:
+    t = tracker()
+    update(t, container(DB), container(APP, State.CREATED))
+    assert update(t, container(DB), container(APP)).state == "converged"
+    # Running is ready without a health check, also in the instant before the first end.
+    late = update(t, container(DB), container(APP, State.RESTARTING), ledger=LOOPING, wall=101.0)
+    assert (late.state, late.reason, late.ended_at) == ("degraded", "crash_looping", 100.0)
+    assert late.message.startswith("app: ends again and again")
+    assert update(t, container(DB), container(APP), wall=400.0).state == "converged"
+    # Tried again ever more rarely, it seems to recover every time.
+    again = update(t, container(DB), container(APP, State.RESTARTING), ledger=LOOPING, wall=402.0)
+    assert (again.state, again.ended_at) == ("degraded", 100.0)
+
+
+def test_a_crash_loop_of_what_it_did_not_start_or_long_after_is_none_of_its_business() -> None:
+    looping = container(APP, State.RESTARTING)
+    untouched = tracker()
+    update(untouched, container(DB, health=Health.STARTING), container(APP))
+    update(untouched, container(DB), container(APP))
+    assert update(untouched, container(DB), looping, ledger=LOOPING, wall=101.0).state == "converged"
+    long_after = tracker()
+    update(long_after, container(DB), container(APP, State.CREATED))
+    update(long_after, container(DB), container(APP))
+    assert update(long_after, container(DB), looping, ledger=LOOPING, wall=101.0 + TRIAL).state == "converged"
+
+
+def test_the_expected_end_is_told_while_it_goes_on() -> None:
+    t = tracker()
+    assert update(t, eta=12.34).expected_at == 112.3
+    assert update(t, container(DB), container(APP), eta=0.0).expected_at is None
+
+
+def test_steps_are_recorded_with_their_attempts() -> None:
+    t = tracker()
+    t.started(START, 1.0)
+    t.finished(START, 2.0, "no")
+    t.started(START, 3.0)
+    (record,) = t.records.values()
+    assert (record.state, record.attempts, record.error) == ("running", 2, "")
+    t.finished(START, 4.0)
+    (record,) = t.records.values()
+    assert (record.state, record.attempts, record.started_at, record.finished_at) == ("done", 2, 3.0, 4.0)
+    t.started(START, 5.0)
+    assert next(iter(t.records.values())).attempts == 1
+
+
+def test_a_step_nobody_sent_is_not_recorded() -> None:
+    t = tracker()
+    t.finished(START, 1.0)
+    assert t.records == {}
+
+
+def test_what_waits_is_listed_behind_what_was_done() -> None:
+    t = tracker()
+    t.started(START, 1.0)
+    steps = update(t, container(DB, State.CREATED), container(APP, State.CREATED)).steps
+    assert [(s.service, s.state) for s in steps] == [("db", "running"), ("app", "waiting")]
+    down = update(tracker(), container(DB), container(APP), on=False).steps
+    assert {(s.service, s.action, s.state) for s in down} == {
+        ("db", "stop", "waiting"),
+        ("app", "stop", "waiting"),
+    }
+
+
+def test_records_are_bounded() -> None:
+    t = tracker()
+    for number in range(KEPT_STEPS + 50):
+        t.started(START._replace(service=f"s{number}"), 1.0)
+    assert len(t.records) == KEPT_STEPS
+
+
+def test_progress_survives_the_state_directory() -> None:
+    t = tracker()
+    t.started(START, 1.0)
+    before = update(t, container(DB, State.CREATED))
+    after = progress_from_json(7, json.loads(json.dumps(progress_to_json(before))))
+    assert after == before

@@ -1,0 +1,64 @@
+"""When memory and CPU are measured: often while somebody looks, else seldom, and soon once something runs."""
+
+from __future__ import annotations
+
+import asyncio
+
+from reconciler.controller.usage_sampler import Sampler
+from tests.support.fixtures.builders import a_stack, desire, service
+from tests.support.fixtures.recording_engine import Bench, bench
+from tests.support.fixtures.virtual_time import run_virtually
+
+STACK = a_stack({"main": [service("web")]})
+
+
+async def sampled(b: Bench) -> list[float]:
+    """The moments at which the engine was asked, as they come."""
+    times: list[float] = []
+    ask = b.engine.stats
+
+    async def stats(containers: object) -> object:
+        times.append(asyncio.get_running_loop().time())
+        return await ask(containers)  # type: ignore[arg-type]
+
+    b.engine.stats = stats  # type: ignore[method-assign,assignment]
+    return times
+
+
+def test_what_starts_is_measured_soon() -> None:
+    async def story() -> None:
+        b = bench(STACK)
+        times = await sampled(b)
+        task = asyncio.create_task(Sampler(b.engine, b.loop, b.snapshots).run())
+        b.want(desire(STACK))
+        await asyncio.sleep(100)
+        assert times == []
+        b.want(desire(STACK, "main"))
+        began = asyncio.get_running_loop().time()
+        await b.until(lambda seen: seen.groups["main"].memory > 0)
+        assert times[0] - began < 3
+        task.cancel()
+        await b.end()
+
+    run_virtually(story())
+
+
+def test_it_is_measured_often_while_somebody_looks_and_seldom_otherwise() -> None:
+    async def story() -> None:
+        b = bench(STACK)
+        b.want(desire(STACK, "main"))
+        await b.converged()
+        times = await sampled(b)
+        task = asyncio.create_task(Sampler(b.engine, b.loop, b.snapshots).run())
+        await asyncio.sleep(300)
+        assert 9 <= len(times) <= 12
+        times.clear()
+        clock = asyncio.get_running_loop().time
+        for _ in range(100):
+            b.snapshots.touch(clock())
+            await asyncio.sleep(3)
+        assert 28 <= len(times) <= 32
+        task.cancel()
+        await b.end()
+
+    run_virtually(story())

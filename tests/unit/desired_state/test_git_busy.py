@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from reconciler.desired_state.git_busy import Hold
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_directory_without_git_is_never_waited_for(tmp_path: Path) -> None:
+    assert Hold(tmp_path).waits_for() is None
+    assert Hold(tmp_path / "gone").waits_for() is None
+
+
+def test_git_at_work_is_waited_for_but_not_for_ever(tmp_path: Path) -> None:
+    clock, inside = Clock(), tmp_path / "a/b"
+    inside.mkdir(parents=True)
+    (tmp_path / ".git").mkdir()
+    hold = Hold(inside, limit=5.0, now=clock)
+    assert hold.waits_for() is None
+    lock = tmp_path / ".git/index.lock"
+    lock.touch()
+    assert hold.waits_for() == lock
+    clock.now = 6.0
+    assert hold.waits_for() is None
+    (told,) = hold.outlasted()
+    assert str(lock) in told
+    lock.unlink()
+    assert hold.waits_for() is None
+    assert hold.outlasted() == ()
+    (tmp_path / ".git/rebase-merge").mkdir()
+    assert hold.waits_for() == tmp_path / ".git/rebase-merge"
+
+
+def test_a_linked_work_tree_has_its_own_lock(tmp_path: Path) -> None:
+    (tmp_path / "repo").mkdir()
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/.git").write_text("gitdir: ../repo\n")
+    hold = Hold(tmp_path / "tree")
+    assert hold.waits_for() is None
+    (tmp_path / "repo/index.lock").touch()
+    assert hold.waits_for() is not None

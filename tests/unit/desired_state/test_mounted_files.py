@@ -1,0 +1,205 @@
+"""What is seen of mounted paths: files once they stand still, everything else as cheaply as can be."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from reconciler.desired_state import mounted_files as module
+from reconciler.desired_state.mounted_files import QUIET, Sources
+from reconciler.model.observed import Observed, Source
+from reconciler.model.stack import Mount, Stack
+from tests.support.fixtures.builders import a_stack, container, service
+
+
+class Clock:
+    """Two clocks that only move when told to."""
+
+    def __init__(self) -> None:
+        self.mono = 100.0
+        self.ahead = 1000.0
+
+    def wall(self) -> float:
+        # Ahead of every file: what was written before is settled.
+        return 4e9 + self.ahead
+
+
+def of(*paths: Path, target: str = "/t") -> Stack:
+    mounts = tuple(Mount("bind", f"{target}{n}", str(path)) for n, path in enumerate(paths))
+    return a_stack({"g": [service("a", mounts=mounts)]})
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def sources(clock: Clock) -> Sources:
+    return Sources(wall=clock.wall, now=lambda: clock.mono, limit=100)
+
+
+def test_each_kind_of_thing_is_told_from_the_others(sources: Sources, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("one")
+    os.mkfifo(tmp_path / "pipe")
+    names = ("file", "gone", "pipe", ".", "file/below")
+    seen = sources.look(of(*(tmp_path / name for name in names))).sources
+    kinds = [seen[str(tmp_path / name)].kind for name in names]
+    assert kinds == ["file", "missing", "other", "folder", "missing"]
+
+
+def test_equal_content_has_equal_digests_whatever_the_file(sources: Sources, tmp_path: Path) -> None:
+    for name, text in (("a", "one"), ("b", "one"), ("c", "two")):
+        (tmp_path / name).write_text(text)
+    a, b, c = sources.look(of(*(tmp_path / n for n in "abc"))).sources.values()
+    assert a.digest == b.digest != c.digest
+    assert len({a.inode, b.inode, c.inode}) == 3
+
+
+def test_a_change_counts_once_the_file_stood_still(sources: Sources, clock: Clock, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("one")
+    stack = of(file)
+    before = sources.look(stack)
+    was, moving = before.sources[str(file)], {str(file): before.sources[str(file)]._replace(moving=True)}
+    assert before.again is None
+    file.write_text("half")
+    seen = sources.look(stack)
+    assert seen.sources == moving
+    assert seen.again == clock.mono + QUIET
+    clock.mono += QUIET / 2
+    file.write_text("whole")
+    assert sources.look(stack).sources == moving
+    clock.mono += QUIET / 2
+    assert sources.look(stack).sources == moving
+    clock.mono += QUIET
+    after = sources.look(stack)
+    assert after.again is None
+    assert after.sources[str(file)].digest != was.digest
+    assert not after.sources[str(file)].moving
+
+
+def test_a_change_waits_for_desired_state_that_is_being_read_but_not_for_ever(
+    clock: Clock, tmp_path: Path
+) -> None:
+    reading = True
+    sources = Sources(wall=clock.wall, now=lambda: clock.mono, reading=lambda: reading)
+    file = tmp_path / "file"
+    file.write_text("one")
+    stack = of(file)
+    was = sources.look(stack).sources[str(file)]
+    file.write_text("other")
+    sources.look(stack)
+    clock.mono += 2 * QUIET
+    seen = sources.look(stack)
+    assert seen.sources[str(file)] == was._replace(moving=True)
+    assert seen.again is not None
+    assert clock.mono < seen.again < clock.mono + QUIET
+    reading = False
+    assert sources.look(stack).sources[str(file)].digest != was.digest
+    reading = True
+    file.write_text("yet another")
+    sources.look(stack)
+    clock.mono += module.STEADY
+    assert sources.look(stack).sources[str(file)].digest not in {was.digest, ""}
+    assert not sources.look(stack).sources[str(file)].moving
+
+
+def test_what_is_gone_is_said_at_once_and_what_comes_back_once_it_stands_still(
+    sources: Sources, clock: Clock, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("one")
+    stack = of(file)
+    before = sources.look(stack).sources[str(file)]
+    file.unlink()
+    assert sources.look(stack).sources[str(file)] == Source("missing")
+    file.write_text("one")
+    assert sources.look(stack).sources[str(file)] == Source("missing", moving=True)
+    clock.mono += QUIET
+    after = sources.look(stack).sources[str(file)]
+    assert (after.kind, after.digest, after.moving) == ("file", before.digest, False)
+
+
+def test_a_file_held_open_for_writing_is_waited_for_but_not_for_ever(
+    sources: Sources, clock: Clock, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("one")
+    stack = of(file)
+    before = sources.look(stack).sources
+    with file.open("w") as writer:
+        writer.write("two")
+        writer.flush()
+        for _ in range(3):
+            clock.mono += QUIET
+            assert sources.look(stack).sources[str(file)].digest == before[str(file)].digest
+        clock.mono += module.LONGEST
+        assert sources.look(stack).sources != before
+
+
+def test_nothing_is_read_that_did_not_move(
+    sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("one")
+    stack = of(tmp_path / "file")
+    before = sources.look(stack)
+    monkeypatch.setattr(module, "_digest", lambda _: pytest.fail("read again"))
+    assert sources.look(stack) == before
+
+
+def test_a_large_file_is_only_looked_at_and_that_is_said(sources: Sources, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"x" * 101)
+    seen = sources.look(of(file))
+    assert seen.sources[str(file)].digest == ""
+    assert seen.sources[str(file)].inode
+    assert "not followed" in seen.notes[0]
+
+
+def test_what_may_not_be_read_is_there(
+    sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_: str) -> str:
+        raise PermissionError
+
+    (tmp_path / "file").write_text("one")
+    monkeypatch.setattr(module, "_digest", refused)
+    seen = sources.look(of(tmp_path / "file"))
+    assert [s.kind for s in seen.sources.values()] == ["unreadable"]
+    assert seen.notes
+
+
+def test_which_file_a_container_holds_is_seen_through_its_process(clock: Clock, tmp_path: Path) -> None:
+    file, root = tmp_path / "file", tmp_path / "proc" / "7" / "root"
+    file.write_text("one")
+    root.mkdir(parents=True)
+    os.link(file, root / "t0")
+    (root / "link").symlink_to("/etc")
+    sources = Sources(wall=clock.wall, proc=tmp_path / "proc")
+    stack = of(file)
+    runs = container(stack.services["a"], pid=7)
+    seen = sources.look(stack, [runs])
+    assert seen.held == {("id-a", "/t0"): seen.sources[str(file)].inode}
+    assert sources.look(stack, [container(stack.services["a"], pid=8)]).held == {}
+    # What lies behind a link inside the container can't be told from outside.
+    assert sources.look(of(file, target="/link/hostname"), [runs]).held == {}
+
+
+def test_a_file_system_that_hangs_holds_up_no_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import threading
+
+    let_go = threading.Event()
+    monkeypatch.setattr(module, "PATIENCE", 0.05)
+
+    async def run() -> None:
+        sources = Sources()
+        monkeypatch.setattr(sources, "look", lambda *_: let_go.wait(5))
+        observed = await sources.add_to(Observed(), of(tmp_path / "file"))
+        assert observed.sources == {}
+        let_go.set()
+
+    asyncio.run(run())

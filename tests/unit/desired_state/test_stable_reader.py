@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from reconciler.desired_state.stable_reader import Reader, StillWritten, being_written, signature
+from reconciler.errors import InvalidDesiredState
+from reconciler.host.yaml_positions import MAX_BYTES
+
+
+def aged(path: Path, content: str) -> Path:
+    """A file that was last changed some time ago, as far as its time stamps tell."""
+    path.write_text(content)
+    os.utime(path, ns=(time.time_ns() - 10**12,) * 2)
+    return path
+
+
+class Late(Reader):
+    """A reader whose clock is far ahead: all files look old to it."""
+
+    def __init__(self) -> None:
+        super().__init__(now=lambda: time.time_ns() + 10**12)
+
+
+def test_a_file_is_read_once_in_a_pass(tmp_path: Path) -> None:
+    reader, file = Reader(), tmp_path / "f"
+    file.write_text("one")
+    reader.begin()
+    assert reader.read(file) == b"one"
+    file.write_text("two")
+    assert reader.read(file) == b"one"
+    assert reader.moved()
+    reader.begin()
+    assert reader.read(file) == b"two"
+    assert not reader.moved()
+
+
+def test_a_change_that_stat_does_not_show_is_noticed_while_it_is_young(tmp_path: Path) -> None:
+    reader, file = Reader(), tmp_path / "f"
+    file.write_text("one")
+    reader.begin()
+    reader.read(file)
+    held = reader._pass[file]
+    file.write_text("two")
+    reader._pass[file] = held._replace(signature=signature(file))
+    assert reader.moved()
+
+
+def test_an_old_file_is_not_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, file = Late(), tmp_path / "f"
+    file.write_text("one")
+    reader.begin()
+    reader.read(file)
+    monkeypatch.setattr(os, "open", None)
+    reader.begin()
+    assert reader.read(file) == b"one"
+    assert not reader.moved()
+
+
+def test_a_file_that_comes_and_goes(tmp_path: Path) -> None:
+    reader, file = Reader(), tmp_path / "f"
+    reader.begin()
+    assert reader.read(file) is None
+    assert not reader.moved()
+    file.write_text("one")
+    assert reader.moved()
+    reader.begin()
+    assert reader.read(file) == b"one"
+    file.unlink()
+    assert reader.moved()
+    assert reader.contents() == {file: b"one"}
+
+
+def test_what_somebody_still_writes_is_not_read(tmp_path: Path) -> None:
+    reader, file = Reader(), tmp_path / "f"
+    with file.open("w") as writer:
+        writer.write("ha")
+        reader.begin()
+        with pytest.raises(StillWritten):
+            reader.read(file)
+        assert being_written(file)
+    assert reader.read(file) == b"ha"
+    assert not being_written(file)
+
+
+def test_a_writer_that_never_closes_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+    reader, file = Late(), tmp_path / "f"
+    with file.open("w") as writer:
+        writer.write("kept open")
+        writer.flush()
+        reader.begin()
+        assert reader.read(file) == b"kept open"
+
+
+def test_a_giant_is_refused_by_its_size_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, file = Reader(), tmp_path / "f"
+    file.touch()
+    os.truncate(file, 50_000_000)
+    monkeypatch.setattr(os, "open", None)
+    reader.begin()
+    with pytest.raises(InvalidDesiredState, match=f"is 50000000 bytes long; at most {MAX_BYTES}"):
+        reader.read(file)
+
+
+def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
+    reader = Reader()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    reader.begin()
+    for name in ("pipe", ".", "loop"):
+        with pytest.raises(InvalidDesiredState):
+            reader.read(tmp_path / name)
+
+
+def test_links_lead_to_what_is_read(tmp_path: Path) -> None:
+    reader = Reader()
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "f").write_text(name)
+    (tmp_path / "current").symlink_to("one")
+    reader.begin()
+    assert reader.read(tmp_path / "current/f") == b"one"
+    (tmp_path / "next").symlink_to("two")
+    (tmp_path / "next").replace(tmp_path / "current")
+    assert reader.moved()
+    reader.begin()
+    assert reader.read(tmp_path / "current/f") == b"two"

@@ -1,0 +1,191 @@
+"""Writing through the store: on top of what is on the disk now, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from reconciler.desired_state import atomic_replace as exchange
+from reconciler.desired_state import transaction as rewriting
+from reconciler.desired_state.store import Loaded
+from reconciler.errors import InvalidDesiredState, WriteRefused
+from reconciler.model.desired import GroupState
+from tests.support.fixtures.desired_state import COMPOSE, GROUPS, STACK, a_directory, a_store
+
+
+def switch(**groups: bool) -> Callable[[Loaded], Mapping[str, GroupState]]:
+    return lambda loaded: {n: replace(loaded.desired.groups[n], on=on) for n, on in groups.items()}
+
+
+async def test_a_write_changes_one_word(tmp_path: Path) -> None:
+    store = a_store(a_directory(tmp_path))
+    before = set(os.listdir(tmp_path))
+    written = await store.write(switch(web=True))
+    assert written.changed
+    assert (tmp_path / "groups.yaml").read_text() == GROUPS.replace("web: off", "web: on")
+    loaded = await store.load()
+    assert loaded.desired == written.after.desired
+    assert loaded.sources == written.after.sources
+    assert set(os.listdir(tmp_path)) == before
+
+
+async def test_a_write_of_what_is_already_so_writes_nothing(tmp_path: Path) -> None:
+    store = a_store(a_directory(tmp_path))
+    inode = (tmp_path / "groups.yaml").stat().st_ino
+    written = await store.write(switch(web=False))
+    assert not written.changed
+    assert written.before is written.after
+    assert (tmp_path / "groups.yaml").stat().st_ino == inode
+
+
+async def test_an_edit_not_read_yet_is_taken_in_first(tmp_path: Path) -> None:
+    store = a_store(a_directory(tmp_path))
+    await store.load()
+    (tmp_path / "groups.yaml").write_text(GROUPS.replace("base: on", "base: off"))
+    written = await store.write(switch(web=True))
+    assert not written.before.desired.groups["base"].on
+    assert {n: s.on for n, s in written.after.desired.groups.items()} == {"base": False, "web": True}
+
+
+async def test_an_edit_in_the_very_moment_is_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, file = a_store(a_directory(tmp_path)), tmp_path / "groups.yaml"
+    real = exchange._exchange
+    edits = iter([GROUPS.replace("base: on", "base: off")])
+
+    def racing(one: Path, other: Path) -> bool:
+        for content in edits:
+            (tmp_path / "editor").write_text(content)
+            (tmp_path / "editor").replace(file)
+        return real(one, other)
+
+    monkeypatch.setattr(exchange, "_exchange", racing)
+    written = await store.write(switch(web=True))
+    assert not written.before.desired.groups["base"].on
+    assert file.read_text() == GROUPS.replace("base: on", "base: off").replace("web: off", "web: on")
+
+
+async def test_writes_at_once_take_turns(tmp_path: Path) -> None:
+    store = a_store(a_directory(tmp_path))
+    writes = [store.write(switch(**{name: on})) for name in ("base", "web") for on in (True, False, True)]
+    await asyncio.gather(*writes)
+    assert {n: s.on for n, s in (await store.load()).desired.groups.items()} == {"base": True, "web": True}
+
+
+@pytest.mark.parametrize("content", ["", "groups: {", "groups: {base: on}\n", "groups: {base: on, web: no}"])
+async def test_nothing_is_written_over_a_broken_file(tmp_path: Path, content: str) -> None:
+    store = a_store(a_directory(tmp_path))
+    await store.load()
+    (tmp_path / "groups.yaml").write_text(content)
+    with pytest.raises(WriteRefused) as caught:
+        await store.write(switch(web=True))
+    assert caught.value.reason == "desired_state_invalid"
+    assert isinstance(caught.value.__cause__, InvalidDesiredState)
+    assert (tmp_path / "groups.yaml").read_text() == content
+
+
+async def test_a_decision_may_refuse(tmp_path: Path) -> None:
+    def no(loaded: Loaded) -> Mapping[str, GroupState]:
+        raise WriteRefused("dependency_off", "no")
+
+    with pytest.raises(WriteRefused, match="no"):
+        await a_store(a_directory(tmp_path)).write(no)
+    assert (tmp_path / "groups.yaml").read_text() == GROUPS
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EBUSY])
+async def test_a_disk_that_takes_nothing_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def failing(*_: object) -> bool:
+        raise OSError(number, os.strerror(number), "groups.yaml")
+
+    monkeypatch.setattr(rewriting, "replace_content", failing)
+    with pytest.raises(WriteRefused, match=os.strerror(number)) as caught:
+        await a_store(a_directory(tmp_path)).write(switch(web=True))
+    assert caught.value.reason == "not_writable"
+    assert (tmp_path / "groups.yaml").read_text() == GROUPS
+
+
+async def test_a_rollback_brings_back_the_very_bytes(tmp_path: Path) -> None:
+    store = a_store(a_directory(tmp_path))
+    then = (await store.load()).sources
+    a_directory(
+        tmp_path,
+        compose=COMPOSE.replace("db:1", "db:2"),
+        stack=STACK + "prune: true\n",
+        groups=GROUPS + "# x\n",
+    )
+    (tmp_path / "db.env").write_text("A=2")
+    written = await store.restore(then)
+    assert written.changed
+    assert written.before.stack.prune
+    assert written.after.sources == then
+    assert {name: (tmp_path / name).read_bytes() for name in then} == then
+    assert not (await store.restore(then)).changed
+
+
+async def test_a_rollback_that_would_not_be_valid_is_taken_back(tmp_path: Path) -> None:
+    store = a_store(a_directory(tmp_path))
+    then = {**(await store.load()).sources, "stack.yaml": STACK.replace("[app]", "[gone]").encode()}
+    (tmp_path / "groups.yaml").write_text(GROUPS.replace("web: off", "web: on"))
+    now = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(WriteRefused) as caught:
+        await store.restore(then)
+    assert caught.value.reason == "not_restorable"
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == now
+
+
+async def test_a_rollback_brings_back_a_file_that_is_gone(tmp_path: Path) -> None:
+    store = a_store(a_directory(tmp_path))
+    then = (await store.load()).sources
+    (tmp_path / "compose.yaml").write_text(COMPOSE.replace(", env_file: [db.env]", ""))
+    (tmp_path / "db.env").unlink()
+    assert (await store.restore(then)).after.sources == then
+
+
+async def test_an_edit_saved_by_clearing_up_after_a_crash(tmp_path: Path) -> None:
+    store, file = a_store(a_directory(tmp_path)), tmp_path / "groups.yaml"
+    theirs = GROUPS.replace("base: on", "base: off")
+    exchange._aside(file, b"old", GROUPS.encode()).write_text(theirs)
+    assert store.recover()
+    assert file.read_text() == theirs
+
+
+async def test_an_edit_that_came_too_late_for_the_exchange_is_put_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The editor has looked up the name before the exchange, and holds the file open only after it."""
+    store = a_store(a_directory(tmp_path))
+    file = tmp_path / "groups.yaml"
+    with file.open("r+") as editor:
+        with monkeypatch.context() as patched:
+            patched.setattr(exchange, "being_written", lambda _: False)
+            patched.setattr("reconciler.desired_state.stable_reader._leased", lambda _: True)
+            assert (await store.write(switch(web=True))).changed
+        theirs = GROUPS.replace("base: on", "base: off")
+        editor.write(theirs)
+        editor.truncate()
+        # Not while it is being written.
+        assert (await store.load()).desired.groups["web"].on
+    loaded = await store.load()
+    assert file.read_text() == theirs
+    assert not loaded.desired.groups["base"].on
+
+
+async def test_what_was_replaced_is_let_go_after_a_while(tmp_path: Path) -> None:
+    now = [0.0]
+    store = a_store(a_directory(tmp_path), now=lambda: now[0])
+    await store.load()
+    before = len(os.listdir("/proc/self/fd"))
+    await store.write(switch(web=True))
+    await store.load()
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    now[0] += 3
+    await store.load()
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -1,0 +1,96 @@
+"""Links that leave their tree, however they wind; and signatures of deliveries."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.endpoints.webhook import signature_holds
+from reconciler.git.command import said
+from reconciler.git.inspect import leads_outside
+
+
+@pytest.mark.parametrize(
+    ("links", "outside"),
+    [
+        ({"a": "b"}, False),
+        ({"a": "./b/../c"}, False),
+        ({"a": "/etc/passwd"}, True),
+        ({"a": ".."}, True),
+        ({"d/a": "../b"}, False),
+        ({"d/a": "../../b"}, True),
+        ({"a": ".git/config"}, True),
+        ({"a": ".GIT/hooks"}, True),
+        ({"d/a": "../.git"}, True),
+        ({"d/a": ".git"}, False),
+        ({"a": "b", "b": "a"}, True),
+        ({"a": "b/../../x", "b": "deep"}, True),
+        ({"a": "d/up/../x", "d/up": ".."}, True),
+        ({"a": "d/up/x", "d/up": ".."}, False),
+        ({"a": "d/e/up/../x", "d/e/up": "../.."}, True),
+        ({"a": ""}, False),
+    ],
+)
+def test_where_a_link_leads(links: dict[str, str], outside: bool) -> None:
+    assert leads_outside(next(iter(links)), links) is outside
+
+
+_NAMES = st.sampled_from(["a", "b", "c", "d"])
+_PLACES = st.lists(_NAMES, min_size=1, max_size=3).map("/".join)
+_TARGETS = st.lists(st.sampled_from(["..", ".", "a", "b", "c", "d"]), min_size=1, max_size=5).map("/".join)
+
+
+@given(st.dictionaries(_PLACES, _TARGETS, min_size=1, max_size=5))
+def test_it_agrees_with_the_file_system(
+    tmp_path_factory: pytest.TempPathFactory, links: dict[str, str]
+) -> None:
+    top = tmp_path_factory.mktemp("tree") / "x" / "top"
+    top.mkdir(parents=True)
+    made: dict[str, str] = {}
+    for name, target in links.items():
+        place = top / name
+        # As git has it: a name is either a file or a folder, and nothing lies behind a link.
+        if any(name.startswith(f"{other}/") or other.startswith(f"{name}/") for other in made):
+            continue
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(target)
+        made[name] = target
+    for name in made:
+        try:
+            real = Path(os.path.realpath(top / name, strict=True))
+        except OSError:
+            continue
+        if not real.is_relative_to(top):
+            assert leads_outside(name, made)
+
+
+def test_passwords_in_addresses_are_told_nobody() -> None:
+    told = said(b"fatal: unable to access 'https://ann:hunter2@host/x.git/': no\nhint: try again\n")
+    assert told == "fatal: unable to access 'https://host/x.git/': no"
+
+
+def test_a_delivery_is_signed_or_it_is_not() -> None:
+    secret, body = b"It's a Secret to Everybody", b"Hello, World!"
+    # The example of GitHub's own documentation.
+    good = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
+    assert signature_holds({"x-hub-signature-256": good}, body, secret, 0.0) is True
+    assert signature_holds({"x-hub-signature-256": good}, body + b"!", secret, 0.0) is False
+    assert signature_holds({"x-hub-signature-256": good[7:]}, body, secret, 0.0) is False
+    assert signature_holds({"x-gitea-signature": good[7:]}, body, secret, 0.0) is True
+    assert signature_holds({"x-gitlab-token": "It's a Secret to Everybody"}, body, secret, 0.0) is True
+    assert signature_holds({"x-gitlab-token": "\xff"}, body, secret, 0.0) is False
+    assert signature_holds({}, body, secret, 0.0) is None
+    # The example of the specification of Standard Webhooks.
+    standard = {
+        "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
+        "webhook-timestamp": "1614265330",
+        "webhook-signature": "v1,unknown v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+    }
+    key, sent = b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", b'{"test": 2432232314}'
+    assert signature_holds(standard, sent, key, 1614265330.0) is True
+    assert signature_holds(standard, sent, key, 1614265330.0 + 301) is False
+    assert signature_holds(standard | {"webhook-id": "other"}, sent, key, 1614265330.0) is False

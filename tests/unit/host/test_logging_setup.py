@@ -1,0 +1,177 @@
+"""What of the log reaches the journal, on a real socket and a real stream such as systemd's."""
+
+from __future__ import annotations
+
+import array
+import io
+import logging
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reconciler.host import logging_setup as logs
+from reconciler.host.journald import Journal, field_name, packed
+
+Fields = dict[str, str]
+
+
+class Journald:
+    """The socket that the journal listens on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        self._socket.settimeout(5.0)
+
+    def record(self) -> Fields:
+        """The next record, as the journal would read it."""
+        content, ancillary, _, _ = self._socket.recvmsg(1 << 20, socket.CMSG_SPACE(4))
+        for level, kind, data in ancillary:
+            assert (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+            descriptor = array.array("i", data)[0]
+            content = os.pread(descriptor, 1 << 24, 0)
+            os.close(descriptor)
+        return unpacked(content)
+
+    def close(self) -> None:
+        self._socket.close()
+        self.path.unlink()
+
+
+def unpacked(content: bytes) -> Fields:
+    found, stream = {}, io.BytesIO(content)
+    while line := stream.readline():
+        name, equals, value = line.rstrip(b"\n").partition(b"=")
+        if not equals:
+            value = stream.read(struct.unpack("<Q", stream.read(8))[0])
+            assert stream.read(1) == b"\n"
+        found[name.decode()] = value.decode()
+    return found
+
+
+@pytest.fixture
+def journald(tmp_path: Path) -> Iterator[Journald]:
+    journald = Journald(tmp_path / "socket")
+    yield journald
+    journald.close()
+
+
+@pytest.fixture
+def stream(tmp_path: Path) -> Iterator[io.TextIOWrapper]:
+    with (tmp_path / "stderr").open("w+", encoding="utf-8") as stream:
+        yield stream
+
+
+def stream_to_journal(stream: io.TextIOWrapper) -> Fields:
+    """The variable that systemd sets where this stream leads to the journal."""
+    found = os.fstat(stream.fileno())
+    return {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
+
+
+def logger_to(handler: logging.Handler) -> logging.Logger:
+    logger = logging.Logger("reconciler.controller.loop", logging.DEBUG)  # noqa: LOG001 - of this test alone
+    logger.addHandler(handler)
+    return logger
+
+
+def test_a_record_reaches_the_journal_with_level_and_fields(
+    journald: Journald, stream: io.TextIOWrapper
+) -> None:
+    handler = logs.handler(stream, stream_to_journal(stream), journald.path)
+    log = logger_to(handler)
+    log.warning("a look failed", extra={"error": "no answer", "service": "kafka"})
+    record = journald.record()
+    assert record["MESSAGE"] == "a look failed  error='no answer' service=kafka"
+    assert record["PRIORITY"] == "4"
+    assert record["SYSLOG_IDENTIFIER"] == "service-manager"
+    assert record["LOGGER"] == "reconciler.controller.loop"
+    assert record["SERVICE_MANAGER_SERVICE"] == "kafka"
+    assert record["SERVICE_MANAGER_ERROR"] == "no answer"
+    assert record["CODE_FUNC"] == "test_a_record_reaches_the_journal_with_level_and_fields"
+    for level, priority in ((10, "7"), (20, "6"), (40, "3"), (50, "2")):
+        log.log(level, "x")
+        assert journald.record()["PRIORITY"] == priority
+    handler.close()
+    stream.seek(0)
+    assert stream.read() == ""
+
+
+def test_a_traceback_is_one_record_of_several_lines(journald: Journald, stream: io.TextIOWrapper) -> None:
+    handler = logs.handler(stream, stream_to_journal(stream), journald.path)
+    try:
+        raise ValueError("first\nPRIORITY=0")  # noqa: TRY301
+    except ValueError:
+        logger_to(handler).exception("nobody foresaw this")
+    record = journald.record()
+    assert record["PRIORITY"] == "3"
+    first, *rest = record["MESSAGE"].split("\n")
+    assert first == "nobody foresaw this"
+    assert "ValueError: first" in rest
+    handler.close()
+
+
+def test_a_record_too_large_for_a_datagram_arrives_whole(
+    journald: Journald, stream: io.TextIOWrapper
+) -> None:
+    handler = logs.handler(stream, stream_to_journal(stream), journald.path)
+    logger_to(handler).error("large", extra={"told": "x" * 3_000_000})
+    assert journald.record()["SERVICE_MANAGER_TOLD"] == "x" * 3_000_000
+    handler.close()
+
+
+def test_a_journal_that_was_restarted_is_found_again_and_one_that_is_gone_leaves_lines(
+    tmp_path: Path, stream: io.TextIOWrapper
+) -> None:
+    first = Journald(tmp_path / "socket")
+    handler = logs.handler(stream, stream_to_journal(stream), first.path)
+    log = logger_to(handler)
+    first.close()
+    log.error("nobody there", extra={"service": "kafka"})
+    second = Journald(tmp_path / "socket")
+    log.error("again")
+    assert second.record()["MESSAGE"] == "again"
+    second.close()
+    handler.close()
+    stream.seek(0)
+    assert stream.read() == "<3>nobody there  service=kafka\n"
+
+
+def test_where_there_is_no_such_socket_lines_carry_their_level(
+    tmp_path: Path, stream: io.TextIOWrapper
+) -> None:
+    handler = logs.handler(stream, stream_to_journal(stream), tmp_path / "none")
+    logger_to(handler).critical("one\ntwo")
+    stream.seek(0)
+    assert stream.read() == "<2>one\n<2>two\n"
+
+
+def test_output_that_was_redirected_is_no_journal(journald: Journald, stream: io.TextIOWrapper) -> None:
+    for environ in ({}, {"JOURNAL_STREAM": "1:2"}, {"JOURNAL_STREAM": "x"}):
+        logger_to(logs.handler(stream, environ, journald.path)).warning("hm", extra={"a": 1})
+    stream.seek(0)
+    lines = stream.read().splitlines()
+    assert len(lines) == 3
+    assert all(line[8:] == " warning: hm  a=1" for line in lines)
+
+
+def test_why_it_does_not_start_is_critical_in_the_journal(stream: io.TextIOWrapper) -> None:
+    logs.say("no\n  → do this", stream, stream_to_journal(stream))
+    logs.say("no", stream, {})
+    stream.seek(0)
+    assert stream.read() == "<2>service-manager: no\n<2>  → do this\nservice-manager: no\n"
+
+
+def test_fields_are_what_the_journal_allows() -> None:
+    assert field_name("exit-code") == "SERVICE_MANAGER_EXIT_CODE"
+    assert len(field_name("x" * 100)) == 64
+    assert unpacked(packed([("A", "one\ntwo"), ("B", "= \ud800")])) == {"A": "one\ntwo", "B": "= ?"}
+
+
+def test_the_journal_says_when_it_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        Journal(tmp_path / "none")

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from reconciler.errors import InvalidDesiredState
+from reconciler.host.yaml_positions import MAX_BYTES, Mark, parse
+
+
+def refused(content: bytes) -> str:
+    with pytest.raises(InvalidDesiredState) as caught:
+        parse("f.yaml", content)
+    (mistake,) = caught.value.mistakes
+    return str(mistake)
+
+
+def test_on_is_a_word_and_true_a_boolean() -> None:
+    read = parse("f.yaml", b"a: on\nb: true\nc: 0x10\nd: ~\ne: 1.5\nf: 2026-11-23T18:00:00Z\n").plain
+    assert read == {"a": "on", "b": True, "c": 16, "d": None, "e": 1.5, "f": "2026-11-23T18:00:00Z"}
+
+
+def test_every_value_and_key_has_its_place() -> None:
+    document = parse("f.yaml", b"a:\n  b: [x, y]\n  c: {d: 1}\n")
+    assert document.at(("a", "b", 1)) == Mark(2, 10)
+    assert document.at(("a", "c"), key=True) == Mark(3, 3)
+    assert document.at(("a", "c", "d")) == Mark(3, 10)
+    assert document.at(("a", "nothing", "here")) == Mark(2, 3)
+
+
+def test_places_count_characters_not_bytes() -> None:
+    assert parse("f.yaml", "ä: {ö: ü}\r\nb: 1".encode()).at(("ä", "ö")) == Mark(1, 8)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"a: 1\nb: \xff", "f.yaml:2:4: byte 8 is not UTF-8 text"),
+        ("ä: ".encode() + b"\xff", "f.yaml:1:4: byte 4 is not UTF-8 text"),
+        ("a: 1".encode("utf-16"), "f.yaml:1:1: byte 0 is not UTF-8 text"),
+        (b"", "f.yaml: the file is empty"),
+        (b" \n\n", "f.yaml: the file is empty"),
+        (b"# only this\n", "f.yaml:1:1: the file holds no values, only comments or blank lines"),
+        (b"a: 1\nb: 2\na: 3", "f.yaml:3:1: the key 'a' is given twice; first on line 1"),
+        (b"a:\n\tb: 1", "f.yaml:2:1: a tab can't indent YAML; use spaces"),
+        (b"a: 1\n---\nb: 2", "f.yaml:2:1: a second document begins here; one file holds one document"),
+        (b"a: [1", "f.yaml:1:6: a list in [brackets] is not closed, or a comma is missing"),
+        (b"a: {b: 1", "f.yaml:1:9: a mapping in {braces} is not closed, or a comma is missing"),
+        (b'a: "x', "f.yaml:1:6: the file ends in the middle of a quoted text"),
+        (b"a: *x", "f.yaml:1:4: an alias (*name) with no anchor (&name) before it"),
+        (
+            b"a: !!python/object:os.system x",
+            "f.yaml:1:4: the tag !!python/object:os.system means nothing here",
+        ),
+        (b"a: 1\x00\x00", "f.yaml:1:5: the character U+0000 can't stand in a YAML file"),
+        (b"a: \x07", "f.yaml:1:4: the character U+0007 can't stand in a YAML file"),
+        (b"? [a]\n: 1", "f.yaml:1:3: a key is one word, not a list or a mapping"),
+        (b"a: 1\n<<: 2", "f.yaml:2:5: << takes a mapping, or a list of mappings"),
+    ],
+)
+def test_what_can_not_be_read_is_said_with_its_place(content: bytes, told: str) -> None:
+    assert refused(content).startswith(told)
+
+
+def test_a_colon_too_many_is_explained() -> None:
+    assert refused(b"groups:\n  a on\n  b: off\n").startswith("f.yaml:3:4: a colon is not expected here")
+
+
+def test_too_long_a_file_is_not_even_decoded() -> None:
+    assert "at most" in refused(b"\xff" * (MAX_BYTES + 1))
+
+
+def test_aliases_that_multiply_are_cut_short() -> None:
+    lines = [b"a: &a [x, x, x, x, x, x, x, x, x, x]"]
+    for new, old in zip(b"bcdefghi", b"abcdefgh", strict=True):
+        lines.append(b"%c: &%c [%s]" % (new, new, b", ".join([b"*%c" % old] * 10)))
+    began = time.monotonic()
+    assert "aliases (*name) multiply" in refused(b"\n".join(lines))
+    assert time.monotonic() - began < 5
+    assert "aliases (*name) multiply" in refused(b"&a [*a]")
+
+
+def test_nesting_without_end_is_refused() -> None:
+    assert "nested too" in refused(b"[" * 3000)
+    assert "nested too" in refused(b"[" * 100 + b"]" * 100)
+
+
+def test_merged_keys_yield_to_the_mappings_own() -> None:
+    document = parse("f.yaml", b"x: &x {a: 1, b: 1}\ny:\n  b: 2\n  <<: *x\n")
+    assert document.plain["y"] == {"a": 1, "b": 2}
+    assert document.at(("y", "b")) == Mark(3, 6)
+
+
+def test_lenient_reading_passes_over_what_is_composes_business() -> None:
+    content = b"a: !reset null\nb: 1\nb: 2\n---\nc: 3\n"
+    assert parse("f.yaml", content, lenient=True).plain == {"a": "null", "b": 2}
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_key() -> None:
+    assert parse("f.yaml", b"\xef\xbb\xbfa: 1").plain == {"a": 1}
+
+
+def test_a_file_of_countless_values_is_given_up_on_early() -> None:
+    began = time.process_time()
+    assert "far too many values" in refused(b"- a\n" * 200_000)
+    assert time.process_time() - began < 10
+
+
+def test_an_anchor_given_twice_is_no_matter() -> None:
+    assert parse("f.yaml", b"a: &x 1\nb: &x 2\nc: *x\n").plain == {"a": 1, "b": 2, "c": 2}

@@ -1,0 +1,148 @@
+"""What is remembered: each function takes a ledger and returns another."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from reconciler.model.backoff import Failure
+from reconciler.model.ledger import (
+    UNKNOWN,
+    Bracket,
+    Exit,
+    Ledger,
+    Made,
+    Now,
+    ReadySince,
+    Tie,
+    exited,
+    expected,
+    failed,
+    from_json,
+    learned,
+    recovered,
+    to_json,
+    without,
+)
+from tests.support.fixtures.builders import NOW
+
+END = Exit("id-a", 5.0, 137, False)
+
+
+def fail(ledger: Ledger, inputs: str = "in", free: int = 0, now: Now = NOW) -> Ledger:
+    return failed(ledger, "a", inputs=inputs, reason="no", error="why", now=now, chance=0.5, free=free)
+
+
+def end(ledger: Ledger, exit_: Exit = END, inputs: str = "in") -> Ledger:
+    return exited(ledger, "a", exit_, inputs=inputs, now=NOW, chance=0.5)
+
+
+def test_each_failure_puts_the_next_attempt_further_off() -> None:
+    ledger = fail(fail(Ledger()))
+    assert ledger.failures["a"] == Failure(2, NOW.mono + 2, "in", "no", "why", NOW.wall)
+
+
+def test_failures_with_other_inputs_count_from_one() -> None:
+    assert fail(fail(Ledger()), inputs="new").failures["a"].attempts == 1
+
+
+def test_what_says_nothing_of_the_service_is_tried_again_at_once_first() -> None:
+    once = fail(Ledger(), free=1)
+    assert once.failures["a"].due == NOW.mono
+    assert fail(once, free=1).failures["a"].due == NOW.mono + 1
+
+
+def test_the_first_repair_of_what_ended_is_immediate_and_later_ones_are_not() -> None:
+    first = end(Ledger())
+    assert first.failures["a"].due == NOW.mono
+    assert first.exits["a"] == END
+    second = end(first, END._replace(finished_at=6.0))
+    assert second.failures["a"].due == NOW.mono + 1
+
+
+def test_the_same_end_seen_again_changes_nothing() -> None:
+    once = end(Ledger())
+    assert end(once) is once
+
+
+def test_an_end_is_told_in_words() -> None:
+    assert end(Ledger()).failures["a"].error == "exited with code 137"
+    killed = end(Ledger(), END._replace(oom_killed=True)).failures["a"]
+    assert (killed.reason, killed.error) == ("out_of_memory", "exited with code 137, out of memory")
+
+
+def test_ten_minutes_of_health_are_forgiven_and_not_a_second_less() -> None:
+    ledger = fail(Ledger(ready={"a": ReadySince("id-a", 1.0, NOW.mono)}))
+    assert recovered(ledger, Now(0.0, NOW.mono + 599.9)) is ledger
+    assert recovered(ledger, Now(0.0, NOW.mono + 600)).failures == {}
+    assert recovered(fail(Ledger()), Now(0.0, NOW.mono + 9999)).failures
+
+
+def test_the_last_few_starts_count_and_one_slow_one_does_not_mislead() -> None:
+    ledger = Ledger()
+    assert expected(ledger, "a") is None
+    for seconds in (1.0, 50.0, 3.0, 3.1, 3.2, 3.3):
+        ledger = learned(ledger, "a", not_at=0.0, at=seconds)
+    assert ledger.durations["a"] == (50.0, 3.0, 3.1, 3.2, 3.3)
+    assert expected(ledger, "a") == 3.2
+
+
+def test_a_probe_that_came_too_late_leads_to_earlier_ones() -> None:
+    ledger = learned(Ledger(), "a", not_at=2.0, at=3.0)
+    assert ledger.brackets["a"] == Bracket(2.0, 3.0)
+    lows = []
+    for _ in range(5):
+        ledger = learned(ledger, "a", not_at=0.0, at=3.0)
+        lows.append(ledger.brackets["a"].low)
+    assert lows == sorted(lows, reverse=True)
+    assert lows[-1] < 1.0
+
+
+def full() -> Ledger:
+    return Ledger(
+        made={"id-a": Made("d", {"x": "1"}, "sha", ("net",)), "id-b": UNKNOWN},
+        making={"a": Made("d", {}, "sha")},
+        live={"a": "id-a"},
+        failures={"a": Failure(3, 77.0, "in", "no", "why", 5.0)},
+        settled={"a": "on d "},
+        restarted={"a": 1.5},
+        followed={"a": "id@1"},
+        tied={"a": Tie("id-a@1.0", {"db": "id-db@0.5"})},
+        stopped={"id-a": 9.25},
+        ready={"a": ReadySince("id-a", 1.0, 2.0)},
+        exits={"a": END._replace(log=("last words",))},
+        durations={"a": (1.0, 2.0)},
+        brackets={"a": Bracket(1.0, 2.0)},
+    )
+
+
+def test_what_is_saved_comes_back_but_for_monotonic_times() -> None:
+    before = full()
+    after = from_json(json.loads(json.dumps(to_json(before))), NOW)
+    assert after.failures["a"] == before.failures["a"]._replace(due=NOW.mono)
+    kept = ("made", "making", "settled", "restarted", "followed", "tied", "stopped", "exits", "durations")
+    kept += ("brackets",)
+    assert {name: getattr(after, name) for name in kept} == {name: getattr(before, name) for name in kept}
+    assert after.live == after.ready == {}
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {},
+        {"schema": 99},
+        {"schema": 1},
+        to_json(full()) | {"made": {"x": [1]}},
+        to_json(full()) | {"stopped": 3},
+    ],
+)
+def test_a_ledger_that_is_not_ours_is_refused(broken: dict[str, object]) -> None:
+    with pytest.raises((ValueError, TypeError, KeyError, AttributeError)):
+        from_json(broken, NOW)
+
+
+def test_without_leaves_the_original_alone() -> None:
+    original = {"a": 1, "b": 2}
+    assert without(original, ["a", "z"]) == {"b": 2}
+    assert original == {"a": 1, "b": 2}

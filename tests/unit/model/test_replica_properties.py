@@ -1,0 +1,199 @@
+"""Laws of services with 0 to 3 replicas, whatever number of containers is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reconciler.model.desired import Desired, GroupState
+from reconciler.model.ledger import Ledger, Now
+from reconciler.model.observed import ALIVE, Action, Container, Health, Observed, State
+from reconciler.model.stack import Condition, Dependency, Service, Stack
+from reconciler.planning.planner import Plan, Step, plan
+from reconciler.planning.record_observation import settle, witness
+from tests.support.fixtures.builders import CHECK, NOW, a_stack, container, service
+
+FIXED = settings(derandomize=True, deadline=None, max_examples=50)
+NAMES = ("a", "b", "c", "d")
+ON_THEIR_WAY_OUT = {State.DEAD, State.REMOVING}
+
+
+@dataclass(frozen=True)
+class World:
+    """All arguments of one decision; a pass takes in what it sees first."""
+
+    stack: Stack
+    desired: Desired
+    observed: Observed
+    ledger: Ledger = field(default_factory=Ledger)
+    now: Now = NOW
+
+    def decide(self) -> tuple[Plan, World]:
+        ledger = witness(self.stack, self.desired, self.observed, self.ledger, self.now, chance=0.5)
+        found = plan(self.stack, self.desired, self.observed, ledger, self.now)
+        return found, replace(self, ledger=settle(ledger, found))
+
+    def of(self, name: str) -> list[Container]:
+        return [c for c in self.observed.containers if c.service == name]
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    services: list[Service] = []
+    for index, name in enumerate(NAMES[: draw(st.integers(1, len(NAMES)))]):
+        needed = draw(st.sets(st.sampled_from(NAMES[:index]), max_size=2)) if index else set()
+        conditions = st.sampled_from([Condition.STARTED, Condition.HEALTHY])
+        needs = tuple(Dependency(other, draw(conditions), draw(st.booleans())) for other in sorted(needed))
+        made = service(name, replicas=draw(st.integers(0, 3)))
+        check = draw(st.sampled_from([None, CHECK]))
+        services.append(replace(made, depends_on=needs, check=check))
+    stack = a_stack({"main": services})
+    found = []
+    for one in services:
+        for number in sorted(draw(st.sets(st.integers(1, 5), max_size=4))):
+            state = draw(st.sampled_from([State.RUNNING, *State]))
+            state = State.EXITED if state is State.UNKNOWN else state
+            found.append(
+                container(
+                    one,
+                    state,
+                    id=f"{one.name}-{number}",
+                    name=one.name_of(number),
+                    number=number,
+                    config_hash=draw(st.sampled_from([one.config_hash, one.config_hash, "old"])),
+                    created_at=1.0,
+                )
+            )
+            if not draw(st.integers(0, 9)):
+                left = f"ab12_{one.name_of(number)}"
+                found.append(
+                    replace(found[-1], id=f"{one.name}-{number}-new", name=left, state=State.CREATED)
+                )
+    images = {s.image: f"sha-{s.image}" for s in services}
+    return World(
+        stack, Desired(groups={"main": GroupState(on=True)}), Observed(containers=tuple(found), images=images)
+    )
+
+
+def obeyed(world: World, steps: tuple[Step, ...]) -> World:
+    """The world after these steps, and a second in which checks succeed."""
+    found = {c.id: c for c in world.observed.containers if c.state is not State.REMOVING}
+    now, ledger = Now(world.now.wall + 1, world.now.mono + 1), world.ledger
+    for step in steps:
+        one, own = world.stack.services[step.service], found.get(step.container)
+        taken = [c.number for c in found.values() if c.service == step.service]
+        if step.action in {Action.CREATE, Action.RECREATE}:
+            number = own.number if own else max(taken, default=0) + 1
+            found.pop(step.container, None)
+            id_ = f"{one.name}-{number}-{now.mono}"
+            made = container(one, State.CREATED, id=id_, name=one.name_of(number), number=number)
+            found[id_] = replace(made, created_at=now.wall)
+            continue
+        assert own is not None
+        match step.action:
+            case Action.REMOVE:
+                assert own.state not in ALIVE
+                del found[own.id]
+            case Action.START:
+                health = Health.HEALTHY if own.check else Health.NONE
+                found[own.id] = replace(own, state=State.RUNNING, started_at=now.wall, health=health)
+            case Action.STOP:
+                found[own.id] = replace(own, state=State.EXITED)
+                ledger = replace(ledger, stopped={**ledger.stopped, own.id: own.started_at})
+            case Action.UNPAUSE:
+                found[own.id] = replace(own, state=State.RUNNING)
+            case Action.RENAME:
+                found[own.id] = replace(own, name=step.value)
+            case other:
+                raise AssertionError(other)
+    seen = [replace(c, state=State.RUNNING) if c.state is State.RESTARTING else c for c in found.values()]
+    observed = replace(world.observed, containers=tuple(sorted(seen, key=lambda c: c.id)))
+    return replace(world, observed=observed, ledger=ledger, now=now)
+
+
+def at_rest(world: World) -> tuple[Plan, World]:
+    idle = 0
+    for _ in range(40 + 40 * len(world.stack.services)):
+        found, world = world.decide()
+        idle = 0 if found.steps else idle + 1
+        if idle > 5:
+            return found, world
+        world = obeyed(world, found.steps)
+    raise AssertionError("never comes to rest")
+
+
+@FIXED
+@given(worlds())
+def test_every_unit_gets_one_step_and_no_container_more_than_one(world: World) -> None:
+    found, _ = world.decide()
+    assert len({step.key for step in found.steps}) == len(found.steps)
+    acted_on = [step.container for step in found.steps if step.container]
+    assert len(set(acted_on)) == len(acted_on)
+    mine = {c.id: c.service for c in world.observed.containers}
+    assert all(mine[step.container] == step.service for step in found.steps if step.container)
+    again = replace(world, observed=replace(world.observed, containers=world.observed.containers[::-1]))
+    assert again.decide()[0] == found
+
+
+@FIXED
+@given(worlds())
+def test_what_the_file_asks_for_comes_up_and_nothing_is_ever_reduced(world: World) -> None:
+    found, after = at_rest(world)
+    for name, service_ in world.stack.services.items():
+        before = {c.number for c in world.of(name) if c.state not in ON_THEIR_WAY_OUT}
+        ran = {c.number for c in world.of(name) if c.state in ALIVE}
+        containers = after.of(name)
+        running = [c for c in containers if c.state in ALIVE]
+        beyond = {d.container for d in found.verdicts[name].drifts}
+        numbers = [c.number for c in containers if c.id not in beyond]
+        assert len(set(numbers)) == len(numbers), "no second container of a replica"
+        assert len(containers) >= max(len(before), service_.replicas)
+        assert len(running) >= max(len(ran), service_.replicas)
+        current = [c for c in running if c.config_hash == service_.config_hash and c.state is State.RUNNING]
+        assert len(current) >= service_.replicas
+        verdict = found.verdicts[name]
+        assert verdict.ready == (service_.replicas > 0)
+        assert verdict.settled or verdict.block
+
+
+@FIXED
+@given(worlds())
+def test_once_accepted_there_is_the_number_of_the_file(world: World) -> None:
+    _, seen = world.decide()
+    accepted = Desired(groups={"main": GroupState(on=True, accepted_at=NOW.wall + 1)})
+    found, after = at_rest(replace(seen, desired=accepted, now=Now(NOW.wall + 60, NOW.mono + 60)))
+    for name, service_ in world.stack.services.items():
+        assert len(after.of(name)) == service_.replicas
+        assert found.verdicts[name].settled
+        assert not found.verdicts[name].drifts
+
+
+@FIXED
+@given(worlds())
+def test_all_go_down_with_the_group(world: World) -> None:
+    off = replace(world, desired=Desired(groups={"main": GroupState(on=False)}))
+    found, after = at_rest(off)
+    assert not [c for c in after.observed.containers if c.state in ALIVE]
+    assert all(verdict.settled for verdict in found.verdicts.values())
+    assert len(after.observed.containers) >= len(
+        [c for c in world.observed.containers if c.state is not State.REMOVING]
+    )
+
+
+@FIXED
+@given(worlds())
+def test_of_replicas_that_are_ready_one_at_a_time_is_remade(world: World) -> None:
+    for _ in range(60):
+        found, world = world.decide()
+        for name, service_ in world.stack.services.items():
+            stops = [
+                s.container
+                for s in found.steps
+                if s.service == name and s.action is Action.STOP and s.cause == "definition"
+            ]
+            ready = [c for c in world.of(name) if c.id in stops and c.health is not Health.STARTING]
+            running = [c for c in ready if c.state is State.RUNNING]
+            assert len(running) <= 1 or service_.replicas < 2
+        world = obeyed(world, found.steps)

@@ -1,0 +1,251 @@
+"""What the resolved model asks for around a start and a stop, and the digests of what is copied in."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from reconciler.desired_state.compose_model import services_from, warnings_from
+from reconciler.errors import StepFailed, StepImpossible
+from reconciler.model.keyed_digest import DigestKey, comparable
+from reconciler.model.ledger import Made, Mounted
+from reconciler.model.observed import Container, Observed, State
+from reconciler.model.resolved_compose import Resolved
+from reconciler.model.secret_values import packed, pointing_to, unpacked, variables_of, with_digests
+from reconciler.model.stack import Service
+from reconciler.model.start_work import NOTHING, InjectedFile, StartWork, start_work
+from reconciler.planning.mounts import changed_mounts, mounts_now, mounts_to_learn
+
+KEY, OTHER = DigestKey(b"k" * 32), DigestKey(b"o" * 32)
+
+
+def model(entry: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"services": {"web": {"image": "i", **entry}}, **more}
+
+
+def service(entry: dict[str, Any], key: DigestKey | None = KEY, **more: Any) -> Service:
+    values = more.pop("values", {})
+    resolved = Resolved(json.dumps(model(entry, **more)).encode(), {}, "2.40.3", values=values)
+    return services_from(with_digests(resolved, key), "p")["web"]
+
+
+def files(entry: dict[str, Any], **more: Any) -> tuple[InjectedFile, ...]:
+    whole = model(entry, **more)
+    return start_work(whole["services"]["web"], whole).files
+
+
+def test_a_service_without_any_of_it_costs_nothing() -> None:
+    assert service({}).start is NOTHING
+    assert service({"configs": [{"source": "c"}]}, configs={"c": {"file": "/f"}}).start is NOTHING
+
+
+def test_targets_modes_and_owners_are_those_of_compose() -> None:
+    told = {
+        "configs": [
+            {"source": "a"},
+            {"source": "a", "target": "/etc/a", "mode": "0440", "uid": "1", "gid": "2"},
+        ],
+        "secrets": [{"source": "s"}, {"source": "s", "target": "sub/s", "mode": 256}],
+    }
+    found = files(told, configs={"a": {"content": "x$$y"}}, secrets={"s": {"environment": "PW"}})
+    assert [(file.target, file.mode, file.uid, file.gid) for file in found] == [
+        ("/a", 0o444, "", ""),
+        ("/etc/a", 0o440, "1", "2"),
+        ("/run/secrets/s", 0o444, "", ""),
+        ("/run/secrets/sub/s", 0o400, "", ""),
+    ]
+    assert [(file.content, file.variable) for file in found] == [("x$y", "")] * 2 + [("", "PW")] * 2
+
+
+def test_values_show_in_no_repr() -> None:
+    work = service(
+        {
+            "configs": [{"source": "a"}],
+            "post_start": [{"command": ["echo", "planted"], "environment": {"A": "planted"}}],
+        },
+        configs={"a": {"content": "planted"}},
+    ).start
+    assert work.files and work.post_start
+    assert "planted" not in repr(work)
+    assert "kkkk" not in repr(KEY)
+
+
+def test_hooks_are_read_whole() -> None:
+    hook = {
+        "command": ["sh", "-c", "echo $$A"],
+        "user": "root",
+        "privileged": True,
+        "working_dir": "/tmp",
+        "environment": {"A": "1", "B": None, "C": "$$x"},
+    }
+    (found,) = service({"pre_stop": [hook]}).start.pre_stop
+    assert found.command == ("sh", "-c", "echo $A")
+    assert (found.user, found.privileged, found.working_dir) == ("root", True, "/tmp")
+    assert found.environment == {"A": "1", "B": None, "C": "$x"}
+
+
+def test_a_changed_value_is_another_content_and_no_other_definition() -> None:
+    told: dict[str, Any] = {"secrets": [{"source": "s"}]}
+    secrets = {"s": {"environment": "PW"}}
+    one = service(told, secrets=secrets, values={"secret s": "one"})
+    two = service(told, secrets=secrets, values={"secret s": "two"})
+    unset = service(told, secrets=secrets, values={"secret s": None})
+    assert len({one.contents, two.contents, unset.contents}) == 3
+    assert one.definition == two.definition == unset.definition
+    assert one == service(told, secrets=secrets, values={"secret s": "one"})
+
+
+def test_no_digest_can_be_tested_for_a_guess_without_the_key() -> None:
+    told: dict[str, Any] = {"configs": [{"source": "c"}]}
+    mine = service(told, configs={"c": {"content": "guess"}}).mounts[0].content
+    theirs = service(told, OTHER, configs={"c": {"content": "guess"}}).mounts[0].content
+    assert mine != theirs
+    assert not comparable(mine, theirs)
+
+
+CONFIG: dict[str, Any] = {"configs": [{"source": "c", "target": "/etc/c"}]}
+HELLO, GOODBYE = {"c": {"content": "hello"}}, {"c": {"content": "goodbye"}}
+CONTAINER = Container(id="1", name="web", service="web", state=State.RUNNING)
+
+
+def made_with(of: Service) -> Made:
+    return Made(of.definition, of.fields, "", mounts=mounts_now(of, Observed()))
+
+
+def test_a_changed_content_is_a_changed_mount() -> None:
+    made = made_with(service(CONFIG, configs=HELLO))
+    assert changed_mounts(service(CONFIG, configs=HELLO), CONTAINER, Observed(), made) == ()
+    assert changed_mounts(service(CONFIG, configs=GOODBYE), CONTAINER, Observed(), made) == ("/etc/c",)
+
+
+def test_a_lost_key_remakes_nothing_and_is_learned() -> None:
+    made = made_with(service(CONFIG, OTHER, configs=HELLO))
+    now = service(CONFIG, configs=HELLO)
+    assert changed_mounts(now, CONTAINER, Observed(), made) == ()
+    learned = mounts_to_learn(now, Observed(), made)
+    assert learned == mounts_now(now, Observed())
+    assert mounts_to_learn(now, Observed(), made_with(now)) == {}
+
+
+def test_a_record_from_before_keyed_digests_is_still_compared() -> None:
+    before = service(CONFIG, None, configs=HELLO)
+    assert changed_mounts(service(CONFIG, configs=HELLO), CONTAINER, Observed(), made_with(before)) == ()
+    changed = service(CONFIG, configs=GOODBYE)
+    assert changed_mounts(changed, CONTAINER, Observed(), made_with(before)) == ("/etc/c",)
+    assert mounts_to_learn(changed, Observed(), made_with(before)) == {}
+    learned = mounts_to_learn(service(CONFIG, configs=HELLO), Observed(), made_with(before))
+    assert learned == {"content of /etc/c": Mounted("content", KEY.digest("config c", "hello"))}
+
+
+def test_variables_are_named_by_kind_and_name() -> None:
+    whole = model(
+        {}, configs={"a": {"environment": "A"}, "b": {"content": "x"}}, secrets={"a": {"environment": "B"}}
+    )
+    assert variables_of(whole) == {"config a": "A", "secret a": "B"}
+
+
+def test_frozen_values_come_back_and_their_name_is_no_digest_of_them_alone() -> None:
+    values = {"secret a": "1", "secret b": None}
+    assert unpacked(packed(values, KEY)) == values
+    assert packed(values, KEY) == packed(dict(reversed(values.items())), KEY)
+    assert packed(values, KEY) != packed(values, OTHER)
+    with pytest.raises(ValueError, match="no values"):
+        unpacked(b"[]")
+
+
+def test_a_model_that_names_its_values_means_the_same() -> None:
+    text = json.dumps(model(CONFIG, configs=HELLO)).encode()
+    pointing = pointing_to(text, "../contents/1")
+    assert services_from(Resolved(text, {}, ""), "p") == services_from(Resolved(pointing, {}, ""), "p")
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ({"secrets": [{"source": "s"}]}, "variable PW is not set"),
+        ({"configs": [{"source": "c"}], "read_only": True}, "read-only"),
+        ({"use_api_socket": True, "read_only": True}, "read-only"),
+        (
+            {"configs": [{"source": "c", "target": "/run/c"}], "tmpfs": ["/run:size=1m"]},
+            "tmpfs at /run hides",
+        ),
+        (
+            {"configs": [{"source": "c", "target": "/t/c"}], "volumes": [{"type": "tmpfs", "target": "/t"}]},
+            "tmpfs at /t hides",
+        ),
+    ],
+)
+def test_what_can_not_work_is_a_warning(entry: dict[str, Any], told: str) -> None:
+    whole = model(entry, configs=HELLO, secrets={"s": {"environment": "PW"}})
+    resolved = Resolved(json.dumps(whole).encode(), {}, "", values={"secret s": None})
+    (warning,) = warnings_from(resolved)
+    assert told in warning
+    assert warning.startswith("web: ")
+
+
+def test_the_end_of_an_output_is_kept_in_whole_lines() -> None:
+    import struct
+
+    from reconciler.engine.docker.start.exec import Tail
+
+    def frame(stream: int, content: bytes) -> bytes:
+        return struct.pack(">BxxxL", stream, len(content)) + content
+
+    tail = Tail()
+    said = frame(1, b"first\n" + b"x" * 3000 + b"\n") + frame(1, b"old\rnew\nlast\n")
+    for start in range(0, len(said), 7):
+        tail.feed(said[start : start + 7])
+    assert tail.text() == "new\nlast"
+    tail.feed(frame(2, b"y" * 3000))
+    assert tail.text() == "new\nlast"
+    tail.feed(frame(2, b"\nwhat is wrong\n"))
+    assert tail.text() == "what is wrong"
+
+
+def test_an_archive_holds_the_file_as_compose_writes_it() -> None:
+    import io
+    import tarfile
+
+    from reconciler.engine.docker.start.inject import archive
+
+    file = InjectedFile(kind="config", source="c", target="/etc/ü.conf", mode=0o640, uid="7", gid="8")
+    with tarfile.open(fileobj=io.BytesIO(archive(file, "grüße\n", 5.0))) as tar:
+        (entry,) = tar.getmembers()
+        assert (entry.name, entry.mode, entry.uid, entry.gid, entry.mtime) == ("/etc/ü.conf", 0o640, 7, 8, 5)
+        found = tar.extractfile(entry)
+        assert found is not None
+        assert found.read().decode() == "grüße\n"
+    with pytest.raises(StepImpossible, match="not a number"):
+        archive(InjectedFile(kind="config", source="c", target="/c", uid="root"), "x", 5.0)
+
+
+async def test_an_owner_is_kept_where_the_engine_does_not_know_the_user_of_the_container() -> None:
+    from reconciler.engine.docker.http import Refused
+    from reconciler.engine.docker.start.definition import Definition
+    from reconciler.engine.docker.start.inject import Injector
+
+    class Wire:
+        def __init__(self, refusal: str) -> None:
+            self.refusal = refusal
+            self.options: list[object] = []
+
+        async def put(self, path: str, content: bytes, /, **query: object) -> None:
+            self.options.append(query["copyUIDGID"])
+            if query["copyUIDGID"]:
+                raise Refused(500, self.refusal)
+
+    async def credentials() -> str:
+        return ""
+
+    file = InjectedFile(kind="config", source="c", target="/c", content="x", uid="1000")
+    definition = Definition(StartWork(files=(file,)))
+    wire = Wire('getent unable to find entry "1000:1000" in passwd database')
+    await Injector(wire, credentials).inject("id", "web", definition)  # type: ignore[arg-type]
+    assert wire.options == [True, False]
+
+    wire = Wire("no space left on device")
+    with pytest.raises(StepFailed, match="no space left"):
+        await Injector(wire, credentials).inject("id", "web", definition)  # type: ignore[arg-type]
+    assert wire.options == [True]

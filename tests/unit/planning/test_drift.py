@@ -1,0 +1,147 @@
+"""Which container stands for a service, and in what it differs."""
+
+from __future__ import annotations
+
+from itertools import pairwise, permutations
+
+import pytest
+
+from reconciler.model.desired import GroupState
+from reconciler.model.ledger import UNKNOWN, Ledger, Made
+from reconciler.model.observed import Container, Health, Observed, State
+from reconciler.planning.drift import (
+    changed_fields,
+    ends_by_design,
+    how_it_stopped,
+    inputs_of,
+    is_done,
+    is_ready,
+    keeper,
+    listed,
+    same_definition,
+    same_image,
+    wants_of,
+    was_told_to_stop,
+)
+from tests.support.fixtures.builders import a_stack, container, look, service
+
+A = service("a")
+STACK = a_stack({"g": [A]})
+ON = GroupState(on=True)
+
+
+@pytest.mark.parametrize(
+    ("state", "health", "probed", "ready"),
+    [
+        (State.RUNNING, Health.NONE, False, True),
+        (State.RUNNING, Health.HEALTHY, False, True),
+        (State.RUNNING, Health.STARTING, False, False),
+        (State.RUNNING, Health.STARTING, True, True),
+        (State.RUNNING, Health.UNHEALTHY, True, False),
+        (State.PAUSED, Health.HEALTHY, False, False),
+        (State.RESTARTING, Health.NONE, False, False),
+        (State.EXITED, Health.HEALTHY, True, False),
+    ],
+)
+def test_ready_is_running_and_healthy_by_the_engine_or_by_our_own_probe(
+    state: State, health: Health, probed: bool, ready: bool
+) -> None:
+    assert is_ready(container(A, state, health=health, probed=probed)) is ready
+
+
+BEST_FIRST: list[Container] = [
+    container(A, id="right"),
+    container(A, id="right-odd-name", name="x_a"),
+    container(A, State.EXITED, id="right-stopped"),
+    container(A, id="old", config_hash="old"),
+    container(A, State.EXITED, id="old-stopped", config_hash="old"),
+    container(A, State.DEAD, id="dead"),
+]
+
+
+def test_the_container_kept_is_the_best_whatever_the_order_they_are_seen_in() -> None:
+    observed = look(STACK)
+    for better, worse in pairwise(BEST_FIRST):
+        for pair in permutations([better, worse]):
+            assert keeper(A, pair, observed, Ledger()) == better
+    assert keeper(A, [], observed, Ledger()) is None
+
+
+def test_of_two_alike_the_younger_is_kept() -> None:
+    pair = [container(A, id="x", created_at=1.0), container(A, id="y", created_at=2.0)]
+    assert keeper(A, pair, look(STACK), Ledger()) == pair[1]
+
+
+def test_definitions_are_the_same_by_label_or_by_our_own_record() -> None:
+    seen = container(A, config_hash="other")
+    assert same_definition(A, container(A), None)
+    assert not same_definition(A, seen, None)
+    assert same_definition(A, seen, Made("def-a", {}, ""))
+    assert not same_definition(A, seen, UNKNOWN)
+
+
+def test_images_are_the_same_by_id_or_by_what_the_tag_named_when_we_made_it() -> None:
+    seen = container(A, image="one")
+    assert same_image(seen, None, None)
+    assert same_image(seen, "one", None)
+    assert not same_image(seen, "two", None)
+    assert same_image(seen, "two", Made("", {}, "two"))
+
+
+def test_changed_fields_are_named_where_they_are_known() -> None:
+    assert changed_fields(A, None) == changed_fields(A, UNKNOWN) == ()
+    assert changed_fields(A, Made("", {"image": "1", "gone": "2"}, "")) == ("environment.A", "gone")
+
+
+def test_done_means_ended_well_by_itself() -> None:
+    one = service("one", restart="no")
+    stack = a_stack({"g": [one, A]})
+    ended = container(one, State.EXITED)
+    assert is_done(stack, Ledger(), one, ended)
+    assert not is_done(stack, Ledger(stopped={ended.id: ended.started_at}), one, ended)
+    assert not is_done(stack, Ledger(), one, container(one, State.EXITED, exit_code=1))
+    assert not is_done(stack, Ledger(), one, container(one, State.EXITED, started_at=0.0))
+    assert not is_done(stack, Ledger(), one, container(one))
+    assert not is_done(stack, Ledger(), A, container(A, State.EXITED))
+
+
+def test_an_order_to_stop_counts_for_the_run_it_was_given_to() -> None:
+    ledger = Ledger(stopped={"id-a": 5.0})
+    assert was_told_to_stop(ledger, container(A, started_at=5.0))
+    assert not was_told_to_stop(ledger, container(A, started_at=6.0))
+
+
+def test_who_is_waited_for_to_complete_ends_by_design() -> None:
+    stack = a_stack(
+        {"g": [service("init"), service("db", restart="no"), service("x", "init:completed", "db:healthy")]}
+    )
+    assert ends_by_design(stack, stack.services["init"])
+    assert not ends_by_design(stack, stack.services["db"])
+
+
+def test_wants_change_with_what_is_asked_for_and_inputs_with_the_image_too() -> None:
+    seen, other = Observed(images={"a:1": "x"}), Observed(images={"a:1": "y"})
+    assert wants_of(A, GroupState(on=False)) == inputs_of(A, GroupState(on=False), seen) == "off"
+    assert wants_of(A, ON) != wants_of(A, GroupState(on=True, restarted_at=1.0))
+    assert wants_of(A, ON) == wants_of(A, GroupState(on=True, force=True))
+    assert inputs_of(A, ON, seen) != inputs_of(A, ON, other)
+
+
+def test_ends_are_told_in_words() -> None:
+    assert how_it_stopped(container(A, State.CREATED)) == "was made and never started"
+    assert how_it_stopped(container(A, State.DEAD)) == "is dead"
+    assert how_it_stopped(container(A, State.EXITED, exit_code=3)) == "exited with code 3"
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        ([], ""),
+        (["a"], "a"),
+        (["a", "b"], "a and b"),
+        (["a", "b", "c"], "a, b and c"),
+        (list("abcdef"), "a, b, c, d and 2 more"),
+    ],
+)
+def test_names_are_listed_for_a_sentence(names: list[str], text: str) -> None:
+    assert listed(names) == text

@@ -1,0 +1,261 @@
+"""What is tied to another container follows it; what is tied to nothing any more is pruned, if asked to."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reconciler.model.ledger import Ledger
+from reconciler.model.observed import Action, Container, Observed, State
+from reconciler.planning.drift import Kind
+from reconciler.planning.planner import plan
+from tests.support.fixtures.builders import NOW, a_stack, container, desire, look, planned, service
+from tests.support.fixtures.control_loop import up, virtual
+from tests.support.fixtures.recording_engine import Bench, bench
+
+VPN = service("vpn")
+APP = service("app", "vpn:restart", shares=("vpn",), networks=())
+TIED = a_stack({"main": [VPN, APP]})
+ON = desire(TIED, "main")
+
+
+def app(state: State = State.RUNNING, **fields: Any) -> Container:
+    return container(APP, state, **{"joins": ("id-vpn",), **fields})
+
+
+def text(*containers: Container) -> str:
+    return str(planned(TIED, ON, look(TIED, *containers)))
+
+
+GONE = "altered: was made for a container of vpn that is gone"
+
+
+def test_what_shares_the_network_of_a_container_is_made_anew_once_that_was_remade_by_anybody() -> None:
+    assert text(container(VPN), app()) == "nothing to do"
+    new = container(VPN, id="new")
+    assert text(new, app()) == f"app: stop ({GONE})"
+    assert text(new, app(State.EXITED)) == f"app: recreate ({GONE})"
+    found = planned(TIED, ON, look(TIED, new, app()))
+    assert [(d.kind, d.fields) for d in found.drifts] == [(Kind.ALTERED, ("shares",))]
+
+
+def test_it_is_not_stopped_before_the_new_one_runs() -> None:
+    made = container(VPN, State.CREATED, id="new")
+    assert "app: waits (dependency_not_ready: waits for vpn to start)" in text(made, app())
+
+
+def test_while_there_is_nobody_to_be_tied_to_nothing_is_made() -> None:
+    gone = look(TIED, app(State.EXITED), images={"app:1": "sha-app:1"})
+    assert "app: waits (dependency_not_ready: waits for vpn to start)" in str(planned(TIED, ON, gone))
+    neither = look(TIED, images={"app:1": "sha-app:1"})
+    assert "app: waits (dependency_not_ready: waits for vpn, whose network" in str(planned(TIED, ON, neither))
+    # In one call, Compose makes them in their order.
+    assert [s.action for s in planned(TIED, ON, look(TIED)).steps] == [Action.CREATE, Action.CREATE]
+
+
+def test_a_restart_of_the_parent_is_followed_by_a_restart_alone() -> None:
+    assert text(container(VPN, started_at=999_500.0), app()) == "app: stop (follows: vpn was restarted)"
+
+
+BACKUP = service("backup", "vpn", volumes_from=("vpn",))
+DRAWING = a_stack({"main": [VPN, BACKUP]})
+
+
+def test_what_uses_the_volumes_of_a_container_is_remade_after_it_and_restarted_for_nothing() -> None:
+    """Compose remakes it too, since the id of the other container is in its definition."""
+
+    def drawn(*containers: Container) -> str:
+        return str(planned(DRAWING, desire(DRAWING, "main"), look(DRAWING, *containers)))
+
+    backup = container(BACKUP, borrowed=(("volumes_from", "id-vpn"), ("volumes_from", "some-other")))
+    assert drawn(container(VPN), backup) == "nothing to do"
+    assert drawn(container(VPN, started_at=999_500.0), backup) == "nothing to do"
+    assert drawn(container(VPN, id="new"), backup) == f"backup: stop ({GONE})"
+    # An engine that does not say what a container uses: nothing is known, nothing is done.
+    assert drawn(container(VPN, id="new"), container(BACKUP)) == "nothing to do"
+
+
+@virtual
+async def test_what_uses_the_volumes_of_a_container_follows_its_remake_once() -> None:
+    b = await up(DRAWING)
+    b.engine.drop(b.engine.containers("vpn")[0].id)
+    await b.until(lambda s: not s.converged)
+    await b.converged()
+    (new,) = b.engine.containers("vpn")
+    (backup,) = b.engine.containers("backup")
+    assert backup.borrowed == (("volumes_from", new.id),)
+    assert b.engine.up() == {"vpn", "backup"}
+    await b.end()
+
+
+@virtual
+async def test_a_parent_remade_by_somebody_is_followed_through_to_the_end() -> None:
+    b = await up(TIED)
+    old = b.engine.containers("vpn")[0]
+    b.engine.drop(old.id)
+    await b.until(lambda s: not s.converged)
+    await b.converged()
+    new = b.engine.containers("vpn")[0]
+    assert new.id != old.id
+    assert b.engine.containers("app")[0].joins == (new.id,)
+    assert b.engine.up() == {"vpn", "app"}
+    await b.end()
+
+
+@pytest.mark.pitfall(36)
+@virtual
+@pytest.mark.parametrize("jump", [-315_000_000.0, -3600.0, 3600.0])
+async def test_whatever_the_clock_says_a_parents_restart_is_followed_once_and_a_childs_is_not(
+    jump: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    b = await up(TIED)
+    jumped(b, jump, monkeypatch)
+    for ended, orders in (("app", ["app start"]), ("vpn", ["vpn start", "app stop", "app start"])):
+        for _ in range(2):
+            before = len(b.engine.orders)
+            b.engine.kill(ended)
+            await b.until(lambda s: not s.converged)
+            await b.converged()
+            await asyncio.sleep(200)
+            assert [f"{c.services[0]} {c.action}" for _, c in b.engine.orders[before:]] == orders
+    await b.end()
+
+
+def jumped(b: Bench, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    wall = b.engine.wall
+    for target in (b.engine, b.loop):
+        monkeypatch.setattr(target, "_wall", lambda: wall() + seconds)
+    monkeypatch.setattr(b.engine, "wall", lambda: wall() + seconds)
+
+
+def orders_of(b: Bench, service: str, since: int = 0) -> list[str]:
+    return [str(c.action) for _, c in b.engine.orders[since:] if service in c.services]
+
+
+TWO = a_stack(
+    {
+        "first": [service("a")],
+        "second": [service("b")],
+        "last": [service("c", "a:restart", "b:restart")],
+    }
+)
+
+
+@pytest.mark.pitfall(36)
+@virtual
+async def test_of_two_parents_that_seem_younger_neither_is_followed_by_who_starts_after_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    b = await up(TWO, "first", "second")
+    await asyncio.sleep(3000)
+    jumped(b, -7200.0, monkeypatch)
+    b.want(desire(TWO, "first", "second", "last"))
+    await b.converged()
+    await asyncio.sleep(600)
+    assert orders_of(b, "c") == ["create", "start"]
+    # Both end at once, and the clock is set once more while their child is down.
+    b.engine.kill("a")
+    b.engine.kill("b")
+    since = len(b.engine.orders)
+    await b.until(lambda s: not s.converged)
+    jumped(b, -7200.0, monkeypatch)
+    await b.converged()
+    await asyncio.sleep(600)
+    assert orders_of(b, "c", since).count("start") <= 2
+    assert b.engine.up() == {"a", "b", "c"}
+    await b.end()
+
+
+@pytest.mark.pitfall(36)
+@virtual
+@pytest.mark.parametrize("jump", [-7200.0, 0.0])
+async def test_a_parent_that_comes_later_is_followed_whatever_the_clock_says(
+    jump: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    b = await up(TWO, "first", "last")
+    jumped(b, jump, monkeypatch)
+    since = len(b.engine.orders)
+    b.want(desire(TWO, "first", "second", "last"))
+    await b.converged()
+    assert orders_of(b, "c", since) == ["stop", "start"]
+    since = len(b.engine.orders)
+    b.engine.kill("b")
+    await b.until(lambda s: not s.converged)
+    await b.converged()
+    await asyncio.sleep(600)
+    assert orders_of(b, "c", since) == ["stop", "start"]
+    await b.end()
+
+
+# --- orphans ---------------------------------------------------------------------------------------
+
+OLD = service("old")
+KEEP = a_stack({"main": [VPN]}, service("stray"))
+PRUNE = replace(KEEP, prune=True)
+
+
+def orphans(*containers: Container, prune: bool = True) -> str:
+    stack = PRUNE if prune else KEEP
+    return str(planned(stack, desire(stack, "main"), look(stack, container(VPN), *containers)))
+
+
+def test_orphans_are_listed_and_left_alone_unless_asked_to_prune() -> None:
+    assert orphans(container(OLD), prune=False) == "old: orphan old"
+
+
+@pytest.mark.parametrize(
+    ("state", "action"),
+    [
+        (State.RUNNING, "stop"),
+        (State.RESTARTING, "stop"),
+        (State.PAUSED, "unpause"),
+        (State.EXITED, "remove"),
+        (State.CREATED, "remove"),
+        (State.DEAD, "remove"),
+    ],
+)
+def test_an_orphan_is_stopped_then_removed(state: State, action: str) -> None:
+    assert orphans(container(OLD, state)) == f"old: {action} (orphan: old belongs to no service of the files)"
+
+
+def test_an_orphan_is_given_the_time_to_stop_that_it_was_made_with() -> None:
+    found = planned(PRUNE, desire(PRUNE, "main"), look(PRUNE, container(VPN), container(OLD, grace=90.0)))
+    assert [step.grace for step in found.steps] == [90.0]
+    assert [(d.kind, d.pending) for d in found.drifts] == [(Kind.ORPHAN, True)]
+
+
+@virtual
+async def test_pruning_ends_with_nothing_left_and_touches_nobody_else() -> None:
+    b = bench(PRUNE)
+    b.engine.add(container(OLD, id="one"))
+    b.engine.add(container(OLD, State.EXITED, id="two", name="old-2"))
+    b.engine.add(container(PRUNE.services["stray"], id="stray"))
+    b.want(desire(PRUNE, "main"))
+    await b.converged()
+    assert {c.service for c in b.engine.containers()} == {"vpn", "stray"}
+    assert b.engine.log(Action.STOP) == ["stop old"]
+    assert b.seen.orphans == ()
+    await b.end()
+
+
+@settings(derandomize=True, deadline=None, max_examples=100)
+@given(
+    states=st.lists(st.sampled_from(list(State)), max_size=4),
+    prune=st.booleans(),
+    complete=st.booleans(),
+)
+def test_nothing_but_an_orphan_is_ever_removed_for_being_in_no_file(
+    states: list[State], prune: bool, complete: bool
+) -> None:
+    stack = replace(KEEP, prune=prune)
+    others = [container(OLD, s, id=f"old{n}", name=f"old{n}") for n, s in enumerate(states)]
+    stray = container(stack.services["stray"], State.EXITED)
+    seen: Observed = look(stack, container(VPN), stray, *others, complete=complete)
+    found = plan(stack, desire(stack, "main"), seen, Ledger(), NOW)
+    assert {s.service for s in found.steps} <= ({"old"} if prune and complete else set())
+    assert all(s.container.startswith("old") for s in found.steps)

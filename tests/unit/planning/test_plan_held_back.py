@@ -1,0 +1,148 @@
+"""``on_change: report``: a change waits to be accepted, and everything else goes on as ever."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reconciler.model.desired import Desired, GroupState
+from reconciler.model.ledger import Ledger, Now, from_json, to_json
+from reconciler.model.observed import Action, Container, Observed, Source, State
+from reconciler.model.stack import Mount, Stack
+from reconciler.planning.drift import Kind
+from reconciler.planning.planner import Plan, plan
+from reconciler.planning.record_observation import witness
+from reconciler.planning.status import outcome, summarise
+from tests.support.fixtures.builders import NOW, a_stack, container, desire, look, service
+
+A = service("a", mounts=(Mount("bind", "/etc/conf", "/box/conf"),))
+WEB = service("web", "a:healthy")
+
+
+def reporting(stack: Stack) -> Stack:
+    groups = {n: replace(g, on_change="report") for n, g in stack.groups.items()}
+    return replace(stack, groups=groups)
+
+
+STACK = reporting(a_stack({"main": [A, WEB]}))
+FILE = Source("file", "one", "1:1", 1.0)
+LATER = Now(NOW.wall + 60, NOW.mono + 60)
+
+
+def on(accepted_at: float | None = None) -> Desired:
+    return desire(STACK, main=GroupState(on=True, accepted_at=accepted_at))
+
+
+def seen(*containers: Container, **fields: Any) -> Observed:
+    values: dict[str, Any] = {"sources": {"/box/conf": FILE}, **fields}
+    return look(STACK, *containers, container(WEB), **values)
+
+
+def decide(
+    observed: Observed, desired: Desired, ledger: Ledger | None = None, now: Now = NOW
+) -> tuple[Plan, Ledger]:
+    """As a pass does: take in, then decide."""
+    ledger = witness(STACK, desired, observed, ledger or Ledger(), now, chance=0.5)
+    return plan(STACK, desired, observed, ledger, now), ledger
+
+
+HELD = (
+    "a: blocked (held_back: a: was made from another definition: waits to be accepted "
+    "(`service-manager accept main`))"
+)
+OLD = container(A, config_hash="old")
+
+
+def test_a_changed_definition_waits_and_what_runs_counts_as_ready() -> None:
+    found, ledger = decide(seen(OLD), on())
+    assert str(found) == HELD
+    assert found.verdicts["a"].ready
+    assert found.verdicts["web"].settled
+    assert [d.kind for d in found.drifts] == [Kind.DEFINITION]
+    assert outcome(summarise(found, ledger, {}).values()) == "degraded"
+
+
+@pytest.mark.parametrize(
+    ("containers", "fields", "kind"),
+    [
+        ((container(A),), {"images": {"a:1": "newer", "web:1": "sha-web:1"}}, Kind.IMAGE),
+        ((container(A),), {"sources": {"/box/conf": FILE._replace(digest="two")}}, Kind.MOUNTS),
+    ],
+)
+def test_an_image_and_a_mounted_file_wait_as_well(
+    containers: tuple[Container, ...], fields: dict[str, Any], kind: Kind
+) -> None:
+    _, ledger = decide(seen(container(A)), on())
+    found, _ = decide(seen(*containers, **fields), on(), ledger)
+    assert not found.steps
+    assert found.verdicts["a"].block is not None
+    assert [d.kind for d in found.drifts] == [kind]
+
+
+def test_accepting_carries_out_what_was_there_until_then_and_nothing_later() -> None:
+    _, ledger = decide(seen(OLD), on())
+    assert str(decide(seen(OLD), on(NOW.wall - 5), ledger)[0]) == HELD
+    # Saved and accepted in one breath, before anybody looked.
+    assert decide(seen(OLD), on(NOW.wall - 1), ledger)[0].steps
+    accepted = on(NOW.wall + 30)
+    found, ledger = decide(seen(OLD), accepted, ledger, LATER)
+    assert str(found) == "a: stop (definition: was made from another definition)"
+    another = replace(STACK.services["a"], definition="def-new", config_hash="new")
+    stack = replace(STACK, services={**STACK.services, "a": another})
+    ledger = witness(stack, accepted, seen(OLD), ledger, LATER, chance=0.5)
+    assert not plan(stack, accepted, seen(OLD), ledger, LATER).steps
+
+
+def test_an_acceptance_in_the_future_waits_for_its_moment() -> None:
+    found, ledger = decide(seen(OLD), on(NOW.wall + 30))
+    assert (str(found), found.due) == (HELD, NOW.mono + 30)
+    assert decide(seen(OLD), on(NOW.wall + 30), ledger, LATER)[0].steps
+
+
+def test_what_drifted_by_itself_is_repaired_all_the_same() -> None:
+    def text(*containers: Container) -> str:
+        return str(decide(seen(*containers), on())[0])
+
+    assert text() == "a: create (missing: has no container)"
+    assert text(replace(OLD, state=State.EXITED)) == "a: start (stopped: exited with code 0)"
+    assert text(replace(OLD, state=State.PAUSED)) == "a: unpause (paused: is paused)"
+    assert text(replace(OLD, name="odd")) == "a: rename a (altered: was changed by hand: name)"
+    assert text(container(A, networks=())) == "a: stop (altered: was changed by hand: networks.net)"
+
+
+def test_a_restart_is_a_restart_of_what_is_there() -> None:
+    desired = desire(STACK, main=GroupState(on=True, restarted_at=NOW.wall - 10))
+    ledger = Ledger(restarted={"web": NOW.wall - 10})
+    found, ledger = decide(seen(OLD), desired, ledger)
+    assert [(s.action, s.cause) for s in found.steps] == [(Action.STOP, "restart")]
+    stopped = replace(OLD, state=State.EXITED)
+    assert [s.action for s in decide(seen(stopped), desired, ledger)[0].steps] == [Action.START]
+
+
+def test_a_change_taken_back_leaves_nothing_to_accept() -> None:
+    _, ledger = decide(seen(OLD), on())
+    assert "a" in ledger.changes
+    assert from_json(to_json(ledger), NOW).changes == ledger.changes
+    found, ledger = decide(seen(container(A)), on(), ledger)
+    assert (str(found), ledger.changes) == ("nothing to do", {})
+
+
+@settings(derandomize=True, deadline=None, max_examples=100)
+@given(
+    state=st.sampled_from([s for s in State if s is not State.DEAD]),
+    config_hash=st.sampled_from(["hash-a", "old"]),
+    image=st.sampled_from(["sha-a:1", "older"]),
+    digest=st.sampled_from(["one", "two"]),
+)
+def test_nothing_unaccepted_is_ever_remade(state: State, config_hash: str, image: str, digest: str) -> None:
+    _, ledger = decide(seen(container(A)), on())
+    there = container(A, state, config_hash=config_hash, image=image)
+    observed = seen(there, sources={"/box/conf": FILE._replace(digest=digest)})
+    unlike = ledger.made["id-a"]._replace(definition="x", image="x")
+    found, _ = decide(observed, on(), replace(ledger, made={"id-a": unlike}))
+    actions = {s.action for s in found.steps if s.service == "a"}
+    assert not actions & {Action.STOP, Action.RECREATE, Action.REMOVE}

@@ -1,0 +1,212 @@
+"""Mounted files: when a container is remade for them, and what has to be there before it is stopped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reconciler.model.ledger import Ledger, Made, Mounted, from_json, to_json
+from reconciler.model.observed import Container, Observed, Source, State
+from reconciler.model.stack import Mount
+from reconciler.planning.drift import Kind, inputs_of
+from reconciler.planning.mounts import MOST_CHURN, churned, mounts_now
+from reconciler.planning.record_observation import witness
+from reconciler.planning.status import Phase, summarise
+from tests.support.fixtures.builders import NOW, a_stack, container, desire, look, planned, service
+
+CONF = Mount("bind", "/etc/conf", "/box/conf", create=True)
+A = service("a", mounts=(CONF,))
+STACK = a_stack({"main": [A]})
+ON = desire(STACK, "main")
+ONE = Source("file", "one", "1:1", 998_000.0)
+WAS_ONE = Mounted("file", "one", "1:1")
+
+
+def made(before: Mounted | None = WAS_ONE, **fields: Any) -> Ledger:
+    mounts = {CONF.key: before} if before else {}
+    return Ledger(made={"id-a": Made("def-a", A.fields, "sha-a:1", mounts=mounts, **fields)})
+
+
+def seen(source: Source | None, *containers: Container, **fields: Any) -> Observed:
+    sources = {} if source is None else {"/box/conf": source}
+    return look(STACK, *(containers or (container(A),)), sources=sources, **fields)
+
+
+def text(observed: Observed, ledger: Ledger) -> str:
+    return str(planned(STACK, ON, observed, ledger))
+
+
+STALE = "a: stop (mounts: /etc/conf is not what it was made with)"
+GONE = "a: blocked (mount_missing: needs /box/conf (mounted at /etc/conf), which is gone)"
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        (ONE, "nothing to do"),
+        (ONE._replace(digest="two"), STALE),
+        (ONE._replace(digest=""), "nothing to do"),
+        (ONE._replace(inode="1:2"), "nothing to do"),
+        (ONE._replace(inode="1:2", changed_at=999_500.0), STALE),
+        (Source("unreadable"), "nothing to do"),
+        (Source("missing"), "nothing to do"),
+        (Source("folder"), "nothing to do"),
+        (None, "nothing to do"),
+    ],
+)
+def test_only_another_content_or_a_file_replaced_since_the_start_is_a_difference(
+    source: Source | None, expected: str
+) -> None:
+    assert text(seen(source), made()) == expected
+
+
+def test_the_difference_is_named_by_its_target() -> None:
+    found = planned(STACK, ON, seen(ONE._replace(digest="two")), made())
+    assert [(d.kind, d.fields) for d in found.drifts] == [(Kind.MOUNTS, ("mounts./etc/conf",))]
+
+
+def test_a_remake_for_a_file_is_a_row_of_phases() -> None:
+    two = ONE._replace(digest="two")
+    stopped = container(A, State.EXITED)
+    assert text(seen(two, stopped), made()) == STALE.replace("stop", "recreate", 1)
+
+
+def test_what_the_container_really_holds_goes_before_what_the_times_say() -> None:
+    replaced = ONE._replace(inode="1:2", changed_at=999_500.0)
+    new, old = {("id-a", "/etc/conf"): "1:2"}, {("id-a", "/etc/conf"): "1:1"}
+    assert text(seen(replaced, held=new), made()) == "nothing to do"
+    assert text(seen(replaced, held=old), made()) == STALE
+    # Found by us, not made: what it was made with is not known, but what it holds is.
+    assert text(seen(replaced, held=old), made(Mounted("file", "one", "1:2"))) == STALE
+    # Started since, it can't hold the old one, whatever it shows.
+    since = container(A, started_at=999_600.0)
+    assert text(seen(replaced, since, held=old), made(Mounted("file", "one", "1:2"))) == "nothing to do"
+    # A file system that shows another inode inside must not have its container remade for ever.
+    odd = {("id-a", "/etc/conf"): "9:9"}
+    assert text(seen(replaced, held=odd), made(at=5.0)) == "nothing to do"
+
+
+def test_a_container_of_which_nothing_is_known_is_taken_as_it_is() -> None:
+    assert text(seen(ONE), Ledger()) == "nothing to do"
+    learned = witness(STACK, ON, seen(ONE), Ledger(), NOW, chance=0.5)
+    assert learned.made["id-a"].mounts == {CONF.key: Mounted("file", "one", "1:1")}
+    assert text(seen(ONE._replace(digest="two")), learned) == STALE
+    # Known from a version that did not look at files yet.
+    older = witness(STACK, ON, seen(ONE), made(None), NOW, chance=0.5)
+    assert older.made["id-a"].mounts == learned.made["id-a"].mounts
+
+
+def test_nothing_is_made_while_a_file_that_it_needs_is_being_changed() -> None:
+    moving = seen(ONE._replace(moving=True), container(A, config_hash="old"), again=1_000.5)
+    waits = "a: waits (mount_changing: waits for /box/conf to stand still)"
+    found = planned(STACK, ON, moving, Ledger())
+    assert (str(found), found.due) == (waits, 1_000.5)
+    assert str(planned(STACK, ON, replace(moving, containers=()))) == waits
+
+
+@pytest.mark.parametrize("source", [Source("missing"), Source("folder")])
+def test_what_runs_is_not_stopped_while_the_file_its_successor_needs_is_gone(source: Source) -> None:
+    for other in ({"config_hash": "old"}, {"image": "old"}, {"networks": ()}):
+        ledger = Ledger(made={"id-a": Made("old", {}, "old", mounts=made().made["id-a"].mounts)})
+        found = planned(STACK, ON, seen(source, container(A, **other)), ledger)
+        assert not found.steps
+        block = found.verdicts["a"].block
+        assert block is not None
+        assert block.reason == "mount_missing"
+        assert "/box/conf" in block.message
+        assert found.verdicts["a"].ready
+        summary = summarise(found, ledger, {})["a"]
+        assert (summary.phase, summary.stuck) == (Phase.DEGRADED, True)
+
+
+def test_a_stopped_container_is_not_started_into_a_folder_where_its_file_stood() -> None:
+    assert text(seen(Source("missing"), container(A, State.EXITED)), made()) == GONE
+
+
+def test_a_source_that_never_was_a_file_is_made_as_compose_does() -> None:
+    stopped = container(A, State.EXITED)
+    assert text(seen(Source("missing"), stopped), made(None)).startswith("a: start")
+    assert text(seen(Source("missing"), stopped), made(Mounted("folder"))).startswith("a: start")
+    assert str(planned(STACK, ON, look(STACK, sources={"/box/conf": Source("missing")}))).startswith(
+        "a: create"
+    )
+
+
+@pytest.mark.parametrize("kind", ["bind", "config", "secret"])
+def test_what_compose_would_not_make_has_to_be_there_from_the_start(kind: str) -> None:
+    stack = a_stack({"main": [service("a", mounts=(CONF._replace(kind=kind, create=False),))]})
+    found = planned(stack, desire(stack, "main"), look(stack, sources={"/box/conf": Source("missing")}))
+    assert str(found) == GONE
+    unread = look(stack, sources={"/box/conf": Source("unreadable")})
+    assert str(planned(stack, desire(stack, "main"), unread)).startswith("a: create")
+
+
+def test_a_content_that_the_model_holds_is_followed_as_well() -> None:
+    def of(content: str) -> Any:
+        mount = Mount("config", "/etc/conf", content=content)
+        return a_stack({"main": [service("a", mounts=(mount,), contents=content)]})
+
+    ledger = witness(of("x"), ON, look(STACK, container(A)), Ledger(), NOW, chance=0.5)
+    assert str(planned(of("x"), ON, look(STACK, container(A)), ledger)) == "nothing to do"
+    found = planned(of("y"), ON, look(STACK, container(A)), ledger)
+    assert str(found) == STALE
+    assert [d.pending for d in found.drifts] == [True]
+
+
+def test_a_file_that_the_container_writes_itself_does_not_have_it_remade_for_ever() -> None:
+    mount = CONF._replace(writable=True)
+    own = service("a", mounts=(mount,))
+    stack = a_stack({"main": [own]})
+    on = desire(stack, "main")
+    before = Made("def-a", own.fields, "sha-a:1", at=1.0, mounts={mount.key: Mounted("file", "0", "1:1")})
+    remade = 0
+    for turn in range(1, 20):
+        written = Source("file", str(turn), "1:1", 999_002.0)
+        observed = look(stack, container(own), sources={"/box/conf": written})
+        if not planned(stack, on, observed, Ledger(made={"id-a": before})).steps:
+            break
+        remade += 1
+        churn = churned(own, container(own), observed, before)
+        before = before._replace(mounts=mounts_now(own, observed), churn=churn)
+    assert remade == MOST_CHURN
+    # Somebody who edits it an hour later is not taken for the container.
+    later = look(stack, container(own), sources={"/box/conf": Source("file", "x", "1:1", 1_003_000.0)})
+    assert churned(own, container(own), later, before._replace(churn={mount.key: 2})) == {mount.key: 0}
+
+
+def test_a_mended_file_ends_the_back_off() -> None:
+    state = ON.groups["main"]
+    assert inputs_of(A, state, seen(ONE)) != inputs_of(A, state, seen(ONE._replace(digest="two")))
+
+
+def test_what_was_mounted_is_remembered_over_a_restart() -> None:
+    ledger = made(churn={CONF.key: 2})
+    assert from_json(to_json(ledger), NOW) == ledger
+    old = to_json(ledger)
+    old["made"]["id-a"] = old["made"]["id-a"][:5]
+    assert from_json(old, NOW).made["id-a"].mounts == {}
+
+
+SOURCES = st.one_of(
+    st.builds(
+        Source,
+        st.just("file"),
+        st.sampled_from(["", "one", "two"]),
+        st.sampled_from(["1:1", "1:2"]),
+        st.sampled_from([998_000.0, 999_500.0, 1_000_500.0]),
+    ),
+    st.sampled_from([Source("missing"), Source("folder"), Source("unreadable"), Source("other")]),
+)
+HELD = st.sampled_from([{}, {("id-a", "/etc/conf"): "1:1"}, {("id-a", "/etc/conf"): "9:9"}])
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(source=SOURCES, held=HELD)
+def test_the_same_files_never_remake_a_container_twice(source: Source, held: Any) -> None:
+    observed = seen(source, container(A, started_at=1_000_600.0), held=held)
+    remade = Made("def-a", A.fields, "sha-a:1", at=NOW.wall, mounts=mounts_now(A, observed))
+    assert text(observed, Ledger(made={"id-a": remade})) == "nothing to do"

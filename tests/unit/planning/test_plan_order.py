@@ -1,0 +1,292 @@
+"""The decision, told as literal plans: who comes before whom, and who waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from reconciler.model.desired import GroupState, Suspension
+from reconciler.model.ledger import Ledger, Now
+from reconciler.model.observed import Action, Health, State
+from reconciler.model.stack import Dependency, Stack
+from reconciler.planning.planner import Plan, plan
+from tests.support.fixtures.builders import NOW, STARTED, a_stack, container, desire, look, planned, service
+from tests.support.fixtures.plans import (
+    APP,
+    DB,
+    OFF,
+    ON,
+    ONE,
+    ONE_ON,
+    STRONG,
+    TIERS,
+    WEAK,
+    WEB,
+    alone,
+    failing,
+    made,
+    text,
+)
+
+# --- order ------------------------------------------------------------------------------------------
+
+
+def test_everything_missing_is_created_at_once_ahead_of_being_needed() -> None:
+    assert text(TIERS, ON) == (
+        "db: create (missing: has no container)\n"
+        "app: create (missing: has no container)\n"
+        "web: create (missing: has no container)"
+    )
+
+
+def test_services_start_when_their_compose_conditions_hold() -> None:
+    init = service("init", restart="no")
+    stack = a_stack({"main": [init, DB, service("app", "init:completed", "db:healthy"), WEB]})
+    on = desire(stack, "main")
+    first = text(stack, on, *made(stack))
+    assert first == (
+        "db: start (stopped: was made and never started)\n"
+        "init: start (stopped: was made and never started)\n"
+        "app: waits (dependency_not_ready: waits for init to complete)\n"
+        "web: waits (dependency_not_ready: waits for app to start)"
+    )
+    done = container(init, State.EXITED)
+    assert "app: waits (dependency_not_ready: waits for db to be healthy)" in text(
+        stack,
+        on,
+        done,
+        container(DB, health=Health.STARTING),
+        *(c for c in made(stack) if c.service in {"app", "web"}),
+    )
+
+
+def test_condition_started_asks_for_running_and_no_more() -> None:
+    starting = container(APP, health=Health.STARTING)
+    found = text(TIERS, ON, container(DB), starting, container(WEB, State.CREATED))
+    assert "web: start (stopped: was made and never started)" in found
+
+
+def test_condition_healthy_without_a_check_asks_for_running() -> None:
+    stack = a_stack({"main": [service("db"), APP]})
+    on = desire(stack, "main")
+    assert "waits for db to be running" in text(stack, on, *made(stack))
+    assert text(stack, on, container(stack.services["db"]), container(APP, State.CREATED)) == (
+        "app: start (stopped: was made and never started)"
+    )
+
+
+def test_the_heaviest_chain_goes_first() -> None:
+    stack = a_stack({"main": [service("a"), service("b"), service("c", "b"), service("d", "c")]})
+    found = planned(stack, desire(stack, "main"), look(stack, *made(stack)))
+    assert [(s.service, s.weight) for s in found.steps] == [("b", 2), ("a", 0)]
+
+
+def test_a_dependency_that_is_off_is_not_waited_for() -> None:
+    stack = a_stack({"main": [service("api", "search:healthy")], "find": [service("search", check=True)]})
+    api = container(stack.services["api"], State.CREATED)
+    assert text(stack, desire(stack, "main"), api) == "api: start (stopped: was made and never started)"
+
+
+def test_a_dependency_that_is_unmanaged_is_not_waited_for() -> None:
+    stack = a_stack({"main": [service("api", "tempo:healthy")]}, service("tempo", check=True))
+    api = container(stack.services["api"], State.CREATED)
+    assert text(stack, desire(stack, "main"), api) == "api: start (stopped: was made and never started)"
+
+
+def test_a_dependency_that_is_not_required_is_waited_for_until_it_fails() -> None:
+    api = replace(service("api"), depends_on=(Dependency("db", STARTED, required=False),))
+    stack = a_stack({"main": [DB, api]})
+    on = desire(stack, "main")
+    seen = container(DB, State.EXITED, exit_code=1), container(api, State.CREATED)
+    assert "api: waits" in text(stack, on, *seen)
+    assert "api: start" in text(stack, on, *seen, ledger=failing(stack, on, "db"))
+
+
+def test_a_stop_goes_in_reverse_order() -> None:
+    up = container(DB), container(APP), container(WEB)
+    assert text(TIERS, OFF, *up) == (
+        "db: waits (stops_after: stops after app)\n"
+        "app: waits (stops_after: stops after web)\n"
+        "web: stop (unwanted: main is off)"
+    )
+    assert text(TIERS, OFF, *up[:2]) == (
+        "db: waits (stops_after: stops after app)\napp: stop (unwanted: main is off)"
+    )
+
+
+def test_a_stop_does_not_wait_for_dependents_that_stay_up() -> None:
+    stack = a_stack({"base": [DB], "top": [APP]})
+    up = container(DB), container(APP)
+    assert text(stack, desire(stack, "top"), *up) == "db: stop (unwanted: base is off)"
+
+
+def test_a_dependent_that_can_not_be_stopped_does_not_keep_the_others_up_for_ever() -> None:
+    up = container(DB), container(APP)
+    stuck = failing(TIERS, OFF, "app", attempts=3)
+    assert text(TIERS, OFF, *up, ledger=stuck) == (
+        "db: stop (unwanted: main is off)\napp: waits (back_off: tried 3 times: no luck)"
+    )
+    still_trying = failing(TIERS, OFF, "app", attempts=2)
+    assert "db: waits (stops_after" in text(TIERS, OFF, *up, ledger=still_trying)
+
+
+@pytest.mark.parametrize(
+    ("stack", "expected"),
+    [
+        (STRONG, "api: waits (group_not_ready: waits for all of base to be ready)"),
+        (WEAK, "api: start (stopped: was made and never started)"),
+    ],
+)
+def test_the_strength_of_a_group_dependency_decides_when_its_services_start(
+    stack: Stack, expected: str
+) -> None:
+    zoo = container(stack.services["zoo"], State.CREATED)
+    api = container(stack.services["api"], State.CREATED)
+    assert expected in text(stack, desire(stack, "base", "top"), container(DB), zoo, api)
+
+
+@pytest.mark.parametrize(
+    ("stack", "base_waits"),
+    [(STRONG, True), (WEAK, False)],
+)
+def test_the_strength_of_a_group_dependency_decides_what_stops_first(stack: Stack, base_waits: bool) -> None:
+    up = [container(s) for s in stack.services.values()]
+    found = planned(stack, desire(stack), look(stack, *up))
+    assert ("stops after api" in str(found)) is base_waits
+    assert ("api", Action.STOP) in {(s.service, s.action) for s in found.steps}
+
+
+def test_a_finished_one_shot_opens_a_ready_group() -> None:
+    init = service("init", restart="no")
+    stack = a_stack({"base": [DB, init], "top needs base:ready": [service("api")]})
+    api = container(stack.services["api"], State.CREATED)
+    seen = container(DB), container(init, State.EXITED), api
+    assert text(stack, desire(stack, "base", "top"), *seen).startswith("api: start")
+
+
+def test_a_group_whose_dependency_is_off_is_left_as_it_is() -> None:
+    for stack in (STRONG, WEAK):
+        on_top = desire(stack, "top")
+        api = stack.services["api"]
+        reason = "api: blocked (dependency_off: needs base, which is off)"
+        for state in (State.RUNNING, State.EXITED, State.PAUSED, State.DEAD):
+            assert text(stack, on_top, container(api, state)) == reason
+        assert text(stack, on_top) == reason
+        odd = container(api, name="odd", config_hash="old")
+        assert text(stack, on_top, odd) == reason
+
+
+def test_a_blocked_group_names_everything_that_is_off() -> None:
+    stack = a_stack({"a": [service("x")], "b": [service("y")], "c needs a, b": [service("z")]})
+    assert text(stack, desire(stack, "c")) == "z: blocked (dependency_off: needs a and b, which are off)"
+
+
+def test_force_lifts_the_dependencies_of_groups_but_not_those_between_services() -> None:
+    stack = a_stack({"base": [DB], "top needs base:ready": [service("api"), service("ui", "api")]})
+    forced = desire(stack, top=GroupState(on=True, force=True))
+    assert text(stack, forced, *made(stack)[1:]) == (
+        "api: start (stopped: was made and never started)\n"
+        "ui: waits (dependency_not_ready: waits for api to start)"
+    )
+
+
+def test_a_long_chain_starts_link_by_link_and_stops_link_by_link() -> None:
+    links = [service("s000")] + [service(f"s{i:03}", f"s{i - 1:03}") for i in range(1, 200)]
+    stack = a_stack({"main": links})
+    assert len(planned(stack, desire(stack, "main"), look(stack, *made(stack))).steps) == 1
+    up = [container(s) for s in links]
+    assert [s.service for s in planned(stack, desire(stack), look(stack, *up)).steps] == ["s199"]
+
+
+# --- suspend ------------------------------------------------------------------------------------------
+
+
+def test_nothing_of_a_suspended_group_is_touched_and_its_drift_is_shown() -> None:
+    hands_off = desire(ONE, main=GroupState(on=True, suspend=Suspension(reason="camera work")))
+    for seen in ([], [alone(State.EXITED)], [alone(config_hash="old")], [alone(), alone(id="b")]):
+        found = planned(ONE, hands_off, look(ONE, *seen))
+        assert str(found) == "kafka: waits (suspended: main is suspended: camera work)"
+        assert found.drifts
+    off = desire(ONE, main=GroupState(on=False, suspend=Suspension()))
+    assert text(ONE, off, alone()) == "kafka: waits (suspended: main is suspended)"
+
+
+def test_a_suspension_ends_by_itself_and_the_plan_says_when() -> None:
+    until = desire(ONE, main=GroupState(on=True, suspend=Suspension(until=NOW.wall + 30)))
+    assert planned(ONE, until, look(ONE)).due == NOW.mono + 30
+    later = Now(NOW.wall + 30, NOW.mono + 30)
+    found = planned(ONE, until, look(ONE), now=later)
+    assert str(found) == "kafka: create (missing: has no container)"
+    assert found.due is None
+
+
+def test_a_suspended_group_holds_up_no_stop() -> None:
+    stack = a_stack({"base": [DB], "top": [APP]})
+    desired = desire(stack, top=GroupState(on=False, suspend=Suspension()))
+    assert "db: stop (unwanted: base is off)" in text(stack, desired, container(DB), container(APP))
+
+
+# --- waiting ------------------------------------------------------------------------------------------
+
+
+def test_a_service_that_failed_is_tried_again_only_when_its_time_has_come() -> None:
+    ledger = failing(ONE, ONE_ON, "kafka", attempts=1, due=NOW.mono + 5)
+    found = planned(ONE, ONE_ON, look(ONE), ledger)
+    assert str(found) == "kafka: waits (back_off: tried 1 time: no luck)"
+    assert found.due == NOW.mono + 5
+    later = Now(NOW.wall + 5, NOW.mono + 5)
+    assert str(planned(ONE, ONE_ON, look(ONE), ledger, later)) == "kafka: create (missing: has no container)"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s, d, o: (a_stack({"main": [service("kafka", definition="new")]}), d, o),
+        lambda s, d, o: (s, desire(s, main=GroupState(on=True, restarted_at=1.0)), o),
+        lambda s, d, o: (s, d, replace(o, images={"kafka:1": "sha-new"})),
+    ],
+)
+def test_a_change_of_its_inputs_ends_the_back_off(change: Callable[..., Any]) -> None:
+    ledger = failing(ONE, ONE_ON, "kafka", due=NOW.mono + 300)
+    assert not planned(ONE, ONE_ON, look(ONE), ledger).steps
+    assert planned(*change(ONE, ONE_ON, look(ONE)), ledger).steps
+
+
+def test_one_failing_service_delays_only_those_that_need_it() -> None:
+    stack = a_stack({"main": [DB, APP, service("other")]})
+    on = desire(stack, "main")
+    found = text(stack, on, *made(stack), ledger=failing(stack, on, "db"))
+    assert "db: waits (back_off" in found
+    assert "app: waits (dependency_not_ready" in found
+    assert "other: start" in found
+
+
+def test_an_incomplete_look_leads_to_nothing() -> None:
+    found = planned(TIERS, OFF, look(TIERS, container(DB), complete=False))
+    assert found == Plan(complete=False)
+    assert str(found) == "nothing: the look at the engine was incomplete"
+    assert found.steps == found.drifts == ()
+
+
+def test_the_earliest_of_several_moments_is_due() -> None:
+    stack = a_stack({"a": [service("x")], "b": [service("y")], "c": [service("z")]})
+    desired = desire(
+        stack,
+        a=GroupState(on=True, suspend=Suspension(until=NOW.wall + 50)),
+        b=GroupState(on=True, restarted_at=NOW.wall + 40),
+        c=GroupState(on=True),
+    )
+    seen = [container(s) for s in stack.services.values()]
+    assert planned(stack, desired, look(stack, *seen)).due == NOW.mono + 40
+
+
+def test_every_step_carries_what_the_engine_needs() -> None:
+    slow = service("db", stop_grace=90.0)
+    stack = a_stack({"main": [slow]})
+    (step,) = plan(stack, desire(stack), look(stack, container(slow)), Ledger(), NOW).steps
+    command = step.command()
+    assert (command.action, command.services, command.container) == (Action.STOP, ("db",), "id-db")
+    assert command.grace == 90.0

@@ -1,0 +1,167 @@
+"""Phases, reasons and the end of a generation, read off a plan."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from reconciler.model.backoff import Failure
+from reconciler.model.desired import Desired, GroupState, Suspension
+from reconciler.model.ledger import Ledger
+from reconciler.model.observed import Action, Container, Health, State
+from reconciler.model.stack import Stack
+from reconciler.planning.drift import inputs_of
+from reconciler.planning.status import CONVERGED, Phase, Summary, of_group, outcome, summarise, time_left
+from tests.support.fixtures.builders import NOW, a_stack, container, desire, look, planned, service
+
+DB = service("db", check=True)
+APP = service("app", "db:healthy")
+STACK = a_stack({"main": [DB, APP]})
+ON = desire(STACK, "main")
+
+
+def failures(count: int, reason: str = "step_failed", name: str = "db", stack: Stack = STACK) -> Ledger:
+    inputs = inputs_of(stack.services[name], GroupState(on=True), look(stack))
+    return Ledger(failures={name: Failure(count, NOW.mono + 9, inputs, reason, "no luck", 0.0)})
+
+
+def told(
+    *containers: Container,
+    desired: Desired = ON,
+    ledger: Ledger | None = None,
+    flying: dict[str, Action] | None = None,
+    stack: Stack = STACK,
+    **fields: object,
+) -> dict[str, Summary]:
+    found = planned(stack, desired, look(stack, *containers, **fields), ledger)
+    return summarise(found, ledger or Ledger(), flying or {})
+
+
+def phases(summaries: dict[str, Summary]) -> list[tuple[str, str]]:
+    return [(str(s.phase), s.reason) for s in summaries.values()]
+
+
+def test_as_wanted_is_converged() -> None:
+    summaries = told(container(DB), container(APP))
+    assert set(summaries.values()) == {CONVERGED}
+    assert outcome(summaries.values()) == "converged"
+
+
+def test_on_its_way_is_progressing_and_who_needs_it_waits() -> None:
+    summaries = told(container(DB, health=Health.STARTING), container(APP, State.CREATED))
+    assert phases(summaries) == [("progressing", "starting"), ("waiting", "dependency_not_ready")]
+    assert outcome(summaries.values()) == "progressing"
+
+
+def test_a_step_in_flight_is_progress_even_where_all_looks_well() -> None:
+    summaries = told(container(DB), container(APP), flying={"db": Action.STOP})
+    assert summaries["db"] == Summary(Phase.PROGRESSING, "stop", "stopping now")
+    assert outcome(summaries.values()) == "progressing"
+
+
+@pytest.mark.parametrize(
+    ("count", "phase"), [(1, "waiting"), (2, "waiting"), (3, "degraded"), (9, "degraded")]
+)
+def test_three_failures_are_degraded(count: int, phase: str) -> None:
+    assert told(ledger=failures(count))["db"].phase == phase
+
+
+def test_who_waits_for_what_is_stuck_is_stuck_and_the_generation_is_over() -> None:
+    summaries = told(container(DB, State.CREATED), container(APP, State.CREATED), ledger=failures(3))
+    assert [s.stuck for s in summaries.values()] == [True, True]
+    assert outcome(summaries.values()) == "degraded"
+
+
+def test_another_try_in_flight_does_not_hide_that_it_keeps_failing() -> None:
+    summaries = told(container(DB, State.CREATED), ledger=failures(4), flying={"db": Action.START})
+    assert summaries["db"].phase == Phase.DEGRADED
+
+
+def test_failures_with_other_inputs_are_history() -> None:
+    old = Ledger(failures={"db": Failure(9, 0.0, "other", "no", "no", 0.0)})
+    assert told(ledger=old)["db"].phase == Phase.PROGRESSING
+
+
+@pytest.mark.parametrize(
+    ("seen", "reason"),
+    [
+        (container(DB, State.RESTARTING), "crash_looping"),
+        (container(DB, health=Health.UNHEALTHY), "unhealthy"),
+        (container(DB, name="odd"), "name_conflict"),
+    ],
+)
+def test_what_trying_alone_never_mends_is_degraded_at_once(seen: Container, reason: str) -> None:
+    summary = told(seen, foreign={"db": "x"})["db"]
+    assert (summary.phase, summary.reason, summary.stuck) == (Phase.DEGRADED, reason, True)
+
+
+def test_an_image_that_nobody_has_is_degraded_at_the_first_try() -> None:
+    assert told(ledger=failures(1, "image_unavailable"))["db"].phase == Phase.DEGRADED
+    stack = a_stack({"main": [service("db", pull_policy="never")]})
+    summary = told(stack=stack, desired=desire(stack, "main"), images={})["db"]
+    assert (summary.phase, summary.reason) == (Phase.DEGRADED, "image_unavailable")
+
+
+def test_who_needs_a_finished_service_to_be_healthy_does_not_wait_for_ever() -> None:
+    init = service("init")
+    users = [service("app", "init:healthy"), service("other", "init:completed")]
+    stack = a_stack({"main": [init, *users]})
+    seen = [container(init, State.EXITED), container(users[0], State.CREATED), container(users[1])]
+    summaries = told(*seen, stack=stack, desired=desire(stack, "main"))
+    assert outcome(summaries.values()) == "degraded"
+
+
+def test_a_blocked_group_is_blocked_and_suspended_ones_do_not_count() -> None:
+    stack = a_stack({"base": [DB], "top needs base": [service("api")]})
+    summaries = told(stack=stack, desired=desire(stack, "top"))
+    assert sorted(phases(summaries)) == [("blocked", "dependency_off"), ("converged", "as_desired")]
+    assert outcome(summaries.values()) == "degraded"
+    suspended = desire(stack, base=GroupState(on=True, suspend=Suspension()))
+    summaries = told(stack=stack, desired=suspended)
+    assert summaries["db"].phase == Phase.SUSPENDED
+    assert outcome(summaries.values()) == "converged"
+
+
+def test_a_group_is_as_its_worst_service() -> None:
+    waits = Summary(Phase.WAITING, "w", "waits")
+    bad = Summary(Phase.DEGRADED, "d", "no luck")
+    pairs = [("a", CONVERGED), ("b", waits), ("c", bad)]
+    assert of_group(pairs, suspended=False) == bad._replace(message="c: no luck")
+    assert of_group(pairs[:2], suspended=False).message == "b: waits"
+    assert of_group(pairs[:1], suspended=False) == CONVERGED
+    assert of_group([], suspended=False) == CONVERGED
+    blocked = Summary(Phase.BLOCKED, "dependency_off", "needs x")
+    assert of_group([("a", blocked)], suspended=False).message == "needs x"
+
+
+def test_a_suspended_group_says_who_differs() -> None:
+    pairs = [("a", CONVERGED), ("b", Summary(Phase.SUSPENDED, "suspended", ""))]
+    assert of_group(pairs, suspended=True).message == "hands off; b differs"
+    assert of_group(pairs[:1], suspended=True).message == "hands off"
+
+
+# --- time left ------------------------------------------------------------------------------------
+
+
+def left(*containers: Container, ledger: Ledger, desired: Desired = ON) -> float | None:
+    found = planned(STACK, desired, look(STACK, *containers), ledger)
+    return time_left(found, ledger, summarise(found, ledger, {}), NOW)
+
+
+def test_time_left_is_that_of_the_longest_chain() -> None:
+    ledger = Ledger(durations={"db": (10.0,), "app": (5.0,)})
+    assert left(container(DB, State.CREATED), container(APP, State.CREATED), ledger=ledger) == 15.0
+    begun = container(DB, health=Health.STARTING, started_at=NOW.wall - 4)
+    assert left(begun, container(APP, State.CREATED), ledger=ledger) == 11.0
+    late = replace(begun, started_at=NOW.wall - 40)
+    assert left(late, container(APP, State.CREATED), ledger=ledger) == 5.0
+
+
+def test_time_left_is_not_known_where_a_start_was_never_seen() -> None:
+    assert left(ledger=Ledger(durations={"db": (1.0,)})) is None
+
+
+def test_nothing_to_do_takes_no_time() -> None:
+    assert left(container(DB), container(APP), ledger=Ledger()) == 0.0
+    assert left(container(DB), container(APP), ledger=Ledger(), desired=desire(STACK)) == 0.0
