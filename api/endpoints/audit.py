@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Protocol
@@ -21,6 +20,7 @@ from api.wire import views
 from api.wire.openapi import reading
 from api.wire.problems import Problem
 from reconciler.audit.chain import Entry, Fact
+from reconciler.audit.database import AuditDatabaseError
 from reconciler.audit.query import MOST
 from reconciler.audit.query import Query as Wanted
 
@@ -143,7 +143,7 @@ class Audits:
         try:
             async with self._slots:
                 entries = await self._log.read(wanted)
-        except sqlite3.Error as error:
+        except AuditDatabaseError as error:
             raise Problem(
                 503,
                 "audit_unreadable",

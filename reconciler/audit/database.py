@@ -22,6 +22,8 @@ from reconciler.host.atomic_files import hand_over
 log = logging.getLogger(__name__)
 
 NAME = "audit.db"
+AuditDatabaseError = sqlite3.Error
+"""Any failure of the database, for callers that know no SQLite."""
 _SCHEMA = 1
 _PARTS = ("", "-wal", "-shm")
 _KEPT_ASIDE = 2

@@ -23,7 +23,8 @@ from typing import NamedTuple
 
 from reconciler.errors import ServiceManagerError
 from reconciler.host.atomic_files import hand_over, make_private, write_file
-from reconciler.host.untrusted import MALFORMED, is_passing, load_json, read_regular
+from reconciler.host.untrusted import MALFORMED, is_passing, read_regular
+from reconciler.model.json_text import load_json
 
 log = logging.getLogger(__name__)
 

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 
 from reconciler.controller.ledger_file import NAME, boot_id
 from reconciler.errors import EngineError, EngineUnavailable, Mistake, ServiceManagerError
-from reconciler.host.untrusted import MALFORMED, load_json, read_regular
+from reconciler.host.compose_paths import current_directory
+from reconciler.host.untrusted import MALFORMED, read_regular
+from reconciler.model.json_text import load_json
 from reconciler.model.ledger import Ledger, Now, booted, from_json
-from reconciler.model.resolved_compose import current_directory
 from reconciler.options import INSTALLED_DESIRED
 from reconciler.planning.project_rename import former_name, is_new
 
@@ -98,7 +99,7 @@ def with_model(loaded: Loaded) -> Iterator[Stack]:
     It may hold secrets: the directory is the caller's alone.
     """
     from reconciler.desired_state.assemble import inputs_digest
-    from reconciler.desired_state.stable_reader import digest
+    from reconciler.host.content_digest import digest
 
     with TemporaryDirectory(prefix="service-manager-") as folder:
         path = Path(folder) / "resolved.json"

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 from reconciler.errors import EngineError
 from reconciler.host.atomic_files import write_file
-from reconciler.host.untrusted import MALFORMED, load_json, read_regular
+from reconciler.host.untrusted import MALFORMED, read_regular
+from reconciler.model.json_text import load_json
 from reconciler.model.observed import Container
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from reconciler.host.atomic_files import write_file
-from reconciler.host.untrusted import MALFORMED, load_json, read_regular
+from reconciler.host.untrusted import MALFORMED, read_regular
+from reconciler.model.json_text import load_json
 from reconciler.model.ledger import Ledger, Now, booted, from_json, to_json
 
 log = logging.getLogger(__name__)

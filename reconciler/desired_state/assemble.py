@@ -21,9 +21,9 @@ from reconciler.desired_state.schema import (
     read_groups,
     read_stack,
 )
-from reconciler.desired_state.stable_reader import digest
 from reconciler.desired_state.validation import check_groups, check_order, check_services, check_stack
 from reconciler.errors import InvalidDesiredState, Mistake
+from reconciler.host.content_digest import digest
 from reconciler.host.yaml_positions import Document, parse
 from reconciler.model.desired import Desired, GroupState
 from reconciler.model.resolved_compose import Resolved

@@ -19,8 +19,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from reconciler.desired_state.stable_reader import StillWritten, being_written, digest
+from reconciler.desired_state.stable_reader import StillWritten, being_written
 from reconciler.host.atomic_files import sync_directory, write_all
+from reconciler.host.content_digest import digest
 
 _EXCHANGE = 2
 _AT_FDCWD = -100

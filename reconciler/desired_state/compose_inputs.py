@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from reconciler.desired_state.stable_reader import digest
 from reconciler.errors import InvalidDesiredState
+from reconciler.host.compose_paths import working_directory
+from reconciler.host.content_digest import digest
 from reconciler.host.yaml_positions import parse
-from reconciler.model.resolved_compose import working_directory
 
 Read = Callable[[Path], bytes | None]
 """The content of a file, None where there is none."""

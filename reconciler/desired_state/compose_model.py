@@ -15,7 +15,7 @@ from typing import Any
 
 from reconciler.desired_state.compose_defaults import creates_source, with_defaults
 from reconciler.errors import InvalidDesiredState, Mistake
-from reconciler.host.untrusted import load_json
+from reconciler.model.json_text import load_json
 from reconciler.model.resolved_compose import Resolved
 from reconciler.model.stack import Condition, Dependency, HealthCheck, Mount, Service
 from reconciler.model.start_work import CONFIG, SECRET, start_warnings, start_work, target_of, value_key

@@ -10,8 +10,9 @@ from typing import NamedTuple
 from reconciler.desired_state.assemble import Content, Parsed, parse_files, source_name
 from reconciler.desired_state.compose_inputs import find_inputs
 from reconciler.desired_state.schema import GROUPS, STACK, is_project_name
-from reconciler.desired_state.stable_reader import Reader, digest
+from reconciler.desired_state.stable_reader import Reader
 from reconciler.errors import InvalidDesiredState, Mistake
+from reconciler.host.content_digest import digest
 
 
 class Survey(NamedTuple):

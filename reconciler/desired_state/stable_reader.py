@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import os
 import signal
 import stat
@@ -149,11 +148,6 @@ def being_written(path: Path) -> bool:
         return not _leased(descriptor)
     finally:
         os.close(descriptor)
-
-
-def digest(content: bytes) -> str:
-    """The name that a content goes by: SHA-256 in hexadecimal."""
-    return hashlib.sha256(content).hexdigest()
 
 
 def _content(path: Path, seen: Signature, now: Callable[[], int]) -> bytes | None:

@@ -11,7 +11,8 @@ from reconciler.controller.progress import Progress, progress_from_json, progres
 from reconciler.controller.snapshot import REMEMBERED, Snapshots
 from reconciler.generations.records import Record
 from reconciler.generations.store import Generations
-from reconciler.host.untrusted import MALFORMED, load_json
+from reconciler.host.untrusted import MALFORMED
+from reconciler.model.json_text import load_json
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from reconciler.desired_state.stable_reader import digest
 from reconciler.host.atomic_files import make_private, write_file
-from reconciler.host.untrusted import MALFORMED, load_json, read_regular
+from reconciler.host.content_digest import digest
+from reconciler.host.untrusted import MALFORMED, read_regular
+from reconciler.model.json_text import load_json
 
 SCHEMA = 1
 _DAMAGED = ".damaged"

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import errno
-import json
-import math
 import os
 import stat
 from pathlib import Path
-from typing import Any
 
 MALFORMED = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 """What code raises that takes a value apart which has another shape than expected."""
@@ -44,18 +41,6 @@ def is_passing(error: OSError) -> bool:
     return error.errno in PASSING
 
 
-def load_json(content: bytes | str) -> Any:
-    """The value of a JSON text.
-
-    Raises:
-        ValueError: it is none, or has numbers without an end, or is nested too deeply.
-    """
-    try:
-        return json.loads(content, parse_constant=_refused, parse_float=_finite)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-
-
 def read_regular(path: Path, most: int = _MOST_BYTES) -> bytes:
     """The content of a regular file; a pipe or a device is never waited for.
 
@@ -71,14 +56,3 @@ def read_regular(path: Path, most: int = _MOST_BYTES) -> bytes:
     if len(content) > most:
         raise OSError(errno.EFBIG, f"is longer than {most} bytes", str(path))
     return content
-
-
-def _refused(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"the number {text[:20]} is too large")
-    return number

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from reconciler.host.untrusted import load_json
+from reconciler.model.json_text import load_json
 from reconciler.model.keyed_digest import DigestKey
 from reconciler.model.resolved_compose import Resolved
 from reconciler.model.start_work import CONFIG, SECRET, unescaped, value_key

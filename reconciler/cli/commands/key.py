@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import sqlite3
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -80,7 +79,7 @@ def _revoke(name: str, values: Values, console: Console) -> int:
 
 def _record(state_dir: Path, action: str, name: str, message: str, console: Console) -> None:
     from reconciler.audit.chain import Fact
-    from reconciler.audit.database import AuditFile
+    from reconciler.audit.database import AuditDatabaseError, AuditFile
 
     fact = Fact(
         action,
@@ -98,7 +97,7 @@ def _record(state_dir: Path, action: str, name: str, message: str, console: Cons
             file.append([fact])
         finally:
             file.close()
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, AuditDatabaseError) as error:
         # The key is made or gone all the same: to say otherwise would be worse than an entry missing.
         console.error(f"warning: it is not in the audit log: {clean(error)}")
 

@@ -19,7 +19,8 @@ from reconciler.errors import ServiceManagerError
 from reconciler.git.obstacles import in_the_way
 from reconciler.git.setup import hook_gone
 from reconciler.host.inotify import Inotify
-from reconciler.host.untrusted import MALFORMED, load_json
+from reconciler.host.untrusted import MALFORMED
+from reconciler.model.json_text import load_json
 from reconciler.options import Address
 
 _MB = 10**6

@@ -19,7 +19,7 @@ from reconciler.cli.oneshot import engine_of, load, observe
 from reconciler.desired_state.compose_model import services_from
 from reconciler.desired_state.schema import GROUPS, STACK
 from reconciler.errors import EngineError, InvalidDesiredState, ServiceManagerError
-from reconciler.host.untrusted import load_json
+from reconciler.model.json_text import load_json
 from reconciler.model.observed import ALIVE
 from reconciler.model.resolved_compose import Resolved
 from reconciler.model.stack import Group, Service, Stack

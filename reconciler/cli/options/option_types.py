@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from reconciler.model.resolved_compose import current_directory
+from reconciler.host.compose_paths import current_directory
 from reconciler.options import INSTALLED_STATE, Address
 
 _TRUE = frozenset({"1", "true", "yes", "on"})

@@ -21,7 +21,8 @@ from reconciler.engine.compose.release import VERSION, architecture, is_genuine,
 from reconciler.engine.compose.remedy import remedy, this_host
 from reconciler.engine.compose.versions import Fitness, Verdict, judge
 from reconciler.errors import NotReadableNow, StepFailed
-from reconciler.host.untrusted import is_passing, load_json, read_regular
+from reconciler.host.untrusted import is_passing, read_regular
+from reconciler.model.json_text import load_json
 
 _SYSTEM_PLUGIN_DIRECTORIES = (
     "/usr/local/lib/docker/cli-plugins",

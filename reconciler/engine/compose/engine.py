@@ -35,8 +35,10 @@ from reconciler.errors import (
     OutcomeUnknown,
     StepFailed,
 )
-from reconciler.host.untrusted import MALFORMED, is_passing, load_json
-from reconciler.model.resolved_compose import Resolved, working_directory
+from reconciler.host.compose_paths import working_directory
+from reconciler.host.untrusted import MALFORMED, is_passing
+from reconciler.model.json_text import load_json
+from reconciler.model.resolved_compose import Resolved
 from reconciler.model.secret_values import variables_of
 from reconciler.model.stack import Stack
 

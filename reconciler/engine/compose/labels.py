@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 from reconciler.engine.compose.discovery import Compose, environment
 from reconciler.engine.compose.subprocess import Silent, run
 from reconciler.errors import StepFailed
-from reconciler.host.untrusted import load_json
+from reconciler.host.compose_paths import working_directory
+from reconciler.model.json_text import load_json
 from reconciler.model.observed import LABEL_UNKNOWN, Container, Observed
-from reconciler.model.resolved_compose import working_directory
 from reconciler.model.stack import Stack
 
 _DEADLINE = 30.0

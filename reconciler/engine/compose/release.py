@@ -10,7 +10,8 @@ import json
 import os
 from pathlib import Path
 
-from reconciler.host.untrusted import MALFORMED, load_json
+from reconciler.host.untrusted import MALFORMED
+from reconciler.model.json_text import load_json
 
 VERSION = "2.40.3"
 DIGESTS = {

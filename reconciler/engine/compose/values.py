@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.errors import InvalidDesiredState
-from reconciler.host.untrusted import load_json
 from reconciler.host.yaml_positions import parse
+from reconciler.model.json_text import load_json
 from reconciler.model.start_work import CONFIG, SECRET, unescaped, value_key
 
 _ASKER = "values"

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from reconciler.engine.compose.discovery import config_directory, config_file
-from reconciler.host.untrusted import MALFORMED, load_json, read_regular
+from reconciler.host.untrusted import MALFORMED, read_regular
+from reconciler.model.json_text import load_json
 
 _DEFAULT = "unix:///var/run/docker.sock"
 

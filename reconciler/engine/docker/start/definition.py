@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from reconciler.engine.compose.engine import secrets_in
 from reconciler.errors import StepFailed
-from reconciler.host.untrusted import MALFORMED, load_json
+from reconciler.host.untrusted import MALFORMED
+from reconciler.model.json_text import load_json
 from reconciler.model.secret_values import POINTER, unpacked
 from reconciler.model.stack import Stack
 from reconciler.model.start_work import NOTHING, InjectedFile, StartWork, start_work, unescaped

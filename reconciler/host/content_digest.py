@@ -1,0 +1,10 @@
+"""The digest that names a content."""
+
+from __future__ import annotations
+
+import hashlib
+
+
+def digest(content: bytes) -> str:
+    """SHA-256 of the content, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
