@@ -20,7 +20,7 @@ from reconciler.errors import EngineError, EngineUnavailable, Mistake, ServiceMa
 from reconciler.host.compose_paths import current_directory
 from reconciler.host.untrusted import MALFORMED, read_regular
 from reconciler.model.json_text import load_json
-from reconciler.model.ledger import Ledger, Now, booted, from_json
+from reconciler.model.ledger import Clock, Ledger, for_boot, from_json
 from reconciler.options import INSTALLED_DESIRED
 from reconciler.planning.project_rename import former_name, is_new
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from reconciler.desired_state.store import Loaded
     from reconciler.engine import Engine
     from reconciler.model.keyed_digest import DigestKey
-    from reconciler.model.observed import Observed
+    from reconciler.model.observed import ObservedState
     from reconciler.model.stack import Stack
 
 
@@ -79,17 +79,17 @@ def placed(mistake: Mistake, directory: Path) -> Mistake:
     return mistake._replace(path=str(path))
 
 
-def read_ledger(state_dir: Path, now: Now) -> Ledger:
+def read_ledger(state_dir: Path, now: Clock) -> Ledger:
     """What the daemon remembers; empty where there is nothing to be read. Reads only."""
     try:
-        return booted(from_json(load_json(read_regular(state_dir / NAME)), now), boot_id())
+        return for_boot(from_json(load_json(read_regular(state_dir / NAME)), now), boot_id())
     except (OSError, *MALFORMED):
         return Ledger()
 
 
-def clocks() -> Now:
+def clocks() -> Clock:
     """The two clocks, now."""
-    return Now(time.time(), time.monotonic())
+    return Clock(time.time(), time.monotonic())
 
 
 @contextmanager
@@ -124,7 +124,7 @@ async def engine_of(kind: str) -> AsyncIterator[Engine]:
             await engine.close()
 
 
-async def observe(engine: Engine, stack: Stack, ledger: Ledger | None = None) -> Observed:
+async def observe(engine: Engine, stack: Stack, ledger: Ledger | None = None) -> ObservedState:
     """One whole look; with ``ledger`` also at what another project name would leave behind.
 
     Raises:

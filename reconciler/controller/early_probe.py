@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
 from reconciler.errors import EngineError
-from reconciler.model.ledger import Bracket
+from reconciler.model.ledger import ReadyWindow
 from reconciler.model.observed import Container
 
 FIRST = 0.25
@@ -30,7 +30,7 @@ class Candidate(NamedTuple):
     age: float
     interval: float
     timeout: float
-    known: Bracket | None
+    known: ReadyWindow | None
 
 
 def schedule(candidate: Candidate) -> Iterable[float]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from reconciler.host.atomic_files import write_file
 from reconciler.host.untrusted import MALFORMED, read_regular
 from reconciler.model.json_text import load_json
-from reconciler.model.ledger import Ledger, Now, booted, from_json, to_json
+from reconciler.model.ledger import Clock, Ledger, for_boot, from_json, to_json
 
 log = logging.getLogger(__name__)
 
@@ -21,11 +21,11 @@ NAME = "ledger.json"
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
-def read(state_dir: Path, now: Now) -> Ledger:
+def read(state_dir: Path, now: Clock) -> Ledger:
     """The ledger as it was left; an empty one where there is none, or none that can be read."""
     path, boot = state_dir / NAME, boot_id()
     try:
-        return booted(from_json(load_json(read_regular(path)), now), boot)
+        return for_boot(from_json(load_json(read_regular(path)), now), boot)
     except FileNotFoundError:
         return Ledger(boot=boot)
     except (OSError, *MALFORMED) as error:

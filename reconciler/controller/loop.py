@@ -22,14 +22,14 @@ from reconciler.controller.step_outcomes import Dispatch, Grounds, without_effec
 from reconciler.engine import Engine
 from reconciler.errors import EngineError, EngineUnavailable, Mistake
 from reconciler.model.desired import Desired
-from reconciler.model.ledger import Ledger, Now, learned
+from reconciler.model.ledger import Clock, Ledger, record_start_time
 from reconciler.model.observed import (
     Action,
     Container,
     EngineInfo,
     Health,
     LeftBehind,
-    Observed,
+    ObservedState,
     State,
     Usage,
 )
@@ -73,7 +73,7 @@ class Hooks(NamedTuple):
     turned: Callable[[], None] = lambda: None
 
 
-Look = Callable[[Observed, Stack], Awaitable[Observed]]
+Look = Callable[[ObservedState, Stack], Awaitable[ObservedState]]
 """Adds to a look at the engine what was seen elsewhere; never raises."""
 
 
@@ -129,7 +129,7 @@ class Loop:
         self._hooks = hooks
         self._ledger = ledger or Ledger()
         self._target: _Target | None = None
-        self._observed = Observed(complete=False)
+        self._observed = ObservedState(complete=False)
         self._plan = Plan(complete=False)
         self._tracker = Tracker(Progress(generation=0))
         self._observed_generation = 0
@@ -167,7 +167,7 @@ class Loop:
             if ended is not None and ended.state in {"converged", "degraded"}:
                 self._observed_generation = desired.generation
         if before is None or before.stack.name != stack.name:
-            self._observed = Observed(complete=False)
+            self._observed = ObservedState(complete=False)
         self._replan(self._observed)
         if self._plan.complete:
             self._track(fresh=False)
@@ -197,7 +197,7 @@ class Loop:
         return self._ledger
 
     @property
-    def observed(self) -> Observed:
+    def observed(self) -> ObservedState:
         """The last look at the engine."""
         return self._observed
 
@@ -301,11 +301,11 @@ class Loop:
             return "unreachable"
         except EngineError as error:
             log.warning("a look failed", extra={"error": str(error)})
-            observed = Observed(complete=False)
+            observed = ObservedState(complete=False)
         except Exception:
             # An adapter's bug must not end the loop.
             log.exception("a look failed in a way nobody foresaw")
-            observed = Observed(complete=False)
+            observed = ObservedState(complete=False)
         if not self._engine_view.reachable:
             self._engine_view = replace(self._engine_view, reachable=True, since=self._wall(), error="")
             log.info("the engine answers")
@@ -377,13 +377,13 @@ class Loop:
             return "acting"
         return "idle" if self._snapshots.current.converged else "waiting"
 
-    def _replan(self, observed: Observed) -> None:
+    def _replan(self, observed: ObservedState) -> None:
         target = self._target
         assert target is not None
         self._plan = plan(target.stack, target.desired, observed, self._ledger, self._now())
 
-    def _now(self) -> Now:
-        return Now(self._wall(), asyncio.get_running_loop().time())
+    def _now(self) -> Clock:
+        return Clock(self._wall(), asyncio.get_running_loop().time())
 
     # --- steps -----------------------------------------------------------------------------------
 
@@ -394,7 +394,7 @@ class Loop:
             return True
         return verdict.step is not None and verdict.step.action in _OVERTAKES
 
-    def _has_effect(self, step: Step, now: Now) -> bool:
+    def _has_effect(self, step: Step, now: Clock) -> bool:
         """Whether to send the step; False where the engine keeps saying "done" and nothing changes."""
         if not self._dispatch.in_vain(step, self._plan):
             return True
@@ -403,7 +403,7 @@ class Loop:
         self.wake("no effect")
         return False
 
-    def _before_sending(self, target: _Target, step: Step, now: Now) -> None:
+    def _before_sending(self, target: _Target, step: Step, now: Clock) -> None:
         grounds = Grounds(target.stack, target.desired, self._observed, self._plan)
         self._ledger = self._dispatch.sending(self._ledger, step, grounds, now)
         self._tracker.started(step, now.wall)
@@ -424,7 +424,7 @@ class Loop:
 
     # --- readiness -------------------------------------------------------------------------------
 
-    def _with_probes(self, observed: Observed) -> Observed:
+    def _with_probes(self, observed: ObservedState) -> ObservedState:
         if not self._probed:
             return observed
         self._probed &= {c.run for c in observed.containers if c.health is Health.STARTING}
@@ -437,7 +437,7 @@ class Loop:
             ),
         )
 
-    def _follow_starts(self, stack: Stack, now: Now) -> None:
+    def _follow_starts(self, stack: Stack, now: Clock) -> None:
         candidates = []
         for verdict in self._plan.leaves:
             container = verdict.container
@@ -463,7 +463,7 @@ class Loop:
 
     def _probe_succeeded(self, container: Container, not_at: float, at: float) -> None:
         self._probed.add(container.run)
-        self._ledger = learned(self._ledger, container.service, not_at=not_at, at=at)
+        self._ledger = record_start_time(self._ledger, container.service, not_at=not_at, at=at)
         self._hooks.ledger(self._ledger)
         self.wake(f"{container.service} is ready")
 

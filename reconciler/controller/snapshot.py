@@ -16,8 +16,8 @@ from typing import Any
 from reconciler.controller.progress import Progress
 from reconciler.errors import Mistake
 from reconciler.model.desired import Desired
-from reconciler.model.ledger import Exit, Ledger, Now, expected
-from reconciler.model.observed import ALIVE, Action, Container, Observed, Usage
+from reconciler.model.ledger import Clock, ContainerExit, Ledger, expected_start_time
+from reconciler.model.observed import ALIVE, Action, Container, ObservedState, Usage
 from reconciler.model.stack import Stack
 from reconciler.model.units import format_time
 from reconciler.planning import project_rename as renaming
@@ -30,7 +30,8 @@ from reconciler.planning.status import CONVERGED, Phase, Summary, of_group, outc
 class ServiceView:
     """One service as readers see it. Times are wall seconds since the epoch, 0: never; memory in bytes.
 
-    ``status`` is the container's state (``absent`` without one); ``expected`` the seconds a start is
+    ``status`` is the container's state (``absent`` without one); ``expected_start_time`` the seconds a start
+    is
     expected to take, None: not known; ``step`` what is being done to it at this moment. ``replicas`` is how
     many containers the file asks for, ``alive`` how many there are, counted where that is not one.
     """
@@ -148,12 +149,12 @@ class Inputs:
 
     stack: Stack
     desired: Desired
-    observed: Observed
+    observed: ObservedState
     ledger: Ledger
     plan: Plan
     progress: Progress
     engine: EngineView
-    now: Now
+    now: Clock
     in_flight: Mapping[str, Action] = field(default_factory=dict)
     usage: Mapping[str, Usage] = field(default_factory=dict)
     errors: tuple[Mistake, ...] = ()
@@ -274,7 +275,7 @@ def _service(inputs: Inputs, name: str, summaries: Mapping[str, Summary]) -> Ser
         step=str(inputs.in_flight.get(name, "")),
         drift=tuple(str(d.kind) for d in verdict.drifts if not d.pending),
         last_error=_last_error(inputs, verdict),
-        expected=expected(inputs.ledger, name),
+        expected=expected_start_time(inputs.ledger, name),
         # Whole seconds: a moment that jitters with the clocks would be a change in every pass.
         retry_at=round(retry) if retry is not None else None,
         alive=sum(1 for one in verdict.units if one.container and one.container.state in ALIVE),
@@ -320,7 +321,7 @@ def _error_of(inputs: Inputs, name: str, container: Container | None) -> str:
     return _last_end(inputs.ledger.exits.get(name))
 
 
-def _last_end(end: Exit | None) -> str:
+def _last_end(end: ContainerExit | None) -> str:
     """How the service ended the last time that it did so by itself: evidence outlives the repair."""
     if end is None:
         return ""

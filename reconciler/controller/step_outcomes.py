@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from reconciler.errors import EngineError, EngineUnavailable, Gone, OutcomeUnknown, StepFailed
 from reconciler.model.desired import Desired
-from reconciler.model.ledger import UNKNOWN, Ledger, Made, Now, Tie, failed, without
-from reconciler.model.observed import Action, Container, Observed
+from reconciler.model.ledger import UNKNOWN, BuiltFrom, Clock, Ledger, ParentRuns, omit, record_failure
+from reconciler.model.observed import Action, Container, ObservedState
 from reconciler.model.stack import Stack
 from reconciler.planning.drift import Kind, cut_from
 from reconciler.planning.mounts import churned, mounts_now
@@ -26,7 +26,7 @@ class Grounds(NamedTuple):
 
     stack: Stack
     desired: Desired
-    observed: Observed
+    observed: ObservedState
     plan: Plan
 
 
@@ -60,7 +60,7 @@ class Dispatch:
             if verdict is None or verdict.step is None or _mark(verdict.step, plan) != self._done[name]:
                 del self._done[name]
 
-    def sending(self, ledger: Ledger, step: Step, on: Grounds, now: Now) -> Ledger:
+    def sending(self, ledger: Ledger, step: Step, on: Grounds, now: Clock) -> Ledger:
         """The step is about to be sent: what it will do is remembered before anybody can see it."""
         inputs = _verdict(step, on.plan).inputs
         self._sent[step.key] = _Sent(_mark(step, on.plan), inputs, _note(step, on))
@@ -82,7 +82,7 @@ class Dispatch:
         return ledger
 
     def landed(
-        self, ledger: Ledger, step: Step, error: EngineError | None, now: Now, *, chance: float
+        self, ledger: Ledger, step: Step, error: EngineError | None, now: Clock, *, chance: float
     ) -> Ledger:
         """The step came back; ``error`` None means that it is done. ``chance`` in [0, 1) is the jitter."""
         name = step.key
@@ -94,7 +94,7 @@ class Dispatch:
             # A step whose outcome is not known, or that came too late, says nothing of the service:
             # the next look decides, and only if that goes on is there something to wait for.
             free = 1 if isinstance(error, (EngineUnavailable, OutcomeUnknown, Gone)) else 0
-            return failed(
+            return record_failure(
                 ledger,
                 name,
                 inputs=sent.inputs,
@@ -107,7 +107,7 @@ class Dispatch:
             )
         self._done[name] = sent.mark
         if step.action in {Action.POST_START, Action.STOP} and step.container in ledger.hooks:
-            ledger = replace(ledger, hooks=without(ledger.hooks, [step.container]))
+            ledger = replace(ledger, hooks=omit(ledger.hooks, [step.container]))
         if step.action is Action.START:
             return replace(ledger, live={**ledger.live, name: step.container})
         note = sent.note
@@ -116,9 +116,9 @@ class Dispatch:
         return ledger if note is None else replace(ledger, restarted={**ledger.restarted, name: note})
 
 
-def without_effect(ledger: Ledger, step: Step, plan: Plan, now: Now, *, chance: float) -> Ledger:
+def without_effect(ledger: Ledger, step: Step, plan: Plan, now: Clock, *, chance: float) -> Ledger:
     """An engine that lies (PITFALLS row 23) would be asked again in every pass, did this not put it off."""
-    return failed(
+    return record_failure(
         ledger,
         step.key,
         inputs=_verdict(step, plan).inputs,
@@ -144,13 +144,13 @@ def _mark(step: Step, plan: Plan) -> tuple[object, ...]:
     return (step.action, step.container, step.value, verdict.inputs, state)
 
 
-def _making(ledger: Ledger, step: Step, on: Grounds, now: Now) -> Ledger:
+def _making(ledger: Ledger, step: Step, on: Grounds, now: Clock) -> Ledger:
     service = on.stack.services.get(step.service)
     if service is None:
         return ledger
     own = _verdict(step, on.plan).container
     known = ledger.made.get(own.id) if own else None
-    made = Made(
+    made = BuiltFrom(
         service.definition,
         service.fields,
         on.observed.images.get(service.image, ""),
@@ -175,7 +175,7 @@ def _hooks_failed(ledger: Ledger, step: Step) -> Ledger:
         return ledger
     if step.action is Action.START:
         # Nothing was started, so nothing has to follow.
-        return replace(ledger, hooks=without(ledger.hooks, [step.container]))
+        return replace(ledger, hooks=omit(ledger.hooks, [step.container]))
     if step.action is Action.POST_START:
         return replace(ledger, hooks={**ledger.hooks, step.container: True})
     return ledger
@@ -184,7 +184,7 @@ def _hooks_failed(ledger: Ledger, step: Step) -> Ledger:
 def _starting(ledger: Ledger, step: Step, on: Grounds) -> Ledger:
     # What is seen to run before a start is older than the run that this begins, whatever the clock says.
     runs = {name: parent.run for name, parent in _parents(step, on).items() if parent.started_at}
-    return replace(ledger, tied={**ledger.tied, step.key: Tie("", runs)})
+    return replace(ledger, tied={**ledger.tied, step.key: ParentRuns("", runs)})
 
 
 def _parents(step: Step, on: Grounds) -> dict[str, Container]:
@@ -206,7 +206,7 @@ def _note(step: Step, on: Grounds) -> float | str | None:
 def _undone(ledger: Ledger, step: Step) -> Ledger:
     # The engine said no, so what was remembered when the step was sent does not hold.
     if step.action is Action.STOP:
-        return replace(ledger, stopped=without(ledger.stopped, [step.container]))
+        return replace(ledger, stopped=omit(ledger.stopped, [step.container]))
     if step.action in {Action.CREATE, Action.RECREATE}:
-        return replace(ledger, making=without(ledger.making, [step.key]))
+        return replace(ledger, making=omit(ledger.making, [step.key]))
     return ledger

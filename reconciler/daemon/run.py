@@ -64,8 +64,8 @@ from reconciler.generations.store import Generations
 from reconciler.host import disk as box
 from reconciler.host import logging_setup as logs
 from reconciler.host.directory_lock import DirectoryLock
-from reconciler.model.ledger import Now
-from reconciler.model.observed import Observed
+from reconciler.model.ledger import Clock
+from reconciler.model.observed import ObservedState
 from reconciler.model.stack import Stack
 from reconciler.options import Address, RunOptions
 
@@ -187,7 +187,7 @@ class _Daemon:
         metrics = Metrics(snapshots)
         announcer = Announcer(self.notifier, snapshots, done=lambda: passes.any or loop.target is None)
 
-        async def look_further(observed: Observed, stack: Stack) -> Observed:
+        async def look_further(observed: ObservedState, stack: Stack) -> ObservedState:
             if engine.is_local:
                 observed = await sources.add_to(observed, stack)
             told = (*box.notes((options.state_dir, options.desired_state)), *blindness.notes())
@@ -363,8 +363,8 @@ def _hire(loop: asyncio.AbstractEventLoop) -> None:
     loop.set_default_executor(workers)
 
 
-def _clocks() -> Now:
-    return Now(time.time(), asyncio.get_running_loop().time())
+def _clocks() -> Clock:
+    return Clock(time.time(), asyncio.get_running_loop().time())
 
 
 def _settings(options: RunOptions, beat: float) -> Settings:

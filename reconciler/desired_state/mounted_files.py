@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reconciler.desired_state.stable_reader import being_written
-from reconciler.model.observed import Container, Observed, Source, State
+from reconciler.model.observed import Container, HostPath, ObservedState, State
 from reconciler.model.stack import Stack
 
 log = logging.getLogger(__name__)
@@ -48,9 +48,9 @@ Signature = tuple[int, ...]
 
 
 class Sight(NamedTuple):
-    """One look; the fields are those of ``Observed``."""
+    """One look; the fields are those of ``ObservedState``."""
 
-    sources: Mapping[str, Source] = {}
+    sources: Mapping[str, HostPath] = {}
     held: Mapping[tuple[str, str], str] = {}
     again: float | None = None
     notes: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ class Sight(NamedTuple):
 class _Known(NamedTuple):
     # ``sure``: the digest was taken so long after the last change that no later one can hide behind it.
     signature: Signature
-    source: Source
+    source: HostPath
     sure: bool
 
 
@@ -104,7 +104,7 @@ class Sources:
         """The paths worth watching, as of the last look: regular files, and what is missing."""
         return self._files
 
-    async def add_to(self, observed: Observed, stack: Stack) -> Observed:
+    async def add_to(self, observed: ObservedState, stack: Stack) -> ObservedState:
         """What was observed, with what stands at the mounted paths.
 
         A file system that does not answer within ``PATIENCE`` seconds: as it was seen last.
@@ -138,7 +138,7 @@ class Sources:
             again = self._now() + 2 * _TICK
         return Sight(sources, self._held(stack, containers, sources), again, tuple(self._notes(sources)))
 
-    def _seen(self, path: str) -> Source:
+    def _seen(self, path: str) -> HostPath:
         signature, kind = _signed(path)
         known = self._known.get(path)
         if known is not None and known.signature == signature and known.sure:
@@ -174,22 +174,22 @@ class Sources:
                 return True
         return False
 
-    def _read(self, path: str, kind: str, signature: Signature) -> Source:
+    def _read(self, path: str, kind: str, signature: Signature) -> HostPath:
         if kind != "file":
-            return Source(kind)
+            return HostPath(kind)
         device, inode, size, modified, changed = signature
         digest = ""
         if size <= self._limit:
             try:
                 digest = _digest(path)
             except FileNotFoundError:
-                return Source("missing")
+                return HostPath("missing")
             except OSError:
-                return Source("unreadable")
-        return Source("file", digest, f"{device}:{inode}", max(modified, changed) / 1e9)
+                return HostPath("unreadable")
+        return HostPath("file", digest, f"{device}:{inode}", max(modified, changed) / 1e9)
 
     def _held(
-        self, stack: Stack, containers: Iterable[Container], sources: Mapping[str, Source]
+        self, stack: Stack, containers: Iterable[Container], sources: Mapping[str, HostPath]
     ) -> dict[tuple[str, str], str]:
         """Which file each running container really has, where the system lets us look."""
         found = {}
@@ -204,7 +204,7 @@ class Sources:
                         found[container.id, mount.target] = _inode_inside(root, mount.target)
         return found
 
-    def _notes(self, sources: Mapping[str, Source]) -> Iterable[str]:
+    def _notes(self, sources: Mapping[str, HostPath]) -> Iterable[str]:
         for path, source in sources.items():
             if source.kind == "file" and not source.digest:
                 size = f"{self._limit // 2**20} MiB"

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
-from reconciler.model.observed import Command, Container, EngineInfo, LeftBehind, Observed, Usage
+from reconciler.model.observed import Command, Container, EngineInfo, LeftBehind, ObservedState, Usage
 from reconciler.model.stack import Stack
 
 
@@ -26,7 +26,7 @@ class Engine(Protocol):
         """Who answers, asked anew."""
         ...
 
-    async def observe(self, stack: Stack, *, full: bool = False) -> Observed:
+    async def observe(self, stack: Stack, *, full: bool = False) -> ObservedState:
         """One look at every container of the stack's project.
 
         Costs one call where nothing changed since the last look; ``full`` inspects everything and

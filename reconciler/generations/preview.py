@@ -15,8 +15,8 @@ from reconciler.desired_state.assemble import meaning, parse_files
 from reconciler.desired_state.schema import GROUPS, STACK
 from reconciler.errors import InvalidDesiredState, Mistake
 from reconciler.model.desired import Desired, GroupState
-from reconciler.model.ledger import Ledger, Now
-from reconciler.model.observed import Observed
+from reconciler.model.ledger import Clock, Ledger
+from reconciler.model.observed import ObservedState
 from reconciler.model.stack import Stack
 from reconciler.planning.drift import Drift
 from reconciler.planning.dry_run import look_ahead
@@ -34,7 +34,7 @@ class Standing(Protocol):
         """What is converged to; None before the first valid desired state."""
 
     @property
-    def observed(self) -> Observed:
+    def observed(self) -> ObservedState:
         """The last look."""
 
     @property
@@ -89,11 +89,11 @@ class Previews:
         target = self._loop.target
         if target is None:
             raise InvalidDesiredState((Mistake("", 0, 0, "there is no valid desired state to compare with"),))
-        now = Now(self._wall(), asyncio.get_running_loop().time())
+        now = Clock(self._wall(), asyncio.get_running_loop().time())
         async with self._turn:
             return await asyncio.to_thread(self._made, *target, state, now)
 
-    def _made(self, stack: Stack, held: Desired, state: Mapping[str, Any], now: Now) -> Previewed:
+    def _made(self, stack: Stack, held: Desired, state: Mapping[str, Any], now: Clock) -> Previewed:
         wanted = replace(held, groups=_groups(self._sources(held.generation)[STACK], state))
         observed, ledger = self._loop.observed, self._loop.ledger
         first = plan(stack, wanted, observed, ledger, now)

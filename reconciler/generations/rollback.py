@@ -17,7 +17,7 @@ from reconciler.generations.acceptance import Intake, Then
 from reconciler.generations.edits import Receipt
 from reconciler.generations.store import Generations, Record
 from reconciler.model.desired import Desired
-from reconciler.model.ledger import Now
+from reconciler.model.ledger import Clock
 from reconciler.model.stack import Stack
 from reconciler.planning.diff import differences
 from reconciler.planning.dry_run import look_ahead
@@ -73,7 +73,7 @@ class History:
         intake: Intake,
         loop: Loop,
         *,
-        now: Callable[[], Now],
+        now: Callable[[], Clock],
         tree: Tree | None = None,
     ) -> None:
         self._generations = generations

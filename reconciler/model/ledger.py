@@ -28,7 +28,7 @@ class Mounted(NamedTuple):
     inode: str = ""
 
 
-class Made(NamedTuple):
+class BuiltFrom(NamedTuple):
     """The inputs a container was made from, or was found to match.
 
     ``definition`` and ``fields`` are digests (``stack.Service``), ``image`` the id that the image
@@ -52,11 +52,11 @@ class Made(NamedTuple):
     compose: str = ""
 
 
-UNKNOWN = Made("", {}, "")
+UNKNOWN = BuiltFrom("", {}, "")
 """Of a container found with inputs that nobody can tell any more."""
 
 
-class Change(NamedTuple):
+class HeldChange(NamedTuple):
     """A change that is to be accepted: ``mark`` says what it is, ``since`` (wall) when it was seen first."""
 
     mark: str
@@ -82,14 +82,14 @@ class Renaming(NamedTuple):
     held: bool = True
 
 
-class Now(NamedTuple):
+class Clock(NamedTuple):
     """Two clocks: ``wall`` for what people write, ``mono`` for waiting. Seconds."""
 
     wall: float
     mono: float
 
 
-class Exit(NamedTuple):
+class ContainerExit(NamedTuple):
     """Evidence of one container that ended by itself; ``log`` its last lines."""
 
     container: str
@@ -99,7 +99,7 @@ class Exit(NamedTuple):
     log: tuple[str, ...] = ()
 
 
-class Bracket(NamedTuple):
+class ReadyWindow(NamedTuple):
     """Between which seconds after its start a container became ready: not yet at ``low``, at ``high``."""
 
     low: float
@@ -122,7 +122,7 @@ class Restarts(NamedTuple):
     times: tuple[float, ...] = ()
 
 
-class Tie(NamedTuple):
+class ParentRuns(NamedTuple):
     """On which runs of its parents a run of a service began: ``run`` is its own, ``parents`` theirs by name.
 
     Runs are named as ``Container.run`` does: that of a parent is empty where none ran, so that the next one
@@ -159,20 +159,20 @@ class Ledger:
     acted under, ``renaming`` another one that would leave something behind and is not accepted.
     """
 
-    made: Mapping[str, Made] = field(default_factory=dict)
-    making: Mapping[str, Made] = field(default_factory=dict)
+    made: Mapping[str, BuiltFrom] = field(default_factory=dict)
+    making: Mapping[str, BuiltFrom] = field(default_factory=dict)
     live: Mapping[str, str] = field(default_factory=dict)
     failures: Mapping[str, Failure] = field(default_factory=dict)
     settled: Mapping[str, str] = field(default_factory=dict)
     restarted: Mapping[str, float] = field(default_factory=dict)
     followed: Mapping[str, str] = field(default_factory=dict)
-    tied: Mapping[str, Tie] = field(default_factory=dict)
+    tied: Mapping[str, ParentRuns] = field(default_factory=dict)
     stopped: Mapping[str, float] = field(default_factory=dict)
-    brackets: Mapping[str, Bracket] = field(default_factory=dict)
+    brackets: Mapping[str, ReadyWindow] = field(default_factory=dict)
     ready: Mapping[str, ReadySince] = field(default_factory=dict)
-    exits: Mapping[str, Exit] = field(default_factory=dict)
+    exits: Mapping[str, ContainerExit] = field(default_factory=dict)
     durations: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    changes: Mapping[str, Change] = field(default_factory=dict)
+    changes: Mapping[str, HeldChange] = field(default_factory=dict)
     unhealthy: Mapping[str, ReadySince] = field(default_factory=dict)
     healed: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     restarts: Mapping[str, Restarts] = field(default_factory=dict)
@@ -182,17 +182,17 @@ class Ledger:
     named: Named | None = None
     renaming: Renaming | None = None
     boot: str = ""
-    surplus: Mapping[str, Change] = field(default_factory=dict)
+    surplus: Mapping[str, HeldChange] = field(default_factory=dict)
 
 
-def failed(
+def record_failure(
     ledger: Ledger,
     service: str,
     *,
     inputs: str,
     reason: str,
     error: str,
-    now: Now,
+    now: Clock,
     chance: float,
     free: int = 0,
     container: str = "",
@@ -208,7 +208,9 @@ def failed(
     return replace(ledger, failures={**ledger.failures, service: entry})
 
 
-def exited(ledger: Ledger, service: str, exit_: Exit, *, inputs: str, now: Now, chance: float) -> Ledger:
+def record_exit(
+    ledger: Ledger, service: str, exit_: ContainerExit, *, inputs: str, now: Clock, chance: float
+) -> Ledger:
     """A container ended without having been told to. The first repair is immediate, later ones wait.
 
     Seen before (same container, same end): nothing changes.
@@ -234,17 +236,17 @@ def exited(ledger: Ledger, service: str, exit_: Exit, *, inputs: str, now: Now, 
     )
 
 
-def recovered(ledger: Ledger, now: Now) -> Ledger:
+def forget_recovered(ledger: Ledger, now: Clock) -> Ledger:
     """Forget the failures of services that have been ready for ten minutes."""
     well = [
         service
         for service in ledger.failures
         if service in ledger.ready and now.mono - ledger.ready[service].since >= HEALTHY_FOR
     ]
-    return replace(ledger, failures=without(ledger.failures, well)) if well else ledger
+    return replace(ledger, failures=omit(ledger.failures, well)) if well else ledger
 
 
-def learned(ledger: Ledger, service: str, *, not_at: float, at: float) -> Ledger:
+def record_start_time(ledger: Ledger, service: str, *, not_at: float, at: float) -> Ledger:
     """Remember how long a start took: not ready after ``not_at`` seconds (0: never asked), but at ``at``.
 
     A first question that is answered with yes says only that it came too late. The lower bound then
@@ -256,17 +258,17 @@ def learned(ledger: Ledger, service: str, *, not_at: float, at: float) -> Ledger
     return replace(
         ledger,
         durations={**ledger.durations, service: kept},
-        brackets={**ledger.brackets, service: Bracket(round(low, 3), round(at, 3))},
+        brackets={**ledger.brackets, service: ReadyWindow(round(low, 3), round(at, 3))},
     )
 
 
-def expected(ledger: Ledger, service: str) -> float | None:
+def expected_start_time(ledger: Ledger, service: str) -> float | None:
     """Seconds from start to ready that a service is expected to take; None: never seen."""
     seen = ledger.durations.get(service)
     return median(seen) if seen else None
 
 
-def booted(ledger: Ledger, boot: str) -> Ledger:
+def for_boot(ledger: Ledger, boot: str) -> Ledger:
     """The ledger in this boot: what was at work in another one was cut short by its end."""
     if not boot or ledger.boot == boot:
         return ledger
@@ -274,7 +276,7 @@ def booted(ledger: Ledger, boot: str) -> Ledger:
     return replace(ledger, boot=boot, cut={**ledger.cut, **cut}, at_work={})
 
 
-def without(mapping: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+def omit(mapping: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
     """A copy of ``mapping`` that lacks ``keys``."""
     gone = set(keys)
     return {key: value for key, value in mapping.items() if key not in gone}
@@ -309,7 +311,7 @@ def to_json(ledger: Ledger) -> dict[str, Any]:
     }
 
 
-def from_json(value: Mapping[str, Any], now: Now) -> Ledger:
+def from_json(value: Mapping[str, Any], now: Clock) -> Ledger:
     """The ledger that ``to_json`` wrote. Failures come back due at once: a restart is a fresh look.
 
     Raises:
@@ -330,22 +332,28 @@ def from_json(value: Mapping[str, Any], now: Now) -> Ledger:
         settled=_texts(value["settled"]),
         restarted={key: float(at) for key, at in value["restarted"].items()},
         followed=_texts(value["followed"]),
-        tied={key: Tie(str(run), _texts(on)) for key, (run, on) in value.get("tied", {}).items()},
+        tied={key: ParentRuns(str(run), _texts(on)) for key, (run, on) in value.get("tied", {}).items()},
         stopped={key: float(at) for key, at in value["stopped"].items()},
         exits={
-            key: Exit(str(c), float(f), int(code), bool(oom), tuple(map(str, log)))
+            key: ContainerExit(str(c), float(f), int(code), bool(oom), tuple(map(str, log)))
             for key, (c, f, code, oom, log) in value["exits"].items()
         },
         durations={key: tuple(map(float, seen)) for key, seen in value["durations"].items()},
-        brackets={key: Bracket(float(low), float(high)) for key, (low, high) in value["brackets"].items()},
-        changes={key: Change(str(m), float(since)) for key, (m, since) in value.get("changes", {}).items()},
+        brackets={
+            key: ReadyWindow(float(low), float(high)) for key, (low, high) in value["brackets"].items()
+        },
+        changes={
+            key: HeldChange(str(m), float(since)) for key, (m, since) in value.get("changes", {}).items()
+        },
         at_work={key: float(at) for key, at in value.get("at_work", {}).items()},
         cut={key: float(at) for key, at in value.get("cut", {}).items()},
         hooks={key: bool(failed) for key, failed in value.get("hooks", {}).items()},
         named=_named(value.get("named")),
         renaming=_renaming(value.get("renaming")),
         boot=str(value.get("boot", "")),
-        surplus={key: Change(str(m), float(since)) for key, (m, since) in value.get("surplus", {}).items()},
+        surplus={
+            key: HeldChange(str(m), float(since)) for key, (m, since) in value.get("surplus", {}).items()
+        },
     )
 
 
@@ -367,12 +375,12 @@ def _texts(value: Mapping[str, Any]) -> dict[str, str]:
     return {key: str(text) for key, text in value.items()}
 
 
-def _made(value: Iterable[Any]) -> Made:
+def _made(value: Iterable[Any]) -> BuiltFrom:
     # Written by an earlier version, it ends sooner.
     definition, fields, image, lacks, at, *more = value
     later: list[Any] = [{}, {}, "", ""]
     mounts, churn, inputs, compose = more + later[len(more) :]
-    return Made(
+    return BuiltFrom(
         str(definition),
         _texts(fields),
         str(image),

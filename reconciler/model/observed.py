@@ -95,10 +95,10 @@ class Container:
 
 
 LABEL_UNKNOWN = ""
-"""In ``Observed.labels``: Compose's label for this container can't be computed."""
+"""In ``ObservedState.labels``: Compose's label for this container can't be computed."""
 
 
-class Source(NamedTuple):
+class HostPath(NamedTuple):
     """What stands at a mounted path: ``kind`` is file, folder, missing, unreadable or other.
 
     Of a regular file ``digest`` is that of its content (empty: too large to be followed), ``inode`` its
@@ -122,7 +122,7 @@ class LeftBehind(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Observed:
+class ObservedState:
     """One look at the engine.
 
     ``containers`` are those with our project label (one-off ``run`` containers aside), sorted by id.
@@ -148,7 +148,7 @@ class Observed:
     complete: bool = True
     began: float = 0.0
     at: float = 0.0
-    sources: Mapping[str, Source] = field(default_factory=dict)
+    sources: Mapping[str, HostPath] = field(default_factory=dict)
     held: Mapping[tuple[str, str], str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     again: float | None = None

@@ -11,8 +11,8 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from reconciler.model.desired import GroupState
-from reconciler.model.ledger import UNKNOWN, Ledger, Made, Now
-from reconciler.model.observed import ALIVE, Container, Health, Observed, State
+from reconciler.model.ledger import UNKNOWN, BuiltFrom, Clock, Ledger
+from reconciler.model.observed import ALIVE, Container, Health, ObservedState, State
 from reconciler.model.stack import Service, Stack
 from reconciler.planning.mounts import changed_mounts
 
@@ -69,7 +69,7 @@ def names_restart(wants: str, at: float) -> bool:
     return wants.rpartition(" ")[2] == str(at)
 
 
-def inputs_of(service: Service, state: GroupState, observed: Observed, wants: str = "") -> str:
+def inputs_of(service: Service, state: GroupState, observed: ObservedState, wants: str = "") -> str:
     """What an attempt is made with: a change of it ends the back-off (CONTRACT section 3).
 
     ``wants``: as ``wants_of`` says it, where that is at hand.
@@ -98,7 +98,7 @@ def is_ready(container: Container) -> bool:
     )
 
 
-def crash_loops(ledger: Ledger, container: Container, now: Now) -> float | None:
+def crash_loops(ledger: Ledger, container: Container, now: Clock) -> float | None:
     """Until when (monotonic) a container counts as crash looping if nothing more happens; None: it does not.
 
     The engine restarts it by its policy, so between two ends it looks as if it were well. It is believed
@@ -115,7 +115,7 @@ def crash_loops(ledger: Ledger, container: Container, now: Now) -> float | None:
     return calm if now.mono < calm else None
 
 
-def same_definition(service: Service, container: Container, made: Made | None) -> bool:
+def same_definition(service: Service, container: Container, made: BuiltFrom | None) -> bool:
     """Whether the container was made from this definition.
 
     Compose's label is enough. Where it differs, our own record of the inputs decides: a new Compose
@@ -126,7 +126,7 @@ def same_definition(service: Service, container: Container, made: Made | None) -
     )
 
 
-def same_image(container: Container, wanted: str | None, made: Made | None) -> bool:
+def same_image(container: Container, wanted: str | None, made: BuiltFrom | None) -> bool:
     """Whether the container runs the image that its reference names now (None: names none).
 
     A container that we made while the reference named this very id is up to date, whatever id the
@@ -135,7 +135,9 @@ def same_image(container: Container, wanted: str | None, made: Made | None) -> b
     return wanted is None or container.image == wanted or (made is not None and made.image == wanted)
 
 
-def change_mark(service: Service, container: Container, observed: Observed, made: Made | None) -> str:
+def change_mark(
+    service: Service, container: Container, observed: ObservedState, made: BuiltFrom | None
+) -> str:
     """What the container would be remade for, as one word: the same change, the same mark; empty for none."""
     wanted = observed.images.get(service.image)
     changed = changed_mounts(service, container, observed, made)
@@ -147,7 +149,7 @@ def change_mark(service: Service, container: Container, observed: Observed, made
 
 
 def keeper(
-    service: Service, containers: Sequence[Container], observed: Observed, ledger: Ledger
+    service: Service, containers: Sequence[Container], observed: ObservedState, ledger: Ledger
 ) -> Container | None:
     """The one container that stands for the service; None without any.
 
@@ -170,7 +172,7 @@ def keeper(
     return max(containers, key=rank)
 
 
-def as_made(service: Service, container: Container, observed: Observed, ledger: Ledger) -> bool:
+def as_made(service: Service, container: Container, observed: ObservedState, ledger: Ledger) -> bool:
     """Whether a container made now would be the same: in definition, image and content of mounts."""
     made = ledger.made.get(container.id)
     return (
@@ -185,7 +187,9 @@ def wanted_policy(stack: Stack, service: Service) -> str:
     return "no" if stack.restart == "managed" else service.restart
 
 
-def alterations(stack: Stack, service: Service, container: Container, made: Made | None) -> tuple[str, ...]:
+def alterations(
+    stack: Stack, service: Service, container: Container, made: BuiltFrom | None
+) -> tuple[str, ...]:
     """What somebody changed on the container itself, by field: ``name``, ``restart``, ``networks.X``."""
     found = []
     if container.name != service.name_of(container.number):
@@ -198,7 +202,7 @@ def alterations(stack: Stack, service: Service, container: Container, made: Made
     return tuple(found)
 
 
-def cut_from(service: Service, container: Container, made: Made | None) -> tuple[str, ...]:
+def cut_from(service: Service, container: Container, made: BuiltFrom | None) -> tuple[str, ...]:
     """The networks that the container was on, or should have been from the start, and is not."""
     lacks = made.lacks if made else ()
     return tuple(n for n in service.networks if n not in container.networks and n not in lacks)
@@ -231,7 +235,7 @@ def _present(names: Sequence[str], kept: Mapping[str, Container | None]) -> dict
     return found if len(found) == len(names) else {}
 
 
-def changed_fields(service: Service, made: Made | None) -> tuple[str, ...]:
+def changed_fields(service: Service, made: BuiltFrom | None) -> tuple[str, ...]:
     """Which leaves of the definition differ from what the container was made of; () if not known."""
     if made is None or made == UNKNOWN:
         return ()
@@ -275,7 +279,7 @@ def how_it_stopped(container: Container) -> str:
 
 def differences(
     stack: Stack,
-    observed: Observed,
+    observed: ObservedState,
     ledger: Ledger,
     service: Service,
     containers: Sequence[Container],

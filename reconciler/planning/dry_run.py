@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from reconciler.model.desired import Desired
-from reconciler.model.ledger import Ledger, Now
-from reconciler.model.observed import Action, Container, Health, Observed, State
+from reconciler.model.ledger import Clock, Ledger
+from reconciler.model.observed import Action, Container, Health, ObservedState, State
 from reconciler.model.stack import UNIT, Service, Stack
 from reconciler.planning.planner import Plan, Step, plan
 
@@ -36,7 +36,7 @@ class Outlook(NamedTuple):
 
 
 def forecast(
-    stack: Stack, desired: Desired, observed: Observed, ledger: Ledger, now: Now
+    stack: Stack, desired: Desired, observed: ObservedState, ledger: Ledger, now: Clock
 ) -> tuple[Step, ...]:
     """Every step, in the order in which they fall due, until the stack is as desired or nothing moves.
 
@@ -45,7 +45,9 @@ def forecast(
     return look_ahead(stack, desired, observed, ledger, now).steps
 
 
-def look_ahead(stack: Stack, desired: Desired, observed: Observed, ledger: Ledger, now: Now) -> Outlook:
+def look_ahead(
+    stack: Stack, desired: Desired, observed: ObservedState, ledger: Ledger, now: Clock
+) -> Outlook:
     """The steps of ``dry_run`` and what is left after them. Time stands still, back-off is waited out.
 
     Health checks are taken to succeed, one-shots to end well; what somebody else has to mend stays.
@@ -69,7 +71,7 @@ def look_ahead(stack: Stack, desired: Desired, observed: Observed, ledger: Ledge
     return Outlook(tuple(map(_without_imagined, steps)), current)
 
 
-def apply(steps: Iterable[Step], stack: Stack, observed: Observed, now: Now) -> Observed:
+def apply(steps: Iterable[Step], stack: Stack, observed: ObservedState, now: Clock) -> ObservedState:
     """What a look would show if these steps had just been taken and had succeeded."""
     containers = {container.id: container for container in observed.containers}
     images = dict(observed.images)
@@ -97,7 +99,7 @@ def apply(steps: Iterable[Step], stack: Stack, observed: Observed, now: Now) -> 
     return replace(observed, containers=ordered, images=images)
 
 
-def settle(observed: Observed, stack: Stack) -> Observed:
+def settle(observed: ObservedState, stack: Stack) -> ObservedState:
     """What a look would show once checks have succeeded, one-shots have ended, removals are through."""
     containers = tuple(
         _settled(container, stack)
@@ -168,12 +170,12 @@ def _settled(container: Container, stack: Stack) -> Container:
     return container
 
 
-def _after_back_off(current: Plan, now: Now) -> Now:
+def _after_back_off(current: Plan, now: Clock) -> Clock:
     """The moment at which the next back-off is over; ``now`` where none is waited for."""
     waits = (verdict.wait for verdict in current.leaves)
     moments = [w.until for w in waits if w is not None and w.reason == "back_off" and w.until is not None]
     later = min((moment for moment in moments if moment > now.mono), default=now.mono)
-    return Now(now.wall + later - now.mono, later)
+    return Clock(now.wall + later - now.mono, later)
 
 
 def _without_imagined(step: Step) -> Step:

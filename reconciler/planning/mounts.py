@@ -6,8 +6,8 @@ Looking at the files is ``sources``' business; here is only compared what it saw
 from __future__ import annotations
 
 from reconciler.model.keyed_digest import comparable
-from reconciler.model.ledger import Made, Mounted
-from reconciler.model.observed import ALIVE, Container, Observed
+from reconciler.model.ledger import BuiltFrom, Mounted
+from reconciler.model.observed import ALIVE, Container, ObservedState
 from reconciler.model.stack import Mount, Service
 
 SOON = 60.0
@@ -17,7 +17,7 @@ MOST_CHURN = 3
 """So often in a row may that be before the file's content is followed no more."""
 
 
-def mounts_now(service: Service, observed: Observed) -> dict[str, Mounted]:
+def mounts_now(service: Service, observed: ObservedState) -> dict[str, Mounted]:
     """What a container made at this moment would be given, by ``stack.Mount.key``."""
     found = {}
     for mount in service.mounts:
@@ -30,7 +30,7 @@ def mounts_now(service: Service, observed: Observed) -> dict[str, Mounted]:
 
 
 def changed_mounts(
-    service: Service, container: Container, observed: Observed, made: Made | None
+    service: Service, container: Container, observed: ObservedState, made: BuiltFrom | None
 ) -> tuple[str, ...]:
     """Targets whose content changed since the container was made, or whose file is not the one it holds.
 
@@ -40,7 +40,9 @@ def changed_mounts(
     return tuple(mount.target for mount in service.mounts if _mount_changed(mount, container, observed, made))
 
 
-def _mount_changed(mount: Mount, container: Container, observed: Observed, made: Made | None) -> bool:
+def _mount_changed(
+    mount: Mount, container: Container, observed: ObservedState, made: BuiltFrom | None
+) -> bool:
     before = made.mounts.get(mount.key) if made else None
     if mount.content:
         return before is not None and _content_changed(mount, before)
@@ -72,7 +74,7 @@ def _content_changed(mount: Mount, before: Mounted) -> bool:
     return bool(mount.plain) and comparable(before.digest, mount.plain) and before.digest != mount.plain
 
 
-def mounts_to_learn(service: Service, observed: Observed, made: Made) -> dict[str, Mounted]:
+def mounts_to_learn(service: Service, observed: ObservedState, made: BuiltFrom) -> dict[str, Mounted]:
     """What to record of the mounts of a container that is as defined: what its record lacks so far.
 
     Or has only as a digest that can't be compared with those of the present key.
@@ -87,13 +89,15 @@ def mounts_to_learn(service: Service, observed: Observed, made: Made) -> dict[st
     return found
 
 
-def writes_itself(mount: Mount, made: Made | None) -> bool:
+def writes_itself(mount: Mount, made: BuiltFrom | None) -> bool:
     """Whether the container is taken to write the file itself, so that its content is not followed."""
     return mount.writable and made is not None and made.churn.get(mount.key, 0) >= MOST_CHURN
 
 
-def churned(service: Service, container: Container, observed: Observed, made: Made | None) -> dict[str, int]:
-    """``Made.churn`` of the container that takes this one's place because of its mounts."""
+def churned(
+    service: Service, container: Container, observed: ObservedState, made: BuiltFrom | None
+) -> dict[str, int]:
+    """``BuiltFrom.churn`` of the container that takes this one's place because of its mounts."""
     changed = changed_mounts(service, container, observed, made)
     found = {}
     for mount in service.mounts:

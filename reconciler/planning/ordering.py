@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from reconciler.model.backoff import TRIES
 from reconciler.model.desired import Desired, GroupState
-from reconciler.model.ledger import Ledger, Now
-from reconciler.model.observed import ALIVE, Container, Health, Observed, State
+from reconciler.model.ledger import Clock, Ledger
+from reconciler.model.observed import ALIVE, Container, Health, ObservedState, State
 from reconciler.model.stack import Condition, Dependency, Service, Stack, Strength, service_of
 from reconciler.planning.drift import (
     change_mark,
@@ -70,9 +70,9 @@ class Scratch:
 
     stack: Stack
     desired: Desired
-    observed: Observed
+    observed: ObservedState
     ledger: Ledger
-    now: Now
+    now: Clock
     gates: Mapping[str, Gate]
     found: Mapping[str, Sequence[Container]]
     kept: dict[str, Container | None]
@@ -83,7 +83,7 @@ class Scratch:
     creating: set[str] = field(default_factory=set)
 
 
-def gate_of(stack: Stack, desired: Desired, name: str, now: Now) -> Gate:
+def gate_of(stack: Stack, desired: Desired, name: str, now: Clock) -> Gate:
     """What the group is allowed now: whether hands are off, what blocks it, which groups it waits for."""
     group, state = stack.groups[name], desired.groups[name]
     suspended = state.suspended(now.wall)

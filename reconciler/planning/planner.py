@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from reconciler.model.desired import Desired
-from reconciler.model.ledger import Ledger, Now
-from reconciler.model.observed import ALIVE, Action, Container, Observed, State
+from reconciler.model.ledger import Clock, Ledger
+from reconciler.model.observed import ALIVE, Action, Container, ObservedState, State
 from reconciler.model.stack import Service, Stack, service_of
 from reconciler.planning.drift import Drift, Kind, inputs_of, keeper, wants_of
 from reconciler.planning.ordering import Gate, Scratch, gate_of, going, held_by_dependents
@@ -27,7 +27,7 @@ from reconciler.planning.step_factory import attempt, state_unknown, step_for, s
 __all__ = ["Block", "Plan", "Step", "Verdict", "Wait", "plan"]
 
 
-def plan(stack: Stack, desired: Desired, observed: Observed, ledger: Ledger, now: Now) -> Plan:
+def plan(stack: Stack, desired: Desired, observed: ObservedState, ledger: Ledger, now: Clock) -> Plan:
     """What to do now so that the stack comes nearer to what is desired.
 
     Pure: same arguments, same plan, in whatever order their mappings were built. Linear in the
@@ -52,7 +52,7 @@ def _not_collecting() -> Iterator[None]:
             gc.enable()
 
 
-def _plan(stack: Stack, desired: Desired, observed: Observed, ledger: Ledger, now: Now) -> Plan:
+def _plan(stack: Stack, desired: Desired, observed: ObservedState, ledger: Ledger, now: Clock) -> Plan:
     found: dict[str, list[Container]] = {}
     for container in observed.containers:
         found.setdefault(container.service, []).append(container)
@@ -67,9 +67,9 @@ def _plan(stack: Stack, desired: Desired, observed: Observed, ledger: Ledger, no
 def _decide(
     whole: Stack,
     desired: Desired,
-    observed: Observed,
+    observed: ObservedState,
     ledger: Ledger,
-    now: Now,
+    now: Clock,
     found: Mapping[str, list[Container]],
     units: Units | None,
 ) -> Plan:

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from reconciler.model.desired import Desired
-from reconciler.model.ledger import Ledger, Named, Now, Renaming
-from reconciler.model.observed import ALIVE, LeftBehind, Observed
+from reconciler.model.ledger import Clock, Ledger, Named, Renaming
+from reconciler.model.observed import ALIVE, LeftBehind, ObservedState
 from reconciler.model.stack import Stack
 
 REASON = "project_renamed"
@@ -31,8 +31,8 @@ def former_name(stack: Stack, ledger: Ledger) -> str:
     return named.name if named is not None and set(named.files) & set(stack.files) else ""
 
 
-def renamed(stack: Stack, desired: Desired, observed: Observed, ledger: Ledger, now: Now) -> Ledger:
-    """The ledger after a complete look that holds what is left of other names (``Observed.left``).
+def renamed(stack: Stack, desired: Desired, observed: ObservedState, ledger: Ledger, now: Clock) -> Ledger:
+    """The ledger after a complete look that holds what is left of other names (``ObservedState.left``).
 
     A name counts as established where nothing else is left, where its own containers are known or run when
     it is first seen (a stack that is adopted), or when every group that is on has accepted the change. Where
@@ -57,7 +57,9 @@ def renamed(stack: Stack, desired: Desired, observed: Observed, ledger: Ledger, 
     return ledger
 
 
-def holds(stack: Stack, observed: Observed, ledger: Ledger, accepted_at: float | None, now: Now) -> bool:
+def holds(
+    stack: Stack, observed: ObservedState, ledger: Ledger, accepted_at: float | None, now: Clock
+) -> bool:
     """Whether nothing may be made or started for a group whose ``accepted_at`` is this."""
     renaming = ledger.renaming
     if renaming is None or renaming.name != stack.name or not renaming.held or not observed.left:
@@ -65,7 +67,7 @@ def holds(stack: Stack, observed: Observed, ledger: Ledger, accepted_at: float |
     return not _covers(accepted_at, renaming, now)
 
 
-def _covers(accepted_at: float | None, renaming: Renaming, now: Now) -> bool:
+def _covers(accepted_at: float | None, renaming: Renaming, now: Clock) -> bool:
     return accepted_at is not None and renaming.since - SEEN_LATER <= accepted_at <= now.wall
 
 
@@ -107,7 +109,9 @@ def _listed(names: tuple[str, ...]) -> str:
     return ", ".join((*names[:4], *([f"{len(names) - 4} more"] if len(names) > 4 else ())))
 
 
-def warnings(stack: Stack, states: Mapping[str, bool], observed: Observed, ledger: Ledger) -> tuple[str, ...]:
+def warnings(
+    stack: Stack, states: Mapping[str, bool], observed: ObservedState, ledger: Ledger
+) -> tuple[str, ...]:
     """What readers are told while the change is held back; ``states``: whether each group is on."""
     if ledger.renaming is None or ledger.renaming.name != stack.name or not observed.left:
         return ()

@@ -11,20 +11,20 @@ from typing import Any
 
 from reconciler.model.desired import Desired, GroupState
 from reconciler.model.ledger import (
-    Change,
-    Exit,
+    BuiltFrom,
+    Clock,
+    ContainerExit,
+    HeldChange,
     Ledger,
-    Made,
-    Now,
+    ParentRuns,
     ReadySince,
     Restarts,
-    Tie,
-    exited,
-    learned,
-    recovered,
-    without,
+    forget_recovered,
+    omit,
+    record_exit,
+    record_start_time,
 )
-from reconciler.model.observed import ALIVE, LABEL_UNKNOWN, Container, Health, Observed, State
+from reconciler.model.observed import ALIVE, LABEL_UNKNOWN, Container, Health, ObservedState, State
 from reconciler.model.stack import UNIT, Service, Stack, service_of
 from reconciler.planning.drift import (
     change_mark,
@@ -46,7 +46,7 @@ before, and an engine that was told to make it let it be."""
 
 
 def witness(
-    stack: Stack, desired: Desired, observed: Observed, ledger: Ledger, now: Now, *, chance: float
+    stack: Stack, desired: Desired, observed: ObservedState, ledger: Ledger, now: Clock, *, chance: float
 ) -> Ledger:
     """Take in one complete look; an incomplete one teaches nothing. ``chance`` in [0, 1) is the jitter."""
     if not observed.complete:
@@ -84,10 +84,10 @@ def witness(
                     for p in stack.follows[name]
                 }
                 ledger = _tied(ledger, kept, parents)
-    return recovered(_pruned(_same_inputs(whole, observed, ledger), observed), now)
+    return forget_recovered(_pruned(_same_inputs(whole, observed, ledger), observed), now)
 
 
-def _surplus(ledger: Ledger, units: Units | None, now: Now) -> Ledger:
+def _surplus(ledger: Ledger, units: Units | None, now: Clock) -> Ledger:
     """Since when there are more containers than the file says: more of them have to be accepted anew."""
     here = {} if units is None else units.surplus
     if not here and not ledger.surplus:
@@ -96,7 +96,7 @@ def _surplus(ledger: Ledger, units: Units | None, now: Now) -> Ledger:
     for name, containers in here.items():
         ids, known = sorted(c.id for c in containers), ledger.surplus.get(name)
         fewer = known is not None and set(ids) <= set(known.mark.split())
-        new[name] = Change(" ".join(ids), known.since if known is not None and fewer else now.wall)
+        new[name] = HeldChange(" ".join(ids), known.since if known is not None and fewer else now.wall)
     return ledger if new == ledger.surplus else replace(ledger, surplus=new)
 
 
@@ -111,11 +111,11 @@ def _of_units(ledger: Ledger, units: Units) -> Ledger:
         entries = getattr(ledger, field)
         lost = [key for key in entries if UNIT in key and key not in known]
         if lost:
-            changed[field] = without(entries, lost)
+            changed[field] = omit(entries, lost)
     return replace(ledger, **changed) if changed else ledger
 
 
-def _same_inputs(stack: Stack, observed: Observed, ledger: Ledger) -> Ledger:
+def _same_inputs(stack: Stack, observed: ObservedState, ledger: Ledger) -> Ledger:
     """Take as defined what was so in the same files, where only Compose is another one by now.
 
     A new version writes other hashes, and even other fields, for the same bytes; that is no change of
@@ -144,17 +144,17 @@ def _of_another_compose(stack: Stack, container: Container) -> bool:
     return bool(container.compose and stack.compose) and container.compose != stack.compose
 
 
-def _pruned(ledger: Ledger, observed: Observed) -> Ledger:
+def _pruned(ledger: Ledger, observed: ObservedState) -> Ledger:
     """Without what is remembered of containers that are gone, or of an earlier run of theirs."""
     started = {container.id: container.started_at for container in observed.containers}
     unread = {container.id for container in observed.containers if container.state is State.UNKNOWN}
     lost = [id_ for id_ in ledger.made if id_ not in started]
     if lost:
-        ledger = replace(ledger, made=without(ledger.made, lost))
+        ledger = replace(ledger, made=omit(ledger.made, lost))
     over = [n for n, failure in ledger.failures.items() if failure.inputs == "gone"]
     gone = set(over) - {container.service for container in observed.containers}
     if gone:
-        ledger = replace(ledger, failures=without(ledger.failures, gone))
+        ledger = replace(ledger, failures=omit(ledger.failures, gone))
     hooks = {id_: failed for id_, failed in ledger.hooks.items() if id_ in started}
     if hooks != ledger.hooks:
         ledger = replace(ledger, hooks=hooks)
@@ -169,22 +169,22 @@ def _pruned(ledger: Ledger, observed: Observed) -> Ledger:
         if at_work != ledger.at_work:
             ledger = replace(ledger, at_work=at_work)
     past = [id_ for id_, at in ledger.stopped.items() if id_ not in unread and started.get(id_) != at]
-    return replace(ledger, stopped=without(ledger.stopped, past)) if past else ledger
+    return replace(ledger, stopped=omit(ledger.stopped, past)) if past else ledger
 
 
 def _forget(ledger: Ledger, name: str, *, down: bool) -> Ledger:
     """A service that is off starts afresh when it is switched on; one that is down has failed at nothing."""
     failure = ledger.failures.get(name)
     if failure is not None and (down or failure.inputs != "off"):
-        ledger = replace(ledger, failures=without(ledger.failures, [name]))
+        ledger = replace(ledger, failures=omit(ledger.failures, [name]))
     if name in ledger.live or name in ledger.ready:
-        ledger = replace(ledger, live=without(ledger.live, [name]), ready=without(ledger.ready, [name]))
+        ledger = replace(ledger, live=omit(ledger.live, [name]), ready=omit(ledger.ready, [name]))
     if name in ledger.unhealthy or name in ledger.healed or name in ledger.restarts:
         ledger = replace(
             ledger,
-            unhealthy=without(ledger.unhealthy, [name]),
-            healed=without(ledger.healed, [name]),
-            restarts=without(ledger.restarts, [name]),
+            unhealthy=omit(ledger.unhealthy, [name]),
+            healed=omit(ledger.healed, [name]),
+            restarts=omit(ledger.restarts, [name]),
         )
     return ledger
 
@@ -192,11 +192,11 @@ def _forget(ledger: Ledger, name: str, *, down: bool) -> Ledger:
 def _look(
     stack: Stack,
     state: GroupState,
-    observed: Observed,
+    observed: ObservedState,
     ledger: Ledger,
     service: Service,
     container: Container,
-    now: Now,
+    now: Clock,
     chance: float,
 ) -> Ledger:
     name = service.name
@@ -211,17 +211,17 @@ def _look(
             ledger = replace(ledger, at_work={**ledger.at_work, container.id: container.started_at})
         return _ready(stack, ledger, service, container, now)
     if name in ledger.ready:
-        ledger = replace(ledger, ready=without(ledger.ready, [name]))
+        ledger = replace(ledger, ready=omit(ledger.ready, [name]))
     if ledger.live.get(name) != container.id or container.state not in {State.EXITED, State.DEAD}:
         return ledger
-    ledger = replace(ledger, live=without(ledger.live, [name]))
+    ledger = replace(ledger, live=omit(ledger.live, [name]))
     if was_told_to_stop(ledger, container):
         return ledger
     if container.exit_code == 0 and ends_by_design(stack, service):
         return _completed(stack, ledger, service, container)
-    end = Exit(container.id, container.finished_at, container.exit_code, container.oom_killed)
+    end = ContainerExit(container.id, container.finished_at, container.exit_code, container.oom_killed)
     inputs = inputs_of(service, state, observed)
-    return exited(ledger, name, end, inputs=inputs, now=now, chance=chance)
+    return record_exit(ledger, name, end, inputs=inputs, now=now, chance=chance)
 
 
 def _tied(ledger: Ledger, container: Container, parents: Mapping[str, Container | None]) -> Ledger:
@@ -235,7 +235,7 @@ def _tied(ledger: Ledger, container: Container, parents: Mapping[str, Container 
         name: known[name] if same and name in known else _began_on(container, parent, known.get(name))
         for name, parent in parents.items()
     }
-    return replace(ledger, tied={**ledger.tied, container.service: Tie(container.run, began_on)})
+    return replace(ledger, tied={**ledger.tied, container.service: ParentRuns(container.run, began_on)})
 
 
 def _began_on(container: Container, parent: Container | None, known: str | None) -> str:
@@ -245,11 +245,11 @@ def _began_on(container: Container, parent: Container | None, known: str | None)
     return parent.run if known == parent.run or parent.started_at <= container.started_at else ""
 
 
-def _restarted(ledger: Ledger, container: Container, now: Now) -> Ledger:
+def _restarted(ledger: Ledger, container: Container, now: Clock) -> Ledger:
     """What the engine restarted by its own policy, and the end that made it do so."""
     name, count = container.service, container.restart_count
     if container.state is State.RESTARTING:
-        end = Exit(container.id, container.finished_at, container.exit_code, container.oom_killed)
+        end = ContainerExit(container.id, container.finished_at, container.exit_code, container.oom_killed)
         known_end = ledger.exits.get(name)
         if known_end is None or known_end[:2] != end[:2]:
             ledger = replace(ledger, exits={**ledger.exits, name: end})
@@ -267,10 +267,10 @@ def _restarted(ledger: Ledger, container: Container, now: Now) -> Ledger:
     return replace(ledger, restarts={**ledger.restarts, name: entry})
 
 
-def _unhealthy(ledger: Ledger, container: Container, now: Now) -> Ledger:
+def _unhealthy(ledger: Ledger, container: Container, now: Clock) -> Ledger:
     name, known = container.service, ledger.unhealthy.get(container.service)
     if container.state is not State.RUNNING or container.health is not Health.UNHEALTHY:
-        return replace(ledger, unhealthy=without(ledger.unhealthy, [name])) if known else ledger
+        return replace(ledger, unhealthy=omit(ledger.unhealthy, [name])) if known else ledger
     if known is not None and (known.container, known.started_at) == (container.id, container.started_at):
         return ledger
     entry = ReadySince(container.id, container.started_at, now.mono)
@@ -281,14 +281,16 @@ def _completed(stack: Stack, ledger: Ledger, service: Service, container: Contai
     """A one-shot did its work: what failed before is over, and how long it took is worth knowing."""
     name = service.name
     if name in ledger.failures:
-        ledger = replace(ledger, failures=without(ledger.failures, [name]))
+        ledger = replace(ledger, failures=omit(ledger.failures, [name]))
     if name in stack.one_shots:
         took = max(0.0, container.finished_at - container.started_at)
-        ledger = learned(ledger, service_of(name), not_at=0.0, at=took)
+        ledger = record_start_time(ledger, service_of(name), not_at=0.0, at=took)
     return ledger
 
 
-def _made(stack: Stack, ledger: Ledger, observed: Observed, service: Service, container: Container) -> Ledger:
+def _made(
+    stack: Stack, ledger: Ledger, observed: ObservedState, service: Service, container: Container
+) -> Ledger:
     """Record what the container was made from: what we made it from, or what its label says."""
     known = ledger.made.get(container.id)
     label = observed.labels.get(container.id)
@@ -300,7 +302,7 @@ def _made(stack: Stack, ledger: Ledger, observed: Observed, service: Service, co
         return _mounts_learned(ledger, observed, service, container, known)
     made = ledger.making.get(service.name)
     if made is not None and container.created_at >= made.at - CLOCKS_DIFFER:
-        ledger = replace(ledger, making=without(ledger.making, [service.name]))
+        ledger = replace(ledger, making=omit(ledger.making, [service.name]))
         # What its predecessor lacked, and it lacks as well, another remake would not bring.
         made = made._replace(lacks=tuple(n for n in made.lacks if n not in container.networks))
     elif (
@@ -309,24 +311,26 @@ def _made(stack: Stack, ledger: Ledger, observed: Observed, service: Service, co
         or _of_another_compose(stack, container)
     ):
         mounts = mounts_now(service, observed)
-        made = Made(service.definition, service.fields, container.image, mounts=mounts)
+        made = BuiltFrom(service.definition, service.fields, container.image, mounts=mounts)
     else:
         return ledger
     return replace(ledger, made={**ledger.made, container.id: made})
 
 
-def _change(ledger: Ledger, observed: Observed, service: Service, container: Container, now: Now) -> Ledger:
+def _change(
+    ledger: Ledger, observed: ObservedState, service: Service, container: Container, now: Clock
+) -> Ledger:
     """Since when a change is there to be accepted: a later one has to be accepted on its own."""
     name, known = service.name, ledger.changes.get(service.name)
     mark = change_mark(service, container, observed, ledger.made.get(container.id))
     if mark == (known.mark if known else ""):
         return ledger
-    changes = {**ledger.changes, name: Change(mark, now.wall)} if mark else without(ledger.changes, [name])
+    changes = {**ledger.changes, name: HeldChange(mark, now.wall)} if mark else omit(ledger.changes, [name])
     return replace(ledger, changes=changes)
 
 
 def _mounts_learned(
-    ledger: Ledger, observed: Observed, service: Service, container: Container, made: Made
+    ledger: Ledger, observed: ObservedState, service: Service, container: Container, made: BuiltFrom
 ) -> Ledger:
     """Take what is mounted now as what it was made with, where nobody had looked at that before."""
     if not service.mounts or made.definition != service.definition:
@@ -338,18 +342,18 @@ def _mounts_learned(
     return replace(ledger, made={**ledger.made, container.id: made})
 
 
-def _ready(stack: Stack, ledger: Ledger, service: Service, container: Container, now: Now) -> Ledger:
+def _ready(stack: Stack, ledger: Ledger, service: Service, container: Container, now: Clock) -> Ledger:
     name = service.name
     since = ledger.ready.get(name)
     if not is_ready(container):
-        return replace(ledger, ready=without(ledger.ready, [name])) if since is not None else ledger
+        return replace(ledger, ready=omit(ledger.ready, [name])) if since is not None else ledger
     if (
         container.health is Health.NONE
         and service_of(name) not in ledger.durations
         and name not in stack.one_shots
     ):
         # Ready as soon as it runs: known without ever measuring it.
-        ledger = learned(ledger, service_of(name), not_at=0.0, at=0.0)
+        ledger = record_start_time(ledger, service_of(name), not_at=0.0, at=0.0)
     if since is not None and (since.container, since.started_at) == (container.id, container.started_at):
         return ledger
     entry = ReadySince(container.id, container.started_at, now.mono)

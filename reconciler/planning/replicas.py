@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from reconciler.model.desired import Desired
 from reconciler.model.ledger import Ledger
-from reconciler.model.observed import Container, Observed, State
+from reconciler.model.observed import Container, ObservedState, State
 from reconciler.model.stack import UNIT, Service, Stack
 from reconciler.planning.drift import as_made, keeper
 
@@ -40,7 +40,7 @@ class Units:
 def units_of(
     stack: Stack,
     desired: Desired,
-    observed: Observed,
+    observed: ObservedState,
     ledger: Ledger,
     found: Mapping[str, Sequence[Container]],
 ) -> Units | None:
@@ -95,7 +95,7 @@ def units_of(
 
 
 def _kept(
-    service: Service, by_number: Mapping[int, list[Container]], observed: Observed, ledger: Ledger
+    service: Service, by_number: Mapping[int, list[Container]], observed: ObservedState, ledger: Ledger
 ) -> list[int]:
     """The numbers that stay: as many as the file asks for, those that Compose would keep.
 

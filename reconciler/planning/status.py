@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from reconciler.model.backoff import TRIES, Failure
-from reconciler.model.ledger import Ledger, Now, expected
+from reconciler.model.ledger import Clock, Ledger, expected_start_time
 from reconciler.model.observed import Action
 from reconciler.model.stack import UNIT
 from reconciler.planning.plan_types import REPLICA_FIRST
@@ -168,7 +168,7 @@ def outcome(summaries: Collection[Summary]) -> str:
     return "degraded" if all(s.stuck for s in open_) else "progressing"
 
 
-def time_left(plan: Plan, ledger: Ledger, summaries: Mapping[str, Summary], now: Now) -> float | None:
+def time_left(plan: Plan, ledger: Ledger, summaries: Mapping[str, Summary], now: Clock) -> float | None:
     """Seconds until everything is ready, by what starts took before; None where nobody can know.
 
     The longest chain counts, not the sum: independent services start side by side.
@@ -181,7 +181,7 @@ def time_left(plan: Plan, ledger: Ledger, summaries: Mapping[str, Summary], now:
         if not verdict.wanted:
             left[name] = 0.0
             continue
-        takes = expected(ledger, name)
+        takes = expected_start_time(ledger, name)
         if takes is None:
             return None
         if verdict.wait and verdict.wait.reason in _ON_ITS_WAY and verdict.container:

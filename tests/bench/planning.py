@@ -17,7 +17,7 @@ from statistics import median
 
 from reconciler.model.desired import Desired
 from reconciler.model.ledger import Ledger
-from reconciler.model.observed import Observed, State
+from reconciler.model.observed import ObservedState, State
 from reconciler.model.stack import Stack
 from reconciler.planning.planner import plan
 from tests.bench.fixture_stack import ROOT
@@ -57,7 +57,7 @@ def _in_a_process(groups: int, kind: str) -> float:
     return float(median(json.loads(done.stdout)))
 
 
-def build(groups: int, kind: str) -> tuple[Stack, Desired, Observed]:
+def build(groups: int, kind: str) -> tuple[Stack, Desired, ObservedState]:
     """Chains of ten inside each group, every fifth group beginning a new row of ``ready`` groups."""
     made = {}
     for g in range(groups):

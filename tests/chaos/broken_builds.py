@@ -92,9 +92,9 @@ def _goes_by_names() -> None:
 
 def _waits_by_the_wall_clock() -> None:
     from reconciler.controller.loop import Loop
-    from reconciler.model.ledger import Now
+    from reconciler.model.ledger import Clock
 
-    Loop._now = lambda self: Now(self._wall(), self._wall())  # type: ignore[method-assign]
+    Loop._now = lambda self: Clock(self._wall(), self._wall())  # type: ignore[method-assign]
 
 
 def _never_syncs() -> None:
@@ -104,7 +104,7 @@ def _never_syncs() -> None:
 def _acts_on_half_a_look() -> None:
     from reconciler.engine.docker.engine import DockerEngine
     from reconciler.errors import EngineError
-    from reconciler.model.observed import Observed
+    from reconciler.model.observed import ObservedState
 
     look = DockerEngine.observe
 
@@ -114,7 +114,7 @@ def _acts_on_half_a_look() -> None:
             seen = await look(self, stack, full=full)
         except EngineError:
             images = {service.image: "?" for service in stack.services.values()}
-            return Observed(images=images, began=began, at=time.monotonic())
+            return ObservedState(images=images, began=began, at=time.monotonic())
         return replace(seen, complete=True)
 
     DockerEngine.observe = observe  # type: ignore[method-assign]

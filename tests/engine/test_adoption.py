@@ -12,8 +12,8 @@ import pytest
 
 from reconciler.engine.compose.engine import find_compose
 from reconciler.engine.compose.labels import Labels
-from reconciler.model.ledger import Ledger, Now
-from reconciler.model.observed import Observed
+from reconciler.model.ledger import Clock, Ledger
+from reconciler.model.observed import ObservedState
 from reconciler.model.stack import Stack
 from reconciler.planning.planner import plan
 from reconciler.planning.record_observation import witness
@@ -36,10 +36,10 @@ services:
   panel: {<<: *all, network_mode: none, use_api_socket: true, environment: {A: "1"}}
 volumes: {data: {}}
 """
-NOW = Now(1e9, 1e3)
+NOW = Clock(1e9, 1e3)
 
 
-def steps(stack: Stack, observed: Observed, ledger: Ledger) -> dict[str, str]:
+def steps(stack: Stack, observed: ObservedState, ledger: Ledger) -> dict[str, str]:
     desired = desire(stack, *stack.groups)
     ledger = witness(stack, desired, observed, ledger, NOW, chance=0.0)
     found = plan(stack, desired, observed, ledger, NOW)
@@ -108,7 +108,7 @@ async def test_whichever_compose_made_them_containers_are_adopted_and_edited_one
     looks = use(daemon)
     assert (made_by == OLDER, looks == OLDER) == (person == "older", daemon == "older")
 
-    async def seen() -> tuple[Stack, Observed]:
+    async def seen() -> tuple[Stack, ObservedState]:
         # As the loop has it: the version that resolved the files, and a digest of the files.
         resolved = await b.resolve()
         stack = replace(resolved, compose=looks, inputs=b.project.file.read_text())

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from reconciler.errors import BatchFailed, EngineError, EngineUnavailable, Gone, StepFailed
-from reconciler.model.observed import ALIVE, Action, Command, Container, Health, Observed, State
+from reconciler.model.observed import ALIVE, Action, Command, Container, Health, ObservedState, State
 from tests.support.harness.private_engine import IMAGE, by_service, until
 
 from .conftest import PATIENCE, World
@@ -18,7 +18,7 @@ from .conftest import PATIENCE, World
 UNKNOWN = "f" * 64
 
 
-async def look(world: World, *, full: bool = False) -> Observed:
+async def look(world: World, *, full: bool = False) -> ObservedState:
     return await world.engine.observe(world.stack, full=full)
 
 

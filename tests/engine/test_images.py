@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from reconciler.model.desired import Desired, GroupState
-from reconciler.model.ledger import Ledger, Made, Now
+from reconciler.model.ledger import BuiltFrom, Clock, Ledger
 from reconciler.model.observed import Action
 from reconciler.planning.planner import plan
 from tests.support.harness.adapter import Bench, Make
@@ -33,7 +33,7 @@ def compose(registry: Registry) -> str:
 async def planned(b: Bench, ledger: Ledger | None = None) -> str:
     """What there is to be done, by a whole look."""
     observed = await b.engine.observe(b.stack, full=True)
-    return str(plan(b.stack, ON, observed, ledger or Ledger(), Now(observed.at, observed.at)))
+    return str(plan(b.stack, ON, observed, ledger or Ledger(), Clock(observed.at, observed.at)))
 
 
 async def ledger_of(b: Bench) -> Ledger:
@@ -41,7 +41,7 @@ async def ledger_of(b: Bench) -> Ledger:
     observed = await b.look()
     (container,) = observed.containers
     service = b.stack.services["web"]
-    return Ledger(made={container.id: Made(service.definition, {}, observed.images[service.image])})
+    return Ledger(made={container.id: BuiltFrom(service.definition, {}, observed.images[service.image])})
 
 
 @pytest.mark.pitfall(5)

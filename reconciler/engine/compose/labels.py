@@ -22,7 +22,7 @@ from reconciler.engine.compose.subprocess import Silent, run
 from reconciler.errors import StepFailed
 from reconciler.host.compose_paths import working_directory
 from reconciler.model.json_text import load_json
-from reconciler.model.observed import LABEL_UNKNOWN, Container, Observed
+from reconciler.model.observed import LABEL_UNKNOWN, Container, ObservedState
 from reconciler.model.stack import Stack
 
 _DEADLINE = 30.0
@@ -56,8 +56,8 @@ class Labels:
         self._environ = environ
         self._known: dict[_Key, str] = {}
 
-    async def add_to(self, observed: Observed, stack: Stack) -> Observed:
-        """The look with ``Observed.labels``; never raises for Compose's sake."""
+    async def add_to(self, observed: ObservedState, stack: Stack) -> ObservedState:
+        """The look with ``ObservedState.labels``; never raises for Compose's sake."""
         asked = {c.id: key for c in observed.containers if (key := _key(stack, c)) is not None}
         if not observed.complete or not stack.model or not asked:
             return observed
@@ -75,7 +75,7 @@ class Labels:
         }
         return replace(observed, labels=labels) if labels else observed
 
-    async def _computed(self, stack: Stack, observed: Observed, keys: set[_Key]) -> dict[_Key, str]:
+    async def _computed(self, stack: Stack, observed: ObservedState, keys: set[_Key]) -> dict[_Key, str]:
         model = await asyncio.to_thread(_read, stack.model)
         services = model.get("services") or {}
         owners = {name: c.service for c in observed.containers for name in (c.id, c.name)}

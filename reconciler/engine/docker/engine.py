@@ -44,7 +44,7 @@ from reconciler.model.observed import (
     Container,
     EngineInfo,
     LeftBehind,
-    Observed,
+    ObservedState,
     State,
     Usage,
 )
@@ -106,7 +106,7 @@ class DockerEngine:
             cpus=int(host.get("NCPU") or 0),
         )
 
-    async def observe(self, stack: Stack, *, full: bool = False) -> Observed:
+    async def observe(self, stack: Stack, *, full: bool = False) -> ObservedState:
         """One look; see ``Engine.observe``."""
         return await self._labels.add_to(await self._look.take(stack, full=full), stack)
 

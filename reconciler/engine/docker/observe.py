@@ -28,7 +28,7 @@ from reconciler.engine.docker.parse import (
     unreadable,
 )
 from reconciler.errors import EngineUnavailable
-from reconciler.model.observed import Container, Health, Observed, State
+from reconciler.model.observed import Container, Health, ObservedState, State
 from reconciler.model.stack import Stack
 
 _AT_ONCE = 8
@@ -133,7 +133,7 @@ class Look:
         self._everything_moved = True
         self._tags = None
 
-    async def take(self, stack: Stack, *, full: bool) -> Observed:
+    async def take(self, stack: Stack, *, full: bool) -> ObservedState:
         """One look; see ``Engine.observe``."""
         # Two looks at once would hide from each other what events marked.
         async with self._turn:
@@ -153,7 +153,7 @@ class Look:
                 self._everything_moved = self._everything_moved or everything
                 raise
 
-    async def _take(self, stack: Stack, began: float, moved: set[str], everything: bool) -> Observed:
+    async def _take(self, stack: Stack, began: float, moved: set[str], everything: bool) -> ObservedState:
         tags, entries = await asyncio.gather(self._tag_table(stack.by_image), self.listed())
         found = await self._identity.sort(entries, stack.name)
         ours = found.ours
@@ -172,7 +172,7 @@ class Look:
         self._odd = {id: why for id, why in self._odd.items() if id in ours}
         nameless = [unreadable(e, "it has no id") for e in entries if not id_of(e) and claims(e, stack.name)]
         containers = sorted([*(known.container for known in self._known.values()), *nameless], key=_id)
-        return Observed(
+        return ObservedState(
             containers=tuple(containers),
             images={name: id for name in stack.by_image if (id := image_named(name, tags))},
             foreign=_foreign(entries, ours),

@@ -21,7 +21,7 @@ from reconciler.model.observed import (
     EngineInfo,
     Health,
     LeftBehind,
-    Observed,
+    ObservedState,
     State,
     Usage,
 )
@@ -124,7 +124,7 @@ class SimulatedEngine:
         self._ask()
         return EngineInfo("simulated", "1", "1", "none", "memory", 8_000_000_000, 4)
 
-    async def observe(self, stack: Stack, *, full: bool = False) -> Observed:
+    async def observe(self, stack: Stack, *, full: bool = False) -> ObservedState:
         """See ``Engine.observe``."""
         began = self._now()
         await asyncio.sleep(0)
@@ -135,7 +135,7 @@ class SimulatedEngine:
             for service in stack.services.values():
                 self.images.setdefault(service.image, f"sha256:{service.image}")
         others = {c.name: c.id for c in view if not self._is_of(c.id, stack.name)}
-        return Observed(
+        return ObservedState(
             containers=tuple(c for c in view if self._is_of(c.id, stack.name)),
             images=dict(self.images),
             foreign={**others, **self.foreign},

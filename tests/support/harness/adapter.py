@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reconciler.engine.docker.engine import DockerEngine
-from reconciler.model.observed import Action, Command, Container, Observed
+from reconciler.model.observed import Action, Command, Container, ObservedState
 from reconciler.model.stack import Stack
 from tests.support.harness.private_engine import PrivateEngine, Project, by_service
 
@@ -39,7 +39,7 @@ class Bench:
     async def act(self, action: Action, *services: str, **more: Any) -> None:
         await self.engine.act(Command(action, services, **more), self.stack)
 
-    async def look(self, *, full: bool = False) -> Observed:
+    async def look(self, *, full: bool = False) -> ObservedState:
         return await self.engine.observe(self.stack, full=full)
 
     async def seen(self, service: str) -> Container:

@@ -32,7 +32,7 @@ from docker.errors import APIError, DockerException
 
 from reconciler.desired_state.compose_model import services_from
 from reconciler.engine.compose.engine import find_compose, resolve
-from reconciler.model.observed import Container, Observed
+from reconciler.model.observed import Container, ObservedState
 from reconciler.model.secret_values import packed, pointing_to
 from reconciler.model.stack import Group, Stack
 from tests.support.harness.mount_namespace import Namespace
@@ -322,7 +322,7 @@ class Project:
         return done.stdout + done.stderr
 
 
-def by_service(observed: Observed) -> Mapping[str, Container]:
+def by_service(observed: ObservedState) -> Mapping[str, Container]:
     """The containers of a look by their service; a test that expects two of one looks at the list."""
     return {container.service: container for container in observed.containers}
 

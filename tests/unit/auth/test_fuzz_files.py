@@ -27,7 +27,7 @@ from reconciler.generations.outcomes import ended
 from reconciler.generations.store import Generations
 from reconciler.host.yaml_positions import parse, tree
 from reconciler.model.desired import GroupState
-from reconciler.model.ledger import Now
+from reconciler.model.ledger import Clock
 from reconciler.model.resolved_compose import Resolved
 from tests.support.fixtures.desired_state import COMPOSE, GROUPS, STACK, a_directory, a_store
 from tests.support.fixtures.nasty import bounded, contents, damaged, misshapen, texts
@@ -191,7 +191,7 @@ LEDGER = {
 def test_a_ledger_is_read_or_begun(content: bytes) -> None:
     with a_folder() as folder:
         (folder / memo.NAME).write_bytes(content)
-        assert memo.read(folder, Now(0.0, 0.0)) is not None
+        assert memo.read(folder, Clock(0.0, 0.0)) is not None
 
 
 @pytest.fixture(scope="module")
@@ -272,6 +272,6 @@ def test_settings_of_the_docker_command_are_read_or_ignored(content: bytes) -> N
 def test_a_pipe_in_the_state_directory_is_waited_for_by_nobody(tmp_path: Path, name: str) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     os.mkfifo(tmp_path / name)
-    memo.read(tmp_path, Now(0.0, 0.0))
+    memo.read(tmp_path, Clock(0.0, 0.0))
     assert Generations(tmp_path).latest() is None
     assert KeyRing(tmp_path).required == (name == "keys.json")

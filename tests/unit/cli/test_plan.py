@@ -16,7 +16,7 @@ from reconciler.engine.compose.discovery import find_compose
 from reconciler.engine.simulated.engine import SimulatedEngine
 from reconciler.errors import Mistake
 from reconciler.model.desired import GroupState, Suspension
-from reconciler.model.ledger import Ledger, Made, to_json
+from reconciler.model.ledger import BuiltFrom, Ledger, to_json
 from reconciler.model.observed import Health, State
 from reconciler.planning.dry_run import look_ahead
 from reconciler.planning.planner import plan
@@ -153,7 +153,7 @@ def test_the_ledger_is_read_and_nothing_is_written(directory: Path, engine: Simu
     run_cli(*words(directory))
     assert sorted(directory.rglob("*")) == before
     (directory / "state").mkdir()
-    ledger = Ledger(made={"id": Made("d", {}, "i")}, settled={"db": "off"})
+    ledger = Ledger(made={"id": BuiltFrom("d", {}, "i")}, settled={"db": "off"})
     (directory / "state/ledger.json").write_text(json.dumps(to_json(ledger)))
     assert read_ledger(directory / "state", clocks()).settled == {"db": "off"}
     for broken in ("", "[]", "{}", '{"schema": 99}', "\0"):

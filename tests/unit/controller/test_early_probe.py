@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.controller.early_probe import Candidate, Prober, schedule
 from reconciler.errors import EngineUnavailable
-from reconciler.model.ledger import Bracket
+from reconciler.model.ledger import ReadyWindow
 from reconciler.model.observed import Container, State
 from tests.support.fixtures.builders import container, service
 from tests.support.fixtures.virtual_time import run_virtually
@@ -18,7 +18,7 @@ DB = service("db", check=True)
 
 
 def candidate(
-    name: str = "x", *, age: float = 0.0, known: Bracket | None = None, timeout: float = 5.0
+    name: str = "x", *, age: float = 0.0, known: ReadyWindow | None = None, timeout: float = 5.0
 ) -> Candidate:
     own = container(DB, State.RUNNING, id=name, started_at=1.0)
     return Candidate(own, age, 30.0, timeout, known)
@@ -65,9 +65,13 @@ def test_without_experience_it_begins_early_and_grows_rare_up_to_the_interval() 
 
 @pytest.mark.parametrize(
     ("known", "first"),
-    [(Bracket(9.9, 10.0), [10.0]), (Bracket(4.0, 10.0), [7.0, 10.0]), (Bracket(0.0, 0.0), [0.25])],
+    [
+        (ReadyWindow(9.9, 10.0), [10.0]),
+        (ReadyWindow(4.0, 10.0), [7.0, 10.0]),
+        (ReadyWindow(0.0, 0.0), [0.25]),
+    ],
 )
-def test_with_experience_it_asks_when_it_was_ready_last_time(known: Bracket, first: list[float]) -> None:
+def test_with_experience_it_asks_when_it_was_ready_last_time(known: ReadyWindow, first: list[float]) -> None:
     assert list(islice(schedule(candidate(known=known)), len(first))) == first
 
 

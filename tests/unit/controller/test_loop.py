@@ -93,7 +93,7 @@ async def test_a_one_shot_runs_once_and_what_waits_for_it_comes_after() -> None:
     view = {s.name: s for s in b.seen.groups["main"].services}
     assert view["init"].done
     assert b.seen.groups["main"].status == "running"
-    assert ledgers.expected(b.loop.ledger, "init") == pytest.approx(4.0)
+    assert ledgers.expected_start_time(b.loop.ledger, "init") == pytest.approx(4.0)
     await b.end()
 
 

@@ -19,7 +19,7 @@ from reconciler.engine.simulated.engine import Behaviour, Mischief
 from reconciler.errors import OutcomeUnknown, StepFailed
 from reconciler.model import ledger as ledgers
 from reconciler.model.desired import Desired, GroupState, Suspension
-from reconciler.model.ledger import Now
+from reconciler.model.ledger import Clock
 from reconciler.model.observed import ALIVE, Action, Container, State
 from reconciler.model.stack import Condition, Dependency, Service, Stack, Strength
 from tests.support.fixtures.builders import CHECK, a_stack, container, service
@@ -178,7 +178,7 @@ class Scenario:
         await self.bench.crash()
         saved = json.loads(json.dumps(ledgers.to_json(self.bench.loop.ledger)))
         await asyncio.sleep(self.random.choice([0, 0.05, 3]))
-        now = Now(self.engine.wall(), asyncio.get_running_loop().time())
+        now = Clock(self.engine.wall(), asyncio.get_running_loop().time())
         self.bench.ledger = None if forget else ledgers.from_json(saved, now)
         self.bench.begin()
         self.want()

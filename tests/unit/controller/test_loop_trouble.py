@@ -14,7 +14,7 @@ from reconciler.engine.simulated.engine import Behaviour, Mischief
 from reconciler.errors import OutcomeUnknown, StepFailed
 from reconciler.model import ledger as ledgers
 from reconciler.model.desired import GroupState
-from reconciler.model.ledger import Now
+from reconciler.model.ledger import Clock
 from reconciler.model.observed import Action, Command, Container, Health, State
 from reconciler.model.stack import Stack
 from tests.support.fixtures.builders import a_stack, desire, service
@@ -286,7 +286,7 @@ async def test_killed_at_any_moment_the_next_daemon_brings_it_to_the_end(keeps_l
         await b.crash()
         if keeps_ledger:
             saved = json.loads(json.dumps(ledgers.to_json(b.loop.ledger)))
-            b.ledger = ledgers.from_json(saved, Now(b.engine.wall(), asyncio.get_running_loop().time()))
+            b.ledger = ledgers.from_json(saved, Clock(b.engine.wall(), asyncio.get_running_loop().time()))
         b.begin()
         b.want(desire(changed, "main"), changed)
         await b.converged()

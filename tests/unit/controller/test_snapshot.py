@@ -13,7 +13,7 @@ from reconciler.controller.snapshot import EngineView, Inputs, Snapshot, Snapsho
 from reconciler.errors import Mistake
 from reconciler.model.backoff import Failure
 from reconciler.model.desired import GroupState, Suspension
-from reconciler.model.ledger import Ledger, Now
+from reconciler.model.ledger import Clock, Ledger
 from reconciler.model.observed import Container, State, Usage
 from reconciler.model.stack import Pilot, Stack
 from reconciler.planning.drift import inputs_of
@@ -32,7 +32,7 @@ STACK = a_stack(
 
 
 def inputs(
-    *seen: Container, stack: Stack = STACK, now: Now = NOW, ledger: Ledger | None = None, **fields: Any
+    *seen: Container, stack: Stack = STACK, now: Clock = NOW, ledger: Ledger | None = None, **fields: Any
 ) -> Inputs:
     desired = fields.pop("desired", desire(stack, *stack.groups, generation=3))
     observed = look(stack, *seen, complete=fields.pop("complete", True))
@@ -127,7 +127,7 @@ def test_a_time_that_is_yet_to_come_is_told() -> None:
         "beware",
         "base: restarted_at is in the future, and nothing is done about it before 1970-01-12T13:47:40Z",
     )
-    later = Now(NOW.wall + 60, NOW.mono + 60)
+    later = Clock(NOW.wall + 60, NOW.mono + 60)
     assert build(inputs(*UP, desired=desire(STACK, **states), now=later)).warnings == ("beware",)
 
 
@@ -155,7 +155,7 @@ def test_the_next_attempt_is_told_as_a_moment_that_does_not_jitter() -> None:
     shown = build(inputs(ledger=ledger))
     (db,) = shown.groups["base"].services
     assert (db.retry_at, db.last_error) == (NOW.wall + 5, "why")
-    later = build(inputs(ledger=ledger, now=Now(NOW.wall + 1.001, NOW.mono + 1)))
+    later = build(inputs(ledger=ledger, now=Clock(NOW.wall + 1.001, NOW.mono + 1)))
     assert replace(later, at=shown.at) == shown
 
 
@@ -163,7 +163,7 @@ def test_equal_content_is_not_published_again() -> None:
     snapshots = Snapshots()
     first = snapshots.publish(build(inputs(*UP)))
     assert first.serial == 1
-    again = snapshots.publish(build(inputs(*UP, now=Now(NOW.wall + 60, NOW.mono + 60))))
+    again = snapshots.publish(build(inputs(*UP, now=Clock(NOW.wall + 60, NOW.mono + 60))))
     assert again is first
     assert snapshots.publish(build(inputs(UP[0]))).serial == 2
 

@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.desired_state import mounted_files as module
 from reconciler.desired_state.mounted_files import QUIET, Sources
-from reconciler.model.observed import Observed, Source
+from reconciler.model.observed import HostPath, ObservedState
 from reconciler.model.stack import Mount, Stack
 from tests.support.fixtures.builders import a_stack, container, service
 
@@ -116,9 +116,9 @@ def test_what_is_gone_is_said_at_once_and_what_comes_back_once_it_stands_still(
     stack = of(file)
     before = sources.look(stack).sources[str(file)]
     file.unlink()
-    assert sources.look(stack).sources[str(file)] == Source("missing")
+    assert sources.look(stack).sources[str(file)] == HostPath("missing")
     file.write_text("one")
-    assert sources.look(stack).sources[str(file)] == Source("missing", moving=True)
+    assert sources.look(stack).sources[str(file)] == HostPath("missing", moving=True)
     clock.mono += QUIET
     after = sources.look(stack).sources[str(file)]
     assert (after.kind, after.digest, after.moving) == ("file", before.digest, False)
@@ -198,7 +198,7 @@ def test_a_file_system_that_hangs_holds_up_no_look(tmp_path: Path, monkeypatch: 
     async def run() -> None:
         sources = Sources()
         monkeypatch.setattr(sources, "look", lambda *_: let_go.wait(5))
-        observed = await sources.add_to(Observed(), of(tmp_path / "file"))
+        observed = await sources.add_to(ObservedState(), of(tmp_path / "file"))
         assert observed.sources == {}
         let_go.set()
 

@@ -12,7 +12,7 @@ import pytest
 from reconciler.engine.compose.discovery import Compose
 from reconciler.engine.compose.labels import Labels, as_created, reproducible, rewritten
 from reconciler.errors import StepFailed
-from reconciler.model.observed import Container, Observed
+from reconciler.model.observed import Container, ObservedState
 from reconciler.model.stack import Stack
 from tests.support.fixtures.builders import a_stack, container, look, service
 
@@ -115,7 +115,7 @@ def stack_of(folder: Path) -> Stack:
     return a_stack({"g": [service(name) for name in SERVICES]}, model=str(model), compose="2.40.3")
 
 
-def seen(stack: Stack, *, guest: str = VPN, compose: str = "2.40.3") -> Observed:
+def seen(stack: Stack, *, guest: str = VPN, compose: str = "2.40.3") -> ObservedState:
     made = {name: container(stack.services[name], compose=compose) for name in SERVICES}
     of_guest = {"borrowed": (("network_mode", guest),)}
     return look(stack, *(changed(c, **(of_guest if name == "guest" else {})) for name, c in made.items()))
@@ -144,7 +144,7 @@ async def test_compose_is_asked_once_for_what_it_rewrites_and_can_be_known(tmp_p
 async def test_nothing_is_asked_where_labels_say_it_already(tmp_path: Path) -> None:
     compose, stack = Answering(tmp_path), stack_of(tmp_path)
     equal = look(stack, *(container(stack.services[name]) for name in SERVICES))
-    for observed in (equal, seen(stack, compose="2.30.3"), Observed(complete=False)):
+    for observed in (equal, seen(stack, compose="2.30.3"), ObservedState(complete=False)):
         assert (await Labels(compose, {}).add_to(observed, stack)).labels == {}
     assert not compose.calls.exists()
 

@@ -9,7 +9,7 @@ import pytest
 from reconciler.engine.docker.http import Refused
 from reconciler.engine.docker.observe import Look
 from reconciler.errors import EngineUnavailable
-from reconciler.model.observed import Observed
+from reconciler.model.observed import ObservedState
 from reconciler.model.stack import Stack
 
 STACK = Stack(name="p", groups={}, services={})
@@ -61,7 +61,7 @@ class Wire:
         }
 
 
-async def look(wire: Wire, times: int = 1) -> Observed:
+async def look(wire: Wire, times: int = 1) -> ObservedState:
     eyes = Look(wire)  # type: ignore[arg-type]
     for _ in range(times):
         observed = await eyes.take(STACK, full=True)

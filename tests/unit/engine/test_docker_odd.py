@@ -14,7 +14,7 @@ from reconciler.engine.docker.http import Refused
 from reconciler.engine.docker.observe import Look
 from reconciler.engine.docker.parse import Unreadable, container, looks_of, name_of, state_from, tags_of
 from reconciler.errors import EngineUnavailable
-from reconciler.model.observed import Container, Health, Observed, State
+from reconciler.model.observed import Container, Health, ObservedState, State
 from reconciler.model.stack import Stack
 
 STACK = Stack(name="p", groups={}, services={})
@@ -79,7 +79,7 @@ class Wire:
         return inspection("1") if "/1/" in path else self.odd()
 
 
-def by_id(observed: Observed) -> dict[str, Container]:
+def by_id(observed: ObservedState) -> dict[str, Container]:
     assert observed.complete
     return {one.id: one for one in observed.containers}
 

@@ -12,7 +12,7 @@ from reconciler.errors import InvalidDesiredState
 from reconciler.generations.preview import Previewed, Previews
 from reconciler.model.desired import Desired
 from reconciler.model.ledger import Ledger
-from reconciler.model.observed import Observed
+from reconciler.model.observed import ObservedState
 from reconciler.model.stack import Stack
 from tests.support.fixtures.builders import NOW, a_stack, container, desire, look, service
 
@@ -29,7 +29,7 @@ groups:
 @dataclass
 class Standing:
     target: tuple[Stack, Desired] | None
-    observed: Observed
+    observed: ObservedState
     ledger: Ledger = field(default_factory=Ledger)
 
 
@@ -92,6 +92,6 @@ async def test_without_a_whole_look_it_promises_nothing() -> None:
 
 
 async def test_before_the_first_desired_state_there_is_nothing_to_compare_with() -> None:
-    previews = Previews(Standing(None, Observed()), lambda _: {}, wall=lambda: NOW.wall)
+    previews = Previews(Standing(None, ObservedState()), lambda _: {}, wall=lambda: NOW.wall)
     with pytest.raises(InvalidDesiredState, match="no valid desired state"):
         await previews({"groups": {}})

@@ -25,7 +25,7 @@ from reconciler.generations.edits import GroupChange
 from reconciler.generations.outcomes import Ends
 from reconciler.generations.rollback import History
 from reconciler.generations.store import Generations
-from reconciler.model.ledger import Now
+from reconciler.model.ledger import Clock
 from tests.support.fixtures.desired_state import COMPOSE, GROUPS, Resolving, a_directory
 
 ON = GROUPS.replace("web: off", "web: on")
@@ -73,8 +73,8 @@ class House:
 
 @asynccontextmanager
 async def a_house(tmp_path: Path) -> AsyncIterator[House]:
-    def now() -> Now:
-        return Now(time.time(), asyncio.get_running_loop().time())
+    def now() -> Clock:
+        return Clock(time.time(), asyncio.get_running_loop().time())
 
     directory = a_directory(tmp_path / "files")
     generations, snapshots = Generations(tmp_path / "state"), Snapshots()

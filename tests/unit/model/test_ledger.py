@@ -9,33 +9,35 @@ import pytest
 from reconciler.model.backoff import Failure
 from reconciler.model.ledger import (
     UNKNOWN,
-    Bracket,
-    Exit,
+    BuiltFrom,
+    Clock,
+    ContainerExit,
     Ledger,
-    Made,
-    Now,
+    ParentRuns,
     ReadySince,
-    Tie,
-    exited,
-    expected,
-    failed,
+    ReadyWindow,
+    expected_start_time,
+    forget_recovered,
     from_json,
-    learned,
-    recovered,
+    omit,
+    record_exit,
+    record_failure,
+    record_start_time,
     to_json,
-    without,
 )
 from tests.support.fixtures.builders import NOW
 
-END = Exit("id-a", 5.0, 137, False)
+END = ContainerExit("id-a", 5.0, 137, False)
 
 
-def fail(ledger: Ledger, inputs: str = "in", free: int = 0, now: Now = NOW) -> Ledger:
-    return failed(ledger, "a", inputs=inputs, reason="no", error="why", now=now, chance=0.5, free=free)
+def fail(ledger: Ledger, inputs: str = "in", free: int = 0, now: Clock = NOW) -> Ledger:
+    return record_failure(
+        ledger, "a", inputs=inputs, reason="no", error="why", now=now, chance=0.5, free=free
+    )
 
 
-def end(ledger: Ledger, exit_: Exit = END, inputs: str = "in") -> Ledger:
-    return exited(ledger, "a", exit_, inputs=inputs, now=NOW, chance=0.5)
+def end(ledger: Ledger, exit_: ContainerExit = END, inputs: str = "in") -> Ledger:
+    return record_exit(ledger, "a", exit_, inputs=inputs, now=NOW, chance=0.5)
 
 
 def test_each_failure_puts_the_next_attempt_further_off() -> None:
@@ -74,26 +76,26 @@ def test_an_end_is_told_in_words() -> None:
 
 def test_ten_minutes_of_health_are_forgiven_and_not_a_second_less() -> None:
     ledger = fail(Ledger(ready={"a": ReadySince("id-a", 1.0, NOW.mono)}))
-    assert recovered(ledger, Now(0.0, NOW.mono + 599.9)) is ledger
-    assert recovered(ledger, Now(0.0, NOW.mono + 600)).failures == {}
-    assert recovered(fail(Ledger()), Now(0.0, NOW.mono + 9999)).failures
+    assert forget_recovered(ledger, Clock(0.0, NOW.mono + 599.9)) is ledger
+    assert forget_recovered(ledger, Clock(0.0, NOW.mono + 600)).failures == {}
+    assert forget_recovered(fail(Ledger()), Clock(0.0, NOW.mono + 9999)).failures
 
 
 def test_the_last_few_starts_count_and_one_slow_one_does_not_mislead() -> None:
     ledger = Ledger()
-    assert expected(ledger, "a") is None
+    assert expected_start_time(ledger, "a") is None
     for seconds in (1.0, 50.0, 3.0, 3.1, 3.2, 3.3):
-        ledger = learned(ledger, "a", not_at=0.0, at=seconds)
+        ledger = record_start_time(ledger, "a", not_at=0.0, at=seconds)
     assert ledger.durations["a"] == (50.0, 3.0, 3.1, 3.2, 3.3)
-    assert expected(ledger, "a") == 3.2
+    assert expected_start_time(ledger, "a") == 3.2
 
 
 def test_a_probe_that_came_too_late_leads_to_earlier_ones() -> None:
-    ledger = learned(Ledger(), "a", not_at=2.0, at=3.0)
-    assert ledger.brackets["a"] == Bracket(2.0, 3.0)
+    ledger = record_start_time(Ledger(), "a", not_at=2.0, at=3.0)
+    assert ledger.brackets["a"] == ReadyWindow(2.0, 3.0)
     lows = []
     for _ in range(5):
-        ledger = learned(ledger, "a", not_at=0.0, at=3.0)
+        ledger = record_start_time(ledger, "a", not_at=0.0, at=3.0)
         lows.append(ledger.brackets["a"].low)
     assert lows == sorted(lows, reverse=True)
     assert lows[-1] < 1.0
@@ -101,19 +103,19 @@ def test_a_probe_that_came_too_late_leads_to_earlier_ones() -> None:
 
 def full() -> Ledger:
     return Ledger(
-        made={"id-a": Made("d", {"x": "1"}, "sha", ("net",)), "id-b": UNKNOWN},
-        making={"a": Made("d", {}, "sha")},
+        made={"id-a": BuiltFrom("d", {"x": "1"}, "sha", ("net",)), "id-b": UNKNOWN},
+        making={"a": BuiltFrom("d", {}, "sha")},
         live={"a": "id-a"},
         failures={"a": Failure(3, 77.0, "in", "no", "why", 5.0)},
         settled={"a": "on d "},
         restarted={"a": 1.5},
         followed={"a": "id@1"},
-        tied={"a": Tie("id-a@1.0", {"db": "id-db@0.5"})},
+        tied={"a": ParentRuns("id-a@1.0", {"db": "id-db@0.5"})},
         stopped={"id-a": 9.25},
         ready={"a": ReadySince("id-a", 1.0, 2.0)},
         exits={"a": END._replace(log=("last words",))},
         durations={"a": (1.0, 2.0)},
-        brackets={"a": Bracket(1.0, 2.0)},
+        brackets={"a": ReadyWindow(1.0, 2.0)},
     )
 
 
@@ -144,5 +146,5 @@ def test_a_ledger_that_is_not_ours_is_refused(broken: dict[str, object]) -> None
 
 def test_without_leaves_the_original_alone() -> None:
     original = {"a": 1, "b": 2}
-    assert without(original, ["a", "z"]) == {"b": 2}
+    assert omit(original, ["a", "z"]) == {"b": 2}
     assert original == {"a": 1, "b": 2}

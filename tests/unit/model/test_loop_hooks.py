@@ -14,7 +14,7 @@ from reconciler.engine.simulated.engine import Behaviour
 from reconciler.engine.simulated.hooks import Hooking
 from reconciler.model import ledger as ledgers
 from reconciler.model.desired import GroupState
-from reconciler.model.ledger import Now
+from reconciler.model.ledger import Clock
 from reconciler.model.observed import Action, State
 from reconciler.model.stack import Stack
 from reconciler.model.start_work import Hook, InjectedFile, StartWork
@@ -169,7 +169,7 @@ async def test_hooks_that_a_killed_daemon_did_not_get_to_run_after_it() -> None:
     await b.until(lambda _: bool(stages(b)))
     kept = json.dumps(ledgers.to_json(b.loop.ledger))
     await b.loop.stop(0)
-    again = bench(stack, engine=b.engine, ledger=ledgers.from_json(json.loads(kept), Now(0.0, 0.0)))
+    again = bench(stack, engine=b.engine, ledger=ledgers.from_json(json.loads(kept), Clock(0.0, 0.0)))
     b.engine.behaviours["web"] = Behaviour()
     again.want(desire(stack, "main"))
     await again.converged(200)

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.model.desired import Desired, GroupState
-from reconciler.model.ledger import Ledger, Now
-from reconciler.model.observed import ALIVE, Action, Container, Health, Observed, State
+from reconciler.model.ledger import Clock, Ledger
+from reconciler.model.observed import ALIVE, Action, Container, Health, ObservedState, State
 from reconciler.model.stack import Condition, Dependency, Service, Stack
 from reconciler.planning.planner import Plan, Step, plan
 from reconciler.planning.record_observation import settle, witness
@@ -26,9 +26,9 @@ class World:
 
     stack: Stack
     desired: Desired
-    observed: Observed
+    observed: ObservedState
     ledger: Ledger = field(default_factory=Ledger)
-    now: Now = NOW
+    now: Clock = NOW
 
     def decide(self) -> tuple[Plan, World]:
         ledger = witness(self.stack, self.desired, self.observed, self.ledger, self.now, chance=0.5)
@@ -73,14 +73,16 @@ def worlds(draw: st.DrawFn) -> World:
                 )
     images = {s.image: f"sha-{s.image}" for s in services}
     return World(
-        stack, Desired(groups={"main": GroupState(on=True)}), Observed(containers=tuple(found), images=images)
+        stack,
+        Desired(groups={"main": GroupState(on=True)}),
+        ObservedState(containers=tuple(found), images=images),
     )
 
 
 def obeyed(world: World, steps: tuple[Step, ...]) -> World:
     """The world after these steps, and a second in which checks succeed."""
     found = {c.id: c for c in world.observed.containers if c.state is not State.REMOVING}
-    now, ledger = Now(world.now.wall + 1, world.now.mono + 1), world.ledger
+    now, ledger = Clock(world.now.wall + 1, world.now.mono + 1), world.ledger
     for step in steps:
         one, own = world.stack.services[step.service], found.get(step.container)
         taken = [c.number for c in found.values() if c.service == step.service]
@@ -163,7 +165,7 @@ def test_what_the_file_asks_for_comes_up_and_nothing_is_ever_reduced(world: Worl
 def test_once_accepted_there_is_the_number_of_the_file(world: World) -> None:
     _, seen = world.decide()
     accepted = Desired(groups={"main": GroupState(on=True, accepted_at=NOW.wall + 1)})
-    found, after = at_rest(replace(seen, desired=accepted, now=Now(NOW.wall + 60, NOW.mono + 60)))
+    found, after = at_rest(replace(seen, desired=accepted, now=Clock(NOW.wall + 60, NOW.mono + 60)))
     for name, service_ in world.stack.services.items():
         assert len(after.of(name)) == service_.replicas
         assert found.verdicts[name].settled

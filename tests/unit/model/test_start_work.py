@@ -10,8 +10,8 @@ import pytest
 from reconciler.desired_state.compose_model import services_from, warnings_from
 from reconciler.errors import StepFailed, StepImpossible
 from reconciler.model.keyed_digest import DigestKey, comparable
-from reconciler.model.ledger import Made, Mounted
-from reconciler.model.observed import Container, Observed, State
+from reconciler.model.ledger import BuiltFrom, Mounted
+from reconciler.model.observed import Container, ObservedState, State
 from reconciler.model.resolved_compose import Resolved
 from reconciler.model.secret_values import packed, pointing_to, unpacked, variables_of, with_digests
 from reconciler.model.stack import Service
@@ -110,32 +110,32 @@ HELLO, GOODBYE = {"c": {"content": "hello"}}, {"c": {"content": "goodbye"}}
 CONTAINER = Container(id="1", name="web", service="web", state=State.RUNNING)
 
 
-def made_with(of: Service) -> Made:
-    return Made(of.definition, of.fields, "", mounts=mounts_now(of, Observed()))
+def made_with(of: Service) -> BuiltFrom:
+    return BuiltFrom(of.definition, of.fields, "", mounts=mounts_now(of, ObservedState()))
 
 
 def test_a_changed_content_is_a_changed_mount() -> None:
     made = made_with(service(CONFIG, configs=HELLO))
-    assert changed_mounts(service(CONFIG, configs=HELLO), CONTAINER, Observed(), made) == ()
-    assert changed_mounts(service(CONFIG, configs=GOODBYE), CONTAINER, Observed(), made) == ("/etc/c",)
+    assert changed_mounts(service(CONFIG, configs=HELLO), CONTAINER, ObservedState(), made) == ()
+    assert changed_mounts(service(CONFIG, configs=GOODBYE), CONTAINER, ObservedState(), made) == ("/etc/c",)
 
 
 def test_a_lost_key_remakes_nothing_and_is_learned() -> None:
     made = made_with(service(CONFIG, OTHER, configs=HELLO))
     now = service(CONFIG, configs=HELLO)
-    assert changed_mounts(now, CONTAINER, Observed(), made) == ()
-    learned = mounts_to_learn(now, Observed(), made)
-    assert learned == mounts_now(now, Observed())
-    assert mounts_to_learn(now, Observed(), made_with(now)) == {}
+    assert changed_mounts(now, CONTAINER, ObservedState(), made) == ()
+    learned = mounts_to_learn(now, ObservedState(), made)
+    assert learned == mounts_now(now, ObservedState())
+    assert mounts_to_learn(now, ObservedState(), made_with(now)) == {}
 
 
 def test_a_record_from_before_keyed_digests_is_still_compared() -> None:
     before = service(CONFIG, None, configs=HELLO)
-    assert changed_mounts(service(CONFIG, configs=HELLO), CONTAINER, Observed(), made_with(before)) == ()
+    assert changed_mounts(service(CONFIG, configs=HELLO), CONTAINER, ObservedState(), made_with(before)) == ()
     changed = service(CONFIG, configs=GOODBYE)
-    assert changed_mounts(changed, CONTAINER, Observed(), made_with(before)) == ("/etc/c",)
-    assert mounts_to_learn(changed, Observed(), made_with(before)) == {}
-    learned = mounts_to_learn(service(CONFIG, configs=HELLO), Observed(), made_with(before))
+    assert changed_mounts(changed, CONTAINER, ObservedState(), made_with(before)) == ("/etc/c",)
+    assert mounts_to_learn(changed, ObservedState(), made_with(before)) == {}
+    learned = mounts_to_learn(service(CONFIG, configs=HELLO), ObservedState(), made_with(before))
     assert learned == {"content of /etc/c": Mounted("content", KEY.digest("config c", "hello"))}
 
 

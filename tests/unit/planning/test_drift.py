@@ -7,8 +7,8 @@ from itertools import pairwise, permutations
 import pytest
 
 from reconciler.model.desired import GroupState
-from reconciler.model.ledger import UNKNOWN, Ledger, Made
-from reconciler.model.observed import Container, Health, Observed, State
+from reconciler.model.ledger import UNKNOWN, BuiltFrom, Ledger
+from reconciler.model.observed import Container, Health, ObservedState, State
 from reconciler.planning.drift import (
     changed_fields,
     ends_by_design,
@@ -76,7 +76,7 @@ def test_definitions_are_the_same_by_label_or_by_our_own_record() -> None:
     seen = container(A, config_hash="other")
     assert same_definition(A, container(A), None)
     assert not same_definition(A, seen, None)
-    assert same_definition(A, seen, Made("def-a", {}, ""))
+    assert same_definition(A, seen, BuiltFrom("def-a", {}, ""))
     assert not same_definition(A, seen, UNKNOWN)
 
 
@@ -85,12 +85,12 @@ def test_images_are_the_same_by_id_or_by_what_the_tag_named_when_we_made_it() ->
     assert same_image(seen, None, None)
     assert same_image(seen, "one", None)
     assert not same_image(seen, "two", None)
-    assert same_image(seen, "two", Made("", {}, "two"))
+    assert same_image(seen, "two", BuiltFrom("", {}, "two"))
 
 
 def test_changed_fields_are_named_where_they_are_known() -> None:
     assert changed_fields(A, None) == changed_fields(A, UNKNOWN) == ()
-    assert changed_fields(A, Made("", {"image": "1", "gone": "2"}, "")) == ("environment.A", "gone")
+    assert changed_fields(A, BuiltFrom("", {"image": "1", "gone": "2"}, "")) == ("environment.A", "gone")
 
 
 def test_done_means_ended_well_by_itself() -> None:
@@ -120,7 +120,7 @@ def test_who_is_waited_for_to_complete_ends_by_design() -> None:
 
 
 def test_wants_change_with_what_is_asked_for_and_inputs_with_the_image_too() -> None:
-    seen, other = Observed(images={"a:1": "x"}), Observed(images={"a:1": "y"})
+    seen, other = ObservedState(images={"a:1": "x"}), ObservedState(images={"a:1": "y"})
     assert wants_of(A, GroupState(on=False)) == inputs_of(A, GroupState(on=False), seen) == "off"
     assert wants_of(A, ON) != wants_of(A, GroupState(on=True, restarted_at=1.0))
     assert wants_of(A, ON) == wants_of(A, GroupState(on=True, force=True))

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from reconciler.model.backoff import Failure
 from reconciler.model.desired import Desired, GroupState, Suspension
 from reconciler.model.ledger import Ledger
-from reconciler.model.observed import Action, Container, Health, Observed, State
+from reconciler.model.observed import Action, Container, Health, ObservedState, State
 from reconciler.model.stack import Stack
 from reconciler.planning.dry_run import apply, forecast, look_ahead, settle
 from reconciler.planning.planner import plan
 from tests.support.fixtures.builders import NOW, a_stack, container, desire, look, service
 
 
-def told(stack: Stack, desired: Desired, observed: Observed, ledger: Ledger | None = None) -> str:
+def told(stack: Stack, desired: Desired, observed: ObservedState, ledger: Ledger | None = None) -> str:
     steps = forecast(stack, desired, observed, ledger or Ledger(), NOW)
     return "\n".join(f"{step.service}: {step.action}" for step in steps)
 
@@ -55,7 +55,7 @@ def test_a_remake_is_told_to_its_end() -> None:
 def test_a_missing_image_is_pulled_once_for_all_who_use_it() -> None:
     one, two = service("one", image="both:1"), service("two", image="both:1")
     stack = a_stack({"a": [one, two]})
-    steps = told(stack, desire(stack, "a"), Observed())
+    steps = told(stack, desire(stack, "a"), ObservedState())
     assert steps.splitlines().count("one: pull") + steps.splitlines().count("two: pull") == 1
     assert "one: start" in steps
     assert "two: start" in steps

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reconciler.model.desired import GroupState, Suspension
-from reconciler.model.ledger import Ledger, Made
+from reconciler.model.ledger import BuiltFrom, Ledger
 from reconciler.model.observed import Action, Container, Health, State
 from reconciler.planning.drift import Kind
 from tests.support.fixtures.builders import NOW, a_stack, container, desire, look, planned, service
@@ -118,7 +118,9 @@ def test_both_containers_of_a_service_that_is_off_are_stopped_one_after_the_othe
 
 
 def test_a_definition_that_differs_is_named_field_by_field_without_values() -> None:
-    ledger = Ledger(made={"id-kafka": Made("old", {"image": "1", "environment.A": "9", "command": "x"}, "")})
+    ledger = Ledger(
+        made={"id-kafka": BuiltFrom("old", {"image": "1", "environment.A": "9", "command": "x"}, "")}
+    )
     found = planned(ONE, ONE_ON, look(ONE, alone(config_hash="old")), ledger)
     assert str(found) == "kafka: stop (definition: differs in command and environment.A)"
     assert found.drifts[0].fields == ("command", "environment.A")
@@ -126,13 +128,13 @@ def test_a_definition_that_differs_is_named_field_by_field_without_values() -> N
 
 @pytest.mark.pitfall(4)
 def test_a_new_compose_version_that_hashes_the_same_inputs_differently_remakes_nothing() -> None:
-    ledger = Ledger(made={"id-kafka": Made("def-kafka", {}, "sha-kafka:1")})
+    ledger = Ledger(made={"id-kafka": BuiltFrom("def-kafka", {}, "sha-kafka:1")})
     assert text(ONE, ONE_ON, alone(config_hash="other"), ledger=ledger) == "nothing to do"
 
 
 @pytest.mark.pitfall(5)
 def test_an_image_store_that_shows_another_id_for_the_same_image_remakes_nothing() -> None:
-    ledger = Ledger(made={"id-kafka": Made("def-kafka", {}, "sha-kafka:1")})
+    ledger = Ledger(made={"id-kafka": BuiltFrom("def-kafka", {}, "sha-kafka:1")})
     assert text(ONE, ONE_ON, alone(image="sha-manifest"), ledger=ledger) == "nothing to do"
 
 
@@ -152,7 +154,7 @@ def test_who_can_never_start_is_made_anew_and_his_successor_is_started() -> None
 
 
 def test_a_network_that_the_container_came_without_is_not_asked_for_again() -> None:
-    ledger = Ledger(made={"id-kafka": Made("def-kafka", {}, "", ("net",))})
+    ledger = Ledger(made={"id-kafka": BuiltFrom("def-kafka", {}, "", ("net",))})
     assert text(ONE, ONE_ON, alone(networks=()), ledger=ledger) == "nothing to do"
 
 
@@ -213,7 +215,7 @@ def test_a_remake_by_somebody_else_is_not_meddled_with_for_a_moment() -> None:
         ended = replace(ours, failures={"kafka": failed._replace(reason="exited")})
         assert not planned(ONE, ONE_ON, look(ONE, *others, new), ended).steps
         # Or of which nobody can tell what came of it, as after a crash of ours.
-        making = Ledger(making={"kafka": Made("", {}, "", at=just - 1)})
+        making = Ledger(making={"kafka": BuiltFrom("", {}, "", at=just - 1)})
         assert planned(ONE, ONE_ON, look(ONE, *others, new), making).steps
 
 

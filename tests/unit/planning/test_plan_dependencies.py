@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.model.ledger import Ledger
-from reconciler.model.observed import Action, Container, Observed, State
+from reconciler.model.observed import Action, Container, ObservedState, State
 from reconciler.planning.drift import Kind
 from reconciler.planning.planner import plan
 from tests.support.fixtures.builders import NOW, a_stack, container, desire, look, planned, service
@@ -255,7 +255,7 @@ def test_nothing_but_an_orphan_is_ever_removed_for_being_in_no_file(
     stack = replace(KEEP, prune=prune)
     others = [container(OLD, s, id=f"old{n}", name=f"old{n}") for n, s in enumerate(states)]
     stray = container(stack.services["stray"], State.EXITED)
-    seen: Observed = look(stack, container(VPN), stray, *others, complete=complete)
+    seen: ObservedState = look(stack, container(VPN), stray, *others, complete=complete)
     found = plan(stack, desire(stack, "main"), seen, Ledger(), NOW)
     assert {s.service for s in found.steps} <= ({"old"} if prune and complete else set())
     assert all(s.container.startswith("old") for s in found.steps)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.model.ledger import Ledger, Now, ReadySince, Restarts
+from reconciler.model.ledger import Clock, Ledger, ReadySince, Restarts
 from reconciler.model.observed import Action, Container, Health, State
 from reconciler.model.stack import Stack, UnhealthyPolicy
 from reconciler.planning.planner import Plan, plan
@@ -30,12 +30,12 @@ def stack_with(**policy: Any) -> Stack:
 SICK = container(DB, health=Health.UNHEALTHY)
 
 
-def after(seconds: float) -> Now:
-    return Now(NOW.wall + seconds, NOW.mono + seconds)
+def after(seconds: float) -> Clock:
+    return Clock(NOW.wall + seconds, NOW.mono + seconds)
 
 
 def decide(
-    stack: Stack, seen: Container, ledger: Ledger, now: Now, *others: Container
+    stack: Stack, seen: Container, ledger: Ledger, now: Clock, *others: Container
 ) -> tuple[Plan, Ledger]:
     observed = look(stack, seen, *(others or (container(WEB),)))
     ledger = witness(stack, desire(stack, "main"), observed, ledger, now, chance=0.5)

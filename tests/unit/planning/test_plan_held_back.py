@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.model.desired import Desired, GroupState
-from reconciler.model.ledger import Ledger, Now, from_json, to_json
-from reconciler.model.observed import Action, Container, Observed, Source, State
+from reconciler.model.ledger import Clock, Ledger, from_json, to_json
+from reconciler.model.observed import Action, Container, HostPath, ObservedState, State
 from reconciler.model.stack import Mount, Stack
 from reconciler.planning.drift import Kind
 from reconciler.planning.planner import Plan, plan
@@ -29,21 +29,21 @@ def reporting(stack: Stack) -> Stack:
 
 
 STACK = reporting(a_stack({"main": [A, WEB]}))
-FILE = Source("file", "one", "1:1", 1.0)
-LATER = Now(NOW.wall + 60, NOW.mono + 60)
+FILE = HostPath("file", "one", "1:1", 1.0)
+LATER = Clock(NOW.wall + 60, NOW.mono + 60)
 
 
 def on(accepted_at: float | None = None) -> Desired:
     return desire(STACK, main=GroupState(on=True, accepted_at=accepted_at))
 
 
-def seen(*containers: Container, **fields: Any) -> Observed:
+def seen(*containers: Container, **fields: Any) -> ObservedState:
     values: dict[str, Any] = {"sources": {"/box/conf": FILE}, **fields}
     return look(STACK, *containers, container(WEB), **values)
 
 
 def decide(
-    observed: Observed, desired: Desired, ledger: Ledger | None = None, now: Now = NOW
+    observed: ObservedState, desired: Desired, ledger: Ledger | None = None, now: Clock = NOW
 ) -> tuple[Plan, Ledger]:
     """As a pass does: take in, then decide."""
     ledger = witness(STACK, desired, observed, ledger or Ledger(), now, chance=0.5)

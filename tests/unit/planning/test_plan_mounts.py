@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.model.ledger import Ledger, Made, Mounted, from_json, to_json
-from reconciler.model.observed import Container, Observed, Source, State
+from reconciler.model.ledger import BuiltFrom, Ledger, Mounted, from_json, to_json
+from reconciler.model.observed import Container, HostPath, ObservedState, State
 from reconciler.model.stack import Mount
 from reconciler.planning.drift import Kind, inputs_of
 from reconciler.planning.mounts import MOST_CHURN, churned, mounts_now
@@ -22,21 +22,21 @@ CONF = Mount("bind", "/etc/conf", "/box/conf", create=True)
 A = service("a", mounts=(CONF,))
 STACK = a_stack({"main": [A]})
 ON = desire(STACK, "main")
-ONE = Source("file", "one", "1:1", 998_000.0)
+ONE = HostPath("file", "one", "1:1", 998_000.0)
 WAS_ONE = Mounted("file", "one", "1:1")
 
 
 def made(before: Mounted | None = WAS_ONE, **fields: Any) -> Ledger:
     mounts = {CONF.key: before} if before else {}
-    return Ledger(made={"id-a": Made("def-a", A.fields, "sha-a:1", mounts=mounts, **fields)})
+    return Ledger(made={"id-a": BuiltFrom("def-a", A.fields, "sha-a:1", mounts=mounts, **fields)})
 
 
-def seen(source: Source | None, *containers: Container, **fields: Any) -> Observed:
+def seen(source: HostPath | None, *containers: Container, **fields: Any) -> ObservedState:
     sources = {} if source is None else {"/box/conf": source}
     return look(STACK, *(containers or (container(A),)), sources=sources, **fields)
 
 
-def text(observed: Observed, ledger: Ledger) -> str:
+def text(observed: ObservedState, ledger: Ledger) -> str:
     return str(planned(STACK, ON, observed, ledger))
 
 
@@ -52,14 +52,14 @@ GONE = "a: blocked (mount_missing: needs /box/conf (mounted at /etc/conf), which
         (ONE._replace(digest=""), "nothing to do"),
         (ONE._replace(inode="1:2"), "nothing to do"),
         (ONE._replace(inode="1:2", changed_at=999_500.0), STALE),
-        (Source("unreadable"), "nothing to do"),
-        (Source("missing"), "nothing to do"),
-        (Source("folder"), "nothing to do"),
+        (HostPath("unreadable"), "nothing to do"),
+        (HostPath("missing"), "nothing to do"),
+        (HostPath("folder"), "nothing to do"),
         (None, "nothing to do"),
     ],
 )
 def test_only_another_content_or_a_file_replaced_since_the_start_is_a_difference(
-    source: Source | None, expected: str
+    source: HostPath | None, expected: str
 ) -> None:
     assert text(seen(source), made()) == expected
 
@@ -108,10 +108,10 @@ def test_nothing_is_made_while_a_file_that_it_needs_is_being_changed() -> None:
     assert str(planned(STACK, ON, replace(moving, containers=()))) == waits
 
 
-@pytest.mark.parametrize("source", [Source("missing"), Source("folder")])
-def test_what_runs_is_not_stopped_while_the_file_its_successor_needs_is_gone(source: Source) -> None:
+@pytest.mark.parametrize("source", [HostPath("missing"), HostPath("folder")])
+def test_what_runs_is_not_stopped_while_the_file_its_successor_needs_is_gone(source: HostPath) -> None:
     for other in ({"config_hash": "old"}, {"image": "old"}, {"networks": ()}):
-        ledger = Ledger(made={"id-a": Made("old", {}, "old", mounts=made().made["id-a"].mounts)})
+        ledger = Ledger(made={"id-a": BuiltFrom("old", {}, "old", mounts=made().made["id-a"].mounts)})
         found = planned(STACK, ON, seen(source, container(A, **other)), ledger)
         assert not found.steps
         block = found.verdicts["a"].block
@@ -124,14 +124,14 @@ def test_what_runs_is_not_stopped_while_the_file_its_successor_needs_is_gone(sou
 
 
 def test_a_stopped_container_is_not_started_into_a_folder_where_its_file_stood() -> None:
-    assert text(seen(Source("missing"), container(A, State.EXITED)), made()) == GONE
+    assert text(seen(HostPath("missing"), container(A, State.EXITED)), made()) == GONE
 
 
 def test_a_source_that_never_was_a_file_is_made_as_compose_does() -> None:
     stopped = container(A, State.EXITED)
-    assert text(seen(Source("missing"), stopped), made(None)).startswith("a: start")
-    assert text(seen(Source("missing"), stopped), made(Mounted("folder"))).startswith("a: start")
-    assert str(planned(STACK, ON, look(STACK, sources={"/box/conf": Source("missing")}))).startswith(
+    assert text(seen(HostPath("missing"), stopped), made(None)).startswith("a: start")
+    assert text(seen(HostPath("missing"), stopped), made(Mounted("folder"))).startswith("a: start")
+    assert str(planned(STACK, ON, look(STACK, sources={"/box/conf": HostPath("missing")}))).startswith(
         "a: create"
     )
 
@@ -139,9 +139,9 @@ def test_a_source_that_never_was_a_file_is_made_as_compose_does() -> None:
 @pytest.mark.parametrize("kind", ["bind", "config", "secret"])
 def test_what_compose_would_not_make_has_to_be_there_from_the_start(kind: str) -> None:
     stack = a_stack({"main": [service("a", mounts=(CONF._replace(kind=kind, create=False),))]})
-    found = planned(stack, desire(stack, "main"), look(stack, sources={"/box/conf": Source("missing")}))
+    found = planned(stack, desire(stack, "main"), look(stack, sources={"/box/conf": HostPath("missing")}))
     assert str(found) == GONE
-    unread = look(stack, sources={"/box/conf": Source("unreadable")})
+    unread = look(stack, sources={"/box/conf": HostPath("unreadable")})
     assert str(planned(stack, desire(stack, "main"), unread)).startswith("a: create")
 
 
@@ -162,10 +162,12 @@ def test_a_file_that_the_container_writes_itself_does_not_have_it_remade_for_eve
     own = service("a", mounts=(mount,))
     stack = a_stack({"main": [own]})
     on = desire(stack, "main")
-    before = Made("def-a", own.fields, "sha-a:1", at=1.0, mounts={mount.key: Mounted("file", "0", "1:1")})
+    before = BuiltFrom(
+        "def-a", own.fields, "sha-a:1", at=1.0, mounts={mount.key: Mounted("file", "0", "1:1")}
+    )
     remade = 0
     for turn in range(1, 20):
-        written = Source("file", str(turn), "1:1", 999_002.0)
+        written = HostPath("file", str(turn), "1:1", 999_002.0)
         observed = look(stack, container(own), sources={"/box/conf": written})
         if not planned(stack, on, observed, Ledger(made={"id-a": before})).steps:
             break
@@ -174,7 +176,7 @@ def test_a_file_that_the_container_writes_itself_does_not_have_it_remade_for_eve
         before = before._replace(mounts=mounts_now(own, observed), churn=churn)
     assert remade == MOST_CHURN
     # Somebody who edits it an hour later is not taken for the container.
-    later = look(stack, container(own), sources={"/box/conf": Source("file", "x", "1:1", 1_003_000.0)})
+    later = look(stack, container(own), sources={"/box/conf": HostPath("file", "x", "1:1", 1_003_000.0)})
     assert churned(own, container(own), later, before._replace(churn={mount.key: 2})) == {mount.key: 0}
 
 
@@ -193,20 +195,20 @@ def test_what_was_mounted_is_remembered_over_a_restart() -> None:
 
 SOURCES = st.one_of(
     st.builds(
-        Source,
+        HostPath,
         st.just("file"),
         st.sampled_from(["", "one", "two"]),
         st.sampled_from(["1:1", "1:2"]),
         st.sampled_from([998_000.0, 999_500.0, 1_000_500.0]),
     ),
-    st.sampled_from([Source("missing"), Source("folder"), Source("unreadable"), Source("other")]),
+    st.sampled_from([HostPath("missing"), HostPath("folder"), HostPath("unreadable"), HostPath("other")]),
 )
 HELD = st.sampled_from([{}, {("id-a", "/etc/conf"): "1:1"}, {("id-a", "/etc/conf"): "9:9"}])
 
 
 @settings(derandomize=True, deadline=None, max_examples=200)
 @given(source=SOURCES, held=HELD)
-def test_the_same_files_never_remake_a_container_twice(source: Source, held: Any) -> None:
+def test_the_same_files_never_remake_a_container_twice(source: HostPath, held: Any) -> None:
     observed = seen(source, container(A, started_at=1_000_600.0), held=held)
-    remade = Made("def-a", A.fields, "sha-a:1", at=NOW.wall, mounts=mounts_now(A, observed))
+    remade = BuiltFrom("def-a", A.fields, "sha-a:1", at=NOW.wall, mounts=mounts_now(A, observed))
     assert text(observed, Ledger(made={"id-a": remade})) == "nothing to do"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from reconciler.model.desired import GroupState, Suspension
-from reconciler.model.ledger import Ledger, Now
+from reconciler.model.ledger import Clock, Ledger
 from reconciler.model.observed import Action, Health, State
 from reconciler.model.stack import Dependency, Stack
 from reconciler.planning.planner import Plan, plan
@@ -217,7 +217,7 @@ def test_nothing_of_a_suspended_group_is_touched_and_its_drift_is_shown() -> Non
 def test_a_suspension_ends_by_itself_and_the_plan_says_when() -> None:
     until = desire(ONE, main=GroupState(on=True, suspend=Suspension(until=NOW.wall + 30)))
     assert planned(ONE, until, look(ONE)).due == NOW.mono + 30
-    later = Now(NOW.wall + 30, NOW.mono + 30)
+    later = Clock(NOW.wall + 30, NOW.mono + 30)
     found = planned(ONE, until, look(ONE), now=later)
     assert str(found) == "kafka: create (missing: has no container)"
     assert found.due is None
@@ -237,7 +237,7 @@ def test_a_service_that_failed_is_tried_again_only_when_its_time_has_come() -> N
     found = planned(ONE, ONE_ON, look(ONE), ledger)
     assert str(found) == "kafka: waits (back_off: tried 1 time: no luck)"
     assert found.due == NOW.mono + 5
-    later = Now(NOW.wall + 5, NOW.mono + 5)
+    later = Clock(NOW.wall + 5, NOW.mono + 5)
     assert str(planned(ONE, ONE_ON, look(ONE), ledger, later)) == "kafka: create (missing: has no container)"
 
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from reconciler.model.backoff import Failure
 from reconciler.model.desired import Desired, GroupState, Suspension
-from reconciler.model.ledger import Ledger, Made, Now
-from reconciler.model.observed import ALIVE, Action, Container, Health, Observed, State
+from reconciler.model.ledger import BuiltFrom, Clock, Ledger
+from reconciler.model.observed import ALIVE, Action, Container, Health, ObservedState, State
 from reconciler.model.stack import Condition, Dependency, Service, Stack, Strength
 from reconciler.planning.drift import inputs_of, is_ready
 from reconciler.planning.planner import Plan, Step, plan
@@ -33,9 +33,9 @@ class World:
 
     stack: Stack
     desired: Desired
-    observed: Observed
+    observed: ObservedState
     ledger: Ledger
-    now: Now = NOW
+    now: Clock = NOW
 
     def plan(self) -> Plan:
         return plan(self.stack, self.desired, self.observed, self.ledger, self.now)
@@ -116,9 +116,9 @@ def worlds(draw: st.DrawFn) -> World:
         found += [draw(containers(one, number)) for number in range(count)]
     images = {s.image: f"sha-{s.image}" for s in stack.services.values() if draw(st.integers(0, 4))}
     foreign = {name: "x" for name in stack.services if not draw(st.integers(0, 9))}
-    observed = Observed(containers=tuple(found), images=images, foreign=foreign)
+    observed = ObservedState(containers=tuple(found), images=images, foreign=foreign)
     ledger = Ledger(
-        made={c.id: Made("def-" + c.service, {}, "sha-old") for c in found if draw(st.booleans())},
+        made={c.id: BuiltFrom("def-" + c.service, {}, "sha-old") for c in found if draw(st.booleans())},
         failures={
             name: Failure(
                 draw(st.integers(1, 5)),
@@ -287,7 +287,7 @@ def obeyed(world: World, steps: tuple[Step, ...]) -> World:
     """The world after these steps: a second writing of what each verb means, on purpose."""
     found = {c.id: c for c in world.observed.containers if c.state is not State.REMOVING}
     images = dict(world.observed.images)
-    ledger, now = world.ledger, Now(world.now.wall + 1, world.now.mono + 1)
+    ledger, now = world.ledger, Clock(world.now.wall + 1, world.now.mono + 1)
     for step in steps:
         one = world.stack.services[step.service]
         own = found.get(step.container)
@@ -310,7 +310,7 @@ def obeyed(world: World, steps: tuple[Step, ...]) -> World:
     return replace(world, observed=observed, ledger=ledger, now=now)
 
 
-def changed(own: Container, step: Step, now: Now) -> Container:
+def changed(own: Container, step: Step, now: Clock) -> Container:
     if step.action is Action.START:
         health = Health.STARTING if own.check else Health.NONE
         return replace(own, state=State.RUNNING, started_at=now.wall, health=health, probed=False)
@@ -324,7 +324,7 @@ def changed(own: Container, step: Step, now: Now) -> Container:
     return replace(own, restart=step.value)
 
 
-def aged(own: Container, stack: Stack, now: Now) -> Container:
+def aged(own: Container, stack: Stack, now: Clock) -> Container:
     """What time alone does: checks succeed, one-shots end, crash loops come to rest."""
     if own.state is State.RESTARTING:
         own = replace(own, state=State.RUNNING)
@@ -375,7 +375,7 @@ def test_a_plan_that_was_carried_out_is_not_asked_for_again(world: World) -> Non
 # --- scale --------------------------------------------------------------------------------------------
 
 
-def grid(groups: int) -> tuple[Stack, Desired, Observed]:
+def grid(groups: int) -> tuple[Stack, Desired, ObservedState]:
     members = {}
     for g in range(groups):
         names = [f"s{g}-{i}" for i in range(10)]
@@ -387,11 +387,11 @@ def grid(groups: int) -> tuple[Stack, Desired, Observed]:
     return (
         stack,
         desired,
-        Observed(containers=seen, images={s.image: f"sha-{s.image}" for s in stack.services.values()}),
+        ObservedState(containers=seen, images={s.image: f"sha-{s.image}" for s in stack.services.values()}),
     )
 
 
-def operations(stack: Stack, desired: Desired, observed: Observed) -> int:
+def operations(stack: Stack, desired: Desired, observed: ObservedState) -> int:
     """How many calls of Python functions one decision takes: a measure that no busy machine changes."""
     count = 0
 

@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.model.backoff import Failure
 from reconciler.model.desired import Desired, GroupState, Suspension
-from reconciler.model.ledger import Ledger, Now, Restarts, from_json, to_json
+from reconciler.model.ledger import Clock, Ledger, Restarts, from_json, to_json
 from reconciler.model.observed import Action, Container, State
 from reconciler.model.stack import Service, Stack
 from reconciler.planning.drift import Kind
@@ -24,7 +24,7 @@ STACK = a_stack({"main": [WEB, APP]})
 ON, OFF = desire(STACK, "main"), desire(STACK)
 SEED = service("seed", replicas=0, restart="no")
 JOBS = a_stack({"main": [SEED, service("app", "seed:completed", "web"), WEB]})
-LATER = Now(NOW.wall + 60, NOW.mono + 60)
+LATER = Clock(NOW.wall + 60, NOW.mono + 60)
 
 
 def replica(number: int, state: State = State.RUNNING, of: Service = WEB, **fields: Any) -> Container:
@@ -50,7 +50,7 @@ def taken_in(
     desired: Desired = ON,
     stack: Stack = STACK,
     ledger: Ledger | None = None,
-    now: Now = NOW,
+    now: Clock = NOW,
 ) -> tuple[Plan, Ledger]:
     """As a pass does: take in, decide, remember."""
     observed = look(stack, *containers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.model.desired import GroupState
-from reconciler.model.ledger import Ledger, Made
+from reconciler.model.ledger import BuiltFrom, Ledger
 from reconciler.model.observed import State
 from reconciler.planning.record_observation import witness
 from reconciler.planning.status import Phase, outcome, summarise
@@ -66,7 +66,7 @@ def test_an_orphan_that_is_to_be_pruned_is_left_alone() -> None:
 
 
 def test_what_is_remembered_of_it_stays() -> None:
-    known = Made("d", {}, "i", mounts={})
+    known = BuiltFrom("d", {}, "i", mounts={})
     ledger = Ledger(
         made={ODD.id: known},
         stopped={ODD.id: 5.0},

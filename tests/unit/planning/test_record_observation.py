@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.model.backoff import Failure
 from reconciler.model.desired import Desired
-from reconciler.model.ledger import UNKNOWN, Ledger, Made, Now, ReadySince, booted
+from reconciler.model.ledger import UNKNOWN, BuiltFrom, Clock, Ledger, ReadySince, for_boot
 from reconciler.model.observed import LABEL_UNKNOWN, Container, Health, State
 from reconciler.model.stack import Stack
 from reconciler.planning.drift import is_done
@@ -28,7 +28,7 @@ def seen(
     ledger: Ledger | None = None,
     desired: Desired = ON,
     stack: Stack = STACK,
-    now: Now = NOW,
+    now: Clock = NOW,
     **fields: Any,
 ) -> Ledger:
     return witness(stack, desired, look(stack, *containers, **fields), ledger or Ledger(), now, chance=0.5)
@@ -49,14 +49,14 @@ def test_looking_twice_teaches_nothing_more() -> None:
 
 
 def test_a_container_with_our_label_is_adopted() -> None:
-    assert seen(container(A)).made["id-a"] == Made("def-a", A.fields, "sha-a:1")
+    assert seen(container(A)).made["id-a"] == BuiltFrom("def-a", A.fields, "sha-a:1")
     assert seen(container(A, config_hash="old")).made == {}
 
 
 def test_a_container_is_adopted_whose_label_is_what_compose_writes_for_the_containers_it_uses() -> None:
     """Issue 13, 4: Compose hashes a guest of ``service:x`` with an id in place of the name."""
     guest = container(A, config_hash="with an id in it")
-    adopted = {"id-a": Made("def-a", A.fields, "sha-a:1")}
+    adopted = {"id-a": BuiltFrom("def-a", A.fields, "sha-a:1")}
     assert seen(guest, labels={"id-a": "with an id in it"}).made == adopted
     assert seen(guest, labels={"id-a": LABEL_UNKNOWN}).made == adopted
     assert seen(guest, labels={"id-a": "of another definition"}).made == {}
@@ -64,19 +64,19 @@ def test_a_container_is_adopted_whose_label_is_what_compose_writes_for_the_conta
 
 def test_a_label_that_is_right_outweighs_a_digest_of_an_earlier_version_of_ours() -> None:
     guest = container(A, config_hash="with an id in it")
-    before = Ledger(made={"id-a": Made("digested differently", {}, "sha-a:1", at=5.0)})
+    before = Ledger(made={"id-a": BuiltFrom("digested differently", {}, "sha-a:1", at=5.0)})
     for label, definition in {"with an id in it": "def-a", LABEL_UNKNOWN: "digested differently"}.items():
         assert seen(guest, ledger=before, labels={"id-a": label}).made["id-a"].definition == definition
 
 
 def test_what_was_asked_for_is_recorded_with_the_container_that_came_of_it() -> None:
-    asked = Made("def-a", {"x": "1"}, "sha-a:1", at=NOW.wall)
+    asked = BuiltFrom("def-a", {"x": "1"}, "sha-a:1", at=NOW.wall)
     ledger = seen(container(A, config_hash="odd", created_at=NOW.wall), ledger=Ledger(making={"a": asked}))
     assert (ledger.made, ledger.making) == ({"id-a": asked}, {})
 
 
 def test_a_container_from_before_is_not_the_one_asked_for() -> None:
-    asked = Made("def-a", {}, "sha-a:1", at=NOW.wall)
+    asked = BuiltFrom("def-a", {}, "sha-a:1", at=NOW.wall)
     ledger = Ledger(making={"a": asked})
     old = container(A, config_hash="old", created_at=NOW.wall - 60)
     assert seen(old, ledger=ledger).made == {}
@@ -86,7 +86,7 @@ def test_a_container_from_before_is_not_the_one_asked_for() -> None:
 
 def test_only_what_its_predecessor_lacked_too_is_taken_as_not_to_be_had() -> None:
     def of(networks: tuple[str, ...], lacks: tuple[str, ...]) -> tuple[str, ...]:
-        ledger = Ledger(making={"a": Made("def-a", {}, "", lacks)})
+        ledger = Ledger(making={"a": BuiltFrom("def-a", {}, "", lacks)})
         return seen(container(A, networks=networks), ledger=ledger).made["id-a"].lacks
 
     assert of((), ("net",)) == ("net",)
@@ -143,7 +143,7 @@ def test_a_one_shot_that_did_its_work_in_the_end_has_failed_at_nothing() -> None
 def test_readiness_counts_from_when_it_was_seen_and_for_one_start() -> None:
     ready = seen(container(A))
     assert ready.ready["a"] == ReadySince("id-a", 999_000.0, NOW.mono)
-    later = Now(NOW.wall + 5, NOW.mono + 5)
+    later = Clock(NOW.wall + 5, NOW.mono + 5)
     assert seen(container(A), ledger=ready, now=later).ready["a"].since == NOW.mono
     assert seen(container(A, started_at=2.0), ledger=ready, now=later).ready["a"].since == later.mono
     assert seen(container(A, health=Health.UNHEALTHY), ledger=ready).ready == {}
@@ -151,8 +151,8 @@ def test_readiness_counts_from_when_it_was_seen_and_for_one_start() -> None:
 
 def test_ten_minutes_of_health_are_forgiven() -> None:
     ledger = replace(seen(container(A)), failures={"a": FAILED})
-    assert seen(container(A), ledger=ledger, now=Now(0.0, NOW.mono + 599)).failures
-    assert not seen(container(A), ledger=ledger, now=Now(0.0, NOW.mono + 600)).failures
+    assert seen(container(A), ledger=ledger, now=Clock(0.0, NOW.mono + 599)).failures
+    assert not seen(container(A), ledger=ledger, now=Clock(0.0, NOW.mono + 600)).failures
 
 
 def test_a_service_without_check_is_known_to_be_ready_at_once() -> None:
@@ -189,13 +189,13 @@ def test_a_one_shot_that_went_down_with_its_box_is_not_done_whatever_code_it_was
     here = replace(seen(running), boot="one")
     assert here.at_work == {"id-job": 999_000.0}
     # The daemon alone was restarted: it ended by itself meanwhile.
-    assert is_done(STACK, seen(over, ledger=booted(here, "one")), job, over)
-    again = seen(over, ledger=booted(here, "two"))
+    assert is_done(STACK, seen(over, ledger=for_boot(here, "one")), job, over)
+    again = seen(over, ledger=for_boot(here, "two"))
     assert not is_done(STACK, again, job, over)
     assert "job: start" in str(planned(STACK, ON, look(STACK, over), again))
     # Its next run counts, and so does what had ended before.
     rerun = replace(over, started_at=999_500.0)
     assert is_done(STACK, seen(rerun, ledger=again), job, rerun)
-    before = booted(replace(seen(over, ledger=seen(running)), boot="one"), "two")
+    before = for_boot(replace(seen(over, ledger=seen(running)), boot="one"), "two")
     assert is_done(STACK, seen(over, ledger=before), job, over)
-    assert booted(Ledger(at_work={"id-job": 1.0}), "first").cut == {}
+    assert for_boot(Ledger(at_work={"id-job": 1.0}), "first").cut == {}

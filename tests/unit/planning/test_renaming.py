@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from reconciler.model.desired import Desired, GroupState
-from reconciler.model.ledger import Ledger, Made, Named, Renaming, from_json, to_json
-from reconciler.model.observed import Container, LeftBehind, Observed, State
+from reconciler.model.ledger import BuiltFrom, Ledger, Named, Renaming, from_json, to_json
+from reconciler.model.observed import Container, LeftBehind, ObservedState, State
 from reconciler.planning.project_rename import REASON, former_name, is_new, renamed, warnings
 from reconciler.planning.status import outcome, summarise
 from tests.support.fixtures.builders import NOW, a_stack, container, desire, look, planned, service
@@ -25,7 +25,7 @@ HELD = replace(BEFORE, renaming=Renaming("new", NOW.wall))
 ON = desire(STACK, "a", "b")
 
 
-def seen(*containers: Container, left: tuple[LeftBehind, ...] = (LEFT,)) -> Observed:
+def seen(*containers: Container, left: tuple[LeftBehind, ...] = (LEFT,)) -> ObservedState:
     return look(STACK, *containers, left=left)
 
 
@@ -96,7 +96,7 @@ def test_the_former_name_written_back_is_as_if_nothing_had_been() -> None:
     ("ledger", "own"),
     [
         (Ledger(), [container(WEB)]),
-        (Ledger(made={"id-web": Made("", {}, "")}), [container(WEB, State.EXITED, id="id-web")]),
+        (Ledger(made={"id-web": BuiltFrom("", {}, "")}), [container(WEB, State.EXITED, id="id-web")]),
     ],
 )
 def test_a_stack_that_runs_already_is_adopted_though_another_has_the_same_files(
