@@ -16,7 +16,7 @@ from api.context import PlannedStep
 from api.metrics.metric_types import Count, Spread
 from reconciler.controller.snapshot import Snapshot, Snapshots
 from reconciler.errors import EngineError, EngineUnavailable, Gone, OutcomeUnknown
-from reconciler.planning.drift import Kind
+from reconciler.planning.drift import DriftKind
 
 _UNSURE = (EngineUnavailable, OutcomeUnknown, Gone)
 """Errors that say nothing of the service: no failed attempt (``errors``)."""
@@ -28,7 +28,7 @@ _PASS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0
 _ACTION = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0)
 _REQUEST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0, 60.0)
 
-_REPAIRABLE = tuple(str(kind) for kind in Kind if kind is not Kind.ORPHAN)
+_REPAIRABLE = tuple(str(kind) for kind in DriftKind if kind is not DriftKind.ORPHAN)
 
 
 class Counters:

@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from reconciler import __version__
 from reconciler.controller.snapshot import GroupView, ServiceView, Snapshot, Snapshots
-from reconciler.planning.drift import Kind
+from reconciler.planning.drift import DriftKind
 
 PHASES = ("converged", "progressing", "waiting", "blocked", "degraded", "suspended")
 
@@ -73,7 +73,7 @@ def _whole(snapshot: Snapshot) -> Iterator[Metric]:
         ["kind", "pending"],
         [
             ((str(kind), _word(pending)), counts[str(kind), pending])
-            for kind in Kind
+            for kind in DriftKind
             for pending in (False, True)
         ],
     )

@@ -28,9 +28,9 @@ from reconciler.git.obstacles import replaced
 from reconciler.git.refs import refusal
 from reconciler.git.staging import Surroundings, judged
 from reconciler.planning.diff import differences
-from reconciler.planning.dry_run import look_ahead
+from reconciler.planning.dry_run import dry_run
 from reconciler.planning.planner import Step
-from reconciler.planning.record_observation import witness
+from reconciler.planning.record_observation import record_observation
 
 _NOTHING = "0"
 _SETTLED = 2.0
@@ -241,8 +241,8 @@ async def _steps(box: Box, loaded: Loaded) -> list[str]:
             return ["what is to be done is seen by the daemon alone: the engine does not answer here"]
     now = clocks()
     ledger = read_ledger(box.state_dir, now)
-    ledger = witness(stack, loaded.desired, observed, ledger, now, chance=0.0)
-    return list(_listed(look_ahead(stack, loaded.desired, observed, ledger, now).steps))
+    ledger = record_observation(stack, loaded.desired, observed, ledger, now, chance=0.0)
+    return list(_listed(dry_run(stack, loaded.desired, observed, ledger, now).steps))
 
 
 def _listed(steps: Sequence[Step]) -> Iterator[str]:

@@ -34,10 +34,9 @@ from reconciler.model.observed import (
     Usage,
 )
 from reconciler.model.stack import Stack
-from reconciler.planning import project_rename as renaming
-from reconciler.planning import status as summary
+from reconciler.planning import project_rename, status
 from reconciler.planning.planner import Plan, Step, plan
-from reconciler.planning.record_observation import settle, witness
+from reconciler.planning.record_observation import mark_settled, record_observation
 
 log = logging.getLogger(__name__)
 
@@ -291,7 +290,7 @@ class Loop:
     async def _look(self, target: _Target, *, full: bool) -> str:
         try:
             observed = await self._engine.observe(target.stack, full=full)
-            if renaming.is_new(target.stack, self._ledger):
+            if project_rename.is_new(target.stack, self._ledger):
                 observed = replace(observed, left=await self._left_behind(target, full=full))
             if self._look_further is not None:
                 observed = await self._look_further(observed, target.stack)
@@ -321,7 +320,7 @@ class Loop:
         if known is not None and not known.held and self._observed.complete and not full:
             # People are only warned of it, possibly for long: looked at again at the next resync.
             return self._observed.left
-        former = renaming.former_name(target.stack, self._ledger)
+        former = project_rename.former_name(target.stack, self._ledger)
         return await self._engine.left_behind(target.stack, former)
 
     def _unreachable(self, why: str) -> None:
@@ -352,13 +351,13 @@ class Loop:
         assert target is not None
         now = self._now()
         before = self._ledger
-        self._ledger = witness(
+        self._ledger = record_observation(
             target.stack, target.desired, self._observed, before, now, chance=self._chance()
         )
-        self._ledger = renaming.renamed(target.stack, target.desired, self._observed, self._ledger, now)
+        self._ledger = project_rename.renamed(target.stack, target.desired, self._observed, self._ledger, now)
         self._farewell.ended(before, self._ledger)
         self._replan(self._observed)
-        self._ledger = settle(self._ledger, self._plan)
+        self._ledger = mark_settled(self._ledger, self._plan)
         self._dispatch.forget(self._plan)
         self._executor.give_up(self._is_overtaken)
         chosen = self._executor.choose(self._plan.steps, self._observed.began)
@@ -474,8 +473,8 @@ class Loop:
         target = self._target
         assert target is not None
         now = self._now()
-        summaries = summary.summarise(self._plan, self._ledger, self._executor.in_flight)
-        left = summary.time_left(self._plan, self._ledger, summaries, now)
+        summaries = status.summarise(self._plan, self._ledger, self._executor.in_flight)
+        left = status.time_left(self._plan, self._ledger, summaries, now)
         before = self._tracker.current.state
         progress = self._tracker.update(self._plan, summaries, left, now.wall, fresh=fresh)
         if progress.state in {"converged", "degraded"}:

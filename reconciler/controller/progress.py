@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from reconciler.planning.planner import Plan, Step
-from reconciler.planning.status import Phase, Summary, outcome
+from reconciler.planning.status import Phase, ServiceStatus, outcome
 
 KEPT_STEPS = 500
 
@@ -140,7 +140,7 @@ class Tracker:
     def update(
         self,
         plan: Plan,
-        summaries: Mapping[str, Summary],
+        summaries: Mapping[str, ServiceStatus],
         eta: float | None,
         wall: float,
         *,
@@ -188,7 +188,7 @@ class Tracker:
         )
         return self.current
 
-    def _proven_wrong(self, summaries: Mapping[str, Summary]) -> tuple[str, str]:
+    def _proven_wrong(self, summaries: Mapping[str, ServiceStatus]) -> tuple[str, str]:
         failing = {
             n: s
             for n, s in summaries.items()
@@ -204,7 +204,7 @@ def _next_action(plan: Plan, name: str) -> str:
     return "start" if verdict.wanted else "stop"
 
 
-def _worst(summaries: Mapping[str, Summary]) -> tuple[str, str]:
+def _worst(summaries: Mapping[str, ServiceStatus]) -> tuple[str, str]:
     ranked = [(n, s) for n, s in summaries.items() if s.phase is Phase.DEGRADED]
     ranked += [(n, s) for n, s in summaries.items() if s.phase is Phase.BLOCKED]
     ranked += [(n, s) for n, s in summaries.items() if s.stuck and s.phase is Phase.WAITING]

@@ -20,10 +20,10 @@ from reconciler.model.ledger import Clock, ContainerExit, Ledger, expected_start
 from reconciler.model.observed import ALIVE, Action, Container, ObservedState, Usage
 from reconciler.model.stack import Stack
 from reconciler.model.units import format_time
-from reconciler.planning import project_rename as renaming
+from reconciler.planning import project_rename
 from reconciler.planning.drift import Drift
-from reconciler.planning.planner import Plan, Step, Verdict
-from reconciler.planning.status import CONVERGED, Phase, Summary, of_group, outcome, summarise
+from reconciler.planning.planner import Plan, ServicePlan, Step
+from reconciler.planning.status import CONVERGED, Phase, ServiceStatus, of_group, outcome, summarise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +163,7 @@ class Inputs:
     accepted_at: float = 0.0
 
 
-def build(inputs: Inputs, summaries: Mapping[str, Summary] | None = None) -> Snapshot:
+def build(inputs: Inputs, summaries: Mapping[str, ServiceStatus] | None = None) -> Snapshot:
     """The snapshot of one pass. Pure; ``serial`` is set by ``Snapshots.publish``."""
     if summaries is None:
         summaries = summarise(inputs.plan, inputs.ledger, inputs.in_flight)
@@ -220,10 +220,10 @@ def _to_come(inputs: Inputs) -> Iterator[str]:
 
 def _renamed(inputs: Inputs) -> tuple[str, ...]:
     states = {name: state.on for name, state in inputs.desired.groups.items()}
-    return renaming.warnings(inputs.stack, states, inputs.observed, inputs.ledger)
+    return project_rename.warnings(inputs.stack, states, inputs.observed, inputs.ledger)
 
 
-def _group(inputs: Inputs, name: str, summaries: Mapping[str, Summary]) -> GroupView:
+def _group(inputs: Inputs, name: str, summaries: Mapping[str, ServiceStatus]) -> GroupView:
     group, state = inputs.stack.groups[name], inputs.desired.groups[name]
     services = tuple(_service(inputs, service, summaries) for service in group.services)
     running = sum(1 for s in services if s.status in ALIVE)
@@ -231,7 +231,7 @@ def _group(inputs: Inputs, name: str, summaries: Mapping[str, Summary]) -> Group
     suspended = state.suspended(inputs.now.wall)
     summary = of_group(((s, summaries.get(s, CONVERGED)) for s in group.services), suspended=suspended)
     if not inputs.plan.complete and summary.phase is Phase.CONVERGED:
-        summary = Summary(Phase.WAITING, "engine_unreachable", "waits for the engine to answer")
+        summary = ServiceStatus(Phase.WAITING, "engine_unreachable", "waits for the engine to answer")
     suspend = state.suspend if suspended else None
     return GroupView(
         name=name,
@@ -253,7 +253,7 @@ def _group(inputs: Inputs, name: str, summaries: Mapping[str, Summary]) -> Group
     )
 
 
-def _service(inputs: Inputs, name: str, summaries: Mapping[str, Summary]) -> ServiceView:
+def _service(inputs: Inputs, name: str, summaries: Mapping[str, ServiceStatus]) -> ServiceView:
     group = inputs.stack.group_of[name]
     verdict = inputs.plan.verdicts.get(name)
     if verdict is None:
@@ -284,18 +284,18 @@ def _service(inputs: Inputs, name: str, summaries: Mapping[str, Summary]) -> Ser
     )
 
 
-def _used(verdict: Verdict, inputs: Inputs) -> dict[str, Any]:
+def _used(verdict: ServicePlan, inputs: Inputs) -> dict[str, Any]:
     """Memory and CPU of all containers of a service that has several; {} for any other."""
     ids = [one.container.id for one in verdict.units if one.container and one.container.state in ALIVE]
     used = [usage for id_ in ids if (usage := inputs.usage.get(id_))]
     return {"memory": sum(u.memory for u in used), "cpu": sum(u.cpu for u in used)} if used else {}
 
 
-def _last_error(inputs: Inputs, verdict: Verdict) -> str:
+def _last_error(inputs: Inputs, verdict: ServicePlan) -> str:
     """Of several replicas the error of the one that failed, or ended by itself, last."""
     ledger = inputs.ledger
 
-    def when(one: Verdict) -> float:
+    def when(one: ServicePlan) -> float:
         failure, end = ledger.failures.get(one.service), ledger.exits.get(one.service)
         return max(failure.at if failure else 0.0, end.finished_at if end else 0.0)
 

@@ -13,9 +13,9 @@ from reconciler.model.desired import Desired
 from reconciler.model.ledger import UNKNOWN, BuiltFrom, Clock, Ledger, ParentRuns, omit, record_failure
 from reconciler.model.observed import Action, Container, ObservedState
 from reconciler.model.stack import Stack
-from reconciler.planning.drift import Kind, cut_from
-from reconciler.planning.mounts import churned, mounts_now
-from reconciler.planning.planner import Plan, Step, Verdict
+from reconciler.planning.drift import DriftKind, missing_networks
+from reconciler.planning.mounts import current_mounts, self_write_counts
+from reconciler.planning.planner import Plan, ServicePlan, Step
 
 MOST_HEALED = 100
 """Attempts to mend an unhealthy service that are remembered; no limit of a policy can be higher."""
@@ -76,7 +76,7 @@ class Dispatch:
             service = on.stack.services.get(step.service)
             if service is not None and service.start.post_start:
                 ledger = replace(ledger, hooks={**ledger.hooks, step.container: False})
-        if step.cause == Kind.UNHEALTHY:
+        if step.cause == DriftKind.UNHEALTHY:
             times = (*ledger.healed.get(step.key, ()), now.mono)[-MOST_HEALED:]
             ledger = replace(ledger, healed={**ledger.healed, step.key: times})
         return ledger
@@ -132,7 +132,7 @@ def without_effect(ledger: Ledger, step: Step, plan: Plan, now: Clock, *, chance
     )
 
 
-def _verdict(step: Step, plan: Plan) -> Verdict:
+def _verdict(step: Step, plan: Plan) -> ServicePlan:
     return plan.verdict(step.key) or plan.verdicts[step.service]
 
 
@@ -154,10 +154,10 @@ def _making(ledger: Ledger, step: Step, on: Grounds, now: Clock) -> Ledger:
         service.definition,
         service.fields,
         on.observed.images.get(service.image, ""),
-        cut_from(service, own, known) if own else (),
+        missing_networks(service, own, known) if own else (),
         now.wall,
-        mounts_now(service, on.observed),
-        churned(service, own, on.observed, known) if own else {},
+        current_mounts(service, on.observed),
+        self_write_counts(service, own, on.observed, known) if own else {},
         on.stack.inputs,
         on.stack.compose,
     )

@@ -19,8 +19,8 @@ from reconciler.model.ledger import Clock, Ledger
 from reconciler.model.observed import ObservedState
 from reconciler.model.stack import Stack
 from reconciler.planning.drift import Drift
-from reconciler.planning.dry_run import look_ahead
-from reconciler.planning.planner import Step, Verdict, plan
+from reconciler.planning.dry_run import dry_run
+from reconciler.planning.planner import ServicePlan, Step, plan
 
 Sources = Callable[[int], Mapping[str, bytes]]
 """The files of a generation, by name; ``Generations.sources``."""
@@ -97,7 +97,7 @@ class Previews:
         wanted = replace(held, groups=_groups(self._sources(held.generation)[STACK], state))
         observed, ledger = self._loop.observed, self._loop.ledger
         first = plan(stack, wanted, observed, ledger, now)
-        outlook = look_ahead(stack, wanted, observed, ledger, now)
+        outlook = dry_run(stack, wanted, observed, ledger, now)
         left = tuple(rest for verdict in outlook.rest.verdicts.values() for rest in _left(verdict))
         return Previewed(steps=outlook.steps, drifts=first.drifts, left=left, complete=first.complete)
 
@@ -115,7 +115,7 @@ def _groups(stack: bytes, state: Mapping[str, Any]) -> Mapping[str, GroupState]:
     return meaning(parsed.groups_file)
 
 
-def _left(verdict: Verdict) -> Iterator[Left]:
+def _left(verdict: ServicePlan) -> Iterator[Left]:
     block, wait = verdict.block, verdict.wait
     if block:
         yield Left(service=verdict.service, phase="blocked", reason=block.reason, message=block.message)

@@ -20,7 +20,7 @@ from reconciler.model.desired import Desired
 from reconciler.model.ledger import Clock
 from reconciler.model.stack import Stack
 from reconciler.planning.diff import differences
-from reconciler.planning.dry_run import look_ahead
+from reconciler.planning.dry_run import dry_run
 from reconciler.planning.planner import Plan, Step
 
 _LONGEST_NUMBER = 9
@@ -97,7 +97,7 @@ class History:
         stack, desired = await self._meaning(aim)
         current = self._loop.target
         observed, now = self._loop.observed, self._now()
-        outlook = look_ahead(stack, desired, observed, self._loop.ledger, now)
+        outlook = dry_run(stack, desired, observed, self._loop.ledger, now)
         old = (current[0], current[1].groups) if current else None
         changes = tuple(differences(old, (stack, desired.groups))) if old else ()
         files = await asyncio.to_thread(self._differing, aim.then)

@@ -25,7 +25,7 @@ from reconciler.model.keyed_digest import DigestKey
 from reconciler.model.resolved_compose import Resolved
 from reconciler.model.secret_values import packed, pointing_to, unpacked, with_digests
 from reconciler.model.stack import Stack
-from reconciler.planning.diff import differences, meaning_of
+from reconciler.planning.diff import canonical_json, differences
 
 __all__ = ["Accepted", "Generations", "Record"]
 
@@ -80,12 +80,12 @@ class Generations:
         """
         with self._turn:
             before = self._latest()
-            meaning = meaning_of(loaded.stack, loaded.desired.groups)
+            meaning = canonical_json(loaded.stack, loaded.desired.groups)
             record = self._records.all.get(before.desired.generation) if before else None
             fresh = record is None or record.meaning != meaning
             if fresh and record is not None and before is not None:
                 # Its meaning was told with another digest key, or by another version, perhaps.
-                fresh = meaning_of(before.stack, before.desired.groups) != meaning
+                fresh = canonical_json(before.stack, before.desired.groups) != meaning
             if record is not None and not fresh and commit and record.commit != commit:
                 record = replace(record, commit=commit)
             elif record is not None and not fresh and record.revision == loaded.revision and before:

@@ -15,7 +15,7 @@ _NOT_MEANT = frozenset({"config_hash", "fields", "named", "replicas", "start", "
 """Of a service: what is derived from its definition, or from the Compose that looked at it."""
 
 
-def meaning_of(stack: Stack, groups: Mapping[str, GroupState]) -> str:
+def canonical_json(stack: Stack, groups: Mapping[str, GroupState]) -> str:
     """A digest of all that matters to the loop: equal digests are one generation.
 
     The Compose version, where files lie, and everything that is only comment are left out.

@@ -25,7 +25,7 @@ CALM = 10.0
 LONGEST_CALM = 300.0
 
 
-class Kind(StrEnum):
+class DriftKind(StrEnum):
     """The kinds of drift of CONTRACT section 3."""
 
     MISSING = "missing"
@@ -48,14 +48,14 @@ class Drift(NamedTuple):
     """
 
     service: str
-    kind: Kind
+    kind: DriftKind
     pending: bool
     detail: str
     container: str = ""
     fields: tuple[str, ...] = ()
 
 
-def wants_of(service: Service, state: GroupState) -> str:
+def desired_fingerprint(service: Service, state: GroupState) -> str:
     """The fingerprint of what is wanted of a service. While it stays, a difference is drift."""
     if not state.on:
         return "off"
@@ -64,19 +64,19 @@ def wants_of(service: Service, state: GroupState) -> str:
     return f"on {service.definition}{service.contents} x{service.replicas} {state.restarted_at or ''}"
 
 
-def names_restart(wants: str, at: float) -> bool:
-    """Whether what was wanted once (``wants_of``) held this request to restart already."""
+def includes_restart(wants: str, at: float) -> bool:
+    """Whether what was wanted once (``desired_fingerprint``) held this request to restart already."""
     return wants.rpartition(" ")[2] == str(at)
 
 
-def inputs_of(service: Service, state: GroupState, observed: ObservedState, wants: str = "") -> str:
+def attempt_fingerprint(service: Service, state: GroupState, observed: ObservedState, wants: str = "") -> str:
     """What an attempt is made with: a change of it ends the back-off (CONTRACT section 3).
 
-    ``wants``: as ``wants_of`` says it, where that is at hand.
+    ``wants``: as ``desired_fingerprint`` says it, where that is at hand.
     """
     if not state.on:
         return "off"
-    inputs = f"{wants or wants_of(service, state)} {observed.images.get(service.image, '')}"
+    inputs = f"{wants or desired_fingerprint(service, state)} {observed.images.get(service.image, '')}"
     if not service.mounts:
         return inputs
     # A file that the container may write itself says nothing of what people want.
@@ -135,7 +135,7 @@ def same_image(container: Container, wanted: str | None, made: BuiltFrom | None)
     return wanted is None or container.image == wanted or (made is not None and made.image == wanted)
 
 
-def change_mark(
+def change_fingerprint(
     service: Service, container: Container, observed: ObservedState, made: BuiltFrom | None
 ) -> str:
     """What the container would be remade for, as one word: the same change, the same mark; empty for none."""
@@ -148,7 +148,7 @@ def change_mark(
     return f"{service.definition}{service.contents} {wanted or ''}{seen}"
 
 
-def keeper(
+def select_container(
     service: Service, containers: Sequence[Container], observed: ObservedState, ledger: Ledger
 ) -> Container | None:
     """The one container that stands for the service; None without any.
@@ -187,7 +187,7 @@ def wanted_policy(stack: Stack, service: Service) -> str:
     return "no" if stack.restart == "managed" else service.restart
 
 
-def alterations(
+def altered_fields(
     stack: Stack, service: Service, container: Container, made: BuiltFrom | None
 ) -> tuple[str, ...]:
     """What somebody changed on the container itself, by field: ``name``, ``restart``, ``networks.X``."""
@@ -198,17 +198,17 @@ def alterations(
         found.append("restart")
     if container.networks != service.networks:
         # More networks than declared are a person's business; fewer cut the service off.
-        found += [f"networks.{name}" for name in cut_from(service, container, made)]
+        found += [f"networks.{name}" for name in missing_networks(service, container, made)]
     return tuple(found)
 
 
-def cut_from(service: Service, container: Container, made: BuiltFrom | None) -> tuple[str, ...]:
+def missing_networks(service: Service, container: Container, made: BuiltFrom | None) -> tuple[str, ...]:
     """The networks that the container was on, or should have been from the start, and is not."""
     lacks = made.lacks if made else ()
     return tuple(n for n in service.networks if n not in container.networks and n not in lacks)
 
 
-def joins_another(
+def stale_namespaces(
     service: Service, container: Container, kept: Mapping[str, Container | None]
 ) -> tuple[str, ...]:
     """Services of which the container should use the network, processes, memory or volumes, and does not.
@@ -243,32 +243,32 @@ def changed_fields(service: Service, made: BuiltFrom | None) -> tuple[str, ...]:
     return tuple(name for name in names if made.fields.get(name) != service.fields.get(name))
 
 
-def is_done(stack: Stack, ledger: Ledger, service: Service, container: Container) -> bool:
+def has_completed(stack: Stack, ledger: Ledger, service: Service, container: Container) -> bool:
     """Whether this is a one-shot that did its work (CONTRACT section 2).
 
     One that we stopped, or that went down with its box, did not end by itself, however politely it went.
     """
     return (
-        ends_by_design(stack, service)
+        is_one_shot(stack, service)
         and container.state is State.EXITED
         and container.exit_code == 0
         and container.started_at > 0
         and ledger.cut.get(container.id) != container.started_at
-        and not was_told_to_stop(ledger, container)
+        and not stopped_by_us(ledger, container)
     )
 
 
-def ends_by_design(stack: Stack, service: Service) -> bool:
+def is_one_shot(stack: Stack, service: Service) -> bool:
     """Whether ending with code 0 is what the service is there for: never where it has to stay healthy."""
     return service.name in stack.one_shots or (service.restart == "no" and service.name not in stack.lasting)
 
 
-def was_told_to_stop(ledger: Ledger, container: Container) -> bool:
+def stopped_by_us(ledger: Ledger, container: Container) -> bool:
     """Whether we sent this run of the container a stop."""
     return ledger.stopped.get(container.id) == container.started_at
 
 
-def how_it_stopped(container: Container) -> str:
+def stop_reason(container: Container) -> str:
     """Why the container does not run, for a sentence."""
     if container.state is State.CREATED:
         return "was made and never started"
@@ -288,51 +288,52 @@ def differences(
     done: bool,
     pending: bool,
 ) -> tuple[Drift, ...]:
-    """Every difference of a service that should be on. ``kept`` is what stands for each (``keeper``)."""
+    """Every difference of a service that should be on. ``kept`` is what stands for each
+    (``select_container``)."""
     container = kept.get(service.name)
     if container is None:
-        return (Drift(service.name, Kind.MISSING, pending, "has no container"),)
+        return (Drift(service.name, DriftKind.MISSING, pending, "has no container"),)
 
-    def drift(kind: Kind, detail: str, fields: tuple[str, ...] = (), of: Container = container) -> Drift:
+    def drift(kind: DriftKind, detail: str, fields: tuple[str, ...] = (), of: Container = container) -> Drift:
         return Drift(service.name, kind, pending, detail, of.id, fields)
 
     found = [
-        drift(Kind.DUPLICATE, f"{c.name} is a second container", of=c)
+        drift(DriftKind.DUPLICATE, f"{c.name} is a second container", of=c)
         for c in containers
         if c.id != container.id
     ]
     made = ledger.made.get(container.id)
     if not same_definition(service, container, made):
         fields = changed_fields(service, made)
-        detail = f"differs in {listed(fields)}" if fields else "was made from another definition"
-        found.append(drift(Kind.DEFINITION, detail, fields))
+        detail = f"differs in {join_names(fields)}" if fields else "was made from another definition"
+        found.append(drift(DriftKind.DEFINITION, detail, fields))
     if not same_image(container, observed.images.get(service.image), made):
-        found.append(drift(Kind.IMAGE, f"{service.image} names another image now"))
+        found.append(drift(DriftKind.IMAGE, f"{service.image} names another image now"))
     changed = changed_mounts(service, container, observed, made)
     if changed:
         verb = "is" if len(changed) == 1 else "are"
-        detail = f"{listed(changed)} {verb} not what it was made with"
-        found.append(drift(Kind.MOUNTS, detail, tuple(f"mounts.{target}" for target in changed)))
-    altered = alterations(stack, service, container, made)
+        detail = f"{join_names(changed)} {verb} not what it was made with"
+        found.append(drift(DriftKind.MOUNTS, detail, tuple(f"mounts.{target}" for target in changed)))
+    altered = altered_fields(stack, service, container, made)
     if altered == ("restart",) and stack.restart == "managed":
         detail = f"has the restart policy {container.restart}, and restarting is ours here"
-        found.append(drift(Kind.ALTERED, detail, altered))
+        found.append(drift(DriftKind.ALTERED, detail, altered))
     elif altered:
-        found.append(drift(Kind.ALTERED, f"was changed by hand: {listed(altered)}", altered))
-    lost = joins_another(service, container, kept)
+        found.append(drift(DriftKind.ALTERED, f"was changed by hand: {join_names(altered)}", altered))
+    lost = stale_namespaces(service, container, kept)
     if lost:
-        detail = f"was made for a container of {listed(lost)} that is gone"
-        found.append(drift(Kind.ALTERED, detail, ("shares",)))
+        detail = f"was made for a container of {join_names(lost)} that is gone"
+        found.append(drift(DriftKind.ALTERED, detail, ("shares",)))
     if container.state is State.PAUSED:
-        found.append(drift(Kind.PAUSED, "is paused"))
+        found.append(drift(DriftKind.PAUSED, "is paused"))
     elif container.state not in ALIVE and not done:
-        found.append(drift(Kind.STOPPED, how_it_stopped(container)))
+        found.append(drift(DriftKind.STOPPED, stop_reason(container)))
     elif container.state is State.RUNNING and container.health is Health.UNHEALTHY:
-        found.append(drift(Kind.UNHEALTHY, "its health check fails"))
+        found.append(drift(DriftKind.UNHEALTHY, "its health check fails"))
     return tuple(found)
 
 
-def listed(names: Sequence[str]) -> str:
+def join_names(names: Sequence[str]) -> str:
     """Names for a sentence: "a, b and c", cut after four."""
     if len(names) < 2:
         return "".join(names)

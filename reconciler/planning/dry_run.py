@@ -28,26 +28,24 @@ _SAME_STEP = 2
 _ENDED_BY_SIGNAL = 143
 
 
-class Outlook(NamedTuple):
+class DryRun(NamedTuple):
     """The steps in order, and the plan that is left after them: what waits, is blocked or suspended."""
 
     steps: tuple[Step, ...]
     rest: Plan
 
 
-def forecast(
+def expected_steps(
     stack: Stack, desired: Desired, observed: ObservedState, ledger: Ledger, now: Clock
 ) -> tuple[Step, ...]:
     """Every step, in the order in which they fall due, until the stack is as desired or nothing moves.
 
     Steps that fall due together stand together, the heaviest first. An incomplete look: no steps.
     """
-    return look_ahead(stack, desired, observed, ledger, now).steps
+    return dry_run(stack, desired, observed, ledger, now).steps
 
 
-def look_ahead(
-    stack: Stack, desired: Desired, observed: ObservedState, ledger: Ledger, now: Clock
-) -> Outlook:
+def dry_run(stack: Stack, desired: Desired, observed: ObservedState, ledger: Ledger, now: Clock) -> DryRun:
     """The steps of ``dry_run`` and what is left after them. Time stands still, back-off is waited out.
 
     Health checks are taken to succeed, one-shots to end well; what somebody else has to mend stays.
@@ -62,16 +60,16 @@ def look_ahead(
         for step in due:
             taken[_key(step)] = taken.get(_key(step), 0) + 1
         steps += due
-        moved = settle(apply(due, stack, observed, now), stack)
+        moved = simulate_settling(simulate_steps(due, stack, observed, now), stack)
         later = now if due else _after_back_off(current, now)
         if moved == observed and later == now:
             break
         observed, now = moved, later
         current = plan(stack, desired, observed, ledger, now)
-    return Outlook(tuple(map(_without_imagined, steps)), current)
+    return DryRun(tuple(map(_without_imagined, steps)), current)
 
 
-def apply(steps: Iterable[Step], stack: Stack, observed: ObservedState, now: Clock) -> ObservedState:
+def simulate_steps(steps: Iterable[Step], stack: Stack, observed: ObservedState, now: Clock) -> ObservedState:
     """What a look would show if these steps had just been taken and had succeeded."""
     containers = {container.id: container for container in observed.containers}
     images = dict(observed.images)
@@ -99,7 +97,7 @@ def apply(steps: Iterable[Step], stack: Stack, observed: ObservedState, now: Clo
     return replace(observed, containers=ordered, images=images)
 
 
-def settle(observed: ObservedState, stack: Stack) -> ObservedState:
+def simulate_settling(observed: ObservedState, stack: Stack) -> ObservedState:
     """What a look would show once checks have succeeded, one-shots have ended, removals are through."""
     containers = tuple(
         _settled(container, stack)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from reconciler.model.observed import Action, Container, State
 from reconciler.model.stack import Service
-from reconciler.planning.drift import Kind
-from reconciler.planning.ordering import Scratch, held_back
-from reconciler.planning.plan_types import Verdict, Wait
-from reconciler.planning.step_factory import attempt, fetch, hindered, step_for, stop_own
+from reconciler.planning.drift import DriftKind
+from reconciler.planning.ordering import PlanningContext, awaits_acceptance
+from reconciler.planning.plan_types import ServicePlan, Wait
+from reconciler.planning.step_factory import (
+    pull_step,
+    start_blocked_by,
+    step_for,
+    step_or_backoff,
+    stop_for_recreate,
+)
 
 _FAILS = "runs, but its health check fails"
 
 
-def looping(scratch: Scratch, container: Container, calm: float | None) -> Wait:
+def crash_loop_wait(scratch: PlanningContext, container: Container, calm: float | None) -> Wait:
     """The wait of what ends again and again. ``calm``: the monotonic second at which it would be over."""
     known = scratch.ledger.exits.get(container.service)
     code = container.exit_code
@@ -22,7 +28,9 @@ def looping(scratch: Scratch, container: Container, calm: float | None) -> Wait:
     return Wait("crash_looping", f"ends again and again{last}", until=calm)
 
 
-def unhealthy(scratch: Scratch, service: Service, verdict: Verdict, container: Container) -> Verdict:
+def unhealthy_action(
+    scratch: PlanningContext, service: Service, verdict: ServicePlan, container: Container
+) -> ServicePlan:
     """What is done about a service that stays unhealthy, as its group says; not for ever."""
     name, now = service.name, scratch.now.mono
     policy = scratch.stack.groups[verdict.group].unhealthy
@@ -37,15 +45,15 @@ def unhealthy(scratch: Scratch, service: Service, verdict: Verdict, container: C
         tried = f"{len(recent)} attempts to mend it in the last {policy.window / 60:g} minutes"
         until = min(recent) + policy.window if recent else None
         return verdict._replace(wait=Wait("unhealthy", f"{_FAILS} still, after {tried}", until=until))
-    hindrance = hindered(scratch, service, verdict, container)
+    hindrance = start_blocked_by(scratch, service, verdict, container)
     if hindrance is not None:
         return hindrance
     why = f"its health check fails for longer than {policy.after:g} s"
-    if policy.action != "recreate" or held_back(scratch, service, container):
-        return stop_own(scratch, service, verdict, container, Kind.UNHEALTHY, why)
-    absent = fetch(scratch, service, verdict)
+    if policy.action != "recreate" or awaits_acceptance(scratch, service, container):
+        return stop_for_recreate(scratch, service, verdict, container, DriftKind.UNHEALTHY, why)
+    absent = pull_step(scratch, service, verdict)
     if absent is not None:
         return absent
-    step = step_for(scratch, service, Action.RECREATE, Kind.UNHEALTHY, why, container)
-    tried_verdict = attempt(scratch, verdict, step)
+    step = step_for(scratch, service, Action.RECREATE, DriftKind.UNHEALTHY, why, container)
+    tried_verdict = step_or_backoff(scratch, verdict, step)
     return tried_verdict._replace(ready=False) if tried_verdict.step else tried_verdict

@@ -17,7 +17,7 @@ MOST_CHURN = 3
 """So often in a row may that be before the file's content is followed no more."""
 
 
-def mounts_now(service: Service, observed: ObservedState) -> dict[str, Mounted]:
+def current_mounts(service: Service, observed: ObservedState) -> dict[str, Mounted]:
     """What a container made at this moment would be given, by ``stack.Mount.key``."""
     found = {}
     for mount in service.mounts:
@@ -51,7 +51,7 @@ def _mount_changed(
         return False
     if before is not None and before.kind == "file":
         known = bool(before.digest and source.digest)
-        if known and before.digest != source.digest and not writes_itself(mount, made):
+        if known and before.digest != source.digest and not writes_own_mount(mount, made):
             return True
     if container.state not in ALIVE:
         # Whatever stands there when it is started is what it gets.
@@ -79,7 +79,7 @@ def mounts_to_learn(service: Service, observed: ObservedState, made: BuiltFrom) 
 
     Or has only as a digest that can't be compared with those of the present key.
     """
-    found = {k: m for k, m in mounts_now(service, observed).items() if k not in made.mounts}
+    found = {k: m for k, m in current_mounts(service, observed).items() if k not in made.mounts}
     for mount in service.mounts:
         before = made.mounts.get(mount.key)
         if not mount.content or before is None or comparable(before.digest, mount.content):
@@ -89,12 +89,12 @@ def mounts_to_learn(service: Service, observed: ObservedState, made: BuiltFrom) 
     return found
 
 
-def writes_itself(mount: Mount, made: BuiltFrom | None) -> bool:
+def writes_own_mount(mount: Mount, made: BuiltFrom | None) -> bool:
     """Whether the container is taken to write the file itself, so that its content is not followed."""
     return mount.writable and made is not None and made.churn.get(mount.key, 0) >= MOST_CHURN
 
 
-def churned(
+def self_write_counts(
     service: Service, container: Container, observed: ObservedState, made: BuiltFrom | None
 ) -> dict[str, int]:
     """``BuiltFrom.churn`` of the container that takes this one's place because of its mounts."""

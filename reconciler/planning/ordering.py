@@ -1,6 +1,6 @@
 """What has to happen first: what a group is allowed, what a service waits for, what stops before it.
 
-Pure helpers of one decision. ``Scratch`` is the working state of one call of ``plan``; nothing of it
+Pure helpers of one decision. ``PlanningContext`` is the working state of one call of ``plan``; nothing of it
 outlives the call.
 """
 
@@ -16,16 +16,16 @@ from reconciler.model.ledger import Clock, Ledger
 from reconciler.model.observed import ALIVE, Container, Health, ObservedState, State
 from reconciler.model.stack import Condition, Dependency, Service, Stack, Strength, service_of
 from reconciler.planning.drift import (
-    change_mark,
+    attempt_fingerprint,
+    change_fingerprint,
     crash_loops,
-    cut_from,
-    inputs_of,
+    includes_restart,
     is_ready,
-    joins_another,
-    listed,
-    names_restart,
+    join_names,
+    missing_networks,
     same_definition,
     same_image,
+    stale_namespaces,
 )
 from reconciler.planning.mounts import changed_mounts
 from reconciler.planning.plan_types import Block, Wait
@@ -45,7 +45,7 @@ HOSTS_DIFFER = 60.0
 """Seconds by which the clock of an engine elsewhere may be ahead of ours."""
 
 
-class Gate(NamedTuple):
+class GroupGate(NamedTuple):
     """What holds for every service of a group in this pass.
 
     ``restart_at`` and ``accept_at`` are wall times, never future ones.
@@ -61,11 +61,11 @@ class Gate(NamedTuple):
 
 
 @dataclass(slots=True)
-class Scratch:
+class PlanningContext:
     """What is known at the start of a call, and what the services judged so far add to it.
 
-    ``kept`` is the container that stands for each service, ``going`` the services that go down, for
-    good or to come back, ``claimed`` which service fetches an image for all that use it.
+    ``kept`` is the container that stands for each service, ``stopping_services`` the services that go down,
+    for good or to come back, ``claimed`` which service fetches an image for all that use it.
     """
 
     stack: Stack
@@ -73,7 +73,7 @@ class Scratch:
     observed: ObservedState
     ledger: Ledger
     now: Clock
-    gates: Mapping[str, Gate]
+    gates: Mapping[str, GroupGate]
     found: Mapping[str, Sequence[Container]]
     kept: dict[str, Container | None]
     going: set[str]
@@ -83,7 +83,7 @@ class Scratch:
     creating: set[str] = field(default_factory=set)
 
 
-def gate_of(stack: Stack, desired: Desired, name: str, now: Clock) -> Gate:
+def group_gate(stack: Stack, desired: Desired, name: str, now: Clock) -> GroupGate:
     """What the group is allowed now: whether hands are off, what blocks it, which groups it waits for."""
     group, state = stack.groups[name], desired.groups[name]
     suspended = state.suspended(now.wall)
@@ -99,10 +99,10 @@ def gate_of(stack: Stack, desired: Desired, name: str, now: Clock) -> Gate:
     restart_at, accept_at = (
         None if at is None or at > now.wall else at for at in (state.restarted_at, state.accepted_at)
     )
-    return Gate(name, state, suspended, block, ready_groups, restart_at, accept_at)
+    return GroupGate(name, state, suspended, block, ready_groups, restart_at, accept_at)
 
 
-def going(scratch: Scratch) -> set[str]:
+def stopping_services(scratch: PlanningContext) -> set[str]:
     """Services that are up and have to go down, for good or to come back: their order is reversed."""
     going: set[str] = set()
     for gate in scratch.gates.values():
@@ -114,11 +114,11 @@ def going(scratch: Scratch) -> set[str]:
             up = (n for n in names if any(c.state in ALIVE for c in scratch.found.get(n, ())))
             going.update(n for n in up if scratch.kept.get(n) is not None)
         elif gate.restart_at is not None:
-            going.update(n for n in names if steps_down(scratch, gate, n))
+            going.update(n for n in names if can_stop_for_restart(scratch, gate, n))
     return going
 
 
-def restart_due(scratch: Scratch, gate: Gate, name: str) -> bool:
+def is_restart_due(scratch: PlanningContext, gate: GroupGate, name: str) -> bool:
     """Whether the service runs since before the restart asked for, and was not restarted for it yet."""
     container = scratch.kept.get(name)
     if (
@@ -133,22 +133,22 @@ def restart_due(scratch: Scratch, gate: Gate, name: str) -> bool:
     # It began at a time that is yet to come, so the clock was set back, and tells no more what came first.
     # But what was not asked for yet when the service last was as wanted was asked for after its start.
     settled = scratch.ledger.settled.get(service_of(name))
-    return settled is not None and not names_restart(settled, gate.restart_at)
+    return settled is not None and not includes_restart(settled, gate.restart_at)
 
 
-def steps_down(scratch: Scratch, gate: Gate, name: str) -> bool:
+def can_stop_for_restart(scratch: PlanningContext, gate: GroupGate, name: str) -> bool:
     """Whether the service can be stopped for the restart asked for: what comes back has to be there first."""
     container = scratch.kept.get(name)
-    if container is None or not restart_due(scratch, gate, name):
+    if container is None or not is_restart_due(scratch, gate, name):
         return False
     service = scratch.stack.services[name]
-    if source_missing(scratch, service, container):
+    if missing_mount(scratch, service, container):
         return False
     there = not service.image or service.image in scratch.observed.images
-    return there or not must_be_remade(scratch, service, container)
+    return there or not must_recreate(scratch, service, container)
 
 
-def must_be_remade(scratch: Scratch, service: Service, container: Container) -> bool:
+def must_recreate(scratch: PlanningContext, service: Service, container: Container) -> bool:
     """Whether only another container will do, and it may be made."""
     made = scratch.ledger.made.get(container.id)
     differs = (
@@ -157,24 +157,26 @@ def must_be_remade(scratch: Scratch, service: Service, container: Container) -> 
         or bool(service.mounts and changed_mounts(service, container, scratch.observed, made))
     )
     if differs:
-        return not held_back(scratch, service, container)
-    return bool(cut_from(service, container, made) or joins_another(service, container, scratch.kept))
+        return not awaits_acceptance(scratch, service, container)
+    return bool(
+        missing_networks(service, container, made) or stale_namespaces(service, container, scratch.kept)
+    )
 
 
-def held_back(scratch: Scratch, service: Service, container: Container) -> bool:
+def awaits_acceptance(scratch: PlanningContext, service: Service, container: Container) -> bool:
     """Whether what the container would be remade for waits to be accepted."""
     group = scratch.stack.group_of[service.name]
     if scratch.stack.groups[group].on_change != "report":
         return False
     made = scratch.ledger.made.get(container.id)
-    mark = change_mark(service, container, scratch.observed, made)
+    mark = change_fingerprint(service, container, scratch.observed, made)
     known, accepted = scratch.ledger.changes.get(service.name), scratch.gates[group].accept_at
     if known is None or known.mark != mark or accepted is None:
         return bool(mark)
     return known.since > accepted + SEEN_LATER
 
 
-def source_missing(scratch: Scratch, service: Service, container: Container | None) -> Block | None:
+def missing_mount(scratch: PlanningContext, service: Service, container: Container | None) -> Block | None:
     """Why no container of the service can be made or started now for want of what it mounts; None: all there.
 
     A bind source that is not there is made as a folder, as Compose does, unless a file stood there when
@@ -195,7 +197,7 @@ def source_missing(scratch: Scratch, service: Service, container: Container | No
     return None
 
 
-def being_remade(scratch: Scratch, service: Service) -> Wait | None:
+def recreated_externally(scratch: PlanningContext, service: Service) -> Wait | None:
     """Why hands are off a service for a moment: a person's Compose seems to be remaking its container.
 
     Compose makes the successor under a prefixed name, stops and removes the old one, then renames. Meddling
@@ -219,7 +221,7 @@ def being_remade(scratch: Scratch, service: Service) -> Wait | None:
     return None
 
 
-def source_moving(scratch: Scratch, service: Service) -> Wait | None:
+def mount_unstable(scratch: PlanningContext, service: Service) -> Wait | None:
     """Why a container should not be made at this moment: a file that it is given is just being changed.
 
     One change of several files at once, as a checkout makes it, is to be one remake.
@@ -232,7 +234,7 @@ def source_moving(scratch: Scratch, service: Service) -> Wait | None:
     return None
 
 
-def parent_restarted(scratch: Scratch, service: Service, container: Container) -> str | None:
+def parent_restarted(scratch: PlanningContext, service: Service, container: Container) -> str | None:
     """The service to be followed that was started after this container; each start once.
 
     What was seen to run when decides. Only where that was not seen does the clock, which may have been set.
@@ -249,7 +251,7 @@ def parent_restarted(scratch: Scratch, service: Service, container: Container) -
     return None
 
 
-def held_by_dependents(scratch: Scratch, service: Service) -> Wait | None:
+def blocked_by_dependents(scratch: PlanningContext, service: Service) -> Wait | None:
     """Why the service can't be stopped yet: what depends on it has to go down first; None: nothing."""
     stack = scratch.stack
     names = [*stack.dependents[service.name]]
@@ -258,19 +260,19 @@ def held_by_dependents(scratch: Scratch, service: Service) -> Wait | None:
     later = [n for n in dict.fromkeys(names) if n in scratch.going and not _gave_up(scratch, n)]
     if not later:
         return None
-    return Wait("stops_after", f"stops after {listed(later)}", tuple(later))
+    return Wait("stops_after", f"stops after {join_names(later)}", tuple(later))
 
 
-def _gave_up(scratch: Scratch, name: str) -> bool:
+def _gave_up(scratch: PlanningContext, name: str) -> bool:
     # What can't be stopped, time and again, must not keep others up for ever.
     failure = scratch.ledger.failures.get(name)
     if failure is None or failure.attempts < TRIES:
         return False
     state = scratch.gates[scratch.stack.group_of[name]].state
-    return failure.inputs == inputs_of(scratch.stack.services[name], state, scratch.observed)
+    return failure.inputs == attempt_fingerprint(scratch.stack.services[name], state, scratch.observed)
 
 
-def unready(scratch: Scratch, service: Service) -> Wait | None:
+def unmet_dependency(scratch: PlanningContext, service: Service) -> Wait | None:
     """What the service has to wait for before it may start; None: nothing."""
     for group in scratch.gates[scratch.stack.group_of[service.name]].ready_groups:
         missing = tuple(
@@ -290,7 +292,7 @@ def unready(scratch: Scratch, service: Service) -> Wait | None:
     return None
 
 
-def _missing(scratch: Scratch, dependency: Dependency) -> str:
+def _missing(scratch: PlanningContext, dependency: Dependency) -> str:
     name = dependency.service
     if not scratch.gates[scratch.stack.group_of[name]].state.on:
         # Compose's order holds among those that are on; one that is off is never waited for.

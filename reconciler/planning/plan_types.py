@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from reconciler.model.observed import Action, Command, Container
 from reconciler.model.stack import Stack, service_of
-from reconciler.planning.drift import Drift, Kind
+from reconciler.planning.drift import Drift, DriftKind
 
 
 class Step(NamedTuple):
@@ -64,7 +64,7 @@ class Block(NamedTuple):
     message: str
 
 
-class Verdict(NamedTuple):
+class ServicePlan(NamedTuple):
     """All there is to say of one service. ``settled``: as wanted, nothing to do and nothing to wait for.
 
     ``wants`` is the fingerprint of what is wanted of it, ``inputs`` of what an attempt is made with.
@@ -86,12 +86,12 @@ class Verdict(NamedTuple):
     wait: Wait | None = None
     block: Block | None = None
     drifts: tuple[Drift, ...] = ()
-    units: tuple[Verdict, ...] = ()
+    units: tuple[ServicePlan, ...] = ()
     replicas: int = 1
 
-    def with_step(self, step: Step) -> Verdict:
+    def with_step(self, step: Step) -> ServicePlan:
         """The same, with a step: ``_replace`` in less time, for what is made for every service that moves."""
-        return Verdict(*self[:9], step, *self[10:])
+        return ServicePlan(*self[:9], step, *self[10:])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,14 +105,14 @@ class Plan:
     ``stack`` is the one that was decided on, by units (``replicas``); None where each service is its own.
     """
 
-    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    verdicts: Mapping[str, ServicePlan] = field(default_factory=dict)
     orphans: tuple[Container, ...] = ()
     due: float | None = None
     complete: bool = True
     stack: Stack | None = None
 
     @property
-    def leaves(self) -> Iterable[Verdict]:
+    def leaves(self) -> Iterable[ServicePlan]:
         """The verdicts on single containers: one per service, or one per unit."""
         for verdict in self.verdicts.values():
             if verdict.units:
@@ -120,7 +120,7 @@ class Plan:
             else:
                 yield verdict
 
-    def verdict(self, key: str) -> Verdict | None:
+    def verdict(self, key: str) -> ServicePlan | None:
         """The verdict on a unit (``Step.key``), which may be a service; None: there is none."""
         found = self.verdicts.get(service_of(key))
         if found is None or not found.units:
@@ -137,7 +137,7 @@ class Plan:
     def drifts(self) -> tuple[Drift, ...]:
         """Every difference between desired and observed."""
         orphans = (
-            Drift(c.service, Kind.ORPHAN, False, f"{c.name} belongs to no service of the files", c.id)
+            Drift(c.service, DriftKind.ORPHAN, False, f"{c.name} belongs to no service of the files", c.id)
             for c in self.orphans
             if c.service not in self.verdicts
         )
@@ -151,12 +151,12 @@ class Plan:
         return "\n".join(lines) or "nothing to do"
 
 
-def _all_lines(verdict: Verdict) -> Iterable[str]:
+def _all_lines(verdict: ServicePlan) -> Iterable[str]:
     for one in verdict.units or (verdict,):
         yield from _lines(one)
 
 
-def _lines(verdict: Verdict) -> Iterable[str]:
+def _lines(verdict: ServicePlan) -> Iterable[str]:
     if verdict.step:
         step = verdict.step
         value = f" {step.value}" if step.value else ""

@@ -16,15 +16,33 @@ from reconciler.model.desired import Desired
 from reconciler.model.ledger import Clock, Ledger
 from reconciler.model.observed import ALIVE, Action, Container, ObservedState, State
 from reconciler.model.stack import Service, Stack, service_of
-from reconciler.planning.drift import Drift, Kind, inputs_of, keeper, wants_of
-from reconciler.planning.ordering import Gate, Scratch, gate_of, going, held_by_dependents
-from reconciler.planning.plan_types import Block, Plan, Step, Verdict, Wait
+from reconciler.planning.drift import (
+    Drift,
+    DriftKind,
+    attempt_fingerprint,
+    desired_fingerprint,
+    select_container,
+)
+from reconciler.planning.ordering import (
+    GroupGate,
+    PlanningContext,
+    blocked_by_dependents,
+    group_gate,
+    stopping_services,
+)
+from reconciler.planning.plan_types import Block, Plan, ServicePlan, Step, Wait
 from reconciler.planning.replica_verdicts import merged, one_by_one
 from reconciler.planning.replicas import Units, units_of
-from reconciler.planning.service_rules import judge_on, judge_orphan
-from reconciler.planning.step_factory import attempt, state_unknown, step_for, stop_for, suspended_wait
+from reconciler.planning.service_rules import plan_orphan, plan_service
+from reconciler.planning.step_factory import (
+    state_unknown,
+    step_for,
+    step_or_backoff,
+    stop_for,
+    suspended_wait,
+)
 
-__all__ = ["Block", "Plan", "Step", "Verdict", "Wait", "plan"]
+__all__ = ["Block", "Plan", "ServicePlan", "Step", "Wait", "plan"]
 
 
 def plan(stack: Stack, desired: Desired, observed: ObservedState, ledger: Ledger, now: Clock) -> Plan:
@@ -82,21 +100,21 @@ def _decide(
     }
     services = stack.services
     kept = {
-        name: group[0] if len(group) == 1 else keeper(services[name], group, observed, ledger)
+        name: group[0] if len(group) == 1 else select_container(services[name], group, observed, ledger)
         for name, group in found.items()
         if name in services and name not in unread
     }
-    gates = {name: gate_of(stack, desired, name, now) for name in stack.groups}
-    scratch = Scratch(stack, desired, observed, ledger, now, gates, found, kept, set())
-    scratch.going = going(scratch)
-    verdicts: dict[str, Verdict] = {}
+    gates = {name: group_gate(stack, desired, name, now) for name in stack.groups}
+    scratch = PlanningContext(stack, desired, observed, ledger, now, gates, found, kept, set())
+    scratch.going = stopping_services(scratch)
+    verdicts: dict[str, ServicePlan] = {}
     group_of = stack.group_of
     for name in stack.order:
         gate = gates[group_of[name]]
         verdict = (
             _unread(scratch, gate, services[name])
             if name in unread
-            else judge_on(scratch, gate, services[name])
+            else plan_service(scratch, gate, services[name])
             if gate.state.on
             else _off(scratch, gate, services[name])
         )
@@ -110,13 +128,13 @@ def _decide(
         if step and own and step.action is Action.STOP and step.container == own.id:
             scratch.going.add(name)
         verdicts[name] = verdict
-    leaves: list[Verdict] = []
+    leaves: list[ServicePlan] = []
     if units is not None:
         one_by_one(scratch, units, verdicts)
         verdicts = merged(scratch, whole, units, verdicts, {c.id: c for c in observed.containers})
         leaves += [unit for verdict in verdicts.values() for unit in verdict.units]
     if stack.prune:
-        verdicts |= {name: judge_orphan(scratch, name, found[name]) for name in gone}
+        verdicts |= {name: plan_orphan(scratch, name, found[name]) for name in gone}
     orphans = tuple(c for name in gone for c in found[name])
     return Plan(
         verdicts=verdicts,
@@ -126,42 +144,44 @@ def _decide(
     )
 
 
-def _unread(scratch: Scratch, gate: Gate, service: Service) -> Verdict:
+def _unread(scratch: PlanningContext, gate: GroupGate, service: Service) -> ServicePlan:
     """A service with a container whose state can't be read: nothing is done to it or for it.
 
     It may run, so a second one must not be started; it stands for the service for nobody who depends on it.
     """
     containers = scratch.found[service.name]
     odd = next(c for c in containers if c.state is State.UNKNOWN)
-    wants = wants_of(service, gate.state)
-    inputs = inputs_of(service, gate.state, scratch.observed, wants)
-    verdict = Verdict(service.name, gate.group, gate.state.on, False, False, odd, wants, inputs)
+    wants = desired_fingerprint(service, gate.state)
+    inputs = attempt_fingerprint(service, gate.state, scratch.observed, wants)
+    verdict = ServicePlan(service.name, gate.group, gate.state.on, False, False, odd, wants, inputs)
     if gate.suspended:
         return verdict._replace(wait=suspended_wait(gate))
     return verdict._replace(block=state_unknown(odd))
 
 
-def _off(scratch: Scratch, gate: Gate, service: Service) -> Verdict:
+def _off(scratch: PlanningContext, gate: GroupGate, service: Service) -> ServicePlan:
     name = service.name
     alive = [c for c in scratch.found.get(name, ()) if c.state in ALIVE]
     kept = scratch.kept.get(name)
     if not alive:
-        return _down(scratch, gate, service, Verdict(name, gate.group, False, False, True, kept, "off"))
+        return _down(scratch, gate, service, ServicePlan(name, gate.group, False, False, True, kept, "off"))
     pending = scratch.ledger.settled.get(service_of(name)) != "off"
     drifts = tuple(
-        Drift(name, Kind.UNWANTED, pending, f"{c.name} is {c.state} though {gate.group} is off", c.id)
+        Drift(name, DriftKind.UNWANTED, pending, f"{c.name} is {c.state} though {gate.group} is off", c.id)
         for c in alive
     )
-    verdict = Verdict(name, gate.group, False, False, False, kept, "off", inputs="off", drifts=drifts)
+    verdict = ServicePlan(name, gate.group, False, False, False, kept, "off", inputs="off", drifts=drifts)
     if gate.suspended:
         return verdict._replace(wait=suspended_wait(gate))
-    held = held_by_dependents(scratch, service)
+    held = blocked_by_dependents(scratch, service)
     if held:
         return verdict._replace(wait=held)
-    return attempt(scratch, verdict, stop_for(scratch, service, alive[0], "unwanted", f"{gate.group} is off"))
+    return step_or_backoff(
+        scratch, verdict, stop_for(scratch, service, alive[0], "unwanted", f"{gate.group} is off")
+    )
 
 
-def _down(scratch: Scratch, gate: Gate, service: Service, verdict: Verdict) -> Verdict:
+def _down(scratch: PlanningContext, gate: GroupGate, service: Service, verdict: ServicePlan) -> ServicePlan:
     """What is off and down is left alone, but for a policy by which the engine would start it again."""
     if scratch.stack.restart != "managed" or gate.suspended:
         return verdict
@@ -171,12 +191,14 @@ def _down(scratch: Scratch, gate: Gate, service: Service, verdict: Verdict) -> V
     if revived is None:
         return verdict
     why = f"has the restart policy {revived.restart}, and restarting is ours here"
-    drift = Drift(service.name, Kind.ALTERED, False, why, revived.id, ("restart",))
+    drift = Drift(service.name, DriftKind.ALTERED, False, why, revived.id, ("restart",))
     verdict = verdict._replace(settled=False, inputs="off", drifts=(drift,))
-    return attempt(scratch, verdict, step_for(scratch, service, Action.UPDATE, "altered", why, revived, "no"))
+    return step_or_backoff(
+        scratch, verdict, step_for(scratch, service, Action.UPDATE, "altered", why, revived, "no")
+    )
 
 
-def _due(scratch: Scratch, verdicts: Iterable[Verdict]) -> float | None:
+def _due(scratch: PlanningContext, verdicts: Iterable[ServicePlan]) -> float | None:
     times = [v.wait.until for v in verdicts if v.wait and v.wait.until is not None]
     for gate in scratch.gates.values():
         suspend = gate.state.suspend

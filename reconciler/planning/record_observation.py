@@ -27,14 +27,14 @@ from reconciler.model.ledger import (
 from reconciler.model.observed import ALIVE, LABEL_UNKNOWN, Container, Health, ObservedState, State
 from reconciler.model.stack import UNIT, Service, Stack, service_of
 from reconciler.planning.drift import (
-    change_mark,
-    ends_by_design,
-    inputs_of,
+    attempt_fingerprint,
+    change_fingerprint,
+    is_one_shot,
     is_ready,
-    keeper,
-    was_told_to_stop,
+    select_container,
+    stopped_by_us,
 )
-from reconciler.planning.mounts import mounts_now, mounts_to_learn
+from reconciler.planning.mounts import current_mounts, mounts_to_learn
 from reconciler.planning.planner import Plan
 from reconciler.planning.replicas import Units, units_of
 
@@ -45,7 +45,7 @@ CLOCKS_DIFFER = 2.0
 before, and an engine that was told to make it let it be."""
 
 
-def witness(
+def record_observation(
     stack: Stack, desired: Desired, observed: ObservedState, ledger: Ledger, now: Clock, *, chance: float
 ) -> Ledger:
     """Take in one complete look; an incomplete one teaches nothing. ``chance`` in [0, 1) is the jitter."""
@@ -70,7 +70,7 @@ def witness(
         if any(c.state is State.UNKNOWN for c in found.get(name, ())):
             # What can't be read says nothing new, and contradicts nothing that is remembered.
             continue
-        kept = keeper(service, found.get(name, ()), observed, ledger)
+        kept = select_container(service, found.get(name, ()), observed, ledger)
         if not state.on:
             down = not any(c.state in ALIVE for c in found.get(name, ()))
             ledger = _forget(ledger, name, down=down)
@@ -80,7 +80,7 @@ def witness(
             ledger = _look(stack, state, observed, ledger, service, kept, now, chance)
             if name in stack.follows and kept.state in ALIVE:
                 parents = {
-                    p: keeper(stack.services[p], found.get(p, ()), observed, ledger)
+                    p: select_container(stack.services[p], found.get(p, ()), observed, ledger)
                     for p in stack.follows[name]
                 }
                 ledger = _tied(ledger, kept, parents)
@@ -207,7 +207,7 @@ def _look(
         if ledger.live.get(name) != container.id:
             ledger = replace(ledger, live={**ledger.live, name: container.id})
         ledger = _unhealthy(_restarted(ledger, container, now), container, now)
-        if container.id not in ledger.at_work and ends_by_design(stack, service):
+        if container.id not in ledger.at_work and is_one_shot(stack, service):
             ledger = replace(ledger, at_work={**ledger.at_work, container.id: container.started_at})
         return _ready(stack, ledger, service, container, now)
     if name in ledger.ready:
@@ -215,12 +215,12 @@ def _look(
     if ledger.live.get(name) != container.id or container.state not in {State.EXITED, State.DEAD}:
         return ledger
     ledger = replace(ledger, live=omit(ledger.live, [name]))
-    if was_told_to_stop(ledger, container):
+    if stopped_by_us(ledger, container):
         return ledger
-    if container.exit_code == 0 and ends_by_design(stack, service):
+    if container.exit_code == 0 and is_one_shot(stack, service):
         return _completed(stack, ledger, service, container)
     end = ContainerExit(container.id, container.finished_at, container.exit_code, container.oom_killed)
-    inputs = inputs_of(service, state, observed)
+    inputs = attempt_fingerprint(service, state, observed)
     return record_exit(ledger, name, end, inputs=inputs, now=now, chance=chance)
 
 
@@ -310,7 +310,7 @@ def _made(
         or label in {container.config_hash, LABEL_UNKNOWN}
         or _of_another_compose(stack, container)
     ):
-        mounts = mounts_now(service, observed)
+        mounts = current_mounts(service, observed)
         made = BuiltFrom(service.definition, service.fields, container.image, mounts=mounts)
     else:
         return ledger
@@ -322,7 +322,7 @@ def _change(
 ) -> Ledger:
     """Since when a change is there to be accepted: a later one has to be accepted on its own."""
     name, known = service.name, ledger.changes.get(service.name)
-    mark = change_mark(service, container, observed, ledger.made.get(container.id))
+    mark = change_fingerprint(service, container, observed, ledger.made.get(container.id))
     if mark == (known.mark if known else ""):
         return ledger
     changes = {**ledger.changes, name: HeldChange(mark, now.wall)} if mark else omit(ledger.changes, [name])
@@ -360,7 +360,7 @@ def _ready(stack: Stack, ledger: Ledger, service: Service, container: Container,
     return replace(ledger, ready={**ledger.ready, name: entry})
 
 
-def settle(ledger: Ledger, plan: Plan) -> Ledger:
+def mark_settled(ledger: Ledger, plan: Plan) -> Ledger:
     """Remember what was wanted of every service that is as wanted: from now on, a difference is drift."""
     new = {
         name: verdict.wants

@@ -6,16 +6,16 @@ from collections.abc import Iterator, Mapping
 
 from reconciler.model.observed import ALIVE, Action, Container, State
 from reconciler.model.stack import UNIT, Service, Stack
-from reconciler.planning.drift import Drift, Kind, crash_loops, is_ready, listed, wants_of
-from reconciler.planning.ordering import SEEN_LATER, Gate, Scratch
-from reconciler.planning.plan_types import REPLICA_FIRST, Block, Step, Verdict, Wait
+from reconciler.planning.drift import Drift, DriftKind, crash_loops, desired_fingerprint, is_ready, join_names
+from reconciler.planning.ordering import SEEN_LATER, GroupGate, PlanningContext
+from reconciler.planning.plan_types import REPLICA_FIRST, Block, ServicePlan, Step, Wait
 from reconciler.planning.replicas import Units
-from reconciler.planning.step_factory import attempt, removing, suspended_wait
+from reconciler.planning.step_factory import step_or_backoff, suspended_wait, wait_for_removal
 
-_REMADE_FOR = frozenset({Kind.DEFINITION, Kind.IMAGE, Kind.MOUNTS, Kind.ALTERED})
+_REMADE_FOR = frozenset({DriftKind.DEFINITION, DriftKind.IMAGE, DriftKind.MOUNTS, DriftKind.ALTERED})
 
 
-def one_by_one(scratch: Scratch, units: Units, verdicts: dict[str, Verdict]) -> None:
+def one_by_one(scratch: PlanningContext, units: Units, verdicts: dict[str, ServicePlan]) -> None:
     """Of the replicas that are ready and have to be remade, let only one go at a time.
 
     It goes while all others are ready: where the new definition does not work, the rest run on with the old
@@ -28,12 +28,12 @@ def one_by_one(scratch: Scratch, units: Units, verdicts: dict[str, Verdict]) -> 
         others = tuple(n for n in names if n not in leaving and not (verdicts[n].ready or verdicts[n].done))
         for name in leaving if others else leaving[1:]:
             first = others or (leaving[0],)
-            message = f"waits for {listed(first)} to be remade and ready"
+            message = f"waits for {join_names(first)} to be remade and ready"
             wait = Wait(REPLICA_FIRST, message, first)
             verdicts[name] = verdicts[name]._replace(step=None, wait=wait, ready=True)
 
 
-def _leaves(scratch: Scratch, verdict: Verdict) -> bool:
+def _leaves(scratch: PlanningContext, verdict: ServicePlan) -> bool:
     """Whether a replica that is ready would be stopped to be remade."""
     step, container = verdict.step, verdict.container
     return (
@@ -48,14 +48,14 @@ def _leaves(scratch: Scratch, verdict: Verdict) -> bool:
 
 
 def merged(
-    scratch: Scratch,
+    scratch: PlanningContext,
     stack: Stack,
     units: Units,
-    verdicts: Mapping[str, Verdict],
+    verdicts: Mapping[str, ServicePlan],
     seen: Mapping[str, Container],
-) -> dict[str, Verdict]:
+) -> dict[str, ServicePlan]:
     """The verdicts by service, in the order of ``stack``. ``seen`` are the containers as observed, by id."""
-    found: dict[str, Verdict] = {}
+    found: dict[str, ServicePlan] = {}
     for name in stack.order:
         names = units.of.get(name, (name,))
         beyond = units.surplus.get(name, ())
@@ -69,7 +69,7 @@ def merged(
     return found
 
 
-def _translated(verdict: Verdict, name: str, units: Units, seen: Mapping[str, Container]) -> Verdict:
+def _translated(verdict: ServicePlan, name: str, units: Units, seen: Mapping[str, Container]) -> ServicePlan:
     """The same verdict, as people and the loop know it: containers and steps belong to services."""
     container, step, wait = verdict.container, verdict.step, verdict.wait
     unit = verdict.service if verdict.service != name else ""
@@ -89,22 +89,26 @@ def _translated(verdict: Verdict, name: str, units: Units, seen: Mapping[str, Co
 
 
 def _summed(
-    scratch: Scratch, gate: Gate, service: Service, own: tuple[Verdict, ...], more: tuple[Verdict, ...]
-) -> Verdict:
+    scratch: PlanningContext,
+    gate: GroupGate,
+    service: Service,
+    own: tuple[ServicePlan, ...],
+    more: tuple[ServicePlan, ...],
+) -> ServicePlan:
     every = (*own, *more)
     on = gate.state.on
     first = own[0] if own else None
     alive = (v.container for v in own if v.container is not None and v.container.state in ALIVE)
     shown = next(alive, first.container if first else None)
     step = next((v.step for v in every if v.step), None)
-    return Verdict(
+    return ServicePlan(
         service.name,
         gate.group,
         on and bool(own),
         bool(own) and all(v.ready for v in own),
         all(v.settled for v in every),
         shown,
-        wants_of(service, gate.state),
+        desired_fingerprint(service, gate.state),
         first.inputs if first else "",
         bool(own) and all(v.done for v in own),
         step,
@@ -117,12 +121,12 @@ def _summed(
 
 
 def _surplus(
-    scratch: Scratch, gate: Gate, service: Service, beyond: tuple[Container, ...]
-) -> Iterator[Verdict]:
+    scratch: PlanningContext, gate: GroupGate, service: Service, beyond: tuple[Container, ...]
+) -> Iterator[ServicePlan]:
     """Containers beyond the number in the file: reported only, until they are accepted; then they go."""
     if not beyond:
         return
-    wants = wants_of(service, gate.state)
+    wants = desired_fingerprint(service, gate.state)
     known, accepted = scratch.ledger.surplus.get(service.name), gate.accept_at
     taken_away = known is not None and accepted is not None and known.since <= accepted + SEEN_LATER
     here = service.replicas + len(beyond)
@@ -134,7 +138,7 @@ def _surplus(
         unit = f"{service.name}{UNIT}{container.number}"
         unit = unit if unit not in names else f"{unit}{UNIT}{container.id}"
         names.add(unit)
-        verdict = Verdict(
+        verdict = ServicePlan(
             unit,
             gate.group,
             False,
@@ -143,18 +147,18 @@ def _surplus(
             container,
             wants,
             "surplus",
-            drifts=(Drift(service.name, Kind.DUPLICATE, pending, why, container.id),),
+            drifts=(Drift(service.name, DriftKind.DUPLICATE, pending, why, container.id),),
         )
         if gate.suspended:
             yield verdict._replace(wait=None if verdict.settled else suspended_wait(gate))
         elif container.state is State.REMOVING:
-            yield verdict._replace(settled=False, wait=removing())
+            yield verdict._replace(settled=False, wait=wait_for_removal())
         elif taken_away and not gate.block:
             action = Action.STOP if container.state in ALIVE else Action.REMOVE
             action = Action.UNPAUSE if container.state is State.PAUSED else action
             grace = service.stop_grace if container.grace is None else container.grace
             step = Step(service.name, action, "duplicate", why, container.id, grace=grace, unit=unit)
-            yield attempt(scratch, verdict._replace(settled=False), step)
+            yield step_or_backoff(scratch, verdict._replace(settled=False), step)
         elif verdict.settled:
             yield verdict
         else:

@@ -18,7 +18,7 @@ from reconciler.model.desired import Desired
 from reconciler.model.ledger import Ledger
 from reconciler.model.observed import Container, ObservedState, State
 from reconciler.model.stack import UNIT, Service, Stack
-from reconciler.planning.drift import as_made, keeper
+from reconciler.planning.drift import as_made, select_container
 
 _MOST_VARIANTS = 16
 
@@ -105,7 +105,7 @@ def _kept(
         return sorted(by_number)
 
     def rank(number: int) -> tuple[bool, bool, bool, int]:
-        container = keeper(service, by_number[number], observed, ledger)
+        container = select_container(service, by_number[number], observed, ledger)
         assert container is not None
         ending = container.state in {State.DEAD, State.REMOVING}
         # What has no number was not made by Compose.

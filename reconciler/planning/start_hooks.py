@@ -9,9 +9,9 @@ from __future__ import annotations
 from reconciler.model.ledger import Ledger
 from reconciler.model.observed import Action, Container, State
 from reconciler.model.stack import Service
-from reconciler.planning.ordering import Scratch
-from reconciler.planning.plan_types import Verdict
-from reconciler.planning.step_factory import attempt, step_for, stop_for
+from reconciler.planning.ordering import PlanningContext
+from reconciler.planning.plan_types import ServicePlan
+from reconciler.planning.step_factory import step_for, step_or_backoff, stop_for
 
 FAILED = "hook_failed"
 """The reason of a step that failed because a hook did."""
@@ -22,13 +22,15 @@ def hooks_due(ledger: Ledger, container: Container) -> bool:
     return container.id in ledger.hooks
 
 
-def run_hooks(scratch: Scratch, service: Service, verdict: Verdict, container: Container) -> Verdict | None:
+def run_hooks(
+    scratch: PlanningContext, service: Service, verdict: ServicePlan, container: Container
+) -> ServicePlan | None:
     """The step that is due because of post_start hooks; None where they are none of it."""
     if container.state is not State.RUNNING or not hooks_due(scratch.ledger, container):
         return None
     if not scratch.ledger.hooks[container.id]:
         why = "its post_start hooks have to run"
-        return attempt(
+        return step_or_backoff(
             scratch, verdict, step_for(scratch, service, Action.POST_START, "hook", why, container)
         )
     failure = scratch.ledger.failures.get(service.name)
@@ -36,4 +38,4 @@ def run_hooks(scratch: Scratch, service: Service, verdict: Verdict, container: C
     if failure is not None and failure.reason == FAILED:
         # At once: the back-off of the failed hook is waited out by the start that follows.
         return verdict.with_step(stop)
-    return attempt(scratch, verdict, stop)
+    return step_or_backoff(scratch, verdict, stop)

@@ -14,7 +14,7 @@ from reconciler.model.ledger import Clock, Ledger, expected_start_time
 from reconciler.model.observed import Action
 from reconciler.model.stack import UNIT
 from reconciler.planning.plan_types import REPLICA_FIRST
-from reconciler.planning.planner import Plan, Verdict
+from reconciler.planning.planner import Plan, ServicePlan
 
 AT_ONCE = frozenset(
     {
@@ -45,7 +45,7 @@ class Phase(StrEnum):
     SUSPENDED = "suspended"
 
 
-class Summary(NamedTuple):
+class ServiceStatus(NamedTuple):
     """A phase with its stable reason and a sentence. ``stuck``: no pass will change it by itself soon."""
 
     phase: Phase
@@ -54,13 +54,13 @@ class Summary(NamedTuple):
     stuck: bool = False
 
 
-CONVERGED = Summary(Phase.CONVERGED, "as_desired", "")
-SCALED_TO_ZERO = Summary(Phase.CONVERGED, "scaled_to_zero", "scaled to zero in the Compose file")
+CONVERGED = ServiceStatus(Phase.CONVERGED, "as_desired", "")
+SCALED_TO_ZERO = ServiceStatus(Phase.CONVERGED, "scaled_to_zero", "scaled to zero in the Compose file")
 
 
-def summarise(plan: Plan, ledger: Ledger, in_flight: Mapping[str, Action]) -> dict[str, Summary]:
+def summarise(plan: Plan, ledger: Ledger, in_flight: Mapping[str, Action]) -> dict[str, ServiceStatus]:
     """A summary per service, in start order, so that what waits for something stuck is stuck as well."""
-    found: dict[str, Summary] = {}
+    found: dict[str, ServiceStatus] = {}
     for name, verdict in plan.verdicts.items():
         if verdict.units:
             found[name] = _of_units(verdict, ledger, in_flight, found)
@@ -72,8 +72,8 @@ def summarise(plan: Plan, ledger: Ledger, in_flight: Mapping[str, Action]) -> di
 
 
 def _of_units(
-    verdict: Verdict, ledger: Ledger, in_flight: Mapping[str, Action], before: Mapping[str, Summary]
-) -> Summary:
+    verdict: ServicePlan, ledger: Ledger, in_flight: Mapping[str, Action], before: Mapping[str, ServiceStatus]
+) -> ServiceStatus:
     """One summary for a service of several replicas: that of the one worst off, with its number."""
     each = {
         unit.service: CONVERGED
@@ -96,29 +96,31 @@ def _of_units(
 
 
 def _summary(
-    verdict: Verdict, failure: Failure | None, action: Action | None, before: Mapping[str, Summary]
-) -> Summary:
+    verdict: ServicePlan, failure: Failure | None, action: Action | None, before: Mapping[str, ServiceStatus]
+) -> ServiceStatus:
     wait, block = verdict.wait, verdict.block
     if wait and wait.reason == "suspended":
-        return Summary(Phase.SUSPENDED, wait.reason, wait.message, stuck=True)
+        return ServiceStatus(Phase.SUSPENDED, wait.reason, wait.message, stuck=True)
     if block:
         phase = Phase.DEGRADED if block.reason in AT_ONCE else Phase.BLOCKED
-        return Summary(phase, block.reason, block.message, stuck=True)
+        return ServiceStatus(phase, block.reason, block.message, stuck=True)
     if wait and wait.reason in AT_ONCE:
-        return Summary(Phase.DEGRADED, wait.reason, wait.message, stuck=True)
+        return ServiceStatus(Phase.DEGRADED, wait.reason, wait.message, stuck=True)
     current = failure is not None and failure.inputs == verdict.inputs
     if failure and current and (failure.attempts >= TRIES or failure.reason in AT_ONCE):
-        return Summary(Phase.DEGRADED, failure.reason, failure.error, stuck=True)
+        return ServiceStatus(Phase.DEGRADED, failure.reason, failure.error, stuck=True)
     if action:
-        return Summary(Phase.PROGRESSING, str(action), f"{_doing(action)} now")
+        return ServiceStatus(Phase.PROGRESSING, str(action), f"{_doing(action)} now")
     if verdict.step:
-        return Summary(Phase.PROGRESSING, verdict.step.cause, f"{verdict.step.action}: {verdict.step.why}")
+        return ServiceStatus(
+            Phase.PROGRESSING, verdict.step.cause, f"{verdict.step.action}: {verdict.step.why}"
+        )
     if wait is None:
         return CONVERGED
     if wait.reason in _ON_ITS_WAY:
-        return Summary(Phase.PROGRESSING, wait.reason, wait.message)
+        return ServiceStatus(Phase.PROGRESSING, wait.reason, wait.message)
     stuck = any(before[name].stuck for name in wait.on if name in before)
-    return Summary(Phase.WAITING, wait.reason, wait.message, stuck)
+    return ServiceStatus(Phase.WAITING, wait.reason, wait.message, stuck)
 
 
 def _doing(action: Action) -> str:
@@ -134,13 +136,13 @@ def _doing(action: Action) -> str:
     }.get(action, f"{action}ing")
 
 
-def of_group(summaries: Iterable[tuple[str, Summary]], *, suspended: bool) -> Summary:
+def of_group(summaries: Iterable[tuple[str, ServiceStatus]], *, suspended: bool) -> ServiceStatus:
     """One summary for a group: that of its service worst off, prefixed with the service's name."""
     if suspended:
         differing = [name for name, s in summaries if s.phase is not Phase.CONVERGED]
         verb = "differs" if len(differing) == 1 else "differ"
         message = f"hands off; {', '.join(differing)} {verb}" if differing else "hands off"
-        return Summary(Phase.SUSPENDED, "suspended", message, stuck=True)
+        return ServiceStatus(Phase.SUSPENDED, "suspended", message, stuck=True)
     worst = max(summaries, key=lambda pair: _BADNESS[pair[1].phase], default=None)
     if worst is None or worst[1].phase is Phase.CONVERGED:
         return CONVERGED
@@ -160,7 +162,7 @@ _BADNESS = {
 }
 
 
-def outcome(summaries: Collection[Summary]) -> str:
+def outcome(summaries: Collection[ServiceStatus]) -> str:
     """How a generation stands: ``converged``, ``degraded`` (nothing will move it) or ``progressing``."""
     open_ = [s for s in summaries if s.phase not in {Phase.CONVERGED, Phase.SUSPENDED}]
     if not open_:
@@ -168,7 +170,7 @@ def outcome(summaries: Collection[Summary]) -> str:
     return "degraded" if all(s.stuck for s in open_) else "progressing"
 
 
-def time_left(plan: Plan, ledger: Ledger, summaries: Mapping[str, Summary], now: Clock) -> float | None:
+def time_left(plan: Plan, ledger: Ledger, summaries: Mapping[str, ServiceStatus], now: Clock) -> float | None:
     """Seconds until everything is ready, by what starts took before; None where nobody can know.
 
     The longest chain counts, not the sum: independent services start side by side.

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from reconciler.model.observed import Action, Container, State
 from reconciler.model.stack import Service
-from reconciler.planning.ordering import Gate, Scratch, source_missing, unready
-from reconciler.planning.plan_types import Block, Step, Verdict, Wait
+from reconciler.planning.ordering import GroupGate, PlanningContext, missing_mount, unmet_dependency
+from reconciler.planning.plan_types import Block, ServicePlan, Step, Wait
 from reconciler.planning.project_rename import REASON, holds, told
 
 
 def step_for(
-    scratch: Scratch,
+    scratch: PlanningContext,
     service: Service,
     action: Action,
     cause: str,
@@ -36,18 +36,23 @@ def step_for(
     )
 
 
-def stop_for(scratch: Scratch, service: Service, container: Container, cause: str, why: str) -> Step:
+def stop_for(scratch: PlanningContext, service: Service, container: Container, cause: str, why: str) -> Step:
     """A step towards the container being stopped."""
     # A frozen process can't obey a signal, and engines refuse to stop a paused container.
     action = Action.UNPAUSE if container.state is State.PAUSED else Action.STOP
     return step_for(scratch, service, action, cause, why, container)
 
 
-def stop_own(
-    scratch: Scratch, service: Service, verdict: Verdict, container: Container, cause: str, why: str
-) -> Verdict:
+def stop_for_recreate(
+    scratch: PlanningContext,
+    service: Service,
+    verdict: ServicePlan,
+    container: Container,
+    cause: str,
+    why: str,
+) -> ServicePlan:
     """Stop the service's own container, for it to come back; nobody may count on it from now on."""
-    tried = attempt(scratch, verdict, stop_for(scratch, service, container, cause, why))
+    tried = step_or_backoff(scratch, verdict, stop_for(scratch, service, container, cause, why))
     return tried._replace(ready=False) if tried.step else tried
 
 
@@ -58,7 +63,7 @@ def state_unknown(container: Container) -> Block:
     )
 
 
-def project_renamed(scratch: Scratch, gate: Gate) -> Block | None:
+def project_renamed(scratch: PlanningContext, gate: GroupGate) -> Block | None:
     """Why nothing is made or started under a new project name; None: nothing speaks against it."""
     if not holds(scratch.stack, scratch.observed, scratch.ledger, gate.accept_at, scratch.now):
         return None
@@ -66,7 +71,7 @@ def project_renamed(scratch: Scratch, gate: Gate) -> Block | None:
     return Block(REASON, told(scratch.stack, scratch.observed.left, on))
 
 
-def attempt(scratch: Scratch, verdict: Verdict, step: Step) -> Verdict:
+def step_or_backoff(scratch: PlanningContext, verdict: ServicePlan, step: Step) -> ServicePlan:
     """The verdict with the step, or with a wait where the last attempts failed too recently."""
     failure = scratch.ledger.failures.get(verdict.service)
     if failure is not None and failure.inputs == verdict.inputs and scratch.now.mono < failure.due:
@@ -75,16 +80,18 @@ def attempt(scratch: Scratch, verdict: Verdict, step: Step) -> Verdict:
     return verdict.with_step(step)
 
 
-def hindered(scratch: Scratch, service: Service, verdict: Verdict, container: Container) -> Verdict | None:
+def start_blocked_by(
+    scratch: PlanningContext, service: Service, verdict: ServicePlan, container: Container
+) -> ServicePlan | None:
     """A verdict that says why a stopped container could not be started at once; None where it could."""
-    missing = source_missing(scratch, service, container)
+    missing = missing_mount(scratch, service, container)
     if missing is not None:
         return verdict._replace(block=missing)
-    waits = unready(scratch, service)
+    waits = unmet_dependency(scratch, service)
     return verdict._replace(wait=waits) if waits else None
 
 
-def fetch(scratch: Scratch, service: Service, verdict: Verdict) -> Verdict | None:
+def pull_step(scratch: PlanningContext, service: Service, verdict: ServicePlan) -> ServicePlan | None:
     """A verdict that gets the image first; None where it is there already."""
     image = service.image
     if not image or image in scratch.observed.images:
@@ -100,15 +107,15 @@ def fetch(scratch: Scratch, service: Service, verdict: Verdict) -> Verdict | Non
     else:
         action, why = Action.PULL, f"the image {image} is not there and has to be pulled"
     scratch.claimed[image] = service.name
-    return attempt(scratch, verdict, step_for(scratch, service, action, "image", why, None))
+    return step_or_backoff(scratch, verdict, step_for(scratch, service, action, "image", why, None))
 
 
-def removing() -> Wait:
+def wait_for_removal() -> Wait:
     """The engine is at it."""
     return Wait("removing", "waits for the engine to finish removing it")
 
 
-def name_taken(service: Service) -> Wait:
+def wait_for_name(service: Service) -> Wait:
     """Somebody else has the name."""
     return Wait(
         "name_conflict",
@@ -116,7 +123,7 @@ def name_taken(service: Service) -> Wait:
     )
 
 
-def suspended_wait(gate: Gate) -> Wait:
+def suspended_wait(gate: GroupGate) -> Wait:
     """Why nothing is done about a service of a suspended group."""
     suspend = gate.state.suspend
     reason = f": {suspend.reason}" if suspend and suspend.reason else ""

@@ -146,10 +146,9 @@ def _two_composes_at_once() -> None:
 
 
 def _waits_for_nobody() -> None:
-    from reconciler.planning import service_rules as repair
-    from reconciler.planning import step_factory as steps
+    from reconciler.planning import service_rules, step_factory
 
-    for module in (repair, steps):
+    for module in (service_rules, step_factory):
         module.unready = lambda *_: None  # type: ignore[attr-defined]
 
 

@@ -16,7 +16,7 @@ from reconciler.model.ledger import Clock, Ledger
 from reconciler.model.observed import ObservedState
 from reconciler.model.stack import Stack
 from reconciler.planning.planner import plan
-from reconciler.planning.record_observation import witness
+from reconciler.planning.record_observation import record_observation
 from reconciler.quickstart.compose_fetch import program_of_archive
 from tests.support.fixtures.builders import a_stack, container, desire, look, service
 from tests.support.harness.adapter import Bench, Make
@@ -41,7 +41,7 @@ NOW = Clock(1e9, 1e3)
 
 def steps(stack: Stack, observed: ObservedState, ledger: Ledger) -> dict[str, str]:
     desired = desire(stack, *stack.groups)
-    ledger = witness(stack, desired, observed, ledger, NOW, chance=0.0)
+    ledger = record_observation(stack, desired, observed, ledger, NOW, chance=0.0)
     found = plan(stack, desired, observed, ledger, NOW)
     return {step.service: step.cause for step in found.steps}
 
@@ -117,7 +117,7 @@ async def test_whichever_compose_made_them_containers_are_adopted_and_edited_one
     stack, observed = await seen()
     assert {c.compose for c in observed.containers} == {made_by}
     desired = desire(stack, *stack.groups)
-    ledger = witness(stack, desired, observed, Ledger(), NOW, chance=0.0)
+    ledger = record_observation(stack, desired, observed, Ledger(), NOW, chance=0.0)
     assert steps(stack, observed, ledger) == {}
     # The daemon's memory of what it adopted tells an edit from a Compose that hashes otherwise.
     b.project.write(text.replace('torrent", environment: {A: "1"}', 'vpn"'))

@@ -15,11 +15,11 @@ from reconciler.desired_state.digest_key_file import read_key
 from reconciler.errors import InvalidDesiredState
 from reconciler.model.stack import Stack
 from reconciler.planning.drift import Drift
-from reconciler.planning.dry_run import look_ahead
+from reconciler.planning.dry_run import dry_run
 from reconciler.planning.planner import Plan, Step
 from reconciler.planning.planner import plan as decide
 from reconciler.planning.project_rename import renamed, warnings
-from reconciler.planning.record_observation import witness
+from reconciler.planning.record_observation import record_observation
 
 CHANGES = 2
 
@@ -56,9 +56,9 @@ async def _look(values: Values) -> Preview:
         async with engine_of(values["engine"]) as engine:
             observed = await observe(engine, stack, ledger)
         # As the loop's first pass does it, or a running stack that the daemon adopts would seem to be remade.
-        ledger = witness(stack, loaded.desired, observed, ledger, now, chance=0.0)
+        ledger = record_observation(stack, loaded.desired, observed, ledger, now, chance=0.0)
         ledger = renamed(stack, loaded.desired, observed, ledger, now)
-        outlook = look_ahead(stack, loaded.desired, observed, ledger, now)
+        outlook = dry_run(stack, loaded.desired, observed, ledger, now)
         first = decide(stack, loaded.desired, observed, ledger, now)
         states = {name: state.on for name, state in loaded.desired.groups.items()}
         warned = replace(stack, warnings=(*stack.warnings, *warnings(stack, states, observed, ledger)))

@@ -18,7 +18,7 @@ from reconciler.errors import Mistake
 from reconciler.model.desired import GroupState, Suspension
 from reconciler.model.ledger import BuiltFrom, Ledger, to_json
 from reconciler.model.observed import Health, State
-from reconciler.planning.dry_run import look_ahead
+from reconciler.planning.dry_run import dry_run
 from reconciler.planning.planner import plan
 from tests.support.fixtures.builders import NOW, a_stack, container, desire, look, service
 from tests.support.fixtures.stub_server import TextConsole, run_cli
@@ -178,7 +178,7 @@ def test_what_stays_is_shown() -> None:
     stack = a_stack({"a": [held], "b needs c": [needy], "c": [gone], "d": [ill]}, warnings=("odd",))
     desired = desire(stack, "b", a=GroupState(on=True, suspend=Suspension(reason="camera work")))
     observed = look(stack, container(gone), container(ill, State.EXITED))
-    outlook = look_ahead(stack, desired, observed, Ledger(), NOW)
+    outlook = dry_run(stack, desired, observed, Ledger(), NOW)
     preview = Preview(
         stack, outlook.steps, outlook.rest, plan(stack, desired, observed, Ledger(), NOW).drifts
     )
@@ -204,7 +204,7 @@ def test_replicas_are_shown_with_their_number() -> None:
         container(web, id=f"w{n}", name=web.name_of(n), number=n, config_hash="old", started_at=1.0)
         for n in (1, 2)
     ]
-    outlook = look_ahead(stack, desire(stack, "a"), look(stack, *old), Ledger(), NOW)
+    outlook = dry_run(stack, desire(stack, "a"), look(stack, *old), Ledger(), NOW)
     console = TextConsole()
     show(Preview(stack, outlook.steps, outlook.rest, ()), console.console)
     assert console.text() == (
@@ -221,7 +221,7 @@ def test_the_summary_of_nothing_with_something_left() -> None:
     ill = service("ill", check=True)
     stack = a_stack({"a": [ill]})
     observed = look(stack, container(ill, State.RESTARTING, health=Health.NONE))
-    outlook = look_ahead(stack, desire(stack, "a"), observed, Ledger(), NOW)
+    outlook = dry_run(stack, desire(stack, "a"), observed, Ledger(), NOW)
     assert summary(Preview(stack, outlook.steps, outlook.rest, ())) == "Nothing to do; 1 left waiting."
 
 

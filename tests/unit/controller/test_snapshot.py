@@ -16,7 +16,7 @@ from reconciler.model.desired import GroupState, Suspension
 from reconciler.model.ledger import Clock, Ledger
 from reconciler.model.observed import Container, State, Usage
 from reconciler.model.stack import Pilot, Stack
-from reconciler.planning.drift import inputs_of
+from reconciler.planning.drift import attempt_fingerprint
 from reconciler.planning.planner import plan
 from tests.support.fixtures.builders import NOW, a_stack, container, desire, look, service
 from tests.support.fixtures.virtual_time import run_virtually
@@ -150,7 +150,7 @@ def test_use_is_summed_over_what_runs() -> None:
 
 def test_the_next_attempt_is_told_as_a_moment_that_does_not_jitter() -> None:
     state = GroupState(on=True)
-    failure = Failure(2, NOW.mono + 5, inputs_of(DB, state, look(STACK)), "no", "why", 0.0)
+    failure = Failure(2, NOW.mono + 5, attempt_fingerprint(DB, state, look(STACK)), "no", "why", 0.0)
     ledger = Ledger(failures={"db": failure})
     shown = build(inputs(ledger=ledger))
     (db,) = shown.groups["base"].services

@@ -16,7 +16,7 @@ from reconciler.model.observed import State
 from reconciler.model.resolved_compose import Resolved
 from reconciler.model.stack import Stack
 from reconciler.planning.planner import plan
-from reconciler.planning.record_observation import witness
+from reconciler.planning.record_observation import record_observation
 from tests.support.fixtures.builders import NOW, a_stack, container, desire, look, service
 
 A = service("a")
@@ -38,7 +38,7 @@ def after(*stacks: Stack, on: bool = True) -> Ledger:
     ledger = Ledger()
     for stack in stacks:
         desired = desire(stack, *(["main"] if on else []))
-        ledger = witness(stack, desired, look(stack, MADE), ledger, NOW, chance=0.5)
+        ledger = record_observation(stack, desired, look(stack, MADE), ledger, NOW, chance=0.5)
     return ledger
 
 
@@ -69,7 +69,7 @@ def test_a_container_of_another_version_of_which_nothing_is_known_is_taken_as_it
     new = resolved("2.40")
     assert text(new, after(new)) == "nothing to do"
     same = replace(MADE, compose="2.40")
-    ledger = witness(new, desire(new, "main"), look(new, same), Ledger(), NOW, chance=0.5)
+    ledger = record_observation(new, desire(new, "main"), look(new, same), Ledger(), NOW, chance=0.5)
     found = plan(new, desire(new, "main"), look(new, same), ledger, NOW)
     assert str(found) == "a: stop (definition: was made from another definition)"
 
@@ -132,7 +132,7 @@ def recorded(version: str, inputs: str = "files", **edited: object) -> Stack:
 def outcome(stack: Stack, made_by: str, ledger: Ledger) -> str:
     made = container(recorded(made_by).services["proxy"], compose=made_by)
     observed = look(stack, made)
-    ledger = witness(stack, desire(stack, "main"), observed, ledger, NOW, chance=0.5)
+    ledger = record_observation(stack, desire(stack, "main"), observed, ledger, NOW, chance=0.5)
     return str(plan(stack, desire(stack, "main"), observed, ledger, NOW))
 
 
@@ -147,7 +147,9 @@ def test_between_2_40_and_5_nothing_is_remade_whoever_made_it_and_whatever_is_re
     if known_to is not None:
         before = recorded(known_to)
         made = container(recorded(made_by).services["proxy"], compose=made_by)
-        ledger = witness(before, desire(before, "main"), look(before, made), ledger, NOW, chance=0.5)
+        ledger = record_observation(
+            before, desire(before, "main"), look(before, made), ledger, NOW, chance=0.5
+        )
         assert "proxy" in {c.service for c in look(before, made).containers if c.id in ledger.made}
     assert outcome(recorded(daemon), made_by, ledger) == "nothing to do"
     if known_to is not None:

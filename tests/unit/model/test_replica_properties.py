@@ -12,7 +12,7 @@ from reconciler.model.ledger import Clock, Ledger
 from reconciler.model.observed import ALIVE, Action, Container, Health, ObservedState, State
 from reconciler.model.stack import Condition, Dependency, Service, Stack
 from reconciler.planning.planner import Plan, Step, plan
-from reconciler.planning.record_observation import settle, witness
+from reconciler.planning.record_observation import mark_settled, record_observation
 from tests.support.fixtures.builders import CHECK, NOW, a_stack, container, service
 
 FIXED = settings(derandomize=True, deadline=None, max_examples=50)
@@ -31,9 +31,11 @@ class World:
     now: Clock = NOW
 
     def decide(self) -> tuple[Plan, World]:
-        ledger = witness(self.stack, self.desired, self.observed, self.ledger, self.now, chance=0.5)
+        ledger = record_observation(
+            self.stack, self.desired, self.observed, self.ledger, self.now, chance=0.5
+        )
         found = plan(self.stack, self.desired, self.observed, ledger, self.now)
-        return found, replace(self, ledger=settle(ledger, found))
+        return found, replace(self, ledger=mark_settled(ledger, found))
 
     def of(self, name: str) -> list[Container]:
         return [c for c in self.observed.containers if c.service == name]

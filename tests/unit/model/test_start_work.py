@@ -16,7 +16,7 @@ from reconciler.model.resolved_compose import Resolved
 from reconciler.model.secret_values import packed, pointing_to, unpacked, variables_of, with_digests
 from reconciler.model.stack import Service
 from reconciler.model.start_work import NOTHING, InjectedFile, StartWork, start_work
-from reconciler.planning.mounts import changed_mounts, mounts_now, mounts_to_learn
+from reconciler.planning.mounts import changed_mounts, current_mounts, mounts_to_learn
 
 KEY, OTHER = DigestKey(b"k" * 32), DigestKey(b"o" * 32)
 
@@ -111,7 +111,7 @@ CONTAINER = Container(id="1", name="web", service="web", state=State.RUNNING)
 
 
 def made_with(of: Service) -> BuiltFrom:
-    return BuiltFrom(of.definition, of.fields, "", mounts=mounts_now(of, ObservedState()))
+    return BuiltFrom(of.definition, of.fields, "", mounts=current_mounts(of, ObservedState()))
 
 
 def test_a_changed_content_is_a_changed_mount() -> None:
@@ -125,7 +125,7 @@ def test_a_lost_key_remakes_nothing_and_is_learned() -> None:
     now = service(CONFIG, configs=HELLO)
     assert changed_mounts(now, CONTAINER, ObservedState(), made) == ()
     learned = mounts_to_learn(now, ObservedState(), made)
-    assert learned == mounts_now(now, ObservedState())
+    assert learned == current_mounts(now, ObservedState())
     assert mounts_to_learn(now, ObservedState(), made_with(now)) == {}
 
 

@@ -10,18 +10,18 @@ from reconciler.model.desired import GroupState
 from reconciler.model.ledger import UNKNOWN, BuiltFrom, Ledger
 from reconciler.model.observed import Container, Health, ObservedState, State
 from reconciler.planning.drift import (
+    attempt_fingerprint,
     changed_fields,
-    ends_by_design,
-    how_it_stopped,
-    inputs_of,
-    is_done,
+    desired_fingerprint,
+    has_completed,
+    is_one_shot,
     is_ready,
-    keeper,
-    listed,
+    join_names,
     same_definition,
     same_image,
-    wants_of,
-    was_told_to_stop,
+    select_container,
+    stop_reason,
+    stopped_by_us,
 )
 from tests.support.fixtures.builders import a_stack, container, look, service
 
@@ -63,13 +63,13 @@ def test_the_container_kept_is_the_best_whatever_the_order_they_are_seen_in() ->
     observed = look(STACK)
     for better, worse in pairwise(BEST_FIRST):
         for pair in permutations([better, worse]):
-            assert keeper(A, pair, observed, Ledger()) == better
-    assert keeper(A, [], observed, Ledger()) is None
+            assert select_container(A, pair, observed, Ledger()) == better
+    assert select_container(A, [], observed, Ledger()) is None
 
 
 def test_of_two_alike_the_younger_is_kept() -> None:
     pair = [container(A, id="x", created_at=1.0), container(A, id="y", created_at=2.0)]
-    assert keeper(A, pair, look(STACK), Ledger()) == pair[1]
+    assert select_container(A, pair, look(STACK), Ledger()) == pair[1]
 
 
 def test_definitions_are_the_same_by_label_or_by_our_own_record() -> None:
@@ -97,40 +97,44 @@ def test_done_means_ended_well_by_itself() -> None:
     one = service("one", restart="no")
     stack = a_stack({"g": [one, A]})
     ended = container(one, State.EXITED)
-    assert is_done(stack, Ledger(), one, ended)
-    assert not is_done(stack, Ledger(stopped={ended.id: ended.started_at}), one, ended)
-    assert not is_done(stack, Ledger(), one, container(one, State.EXITED, exit_code=1))
-    assert not is_done(stack, Ledger(), one, container(one, State.EXITED, started_at=0.0))
-    assert not is_done(stack, Ledger(), one, container(one))
-    assert not is_done(stack, Ledger(), A, container(A, State.EXITED))
+    assert has_completed(stack, Ledger(), one, ended)
+    assert not has_completed(stack, Ledger(stopped={ended.id: ended.started_at}), one, ended)
+    assert not has_completed(stack, Ledger(), one, container(one, State.EXITED, exit_code=1))
+    assert not has_completed(stack, Ledger(), one, container(one, State.EXITED, started_at=0.0))
+    assert not has_completed(stack, Ledger(), one, container(one))
+    assert not has_completed(stack, Ledger(), A, container(A, State.EXITED))
 
 
 def test_an_order_to_stop_counts_for_the_run_it_was_given_to() -> None:
     ledger = Ledger(stopped={"id-a": 5.0})
-    assert was_told_to_stop(ledger, container(A, started_at=5.0))
-    assert not was_told_to_stop(ledger, container(A, started_at=6.0))
+    assert stopped_by_us(ledger, container(A, started_at=5.0))
+    assert not stopped_by_us(ledger, container(A, started_at=6.0))
 
 
 def test_who_is_waited_for_to_complete_ends_by_design() -> None:
     stack = a_stack(
         {"g": [service("init"), service("db", restart="no"), service("x", "init:completed", "db:healthy")]}
     )
-    assert ends_by_design(stack, stack.services["init"])
-    assert not ends_by_design(stack, stack.services["db"])
+    assert is_one_shot(stack, stack.services["init"])
+    assert not is_one_shot(stack, stack.services["db"])
 
 
 def test_wants_change_with_what_is_asked_for_and_inputs_with_the_image_too() -> None:
     seen, other = ObservedState(images={"a:1": "x"}), ObservedState(images={"a:1": "y"})
-    assert wants_of(A, GroupState(on=False)) == inputs_of(A, GroupState(on=False), seen) == "off"
-    assert wants_of(A, ON) != wants_of(A, GroupState(on=True, restarted_at=1.0))
-    assert wants_of(A, ON) == wants_of(A, GroupState(on=True, force=True))
-    assert inputs_of(A, ON, seen) != inputs_of(A, ON, other)
+    assert (
+        desired_fingerprint(A, GroupState(on=False))
+        == attempt_fingerprint(A, GroupState(on=False), seen)
+        == "off"
+    )
+    assert desired_fingerprint(A, ON) != desired_fingerprint(A, GroupState(on=True, restarted_at=1.0))
+    assert desired_fingerprint(A, ON) == desired_fingerprint(A, GroupState(on=True, force=True))
+    assert attempt_fingerprint(A, ON, seen) != attempt_fingerprint(A, ON, other)
 
 
 def test_ends_are_told_in_words() -> None:
-    assert how_it_stopped(container(A, State.CREATED)) == "was made and never started"
-    assert how_it_stopped(container(A, State.DEAD)) == "is dead"
-    assert how_it_stopped(container(A, State.EXITED, exit_code=3)) == "exited with code 3"
+    assert stop_reason(container(A, State.CREATED)) == "was made and never started"
+    assert stop_reason(container(A, State.DEAD)) == "is dead"
+    assert stop_reason(container(A, State.EXITED, exit_code=3)) == "exited with code 3"
 
 
 @pytest.mark.parametrize(
@@ -144,4 +148,4 @@ def test_ends_are_told_in_words() -> None:
     ],
 )
 def test_names_are_listed_for_a_sentence(names: list[str], text: str) -> None:
-    assert listed(names) == text
+    assert join_names(names) == text

@@ -12,13 +12,13 @@ from reconciler.model.desired import Desired, GroupState, Suspension
 from reconciler.model.ledger import Ledger
 from reconciler.model.observed import Action, Container, Health, ObservedState, State
 from reconciler.model.stack import Stack
-from reconciler.planning.dry_run import apply, forecast, look_ahead, settle
+from reconciler.planning.dry_run import dry_run, expected_steps, simulate_settling, simulate_steps
 from reconciler.planning.planner import plan
 from tests.support.fixtures.builders import NOW, a_stack, container, desire, look, service
 
 
 def told(stack: Stack, desired: Desired, observed: ObservedState, ledger: Ledger | None = None) -> str:
-    steps = forecast(stack, desired, observed, ledger or Ledger(), NOW)
+    steps = expected_steps(stack, desired, observed, ledger or Ledger(), NOW)
     return "\n".join(f"{step.service}: {step.action}" for step in steps)
 
 
@@ -90,7 +90,7 @@ def test_what_is_suspended_blocked_or_unhealthy_stays() -> None:
     held, needy, ill = service("held"), service("needy"), service("ill", check=True)
     stack = a_stack({"a": [held], "b needs c": [needy], "c": [], "d": [ill]})
     desired = desire(stack, "b", "d", a=GroupState(on=True, suspend=Suspension()))
-    outlook = look_ahead(stack, desired, look(stack, container(ill, health=Health.UNHEALTHY)), Ledger(), NOW)
+    outlook = dry_run(stack, desired, look(stack, container(ill, health=Health.UNHEALTHY)), Ledger(), NOW)
     left = {name for name, verdict in outlook.rest.verdicts.items() if verdict.wait or verdict.block}
     assert {"held", "needy"} <= left
     assert not any(step.service in {"held", "needy"} for step in outlook.steps)
@@ -103,18 +103,18 @@ def test_an_incomplete_look_gives_no_steps() -> None:
 
 def test_steps_never_name_a_container_that_is_not_there() -> None:
     stack = a_stack({"a": [service("web")]})
-    assert {step.container for step in forecast(stack, desire(stack, "a"), look(stack), Ledger(), NOW)} == {
-        ""
-    }
+    assert {
+        step.container for step in expected_steps(stack, desire(stack, "a"), look(stack), Ledger(), NOW)
+    } == {""}
 
 
 def test_applying_is_pure() -> None:
     web = service("web")
     stack = a_stack({"a": [web]})
     observed = look(stack, container(web))
-    step = forecast(stack, desire(stack), observed, Ledger(), NOW)[0]
+    step = expected_steps(stack, desire(stack), observed, Ledger(), NOW)[0]
     assert step.action is Action.STOP
-    assert apply([step], stack, observed, NOW).containers[0].state is State.EXITED
+    assert simulate_steps([step], stack, observed, NOW).containers[0].state is State.EXITED
     assert observed.containers[0].state is State.RUNNING
 
 
@@ -140,7 +140,7 @@ def test_when_the_steps_are_done_nothing_is_left_to_do(
         if state is not None
     ]
     desired, observed = desire(stack, *on), look(stack, *made)
-    outlook = look_ahead(stack, desired, observed, Ledger(), NOW)
+    outlook = dry_run(stack, desired, observed, Ledger(), NOW)
     # A crash loop and an unknown state are for a person to mend; everything else ends as desired.
     mended_by_people = {"crash_looping", "state_unknown"}
     reasons = {n: v.wait or v.block for n, v in outlook.rest.verdicts.items()}
@@ -153,4 +153,4 @@ def test_when_the_steps_are_done_nothing_is_left_to_do(
 def test_settling_takes_removed_containers_away() -> None:
     web = service("web")
     stack = a_stack({"a": [web]})
-    assert settle(look(stack, container(web, State.REMOVING)), stack).containers == ()
+    assert simulate_settling(look(stack, container(web, State.REMOVING)), stack).containers == ()

@@ -10,7 +10,7 @@ import pytest
 from reconciler.model.desired import GroupState, Suspension
 from reconciler.model.ledger import BuiltFrom, Ledger
 from reconciler.model.observed import Action, Container, Health, State
-from reconciler.planning.drift import Kind
+from reconciler.planning.drift import DriftKind
 from tests.support.fixtures.builders import NOW, a_stack, container, desire, look, planned, service
 from tests.support.fixtures.plans import (
     ALONE,
@@ -79,17 +79,17 @@ def test_what_is_done_about_each_difference(seen: list[Container], expected: str
 @pytest.mark.parametrize(
     ("seen", "kinds"),
     [
-        ([], {Kind.MISSING}),
-        ([alone(State.EXITED)], {Kind.STOPPED}),
-        ([alone(State.PAUSED)], {Kind.PAUSED}),
-        ([alone(), alone(id="second")], {Kind.DUPLICATE}),
-        ([alone(name="x", restart="no", networks=())], {Kind.ALTERED}),
-        ([alone(config_hash="old", image="sha-old")], {Kind.DEFINITION, Kind.IMAGE}),
-        ([alone(health=Health.UNHEALTHY)], {Kind.UNHEALTHY}),
-        ([alone(State.EXITED, image="sha-old")], {Kind.IMAGE, Kind.STOPPED}),
+        ([], {DriftKind.MISSING}),
+        ([alone(State.EXITED)], {DriftKind.STOPPED}),
+        ([alone(State.PAUSED)], {DriftKind.PAUSED}),
+        ([alone(), alone(id="second")], {DriftKind.DUPLICATE}),
+        ([alone(name="x", restart="no", networks=())], {DriftKind.ALTERED}),
+        ([alone(config_hash="old", image="sha-old")], {DriftKind.DEFINITION, DriftKind.IMAGE}),
+        ([alone(health=Health.UNHEALTHY)], {DriftKind.UNHEALTHY}),
+        ([alone(State.EXITED, image="sha-old")], {DriftKind.IMAGE, DriftKind.STOPPED}),
     ],
 )
-def test_every_difference_is_named_by_its_kind(seen: list[Container], kinds: set[Kind]) -> None:
+def test_every_difference_is_named_by_its_kind(seen: list[Container], kinds: set[DriftKind]) -> None:
     assert {d.kind for d in planned(ONE, ONE_ON, look(ONE, *seen)).drifts} == kinds
 
 
@@ -97,7 +97,7 @@ def test_what_runs_though_its_group_is_off_is_unwanted() -> None:
     for state in (State.RUNNING, State.RESTARTING):
         found = planned(ONE, desire(ONE), look(ONE, alone(state)))
         assert str(found) == "kafka: stop (unwanted: main is off)"
-        assert [d.kind for d in found.drifts] == [Kind.UNWANTED]
+        assert [d.kind for d in found.drifts] == [DriftKind.UNWANTED]
 
 
 def test_an_unwanted_paused_container_is_unpaused_to_be_stopped() -> None:
@@ -254,7 +254,7 @@ def test_an_orphan_is_listed_and_never_touched() -> None:
     lost = alone(id="lost", service="zoo", name="zoo")
     found = planned(ONE, ONE_ON, look(ONE, alone(), lost))
     assert str(found) == "zoo: orphan zoo"
-    assert [d.kind for d in found.drifts] == [Kind.ORPHAN]
+    assert [d.kind for d in found.drifts] == [DriftKind.ORPHAN]
     assert not found.steps
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from reconciler.model.ledger import Ledger
 from reconciler.model.observed import Action, Container, ObservedState, State
-from reconciler.planning.drift import Kind
+from reconciler.planning.drift import DriftKind
 from reconciler.planning.planner import plan
 from tests.support.fixtures.builders import NOW, a_stack, container, desire, look, planned, service
 from tests.support.fixtures.control_loop import up, virtual
@@ -41,7 +41,7 @@ def test_what_shares_the_network_of_a_container_is_made_anew_once_that_was_remad
     assert text(new, app()) == f"app: stop ({GONE})"
     assert text(new, app(State.EXITED)) == f"app: recreate ({GONE})"
     found = planned(TIED, ON, look(TIED, new, app()))
-    assert [(d.kind, d.fields) for d in found.drifts] == [(Kind.ALTERED, ("shares",))]
+    assert [(d.kind, d.fields) for d in found.drifts] == [(DriftKind.ALTERED, ("shares",))]
 
 
 def test_it_is_not_stopped_before_the_new_one_runs() -> None:
@@ -226,7 +226,7 @@ def test_an_orphan_is_stopped_then_removed(state: State, action: str) -> None:
 def test_an_orphan_is_given_the_time_to_stop_that_it_was_made_with() -> None:
     found = planned(PRUNE, desire(PRUNE, "main"), look(PRUNE, container(VPN), container(OLD, grace=90.0)))
     assert [step.grace for step in found.steps] == [90.0]
-    assert [(d.kind, d.pending) for d in found.drifts] == [(Kind.ORPHAN, True)]
+    assert [(d.kind, d.pending) for d in found.drifts] == [(DriftKind.ORPHAN, True)]
 
 
 @virtual

@@ -13,7 +13,7 @@ from reconciler.model.ledger import Clock, Ledger, ReadySince, Restarts
 from reconciler.model.observed import Action, Container, Health, State
 from reconciler.model.stack import Stack, UnhealthyPolicy
 from reconciler.planning.planner import Plan, plan
-from reconciler.planning.record_observation import witness
+from reconciler.planning.record_observation import record_observation
 from reconciler.planning.status import outcome, summarise
 from tests.support.fixtures.builders import NOW, a_stack, container, desire, look, service
 
@@ -38,7 +38,7 @@ def decide(
     stack: Stack, seen: Container, ledger: Ledger, now: Clock, *others: Container
 ) -> tuple[Plan, Ledger]:
     observed = look(stack, seen, *(others or (container(WEB),)))
-    ledger = witness(stack, desire(stack, "main"), observed, ledger, now, chance=0.5)
+    ledger = record_observation(stack, desire(stack, "main"), observed, ledger, now, chance=0.5)
     return plan(stack, desire(stack, "main"), observed, ledger, now), ledger
 
 
@@ -103,7 +103,9 @@ def through(*looks: tuple[float, Container]) -> tuple[Plan, Ledger]:
     ledger, found = Ledger(), Plan()
     for seconds, seen in looks:
         observed = look(ALONE, seen)
-        ledger = witness(ALONE, desire(ALONE, "main"), observed, ledger, after(seconds), chance=0.5)
+        ledger = record_observation(
+            ALONE, desire(ALONE, "main"), observed, ledger, after(seconds), chance=0.5
+        )
         found = plan(ALONE, desire(ALONE, "main"), observed, ledger, after(seconds))
     return found, ledger
 

@@ -13,9 +13,9 @@ from reconciler.model.desired import Desired, GroupState
 from reconciler.model.ledger import Clock, Ledger, from_json, to_json
 from reconciler.model.observed import Action, Container, HostPath, ObservedState, State
 from reconciler.model.stack import Mount, Stack
-from reconciler.planning.drift import Kind
+from reconciler.planning.drift import DriftKind
 from reconciler.planning.planner import Plan, plan
-from reconciler.planning.record_observation import witness
+from reconciler.planning.record_observation import record_observation
 from reconciler.planning.status import outcome, summarise
 from tests.support.fixtures.builders import NOW, a_stack, container, desire, look, service
 
@@ -46,7 +46,7 @@ def decide(
     observed: ObservedState, desired: Desired, ledger: Ledger | None = None, now: Clock = NOW
 ) -> tuple[Plan, Ledger]:
     """As a pass does: take in, then decide."""
-    ledger = witness(STACK, desired, observed, ledger or Ledger(), now, chance=0.5)
+    ledger = record_observation(STACK, desired, observed, ledger or Ledger(), now, chance=0.5)
     return plan(STACK, desired, observed, ledger, now), ledger
 
 
@@ -62,19 +62,19 @@ def test_a_changed_definition_waits_and_what_runs_counts_as_ready() -> None:
     assert str(found) == HELD
     assert found.verdicts["a"].ready
     assert found.verdicts["web"].settled
-    assert [d.kind for d in found.drifts] == [Kind.DEFINITION]
+    assert [d.kind for d in found.drifts] == [DriftKind.DEFINITION]
     assert outcome(summarise(found, ledger, {}).values()) == "degraded"
 
 
 @pytest.mark.parametrize(
     ("containers", "fields", "kind"),
     [
-        ((container(A),), {"images": {"a:1": "newer", "web:1": "sha-web:1"}}, Kind.IMAGE),
-        ((container(A),), {"sources": {"/box/conf": FILE._replace(digest="two")}}, Kind.MOUNTS),
+        ((container(A),), {"images": {"a:1": "newer", "web:1": "sha-web:1"}}, DriftKind.IMAGE),
+        ((container(A),), {"sources": {"/box/conf": FILE._replace(digest="two")}}, DriftKind.MOUNTS),
     ],
 )
 def test_an_image_and_a_mounted_file_wait_as_well(
-    containers: tuple[Container, ...], fields: dict[str, Any], kind: Kind
+    containers: tuple[Container, ...], fields: dict[str, Any], kind: DriftKind
 ) -> None:
     _, ledger = decide(seen(container(A)), on())
     found, _ = decide(seen(*containers, **fields), on(), ledger)
@@ -93,7 +93,7 @@ def test_accepting_carries_out_what_was_there_until_then_and_nothing_later() -> 
     assert str(found) == "a: stop (definition: was made from another definition)"
     another = replace(STACK.services["a"], definition="def-new", config_hash="new")
     stack = replace(STACK, services={**STACK.services, "a": another})
-    ledger = witness(stack, accepted, seen(OLD), ledger, LATER, chance=0.5)
+    ledger = record_observation(stack, accepted, seen(OLD), ledger, LATER, chance=0.5)
     assert not plan(stack, accepted, seen(OLD), ledger, LATER).steps
 
 

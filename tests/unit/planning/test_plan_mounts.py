@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from reconciler.model.ledger import BuiltFrom, Ledger, Mounted, from_json, to_json
 from reconciler.model.observed import Container, HostPath, ObservedState, State
 from reconciler.model.stack import Mount
-from reconciler.planning.drift import Kind, inputs_of
-from reconciler.planning.mounts import MOST_CHURN, churned, mounts_now
-from reconciler.planning.record_observation import witness
+from reconciler.planning.drift import DriftKind, attempt_fingerprint
+from reconciler.planning.mounts import MOST_CHURN, current_mounts, self_write_counts
+from reconciler.planning.record_observation import record_observation
 from reconciler.planning.status import Phase, summarise
 from tests.support.fixtures.builders import NOW, a_stack, container, desire, look, planned, service
 
@@ -66,7 +66,7 @@ def test_only_another_content_or_a_file_replaced_since_the_start_is_a_difference
 
 def test_the_difference_is_named_by_its_target() -> None:
     found = planned(STACK, ON, seen(ONE._replace(digest="two")), made())
-    assert [(d.kind, d.fields) for d in found.drifts] == [(Kind.MOUNTS, ("mounts./etc/conf",))]
+    assert [(d.kind, d.fields) for d in found.drifts] == [(DriftKind.MOUNTS, ("mounts./etc/conf",))]
 
 
 def test_a_remake_for_a_file_is_a_row_of_phases() -> None:
@@ -92,11 +92,11 @@ def test_what_the_container_really_holds_goes_before_what_the_times_say() -> Non
 
 def test_a_container_of_which_nothing_is_known_is_taken_as_it_is() -> None:
     assert text(seen(ONE), Ledger()) == "nothing to do"
-    learned = witness(STACK, ON, seen(ONE), Ledger(), NOW, chance=0.5)
+    learned = record_observation(STACK, ON, seen(ONE), Ledger(), NOW, chance=0.5)
     assert learned.made["id-a"].mounts == {CONF.key: Mounted("file", "one", "1:1")}
     assert text(seen(ONE._replace(digest="two")), learned) == STALE
     # Known from a version that did not look at files yet.
-    older = witness(STACK, ON, seen(ONE), made(None), NOW, chance=0.5)
+    older = record_observation(STACK, ON, seen(ONE), made(None), NOW, chance=0.5)
     assert older.made["id-a"].mounts == learned.made["id-a"].mounts
 
 
@@ -150,7 +150,7 @@ def test_a_content_that_the_model_holds_is_followed_as_well() -> None:
         mount = Mount("config", "/etc/conf", content=content)
         return a_stack({"main": [service("a", mounts=(mount,), contents=content)]})
 
-    ledger = witness(of("x"), ON, look(STACK, container(A)), Ledger(), NOW, chance=0.5)
+    ledger = record_observation(of("x"), ON, look(STACK, container(A)), Ledger(), NOW, chance=0.5)
     assert str(planned(of("x"), ON, look(STACK, container(A)), ledger)) == "nothing to do"
     found = planned(of("y"), ON, look(STACK, container(A)), ledger)
     assert str(found) == STALE
@@ -172,17 +172,21 @@ def test_a_file_that_the_container_writes_itself_does_not_have_it_remade_for_eve
         if not planned(stack, on, observed, Ledger(made={"id-a": before})).steps:
             break
         remade += 1
-        churn = churned(own, container(own), observed, before)
-        before = before._replace(mounts=mounts_now(own, observed), churn=churn)
+        churn = self_write_counts(own, container(own), observed, before)
+        before = before._replace(mounts=current_mounts(own, observed), churn=churn)
     assert remade == MOST_CHURN
     # Somebody who edits it an hour later is not taken for the container.
     later = look(stack, container(own), sources={"/box/conf": HostPath("file", "x", "1:1", 1_003_000.0)})
-    assert churned(own, container(own), later, before._replace(churn={mount.key: 2})) == {mount.key: 0}
+    assert self_write_counts(own, container(own), later, before._replace(churn={mount.key: 2})) == {
+        mount.key: 0
+    }
 
 
 def test_a_mended_file_ends_the_back_off() -> None:
     state = ON.groups["main"]
-    assert inputs_of(A, state, seen(ONE)) != inputs_of(A, state, seen(ONE._replace(digest="two")))
+    assert attempt_fingerprint(A, state, seen(ONE)) != attempt_fingerprint(
+        A, state, seen(ONE._replace(digest="two"))
+    )
 
 
 def test_what_was_mounted_is_remembered_over_a_restart() -> None:
@@ -210,5 +214,5 @@ HELD = st.sampled_from([{}, {("id-a", "/etc/conf"): "1:1"}, {("id-a", "/etc/conf
 @given(source=SOURCES, held=HELD)
 def test_the_same_files_never_remake_a_container_twice(source: HostPath, held: Any) -> None:
     observed = seen(source, container(A, started_at=1_000_600.0), held=held)
-    remade = BuiltFrom("def-a", A.fields, "sha-a:1", at=NOW.wall, mounts=mounts_now(A, observed))
+    remade = BuiltFrom("def-a", A.fields, "sha-a:1", at=NOW.wall, mounts=current_mounts(A, observed))
     assert text(observed, Ledger(made={"id-a": remade})) == "nothing to do"

@@ -18,7 +18,7 @@ from reconciler.model.desired import Desired, GroupState, Suspension
 from reconciler.model.ledger import BuiltFrom, Clock, Ledger
 from reconciler.model.observed import ALIVE, Action, Container, Health, ObservedState, State
 from reconciler.model.stack import Condition, Dependency, Service, Stack, Strength
-from reconciler.planning.drift import inputs_of, is_ready
+from reconciler.planning.drift import attempt_fingerprint, is_ready
 from reconciler.planning.planner import Plan, Step, plan
 from tests.support.fixtures.builders import CHECK, NOW, a_stack, container, service
 
@@ -123,7 +123,11 @@ def worlds(draw: st.DrawFn) -> World:
             name: Failure(
                 draw(st.integers(1, 5)),
                 NOW.mono + draw(st.sampled_from([-1.0, 5.0])),
-                draw(st.sampled_from([inputs_of(stack.services[name], desired.groups[g], observed), "off"])),
+                draw(
+                    st.sampled_from(
+                        [attempt_fingerprint(stack.services[name], desired.groups[g], observed), "off"]
+                    )
+                ),
                 "step_failed",
                 "no",
                 0.0,

@@ -12,9 +12,9 @@ from reconciler.model.desired import Desired, GroupState, Suspension
 from reconciler.model.ledger import Clock, Ledger, Restarts, from_json, to_json
 from reconciler.model.observed import Action, Container, State
 from reconciler.model.stack import Service, Stack
-from reconciler.planning.drift import Kind
-from reconciler.planning.planner import Plan, Verdict
-from reconciler.planning.record_observation import settle, witness
+from reconciler.planning.drift import DriftKind
+from reconciler.planning.planner import Plan, ServicePlan
+from reconciler.planning.record_observation import mark_settled, record_observation
 from reconciler.planning.status import outcome, summarise
 from tests.support.fixtures.builders import NOW, a_stack, container, desire, look, planned, service
 
@@ -54,9 +54,9 @@ def taken_in(
 ) -> tuple[Plan, Ledger]:
     """As a pass does: take in, decide, remember."""
     observed = look(stack, *containers)
-    ledger = witness(stack, desired, observed, ledger or Ledger(), now, chance=0.5)
+    ledger = record_observation(stack, desired, observed, ledger or Ledger(), now, chance=0.5)
     plan = planned(stack, desired, observed, ledger, now)
-    return plan, settle(ledger, plan)
+    return plan, mark_settled(ledger, plan)
 
 
 # --- none -----------------------------------------------------------------------------------------
@@ -97,7 +97,7 @@ def test_a_container_of_a_service_scaled_to_zero_is_reported_until_accepted() ->
     )
     assert str(found) == "nothing to do"
     assert [(d.kind, d.detail) for d in found.drifts] == [
-        (Kind.DUPLICATE, "seed is more than wanted: 1 container here, 0 in the Compose file")
+        (DriftKind.DUPLICATE, "seed is more than wanted: 1 container here, 0 in the Compose file")
     ]
     accepted = desire(JOBS, main=GroupState(on=True, accepted_at=NOW.wall + 1))
     found, _ = taken_in(
@@ -150,7 +150,7 @@ def test_a_replica_that_is_gone_is_made_with_the_next_number_as_compose_does() -
     found, _ = taken_in(first, third, container(APP), ledger=ledger)
     assert str(found) == "web#4: create (missing: has no container)"
     assert [(d.service, d.kind, d.pending, d.detail) for d in found.drifts] == [
-        ("web", Kind.MISSING, False, "replica 4 has no container")
+        ("web", DriftKind.MISSING, False, "replica 4 has no container")
     ]
     assert not found.verdicts["web"].settled
 
@@ -312,7 +312,7 @@ HELD = (
 def test_more_than_the_file_says_is_reported_and_nothing_is_touched() -> None:
     found, ledger = taken_in(*three(), replica(4), container(APP))
     assert str(found) == HELD.format(number=4, name="web-4", here=4, wanted=3)
-    assert [(d.kind, d.container) for d in found.drifts] == [(Kind.DUPLICATE, "id-web-4")]
+    assert [(d.kind, d.container) for d in found.drifts] == [(DriftKind.DUPLICATE, "id-web-4")]
     assert found.verdicts["web"].ready
     summaries = summarise(found, ledger, {})
     assert (summaries["web"].phase, summaries["web"].reason) == ("blocked", "held_back")
@@ -357,7 +357,7 @@ def test_once_accepted_what_compose_would_remove_is_stopped_then_removed() -> No
 def test_those_out_of_date_are_the_surplus_then_the_highest_numbers() -> None:
     two = a_stack({"main": [service("web", replicas=2)]})
     found = planned(two, desire(two, "main"), look(two, old(1), replica(2), replica(3)))
-    assert [d.container for d in found.drifts if d.kind is Kind.DUPLICATE] == ["id-web-1"]
+    assert [d.container for d in found.drifts if d.kind is DriftKind.DUPLICATE] == ["id-web-1"]
 
 
 def test_the_one_that_remains_of_several_keeps_its_name() -> None:
@@ -376,7 +376,7 @@ def test_what_is_wanted_is_remade_beside_the_surplus() -> None:
 def test_what_ended_of_the_surplus_stays_down_and_is_no_reason_to_be_degraded() -> None:
     found, ledger = taken_in(*three(), replica(4, State.EXITED), container(APP))
     assert str(found) == "nothing to do"
-    assert [d.kind for d in found.drifts] == [Kind.DUPLICATE]
+    assert [d.kind for d in found.drifts] == [DriftKind.DUPLICATE]
     assert outcome(summarise(found, ledger, {}).values()) == "converged"
 
 
@@ -402,6 +402,6 @@ def test_any_number_is_reached_from_any_other_by_accepting(number: int) -> None:
 def test_the_verdict_on_a_replica_is_found_by_its_unit() -> None:
     found = planned(STACK, ON, look(STACK, *three(), container(APP)))
     unit = found.verdict("web#2")
-    assert isinstance(unit, Verdict)
+    assert isinstance(unit, ServicePlan)
     assert unit.container
     assert (unit.container.id, unit.container.service) == ("id-web-2", "web")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from reconciler.model.desired import GroupState
 from reconciler.model.ledger import BuiltFrom, Ledger
 from reconciler.model.observed import State
-from reconciler.planning.record_observation import witness
+from reconciler.planning.record_observation import record_observation
 from reconciler.planning.status import Phase, outcome, summarise
 from tests.support.fixtures.builders import NOW, a_stack, container, desire, look, planned, service
 from tests.support.fixtures.plans import ALONE, APP, DB, OFF, ON, ONE, ONE_ON, TIERS, WEB, alone, text
@@ -75,7 +75,7 @@ def test_what_is_remembered_of_it_stays() -> None:
         live={"kafka": ODD.id},
         settled={"kafka": "x"},
     )
-    assert witness(ONE, ONE_ON, look(ONE, ODD), ledger, NOW, chance=0.5) == ledger
+    assert record_observation(ONE, ONE_ON, look(ONE, ODD), ledger, NOW, chance=0.5) == ledger
 
 
 def test_what_shares_its_network_is_not_remade_for_it() -> None:

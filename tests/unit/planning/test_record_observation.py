@@ -12,8 +12,8 @@ from reconciler.model.desired import Desired
 from reconciler.model.ledger import UNKNOWN, BuiltFrom, Clock, Ledger, ReadySince, for_boot
 from reconciler.model.observed import LABEL_UNKNOWN, Container, Health, State
 from reconciler.model.stack import Stack
-from reconciler.planning.drift import is_done
-from reconciler.planning.record_observation import settle, witness
+from reconciler.planning.drift import has_completed
+from reconciler.planning.record_observation import mark_settled, record_observation
 from tests.support.fixtures.builders import NOW, a_stack, container, desire, look, planned, service
 
 A = service("a", check=True)
@@ -31,7 +31,9 @@ def seen(
     now: Clock = NOW,
     **fields: Any,
 ) -> Ledger:
-    return witness(stack, desired, look(stack, *containers, **fields), ledger or Ledger(), now, chance=0.5)
+    return record_observation(
+        stack, desired, look(stack, *containers, **fields), ledger or Ledger(), now, chance=0.5
+    )
 
 
 def ended(name: str, **fields: Any) -> Container:
@@ -176,10 +178,10 @@ def test_what_is_as_wanted_is_settled_once() -> None:
     stack = a_stack({"g": [A]})
     on = desire(stack, "g")
     found = planned(stack, on, look(stack, container(A)))
-    settled = settle(Ledger(), found)
+    settled = mark_settled(Ledger(), found)
     assert settled.settled == {"a": found.verdicts["a"].wants}
-    assert settle(settled, found) is settled
-    assert settle(Ledger(), planned(stack, on, look(stack))) == Ledger()
+    assert mark_settled(settled, found) is settled
+    assert mark_settled(Ledger(), planned(stack, on, look(stack))) == Ledger()
 
 
 @pytest.mark.pitfall(20)
@@ -189,13 +191,13 @@ def test_a_one_shot_that_went_down_with_its_box_is_not_done_whatever_code_it_was
     here = replace(seen(running), boot="one")
     assert here.at_work == {"id-job": 999_000.0}
     # The daemon alone was restarted: it ended by itself meanwhile.
-    assert is_done(STACK, seen(over, ledger=for_boot(here, "one")), job, over)
+    assert has_completed(STACK, seen(over, ledger=for_boot(here, "one")), job, over)
     again = seen(over, ledger=for_boot(here, "two"))
-    assert not is_done(STACK, again, job, over)
+    assert not has_completed(STACK, again, job, over)
     assert "job: start" in str(planned(STACK, ON, look(STACK, over), again))
     # Its next run counts, and so does what had ended before.
     rerun = replace(over, started_at=999_500.0)
-    assert is_done(STACK, seen(rerun, ledger=again), job, rerun)
+    assert has_completed(STACK, seen(rerun, ledger=again), job, rerun)
     before = for_boot(replace(seen(over, ledger=seen(running)), boot="one"), "two")
-    assert is_done(STACK, seen(over, ledger=before), job, over)
+    assert has_completed(STACK, seen(over, ledger=before), job, over)
     assert for_boot(Ledger(at_work={"id-job": 1.0}), "first").cut == {}

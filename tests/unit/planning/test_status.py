@@ -11,8 +11,16 @@ from reconciler.model.desired import Desired, GroupState, Suspension
 from reconciler.model.ledger import Ledger
 from reconciler.model.observed import Action, Container, Health, State
 from reconciler.model.stack import Stack
-from reconciler.planning.drift import inputs_of
-from reconciler.planning.status import CONVERGED, Phase, Summary, of_group, outcome, summarise, time_left
+from reconciler.planning.drift import attempt_fingerprint
+from reconciler.planning.status import (
+    CONVERGED,
+    Phase,
+    ServiceStatus,
+    of_group,
+    outcome,
+    summarise,
+    time_left,
+)
 from tests.support.fixtures.builders import NOW, a_stack, container, desire, look, planned, service
 
 DB = service("db", check=True)
@@ -22,7 +30,7 @@ ON = desire(STACK, "main")
 
 
 def failures(count: int, reason: str = "step_failed", name: str = "db", stack: Stack = STACK) -> Ledger:
-    inputs = inputs_of(stack.services[name], GroupState(on=True), look(stack))
+    inputs = attempt_fingerprint(stack.services[name], GroupState(on=True), look(stack))
     return Ledger(failures={name: Failure(count, NOW.mono + 9, inputs, reason, "no luck", 0.0)})
 
 
@@ -33,12 +41,12 @@ def told(
     flying: dict[str, Action] | None = None,
     stack: Stack = STACK,
     **fields: object,
-) -> dict[str, Summary]:
+) -> dict[str, ServiceStatus]:
     found = planned(stack, desired, look(stack, *containers, **fields), ledger)
     return summarise(found, ledger or Ledger(), flying or {})
 
 
-def phases(summaries: dict[str, Summary]) -> list[tuple[str, str]]:
+def phases(summaries: dict[str, ServiceStatus]) -> list[tuple[str, str]]:
     return [(str(s.phase), s.reason) for s in summaries.values()]
 
 
@@ -56,7 +64,7 @@ def test_on_its_way_is_progressing_and_who_needs_it_waits() -> None:
 
 def test_a_step_in_flight_is_progress_even_where_all_looks_well() -> None:
     summaries = told(container(DB), container(APP), flying={"db": Action.STOP})
-    assert summaries["db"] == Summary(Phase.PROGRESSING, "stop", "stopping now")
+    assert summaries["db"] == ServiceStatus(Phase.PROGRESSING, "stop", "stopping now")
     assert outcome(summaries.values()) == "progressing"
 
 
@@ -124,19 +132,19 @@ def test_a_blocked_group_is_blocked_and_suspended_ones_do_not_count() -> None:
 
 
 def test_a_group_is_as_its_worst_service() -> None:
-    waits = Summary(Phase.WAITING, "w", "waits")
-    bad = Summary(Phase.DEGRADED, "d", "no luck")
+    waits = ServiceStatus(Phase.WAITING, "w", "waits")
+    bad = ServiceStatus(Phase.DEGRADED, "d", "no luck")
     pairs = [("a", CONVERGED), ("b", waits), ("c", bad)]
     assert of_group(pairs, suspended=False) == bad._replace(message="c: no luck")
     assert of_group(pairs[:2], suspended=False).message == "b: waits"
     assert of_group(pairs[:1], suspended=False) == CONVERGED
     assert of_group([], suspended=False) == CONVERGED
-    blocked = Summary(Phase.BLOCKED, "dependency_off", "needs x")
+    blocked = ServiceStatus(Phase.BLOCKED, "dependency_off", "needs x")
     assert of_group([("a", blocked)], suspended=False).message == "needs x"
 
 
 def test_a_suspended_group_says_who_differs() -> None:
-    pairs = [("a", CONVERGED), ("b", Summary(Phase.SUSPENDED, "suspended", ""))]
+    pairs = [("a", CONVERGED), ("b", ServiceStatus(Phase.SUSPENDED, "suspended", ""))]
     assert of_group(pairs, suspended=True).message == "hands off; b differs"
     assert of_group(pairs[:1], suspended=True).message == "hands off"
 
