@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from reconciler.audit.chain import Link
-from reconciler.host.atomic_files import hand_over, sync_directory
+from reconciler.host.atomic_files import chown_like, sync_directory
 
 NAME = "audit.head"
 _SLOT = 512
@@ -33,7 +33,7 @@ class Head:
         path = state_dir / NAME
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if not os.fstat(self._descriptor).st_size:
-            hand_over(self._descriptor, state_dir)
+            chown_like(self._descriptor, state_dir)
             # All of it at once: later writes need no room on a disk that may be full by then.
             os.pwrite(self._descriptor, b" " * (2 * _SLOT), 0)
             os.fsync(self._descriptor)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from reconciler.audit.chain import COLUMNS, START, Entry, Fact, Link, link, row_of
 from reconciler.audit.chain_head import Head
-from reconciler.host.atomic_files import hand_over
+from reconciler.host.atomic_files import chown_like
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +158,7 @@ class AuditFile:
             # Never one that is there: closing a file lets go of all locks that the process has on it.
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
-                hand_over(descriptor, self._state_dir)
+                chown_like(descriptor, self._state_dir)
             finally:
                 os.close(descriptor)
         # One thread at a time, but not always the one that opened it.

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reconciler.errors import ServiceManagerError
-from reconciler.host.atomic_files import hand_over, make_private, write_file
+from reconciler.host.atomic_files import chown_like, mkdir_private, write_file
 from reconciler.host.untrusted import MALFORMED, is_passing, read_regular
 from reconciler.model.json_text import load_json
 
@@ -152,7 +152,7 @@ class KeyFile:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         try:
-            make_private(self._directory)
+            mkdir_private(self._directory)
             descriptor = os.open(self._directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise KeyTrouble(
@@ -160,7 +160,7 @@ class KeyFile:
                 "run it as the user that the daemon runs as, or with sudo",
             ) from error
         try:
-            hand_over(descriptor, self._directory)
+            chown_like(descriptor, self._directory)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:

@@ -61,8 +61,7 @@ from reconciler.generations.outcomes import Ends, Passes, each, remember
 from reconciler.generations.preview import Previews
 from reconciler.generations.rollback import History
 from reconciler.generations.store import Generations
-from reconciler.host import disk as box
-from reconciler.host import logging_setup as logs
+from reconciler.host import disk, logging_setup
 from reconciler.host.directory_lock import DirectoryLock
 from reconciler.model.ledger import Clock
 from reconciler.model.observed import ObservedState
@@ -86,7 +85,7 @@ DEADLINE = 12.0
 
 def run(options: RunOptions) -> int:
     """Run the daemon in the foreground; 0 after SIGTERM or SIGINT, 1 where it can't start."""
-    logs.set_up()
+    logging_setup.set_up()
     sys.setswitchinterval(TURNS)
     # Told to abort, by the watchdog for one, it says where it hung.
     faulthandler.enable()
@@ -104,10 +103,10 @@ def run(options: RunOptions) -> int:
             second = listen(scraped, "--metrics-listen", ahead=True) if scraped else None
             asyncio.run(_Daemon(options, held, listener, second, keys, notifier).run())
     except KeyTrouble as error:
-        logs.say(f"{error}\n  → {error.remedy}" if error.remedy else str(error))
+        logging_setup.emit(f"{error}\n  → {error.remedy}" if error.remedy else str(error))
         return 1
     except (AlreadyRunning, PortTaken, exposure.Exposed, OSError) as error:
-        logs.say(str(error))
+        logging_setup.emit(str(error))
         return 1
     return 0
 
@@ -190,7 +189,10 @@ class _Daemon:
         async def look_further(observed: ObservedState, stack: Stack) -> ObservedState:
             if engine.is_local:
                 observed = await sources.add_to(observed, stack)
-            told = (*box.notes((options.state_dir, options.desired_state)), *blindness.notes())
+            told = (
+                *disk.disk_warnings((options.state_dir, options.desired_state)),
+                *blindness.disk_warnings(),
+            )
             return replace(observed, notes=(*observed.notes, *told)) if told else observed
 
         loop = Loop(
@@ -211,7 +213,7 @@ class _Daemon:
             look_further=look_further,
             keep=evidence.keep,
         )
-        blindness = box.Blindness(lambda: loop.wake("the watching of files"))
+        blindness = disk.WatchHealth(lambda: loop.wake("the watching of files"))
         recording.follow(lambda: loop.target)
         tree = git_daemon.work_tree(options, generations)
         store = Store(
@@ -248,14 +250,14 @@ class _Daemon:
         await asyncio.to_thread(store.recover)
         await intake.resume()
         parts: dict[str, Callable[[], Awaitable[None]]] = {
-            "watch": partial(self._watch, store, intake, announcer, blindness.told("desired state")),
+            "watch": partial(self._watch, store, intake, announcer, blindness.reporter("desired state")),
             "loop": loop.run,
             "memo": keeper.run,
             "sampler": Sampler(engine, loop, snapshots).run,
             "git": tree.run,
             **({"pull": pulls.run} if pulls else {}),
             "notify": announcer.run,
-            "mounts": partial(self._watch_mounts, sources, loop, blindness.told("mounts")),
+            "mounts": partial(self._watch_mounts, sources, loop, blindness.reporter("mounts")),
         }
         tasks = [asyncio.create_task(serve(servers), name="http")]
         tasks += [asyncio.create_task(keep_up(name, part), name=name) for name, part in parts.items()]

@@ -24,7 +24,7 @@ from reconciler.desired_state.schema import (
 from reconciler.desired_state.validation import check_groups, check_order, check_services, check_stack
 from reconciler.errors import InvalidDesiredState, Mistake
 from reconciler.host.content_digest import digest
-from reconciler.host.yaml_positions import Document, parse
+from reconciler.host.yaml_positions import Document, parse_document
 from reconciler.model.desired import Desired, GroupState
 from reconciler.model.resolved_compose import Resolved
 from reconciler.model.stack import Group, Pilot, Service, Stack, UnhealthyPolicy
@@ -87,7 +87,7 @@ def parse_files(stack: Content, groups: Content) -> Parsed:
 @lru_cache(maxsize=4)
 def _stack_parts(content: bytes) -> tuple[Document, StackFile | None, tuple[Mistake, ...]]:
     # Remembered, since groups are switched far more often than stack.yaml is edited.
-    document = parse(STACK, content)
+    document = parse_document(STACK, content)
     file, told = read_stack(document)
     return document, file, (*told, *check_stack(document))
 
@@ -95,7 +95,7 @@ def _stack_parts(content: bytes) -> tuple[Document, StackFile | None, tuple[Mist
 @lru_cache(maxsize=8)
 def _groups_parts(content: bytes) -> tuple[Document, GroupsFile | None, tuple[Mistake, ...]]:
     # Remembered, since a write asks for what it found, what it made of it, and what that means.
-    document = parse(GROUPS, content)
+    document = parse_document(GROUPS, content)
     file, told = read_groups(document)
     return document, file, told
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from reconciler.errors import InvalidDesiredState
 from reconciler.host.compose_paths import working_directory
 from reconciler.host.content_digest import digest
-from reconciler.host.yaml_positions import parse
+from reconciler.host.yaml_positions import parse_document
 
 Read = Callable[[Path], bytes | None]
 """The content of a file, None where there is none."""
@@ -118,7 +118,7 @@ def _named(content: bytes) -> _Named:
 
 def _names_in(content: bytes) -> _Named:
     try:
-        model = parse("", content, lenient=True).plain
+        model = parse_document("", content, lenient=True).plain
     except InvalidDesiredState:
         # Compose says so itself, and better.
         return _Named()

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from reconciler.host.atomic_files import make_private, write_file
+from reconciler.host.atomic_files import mkdir_private, write_file
 from reconciler.model.keyed_digest import KEY_BYTES, DigestKey
 from reconciler.model.resolved_compose import Resolved
 from reconciler.model.secret_values import with_digests
@@ -45,7 +45,7 @@ def load_key(state_dir: Path) -> DigestKey:
             log.warning("the digest key is damaged and made again", extra={"path": str(path)})
             with suppress(FileNotFoundError):
                 path.replace(path.with_name(f"{NAME}.damaged"))
-        make_private(state_dir)
+        mkdir_private(state_dir)
         write_file(path, key.secret)
     except OSError as error:
         log.warning("the digest key can't be kept", extra={"path": str(path), "error": str(error)})

@@ -18,7 +18,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 from reconciler.desired_state.assemble import groups_of
 from reconciler.desired_state.schema import GROUPS
 from reconciler.errors import InvalidDesiredState, WriteRefused
-from reconciler.host.yaml_positions import compose, decode
+from reconciler.host.yaml_positions import decode, parse_nodes
 from reconciler.model.desired import GroupState, Suspension
 from reconciler.model.units import format_time, parse_time
 
@@ -111,7 +111,7 @@ def _entry(text: str, name: str, before: GroupState | None, state: GroupState) -
 
 
 def _found(text: str, name: str) -> _Pair:
-    root = compose(GROUPS, text.encode())
+    root = parse_nodes(GROUPS, text.encode())
     groups = _pair(root, "groups")
     found = _pair(groups.value, name) if groups else None
     if found is None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from reconciler.host.atomic_files import make_private, write_file
+from reconciler.host.atomic_files import mkdir_private, write_file
 from reconciler.host.content_digest import digest
 from reconciler.host.untrusted import MALFORMED, read_regular
 from reconciler.model.json_text import load_json
@@ -66,7 +66,7 @@ class Records:
         self._contents = directory / "contents"
         self._models = directory / "resolved"
         for place in (directory, self._records, self._contents, self._models):
-            make_private(place)
+            mkdir_private(place)
         self.warnings: list[str] = []
         self.highest = 0
         self.all: dict[int, Record] = {}

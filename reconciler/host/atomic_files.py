@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def make_private(directory: Path) -> None:
+def mkdir_private(directory: Path) -> None:
     """Makes a directory, and what leads to it, that only its owner can look into."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -20,7 +20,7 @@ def write_file(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        hand_over(descriptor, path.parent)
+        chown_like(descriptor, path.parent)
         write_all(descriptor, content)
         os.fsync(descriptor)
     except BaseException:
@@ -33,7 +33,7 @@ def write_file(path: Path, content: bytes) -> None:
     sync_directory(path.parent)
 
 
-def hand_over(descriptor: int, directory: Path) -> None:
+def chown_like(descriptor: int, directory: Path) -> None:
     """Give a file that root makes to whom the directory belongs.
 
     ``sudo service-manager key add`` would else leave a file that the service's own user can't read.

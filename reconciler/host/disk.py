@@ -11,7 +11,7 @@ LEAST = 64 * 2**20
 """Bytes free below which it is said; a generation takes some kilobytes, and the audit log grows."""
 
 
-def notes(folders: Iterable[Path], least: int = LEAST) -> tuple[str, ...]:
+def disk_warnings(folders: Iterable[Path], least: int = LEAST) -> tuple[str, ...]:
     """A sentence for each folder on a disk that is full, nearly so, or not to be written to.
 
     Nothing that ticks is in them: the same trouble, the same words.
@@ -32,14 +32,14 @@ def _note(folder: Path, least: int) -> str:
     return ""
 
 
-class Blindness:
+class WatchHealth:
     """What keeps files from being watched, by who watches them. ``changed`` is called when that changes."""
 
     def __init__(self, changed: Callable[[], None]) -> None:
         self._changed = changed
         self._known: dict[str, str] = {}
 
-    def told(self, who: str) -> Callable[[str], None]:
+    def reporter(self, who: str) -> Callable[[str], None]:
         """See ``watch.Told``."""
 
         def tell(what: str) -> None:
@@ -49,6 +49,6 @@ class Blindness:
 
         return tell
 
-    def notes(self) -> tuple[str, ...]:
+    def disk_warnings(self) -> tuple[str, ...]:
         """A sentence for each trouble."""
         return tuple(sorted({what for what in self._known.values() if what}))

@@ -45,7 +45,7 @@ def field_name(key: str) -> str:
     return (PREFIX + re.sub(r"[^A-Z0-9]", "_", key.upper()))[:_LONGEST_NAME]
 
 
-def packed(fields: Iterable[tuple[str, str]]) -> bytes:
+def encode_fields(fields: Iterable[tuple[str, str]]) -> bytes:
     """Fields as the journal reads them. A value of several lines is told with its length."""
     parts = []
     for name, value in fields:
@@ -81,7 +81,7 @@ class Journal:
             ("SYSLOG_IDENTIFIER", IDENTIFIER),
             *fields.items(),
         )
-        content = packed(known)
+        content = encode_fields(known)
         try:
             self._send(content)
         except OSError as error:

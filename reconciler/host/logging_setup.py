@@ -20,7 +20,7 @@ _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "ta
 _JOURNAL = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
 
 
-class Lines(logging.Formatter):
+class LineFormatter(logging.Formatter):
     """``message key=value …``; with the time, or for the journal with its level instead."""
 
     def __init__(self, *, journal: bool) -> None:
@@ -51,7 +51,7 @@ class JournalHandler(logging.Handler):
         super().__init__()
         self._journal = journal
         self._stream = stream
-        self._lines = Lines(journal=True)
+        self._lines = LineFormatter(journal=True)
 
     def emit(self, record: logging.LogRecord) -> None:
         """One record; never raises."""
@@ -96,11 +96,11 @@ def handler(
         with suppress(OSError):
             return JournalHandler(Journal(journal_socket), stream)
     lines = logging.StreamHandler(stream)
-    lines.setFormatter(Lines(journal=journal))
+    lines.setFormatter(LineFormatter(journal=journal))
     return lines
 
 
-def say(text: str, stream: TextIO | None = None, environ: Mapping[str, str] = os.environ) -> None:
+def emit(text: str, stream: TextIO | None = None, environ: Mapping[str, str] = os.environ) -> None:
     """Why the daemon does not start: to whoever typed the command, or to the journal as critical."""
     stream = stream or sys.stderr
     mark = f"<{_JOURNAL['CRITICAL']}>" if _leads_to_journal(stream, environ) else ""

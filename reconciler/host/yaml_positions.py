@@ -37,14 +37,14 @@ _KNOWN_TAGS = frozenset(
 Path = tuple[str | int, ...]
 
 
-class Mark(NamedTuple):
+class Position(NamedTuple):
     """A place in a file; both count from 1."""
 
     line: int
     column: int
 
 
-_NOWHERE = Mark(0, 0)
+_NOWHERE = Position(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +53,10 @@ class Document:
 
     name: str
     plain: Any
-    values: Mapping[Path, Mark] = field(default_factory=dict)
-    keys: Mapping[Path, Mark] = field(default_factory=dict)
+    values: Mapping[Path, Position] = field(default_factory=dict)
+    keys: Mapping[Path, Position] = field(default_factory=dict)
 
-    def at(self, path: Path, *, key: bool = False) -> Mark:
+    def at(self, path: Path, *, key: bool = False) -> Position:
         """Where ``path`` stands, or the nearest thing above it that stands anywhere."""
         while path:
             order = (self.keys, self.values) if key else (self.values, self.keys)
@@ -64,7 +64,7 @@ class Document:
                 if path in marks:
                     return marks[path]
             path = path[:-1]
-        return self.values.get((), Mark(1, 1))
+        return self.values.get((), Position(1, 1))
 
     def mistake(self, path: Path, message: str, *, key: bool = False) -> Mistake:
         """A mistake at the value (or the key) at ``path``."""
@@ -72,7 +72,7 @@ class Document:
         return Mistake(self.name, mark.line, mark.column, message)
 
 
-def parse(name: str, content: bytes, *, lenient: bool = False) -> Document:
+def parse_document(name: str, content: bytes, *, lenient: bool = False) -> Document:
     """The document in ``content``; ``name`` is how mistakes call the file.
 
     ``lenient`` reads what is not ours to judge (Compose files): tags, repeated keys and several documents
@@ -81,7 +81,7 @@ def parse(name: str, content: bytes, *, lenient: bool = False) -> Document:
     Raises:
         InvalidDesiredState: with one mistake, since nothing can be said of what follows a syntax error.
     """
-    node = _composed(name, content, lenient=True) if lenient else compose(name, content)
+    node = _composed(name, content, lenient=True) if lenient else parse_nodes(name, content)
     return _Reading(name, lenient).document(node)
 
 
@@ -89,13 +89,13 @@ def tree(name: str, content: bytes) -> Node:
     """The nodes of the first document of a file that is not ours to judge, within the same bounds.
 
     Raises:
-        InvalidDesiredState: as ``parse``.
+        InvalidDesiredState: as ``parse_document``.
     """
     return _composed(name, content, lenient=True)
 
 
 @lru_cache(maxsize=8)
-def compose(name: str, content: bytes) -> Node:
+def parse_nodes(name: str, content: bytes) -> Node:
     """The node tree of ``content``, whose marks count characters of the decoded text.
 
     Remembered, since an edit needs the tree of what was read a moment before; so nobody may change it.
@@ -116,14 +116,14 @@ def _composed(name: str, content: bytes, *, lenient: bool) -> Node:
         raise _invalid(name, _place(text, error.position), _unprintable(error.character)) from None
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = Mark(mark.line + 1, mark.column + 1) if mark else _NOWHERE
+        place = Position(mark.line + 1, mark.column + 1) if mark else _NOWHERE
         raise _invalid(name, place, _reworded(error, text)) from None
     except RecursionError:
         raise _invalid(name, _NOWHERE, "nested too deeply to be read") from None
     except (YAMLError, ValueError) as error:
         raise _invalid(name, _NOWHERE, f"is not YAML: {error}") from None
     if node is None:
-        raise _invalid(name, Mark(1, 1), "the file holds no values, only comments or blank lines")
+        raise _invalid(name, Position(1, 1), "the file holds no values, only comments or blank lines")
     return node
 
 
@@ -143,19 +143,19 @@ def decode(name: str, content: bytes) -> str:
         before = content[: error.start]
         line = before.count(b"\n") + 1
         column = len(before[before.rfind(b"\n") + 1 :].decode(errors="replace")) + 1
-        raise _invalid(name, Mark(line, column), f"byte {error.start} is not UTF-8 text") from None
+        raise _invalid(name, Position(line, column), f"byte {error.start} is not UTF-8 text") from None
     if "\0" in text:
         raise _invalid(name, _place(text, text.index("\0")), _unprintable("\0"))
     return text
 
 
-def _invalid(name: str, mark: Mark, message: str) -> InvalidDesiredState:
+def _invalid(name: str, mark: Position, message: str) -> InvalidDesiredState:
     return InvalidDesiredState((Mistake(name, mark.line, mark.column, message),))
 
 
-def _place(text: str, index: int) -> Mark:
+def _place(text: str, index: int) -> Position:
     before = text[:index]
-    return Mark(before.count("\n") + 1, index - before.rfind("\n"))
+    return Position(before.count("\n") + 1, index - before.rfind("\n"))
 
 
 def _unprintable(character: object) -> str:
@@ -226,8 +226,8 @@ class _Reading:
         self._lenient = lenient
         self._left = _MAX_NODES
         self._depth = 0
-        self._values: dict[Path, Mark] = {}
-        self._keys: dict[Path, Mark] = {}
+        self._values: dict[Path, Position] = {}
+        self._keys: dict[Path, Position] = {}
 
     def document(self, node: Node) -> Document:
         return Document(self._name, self._plain(node, ()), self._values, self._keys)
@@ -294,8 +294,8 @@ class _Reading:
         return _invalid(self._name, _mark(node), message)
 
 
-def _mark(node: Node) -> Mark:
-    return Mark(node.start_mark.line + 1, node.start_mark.column + 1)
+def _mark(node: Node) -> Position:
+    return Position(node.start_mark.line + 1, node.start_mark.column + 1)
 
 
 _TRUE = frozenset({"true", "on", "yes", "y"})

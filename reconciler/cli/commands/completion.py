@@ -48,11 +48,11 @@ def _groups() -> list[str]:
 
 
 def _from_file() -> list[str]:
-    from reconciler.host.yaml_positions import parse
+    from reconciler.host.yaml_positions import parse_document
 
     try:
         file = convert.path(os.environ.get("SERVICE_MANAGER_DESIRED_STATE") or "desired-state") / "stack.yaml"
-        plain = parse("stack.yaml", file.read_bytes()).plain
+        plain = parse_document("stack.yaml", file.read_bytes()).plain
     except (OSError, ValueError, ServiceManagerError):
         return []
     groups = plain.get("groups") if isinstance(plain, dict) else None

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.errors import InvalidDesiredState
-from reconciler.host.yaml_positions import parse
+from reconciler.host.yaml_positions import parse_document
 from reconciler.model.json_text import load_json
 from reconciler.model.start_work import CONFIG, SECRET, unescaped, value_key
 
@@ -96,7 +96,7 @@ def _place(folder: Path, number: int) -> Path:
 
 def _parsed(file: Path) -> Mapping[str, Any]:
     try:
-        model = parse("", file.read_bytes(), lenient=True).plain
+        model = parse_document("", file.read_bytes(), lenient=True).plain
     except (OSError, InvalidDesiredState):
         return {}
     return model if isinstance(model, dict) else {}

@@ -25,7 +25,7 @@ from reconciler.engine.docker.address import find_address
 from reconciler.errors import InvalidDesiredState, WriteRefused
 from reconciler.generations.outcomes import ended
 from reconciler.generations.store import Generations
-from reconciler.host.yaml_positions import parse, tree
+from reconciler.host.yaml_positions import parse_document, tree
 from reconciler.model.desired import GroupState
 from reconciler.model.ledger import Clock
 from reconciler.model.resolved_compose import Resolved
@@ -44,7 +44,7 @@ def a_folder() -> Iterator[Path]:
 def test_yaml_is_read_or_refused(content: bytes) -> None:
     for lenient in (False, True):
         with suppress(InvalidDesiredState):
-            parse("f.yaml", content, lenient=lenient)
+            parse_document("f.yaml", content, lenient=lenient)
     with suppress(InvalidDesiredState):
         tree("f.yaml", content)
 

@@ -6,7 +6,7 @@ import pytest
 
 from reconciler.desired_state import compose_inputs as inputs
 from reconciler.desired_state.compose_inputs import find_inputs
-from reconciler.host.yaml_positions import parse
+from reconciler.host.yaml_positions import parse_document
 
 
 def found(tmp_path: Path, first: str = "compose.yaml", environment: dict[str, str] | None = None) -> set[str]:
@@ -73,7 +73,9 @@ def test_no_file_is_parsed_twice_however_many_there_are(
 ) -> None:
     parsed: list[bytes] = []
     monkeypatch.setattr(
-        inputs, "parse", lambda _, content, **how: parsed.append(content) or parse("", content, **how)
+        inputs,
+        "parse_document",
+        lambda _, content, **how: parsed.append(content) or parse_document("", content, **how),
     )
     names = [f"part{number}.yaml" for number in range(40)]
     for name in names:

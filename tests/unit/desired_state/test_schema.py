@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.desired_state.schema import json_schema, read_groups, read_stack
-from reconciler.host.yaml_positions import parse
+from reconciler.host.yaml_positions import parse_document
 from reconciler.model.desired import GroupState, Suspension
 from reconciler.model.stack import Strength
 from tests.support.fixtures.desired_state import STACK
@@ -14,15 +14,15 @@ SHIPPED = Path(__file__).parents[3] / "desired-state"
 
 
 def groups(text: str) -> list[str]:
-    return [str(mistake) for mistake in read_groups(parse("groups.yaml", text.encode())).mistakes]
+    return [str(mistake) for mistake in read_groups(parse_document("groups.yaml", text.encode())).mistakes]
 
 
 def stack(text: str) -> list[str]:
-    return [str(mistake) for mistake in read_stack(parse("stack.yaml", text.encode())).mistakes]
+    return [str(mistake) for mistake in read_stack(parse_document("stack.yaml", text.encode())).mistakes]
 
 
 def state(text: str) -> GroupState:
-    read = read_groups(parse("groups.yaml", f"groups:\n  a: {text}\n".encode()))
+    read = read_groups(parse_document("groups.yaml", f"groups:\n  a: {text}\n".encode()))
     assert read.value, read.mistakes
     return read.value.groups["a"].meaning()
 
@@ -116,7 +116,7 @@ def test_another_shape_altogether(text: str) -> None:
 def test_group_dependencies_have_two_strengths() -> None:
     text = STACK.replace("{base: on}", "{}")
     for told, strength in (("[base]", "ready"), ("{base: ready}", "ready"), ("{base: on}", "on")):
-        read = read_stack(parse("stack.yaml", text.replace("{}", told).encode())).value
+        read = read_stack(parse_document("stack.yaml", text.replace("{}", told).encode())).value
         assert read
         assert read.groups["web"].depends_on == {"base": Strength(strength)}
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from reconciler.desired_state.schema import read_groups
 from reconciler.desired_state.yaml_edit import edited
 from reconciler.errors import InvalidDesiredState, WriteRefused
-from reconciler.host.yaml_positions import parse
+from reconciler.host.yaml_positions import parse_document
 from reconciler.model.desired import GroupState, Suspension
 
 T = 1795456800.0
@@ -21,7 +21,7 @@ UNTIL = f"{{state: on, suspend: {{until: {T_TEXT}}}}}"
 
 
 def meaning(content: bytes) -> dict[str, GroupState]:
-    read = read_groups(parse("groups.yaml", content))
+    read = read_groups(parse_document("groups.yaml", content))
     assert read.value, read.mistakes
     return {name: entry.meaning() for name, entry in read.value.groups.items()}
 

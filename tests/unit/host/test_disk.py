@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from reconciler.host.disk import notes
+from reconciler.host.disk import disk_warnings
 
 
 def of(free: int, flags: int = 0) -> object:
@@ -16,8 +16,8 @@ def of(free: int, flags: int = 0) -> object:
 
 
 def test_a_disk_with_room_is_not_worth_a_word(tmp_path: Path) -> None:
-    assert notes([tmp_path], least=1) == ()
-    assert notes([tmp_path / "gone"]) == ()
+    assert disk_warnings([tmp_path], least=1) == ()
+    assert disk_warnings([tmp_path / "gone"]) == ()
 
 
 def test_little_room_is_said_in_words_that_do_not_tick(
@@ -26,11 +26,11 @@ def test_little_room_is_said_in_words_that_do_not_tick(
     said = set()
     for free in (0, 10, 2**20):
         monkeypatch.setattr(os, "statvfs", of(free))
-        said |= set(notes([tmp_path]))
+        said |= set(disk_warnings([tmp_path]))
     assert len(said) == 1
     assert "less than 64 MiB" in said.pop()
 
 
 def test_what_can_not_be_written_to_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "statvfs", of(2**40, os.ST_RDONLY))
-    assert "read-only" in notes([tmp_path])[0]
+    assert "read-only" in disk_warnings([tmp_path])[0]

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.host import logging_setup as logs
-from reconciler.host.journald import Journal, field_name, packed
+from reconciler.host import logging_setup
+from reconciler.host.journald import Journal, encode_fields, field_name
 
 Fields = dict[str, str]
 
@@ -82,7 +82,7 @@ def logger_to(handler: logging.Handler) -> logging.Logger:
 def test_a_record_reaches_the_journal_with_level_and_fields(
     journald: Journald, stream: io.TextIOWrapper
 ) -> None:
-    handler = logs.handler(stream, stream_to_journal(stream), journald.path)
+    handler = logging_setup.handler(stream, stream_to_journal(stream), journald.path)
     log = logger_to(handler)
     log.warning("a look failed", extra={"error": "no answer", "service": "kafka"})
     record = journald.record()
@@ -102,7 +102,7 @@ def test_a_record_reaches_the_journal_with_level_and_fields(
 
 
 def test_a_traceback_is_one_record_of_several_lines(journald: Journald, stream: io.TextIOWrapper) -> None:
-    handler = logs.handler(stream, stream_to_journal(stream), journald.path)
+    handler = logging_setup.handler(stream, stream_to_journal(stream), journald.path)
     try:
         raise ValueError("first\nPRIORITY=0")  # noqa: TRY301
     except ValueError:
@@ -118,7 +118,7 @@ def test_a_traceback_is_one_record_of_several_lines(journald: Journald, stream: 
 def test_a_record_too_large_for_a_datagram_arrives_whole(
     journald: Journald, stream: io.TextIOWrapper
 ) -> None:
-    handler = logs.handler(stream, stream_to_journal(stream), journald.path)
+    handler = logging_setup.handler(stream, stream_to_journal(stream), journald.path)
     logger_to(handler).error("large", extra={"told": "x" * 3_000_000})
     assert journald.record()["SERVICE_MANAGER_TOLD"] == "x" * 3_000_000
     handler.close()
@@ -128,7 +128,7 @@ def test_a_journal_that_was_restarted_is_found_again_and_one_that_is_gone_leaves
     tmp_path: Path, stream: io.TextIOWrapper
 ) -> None:
     first = Journald(tmp_path / "socket")
-    handler = logs.handler(stream, stream_to_journal(stream), first.path)
+    handler = logging_setup.handler(stream, stream_to_journal(stream), first.path)
     log = logger_to(handler)
     first.close()
     log.error("nobody there", extra={"service": "kafka"})
@@ -144,7 +144,7 @@ def test_a_journal_that_was_restarted_is_found_again_and_one_that_is_gone_leaves
 def test_where_there_is_no_such_socket_lines_carry_their_level(
     tmp_path: Path, stream: io.TextIOWrapper
 ) -> None:
-    handler = logs.handler(stream, stream_to_journal(stream), tmp_path / "none")
+    handler = logging_setup.handler(stream, stream_to_journal(stream), tmp_path / "none")
     logger_to(handler).critical("one\ntwo")
     stream.seek(0)
     assert stream.read() == "<2>one\n<2>two\n"
@@ -152,7 +152,7 @@ def test_where_there_is_no_such_socket_lines_carry_their_level(
 
 def test_output_that_was_redirected_is_no_journal(journald: Journald, stream: io.TextIOWrapper) -> None:
     for environ in ({}, {"JOURNAL_STREAM": "1:2"}, {"JOURNAL_STREAM": "x"}):
-        logger_to(logs.handler(stream, environ, journald.path)).warning("hm", extra={"a": 1})
+        logger_to(logging_setup.handler(stream, environ, journald.path)).warning("hm", extra={"a": 1})
     stream.seek(0)
     lines = stream.read().splitlines()
     assert len(lines) == 3
@@ -160,8 +160,8 @@ def test_output_that_was_redirected_is_no_journal(journald: Journald, stream: io
 
 
 def test_why_it_does_not_start_is_critical_in_the_journal(stream: io.TextIOWrapper) -> None:
-    logs.say("no\n  → do this", stream, stream_to_journal(stream))
-    logs.say("no", stream, {})
+    logging_setup.emit("no\n  → do this", stream, stream_to_journal(stream))
+    logging_setup.emit("no", stream, {})
     stream.seek(0)
     assert stream.read() == "<2>service-manager: no\n<2>  → do this\nservice-manager: no\n"
 
@@ -169,7 +169,7 @@ def test_why_it_does_not_start_is_critical_in_the_journal(stream: io.TextIOWrapp
 def test_fields_are_what_the_journal_allows() -> None:
     assert field_name("exit-code") == "SERVICE_MANAGER_EXIT_CODE"
     assert len(field_name("x" * 100)) == 64
-    assert unpacked(packed([("A", "one\ntwo"), ("B", "= \ud800")])) == {"A": "one\ntwo", "B": "= ?"}
+    assert unpacked(encode_fields([("A", "one\ntwo"), ("B", "= \ud800")])) == {"A": "one\ntwo", "B": "= ?"}
 
 
 def test_the_journal_says_when_it_is_not_there(tmp_path: Path) -> None:

@@ -5,31 +5,31 @@ import time
 import pytest
 
 from reconciler.errors import InvalidDesiredState
-from reconciler.host.yaml_positions import MAX_BYTES, Mark, parse
+from reconciler.host.yaml_positions import MAX_BYTES, Position, parse_document
 
 
 def refused(content: bytes) -> str:
     with pytest.raises(InvalidDesiredState) as caught:
-        parse("f.yaml", content)
+        parse_document("f.yaml", content)
     (mistake,) = caught.value.mistakes
     return str(mistake)
 
 
 def test_on_is_a_word_and_true_a_boolean() -> None:
-    read = parse("f.yaml", b"a: on\nb: true\nc: 0x10\nd: ~\ne: 1.5\nf: 2026-11-23T18:00:00Z\n").plain
+    read = parse_document("f.yaml", b"a: on\nb: true\nc: 0x10\nd: ~\ne: 1.5\nf: 2026-11-23T18:00:00Z\n").plain
     assert read == {"a": "on", "b": True, "c": 16, "d": None, "e": 1.5, "f": "2026-11-23T18:00:00Z"}
 
 
 def test_every_value_and_key_has_its_place() -> None:
-    document = parse("f.yaml", b"a:\n  b: [x, y]\n  c: {d: 1}\n")
-    assert document.at(("a", "b", 1)) == Mark(2, 10)
-    assert document.at(("a", "c"), key=True) == Mark(3, 3)
-    assert document.at(("a", "c", "d")) == Mark(3, 10)
-    assert document.at(("a", "nothing", "here")) == Mark(2, 3)
+    document = parse_document("f.yaml", b"a:\n  b: [x, y]\n  c: {d: 1}\n")
+    assert document.at(("a", "b", 1)) == Position(2, 10)
+    assert document.at(("a", "c"), key=True) == Position(3, 3)
+    assert document.at(("a", "c", "d")) == Position(3, 10)
+    assert document.at(("a", "nothing", "here")) == Position(2, 3)
 
 
 def test_places_count_characters_not_bytes() -> None:
-    assert parse("f.yaml", "ä: {ö: ü}\r\nb: 1".encode()).at(("ä", "ö")) == Mark(1, 8)
+    assert parse_document("f.yaml", "ä: {ö: ü}\r\nb: 1".encode()).at(("ä", "ö")) == Position(1, 8)
 
 
 @pytest.mark.parametrize(
@@ -86,18 +86,18 @@ def test_nesting_without_end_is_refused() -> None:
 
 
 def test_merged_keys_yield_to_the_mappings_own() -> None:
-    document = parse("f.yaml", b"x: &x {a: 1, b: 1}\ny:\n  b: 2\n  <<: *x\n")
+    document = parse_document("f.yaml", b"x: &x {a: 1, b: 1}\ny:\n  b: 2\n  <<: *x\n")
     assert document.plain["y"] == {"a": 1, "b": 2}
-    assert document.at(("y", "b")) == Mark(3, 6)
+    assert document.at(("y", "b")) == Position(3, 6)
 
 
 def test_lenient_reading_passes_over_what_is_composes_business() -> None:
     content = b"a: !reset null\nb: 1\nb: 2\n---\nc: 3\n"
-    assert parse("f.yaml", content, lenient=True).plain == {"a": "null", "b": 2}
+    assert parse_document("f.yaml", content, lenient=True).plain == {"a": "null", "b": 2}
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_key() -> None:
-    assert parse("f.yaml", b"\xef\xbb\xbfa: 1").plain == {"a": 1}
+    assert parse_document("f.yaml", b"\xef\xbb\xbfa: 1").plain == {"a": 1}
 
 
 def test_a_file_of_countless_values_is_given_up_on_early() -> None:
@@ -107,4 +107,4 @@ def test_a_file_of_countless_values_is_given_up_on_early() -> None:
 
 
 def test_an_anchor_given_twice_is_no_matter() -> None:
-    assert parse("f.yaml", b"a: &x 1\nb: &x 2\nc: *x\n").plain == {"a": 1, "b": 2, "c": 2}
+    assert parse_document("f.yaml", b"a: &x 1\nb: &x 2\nc: *x\n").plain == {"a": 1, "b": 2, "c": 2}
