@@ -106,13 +106,13 @@ class Auth:
         caller = caller_of(scope)
         if not caller.digest:
             return not self._ring.required
-        return self._ring.holding(caller.digest) is not None
+        return self._ring.find_by_digest(caller.digest) is not None
 
     def session(self, scope: Scope) -> Key | None:
         """The key behind the session in the request's cookie, as it is now."""
         token = session_token(scope)
         digest = self.sessions.digest(token) if token else None
-        return self._ring.holding(digest) if digest else None
+        return self._ring.find_by_digest(digest) if digest else None
 
     def _identified(self, scope: Scope, source: str, *, write: bool) -> Key | Problem:
         given = _given(scope)

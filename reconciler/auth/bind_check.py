@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from reconciler.errors import ServiceManagerError
 
 
-class Exposed(ServiceManagerError):
+class UnsafeBind(ServiceManagerError):
     """The daemon would answer to anybody in the network; it does not start like that."""
 
 
@@ -32,7 +32,7 @@ def check(host: str, *, keyless: bool, insecure: bool) -> None:
         Exposed: with what to do instead.
     """
     if keyless and not insecure and not is_loopback(host):
-        raise Exposed(
+        raise UnsafeBind(
             f"without an API key only this machine may reach the daemon, but {host} is not loopback.\n"
             "  → make a key: service-manager key add NAME --role operator (with the daemon's --state-dir)\n"
             "    or set SERVICE_MANAGER_API_KEY, or leave --host away, or, where everybody in the network\n"

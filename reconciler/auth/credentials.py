@@ -12,13 +12,13 @@ import os
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
-from reconciler.auth.keys import KeyTrouble
+from reconciler.auth.keys import KeyStoreError
 
 VARIABLE = "SERVICE_MANAGER_API_KEY"
 CREDENTIAL = "api-key"
 
 
-def take_key(environ: MutableMapping[str, str] | None = None) -> str:
+def load_api_key(environ: MutableMapping[str, str] | None = None) -> str:
     """The key, empty where none is set; afterwards it is in no environment any more.
 
     The variable wins over the credential, as one that somebody set just now over what is installed.
@@ -34,7 +34,7 @@ def take_key(environ: MutableMapping[str, str] | None = None) -> str:
     if not key:
         place, key = f"the credential {CREDENTIAL!r}", _credential(surroundings)
     if not all("!" <= letter <= "~" for letter in key):
-        raise KeyTrouble(
+        raise KeyStoreError(
             f"what is in {place} can't be a key: plain characters without blanks are expected",
             "`service-manager key add NAME` makes a good one",
         )
@@ -51,7 +51,7 @@ def _credential(surroundings: Mapping[str, str]) -> str:
         return ""
     except OSError as error:
         # Without it the daemon would be open to everybody on this machine.
-        raise KeyTrouble(
+        raise KeyStoreError(
             f"the credential {CREDENTIAL!r} can't be read: {error.strerror}",
             "some containers can't hand credentials to services: remove the drop-in with `LoadCredential=` "
             "(systemctl cat service-manager shows it) and make a key with `service-manager key add NAME`",

@@ -47,7 +47,7 @@ _EVERY = 0.25
 """Seconds between looks at the file."""
 
 
-class KeyTrouble(ServiceManagerError):
+class KeyStoreError(ServiceManagerError):
     """Keys can't be read or changed as asked. ``remedy`` says what to do."""
 
     def __init__(self, message: str, remedy: str = "") -> None:
@@ -64,7 +64,7 @@ class Key(NamedTuple):
     created_at: float = 0.0
 
 
-def digest_of(key: str) -> bytes:
+def key_hash(key: str) -> bytes:
     """What is kept of a key."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
@@ -92,9 +92,9 @@ class KeyFile:
         except FileNotFoundError:
             return ()
         except OSError as error:
-            raise KeyTrouble(f"{self.path} can't be read: {error.strerror}") from error
+            raise KeyStoreError(f"{self.path} can't be read: {error.strerror}") from error
         except MALFORMED as error:
-            raise KeyTrouble(
+            raise KeyStoreError(
                 f"{self.path} is damaged: {error}", "remove the file, and make new keys"
             ) from None
 
@@ -105,23 +105,25 @@ class KeyFile:
             KeyTrouble: the name is taken or can't be one, or the file can't be changed.
         """
         if not _A_NAME.fullmatch(name):
-            raise KeyTrouble(f"{name!r} can't be a name", "letters, digits and . _ @ - are, up to 64 of them")
+            raise KeyStoreError(
+                f"{name!r} can't be a name", "letters, digits and . _ @ - are, up to 64 of them"
+            )
         if name in RESERVED:
-            raise KeyTrouble(
+            raise KeyStoreError(
                 f"the name {name!r} has a meaning of its own in the audit log", "choose another name"
             )
         if role not in ROLES:
-            raise KeyTrouble(f"there is no role {role!r}", f"there are {' and '.join(ROLES)}")
+            raise KeyStoreError(f"there is no role {role!r}", f"there are {' and '.join(ROLES)}")
         with self._locked():
             keys = self.read()
             if any(key.name == name for key in keys):
-                raise KeyTrouble(
+                raise KeyStoreError(
                     f"there is a key {name!r} already", f"`service-manager key revoke {name}` first"
                 )
             if len(keys) >= _MOST:
-                raise KeyTrouble(f"there are {len(keys)} keys already", "revoke those that nobody uses")
+                raise KeyStoreError(f"there are {len(keys)} keys already", "revoke those that nobody uses")
             made = make_key()
-            self._write((*keys, Key(name, role, digest_of(made), at)))
+            self._write((*keys, Key(name, role, key_hash(made), at)))
         return made
 
     def revoke(self, name: str) -> int:
@@ -135,7 +137,7 @@ class KeyFile:
             left = tuple(key for key in keys if key.name != name)
             if len(left) == len(keys):
                 known = ", ".join(key.name for key in keys)
-                raise KeyTrouble(
+                raise KeyStoreError(
                     f"there is no key {name!r}", f"there are: {known}" if known else "there are none"
                 )
             self._write(left)
@@ -147,7 +149,7 @@ class KeyFile:
         try:
             write_file(self.path, f"{content}\n".encode())
         except OSError as error:
-            raise KeyTrouble(f"{self.path} can't be written: {error.strerror}") from error
+            raise KeyStoreError(f"{self.path} can't be written: {error.strerror}") from error
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -155,7 +157,7 @@ class KeyFile:
             mkdir_private(self._directory)
             descriptor = os.open(self._directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise KeyTrouble(
+            raise KeyStoreError(
                 f"{self._directory} can't be written: {error.strerror}",
                 "run it as the user that the daemon runs as, or with sudo",
             ) from error
@@ -203,7 +205,7 @@ class KeyRing:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._file = KeyFile(state_dir) if state_dir is not None else None
-        self._given = (Key(ENVIRONMENT, OPERATOR, digest_of(environment)),) if environment else ()
+        self._given = (Key(ENVIRONMENT, OPERATOR, key_hash(environment)),) if environment else ()
         self._always = always
         self._clock = clock
         self._looked_at = float("-inf")
@@ -223,9 +225,9 @@ class KeyRing:
 
     def find(self, key: str) -> Key | None:
         """The key that this is; compared with every one in the same time, whichever it is."""
-        return self.holding(digest_of(key))
+        return self.find_by_digest(key_hash(key))
 
-    def holding(self, digest: bytes) -> Key | None:
+    def find_by_digest(self, digest: bytes) -> Key | None:
         """The key with this digest, as it is now; None: it is none, or no longer."""
         found = None
         for key in self._current():
@@ -253,7 +255,7 @@ class KeyRing:
         try:
             self._read, self._damaged = file.read(), False
             self._seen = seen
-        except KeyTrouble as error:
+        except KeyStoreError as error:
             if isinstance(error.__cause__, OSError) and is_passing(error.__cause__):
                 # Says nothing about the file: what was read last holds until the next look, a moment later.
                 return

@@ -25,9 +25,9 @@ from api.app import close_streams, create_app
 from api.context import Settings as ApiSettings
 from api.metrics.registry import Metrics, alone
 from reconciler import package_data as shipped
-from reconciler.auth import bind_check as exposure
-from reconciler.auth.credentials import take_key
-from reconciler.auth.keys import KeyRing, KeyTrouble
+from reconciler.auth import bind_check
+from reconciler.auth.credentials import load_api_key
+from reconciler.auth.keys import KeyRing, KeyStoreError
 from reconciler.controller import ledger_file as memo
 from reconciler.controller.crash_logs import Evidence
 from reconciler.controller.executor import Limits
@@ -91,21 +91,21 @@ def run(options: RunOptions) -> int:
     faulthandler.enable()
     notifier = Notifier.from_environment()
     try:
-        key = take_key()
+        key = load_api_key()
         options.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        safe = options.insecure or exposure.is_loopback(options.host)
+        safe = options.insecure or bind_check.is_loopback(options.host)
         # Revoking the last key must not open what only a key allowed to listen there.
         keys = KeyRing(options.state_dir, environment=key, always=not safe)
-        exposure.check(options.host, keyless=keys.empty, insecure=options.insecure)
+        bind_check.check(options.host, keyless=keys.empty, insecure=options.insecure)
         with DirectoryLock(options.state_dir), _Directory(options.desired_state) as held:
             listener = listen(Address(options.host, options.port))
             scraped = options.metrics_listen
             second = listen(scraped, "--metrics-listen", ahead=True) if scraped else None
             asyncio.run(_Daemon(options, held, listener, second, keys, notifier).run())
-    except KeyTrouble as error:
+    except KeyStoreError as error:
         logging_setup.emit(f"{error}\n  → {error.remedy}" if error.remedy else str(error))
         return 1
-    except (AlreadyRunning, PortTaken, exposure.Exposed, OSError) as error:
+    except (AlreadyRunning, PortTaken, bind_check.UnsafeBind, OSError) as error:
         logging_setup.emit(str(error))
         return 1
     return 0

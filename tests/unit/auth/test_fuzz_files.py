@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.auth.keys import KeyFile, KeyRing, KeyTrouble
+from reconciler.auth.keys import KeyFile, KeyRing, KeyStoreError
 from reconciler.controller import ledger_file as memo
 from reconciler.controller.crash_logs import Evidence
 from reconciler.desired_state.compose_inputs import find_inputs
@@ -161,7 +161,7 @@ def test_keys_are_read_or_none_of_them_holds(content: bytes) -> None:
         assert ring.find(good) is None
         try:
             KeyFile(folder).read()
-        except KeyTrouble:
+        except KeyStoreError:
             assert ring.required
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.audit.query import Query, read, verify
-from reconciler.auth import bind_check as exposure
-from reconciler.auth.credentials import VARIABLE, take_key
+from reconciler.auth import bind_check
+from reconciler.auth.credentials import VARIABLE, load_api_key
 from reconciler.auth.keys import (
     ENVIRONMENT,
     OPERATOR,
@@ -22,8 +22,8 @@ from reconciler.auth.keys import (
     VIEWER,
     KeyFile,
     KeyRing,
-    KeyTrouble,
-    digest_of,
+    KeyStoreError,
+    key_hash,
     make_key,
 )
 from tests.support.fixtures.stub_server import run_cli
@@ -58,16 +58,16 @@ def test_only_a_digest_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
     content = file.path.read_text()
     assert made not in content
     assert made.removeprefix("sm_") not in content
-    assert digest_of(made).hex() in content
+    assert key_hash(made).hex() in content
     assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
     assert stat.S_IMODE(file.path.parent.stat().st_mode) == 0o700
     (key,) = file.read()
-    assert (key.name, key.role, key.digest, key.created_at) == ("ann", OPERATOR, digest_of(made), AT)
+    assert (key.name, key.role, key.digest, key.created_at) == ("ann", OPERATOR, key_hash(made), AT)
 
 
 @pytest.mark.parametrize("name", ["", " ", "a b", "-x", "a/b", "ä", "a" * 65, "a\n", *sorted(RESERVED)])
 def test_names_that_can_not_be(tmp_path: Path, name: str) -> None:
-    with pytest.raises(KeyTrouble):
+    with pytest.raises(KeyStoreError):
         KeyFile(tmp_path).add(name, OPERATOR, at=AT)
     assert KeyFile(tmp_path).read() == ()
 
@@ -75,10 +75,10 @@ def test_names_that_can_not_be(tmp_path: Path, name: str) -> None:
 def test_a_name_is_taken_once_and_free_again_when_revoked(tmp_path: Path) -> None:
     file = KeyFile(tmp_path)
     first = file.add("ann", VIEWER, at=AT)
-    with pytest.raises(KeyTrouble, match="already"):
+    with pytest.raises(KeyStoreError, match="already"):
         file.add("ann", OPERATOR, at=AT)
     assert file.revoke("ann") == 0
-    with pytest.raises(KeyTrouble, match="no key 'ann'"):
+    with pytest.raises(KeyStoreError, match="no key 'ann'"):
         file.revoke("ann")
     assert file.add("ann", OPERATOR, at=AT) != first
 
@@ -111,7 +111,7 @@ DAMAGED += [b'{"schema": 1, "keys": [{"name": "a", "role": "root", "digest": "00
 def test_a_damaged_file_is_said_and_not_written_over(tmp_path: Path, content: bytes) -> None:
     file = KeyFile(tmp_path)
     file.path.write_bytes(content)
-    with pytest.raises(KeyTrouble, match="damaged"):
+    with pytest.raises(KeyStoreError, match="damaged"):
         file.add("ann", OPERATOR, at=AT)
     assert file.path.read_bytes() == content
 
@@ -185,9 +185,9 @@ def test_the_file_is_looked_at_at_most_four_times_a_second(
 
 def test_the_key_of_the_environment_is_taken_out_of_it() -> None:
     environ = {VARIABLE: "  a-key\n", "PATH": "/bin"}
-    assert take_key(environ) == "a-key"
+    assert load_api_key(environ) == "a-key"
     assert environ == {"PATH": "/bin"}
-    assert take_key(environ) == ""
+    assert load_api_key(environ) == ""
     ring = KeyRing(environment="a-key")
     found = ring.find("a-key")
     assert found is not None
@@ -196,33 +196,33 @@ def test_the_key_of_the_environment_is_taken_out_of_it() -> None:
 
 @pytest.mark.parametrize("key", ["two words", "tab\there", "schlüssel", "\x00"])
 def test_a_key_that_no_header_can_carry_is_refused(key: str) -> None:
-    with pytest.raises(KeyTrouble) as caught:
-        take_key({VARIABLE: key})
+    with pytest.raises(KeyStoreError) as caught:
+        load_api_key({VARIABLE: key})
     assert key not in str(caught.value)
 
 
 def test_the_key_comes_as_a_credential_too(tmp_path: Path) -> None:
     environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
-    assert take_key(environ) == ""
+    assert load_api_key(environ) == ""
     (tmp_path / "api-key").write_text("")
-    assert take_key(environ) == ""
+    assert load_api_key(environ) == ""
     (tmp_path / "api-key").write_text("a-key\n")
-    assert take_key(environ) == "a-key"
-    assert take_key({**environ, VARIABLE: "another"}) == "another"
+    assert load_api_key(environ) == "a-key"
+    assert load_api_key({**environ, VARIABLE: "another"}) == "another"
     (tmp_path / "api-key").write_text("two\nkeys\n")
-    with pytest.raises(KeyTrouble, match="credential 'api-key'"):
-        take_key(environ)
+    with pytest.raises(KeyStoreError, match="credential 'api-key'"):
+        load_api_key(environ)
     (tmp_path / "api-key").unlink()
     (tmp_path / "api-key").mkdir()
-    with pytest.raises(KeyTrouble, match="can't be read"):
-        take_key(environ)
+    with pytest.raises(KeyStoreError, match="can't be read"):
+        load_api_key(environ)
 
 
 TAKES = """
 import os, subprocess, sys
 from pathlib import Path
-from reconciler.auth.credentials import take_key
-key = take_key()
+from reconciler.auth.credentials import load_api_key
+key = load_api_key()
 print(key == "sm_secret-of-this-test")
 print("sm_secret" in Path("/proc/self/environ").read_text())
 print("sm_secret" in subprocess.run(["env"], capture_output=True, text=True).stdout)
@@ -248,15 +248,15 @@ def test_it_is_gone_from_what_the_system_shows_of_the_process_too() -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
 def test_loopback_needs_no_key(host: str) -> None:
-    exposure.check(host, keyless=True, insecure=False)
+    bind_check.check(host, keyless=True, insecure=False)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.7", "fe80::1", "nowhere.invalid", ""])
 def test_beyond_loopback_a_key_or_a_word_is_needed(host: str) -> None:
-    with pytest.raises(exposure.Exposed, match="key add"):
-        exposure.check(host, keyless=True, insecure=False)
-    exposure.check(host, keyless=False, insecure=False)
-    exposure.check(host, keyless=True, insecure=True)
+    with pytest.raises(bind_check.UnsafeBind, match="key add"):
+        bind_check.check(host, keyless=True, insecure=False)
+    bind_check.check(host, keyless=False, insecure=False)
+    bind_check.check(host, keyless=True, insecure=True)
 
 
 # --- the command line -----------------------------------------------------------------------------------
@@ -278,7 +278,7 @@ def test_a_key_is_shown_alone_on_the_last_line_and_once(tmp_path: Path) -> None:
     assert "without any key" in revoked.err
     for shown in (listed, revoked, run_cli("key", "list", "-o", "json", *where)):
         assert made not in shown.out + shown.err
-        assert digest_of(made).hex() not in shown.out
+        assert key_hash(made).hex() not in shown.out
     assert [(e.fact.action, e.fact.target) for e in read(tmp_path, Query())] == [
         ("key_add", "ann"),
         ("key_revoke", "ann"),
