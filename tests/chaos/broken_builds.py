@@ -122,7 +122,7 @@ def _acts_on_half_a_look() -> None:
 
 def _two_composes_at_once() -> None:
     from reconciler.controller import executor
-    from reconciler.engine.compose import engine as compose
+    from reconciler.engine.compose import engine
 
     class NoLock:
         async def __aenter__(self) -> None:
@@ -139,8 +139,8 @@ def _two_composes_at_once() -> None:
         finally:
             os.close(descriptor)
 
-    compose.locked = unlocked
-    compose.asyncio = type("asyncio", (), {**vars(asyncio), "Lock": NoLock})  # type: ignore[attr-defined]
+    engine.is_lock_error = unlocked
+    engine.asyncio = type("asyncio", (), {**vars(asyncio), "Lock": NoLock})  # type: ignore[attr-defined]
     executor.BATCHED = frozenset()
     executor._KIND = {}
 

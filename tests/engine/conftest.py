@@ -165,16 +165,16 @@ class DockerWorld:
 
 class SimulatedWorld:
     def __init__(self, stack: Stack) -> None:
-        from reconciler.engine.simulated.engine import Behaviour, SimulatedEngine
+        from reconciler.engine.simulated.engine import ContainerScript, SimulatedEngine
         from reconciler.engine.simulated.hooks import Hooking
 
         self.stack = stack
         self.engine = SimulatedEngine(
             {
-                "sick": Behaviour(ready_after=None),
-                "hang": Behaviour(ready_after=None),
-                "job": Behaviour(exits_after=0.05),
-                "failing": Behaviour(hooks=Hooking({"post_start": 3, "pre_stop": 4})),
+                "sick": ContainerScript(ready_after=None),
+                "hang": ContainerScript(ready_after=None),
+                "job": ContainerScript(exits_after=0.05),
+                "failing": ContainerScript(hooks=Hooking({"post_start": 3, "pre_stop": 4})),
             }
         )
         self.engine.auto_images = False

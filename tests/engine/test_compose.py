@@ -13,12 +13,12 @@ from reconciler.engine.compose.discovery import environment
 from reconciler.engine.compose.engine import find_compose, resolve
 from reconciler.engine.compose.subprocess import run
 from reconciler.engine.docker.address import Address, find_address
-from reconciler.engine.docker.error_reasons import failure, lost_engine, redacted, shortened, wanted_port
+from reconciler.engine.docker.error_reasons import failure, lost_engine, redact, truncate, wanted_port
 from reconciler.engine.docker.parse import (
-    check_of,
     full_name,
+    health_check,
     image_named,
-    moment,
+    parse_timestamp,
     repository_and_tag,
     tags_of,
 )
@@ -218,17 +218,17 @@ def test_the_port_is_read_off_the_message() -> None:
 
 
 def test_no_secret_gets_into_a_message() -> None:
-    assert redacted("login with hunter2 failed", ["hunter2"]) == "login with *** failed"
-    assert shortened("get https://me:hunter2@box/v2") == "get https://***@box/v2"
-    assert len(shortened("x" * 5000)) <= 600
+    assert redact("login with hunter2 failed", ["hunter2"]) == "login with *** failed"
+    assert truncate("get https://me:hunter2@box/v2") == "get https://***@box/v2"
+    assert len(truncate("x" * 5000)) <= 600
 
 
 def test_times() -> None:
-    assert moment("0001-01-01T00:00:00Z") == 0.0
-    assert moment("") == moment(None) == 0.0
-    assert moment("1970-01-01T00:00:01.5Z") == 1.5
-    assert moment("2026-11-24T04:15:54.505786475Z") == pytest.approx(1795493754.505786, abs=1e-6)
-    assert moment("2026-11-24T05:15:54+01:00") == 1795493754.0
+    assert parse_timestamp("0001-01-01T00:00:00Z") == 0.0
+    assert parse_timestamp("") == parse_timestamp(None) == 0.0
+    assert parse_timestamp("1970-01-01T00:00:01.5Z") == 1.5
+    assert parse_timestamp("2026-11-24T04:15:54.505786475Z") == pytest.approx(1795493754.505786, abs=1e-6)
+    assert parse_timestamp("2026-11-24T05:15:54+01:00") == 1795493754.0
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_times() -> None:
     ],
 )
 def test_health_checks_become_arguments(config: dict[str, object], check: tuple[str, ...]) -> None:
-    assert check_of(config) == check
+    assert health_check(config) == check
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,7 @@ from contextlib import aclosing
 
 import pytest
 
-from reconciler.engine.docker import logs as docker_logs
-from reconciler.engine.docker import usage as docker_usage
+from reconciler.engine.docker import logs, usage
 from reconciler.model.observed import Health, State
 from tests.support.harness.adapter import PLAIN, Bench, Make
 from tests.support.harness.private_engine import IMAGE, until
@@ -97,9 +96,9 @@ async def test_foreign_networks_and_containers_make_no_event(bench: Make) -> Non
 async def test_the_api_measures_what_the_files_do(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     b: Bench = await bench(PLAIN)
     container = await b.running("plain")
-    assert set(docker_usage.read_all((container,))) == {container}
+    assert set(usage.read_all((container,))) == {container}
     files = await b.engine.stats((container,))
-    monkeypatch.setattr(docker_usage, "read_all", lambda _: {})
+    monkeypatch.setattr(usage, "read_all", lambda _: {})
     asked = await b.engine.stats((container,))
     assert abs(files[container.id].memory - asked[container.id].memory) < 2_000_000
 
@@ -138,7 +137,7 @@ async def test_a_terminal_s_log_has_no_frames(bench: Make) -> None:
 async def test_a_follower_hears_on_when_the_engine_rotates_the_log(
     bench: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(docker_logs, "SILENT", 0.5)
+    monkeypatch.setattr(logs, "SILENT", 0.5)
     b: Bench = await bench(
         """
         services:

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from reconciler.engine.compose import engine as compose_module
-from reconciler.engine.compose.subprocess import locked
-from reconciler.engine.docker import orders as docker_sdk
+from reconciler.engine.compose.subprocess import is_lock_error
+from reconciler.engine.docker import orders
 from reconciler.engine.docker.engine import DockerEngine
 from reconciler.errors import EngineUnavailable, OutcomeUnknown, StepFailed
 from reconciler.model.observed import Action, Command, State
@@ -69,7 +69,7 @@ async def test_an_order_without_an_answer_has_an_unknown_outcome(
     # A client whose own deadline is the usual one, so that closing could wait for it.
     await b.act(Action.STOP, "plain", container=container.id, grace=1.0)
     monkeypatch.setattr(b.engine._wire, "_patience", 1.0)
-    monkeypatch.setattr(docker_sdk, "_ORDER_DEADLINE", 1.0)
+    monkeypatch.setattr(orders, "_ORDER_DEADLINE", 1.0)
     with b.bed.frozen():
         with pytest.raises(OutcomeUnknown):
             await b.act(Action.START, "plain", container=container.id)
@@ -85,11 +85,10 @@ async def test_an_order_without_an_answer_has_an_unknown_outcome(
 
 @pytest.mark.pitfall(13)
 async def test_a_silent_stream_is_noticed_when_we_act(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reconciler.engine.docker import engine as docker
-    from reconciler.engine.docker import streams as docker_streams
+    from reconciler.engine.docker import engine, streams
 
-    monkeypatch.setattr(docker, "_EVENT_WITHIN", 0.3)
-    monkeypatch.setattr(docker_streams.Events, "_hear", lambda *_: None)
+    monkeypatch.setattr(engine, "_EVENT_WITHIN", 0.3)
+    monkeypatch.setattr(streams.Events, "_hear", lambda *_: None)
     b: Bench = await bench(PLAIN)
     container = await b.created("plain")
     events = b.engine.events(b.stack)
@@ -103,9 +102,9 @@ async def test_a_silent_stream_is_noticed_when_we_act(bench: Make, monkeypatch: 
 async def test_acting_does_not_make_a_live_stream_look_dead(
     bench: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from reconciler.engine.docker import engine as docker
+    from reconciler.engine.docker import engine
 
-    monkeypatch.setattr(docker, "_EVENT_WITHIN", 2.0)
+    monkeypatch.setattr(engine, "_EVENT_WITHIN", 2.0)
     b: Bench = await bench(PLAIN)
     container = await b.created("plain")
     async with aclosing(b.engine.events(b.stack)) as events:
@@ -177,10 +176,10 @@ async def test_a_child_of_a_killed_daemon_is_waited_for(tmp_path: Path) -> None:
         f"""
         import asyncio, os, signal, subprocess
         from pathlib import Path
-        from reconciler.engine.compose.subprocess import locked
+        from reconciler.engine.compose.subprocess import is_lock_error
 
         async def main():
-            async with locked(Path({str(lock)!r}), 5.0) as descriptor:
+            async with is_lock_error(Path({str(lock)!r}), 5.0) as descriptor:
                 quiet = {{"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}}
                 child = subprocess.Popen(["sleep", "1000"], pass_fds=(descriptor,), **quiet)
                 print(child.pid, flush=True)
@@ -194,12 +193,12 @@ async def test_a_child_of_a_killed_daemon_is_waited_for(tmp_path: Path) -> None:
     child = int(done.stdout)
     try:
         with pytest.raises(StepFailed) as caught:
-            async with locked(lock, 0.3):
+            async with is_lock_error(lock, 0.3):
                 pass
         assert caught.value.reason == "compose_busy"
     finally:
         os.kill(child, signal.SIGKILL)
-    async with locked(lock, 5.0):
+    async with is_lock_error(lock, 5.0):
         assert stat.S_IMODE(lock.stat().st_mode) == 0o600
 
 
@@ -252,7 +251,7 @@ async def test_a_silent_compose_is_killed(
     with pytest.raises(OutcomeUnknown):
         await b.act(Action.CREATE, "plain")
     await until(lambda: asyncio.to_thread(_alive, int(_content(told))), lambda alive: not alive)
-    async with locked(b.state / "compose-only.lock", 1.0):
+    async with is_lock_error(b.state / "compose-only.lock", 1.0):
         pass
 
 

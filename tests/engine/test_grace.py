@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from reconciler.engine.docker import orders as docker_sdk
+from reconciler.engine.docker import orders
 from reconciler.model.observed import Action, State
 from tests.support.harness.adapter import Bench, Make
 
@@ -19,7 +19,7 @@ async def test_a_stop_may_take_longer_than_any_other_order(
     container = await b.running("web")
     # From here on, in a client made anew.
     b.engine._orders.close()
-    monkeypatch.setattr(docker_sdk, "_ORDER_DEADLINE", 4.0)
+    monkeypatch.setattr(orders, "_ORDER_DEADLINE", 4.0)
     began = time.monotonic()
     # Process 1 without a handler of its own does not hear SIGTERM.
     await b.act(Action.STOP, "web", container=container.id, grace=6.0)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.engine.compose import discovery as compose_find
+from reconciler.engine.compose import discovery
 from reconciler.engine.compose.release import DIGESTS, architecture, program_path
 from reconciler.quickstart import compose_fetch
 from reconciler.quickstart.venv import ensure_compose
@@ -82,7 +82,7 @@ def test_the_environment_of_a_board_gets_its_own_compose_or_none(
     monkeypatch.setattr(platform, "machine", lambda: machine)
     monkeypatch.setattr(compose_fetch, "_download", release)
     monkeypatch.setattr(compose_fetch, "program_of_archive", no_archive)
-    monkeypatch.setattr(compose_find, "_candidates", lambda _: iter(()))
+    monkeypatch.setattr(discovery, "_candidates", lambda _: iter(()))
     place, known = program_path(tmp_path), architecture(machine)
     if known:
         # What the page has is not what is pinned: nothing is installed.

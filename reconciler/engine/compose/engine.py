@@ -24,9 +24,9 @@ from typing import Any
 
 from reconciler.engine.compose.discovery import Compose, environment, find_compose
 from reconciler.engine.compose.error_locations import mistakes_in, warnings_in
-from reconciler.engine.compose.subprocess import Finished, Silent, locked, run
+from reconciler.engine.compose.subprocess import ChildTimedOut, ProcessResult, is_lock_error, run
 from reconciler.engine.compose.values import Question
-from reconciler.engine.docker.error_reasons import failure, lost_engine, redacted
+from reconciler.engine.docker.error_reasons import failure, lost_engine, redact
 from reconciler.errors import (
     EngineError,
     InvalidDesiredState,
@@ -42,7 +42,7 @@ from reconciler.model.resolved_compose import Resolved
 from reconciler.model.secret_values import variables_of
 from reconciler.model.stack import Stack
 
-__all__ = ["Compose", "Composer", "find_compose", "resolve"]
+__all__ = ["Compose", "ComposeRunner", "find_compose", "resolve"]
 
 _log = logging.getLogger(__name__)
 _RESOLVE_DEADLINE = 30.0
@@ -143,7 +143,7 @@ async def _config(
     files: Sequence[Path],
     directory: str,
     given: bytes = b"",
-) -> Finished:
+) -> ProcessResult:
     try:
         done = await run(
             [compose.path, *common, "config", *wanted],
@@ -154,7 +154,7 @@ async def _config(
             given=given,
             keep_output=True,
         )
-    except Silent as error:
+    except ChildTimedOut as error:
         message = f"Docker Compose did not resolve the files within {_RESOLVE_DEADLINE:.0f} s"
         raise StepFailed(message, "compose_slow") from error
     except OSError as error:
@@ -169,7 +169,7 @@ async def _config(
     return done
 
 
-class Composer:
+class ComposeRunner:
     """Makes images and containers of a stack's frozen model.
 
     ``locks`` is a directory that outlives the daemon: a child of a killed daemon is waited for
@@ -264,7 +264,7 @@ class Composer:
         # A build touches no container, network or volume and may take long: it must hold up no creating.
         lane = f"{stack.name}-build" if arguments[0] == "build" else stack.name
         turn = self._turns.setdefault(lane, asyncio.Lock())
-        async with turn, locked(self._locks / f"compose-{lane}.lock", _LOCK_PATIENCE) as descriptor:
+        async with turn, is_lock_error(self._locks / f"compose-{lane}.lock", _LOCK_PATIENCE) as descriptor:
             try:
                 done = await run(
                     [compose.path, *_project(stack), *arguments],
@@ -274,7 +274,7 @@ class Composer:
                     limit=limit,
                     pass_fds=(descriptor,),
                 )
-            except Silent as error:
+            except ChildTimedOut as error:
                 message = f"Docker Compose did not end in time (`{arguments[0]}`) and was killed"
                 raise OutcomeUnknown(message) from error
             except OSError as error:
@@ -306,8 +306,8 @@ def _project(stack: Stack) -> list[str]:
 def _refusal(said: Sequence[str], secrets: Sequence[str]) -> EngineError:
     """The error for a Compose call that failed; what it said last that is not mere progress."""
     telling = [line for line in said if not _PROGRESS.match(line) and " level=warning " not in line]
-    text = redacted("\n".join(telling[-3:]), secrets) or "Docker Compose failed and gave no reason"
-    last = redacted(telling[-1], secrets) if telling else text
+    text = redact("\n".join(telling[-3:]), secrets) or "Docker Compose failed and gave no reason"
+    last = redact(telling[-1], secrets) if telling else text
     return lost_engine(text) or failure(last if failure(last).reason != "step_failed" else text)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from reconciler.engine.compose.discovery import Compose, environment
-from reconciler.engine.compose.subprocess import Silent, run
+from reconciler.engine.compose.subprocess import ChildTimedOut, run
 from reconciler.errors import StepFailed
 from reconciler.host.compose_paths import working_directory
 from reconciler.model.json_text import load_json
@@ -118,7 +118,7 @@ class Labels:
                 given=json.dumps(model).encode(),
                 keep_output=True,
             )
-        except (StepFailed, Silent, OSError) as error:
+        except (StepFailed, ChildTimedOut, OSError) as error:
             _log.warning("labels can't be computed", extra={"error": str(error)})
             return {}
         if done.code:

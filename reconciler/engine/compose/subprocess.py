@@ -28,7 +28,7 @@ _MERCY = 3.0
 _LOCK_PAUSE = 0.1
 
 
-class Finished(NamedTuple):
+class ProcessResult(NamedTuple):
     """How a child ended: exit code, standard output where it was asked for, last lines said."""
 
     code: int
@@ -36,7 +36,7 @@ class Finished(NamedTuple):
     said: tuple[str, ...]
 
 
-class Silent(Exception):
+class ChildTimedOut(Exception):
     """The child was killed: it said nothing for too long, or took too long in all."""
 
 
@@ -50,7 +50,7 @@ async def run(
     given: bytes = b"",
     keep_output: bool = False,
     pass_fds: Sequence[int] = (),
-) -> Finished:
+) -> ProcessResult:
     """Run a program to its end, in the working directory ``directory`` and with PWD set to it.
 
     Where that directory is gone, the program runs in the root directory with the same PWD: a frozen
@@ -78,7 +78,7 @@ async def run(
     try:
         return await _attend(process, quiet, limit, given, keep_output)
     except TimeoutError as error:
-        raise Silent from error
+        raise ChildTimedOut from error
     finally:
         await _end(process)
 
@@ -89,7 +89,7 @@ def _usable(directory: str) -> str:
 
 async def _attend(
     process: asyncio.subprocess.Process, quiet: float, limit: float, given: bytes, keep_output: bool
-) -> Finished:
+) -> ProcessResult:
     assert process.stdout is not None
     assert process.stderr is not None
     said = _Tail()
@@ -106,7 +106,7 @@ async def _attend(
             _drain(process.stderr, said.add, heard),
         )
         code = await process.wait()
-    return Finished(code, bytes(output), said.lines())
+    return ProcessResult(code, bytes(output), said.lines())
 
 
 async def _feed(process: asyncio.subprocess.Process, given: bytes) -> None:
@@ -170,7 +170,7 @@ def _signal(group: int, number: signal.Signals) -> None:
 
 
 @asynccontextmanager
-async def locked(path: Path, patience: float) -> AsyncIterator[int]:
+async def is_lock_error(path: Path, patience: float) -> AsyncIterator[int]:
     """Hold the lock on ``path``; yields its descriptor, to be handed to the child.
 
     The lock belongs to the open file, which a child inherits: when we are killed, it stays held

@@ -15,27 +15,27 @@ from contextlib import aclosing
 from pathlib import Path
 
 from reconciler.engine.compose.discovery import config_directory
-from reconciler.engine.compose.engine import Composer, platform_of
+from reconciler.engine.compose.engine import ComposeRunner, platform_of
 from reconciler.engine.compose.labels import Labels
-from reconciler.engine.docker import usage as docker_usage
+from reconciler.engine.docker import usage
 from reconciler.engine.docker.address import find_address
 from reconciler.engine.docker.creation import Creation, creation
 from reconciler.engine.docker.error_reasons import failure, lost_engine, wanted_port
 from reconciler.engine.docker.filter import without
-from reconciler.engine.docker.http import Refused, Wire
+from reconciler.engine.docker.http import DockerHttp, Refused
 from reconciler.engine.docker.identity import Identity
 from reconciler.engine.docker.logs import log_lines
-from reconciler.engine.docker.observe import Look
-from reconciler.engine.docker.orders import Orders
+from reconciler.engine.docker.observe import Observer
+from reconciler.engine.docker.orders import ContainerCommands
 from reconciler.engine.docker.parse import SERVICE, id_of, labels_of, name_of, number_of, state_from
-from reconciler.engine.docker.probe import Prober
+from reconciler.engine.docker.probe import HealthExec
 from reconciler.engine.docker.projects import left_behind
 from reconciler.engine.docker.start.definition import Definition, definition_of
 from reconciler.engine.docker.start.hooks import post_start, pre_stop
 from reconciler.engine.docker.start.inject import Injector
 from reconciler.engine.docker.start.pre_start import PreStart
 from reconciler.engine.docker.streams import Events, pull_image
-from reconciler.engine.docker.thread_pool import NotBegun, Threads
+from reconciler.engine.docker.thread_pool import DaemonThreadPool, NotStarted
 from reconciler.errors import BatchFailed, EngineError, EngineUnavailable, Gone, StepFailed
 from reconciler.model.observed import (
     ALIVE,
@@ -72,18 +72,18 @@ class DockerEngine:
         surroundings = dict(os.environ if environ is None else environ)
         self._address = find_address(surroundings)
         self._config = config_directory(surroundings) / "config.json"
-        self._wire = Wire(self._address, patience)
-        self._look = Look(self._wire)
+        self._wire = DockerHttp(self._address, patience)
+        self._look = Observer(self._wire)
         self._identity = Identity(self._wire)
-        self._prober = Prober(self._wire)
-        self._meter = docker_usage.Meter()
-        self._composer = Composer(state_directory, surroundings)
+        self._prober = HealthExec(self._wire)
+        self._meter = usage.CpuMeter()
+        self._composer = ComposeRunner(state_directory, surroundings)
         self._labels = Labels(self._composer.compose, surroundings)
         self._events: set[Events] = set()
-        self._orders = Orders(self._wire)
+        self._orders = ContainerCommands(self._wire)
         self._injector = Injector(self._wire, lambda: self._orders.all_credentials(self._config))
         self._pre_start = PreStart(self._wire, lambda image: self._pull_one(image, ""))
-        self._files = Threads("cgroup-files", 1)
+        self._files = DaemonThreadPool("cgroup-files", 1)
 
     async def info(self) -> EngineInfo:
         """Who answers; see ``Engine.info``."""
@@ -108,7 +108,7 @@ class DockerEngine:
 
     async def observe(self, stack: Stack, *, full: bool = False) -> ObservedState:
         """One look; see ``Engine.observe``."""
-        return await self._labels.add_to(await self._look.take(stack, full=full), stack)
+        return await self._labels.add_to(await self._look.refresh(stack, full=full), stack)
 
     async def left_behind(self, stack: Stack, former: str = "") -> tuple[LeftBehind, ...]:
         """What a changed name leaves behind; see ``Engine.left_behind``."""
@@ -122,7 +122,7 @@ class DockerEngine:
         events = Events(self._wire, self._look, stack)
         self._events.add(events)
         try:
-            async with aclosing(events.texts()) as texts:
+            async with aclosing(events.lines()) as texts:
                 async for text in texts:
                     yield text
         finally:
@@ -155,10 +155,10 @@ class DockerEngine:
                     await self._order(command)
         finally:
             # Whatever came of it: the next look does not go by what the list and events show alone.
-            self._look.mark(command.container)
+            self._look.invalidate(command.container)
             if command.action in {Action.BUILD, Action.PULL}:
                 # Docker 20.10 sends no event for the tag that BuildKit makes.
-                self._look.mark_images()
+                self._look.invalidate_images()
         return remark
 
     async def probe(self, container: Container, timeout: float) -> bool:
@@ -168,10 +168,10 @@ class DockerEngine:
     async def stats(self, containers: tuple[Container, ...]) -> Mapping[str, Usage]:
         """Measured use; see ``Engine.stats``."""
         alive = [container for container in containers if container.state in ALIVE]
-        samples: dict[Container, docker_usage.Sample] = {}
+        samples: dict[Container, usage.UsageSample] = {}
         if self._address.socket:
-            with contextlib.suppress(TimeoutError, NotBegun):
-                samples = await self._files.run(lambda: docker_usage.read_all(alive), _STATS_WITHIN)
+            with contextlib.suppress(TimeoutError, NotStarted):
+                samples = await self._files.run(lambda: usage.read_all(alive), _STATS_WITHIN)
         others = [container for container in alive if container not in samples]
         asked = await asyncio.gather(*(self._sample(container) for container in others))
         samples |= {c: sample for c, sample in zip(others, asked, strict=True) if sample is not None}
@@ -195,23 +195,23 @@ class DockerEngine:
         await self._wire.close()
         self._orders.close()
 
-    async def _sample(self, container: Container) -> docker_usage.Sample | None:
+    async def _sample(self, container: Container) -> usage.UsageSample | None:
         path = f"/containers/{container.id}/stats"
         try:
             told = await self._wire.get(path, within=_STATS_WITHIN, stream=False, **{"one-shot": True})
         except (EngineError, Refused):
             return None
-        return docker_usage.from_api(told or {})
+        return usage.from_api(told or {})
 
     # --- what Compose does around a start and a stop ---
 
     async def _definition(self, command: Command, stack: Stack) -> Definition:
-        known = self._look.knows(command.container)
+        known = self._look.is_known(command.container)
         made_from = known.model if known else ""
         return await asyncio.to_thread(definition_of, stack, command.services[0], made_from)
 
     async def _before_start(self, command: Command, stack: Stack) -> None:
-        known, service = self._look.knows(command.container), command.services[0]
+        known, service = self._look.is_known(command.container), command.services[0]
         if known is not None and known.state in ALIVE:
             # Started by somebody else in the meantime, who has done all this.
             return
@@ -221,7 +221,7 @@ class DockerEngine:
         await self._injector.inject(command.container, service, definition)
 
     async def _before_stop(self, command: Command, stack: Stack) -> str:
-        known = self._look.knows(command.container)
+        known = self._look.is_known(command.container)
         if known is None or known.state is not State.RUNNING:
             return ""
         try:
@@ -235,7 +235,7 @@ class DockerEngine:
     async def _order(self, command: Command) -> None:
         began = asyncio.get_running_loop().time()
         try:
-            await self._orders.carry_out(command)
+            await self._orders.execute(command)
         except Refused as error:
             if _is_done(command.action, error):
                 return
@@ -255,7 +255,7 @@ class DockerEngine:
     async def _remove(self, command: Command) -> None:
         began = asyncio.get_running_loop().time()
         try:
-            await self._orders.carry_out(command)
+            await self._orders.execute(command)
         except Refused as error:
             if _is_done(command.action, error):
                 return
@@ -291,13 +291,13 @@ class DockerEngine:
         return "a program outside of Docker, or another engine"
 
     def _expect_event(self, command: Command, began: float) -> None:
-        known = self._look.knows(command.container)
+        known = self._look.is_known(command.container)
         changes = command.action is Action.REMOVE or (
             command.action is Action.START and known is not None and known.state not in ALIVE
         )
         if changes:
             for events in self._events:
-                events.expect(began, _EVENT_WITHIN)
+                events.subscribe(began, _EVENT_WITHIN)
 
     # --- orders for services ---
 

@@ -75,7 +75,7 @@ def reason_of(text: str) -> str:
 def failure(text: str, *, fallback: str = "step_failed") -> StepFailed:
     """The error for a refusal, impossible where the same inputs can only fail again."""
     reason = reason_of(text)
-    message = shortened(text)
+    message = truncate(text)
     if reason == "definition_invalid" or (reason == "image_unavailable" and _FINAL.search(text)):
         return StepImpossible(message, reason)
     return StepFailed(message, fallback if reason == "step_failed" else reason)
@@ -83,7 +83,7 @@ def failure(text: str, *, fallback: str = "step_failed") -> StepFailed:
 
 def lost_engine(text: str) -> EngineUnavailable | None:
     """The error for a message that means: there was no engine to ask."""
-    return EngineUnavailable(shortened(text)) if _NO_ENGINE.search(text) else None
+    return EngineUnavailable(truncate(text)) if _NO_ENGINE.search(text) else None
 
 
 def wanted_port(text: str) -> int:
@@ -92,15 +92,15 @@ def wanted_port(text: str) -> int:
     return int(found.group(1) or found.group(2)) if found else 0
 
 
-def redacted(text: str, secrets: Iterable[str] = ()) -> str:
+def redact(text: str, secrets: Iterable[str] = ()) -> str:
     """``text`` without these values, and without passwords in addresses."""
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, "***")
     return _USERINFO.sub("***", text)
 
 
-def shortened(text: str) -> str:
+def truncate(text: str) -> str:
     """``text`` in one line of bearable length, without passwords in addresses."""
-    line = redacted(" ".join(text.split()))
+    line = redact(" ".join(text.split()))
     line = line.removeprefix("Error response from daemon: ").removeprefix("Error: ")
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from reconciler.engine.docker.http import Reply, Wire
+from reconciler.engine.docker.http import DockerHttp, HttpResponse
 from reconciler.engine.docker.parse import id_of
 from reconciler.errors import EngineUnavailable
 
@@ -28,7 +28,7 @@ _NOT_FORWARDED = frozenset({"connection", "keep-alive", "accept-encoding"})
 
 
 @asynccontextmanager
-async def without(wire: Wire, hidden: Collection[str]) -> AsyncIterator[dict[str, str]]:
+async def without(wire: DockerHttp, hidden: Collection[str]) -> AsyncIterator[dict[str, str]]:
     """The environment variables by which Compose sees the engine without the containers ``hidden``.
 
     Empty where nothing is hidden. The socket is in a folder that only this user can enter, and gone with
@@ -57,7 +57,7 @@ async def without(wire: Wire, hidden: Collection[str]) -> AsyncIterator[dict[str
 
 
 async def _pass(
-    wire: Wire, hidden: Collection[str], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    wire: DockerHttp, hidden: Collection[str], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
     """Carry one request and its answer, then close: what fails shows to Compose as a broken connection."""
     far: asyncio.StreamWriter | None = None
@@ -96,7 +96,7 @@ async def _filtered(answers: asyncio.StreamReader, hidden: Collection[str]) -> b
     headers = {
         name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)
     }
-    content = await Reply(int(status.split()[1]), headers, answers).read()
+    content = await HttpResponse(int(status.split()[1]), headers, answers).read()
     with contextlib.suppress(ValueError, RecursionError):
         entries = json.loads(content)
         if isinstance(entries, list):

@@ -42,7 +42,7 @@ class _Stale(Exception):
     """A kept connection had been closed by the engine before our question reached it."""
 
 
-class Reply:
+class HttpResponse:
     """One answer whose body has not been read yet."""
 
     def __init__(self, status: int, headers: Mapping[str, str], reader: asyncio.StreamReader) -> None:
@@ -89,7 +89,7 @@ class _Connection:
     def dead(self) -> bool:
         return self._reader.at_eof() or self._writer.is_closing()
 
-    async def ask(self, method: str, path: str, body: bytes | None, more: Mapping[str, str]) -> Reply:
+    async def ask(self, method: str, path: str, body: bytes | None, more: Mapping[str, str]) -> HttpResponse:
         head = f"{method} {path} HTTP/1.1\r\nHost: docker\r\nUser-Agent: service-manager\r\n"
         head += "".join(f"{name}: {value}\r\n" for name, value in more.items())
         if method in _CONTENT_TYPES:
@@ -106,14 +106,14 @@ class _Connection:
         self.used = True
         status, *lines = answer.decode("latin-1").split("\r\n")
         pairs = (line.partition(":") for line in lines if line)
-        return Reply(int(status.split()[1]), {k.lower(): v.strip() for k, _, v in pairs}, self._reader)
+        return HttpResponse(int(status.split()[1]), {k.lower(): v.strip() for k, _, v in pairs}, self._reader)
 
     def close(self) -> None:
         # Abort: there is nothing left to send, and a hung engine must not hold up the closing.
         self._writer.transport.abort()
 
 
-class Wire:
+class DockerHttp:
     """Questions to one engine, each on a connection of its own, within seconds of its own.
 
     ``patience`` is how many seconds an answer may take where the caller says nothing else.
@@ -190,7 +190,7 @@ class Wire:
         *,
         within: float | None = None,
         **query: object,
-    ) -> AsyncIterator[Reply]:
+    ) -> AsyncIterator[HttpResponse]:
         """An answer that goes on; its head is here within ``within`` seconds, its body has no deadline.
 
         Leaving the block closes the connection, whatever state it is in.
@@ -277,7 +277,7 @@ class Wire:
         host, port = self.address.host
         return await asyncio.open_connection(host, port, limit=_LONGEST_LINE, ssl=_tls(self.address))
 
-    def _keep(self, connection: _Connection, reply: Reply) -> None:
+    def _keep(self, connection: _Connection, reply: HttpResponse) -> None:
         if reply.reusable and not self._closed and len(self._idle) < _IDLE_KEPT:
             self._idle.append(connection)
         else:

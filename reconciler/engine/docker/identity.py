@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
-from reconciler.engine.docker.http import Refused, Wire
+from reconciler.engine.docker.http import DockerHttp, Refused
 from reconciler.engine.docker.parse import (
     CONFIG_HASH,
     IMAGE,
@@ -58,7 +58,7 @@ class Identity:
     is inspected once.
     """
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: DockerHttp) -> None:
         self._wire = wire
         self._own: dict[str, bool] = {}
 

@@ -15,8 +15,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
 from typing import Any
 
-from reconciler.engine.docker.http import Refused, Wire
-from reconciler.engine.docker.parse import moment
+from reconciler.engine.docker.http import DockerHttp, Refused
+from reconciler.engine.docker.parse import parse_timestamp
 from reconciler.engine.docker.streams import lines_of
 from reconciler.errors import EngineUnavailable, Gone, StepFailed
 
@@ -32,7 +32,7 @@ _FRAME = struct.Struct(">BxxxL")
 _STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z) ")
 
 
-async def log_lines(wire: Wire, container: str, tail: int, follow: bool) -> AsyncGenerator[str, None]:
+async def log_lines(wire: DockerHttp, container: str, tail: int, follow: bool) -> AsyncGenerator[str, None]:
     """Log lines of a container, oldest first, standard output and error as they came.
 
     Raises:
@@ -55,7 +55,7 @@ async def log_lines(wire: Wire, container: str, tail: int, follow: bool) -> Asyn
 class _Log:
     """One container's log. ``last`` is the time stamp of the newest line read, as the engine wrote it."""
 
-    def __init__(self, wire: Wire, container: str) -> None:
+    def __init__(self, wire: DockerHttp, container: str) -> None:
         self._wire = wire
         self._container = container
         self._terminal = False
@@ -105,7 +105,7 @@ class _Log:
         if self.last:
             # The engine takes whole seconds and nanoseconds; a float would lose the latter.
             whole, fraction = self.last[:19].decode() + "Z", self.last[20:29].decode()
-            since = f"{moment(whole):.0f}.{fraction}"
+            since = f"{parse_timestamp(whole):.0f}.{fraction}"
         return self.lines(tail="all", follow=follow, since=since, after=self.last)
 
     async def _newest(self) -> None:

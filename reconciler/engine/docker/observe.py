@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from reconciler.engine.docker.http import Refused, Wire
+from reconciler.engine.docker.http import DockerHttp, Refused
 from reconciler.engine.docker.identity import Identity
 from reconciler.engine.docker.parse import (
     Unreadable,
@@ -21,9 +21,9 @@ from reconciler.engine.docker.parse import (
     full_name,
     id_of,
     image_named,
-    looks_of,
     name_of,
     state_from,
+    summary_key,
     tags_of,
     unreadable,
 )
@@ -44,19 +44,19 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class _ObservedCache:
     looks: tuple[object, ...]
     container: Container
 
 
-class Look:
+class Observer:
     """Remembers the last inspections, and what has moved since."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: DockerHttp) -> None:
         self.subscribed = False
         self._wire = wire
         self._project = ""
-        self._known: dict[str, _Known] = {}
+        self._known: dict[str, _ObservedCache] = {}
         self._moved: set[str] = set()
         self._everything_moved = True
         self._tags: dict[str, str] | None = None
@@ -70,16 +70,16 @@ class Look:
         self._turn = asyncio.Lock()
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
-    def knows(self, container_id: str) -> Container | None:
+    def is_known(self, container_id: str) -> Container | None:
         """The container as it was last seen."""
         known = self._known.get(container_id)
         return known.container if known else None
 
-    def holds(self, container_id: str) -> bool:
+    def is_held(self, container_id: str) -> bool:
         """Whether we are at this container at the moment; see ``holding``."""
         return container_id in self._held
 
-    def ended(self, container_id: str, at: float, exit_code: int) -> bool:
+    def note_exit(self, container_id: str, at: float, exit_code: int) -> bool:
         """The process of a container that we hold has ended (wall seconds); whether a look shows that now.
 
         Where we are stopping it, it does: the engine goes on to take its network down, for half a second when
@@ -96,14 +96,14 @@ class Look:
             finished_at=at,
             pid=0,
         )
-        self._known[container_id] = _Known((), over)
+        self._known[container_id] = _ObservedCache((), over)
         return True
 
-    def mark(self, container_id: str) -> None:
+    def invalidate(self, container_id: str) -> None:
         """This container may have changed in a way that the list does not show."""
         self._moved.add(container_id)
 
-    def mark_starved(self, container_id: str, at: float) -> None:
+    def note_starved(self, container_id: str, at: float) -> None:
         """The kernel took a process of this container for want of memory, at ``at`` (the engine's clock).
 
         The engine's own flag says so for some versions only, and only once the container has ended.
@@ -124,16 +124,16 @@ class Look:
             self._held.pop(container_id, None)
             self._moved.add(container_id)
 
-    def mark_images(self) -> None:
+    def invalidate_images(self) -> None:
         """A tag may name another image now."""
         self._tags = None
 
-    def mark_all(self) -> None:
+    def invalidate_all(self) -> None:
         """Anything may have changed: events were missed, or the engine was another one."""
         self._everything_moved = True
         self._tags = None
 
-    async def take(self, stack: Stack, *, full: bool) -> ObservedState:
+    async def refresh(self, stack: Stack, *, full: bool) -> ObservedState:
         """One look; see ``Engine.observe``."""
         # Two looks at once would hide from each other what events marked.
         async with self._turn:
@@ -161,7 +161,7 @@ class Look:
             entry
             for id, entry in ours.items()
             if not (id in self._held and id in self._known)
-            and (everything or id in moved or not self._is_known(id, looks_of(entry)))
+            and (everything or id in moved or not self._is_known(id, summary_key(entry)))
         ]
         failed = await self._inspect_all(stale)
         # Gone between the list and the inspection: absent from both.
@@ -297,7 +297,7 @@ class Look:
             return ""
         if found.started_at <= self._starved.get(id, 0.0):
             found = dataclasses.replace(found, oom_killed=True)
-        self._known[id] = _Known(looks_of(entry), found)
+        self._known[id] = _ObservedCache(summary_key(entry), found)
         if found.state is State.UNKNOWN:
             self._log_once(id, found.error)
         else:
@@ -326,7 +326,7 @@ class Look:
         odd = unreadable(entry, why)
         if known is not None and not odd.service:
             odd = dataclasses.replace(odd, service=known.container.service)
-        self._known[id] = _Known((), odd)
+        self._known[id] = _ObservedCache((), odd)
         self._moved.add(id)
         self._log_once(id, why)
 
@@ -345,7 +345,7 @@ class Look:
             return
         state = state_from(entry.get("State"))
         why = known.container.error if state is not State.UNKNOWN else "its listed state has no meaning here"
-        self._known[id] = _Known((), dataclasses.replace(known.container, state=state, error=why))
+        self._known[id] = _ObservedCache((), dataclasses.replace(known.container, state=state, error=why))
 
 
 def _id(container: Container) -> str:

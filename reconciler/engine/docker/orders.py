@@ -21,10 +21,10 @@ from docker.errors import APIError, DockerException
 from docker.tls import TLSConfig
 
 from reconciler.engine.docker.address import Address
-from reconciler.engine.docker.error_reasons import shortened
-from reconciler.engine.docker.http import Refused, Wire
+from reconciler.engine.docker.error_reasons import truncate
+from reconciler.engine.docker.http import DockerHttp, Refused
 from reconciler.engine.docker.parse import repository_and_tag
-from reconciler.engine.docker.thread_pool import NotBegun, Threads
+from reconciler.engine.docker.thread_pool import DaemonThreadPool, NotStarted
 from reconciler.errors import EngineUnavailable, OutcomeUnknown, StepFailed
 from reconciler.model.observed import Action, Command
 
@@ -38,15 +38,15 @@ _MOST_ORDERS = 32
 T = TypeVar("T")
 
 
-class Orders:
+class ContainerCommands:
     """The SDK's calls, each in a thread, each with a deadline."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: DockerHttp) -> None:
         self._wire = wire
         self._clients = _Clients(wire.address)
-        self._threads = Threads("docker-order", _MOST_ORDERS)
+        self._threads = DaemonThreadPool("docker-order", _MOST_ORDERS)
 
-    async def carry_out(self, command: Command) -> None:
+    async def execute(self, command: Command) -> None:
         """START, STOP, KILL, UNPAUSE, RENAME, UPDATE or REMOVE one container.
 
         Raises:
@@ -73,8 +73,8 @@ class Orders:
         """
         try:
             return await self._threads.run(lambda: _credentials(image, config), _CREDENTIALS_WITHIN)
-        except (DockerException, OSError, ValueError, TimeoutError, NotBegun) as error:
-            why = shortened(str(error)) or "the helper does not answer"
+        except (DockerException, OSError, ValueError, TimeoutError, NotStarted) as error:
+            why = truncate(str(error)) or "the helper does not answer"
             raise StepFailed(f"no credentials to pull {image}: {why}", "image_unavailable") from error
 
     async def all_credentials(self, config: Path) -> str:
@@ -85,8 +85,8 @@ class Orders:
         """
         try:
             return await self._threads.run(lambda: _all_credentials(config), _CREDENTIALS_WITHIN)
-        except (DockerException, StoreError, OSError, ValueError, TimeoutError, NotBegun) as error:
-            why = shortened(str(error)) or "the helper does not answer"
+        except (DockerException, StoreError, OSError, ValueError, TimeoutError, NotStarted) as error:
+            why = truncate(str(error)) or "the helper does not answer"
             raise StepFailed(f"no credentials for use_api_socket: {why}", "credentials_missing") from error
 
     def close(self) -> None:
@@ -97,7 +97,7 @@ class Orders:
         api = await self._wire.negotiate()
         try:
             return await self._threads.run(lambda: work(self._clients.client(api)), within)
-        except NotBegun as error:
+        except NotStarted as error:
             message = f"no call to the engine came through within {within:.0f} s"
             raise EngineUnavailable(message, "engine_silent") from error
         except TimeoutError as error:
@@ -107,7 +107,7 @@ class Orders:
             raise Refused(error.status_code or 500, str(error.explanation or error)) from error
         except (requests.RequestException, DockerException, OSError) as error:
             self._wire.api = ""
-            message = f"the connection to the engine broke: {shortened(str(error))}"
+            message = f"the connection to the engine broke: {truncate(str(error))}"
             raise _unsent(error) or OutcomeUnknown(message) from error
 
 

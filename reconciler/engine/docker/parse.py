@@ -87,7 +87,7 @@ def name_of(entry: Json) -> str:
     return next((name for name in names if "/" not in name), "")
 
 
-def looks_of(entry: Json) -> tuple[object, ...]:
+def summary_key(entry: Json) -> tuple[object, ...]:
     """What the list says of a container, without what changes by the second: equal looks, nothing changed.
 
     An endpoint's id is a new one at each start, so that even a restart between two looks shows.
@@ -145,7 +145,7 @@ def container(seen: object) -> Container:
         restart_count=_whole(seen, "RestartCount"),
         networks=tuple(sorted(_mapping(network, "Networks"))),
         ports=_ports(_mapping(network, "Ports")) or _ports(_mapping(host, "PortBindings")),
-        check=check_of(config),
+        check=health_check(config),
         error=_text(state, "Error") if kind is not State.UNKNOWN else _no_state(state),
         pid=_whole(state, "Pid"),
         joins=_joins(host),
@@ -212,12 +212,12 @@ def _whole(of: Json, key: str) -> int:
 
 def _moment(of: Json, key: str) -> float:
     try:
-        return moment(of.get(key))
+        return parse_timestamp(of.get(key))
     except (ValueError, OverflowError) as error:
         raise Unreadable(f"{key} is no time") from error
 
 
-def check_of(config: Json) -> tuple[str, ...]:
+def health_check(config: Json) -> tuple[str, ...]:
     """The health check as arguments for exec; () where there is none or it was switched off."""
     test = _texts(_mapping(config, "Healthcheck"), "Test")
     if not test or test[0] == "NONE":
@@ -235,7 +235,7 @@ def _texts(of: Json, key: str) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def moment(stamp: object) -> float:
+def parse_timestamp(stamp: object) -> float:
     """Seconds since the epoch of an RFC 3339 time with nanoseconds; 0 for the engine's "never"."""
     match = _STAMP.match(str(stamp or ""))
     if not match or match[1].startswith("0001-"):

@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 
-from reconciler.engine.docker.http import Refused, Wire
+from reconciler.engine.docker.http import DockerHttp, Refused
 from reconciler.model.observed import Container
 
 _AT_ONCE = 8
 """Each costs a tenth of a CPU second in the engine; those that hang hold their place until they time out."""
 
 
-class Prober:
+class HealthExec:
     """Runs health checks, one at a time in each container, few at once in all."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: DockerHttp) -> None:
         self._wire = wire
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._running: set[str] = set()

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from reconciler.engine.docker.http import Refused, Wire
+from reconciler.engine.docker.http import DockerHttp, Refused
 from reconciler.engine.docker.identity import Identity
 from reconciler.engine.docker.parse import CONFIG_HASH, ONE_OFF, PROJECT, SERVICE, Json, labels_of, name_of
 from reconciler.errors import EngineUnavailable
@@ -27,7 +27,7 @@ _FROZEN = re.compile(r"[0-9a-f]{32,}\.json")
 
 
 async def left_behind(
-    wire: Wire, identity: Identity, entries: Iterable[Json], stack: Stack, former: str, *, local: bool
+    wire: DockerHttp, identity: Identity, entries: Iterable[Json], stack: Stack, former: str, *, local: bool
 ) -> tuple[LeftBehind, ...]:
     """What there is of other projects made from the files of this stack, sorted by their names.
 
@@ -98,7 +98,7 @@ def _there(path: str) -> bool:
     return bool(path) and Path(path).exists()
 
 
-async def _volumes(wire: Wire, project: str) -> tuple[str, ...]:
+async def _volumes(wire: DockerHttp, project: str) -> tuple[str, ...]:
     try:
         answer: Any = await wire.get("/volumes", filters={"label": [f"{PROJECT}={project}"]})
     except Refused as error:

@@ -8,8 +8,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
-from reconciler.engine.docker.http import Refused, Reply, Wire
-from reconciler.engine.docker.observe import Look
+from reconciler.engine.docker.http import DockerHttp, HttpResponse, Refused
+from reconciler.engine.docker.observe import Observer
 from reconciler.engine.docker.parse import PROJECT, repository_and_tag
 from reconciler.errors import EngineError, EngineUnavailable, OutcomeUnknown
 from reconciler.host.untrusted import MALFORMED
@@ -34,7 +34,7 @@ _LONGEST_LINE = 2**20
 class Events:
     """One subscription: tells the look what moved, and yields why."""
 
-    def __init__(self, wire: Wire, look: Look, stack: Stack) -> None:
+    def __init__(self, wire: DockerHttp, look: Observer, stack: Stack) -> None:
         self._wire = wire
         self._look = look
         self._stack = stack
@@ -49,7 +49,7 @@ class Events:
         self._heard_at = 0.0
         self._expected_by: float | None = None
 
-    def expect(self, since: float, seconds: float) -> None:
+    def subscribe(self, since: float, seconds: float) -> None:
         """We did something, begun at ``since`` (the loop's time), that makes an event.
 
         If none came since and none comes within ``seconds``, the stream is dead, though open.
@@ -58,7 +58,7 @@ class Events:
             self._expected_by = asyncio.get_running_loop().time() + seconds
             self._woken.set()
 
-    async def texts(self) -> AsyncGenerator[str, None]:
+    async def lines(self) -> AsyncGenerator[str, None]:
         """Yield ``subscribed`` once the engine listens to us, then a text per reason to look again.
 
         Raises:
@@ -68,7 +68,7 @@ class Events:
         try:
             async with self._wire.stream("GET", "/events", filters=filters) as reply:
                 # What happened before we listened was told to nobody.
-                self._look.mark_all()
+                self._look.invalidate_all()
                 self._look.subscribed = True
                 pump = asyncio.create_task(self._pump(reply))
                 try:
@@ -103,7 +103,7 @@ class Events:
             if self._ended is not None:
                 raise EngineUnavailable("the engine's event stream ended", "events_lost") from self._ended
 
-    async def _pump(self, reply: Reply) -> None:
+    async def _pump(self, reply: HttpResponse) -> None:
         """Drains the stream whatever the consumer does: the engine drops events for slow readers."""
         try:
             async with aclosing(lines_of(reply.chunks())) as lines:
@@ -134,20 +134,20 @@ class Events:
         actor = event.get("Actor") or {}
         told = actor.get("Attributes") or {}
         if kind == "image":
-            self._look.mark_images()
+            self._look.invalidate_images()
             return f"image {action} {told.get('name', '')}".rstrip()
         if kind == "network":
             attached = told.get("container", "")
-            known = self._look.knows(attached)
-            self._look.mark(attached)
-            return f"network {action} {known.name}" if known and not self._look.holds(attached) else ""
+            known = self._look.is_known(attached)
+            self._look.invalidate(attached)
+            return f"network {action} {known.name}" if known and not self._look.is_held(attached) else ""
         moved, name = actor.get("ID", ""), told.get("name", "")
-        self._look.mark(moved)
+        self._look.invalidate(moved)
         if action == "oom":
-            self._look.mark_starved(moved, event.get("timeNano", 0) / 1e9)
-        if self._look.holds(moved):
+            self._look.note_starved(moved, event.get("timeNano", 0) / 1e9)
+        if self._look.is_held(moved):
             # Our own doing, and not to be seen before it is done; that it is done wakes by itself.
-            died = action == "die" and self._look.ended(moved, *_end_of(event, told))
+            died = action == "die" and self._look.note_exit(moved, *_end_of(event, told))
             return f"container {action} {name}" if died else ""
         # The engine writes the former name with a slash before it, and the new one without.
         names = {name, told.get("oldName", "").removeprefix("/")}
@@ -161,7 +161,7 @@ def _end_of(event: Mapping[str, Any], told: Mapping[str, Any]) -> tuple[float, i
 
 
 async def pull_image(
-    wire: Wire, image: str, platform: str, credentials: Mapping[str, str], quiet: float
+    wire: DockerHttp, image: str, platform: str, credentials: Mapping[str, str], quiet: float
 ) -> str:
     """Pull one image; what went wrong, or nothing. Leaving it, as by cancelling, ends it in the engine.
 

@@ -18,7 +18,7 @@ _IDLE_SECONDS = 10.0
 T = TypeVar("T")
 
 
-class NotBegun(Exception):
+class NotStarted(Exception):
     """The deadline passed while the call waited for a thread: nothing was sent."""
 
 
@@ -31,7 +31,7 @@ class _Job:
         self.dropped = False
 
 
-class Threads:
+class DaemonThreadPool:
     """At most ``most`` threads for one kind of call, so that one kind can't starve another."""
 
     def __init__(self, name: str, most: int) -> None:
@@ -59,7 +59,7 @@ class Threads:
             with self._changed:
                 job.dropped = True
             if isinstance(error, TimeoutError) and not job.begun:
-                raise NotBegun from error
+                raise NotStarted from error
             raise
 
     def _submit(self, job: _Job) -> None:

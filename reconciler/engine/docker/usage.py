@@ -16,20 +16,20 @@ _CGROUP = Path("/sys/fs/cgroup")
 _PROC = Path("/proc")
 
 
-class Sample(NamedTuple):
+class UsageSample(NamedTuple):
     """Memory in bytes, and CPU seconds used since the container started."""
 
     memory: int
     cpu_seconds: float
 
 
-class Meter:
+class CpuMeter:
     """Turns samples into use. CPU percent is over the time since the sample before."""
 
     def __init__(self) -> None:
         self._before: dict[tuple[str, float], tuple[float, float]] = {}
 
-    def usage(self, samples: Mapping[Container, Sample]) -> dict[str, Usage]:
+    def usage(self, samples: Mapping[Container, UsageSample]) -> dict[str, Usage]:
         """Use by container id; what is not in ``samples`` is forgotten."""
         now = time.monotonic()
         found: dict[str, Usage] = {}
@@ -41,7 +41,9 @@ class Meter:
         self._before = kept
         return found
 
-    def _percent(self, key: tuple[str, float], now: float, sample: Sample, container: Container) -> float:
+    def _percent(
+        self, key: tuple[str, float], now: float, sample: UsageSample, container: Container
+    ) -> float:
         before = self._before.get(key)
         if before is None:
             # The first sample has nothing to be compared with but the start.
@@ -51,13 +53,13 @@ class Meter:
         return round(max(0.0, 100.0 * used / passed), 1) if passed > 0 else 0.0
 
 
-def read_all(containers: Iterable[Container]) -> dict[Container, Sample]:
+def read_all(containers: Iterable[Container]) -> dict[Container, UsageSample]:
     """Samples from cgroup files; those that have none that can be read are left out. Blocks, briefly."""
     samples = ((container, _read(container)) for container in containers)
     return {container: sample for container, sample in samples if sample is not None}
 
 
-def from_api(stats: Mapping[str, Any]) -> Sample | None:
+def from_api(stats: Mapping[str, Any]) -> UsageSample | None:
     """A sample from the engine's own statistics; None where it has none."""
     memory = stats.get("memory_stats") or {}
     used = memory.get("usage")
@@ -66,10 +68,10 @@ def from_api(stats: Mapping[str, Any]) -> Sample | None:
     details = memory.get("stats") or {}
     inactive = details.get("total_inactive_file", details.get("inactive_file", 0))
     cpu = ((stats.get("cpu_stats") or {}).get("cpu_usage") or {}).get("total_usage", 0)
-    return Sample(_working_set(used, inactive), cpu / 1e9)
+    return UsageSample(_working_set(used, inactive), cpu / 1e9)
 
 
-def _read(container: Container) -> Sample | None:
+def _read(container: Container) -> UsageSample | None:
     try:
         groups = _groups(container)
         return _version_1(groups) if "memory" in groups else _version_2(groups)
@@ -95,19 +97,19 @@ def _groups(container: Container) -> dict[str, Path]:
     return found
 
 
-def _version_1(groups: Mapping[str, Path]) -> Sample:
+def _version_1(groups: Mapping[str, Path]) -> UsageSample:
     memory = groups["memory"]
     used = int((memory / "memory.usage_in_bytes").read_text())
     inactive = _field(memory / "memory.stat", "total_inactive_file")
     nanoseconds = int((groups["cpuacct"] / "cpuacct.usage").read_text())
-    return Sample(_working_set(used, inactive), nanoseconds / 1e9)
+    return UsageSample(_working_set(used, inactive), nanoseconds / 1e9)
 
 
-def _version_2(groups: Mapping[str, Path]) -> Sample:
+def _version_2(groups: Mapping[str, Path]) -> UsageSample:
     folder = groups[""]
     used = int((folder / "memory.current").read_text())
     inactive = _field(folder / "memory.stat", "inactive_file")
-    return Sample(_working_set(used, inactive), _field(folder / "cpu.stat", "usage_usec") / 1e6)
+    return UsageSample(_working_set(used, inactive), _field(folder / "cpu.stat", "usage_usec") / 1e6)
 
 
 def _working_set(used: int, inactive: int) -> int:

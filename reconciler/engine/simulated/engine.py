@@ -30,7 +30,7 @@ from reconciler.model.start_work import NOTHING, StartWork
 
 
 @dataclass(slots=True, kw_only=True)
-class Behaviour:
+class ContainerScript:
     """How the containers of one service behave. Times in seconds; None: never.
 
     ``exits_after`` counts from each start; ``crashes`` limits how often that happens. A service that others
@@ -48,14 +48,14 @@ class Behaviour:
     hooks: Hooking = NO_HOOKS
 
 
-_PLAIN = Behaviour()
+_PLAIN = ContainerScript()
 
 ONE_SHOT = 0.5
 """Seconds that a one-shot runs before it exits with code 0."""
 
 
 @dataclass(slots=True, kw_only=True)
-class Mischief:
+class FaultInjection:
     """What the engine does wrong. Each is a question asked per call, so a test can script any pattern.
 
     ``fail`` is asked before a command takes effect, ``lie`` after it did: both say which error to
@@ -71,7 +71,7 @@ class Mischief:
 
 
 @dataclass(slots=True)
-class _Cell:
+class _SimulatedContainer:
     # A container and what is under way in it.
     container: Container
     one_shot: bool = False
@@ -93,13 +93,13 @@ class SimulatedEngine:
 
     def __init__(
         self,
-        behaviours: Mapping[str, Behaviour] | None = None,
+        behaviours: Mapping[str, ContainerScript] | None = None,
         *,
-        mischief: Mischief | None = None,
+        mischief: FaultInjection | None = None,
         wall: Callable[[], float] | None = None,
     ) -> None:
         self.behaviours = dict(behaviours or {})
-        self.mischief = mischief or Mischief()
+        self.mischief = mischief or FaultInjection()
         self.images: dict[str, str] = {}
         self.pullable: dict[str, str] = {}
         self.foreign: dict[str, str] = {}
@@ -108,7 +108,7 @@ class SimulatedEngine:
         self.history: list[tuple[float, Command]] = []
         self.calls = 0
         self._wall = wall or (lambda: 1_700_000_000.0 + self._now())
-        self._cells: dict[str, _Cell] = {}
+        self._cells: dict[str, _SimulatedContainer] = {}
         self._views: list[tuple[Container, ...]] = [()]
         self._projects: dict[str, tuple[str, tuple[str, ...]]] = {}
         self._listeners: set[asyncio.Queue[str | None]] = set()
@@ -229,7 +229,7 @@ class SimulatedEngine:
 
     def add(self, container: Container) -> None:
         """Put a container there, as Compose or a person would."""
-        self._cells[container.id] = _Cell(container, ready_at=self._now())
+        self._cells[container.id] = _SimulatedContainer(container, ready_at=self._now())
         self._changed("create")
 
     def kill(self, service: str, exit_code: int = 137) -> None:
@@ -279,7 +279,7 @@ class SimulatedEngine:
         if self.unavailable:
             raise EngineUnavailable("the simulated engine is not there")
 
-    def _behaviour(self, service: str) -> Behaviour:
+    def _behaviour(self, service: str) -> ContainerScript:
         return self.behaviours.get(service, _PLAIN)
 
     def _changed(self, event: str) -> None:
@@ -336,13 +336,13 @@ class SimulatedEngine:
                 self._set(self._cell(command), "update", restart=command.value)
         return ""
 
-    def _cell(self, command: Command) -> _Cell:
+    def _cell(self, command: Command) -> _SimulatedContainer:
         cell = self._cells.get(command.container)
         if cell is None:
             raise Gone(f"no container {command.container}")
         return cell
 
-    def _set(self, cell: _Cell, event: str, **fields: object) -> None:
+    def _set(self, cell: _SimulatedContainer, event: str, **fields: object) -> None:
         cell.container = replace(cell.container, **fields)  # type: ignore[arg-type]
         self._journal.write(cell.container.id, f"{cell.container.service}: simulated {event}")
         self._changed(event)
@@ -414,7 +414,7 @@ class SimulatedEngine:
             ),
         )
         ends = service.name in stack.one_shots and service.name not in self.behaviours
-        self._cells[container.id] = _Cell(container, one_shot=ends)
+        self._cells[container.id] = _SimulatedContainer(container, one_shot=ends)
         self._projects[container.id] = (stack.name, stack.files)
         self._changed("create")
 
@@ -438,7 +438,7 @@ class SimulatedEngine:
             raise Gone(f"no container {command.container}")
         self._run(cell)
 
-    def _run(self, cell: _Cell) -> None:
+    def _run(self, cell: _SimulatedContainer) -> None:
         cell.cancel()
         behaviour = self._behaviour(cell.container.service)
         loop, now = asyncio.get_running_loop(), self._now()
@@ -462,7 +462,7 @@ class SimulatedEngine:
             behaviour.crashes -= 1
             cell.timers.append(loop.call_later(behaviour.exits_after, self._end, cell, behaviour.exit_code))
 
-    def _set_health(self, cell: _Cell, health: Health) -> None:
+    def _set_health(self, cell: _SimulatedContainer, health: Health) -> None:
         if cell.container.state is State.RUNNING:
             self._set(cell, "health_status", health=health)
 
@@ -480,7 +480,7 @@ class SimulatedEngine:
             self._end(cell, 0 if command.action is Action.STOP else 137)
         return remark
 
-    def _end(self, cell: _Cell, exit_code: int) -> None:
+    def _end(self, cell: _SimulatedContainer, exit_code: int) -> None:
         cell.cancel()
         self._set(
             cell, "die", state=State.EXITED, exit_code=exit_code, finished_at=self._wall(), probed=False

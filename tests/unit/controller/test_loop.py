@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.controller.executor import Limits
 from reconciler.controller.loop import Settings
-from reconciler.engine.simulated.engine import Behaviour, Mischief
+from reconciler.engine.simulated.engine import ContainerScript, FaultInjection
 from reconciler.model import ledger as ledgers
 from reconciler.model.observed import Action, State
 from tests.support.fixtures.builders import a_stack, desire, service
@@ -22,7 +22,7 @@ from tests.support.fixtures.recording_engine import Recorder, bench
 
 @virtual
 async def test_services_are_made_at_once_and_started_in_order() -> None:
-    b = await up(TIERS, engine=engine(db=Behaviour(ready_after=2.0)))
+    b = await up(TIERS, engine=engine(db=ContainerScript(ready_after=2.0)))
     assert b.engine.log() == ["create db", "create app", "create web", "start db", "start app", "start web"]
     assert sum(1 for _, c in b.engine.orders if c.action is Action.CREATE) == 1
     await b.end()
@@ -30,7 +30,7 @@ async def test_services_are_made_at_once_and_started_in_order() -> None:
 
 @virtual
 async def test_readiness_is_noticed_long_before_the_engine_probes() -> None:
-    b = bench(TIERS, engine=engine(db=Behaviour(ready_after=3.0)))
+    b = bench(TIERS, engine=engine(db=ContainerScript(ready_after=3.0)))
     b.want(desire(TIERS, "main"))
     assert await b.converged() < 5.0
     await b.end()
@@ -49,7 +49,7 @@ async def test_a_stop_goes_in_reverse_order() -> None:
 @virtual
 async def test_independent_services_start_side_by_side_within_the_limit() -> None:
     many = a_stack({"main": [service(f"s{i}") for i in range(9)]})
-    behaviours = {f"s{i}": Behaviour(start_takes=1.0) for i in range(9)}
+    behaviours = {f"s{i}": ContainerScript(start_takes=1.0) for i in range(9)}
     flying: list[int] = []
     b = bench(many, engine=engine(**behaviours), settings=Settings(limits=Limits(start=3)))
     b.want(desire(many, "main"))
@@ -73,7 +73,7 @@ async def test_the_heaviest_chain_is_started_first() -> None:
 @virtual
 async def test_a_group_that_needs_another_to_be_ready_starts_after_all_of_it() -> None:
     stack = a_stack({"base": [DB, service("slow", check=True)], "top needs base:ready": [service("api")]})
-    b = await up(stack, engine=engine(slow=Behaviour(ready_after=20.0)))
+    b = await up(stack, engine=engine(slow=ContainerScript(ready_after=20.0)))
     assert b.engine.log(Action.START)[-1] == "start api"
     assert b.engine.times(Action.START, "api")[0] >= 20.0
     b.want(desire(stack))
@@ -86,7 +86,7 @@ async def test_a_group_that_needs_another_to_be_ready_starts_after_all_of_it() -
 @virtual
 async def test_a_one_shot_runs_once_and_what_waits_for_it_comes_after() -> None:
     stack = a_stack({"main": [service("init"), service("app", "init:completed")]})
-    b = await up(stack, engine=engine(init=Behaviour(exits_after=4.0)))
+    b = await up(stack, engine=engine(init=ContainerScript(exits_after=4.0)))
     assert b.engine.times(Action.START, "app")[0] >= 4.0
     await asyncio.sleep(600)
     assert b.engine.log(Action.START) == ["start init", "start app"]
@@ -100,7 +100,7 @@ async def test_a_one_shot_runs_once_and_what_waits_for_it_comes_after() -> None:
 @virtual
 async def test_a_generation_is_not_converged_while_its_one_shot_runs() -> None:
     stack = a_stack({"main": [service("init"), service("app", "init:completed")]})
-    b = bench(stack, engine=engine(init=Behaviour(exits_after=50.0)))
+    b = bench(stack, engine=engine(init=ContainerScript(exits_after=50.0)))
     b.want(desire(stack, "main"))
     await asyncio.sleep(40)
     assert b.seen.progress.state == "progressing"
@@ -204,7 +204,7 @@ async def test_what_is_off_is_stopped_again_when_somebody_starts_it() -> None:
 
 @virtual
 async def test_when_events_are_lost_the_resync_repairs() -> None:
-    mischief = Mischief()
+    mischief = FaultInjection()
     b = await up(ONE, engine=engine(mischief))
     await asyncio.sleep(1)
     mischief.mute = lambda _: True

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.engine.simulated.engine import Behaviour, Mischief
+from reconciler.engine.simulated.engine import ContainerScript, FaultInjection
 from reconciler.errors import Mistake, StepFailed
 from reconciler.model.desired import GroupState, Suspension
 from reconciler.model.observed import Action, State
@@ -97,7 +97,7 @@ async def test_a_restart_asked_for_happens_once_in_reverse_and_forward_order() -
 
 @virtual
 async def test_a_restart_whose_stop_fails_is_still_carried_out() -> None:
-    mischief = Mischief()
+    mischief = FaultInjection()
     b = await up(ONE, engine=engine(mischief))
     await asyncio.sleep(1)
     mischief.fail = lambda c: StepFailed("busy") if c.action is Action.STOP else None
@@ -112,7 +112,7 @@ async def test_a_restart_whose_stop_fails_is_still_carried_out() -> None:
 
 @virtual
 async def test_a_slow_stop_of_ours_is_no_failure_however_many_passes_see_it_running() -> None:
-    b = await up(ONE, engine=engine(kafka=Behaviour(stop_takes=8.0)))
+    b = await up(ONE, engine=engine(kafka=ContainerScript(stop_takes=8.0)))
     await asyncio.sleep(1)
     b.want(desire(ONE, main=GroupState(on=True, restarted_at=b.engine.wall())))
     for _ in range(5):
@@ -168,8 +168,8 @@ async def test_readers_see_a_new_generation_at_once() -> None:
 @virtual
 async def test_nothing_ticks_while_something_is_waited_for() -> None:
     stack = a_stack({"main": [service("db", check=True), service("bad"), service("app", "db:healthy")]})
-    mischief = Mischief(fail=lambda c: StepFailed("no") if c.services == ("bad",) else None)
-    b = bench(stack, engine=engine(mischief, db=Behaviour(ready_after=500.0)))
+    mischief = FaultInjection(fail=lambda c: StepFailed("no") if c.services == ("bad",) else None)
+    b = bench(stack, engine=engine(mischief, db=ContainerScript(ready_after=500.0)))
     b.want(desire(stack, "main"))
     await asyncio.sleep(299)
     serial = b.seen.serial
@@ -182,7 +182,7 @@ async def test_nothing_ticks_while_something_is_waited_for() -> None:
 
 @virtual
 async def test_progress_goes_from_progressing_to_its_end_and_the_end_is_told_once() -> None:
-    b = bench(TIERS, engine=engine(db=Behaviour(ready_after=2.0)))
+    b = bench(TIERS, engine=engine(db=ContainerScript(ready_after=2.0)))
     b.want(desire(TIERS, "main"))
     await asyncio.sleep(1)
     progress = b.seen.progress
@@ -201,7 +201,7 @@ async def test_progress_goes_from_progressing_to_its_end_and_the_end_is_told_onc
 
 @virtual
 async def test_a_generation_that_a_newer_one_overtakes_is_superseded() -> None:
-    b = bench(TIERS, engine=engine(db=Behaviour(ready_after=20.0)))
+    b = bench(TIERS, engine=engine(db=ContainerScript(ready_after=20.0)))
     b.want(desire(TIERS, "main"))
     await asyncio.sleep(5)
     b.want(desire(TIERS))

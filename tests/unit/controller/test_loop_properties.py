@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from reconciler.engine.simulated.engine import Behaviour, Mischief
+from reconciler.engine.simulated.engine import ContainerScript, FaultInjection
 from reconciler.errors import OutcomeUnknown, StepFailed
 from reconciler.model import ledger as ledgers
 from reconciler.model.desired import Desired, GroupState, Suspension
@@ -66,7 +66,7 @@ class Scenario:
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
-        self.mischief = Mischief()
+        self.mischief = FaultInjection()
         self.stack, behaviours = random_stack(self.random)
         self.engine = Recorder(behaviours, mischief=self.mischief)
         self.bench = Bench(self.stack, self.engine, chance=self.random.random)
@@ -184,7 +184,7 @@ class Scenario:
         self.want()
 
     def stop_faults(self) -> None:
-        calm = Mischief()
+        calm = FaultInjection()
         for name in ("fail", "lie", "stale", "mute", "partial"):
             setattr(self.mischief, name, getattr(calm, name))
 
@@ -247,7 +247,7 @@ class Scenario:
         return all(self._suspended(n) or not self._on(n) or self._can_be_up(n) for n in self.stack.group_of)
 
 
-def random_stack(chance: random.Random) -> tuple[Stack, dict[str, Behaviour]]:
+def random_stack(chance: random.Random) -> tuple[Stack, dict[str, ContainerScript]]:
     """Groups and services that depend on earlier ones only, and how their containers behave."""
     groups: dict[str, list[Service]] = {}
     known: list[str] = []
@@ -277,7 +277,7 @@ def random_stack(chance: random.Random) -> tuple[Stack, dict[str, Behaviour]]:
             )
             members.append(made)
             known.append(name)
-            behaviours[name] = Behaviour(
+            behaviours[name] = ContainerScript(
                 start_takes=chance.choice([0.0, 0.05, 0.5]),
                 ready_after=chance.choice([0.0, 0.3, 4.0, 45.0]),
                 stop_takes=chance.choice([0.0, 0.05, 3.0]),

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 
 from reconciler.controller.snapshot import ServiceView
-from reconciler.engine.simulated.engine import Behaviour
+from reconciler.engine.simulated.engine import ContainerScript
 from reconciler.model.desired import GroupState
 from reconciler.model.observed import Action, State
 from tests.support.fixtures.builders import a_stack, desire, service
@@ -90,7 +90,7 @@ async def test_more_than_the_file_says_runs_on_until_it_is_accepted() -> None:
 
 @virtual
 async def test_one_that_keeps_ending_is_retried_ever_more_slowly_and_the_others_run_on() -> None:
-    b = await up(STACK, engine=engine(web=Behaviour()))
+    b = await up(STACK, engine=engine(web=ContainerScript()))
     before = {c.id: c.started_at for c in b.engine.containers("web")}
     victim = b.engine.containers("web")[0]
     for _ in range(4):

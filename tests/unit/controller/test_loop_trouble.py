@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.engine.simulated.engine import Behaviour, Mischief
+from reconciler.engine.simulated.engine import ContainerScript, FaultInjection
 from reconciler.errors import OutcomeUnknown, StepFailed
 from reconciler.model import ledger as ledgers
 from reconciler.model.desired import GroupState
@@ -30,7 +30,7 @@ def gaps(times: list[float]) -> list[float]:
 
 @virtual
 async def test_a_step_that_fails_is_tried_again_ever_more_rarely() -> None:
-    mischief = Mischief(fail=lambda c: StepFailed("no") if c.action is Action.START else None)
+    mischief = FaultInjection(fail=lambda c: StepFailed("no") if c.action is Action.START else None)
     b = bench(ONE, engine=engine(mischief))
     b.want(desire(ONE, "main"))
     await asyncio.sleep(3600)
@@ -40,7 +40,7 @@ async def test_a_step_that_fails_is_tried_again_ever_more_rarely() -> None:
 
 @virtual
 async def test_a_service_that_keeps_ending_is_started_at_once_the_first_time_only() -> None:
-    b = bench(ONE, engine=engine(kafka=Behaviour(exits_after=0.5, exit_code=1)))
+    b = bench(ONE, engine=engine(kafka=ContainerScript(exits_after=0.5, exit_code=1)))
     b.want(desire(ONE, "main"))
     await asyncio.sleep(1200)
     starts = b.engine.times(Action.START, "kafka")
@@ -69,7 +69,7 @@ async def test_ten_minutes_of_health_make_the_next_repair_immediate_again() -> N
 
 @virtual
 async def test_a_change_of_its_inputs_ends_the_back_off() -> None:
-    mischief = Mischief(fail=lambda c: StepFailed("no") if c.action is Action.START else None)
+    mischief = FaultInjection(fail=lambda c: StepFailed("no") if c.action is Action.START else None)
     b = bench(ONE, engine=engine(mischief))
     b.want(desire(ONE, "main"))
     await asyncio.sleep(300)
@@ -83,7 +83,7 @@ async def test_a_change_of_its_inputs_ends_the_back_off() -> None:
 @virtual
 async def test_one_failing_service_delays_no_other() -> None:
     stack = a_stack({"main": [service("bad"), service("needs", "bad"), service("good"), service("best")]})
-    mischief = Mischief(fail=lambda c: StepFailed("no") if c.services == ("bad",) else None)
+    mischief = FaultInjection(fail=lambda c: StepFailed("no") if c.services == ("bad",) else None)
     b = bench(stack, engine=engine(mischief))
     b.want(desire(stack, "main"))
     await asyncio.sleep(1)
@@ -163,7 +163,7 @@ async def test_with_no_engine_nothing_is_sent_and_all_comes_back() -> None:
 
 @virtual
 async def test_on_half_a_look_nothing_is_done_and_another_is_taken_soon() -> None:
-    mischief = Mischief(partial=lambda: True)
+    mischief = FaultInjection(partial=lambda: True)
     b = bench(ONE, engine=engine(mischief))
     b.want(desire(ONE, "main"))
     await asyncio.sleep(100)
@@ -176,7 +176,7 @@ async def test_on_half_a_look_nothing_is_done_and_another_is_taken_soon() -> Non
 
 @virtual
 async def test_half_looks_while_a_retry_is_due_are_not_taken_in_a_tight_loop() -> None:
-    mischief = Mischief(fail=lambda c: StepFailed("no") if c.action is Action.START else None)
+    mischief = FaultInjection(fail=lambda c: StepFailed("no") if c.action is Action.START else None)
     b = bench(ONE, engine=engine(mischief))
     b.want(desire(ONE, "main"))
     await asyncio.sleep(2.5)
@@ -208,7 +208,7 @@ async def test_an_adapter_that_breaks_does_not_end_the_loop() -> None:
 @pytest.mark.pitfall(9)
 @virtual
 async def test_a_call_that_fails_and_yet_happened_is_not_repeated() -> None:
-    mischief = Mischief(lie=lambda _: OutcomeUnknown("no answer"))
+    mischief = FaultInjection(lie=lambda _: OutcomeUnknown("no answer"))
     b = bench(TIERS, engine=engine(mischief))
     b.want(desire(TIERS, "main"))
     await b.converged()
@@ -230,7 +230,7 @@ async def test_an_unknown_outcome_is_followed_by_a_look_and_not_by_a_repeat() ->
             order.append(str(command.action))
             await super().act(command, stack)
 
-    mischief = Mischief(fail=lambda _: OutcomeUnknown("no answer"))
+    mischief = FaultInjection(fail=lambda _: OutcomeUnknown("no answer"))
     b = bench(ONE, engine=Watched(mischief=mischief))
     b.want(desire(ONE, "main"))
     await asyncio.sleep(10)
@@ -255,7 +255,7 @@ async def test_a_step_is_not_sent_again_on_a_look_from_before_it_came_back() -> 
 
 @virtual
 async def test_stale_lists_delay_and_never_mislead_for_good() -> None:
-    mischief = Mischief()
+    mischief = FaultInjection()
     b = await up(TIERS, engine=engine(mischief))
     mischief.stale = lambda: 3
     for name in ("db", "app", "web"):
@@ -277,7 +277,7 @@ async def test_killed_at_any_moment_the_next_daemon_brings_it_to_the_end(keeps_l
     new = service("db", check=True, definition="new", config_hash="new")
     changed = replace(TIERS, services={**TIERS.services, "db": new})
     for moment in range(40):
-        b = bench(TIERS, engine=engine(db=Behaviour(ready_after=0.4)))
+        b = bench(TIERS, engine=engine(db=ContainerScript(ready_after=0.4)))
         b.want(desire(TIERS, "main"))
         await asyncio.sleep(0.02 * moment)
         if moment % 2:

@@ -12,7 +12,7 @@ import pytest
 
 from reconciler.cli.doctor import checks as doctor
 from reconciler.cli.doctor.context import Machine
-from reconciler.engine.compose import discovery as compose_find
+from reconciler.engine.compose import discovery
 from reconciler.engine.compose import release as compose_release
 from reconciler.engine.compose import remedy as compose_remedy
 from reconciler.engine.compose.discovery import Compose, find_compose, known_bad
@@ -34,7 +34,7 @@ def compose_at(folder: Path, version: str) -> Path:
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine without any Compose."""
-    monkeypatch.setattr(compose_find, "_SYSTEM_PLUGIN_DIRECTORIES", (str(tmp_path / "system"),))
+    monkeypatch.setattr(discovery, "_SYSTEM_PLUGIN_DIRECTORIES", (str(tmp_path / "system"),))
     monkeypatch.setattr(sys, "prefix", str(tmp_path / "environment"))
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     return tmp_path

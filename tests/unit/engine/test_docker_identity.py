@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reconciler.engine.docker.http import Refused
-from reconciler.engine.docker.observe import Look
+from reconciler.engine.docker.observe import Observer
 from reconciler.errors import EngineUnavailable
 from reconciler.model.observed import ObservedState
 from reconciler.model.stack import Stack
@@ -62,9 +62,9 @@ class Wire:
 
 
 async def look(wire: Wire, times: int = 1) -> ObservedState:
-    eyes = Look(wire)  # type: ignore[arg-type]
+    eyes = Observer(wire)  # type: ignore[arg-type]
     for _ in range(times):
-        observed = await eyes.take(STACK, full=True)
+        observed = await eyes.refresh(STACK, full=True)
     return observed
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.engine.docker import logs as docker_logs
+from reconciler.engine.docker import logs
 from reconciler.engine.docker.logs import log_lines
 
 LINES = [f"2026-11-24T22:00:{n:02d}.000000001Z line {n}\n".encode() for n in range(1, 31)]
@@ -47,8 +47,8 @@ class _Reply:
 
 
 async def test_each_line_is_heard_once_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(docker_logs, "SILENT", 0.01)
-    monkeypatch.setattr(docker_logs, "_AGAIN", 0.0)
+    monkeypatch.setattr(logs, "SILENT", 0.01)
+    monkeypatch.setattr(logs, "_AGAIN", 0.0)
     found: list[str] = []
     wire: Any = Forgetful()
     async with asyncio.timeout(20), aclosing(log_lines(wire, "c", 100, follow=True)) as lines:

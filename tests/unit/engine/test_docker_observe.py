@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reconciler.engine.docker.http import Refused
-from reconciler.engine.docker.observe import Look
+from reconciler.engine.docker.observe import Observer
 from reconciler.errors import EngineUnavailable
 from reconciler.model.observed import Container
 from reconciler.model.stack import Stack
@@ -32,10 +32,10 @@ class Wire:
 
 
 async def seen(wire: Any, *, starved_at: float | None = None) -> Container:
-    look = Look(wire)
+    look = Observer(wire)
     if starved_at is not None:
-        look.mark_starved("1", starved_at)
-    (found,) = (await look.take(STACK, full=True)).containers
+        look.note_starved("1", starved_at)
+    (found,) = (await look.refresh(STACK, full=True)).containers
     return found
 
 
@@ -98,13 +98,13 @@ async def test_an_image_that_is_not_listed_is_asked_for_once(
 ) -> None:
     stack = a_stack({"main": [service("app", image=image)]})
     wire = Images(answers)
-    look = Look(wire)  # type: ignore[arg-type]
+    look = Observer(wire)  # type: ignore[arg-type]
     look.subscribed = True
     for _ in range(2):
-        assert (await look.take(stack, full=False)).images.get(image, "") == found
+        assert (await look.refresh(stack, full=False)).images.get(image, "") == found
     assert len(wire.asked) == 1
-    look.mark_images()
-    await look.take(stack, full=False)
+    look.invalidate_images()
+    await look.refresh(stack, full=False)
     assert len(wire.asked) == 2
 
 
@@ -112,10 +112,10 @@ async def test_an_image_that_is_not_listed_is_asked_for_once(
 async def test_what_is_not_known_of_an_image_is_asked_again_and_holds_up_nothing(error: Exception) -> None:
     stack = a_stack({"main": [service("app", image="odd:1")]})
     wire = Images({"odd:1": error})
-    look = Look(wire)  # type: ignore[arg-type]
+    look = Observer(wire)  # type: ignore[arg-type]
     look.subscribed = True
     for count in (1, 2):
-        assert (await look.take(stack, full=False)).complete
+        assert (await look.refresh(stack, full=False)).complete
         assert len(wire.asked) == count
     wire.answers["odd:1"] = HIDDEN | {"RepoTags": ["odd:1"]}
-    assert (await look.take(stack, full=False)).images == {"odd:1": "sha256:1"}
+    assert (await look.refresh(stack, full=False)).images == {"odd:1": "sha256:1"}

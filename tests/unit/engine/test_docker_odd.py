@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.engine.docker.http import Refused
-from reconciler.engine.docker.observe import Look
-from reconciler.engine.docker.parse import Unreadable, container, looks_of, name_of, state_from, tags_of
+from reconciler.engine.docker.observe import Observer
+from reconciler.engine.docker.parse import Unreadable, container, name_of, state_from, summary_key, tags_of
 from reconciler.errors import EngineUnavailable
 from reconciler.model.observed import Container, Health, ObservedState, State
 from reconciler.model.stack import Stack
@@ -131,9 +131,9 @@ async def test_one_that_can_not_be_understood_leaves_the_look_complete(
     answer: Callable[[], Any], why: str
 ) -> None:
     wire = Wire(answer)
-    look = Look(wire)  # type: ignore[arg-type]
+    look = Observer(wire)  # type: ignore[arg-type]
     for full in (True, False):
-        seen = by_id(observed := await look.take(STACK, full=full))
+        seen = by_id(observed := await look.refresh(STACK, full=full))
         assert seen["1"].state is State.RUNNING
         odd = seen["2"]
         assert (odd.state, odd.service, odd.name) == (State.UNKNOWN, "s2", "c2")
@@ -143,23 +143,23 @@ async def test_one_that_can_not_be_understood_leaves_the_look_complete(
 
 async def test_what_can_be_read_again_is_as_before() -> None:
     answers: list[Any] = [inspection("2"), inspection("2", Status="odd"), {}, inspection("2")]
-    look = Look(Wire(lambda: answers.pop(0)))  # type: ignore[arg-type]
-    states = [by_id(await look.take(STACK, full=True))["2"].state for _ in range(4)]
+    look = Observer(Wire(lambda: answers.pop(0)))  # type: ignore[arg-type]
+    states = [by_id(await look.refresh(STACK, full=True))["2"].state for _ in range(4)]
     assert states == [State.RUNNING, State.UNKNOWN, State.UNKNOWN, State.RUNNING]
 
 
 async def test_an_inspection_refused_for_good_makes_one_container_unknown() -> None:
-    look = Look(Wire(raising(Refused(500, "corrupt"))))  # type: ignore[arg-type]
-    complete = [(await look.take(STACK, full=False)).complete for _ in range(4)]
+    look = Observer(Wire(raising(Refused(500, "corrupt"))))  # type: ignore[arg-type]
+    complete = [(await look.refresh(STACK, full=False)).complete for _ in range(4)]
     assert complete == [False, False, True, True]
-    assert "corrupt" in by_id(await look.take(STACK, full=False))["2"].error
+    assert "corrupt" in by_id(await look.refresh(STACK, full=False))["2"].error
 
 
 async def test_entries_that_are_no_containers_are_passed_over() -> None:
     wire = Wire(lambda: inspection("2"))
     wire.entries += [None, [], {}, {"Id": 7}, {"Id": "3", "Names": None, "Labels": [], "State": {}}]
     wire.entries.append(listed("4") | {"Id": None, "Names": ["/c4"]})
-    observed = await Look(wire).take(STACK, full=True)  # type: ignore[arg-type]
+    observed = await Observer(wire).refresh(STACK, full=True)  # type: ignore[arg-type]
     seen = by_id(observed)
     assert seen.keys() == {"1", "2", "?c4"}
     assert seen["?c4"].state is State.UNKNOWN
@@ -170,7 +170,7 @@ async def test_a_list_that_is_none_is_an_engine_that_can_not_be_asked(answer: An
     wire = Wire(lambda: inspection("2"))
     wire.entries = answer
     with pytest.raises(EngineUnavailable):
-        await Look(wire).take(STACK, full=True)  # type: ignore[arg-type]
+        await Observer(wire).refresh(STACK, full=True)  # type: ignore[arg-type]
 
 
 JSON = st.recursive(
@@ -242,5 +242,5 @@ def _with(tree: Any, place: tuple[Any, ...], value: Any, *, drop: bool = False) 
 @settings(max_examples=200, deadline=None)
 def test_no_shape_of_a_list_raises(entries: list[Any], entry: dict[str, Any]) -> None:
     tags_of(entries)
-    assert looks_of(entry) == looks_of(entry) or True
+    assert summary_key(entry) == summary_key(entry) or True
     name_of(entry)

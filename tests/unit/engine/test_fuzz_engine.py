@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.engine.docker.address import Address
-from reconciler.engine.docker.http import Wire
+from reconciler.engine.docker.http import DockerHttp
 from reconciler.engine.docker.logs import _unframed
-from reconciler.engine.docker.observe import Look
+from reconciler.engine.docker.observe import Observer
 from reconciler.engine.docker.streams import Events, pull_image
 from reconciler.errors import EngineError, EngineUnavailable
 from tests.support.fixtures.nasty import bounded, contents, misshapen
@@ -36,7 +36,7 @@ def answer(body: bytes) -> bytes:
     return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
 
 
-def asked(answers: list[bytes], question: Callable[[Wire], Awaitable[object]]) -> None:
+def asked(answers: list[bytes], question: Callable[[DockerHttp], Awaitable[object]]) -> None:
     """Put a question to an engine that answers each connection's requests with these bytes, in order."""
 
     async def scenario(path: str) -> None:
@@ -54,7 +54,7 @@ def asked(answers: list[bytes], question: Callable[[Wire], Awaitable[object]]) -
             writer.close()
 
         server = await asyncio.start_unix_server(serve, path)
-        wire = Wire(Address(f"unix://{path}"), patience=0.5)
+        wire = DockerHttp(Address(f"unix://{path}"), patience=0.5)
         try:
             with suppress(EngineError):
                 await question(wire)
@@ -80,9 +80,9 @@ def test_an_answer_is_read_or_the_engine_is_unavailable(version: bytes, reply: b
 @bounded
 @given(lines=st.lists(st.one_of(contents, misshapen(EVENT), st.just(json.dumps(EVENT).encode())), max_size=4))
 def test_events_of_any_shape_end_in_a_lost_stream(lines: list[bytes]) -> None:
-    async def listen(wire: Wire) -> None:
-        events = Events(wire, Look(wire), ONE)
-        async with aclosing(events.texts()) as texts:
+    async def listen(wire: DockerHttp) -> None:
+        events = Events(wire, Observer(wire), ONE)
+        async with aclosing(events.lines()) as texts:
             async for _ in texts:
                 pass
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from reconciler.engine.simulated.engine import Behaviour, Mischief, SimulatedEngine
+from reconciler.engine.simulated.engine import ContainerScript, FaultInjection, SimulatedEngine
 from reconciler.errors import BatchFailed, EngineUnavailable, Gone, OutcomeUnknown, StepFailed, StepImpossible
 from reconciler.model.observed import Action, Command, Health, State
 from tests.support.fixtures.builders import a_stack, container, service
@@ -31,7 +31,7 @@ def order(engine: SimulatedEngine, action: Action, name: str = "db", value: str 
 
 def test_a_container_becomes_ready_for_probes_first_and_for_the_engine_later() -> None:
     async def story() -> None:
-        engine = await made(behaviours={"db": Behaviour(ready_after=2.0)})
+        engine = await made(behaviours={"db": ContainerScript(ready_after=2.0)})
         await engine.act(order(engine, Action.START), STACK)
         (db,) = engine.containers("db")
         assert (db.state, db.health) == (State.RUNNING, Health.STARTING)
@@ -123,7 +123,7 @@ def test_images_come_from_where_there_are_any() -> None:
 
 def test_mischief_before_after_and_in_looks() -> None:
     async def story() -> None:
-        mischief = Mischief()
+        mischief = FaultInjection()
         engine = await made(mischief=mischief)
         mischief.fail = lambda _: StepFailed("no")
         with pytest.raises(StepFailed):
@@ -186,7 +186,7 @@ def test_a_restart_of_the_engine_revives_by_policy() -> None:
 
 def test_a_container_may_crash_a_few_times_and_then_stay() -> None:
     async def story() -> None:
-        engine = await made(behaviours={"app": Behaviour(exits_after=1.0, exit_code=3, crashes=1)})
+        engine = await made(behaviours={"app": ContainerScript(exits_after=1.0, exit_code=3, crashes=1)})
         await engine.act(order(engine, Action.START, "app"), STACK)
         await asyncio.sleep(2)
         (app,) = engine.containers("app")
@@ -204,7 +204,7 @@ def test_a_one_shot_ends_well_by_itself_and_what_was_said_of_one_holds() -> None
     )
 
     async def story() -> None:
-        engine = SimulatedEngine({"broken": Behaviour(exits_after=1.0, exit_code=3)})
+        engine = SimulatedEngine({"broken": ContainerScript(exits_after=1.0, exit_code=3)})
         await engine.observe(stack)
         await engine.act(Command(Action.CREATE, ("init", "broken", "app")), stack)
         for _ in range(2):

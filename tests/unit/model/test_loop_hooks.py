@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.controller.executor import Limits
 from reconciler.controller.loop import Settings
-from reconciler.engine.simulated.engine import Behaviour
+from reconciler.engine.simulated.engine import ContainerScript
 from reconciler.engine.simulated.hooks import Hooking
 from reconciler.model import ledger as ledgers
 from reconciler.model.desired import GroupState
@@ -59,7 +59,7 @@ async def test_hooks_run_once_around_a_start_and_a_stop() -> None:
 @virtual
 async def test_what_depends_on_it_starts_after_its_hooks() -> None:
     stack = stack_of()
-    b = await up(stack, engine=engine(web=Behaviour(hooks=Hooking(takes=5.0))))
+    b = await up(stack, engine=engine(web=ContainerScript(hooks=Hooking(takes=5.0))))
     assert b.engine.log()[-3:] == ["start web", "post_start web", "start next"]
     assert b.engine.times(Action.START, "next")[0] >= 10.0
     await b.end()
@@ -103,7 +103,7 @@ async def test_a_container_that_somebody_else_started_gets_no_hook_of_ours() -> 
 @virtual
 async def test_a_failing_hook_is_a_failed_start_and_is_tried_again_ever_more_rarely() -> None:
     stack = stack_of()
-    b = bench(stack, engine=engine(web=Behaviour(hooks=Hooking({"post_start": 3}))))
+    b = bench(stack, engine=engine(web=ContainerScript(hooks=Hooking({"post_start": 3}))))
     b.want(desire(stack, "main"))
     await asyncio.sleep(600)
     starts = b.engine.times(Action.START, "web")
@@ -115,7 +115,7 @@ async def test_a_failing_hook_is_a_failed_start_and_is_tried_again_ever_more_rar
     assert "exit code 3" in group.message
     assert b.engine.containers("next")[0].state is State.CREATED
     assert b.loop.ledger.exits == {}
-    b.engine.behaviours["web"] = Behaviour()
+    b.engine.behaviours["web"] = ContainerScript()
     await b.converged(400)
     await b.end()
 
@@ -123,7 +123,7 @@ async def test_a_failing_hook_is_a_failed_start_and_is_tried_again_ever_more_rar
 @virtual
 async def test_a_one_shot_whose_hook_failed_has_not_done_its_work() -> None:
     stack = stack_of(restart="no")
-    b = bench(stack, engine=engine(web=Behaviour(hooks=Hooking({"post_start": 1}))))
+    b = bench(stack, engine=engine(web=ContainerScript(hooks=Hooking({"post_start": 1}))))
     b.want(desire(stack, "main"))
     await asyncio.sleep(30)
     assert len(b.engine.times(Action.START, "web")) > 2
@@ -136,11 +136,11 @@ async def test_a_one_shot_whose_hook_failed_has_not_done_its_work() -> None:
 async def test_a_hook_that_hangs_holds_up_no_other_start_and_no_stop(work: StartWork) -> None:
     others = [service(f"s{i}") for i in range(3)]
     stack = a_stack({"main": [service("web", start=work)], "other": others})
-    hangs = Behaviour(hooks=Hooking(takes=1e6))
+    hangs = ContainerScript(hooks=Hooking(takes=1e6))
     b = bench(stack, engine=engine(web=hangs), settings=Settings(limits=Limits(start=1)))
     b.want(desire(stack, "main", "other"))
     await b.until(lambda s: s.groups["other"].phase == "converged", 5.0)
-    b.engine.behaviours["web"] = Behaviour()
+    b.engine.behaviours["web"] = ContainerScript()
     b.want(desire(stack, "other", generation=2))
     await b.converged(30.0)
     assert "web" not in b.engine.up()
@@ -151,7 +151,7 @@ async def test_a_hook_that_hangs_holds_up_no_other_start_and_no_stop(work: Start
 async def test_a_pre_stop_hook_that_fails_or_hangs_prevents_no_stop(caplog: pytest.LogCaptureFixture) -> None:
     for hooks, told in ((Hooking({"pre_stop": 9}), "exit code 9"), (Hooking(takes=1e6), "in time")):
         stack = stack_of(replace(AFTER, post_start=()))
-        b = await up(stack, engine=engine(web=Behaviour(hooks=hooks)))
+        b = await up(stack, engine=engine(web=ContainerScript(hooks=hooks)))
         b.want(desire(stack))
         await b.converged(30.0)
         assert b.engine.up() == set()
@@ -164,13 +164,13 @@ async def test_a_pre_stop_hook_that_fails_or_hangs_prevents_no_stop(caplog: pyte
 @virtual
 async def test_hooks_that_a_killed_daemon_did_not_get_to_run_after_it() -> None:
     stack = stack_of()
-    b = bench(stack, engine=engine(web=Behaviour(hooks=Hooking(takes=50.0))))
+    b = bench(stack, engine=engine(web=ContainerScript(hooks=Hooking(takes=50.0))))
     b.want(desire(stack, "main"))
     await b.until(lambda _: bool(stages(b)))
     kept = json.dumps(ledgers.to_json(b.loop.ledger))
     await b.loop.stop(0)
     again = bench(stack, engine=b.engine, ledger=ledgers.from_json(json.loads(kept), Clock(0.0, 0.0)))
-    b.engine.behaviours["web"] = Behaviour()
+    b.engine.behaviours["web"] = ContainerScript()
     again.want(desire(stack, "main"))
     await again.converged(200)
     assert again.loop.ledger.hooks == {}

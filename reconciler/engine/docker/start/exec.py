@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any, NamedTuple
 
-from reconciler.engine.docker.http import Refused, Wire
+from reconciler.engine.docker.http import DockerHttp, Refused
 from reconciler.model.start_work import Hook
 
 _FRAME = struct.Struct(">BxxxL")
@@ -65,7 +65,7 @@ def environment_of(environment: Mapping[str, str | None]) -> list[str]:
     return [name if value is None else f"{name}={value}" for name, value in environment.items()]
 
 
-async def execute(wire: Wire, container: str, hook: Hook) -> Ended:
+async def execute(wire: DockerHttp, container: str, hook: Hook) -> Ended:
     """Run the command of a hook to its end. Cancelling leaves the command running: the engine can't end it.
 
     Raises:

@@ -6,8 +6,8 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from reconciler.engine.docker.error_reasons import redacted, shortened
-from reconciler.engine.docker.http import Refused, Wire
+from reconciler.engine.docker.error_reasons import redact, truncate
+from reconciler.engine.docker.http import DockerHttp, Refused
 from reconciler.engine.docker.start.definition import Definition
 from reconciler.engine.docker.start.exec import execute
 from reconciler.errors import EngineError, Gone, StepFailed
@@ -22,7 +22,9 @@ _SHORTEST = 1.0
 """Seconds that hooks before a stop get at least, also where the container itself gets none."""
 
 
-async def post_start(wire: Wire, container: str, definition: Definition, *, within: float = LONGEST) -> None:
+async def post_start(
+    wire: DockerHttp, container: str, definition: Definition, *, within: float = LONGEST
+) -> None:
     """Run all hooks after a start, one after the other; the first that fails ends it.
 
     Raises:
@@ -39,7 +41,7 @@ async def post_start(wire: Wire, container: str, definition: Definition, *, with
             raise StepFailed(f"{name} did not end within {within:.0f} s", FAILED) from error
 
 
-async def pre_stop(wire: Wire, container: str, definition: Definition, *, grace: float) -> str:
+async def pre_stop(wire: DockerHttp, container: str, definition: Definition, *, grace: float) -> str:
     """Run all hooks before a stop, in the ``grace`` seconds that the stop itself may take after them.
 
     Whatever becomes of them, the stop goes on: returns what went wrong, empty if nothing did.
@@ -60,7 +62,7 @@ async def pre_stop(wire: Wire, container: str, definition: Definition, *, grace:
     return ""
 
 
-async def _run(wire: Wire, container: str, hook: Hook, name: str, definition: Definition) -> None:
+async def _run(wire: DockerHttp, container: str, hook: Hook, name: str, definition: Definition) -> None:
     try:
         ended = await execute(wire, container, hook)
     except Refused as error:
@@ -84,7 +86,7 @@ def failure_text(name: str, code: int, output: str, definition: Definition) -> s
 
 
 def _safe(text: str, definition: Definition) -> str:
-    return shortened(redacted(text, definition.secrets))
+    return truncate(redact(text, definition.secrets))
 
 
 def _has_ended(text: str) -> bool:

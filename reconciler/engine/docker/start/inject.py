@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from reconciler.engine.docker.error_reasons import failure
-from reconciler.engine.docker.http import Refused, Wire
+from reconciler.engine.docker.http import DockerHttp, Refused
 from reconciler.engine.docker.start.definition import Definition
 from reconciler.errors import Gone, StepImpossible
 from reconciler.model.start_work import API_SOCKET_FILE, CONFIG, InjectedFile
@@ -24,7 +24,7 @@ _API_SOCKET = InjectedFile(kind=CONFIG, source="credentials of use_api_socket", 
 class Injector:
     """Writes files into containers. ``credentials`` gives what ``use_api_socket`` asks for."""
 
-    def __init__(self, wire: Wire, credentials: Callable[[], Awaitable[str]]) -> None:
+    def __init__(self, wire: DockerHttp, credentials: Callable[[], Awaitable[str]]) -> None:
         self._wire = wire
         self._credentials = credentials
 

@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote
 
-from reconciler.engine.docker.error_reasons import failure, shortened
-from reconciler.engine.docker.http import Refused, Wire
+from reconciler.engine.docker.error_reasons import failure, truncate
+from reconciler.engine.docker.http import DockerHttp, Refused
 from reconciler.engine.docker.parse import HOOK, PROJECT, SERVICE, claims
 from reconciler.engine.docker.start.definition import Definition
 from reconciler.engine.docker.start.exec import Tail, environment_of
@@ -31,7 +31,7 @@ _STAGE = "pre_start"
 class PreStart:
     """``pull`` gets an image that is not there."""
 
-    def __init__(self, wire: Wire, pull: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(self, wire: DockerHttp, pull: Callable[[str], Awaitable[None]]) -> None:
         self._wire = wire
         self._pull = pull
 
@@ -139,4 +139,4 @@ class PreStart:
         try:
             await self._wire.delete(f"/containers/{container}", force=True, v=True)
         except (EngineError, Refused) as error:
-            log.warning("the container of a hook stays", extra={"error": shortened(str(error))})
+            log.warning("the container of a hook stays", extra={"error": truncate(str(error))})
