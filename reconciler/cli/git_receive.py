@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.cli.oneshot import clocks, engine_of, observe, read_ledger, with_model
-from reconciler.desired_state.assemble import Loaded
+from reconciler.desired_state.assemble import LoadedState
 from reconciler.desired_state.store import Store
 from reconciler.errors import EngineError, InvalidDesiredState, ServiceManagerError
 from reconciler.git import lock as git_lock
@@ -205,7 +205,7 @@ async def _judged(box: Box, git: Git, new: str) -> list[str]:
     return [*_changes(await now, loaded), *await _steps(box, loaded)]
 
 
-async def _now(box: Box) -> Loaded | None:
+async def _now(box: Box) -> LoadedState | None:
     """What lies on the box now; None where that is not valid."""
     store = Store(
         box.desired_state / box.around.path,
@@ -219,7 +219,7 @@ async def _now(box: Box) -> Loaded | None:
         return None
 
 
-def _changes(now: Loaded | None, then: Loaded) -> Iterator[str]:
+def _changes(now: LoadedState | None, then: LoadedState) -> Iterator[str]:
     if now is None:
         yield "valid; it takes the place of a desired state that is not"
         return
@@ -230,7 +230,7 @@ def _changes(now: Loaded | None, then: Loaded) -> Iterator[str]:
         yield f"  and {len(told) - _MOST_LINES} more"
 
 
-async def _steps(box: Box, loaded: Loaded) -> list[str]:
+async def _steps(box: Box, loaded: LoadedState) -> list[str]:
     if box.engine != "docker":
         return []
     with with_model(loaded) as stack:

@@ -25,7 +25,7 @@ from reconciler.options import INSTALLED_DESIRED
 from reconciler.planning.project_rename import former_name, is_new
 
 if TYPE_CHECKING:
-    from reconciler.desired_state.store import Loaded
+    from reconciler.desired_state.store import LoadedState
     from reconciler.engine import Engine
     from reconciler.model.keyed_digest import DigestKey
     from reconciler.model.observed import ObservedState
@@ -50,7 +50,7 @@ class NoDirectory(ServiceManagerError):
 
 async def load(
     directory: Path, compose_files: Sequence[Path] = (), *, key: DigestKey | None = None
-) -> Loaded:
+) -> LoadedState:
     """The desired state in a directory. ``key``: that of the daemon, to compare with what it remembers.
 
     Raises:
@@ -93,7 +93,7 @@ def clocks() -> Clock:
 
 
 @contextmanager
-def with_model(loaded: Loaded) -> Iterator[Stack]:
+def with_model(loaded: LoadedState) -> Iterator[Stack]:
     """The stack with its resolved model in a file of its own, there as long as the ``with`` lasts.
 
     It may hold secrets: the directory is the caller's alone.
@@ -130,20 +130,20 @@ async def observe(engine: Engine, stack: Stack, ledger: Ledger | None = None) ->
     Raises:
         EngineUnavailable: it could not be had.
     """
-    from reconciler.desired_state.mounted_files import Sources
+    from reconciler.desired_state.mounted_files import MountedFiles
 
     observed = await engine.observe(stack, full=True)
     if ledger is not None and is_new(stack, ledger):
         left = await engine.left_behind(stack, former_name(stack, ledger))
         observed = replace(observed, left=left)
     if engine.is_local:
-        observed = await Sources().add_to(observed, stack)
+        observed = await MountedFiles().observe_mounts(observed, stack)
     if not observed.complete:
         raise EngineUnavailable("the engine did not answer everything that was asked of it; try again")
     return observed
 
 
-async def name_warnings(loaded: Loaded, state_dir: Path) -> tuple[str, ...]:
+async def name_warnings(loaded: LoadedState, state_dir: Path) -> tuple[str, ...]:
     """What a changed project name would leave behind on this machine's engine; empty where none answers."""
     from reconciler.engine.docker.engine import DockerEngine
     from reconciler.planning.project_rename import renamed, warnings

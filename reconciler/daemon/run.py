@@ -49,8 +49,8 @@ from reconciler.daemon.servers import (
     server,
 )
 from reconciler.desired_state.digest_key_file import Resolve, keyed, load_key
-from reconciler.desired_state.file_watch import Told, changes
-from reconciler.desired_state.mounted_files import Sources
+from reconciler.desired_state.file_watch import Listener, changes
+from reconciler.desired_state.mounted_files import MountedFiles
 from reconciler.desired_state.store import Store
 from reconciler.engine import Engine
 from reconciler.engine.compose.discovery import environment
@@ -181,14 +181,14 @@ class _Daemon:
         snapshots = Snapshots()
         remember(generations, snapshots)
         passes = Passes()
-        sources = Sources(reading=lambda: intake.reading)
+        sources = MountedFiles(reading=lambda: intake.reading)
         evidence = Evidence(options.state_dir, lambda c, tail: engine.logs(c.id, tail=tail))
         metrics = Metrics(snapshots)
         announcer = Announcer(self.notifier, snapshots, done=lambda: passes.any or loop.target is None)
 
         async def look_further(observed: ObservedState, stack: Stack) -> ObservedState:
             if engine.is_local:
-                observed = await sources.add_to(observed, stack)
+                observed = await sources.observe_mounts(observed, stack)
             told = (
                 *disk.disk_warnings((options.state_dir, options.desired_state)),
                 *blindness.disk_warnings(),
@@ -247,7 +247,7 @@ class _Daemon:
         )
         servers = self._servers(app, metrics, announcer)
         stop = self._signals(intake, announcer)
-        await asyncio.to_thread(store.recover)
+        await asyncio.to_thread(store.recover_interrupted)
         await intake.resume()
         parts: dict[str, Callable[[], Awaitable[None]]] = {
             "watch": partial(self._watch, store, intake, announcer, blindness.reporter("desired state")),
@@ -320,7 +320,7 @@ class _Daemon:
                 if not stop.is_set():
                     raise SystemExit(1)
 
-    async def _watch(self, store: Store, intake: Intake, announcer: Announcer, told: Told) -> None:
+    async def _watch(self, store: Store, intake: Intake, announcer: Announcer, told: Listener) -> None:
         """Take in the files now, whenever they may have changed, and at every resync."""
         await intake.reload()
         announcer.files_read()
@@ -337,7 +337,7 @@ class _Daemon:
             self._hold_directory(store)
             await intake.reload()
 
-    async def _watch_mounts(self, sources: Sources, loop: Loop, told: Told) -> None:
+    async def _watch_mounts(self, sources: MountedFiles, loop: Loop, told: Listener) -> None:
         """Have a mounted file looked at when it may have changed, not only at the next resync."""
         async for _ in changes(sources.files, wake=sources.moved, told=told):
             loop.wake("a mounted file")
@@ -345,7 +345,7 @@ class _Daemon:
     def _hold_directory(self, store: Store) -> None:
         try:
             if self.directory.hold():
-                store.recover()
+                store.recover_interrupted()
         except AlreadyRunning as error:
             log.critical("another daemon holds the directory", extra={"error": str(error)})
             raise SystemExit(1) from error

@@ -30,7 +30,7 @@ from reconciler.model.resolved_compose import Resolved
 from reconciler.model.stack import Group, Pilot, Service, Stack, UnhealthyPolicy
 
 
-class Parsed(NamedTuple):
+class ParsedFiles(NamedTuple):
     """Our two files, each as far as it could be read, and every mistake that the two alone show."""
 
     stack: Document | None
@@ -40,7 +40,7 @@ class Parsed(NamedTuple):
     mistakes: tuple[Mistake, ...]
 
 
-class Loaded(NamedTuple):
+class LoadedState(NamedTuple):
     """A valid desired state as it was read. ``desired`` has no generation yet: accepting it gives one.
 
     ``sources`` holds every file read, by its path relative to the directory, absolute where it lies
@@ -65,7 +65,7 @@ Content = bytes | InvalidDesiredState | None
 """What reading a file gave: its bytes, why it can't be read, or None if there is no such file."""
 
 
-def parse_files(stack: Content, groups: Content) -> Parsed:
+def parse_files(stack: Content, groups: Content) -> ParsedFiles:
     """Reads ``stack.yaml`` and ``groups.yaml``; a mistake in one hides none of the other's."""
     mistakes: list[Mistake] = []
     stack_document = stack_file = groups_document = groups_file = None
@@ -81,7 +81,7 @@ def parse_files(stack: Content, groups: Content) -> Parsed:
         mistakes += error.mistakes
     if stack_document and groups_document and isinstance(stack_document.plain, dict):
         mistakes += check_groups(stack_document, groups_document)
-    return Parsed(stack_document, groups_document, stack_file, groups_file, tuple(mistakes))
+    return ParsedFiles(stack_document, groups_document, stack_file, groups_file, tuple(mistakes))
 
 
 @lru_cache(maxsize=4)
@@ -108,7 +108,7 @@ def _there(name: str, content: Content) -> bytes:
     return content
 
 
-def assemble(parsed: Parsed, resolved: Resolved, directory: str, notes: Iterable[str] = ()) -> Assembled:
+def assemble(parsed: ParsedFiles, resolved: Resolved, directory: str, notes: Iterable[str] = ()) -> Assembled:
     """The desired state that the files mean together.
 
     ``directory`` is the project directory; ``notes`` become warnings of the stack.
@@ -122,17 +122,17 @@ def assemble(parsed: Parsed, resolved: Resolved, directory: str, notes: Iterable
     if parsed.stack:
         mistakes += check_services(parsed.stack, services)
     if mistakes or not (parsed.stack and parsed.stack_file and parsed.groups_file):
-        raise InvalidDesiredState(in_order(mistakes))
+        raise InvalidDesiredState(sort_mistakes(mistakes))
     stack = _stack(
         parsed.stack_file, services, directory, (*resolved.warnings, *warnings_from(resolved), *notes)
     )
     mistakes += check_order(parsed.stack, stack)
     if mistakes:
-        raise InvalidDesiredState(in_order(mistakes))
-    return Assembled(stack, meaning(parsed.groups_file))
+        raise InvalidDesiredState(sort_mistakes(mistakes))
+    return Assembled(stack, group_states(parsed.groups_file))
 
 
-def groups_of(content: bytes) -> dict[str, GroupState]:
+def parse_group_states(content: bytes) -> dict[str, GroupState]:
     """What a ``groups.yaml`` says of each group, for itself.
 
     Raises:
@@ -141,15 +141,15 @@ def groups_of(content: bytes) -> dict[str, GroupState]:
     _, file, mistakes = _groups_parts(content)
     if file is None:
         raise InvalidDesiredState(mistakes)
-    return meaning(file)
+    return group_states(file)
 
 
-def meaning(groups: GroupsFile) -> dict[str, GroupState]:
+def group_states(groups: GroupsFile) -> dict[str, GroupState]:
     """What ``groups.yaml`` says of each group."""
-    return {name: entry.meaning() for name, entry in groups.groups.items()}
+    return {name: entry.group_state() for name, entry in groups.groups.items()}
 
 
-def with_groups(loaded: Loaded, groups: bytes) -> Loaded:
+def replace_groups(loaded: LoadedState, groups: bytes) -> LoadedState:
     """``loaded`` with another ``groups.yaml`` (JSON is YAML too), for what is about to be, or might be.
 
     Raises:
@@ -157,14 +157,14 @@ def with_groups(loaded: Loaded, groups: bytes) -> Loaded:
     """
     parsed = parse_files(loaded.sources[STACK], groups)
     if parsed.mistakes or parsed.groups_file is None:
-        raise InvalidDesiredState(in_order(parsed.mistakes))
+        raise InvalidDesiredState(sort_mistakes(parsed.mistakes))
     sources = {**loaded.sources, GROUPS: groups}
     revision = revision_of(sources)
-    desired = replace(loaded.desired, groups=meaning(parsed.groups_file), revision=revision)
+    desired = replace(loaded.desired, groups=group_states(parsed.groups_file), revision=revision)
     return loaded._replace(desired=desired, revision=revision, sources=sources)
 
 
-def in_order(mistakes: Iterable[Mistake]) -> tuple[Mistake, ...]:
+def sort_mistakes(mistakes: Iterable[Mistake]) -> tuple[Mistake, ...]:
     """Each mistake once: ``stack.yaml``, ``groups.yaml``, then the others, from top to bottom."""
     rank = {STACK: 0, GROUPS: 1}
     return tuple(

@@ -6,7 +6,7 @@ was read, it is put back, and the write begins anew on top of it.
 
 The new file has no name until it is complete and on the disk, then for an instant a hidden one beside the
 file it replaces. That name carries the digests of both contents, so that after a crash in that instant
-``recover`` knows what to do with it.
+``recover_interrupted`` knows what to do with it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from reconciler.desired_state.stable_reader import StillWritten, being_written
+from reconciler.desired_state.stable_reader import FileBusy, is_open_for_writing
 from reconciler.host.atomic_files import sync_directory, write_all
 from reconciler.host.content_digest import digest
 
@@ -36,7 +36,7 @@ Keep = Callable[[Path, Path, bytes], None]
 """Told what was replaced: its path, what it is called for an instant more, its content."""
 
 
-def replace_content(path: Path, expected: bytes, content: bytes, keep: Keep | None = None) -> bool:
+def atomic_replace(path: Path, expected: bytes, content: bytes, keep: Keep | None = None) -> bool:
     """Makes ``content`` that of ``path``, if it holds ``expected``; False if it holds something else.
 
     Links are followed, owner, mode and attributes stay. When this returns the file is on the disk.
@@ -62,8 +62,8 @@ def replace_content(path: Path, expected: bytes, content: bytes, keep: Keep | No
     return done
 
 
-def recover(path: Path) -> bool:
-    """Clears up what a crash in the middle of ``replace_content`` left; True if an edit was saved by it.
+def recover_interrupted(path: Path) -> bool:
+    """Clears up what a crash in the middle of ``atomic_replace`` left; True if an edit was saved by it.
 
     Only one program may do so at a time: call it while holding the directory's lock.
     """
@@ -96,9 +96,9 @@ def _swapped(target: Path, aside: Path, expected: bytes, content: bytes) -> bool
             return False
         aside.replace(target)
         return True
-    if being_written(aside):
+    if is_open_for_writing(aside):
         _put_back(target, aside, content)
-        raise StillWritten(target)
+        raise FileBusy(target)
     if aside.read_bytes() == expected:
         return True
     _put_back(target, aside, content)

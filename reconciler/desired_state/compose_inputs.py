@@ -30,7 +30,9 @@ class _Part(NamedTuple):
     variables: Mapping[str, str]
 
 
-def find_inputs(read: Read, files: Sequence[Path], environment: Mapping[str, str]) -> tuple[Path, ...]:
+def compose_input_files(
+    read: Read, files: Sequence[Path], environment: Mapping[str, str]
+) -> tuple[Path, ...]:
     """Every file that resolving ``files`` depends on, themselves first; some of them may not exist.
 
     ``environment`` is what Compose is given; it goes before the project's ``.env``, as with Compose. PWD

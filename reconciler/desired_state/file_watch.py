@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 Inputs = Callable[[], Iterable[Path]]
 
-Told = Callable[[str], None]
+Listener = Callable[[str], None]
 """Is told what keeps files from being watched, for people; nothing (``""``): they are watched."""
 
 _QUIET = 0.01
@@ -46,7 +46,7 @@ async def changes(
     directory: Path | None = None,
     wake: asyncio.Event | None = None,
     poll: float = _POLL,
-    told: Told = lambda _: None,
+    told: Listener = lambda _: None,
 ) -> AsyncGenerator[frozenset[str], None]:
     """Yields the inputs that may have changed, bursts merged into one; never ends and never fails.
 
@@ -66,7 +66,9 @@ async def changes(
                     told(said)
                     yield found
         except OSError as error:
-            trouble = f"files can't be watched ({why(error)}); they are looked at every {poll:g} s instead"
+            trouble = (
+                f"files can't be watched ({change_reason(error)}); they are read every {poll:g} s instead"
+            )
             if trouble != said:
                 said = trouble
                 log.warning(said)
@@ -76,7 +78,7 @@ async def changes(
                 yield found
 
 
-def why(error: OSError) -> str:
+def change_reason(error: OSError) -> str:
     """What the system lacks, and the setting that gives it more."""
     limit = _LIMITS.get(error.errno or 0)
     return f"{limit} is used up: raise it with sysctl" if limit else str(error)

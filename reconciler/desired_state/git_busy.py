@@ -14,7 +14,7 @@ LOCK = "index.lock"
 SIGNS = (LOCK, "rebase-merge", "rebase-apply", "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD")
 
 
-class Hold:
+class GitActivity:
     """Tells what to wait for, and for how long; one that outlasts ``limit`` seconds holds nothing up again.
 
     ``now`` is monotonic seconds.
@@ -28,14 +28,14 @@ class Hold:
         self._now = now
         self._since: dict[tuple[Path, int], float] = {}
 
-    def waits_for(self) -> Path | None:
+    def current_operation(self) -> Path | None:
         """The sign that git is at work and should be waited for; None: go on."""
         signs = self._signs()
         now = self._now()
         self._since = {sign: self._since.get(sign, now) for sign in signs}
         return next((path for (path, _), since in self._since.items() if now - since < self._limit), None)
 
-    def outlasted(self) -> tuple[str, ...]:
+    def stale_signs(self) -> tuple[str, ...]:
         """Warnings about signs that were waited for in vain: a stale lock, or a merge left standing."""
         return tuple(
             f"git seems to be at work for more than {self._limit:g} s ({path}); files were read all the same"

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from reconciler.desired_state.stable_reader import being_written
+from reconciler.desired_state.stable_reader import is_open_for_writing
 from reconciler.model.observed import Container, HostPath, ObservedState, State
 from reconciler.model.stack import Stack
 
@@ -47,7 +47,7 @@ _DIGEST = 32
 Signature = tuple[int, ...]
 
 
-class Sight(NamedTuple):
+class MountObservation(NamedTuple):
     """One look; the fields are those of ``ObservedState``."""
 
     sources: Mapping[str, HostPath] = {}
@@ -63,14 +63,14 @@ class _Known(NamedTuple):
     sure: bool
 
 
-class _Moved(NamedTuple):
+class _SourceChanged(NamedTuple):
     # Since when (monotonic) a path has looked like this, and since when it has been moving at all.
     signature: Signature
     since: float
     first: float
 
 
-class Sources:
+class MountedFiles:
     """Looks at all mounted paths of a stack, and remembers what did not move.
 
     ``wall`` and ``now`` are the time of day and the monotonic clock, in seconds; ``proc`` is where the
@@ -94,17 +94,17 @@ class Sources:
         self._proc = proc
         self._reading = reading
         self._known: dict[str, _Known] = {}
-        self._moving: dict[str, _Moved] = {}
-        self._last = Sight()
+        self._moving: dict[str, _SourceChanged] = {}
+        self._last = MountObservation()
         self._files: frozenset[Path] = frozenset()
         self._pool = ThreadPoolExecutor(1, "sources")
-        self._asked: asyncio.Future[Sight] | None = None
+        self._asked: asyncio.Future[MountObservation] | None = None
 
     def files(self) -> frozenset[Path]:
         """The paths worth watching, as of the last look: regular files, and what is missing."""
         return self._files
 
-    async def add_to(self, observed: ObservedState, stack: Stack) -> ObservedState:
+    async def observe_mounts(self, observed: ObservedState, stack: Stack) -> ObservedState:
         """What was observed, with what stands at the mounted paths.
 
         A file system that does not answer within ``PATIENCE`` seconds: as it was seen last.
@@ -125,7 +125,7 @@ class Sources:
             self.moved.set()
         return replace(observed, **self._last._asdict())
 
-    def look(self, stack: Stack, containers: Iterable[Container] = ()) -> Sight:
+    def look(self, stack: Stack, containers: Iterable[Container] = ()) -> MountObservation:
         """One look, which may wait for the disk."""
         paths = {m.source for service in stack.services.values() for m in service.mounts if m.source}
         for gone in self._known.keys() - paths:
@@ -136,7 +136,9 @@ class Sources:
         again = min((max(moved.since + QUIET, soon) for moved in self._moving.values()), default=None)
         if again is None and any(not known.sure for known in self._known.values()):
             again = self._now() + 2 * _TICK
-        return Sight(sources, self._held(stack, containers, sources), again, tuple(self._notes(sources)))
+        return MountObservation(
+            sources, self._held(stack, containers, sources), again, tuple(self._notes(sources))
+        )
 
     def _seen(self, path: str) -> HostPath:
         signature, kind = _signed(path)
@@ -162,14 +164,14 @@ class Sources:
         now = self._now()
         moved = self._moving.get(path)
         if moved is None or moved.signature != signature:
-            moved = _Moved(signature, now, moved.first if moved else now)
+            moved = _SourceChanged(signature, now, moved.first if moved else now)
             self._moving[path] = moved
         if now - moved.since < QUIET or (self._reading() and now - moved.first < STEADY):
             return True
         if now - moved.first > LONGEST:
             return False
         with suppress(OSError):
-            if being_written(Path(path)):
+            if is_open_for_writing(Path(path)):
                 self._moving[path] = moved._replace(since=now)
                 return True
         return False

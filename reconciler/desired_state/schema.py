@@ -107,7 +107,7 @@ class StateEntry(_Model):
     restarted_at: Time | None = Field(None, description="Containers older than this are restarted")
     accepted_at: Time | None = Field(None, description="Changes held back until then are carried out")
 
-    def meaning(self) -> GroupState:
+    def group_state(self) -> GroupState:
         """The value that the core works with."""
         suspend = Suspension(self.suspend.until, self.suspend.reason) if self.suspend else None
         return GroupState(
@@ -130,31 +130,31 @@ class GroupsFile(_Model):
 _File = TypeVar("_File", bound=_Model)
 
 
-class Read(NamedTuple, Generic[_File]):
+class ParseResult(NamedTuple, Generic[_File]):
     """A file as far as it could be understood: ``value`` is None if there is any mistake in it."""
 
     value: _File | None
     mistakes: tuple[Mistake, ...]
 
 
-def read_stack(document: Document) -> Read[StackFile]:
+def read_stack(document: Document) -> ParseResult[StackFile]:
     """``stack.yaml`` as a value, or its mistakes."""
     return _read(document, StackFile)
 
 
-def read_groups(document: Document) -> Read[GroupsFile]:
+def read_groups(document: Document) -> ParseResult[GroupsFile]:
     """``groups.yaml`` as a value, or its mistakes."""
     return _read(document, GroupsFile)
 
 
-def _read(document: Document, model: type[_File]) -> Read[_File]:
+def _read(document: Document, model: type[_File]) -> ParseResult[_File]:
     if not isinstance(document.plain, dict):
         told = f"expected keys and values ({', '.join(model.model_fields)}), found {shown(document.plain)}"
-        return Read(None, (document.mistake((), told),))
+        return ParseResult(None, (document.mistake((), told),))
     try:
-        return Read(model.model_validate(document.plain), ())
+        return ParseResult(model.model_validate(document.plain), ())
     except ValidationError as error:
-        return Read(None, tuple(_mistake(document, model, details) for details in error.errors()))
+        return ParseResult(None, tuple(_mistake(document, model, details) for details in error.errors()))
 
 
 def _mistake(document: Document, model: type[BaseModel], details: ErrorDetails) -> Mistake:

@@ -1,6 +1,6 @@
 """Reading files so that what is read is what one writer meant: nothing half-written, nothing mixed.
 
-One ``Reader`` pass reads any number of files; afterwards ``moved`` tells whether any of them changed
+One ``StableReader`` pass reads any number of files; afterwards ``moved`` tells whether any of them changed
 meanwhile. A file is read again only when its stat moved, or when it changed so shortly before the last
 read that a second change could hide within the same tick of the file system's clock.
 """
@@ -35,7 +35,7 @@ _LEASES = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "f2fs", "o
 """File systems whose refusal of a lease means a writer. NFS refuses for reasons of its own."""
 
 
-class Signature(NamedTuple):
+class FileStat(NamedTuple):
     """What stat says of a file's identity and age; times in nanoseconds."""
 
     device: int
@@ -45,7 +45,7 @@ class Signature(NamedTuple):
     changed: int
 
 
-class StillWritten(Exception):
+class FileBusy(Exception):
     """Somebody has the file open for writing."""
 
     def __init__(self, path: Path) -> None:
@@ -54,12 +54,12 @@ class StillWritten(Exception):
 
 
 class _Held(NamedTuple):
-    signature: Signature | None
+    signature: FileStat | None
     content: bytes | None
     settled: bool
 
 
-class Reader:
+class StableReader:
     """Reads files for the store, and remembers them from pass to pass. ``now`` is wall time in ns.
 
     ``complete``: whether all asked for in this pass could be read; of the rest ``moved`` tells nothing.
@@ -71,7 +71,7 @@ class Reader:
         self._pass: dict[Path, _Held] = {}
         self.complete = True
 
-    def begin(self) -> None:
+    def open_scan(self) -> None:
         """Starts a pass. A pass may have been cut short, so what earlier ones knew is kept with it."""
         self._known = (self._known | self._pass) if len(self._known) < _MOST_KNOWN else self._pass
         self._pass = {}
@@ -88,27 +88,27 @@ class Reader:
         if path not in self._pass:
             try:
                 self._pass[path] = self._fresh(path)
-            except (InvalidDesiredState, NotReadableNow, StillWritten):
+            except (InvalidDesiredState, NotReadableNow, FileBusy):
                 self.complete = False
                 raise
         return self._pass[path].content
 
-    def contents(self) -> Mapping[Path, bytes]:
+    def read_all(self) -> Mapping[Path, bytes]:
         """Everything read in this pass that exists."""
         return {path: held.content for path, held in self._pass.items() if held.content is not None}
 
-    def moved(self) -> bool:
+    def has_changed(self) -> bool:
         """Whether anything read in this pass is no longer what was read."""
         return any(self._differs(path, held) for path, held in self._pass.items())
 
     def _differs(self, path: Path, held: _Held) -> bool:
         try:
-            if signature(path) != held.signature:
+            if stat_signature(path) != held.signature:
                 return True
             if held.settled:
                 return False
             fresh = self._fresh(path, trust=False)
-        except (InvalidDesiredState, NotReadableNow, StillWritten):
+        except (InvalidDesiredState, NotReadableNow, FileBusy):
             return True
         if fresh.content != held.content:
             return True
@@ -117,7 +117,7 @@ class Reader:
         return False
 
     def _fresh(self, path: Path, *, trust: bool = True) -> _Held:
-        before = signature(path)
+        before = stat_signature(path)
         known = self._known.get(path)
         if trust and known and known.settled and known.signature == before:
             return known
@@ -127,7 +127,7 @@ class Reader:
         return _Held(before, _content(path, before, self._now), settled)
 
 
-def signature(path: Path) -> Signature | None:
+def stat_signature(path: Path) -> FileStat | None:
     """The signature of the file that ``path`` leads to, None if it leads nowhere. Raises as ``read``."""
     try:
         found = path.stat()
@@ -138,10 +138,10 @@ def signature(path: Path) -> Signature | None:
     # Opening a pipe would wait for its writer for ever.
     if not stat.S_ISREG(found.st_mode):
         raise _unreadable(path, "is not a regular file")
-    return Signature(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    return FileStat(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
-def being_written(path: Path) -> bool:
+def is_open_for_writing(path: Path) -> bool:
     """Whether another program has the file open for writing, as far as the system can tell."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
@@ -150,7 +150,7 @@ def being_written(path: Path) -> bool:
         os.close(descriptor)
 
 
-def _content(path: Path, seen: Signature, now: Callable[[], int]) -> bytes | None:
+def _content(path: Path, seen: FileStat, now: Callable[[], int]) -> bytes | None:
     if seen.size > MAX_BYTES:
         raise _unreadable(path, f"is {seen.size} bytes long; at most {MAX_BYTES} are read")
     try:
@@ -161,7 +161,7 @@ def _content(path: Path, seen: Signature, now: Callable[[], int]) -> bytes | Non
         raise _failed(path, error) from None
     try:
         if not _leased(descriptor) and now() - max(seen.modified, seen.changed) < _FOR_EVER:
-            raise StillWritten(path)
+            raise FileBusy(path)
         return _all(descriptor)
     except OSError as error:
         raise _failed(path, error) from None

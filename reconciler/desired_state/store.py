@@ -1,7 +1,7 @@
 """The desired-state directory: from files to a validated value, and back by the smallest edit there is.
 
-``load`` reads what one writer meant, never half of it, and either gives a valid ``Loaded`` or raises with
-every mistake there is. Resolving the Compose files costs two tenths of a second, so that is done only
+``load`` reads what one writer meant, never half of it, and either gives a valid ``LoadedState`` or raises
+with every mistake there is. Resolving the Compose files costs two tenths of a second, so that is done only
 when one of them, or something they name, has changed; an edit of ``groups.yaml`` costs milliseconds.
 """
 
@@ -18,16 +18,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from reconciler.desired_state.assemble import Loaded, Parsed, assemble, in_order, revision_of, with_groups
-from reconciler.desired_state.atomic_replace import recover
-from reconciler.desired_state.file_watch import Told, changes
-from reconciler.desired_state.git_busy import Hold
-from reconciler.desired_state.late_writes import Latecomers
-from reconciler.desired_state.scan import Survey, Surveyor
+from reconciler.desired_state.assemble import (
+    LoadedState,
+    ParsedFiles,
+    assemble,
+    replace_groups,
+    revision_of,
+    sort_mistakes,
+)
+from reconciler.desired_state.atomic_replace import recover_interrupted
+from reconciler.desired_state.file_watch import Listener, changes
+from reconciler.desired_state.git_busy import GitActivity
+from reconciler.desired_state.late_writes import LateWrites
+from reconciler.desired_state.scan import Scan, Scanner
 from reconciler.desired_state.schema import GROUPS, STACK
-from reconciler.desired_state.stable_reader import StillWritten
-from reconciler.desired_state.transaction import put_back, remove_all, replace_all, undo
-from reconciler.desired_state.yaml_edit import edited
+from reconciler.desired_state.stable_reader import FileBusy
+from reconciler.desired_state.transaction import delete_all, replace_all, restore, rollback
+from reconciler.desired_state.yaml_edit import apply_edit
 from reconciler.errors import InvalidDesiredState, NotReadableNow, ServiceManagerError, WriteRefused
 from reconciler.host.untrusted import is_passing
 from reconciler.model.desired import Desired, GroupState
@@ -35,12 +42,12 @@ from reconciler.model.resolved_compose import Resolved
 
 log = logging.getLogger(__name__)
 
-__all__ = ["Edit", "Loaded", "Resolver", "Store", "Written"]
+__all__ = ["Edit", "LoadedState", "Resolver", "Store", "StoredWrite"]
 
 Resolver = Callable[[Sequence[Path], Path, str], Awaitable[Resolved]]
 """Resolves Compose files (all profiles), given their project directory and project name."""
 
-Edit = Callable[[Loaded], Mapping[str, GroupState]]
+Edit = Callable[[LoadedState], Mapping[str, GroupState]]
 """How groups are to be, decided on the desired state at the moment of writing; it may refuse by raising."""
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -59,11 +66,11 @@ _WRITES = 20
 _OPEN = "another program still has it open for writing; it is read when closed"
 
 
-class Written(NamedTuple):
+class StoredWrite(NamedTuple):
     """What a write did. ``before`` may hold an edit by somebody else that was not loaded until now."""
 
-    before: Loaded
-    after: Loaded
+    before: LoadedState
+    after: LoadedState
     changed: bool
 
 
@@ -94,12 +101,12 @@ class Store:
         self._also = also
         self._sleep = sleep
         self._now = now
-        self._hold = Hold(self.directory, now=now)
-        self._latecomers = Latecomers(now)
-        self._surveyor = Surveyor(self.directory, extra_compose, environment or {})
+        self._hold = GitActivity(self.directory, now=now)
+        self._latecomers = LateWrites(now)
+        self._surveyor = Scanner(self.directory, extra_compose, environment or {})
         self._turn = asyncio.Lock()
         self._resolutions: dict[str, Resolved] = {}
-        self._last: tuple[tuple[str, str, tuple[str, ...]], Loaded] | None = None
+        self._last: tuple[tuple[str, str, tuple[str, ...]], LoadedState] | None = None
         self._inputs: frozenset[Path] = frozenset({self.directory / STACK, self.directory / GROUPS})
         self._inputs_moved = asyncio.Event()
         self._unforeseen = ""
@@ -108,14 +115,14 @@ class Store:
         """The files that the last load looked at, there or not: what is worth watching."""
         return self._inputs | frozenset(self._also())
 
-    def changes(self, told: Told = lambda _: None) -> AsyncGenerator[frozenset[str], None]:
+    def changes(self, told: Listener = lambda _: None) -> AsyncGenerator[frozenset[str], None]:
         """Yields whenever an input may have changed; begins to watch what later loads add by itself.
 
         ``told``: see ``watch.Told``.
         """
         return changes(self.inputs, directory=self.directory, wake=self._inputs_moved, told=told)
 
-    async def load(self) -> Loaded:
+    async def load(self) -> LoadedState:
         """The directory as it is now.
 
         Raises:
@@ -128,9 +135,9 @@ class Store:
             finally:
                 # Here and not in a write, which somebody waits for.
                 if self._latecomers.over:
-                    await asyncio.to_thread(self._latecomers.let_go)
+                    await asyncio.to_thread(self._latecomers.release)
 
-    async def write(self, edit: Edit) -> Written:
+    async def write(self, edit: Edit) -> StoredWrite:
         """Makes the groups that ``edit`` names be as it says, by the smallest change of ``groups.yaml``.
 
         ``edit`` is asked on what is on the disk now, so an edit that nobody has loaded yet is ``before``;
@@ -146,22 +153,22 @@ class Store:
                 after = await self._edited(before, edit(before))
                 content = after.sources[GROUPS]
                 if content == before.sources[GROUPS]:
-                    return Written(before, before, changed=False)
+                    return StoredWrite(before, before, changed=False)
                 if await self._replaced({GROUPS: content}, before.sources):
                     self._expect(after)
-                    return Written(before, after, changed=True)
+                    return StoredWrite(before, after, changed=True)
         raise WriteRefused("being_written", f"{GROUPS} is being changed again and again", "try again")
 
-    async def _edited(self, before: Loaded, states: Mapping[str, GroupState]) -> Loaded:
-        def made() -> Loaded:
-            content = edited(before.sources[GROUPS], states)
-            return before if content == before.sources[GROUPS] else with_groups(before, content)
+    async def _edited(self, before: LoadedState, states: Mapping[str, GroupState]) -> LoadedState:
+        def made() -> LoadedState:
+            content = apply_edit(before.sources[GROUPS], states)
+            return before if content == before.sources[GROUPS] else replace_groups(before, content)
 
         return made() if len(before.sources[GROUPS]) < _SMALL else await asyncio.to_thread(made)
 
     async def restore(
         self, sources: Mapping[str, bytes], *, gone: Iterable[str] = (), whole: bool = True
-    ) -> Written:
+    ) -> StoredWrite:
         """Brings back files byte for byte, as ``Generations.sources`` gives them; files not named stay.
 
         But for those in ``gone``; and where ``sources`` are all that was read then (``whole``), for those
@@ -178,7 +185,7 @@ class Store:
             changed = {name: content for name, content in then.items() if now.get(name) != content}
             removed = {name: now[name] for name in gone if name in now and name not in then}
             if not changed and not removed and not (whole and _added(before, then)):
-                return Written(before, before, changed=False)
+                return StoredWrite(before, before, changed=False)
             if not await self._replaced(changed, now):
                 raise _moment()
             try:
@@ -188,17 +195,17 @@ class Store:
                     removed |= added
                     loaded = await self._without(added)
             except (InvalidDesiredState, NotReadableNow, WriteRefused) as error:
-                await asyncio.to_thread(undo, self.directory, changed, now)
-                await asyncio.to_thread(put_back, self.directory, removed)
+                await asyncio.to_thread(rollback, self.directory, changed, now)
+                await asyncio.to_thread(restore, self.directory, removed)
                 if isinstance(error, WriteRefused):
                     raise
                 told = f"the files of then are not valid any more: {error}"
                 raise WriteRefused("not_restorable", told, "mend the files by hand") from error
-            return Written(before, loaded, changed=True)
+            return StoredWrite(before, loaded, changed=True)
 
-    async def _without(self, contents: Mapping[str, bytes]) -> Loaded:
+    async def _without(self, contents: Mapping[str, bytes]) -> LoadedState:
         try:
-            if contents and not await asyncio.to_thread(remove_all, self.directory, contents):
+            if contents and not await asyncio.to_thread(delete_all, self.directory, contents):
                 raise _moment()
         except OSError as error:
             told = f"{error.filename} can't be taken away: {error.strerror}"
@@ -213,20 +220,20 @@ class Store:
                 found[name] = (self.directory / name).read_bytes()
         return found
 
-    def recover(self) -> bool:
+    def recover_interrupted(self) -> bool:
         """Clears up after a crash in the middle of a write; to be called once, holding the directory's lock.
 
         True if an edit was saved that would have been lost.
         """
-        return recover(self.directory / GROUPS)
+        return recover_interrupted(self.directory / GROUPS)
 
-    def _expect(self, loaded: Loaded) -> None:
+    def _expect(self, loaded: LoadedState) -> None:
         # The next look finds what was just written, and need not work out again what that means.
         if self._last is not None:
             key, _, notes = self._last[0]
             self._last = ((key, loaded.revision, notes), loaded)
 
-    async def _sound(self) -> Loaded:
+    async def _sound(self) -> LoadedState:
         try:
             return await self._load()
         except NotReadableNow as error:
@@ -240,15 +247,15 @@ class Store:
     async def _replaced(self, contents: Mapping[str, bytes], before: Mapping[str, bytes]) -> bool:
         try:
             return await asyncio.to_thread(
-                replace_all, self.directory, contents, before, self._latecomers.keep
+                replace_all, self.directory, contents, before, self._latecomers.remember
             )
-        except StillWritten as error:
+        except FileBusy as error:
             told = f"{error.path.name} is open for writing in another program"
             raise WriteRefused("being_written", told, "close it there, and try again") from error
         except OSError as error:
             raise _not_writable(error, self.directory) from error
 
-    async def _load(self) -> Loaded:
+    async def _load(self) -> LoadedState:
         """The directory as it is; whatever goes wrong while it is read is one mistake of the directory."""
         try:
             loaded = await self._read()
@@ -266,12 +273,12 @@ class Store:
         self._unforeseen = ""
         return loaded
 
-    async def _read(self) -> Loaded:
+    async def _read(self) -> LoadedState:
         started = self._now()
         while True:
             try:
                 looked = await asyncio.to_thread(self._looked)
-            except StillWritten as error:
+            except FileBusy as error:
                 if self._now() - started > _WRITER_PATIENCE:
                     raise self._surveyor.invalid(error.path, _OPEN) from None
             except NotReadableNow:
@@ -298,20 +305,20 @@ class Store:
                     )
             await self._sleep(_PAUSE)
 
-    def _looked(self) -> tuple[Survey, bool] | None:
+    def _looked(self) -> tuple[Scan, bool] | None:
         """A survey, and whether nothing moved while it was made; None while git is at work.
 
         All in one turn of a thread: on a busy machine each turn costs milliseconds.
         """
-        if self._hold.waits_for() is not None:
+        if self._hold.current_operation() is not None:
             return None
         with contextlib.suppress(OSError):
-            self._latecomers.rescue()
-        survey = self._surveyor.survey()
+            self._latecomers.recover()
+        survey = self._surveyor.scan()
         return survey, not self._unsteady()
 
     def _unsteady(self) -> bool:
-        return self._hold.waits_for() is not None or self._surveyor.moved()
+        return self._hold.current_operation() is not None or self._surveyor.has_changed()
 
     def _remember(self, compose: Iterable[Path]) -> None:
         inputs = frozenset({self.directory / STACK, self.directory / GROUPS, *compose})
@@ -319,7 +326,7 @@ class Store:
             self._inputs = inputs
             self._inputs_moved.set()
 
-    async def _resolved(self, survey: Survey) -> Resolved | InvalidDesiredState | None:
+    async def _resolved(self, survey: Scan) -> Resolved | InvalidDesiredState | None:
         # A failure is not remembered: it may lie in a file that the scan for inputs did not find.
         if not survey.project or not survey.compose or survey.mistakes:
             return None
@@ -329,14 +336,14 @@ class Store:
         try:
             return await self._resolve(survey.compose, survey.compose[0].parent, survey.project)
         except InvalidDesiredState as error:
-            return InvalidDesiredState(self._surveyor.nearer(error.mistakes))
+            return InvalidDesiredState(self._surveyor.relative_paths(error.mistakes))
 
-    def _judged(self, survey: Survey, resolved: Resolved | InvalidDesiredState | None) -> Loaded:
+    def _judged(self, survey: Scan, resolved: Resolved | InvalidDesiredState | None) -> LoadedState:
         mistakes = [*survey.parsed.mistakes, *survey.mistakes]
         if not isinstance(resolved, Resolved):
-            raise InvalidDesiredState(in_order([*mistakes, *(resolved.mistakes if resolved else ())]))
+            raise InvalidDesiredState(sort_mistakes([*mistakes, *(resolved.mistakes if resolved else ())]))
         self._resolutions = dict([*self._resolutions.items(), (survey.key, resolved)][-_REMEMBERED:])
-        notes = self._hold.outlasted()
+        notes = self._hold.stale_signs()
         identity = (survey.key, revision_of(survey.sources), notes)
         if self._last is None or self._last[0] != identity:
             parsed = survey.parsed._replace(mistakes=tuple(mistakes))
@@ -344,12 +351,14 @@ class Store:
         return self._last[1]
 
     def _assembled(
-        self, parsed: Parsed, survey: Survey, resolved: Resolved, notes: tuple[str, ...]
-    ) -> Loaded:
+        self, parsed: ParsedFiles, survey: Scan, resolved: Resolved, notes: tuple[str, ...]
+    ) -> LoadedState:
         stack, groups = assemble(parsed, resolved, str(survey.compose[0].parent), notes)
         stack = replace(stack, files=tuple(map(str, survey.compose)))
         revision = revision_of(survey.sources)
-        return Loaded(stack, Desired(groups=groups, revision=revision), revision, survey.sources, resolved)
+        return LoadedState(
+            stack, Desired(groups=groups, revision=revision), revision, survey.sources, resolved
+        )
 
 
 def _not_writable(error: OSError, directory: Path) -> WriteRefused:
@@ -364,6 +373,6 @@ def _moment() -> WriteRefused:
     return WriteRefused("being_written", "the files changed in the very moment", "try again")
 
 
-def _added(loaded: Loaded, then: Mapping[str, bytes]) -> set[str]:
+def _added(loaded: LoadedState, then: Mapping[str, bytes]) -> set[str]:
     """What is read now, lies in the directory, and was not read then."""
     return {name for name in loaded.sources if name not in then and not Path(name).is_absolute()}

@@ -7,21 +7,22 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from reconciler.desired_state.atomic_replace import Keep, replace_content
+from reconciler.desired_state.atomic_replace import Keep, atomic_replace
 from reconciler.desired_state.schema import GROUPS, STACK
-from reconciler.desired_state.stable_reader import StillWritten
+from reconciler.desired_state.stable_reader import FileBusy
 from reconciler.host.atomic_files import sync_directory
 
 
 def replace_all(
     directory: Path, contents: Mapping[str, bytes], before: Mapping[str, bytes], keep: Keep | None = None
 ) -> bool:
-    """Writes files, by name as in ``Loaded.sources``; all or none. False: one was no longer as ``before``.
+    """Writes files, by name as in ``LoadedState.sources``; all or none. False: one was no longer as
+    ``before``.
 
     ``groups.yaml`` comes last, so that the state in between is one that switches nothing on.
 
     Raises:
-        StillWritten, OSError: as ``replace_content``; none is changed then.
+        StillWritten, OSError: as ``atomic_replace``; none is changed then.
     """
     done: list[str] = []
     try:
@@ -32,26 +33,26 @@ def replace_all(
         else:
             return True
     except BaseException:
-        undo(directory, {name: contents[name] for name in done}, before)
+        rollback(directory, {name: contents[name] for name in done}, before)
         raise
-    undo(directory, {name: contents[name] for name in done}, before)
+    rollback(directory, {name: contents[name] for name in done}, before)
     return False
 
 
-def undo(directory: Path, contents: Mapping[str, bytes], before: Mapping[str, bytes]) -> None:
+def rollback(directory: Path, contents: Mapping[str, bytes], before: Mapping[str, bytes]) -> None:
     """Takes ``replace_all`` back; a file that somebody changed since is left to them."""
     for name in reversed(_in_order(contents)):
-        with suppress(OSError, StillWritten):
+        with suppress(OSError, FileBusy):
             old = before.get(name)
             if old is None:
                 (directory / name).unlink()
             else:
-                replace_content(directory / name, contents[name], old)
+                atomic_replace(directory / name, contents[name], old)
 
 
 def _one(path: Path, old: bytes | None, new: bytes, keep: Keep | None = None) -> bool:
     if old is not None:
-        return replace_content(path, old, new, keep)
+        return atomic_replace(path, old, new, keep)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _mode(path)), "wb") as file:
@@ -64,7 +65,7 @@ def _one(path: Path, old: bytes | None, new: bytes, keep: Keep | None = None) ->
     return True
 
 
-def remove_all(directory: Path, contents: Mapping[str, bytes]) -> bool:
+def delete_all(directory: Path, contents: Mapping[str, bytes]) -> bool:
     """Takes files away that hold what ``contents`` says; all or none. False: one held something else.
 
     Raises:
@@ -80,14 +81,14 @@ def remove_all(directory: Path, contents: Mapping[str, bytes]) -> bool:
         else:
             return True
     except BaseException:
-        put_back(directory, {name: contents[name] for name in done})
+        restore(directory, {name: contents[name] for name in done})
         raise
-    put_back(directory, {name: contents[name] for name in done})
+    restore(directory, {name: contents[name] for name in done})
     return False
 
 
-def put_back(directory: Path, contents: Mapping[str, bytes]) -> None:
-    """Takes ``remove_all`` back; where another file stands by now, that stays."""
+def restore(directory: Path, contents: Mapping[str, bytes]) -> None:
+    """Takes ``delete_all`` back; where another file stands by now, that stays."""
     for name, content in contents.items():
         with suppress(OSError):
             _one(directory / name, None, content)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
-from reconciler.desired_state.assemble import groups_of
+from reconciler.desired_state.assemble import parse_group_states
 from reconciler.desired_state.schema import GROUPS
 from reconciler.errors import InvalidDesiredState, WriteRefused
 from reconciler.host.yaml_positions import decode, parse_nodes
@@ -46,14 +46,14 @@ class _Splice(NamedTuple):
     text: str
 
 
-def edited(content: bytes, states: Mapping[str, GroupState]) -> bytes:
+def apply_edit(content: bytes, states: Mapping[str, GroupState]) -> bytes:
     """``content`` with the entries of ``states`` meaning just that, and not a byte changed beyond it.
 
     Raises:
         InvalidDesiredState: ``content`` can't be read.
         WriteRefused: ``cannot_edit``; the layout (anchors, merged keys) allows no such small edit.
     """
-    before = groups_of(content)
+    before = parse_group_states(content)
     text = decode(GROUPS, content)
     states = {name: _writable(state) for name, state in states.items()}
     for name, state in states.items():
@@ -83,7 +83,7 @@ def _rounded(time: float | None) -> float | None:
 
 def _verify(result: bytes, meant: Mapping[str, GroupState]) -> None:
     try:
-        found = groups_of(result)
+        found = parse_group_states(result)
     except InvalidDesiredState as error:
         raise _refused(str(error)) from error
     if [*found.items()] != [*meant.items()]:

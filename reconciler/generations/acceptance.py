@@ -23,7 +23,7 @@ from typing import NamedTuple, Protocol
 from reconciler.audit import events as audit_facts
 from reconciler.audit.chain import Fact
 from reconciler.controller.loop import Loop
-from reconciler.desired_state.store import Loaded, Store, Written
+from reconciler.desired_state.store import LoadedState, Store, StoredWrite
 from reconciler.errors import EngineError, InvalidDesiredState, Mistake, NotReadableNow, WriteRefused
 from reconciler.generations.edits import Changes, Decide, GroupChange, Receipt
 from reconciler.generations.outcomes import ended as ended_of
@@ -65,7 +65,7 @@ class Tree(Protocol):
     async def look(self) -> str:
         """Wait for a push under way, and look where the tree stands; the commit, '' for none."""
 
-    async def origin(self, loaded: Loaded) -> Origin:
+    async def origin(self, loaded: LoadedState) -> Origin:
         """Where files come from that were read between two looks."""
 
     def accepted(self) -> None:
@@ -88,7 +88,7 @@ class NoTree:
         """See ``Tree``."""
         return ""
 
-    async def origin(self, _loaded: Loaded) -> Origin:
+    async def origin(self, _loaded: LoadedState) -> Origin:
         """See ``Tree``."""
         return Origin(BY_FILE, EDITED)
 
@@ -109,7 +109,8 @@ class NoTree:
 
 
 class Then(NamedTuple):
-    """Files as they were once: ``sources`` by name as in ``Loaded``, and those that did not exist (``gone``).
+    """Files as they were once: ``sources`` by name as in ``LoadedState``, and those that did not exist
+    (``gone``).
 
     ``whole``: ``sources`` are all that was read at that time.
     """
@@ -148,7 +149,7 @@ class Intake:
         self._recorded: Future[bool] | None = None
         self._rejected: tuple[Mistake, ...] = ()
         self._missed = ""
-        self._taken: tuple[Loaded, Accepted] | None = None
+        self._taken: tuple[LoadedState, Accepted] | None = None
         self._turn = asyncio.Lock()
 
     @property
@@ -207,7 +208,7 @@ class Intake:
             log.warning("the desired state can't be read at the moment", extra={"error": why})
         self._loop.report((*self._rejected, *self._tree.mistakes()), (*self._warnings(), why))
 
-    async def _with_origin(self) -> tuple[Loaded, Origin]:
+    async def _with_origin(self) -> tuple[LoadedState, Origin]:
         """The files, and where they come from: both of the same moment, though a push may come in between."""
         head = await self._tree.look()
         for _ in range(_LOOKS):
@@ -221,7 +222,7 @@ class Intake:
         """See ``changes.Writer.write``."""
         asked: dict[str, GroupChange] = {}
 
-        def edit(loaded: Loaded) -> dict[str, GroupState]:
+        def edit(loaded: LoadedState) -> dict[str, GroupState]:
             changes: Changes = decide(loaded.stack, loaded.desired)
             asked.clear()
             asked.update(changes)
@@ -269,7 +270,7 @@ class Intake:
         )
 
     async def _kept(
-        self, written: Written, author: str, reason: str, source: str
+        self, written: StoredWrite, author: str, reason: str, source: str
     ) -> tuple[Accepted, Accepted]:
         """Accept what a write began from and what it made; what can't be kept is taken back.
 
@@ -286,7 +287,7 @@ class Intake:
             raise
         return before, accepted
 
-    async def _unread(self, loaded: Loaded) -> Accepted:
+    async def _unread(self, loaded: LoadedState) -> Accepted:
         """Accept what a write began from; an edit that nobody had read yet is a generation of its own."""
         if self._taken is not None and self._taken[0] is loaded:
             return self._taken[1]
@@ -298,7 +299,7 @@ class Intake:
         return await self._accept(loaded, origin.author, origin.reason, commit=origin.commit)
 
     async def _accept(
-        self, loaded: Loaded, author: str, reason: str, source: str = "", commit: str = ""
+        self, loaded: LoadedState, author: str, reason: str, source: str = "", commit: str = ""
     ) -> Accepted:
         before, at = self._loop.target, self._wall()
 

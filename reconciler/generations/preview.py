@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from reconciler.desired_state.assemble import meaning, parse_files
+from reconciler.desired_state.assemble import group_states, parse_files
 from reconciler.desired_state.schema import GROUPS, STACK
 from reconciler.errors import InvalidDesiredState, Mistake
 from reconciler.model.desired import Desired, GroupState
@@ -112,7 +112,7 @@ def _groups(stack: bytes, state: Mapping[str, Any]) -> Mapping[str, GroupState]:
         # Lines and columns are those of a text that nobody has seen.
         told = dict.fromkeys(mistake._replace(line=0, column=0) for mistake in parsed.mistakes)
         raise InvalidDesiredState(tuple(told))
-    return meaning(parsed.groups_file)
+    return group_states(parsed.groups_file)
 
 
 def _left(verdict: ServicePlan) -> Iterator[Left]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from reconciler.desired_state.assemble import Assembled, Loaded, assemble, inputs_digest, parse_files
+from reconciler.desired_state.assemble import Assembled, LoadedState, assemble, inputs_digest, parse_files
 from reconciler.desired_state.schema import GROUPS, STACK
 from reconciler.errors import InvalidDesiredState, WriteRefused
 from reconciler.generations.records import Damaged, Record, Records
@@ -69,7 +69,9 @@ class Generations:
         """What was found damaged and set aside."""
         return tuple(self._records.warnings)
 
-    def accept(self, loaded: Loaded, *, author: str, reason: str, at: float, commit: str = "") -> Accepted:
+    def accept(
+        self, loaded: LoadedState, *, author: str, reason: str, at: float, commit: str = ""
+    ) -> Accepted:
         """Gives ``loaded`` its number: the next one if it means something new, else the current one.
 
         On the disk when this returns. ``at`` is wall time in seconds since the epoch, ``commit`` the git
@@ -118,7 +120,7 @@ class Generations:
             return tuple(self._records.all[number] for number in sorted(self._records.all))
 
     def sources(self, generation: int) -> Mapping[str, bytes]:
-        """The very bytes of all files of a generation, by name as in ``Loaded.sources``.
+        """The very bytes of all files of a generation, by name as in ``LoadedState.sources``.
 
         Raises:
             WriteRefused: ``unknown_generation``, or ``damaged_generation``.
@@ -175,7 +177,7 @@ class Generations:
             raise WriteRefused("unknown_generation", f"there is no generation {generation}", remedy)
         return record
 
-    def _frozen(self, record: Record, loaded: Loaded, *, fresh: bool) -> Accepted:
+    def _frozen(self, record: Record, loaded: LoadedState, *, fresh: bool) -> Accepted:
         resolved = loaded.resolved
         # Contents first: a record only ever names what is there.
         sources = {name: self._records.freeze(content) for name, content in loaded.sources.items()}
@@ -248,7 +250,7 @@ def _accepted(record: Record, assembled: Assembled, model: Path, *, fresh: bool)
     return Accepted(stack, desired, fresh, record.changes)
 
 
-def _changes(before: Accepted | None, loaded: Loaded) -> tuple[str, ...]:
+def _changes(before: Accepted | None, loaded: LoadedState) -> tuple[str, ...]:
     if before is None:
         return ("first desired state",)
     old = (before.stack, before.desired.groups)

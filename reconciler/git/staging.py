@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from reconciler.desired_state.assemble import Loaded
+from reconciler.desired_state.assemble import LoadedState
 from reconciler.desired_state.store import Store
 from reconciler.errors import InvalidDesiredState, Mistake
 from reconciler.git.attributes import encodings, unclean
@@ -52,7 +52,7 @@ class Surroundings(NamedTuple):
     path: str = ""
 
 
-async def judged(git: Git, commit: str, around: Surroundings) -> Loaded:
+async def judged(git: Git, commit: str, around: Surroundings) -> LoadedState:
     """The desired state that a commit would be in this directory.
 
     Raises:
@@ -162,7 +162,7 @@ def _linked(real: Path, top: Path, name: str) -> Iterator[Mistake]:
         yield Mistake(name, 0, 0, "lies on the box already, unknown to git there; move it away first")
 
 
-async def _loaded(directory: Path, folder: str, around: Surroundings) -> Loaded:
+async def _loaded(directory: Path, folder: str, around: Surroundings) -> LoadedState:
     async def resolve(files: Sequence[Path], base: Path, project: str) -> Resolved:
         return await around.resolve(files, base, project, without=folder)
 

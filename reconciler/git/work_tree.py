@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-from reconciler.desired_state.assemble import Loaded
+from reconciler.desired_state.assemble import LoadedState
 from reconciler.desired_state.schema import GROUPS
 from reconciler.errors import InvalidDesiredState, Mistake, ServiceManagerError, WriteRefused
 from reconciler.generations.acceptance import BY_FILE, EDITED, Origin, Then
@@ -103,7 +103,7 @@ class GitTree:
         self._hand = self._by_hand()
         return self._standing.head
 
-    async def origin(self, loaded: Loaded) -> Origin:
+    async def origin(self, loaded: LoadedState) -> Origin:
         """See ``acceptance.Tree``."""
         git, head = self.git, self._standing.head
         if git is None or not head or self._unknown:
@@ -115,7 +115,7 @@ class GitTree:
             self._poked.set()
             return Origin(BY_FILE, EDITED)
 
-    def _origin(self, git: Git, head: str, loaded: Loaded) -> Origin:
+    def _origin(self, git: Git, head: str, loaded: LoadedState) -> Origin:
         dirty = set(self._standing.dirty)
         groups = self._path(GROUPS)
         if groups in dirty and _holds(git, head, groups, loaded.sources[GROUPS]):

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from reconciler.desired_state.store import Loaded
+from reconciler.desired_state.store import LoadedState
 from reconciler.engine.docker.address import Address, find_address
 from reconciler.errors import ServiceManagerError
 from reconciler.model.observed import EngineInfo
@@ -56,7 +56,7 @@ class Machine:
             return error
 
     @cached_property
-    def loaded(self) -> Loaded | ServiceManagerError:
+    def loaded(self) -> LoadedState | ServiceManagerError:
         """The desired state, or what is wrong with it."""
         from reconciler.cli.oneshot import load
 

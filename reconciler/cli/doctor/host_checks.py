@@ -13,8 +13,8 @@ from pathlib import Path
 
 from reconciler.cli.client import Client, ClientError
 from reconciler.cli.doctor.context import OK, PROBLEM, WARN, Check, Machine
-from reconciler.desired_state.file_watch import why
-from reconciler.desired_state.store import Loaded
+from reconciler.desired_state.file_watch import change_reason
+from reconciler.desired_state.store import LoadedState
 from reconciler.errors import ServiceManagerError
 from reconciler.git.obstacles import in_the_way
 from reconciler.git.setup import hook_gone
@@ -115,7 +115,7 @@ def check_memory(machine: Machine) -> Check:
             name, WARN, "how much there is can't be found out", "compare the estimates in stack.yaml yourself"
         )
     loaded = machine.loaded
-    if not isinstance(loaded, Loaded):
+    if not isinstance(loaded, LoadedState):
         return Check(name, OK, f"{total // _MB} MB")
     groups = loaded.stack.groups.values()
     pilot = loaded.stack.pilot.memory
@@ -218,7 +218,7 @@ def _unwatched(directory: Path) -> str:
         with closing(Inotify()) as tried:
             tried.watch(_nearest(directory))
     except OSError as error:
-        return why(error)
+        return change_reason(error)
     return ""
 
 

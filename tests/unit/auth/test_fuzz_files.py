@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from reconciler.auth.keys import KeyFile, KeyRing, KeyStoreError
 from reconciler.controller import ledger_file as memo
 from reconciler.controller.crash_logs import Evidence
-from reconciler.desired_state.compose_inputs import find_inputs
+from reconciler.desired_state.compose_inputs import compose_input_files
 from reconciler.desired_state.store import Store
 from reconciler.engine.compose.discovery import config_file
 from reconciler.engine.compose.error_locations import mistakes_in
@@ -140,7 +140,7 @@ def test_the_files_behind_a_project_are_found(content: bytes, settings: bytes, n
     )
     for given_ in (content, included.encode(errors="surrogatepass")):
         held = {Path("/p/compose.yaml"): given_, Path("/p/.env"): settings}
-        find_inputs(held.get, [Path("/p/compose.yaml")], {})
+        compose_input_files(held.get, [Path("/p/compose.yaml")], {})
 
 
 KEYS = {"schema": 1, "keys": [{"name": "a", "role": "viewer", "digest": "00" * 32, "created_at": 1.5}]}

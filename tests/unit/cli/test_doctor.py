@@ -17,7 +17,7 @@ from reconciler.cli.doctor import host_checks as doctor_host
 from reconciler.cli.doctor.checks import run_checks
 from reconciler.cli.doctor.context import Check, Machine
 from reconciler.cli.oneshot import NoDirectory
-from reconciler.desired_state.store import Loaded
+from reconciler.desired_state.store import LoadedState
 from reconciler.engine.compose.discovery import Compose
 from reconciler.engine.docker.address import Address
 from reconciler.errors import EngineUnavailable, InvalidDesiredState, Mistake, StepFailed
@@ -45,14 +45,14 @@ def machine(tmp_path: Path, **known: Any) -> Machine:
     return found
 
 
-def loaded(on: int = 0, off: int = 0, warnings: tuple[str, ...] = ()) -> Loaded:
+def loaded(on: int = 0, off: int = 0, warnings: tuple[str, ...] = ()) -> LoadedState:
     groups = {
         "a": Group(name="a", services=(), memory=on),
         "b": Group(name="b", services=(), memory=off),
     }
     stack = Stack(name="x", groups=groups, services={}, pilot=Pilot(memory=10**8), warnings=warnings)
     desired = Desired(groups={"a": GroupState(on=True), "b": GroupState(on=False)})
-    return Loaded(stack, desired, "r", {}, Resolved(b"{}", {}, "2.40.3"))
+    return LoadedState(stack, desired, "r", {}, Resolved(b"{}", {}, "2.40.3"))
 
 
 def write(root: Path, path: str, text: str) -> None:

@@ -17,7 +17,7 @@ from reconciler.cli.init.groups import sketch
 from reconciler.cli.init.init import Made, Refused, scaffold
 from reconciler.cli.init.text import quoted
 from reconciler.cli.oneshot import load
-from reconciler.desired_state.store import Loaded
+from reconciler.desired_state.store import LoadedState
 from reconciler.engine.simulated.engine import SimulatedEngine
 from reconciler.errors import InvalidDesiredState
 from reconciler.model.observed import Container, State
@@ -38,7 +38,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> SimulatedEngine:
     return found
 
 
-async def made(tmp_path: Path, compose: str, name: str = "compose.yaml") -> tuple[Made, Loaded]:
+async def made(tmp_path: Path, compose: str, name: str = "compose.yaml") -> tuple[Made, LoadedState]:
     (tmp_path / name).write_text(compose)
     before = sorted(tmp_path.rglob("*"))
     outcome = await scaffold(tmp_path / name, tmp_path / "desired-state")
@@ -50,11 +50,11 @@ async def made(tmp_path: Path, compose: str, name: str = "compose.yaml") -> tupl
     return outcome, loaded
 
 
-def groups(loaded: Loaded) -> dict[str, list[str]]:
+def groups(loaded: LoadedState) -> dict[str, list[str]]:
     return {name: sorted(group.services) for name, group in loaded.stack.groups.items()}
 
 
-def edges(loaded: Loaded) -> dict[str, list[str]]:
+def edges(loaded: LoadedState) -> dict[str, list[str]]:
     found = {name: sorted(group.depends_on) for name, group in loaded.stack.groups.items()}
     return {name: needs for name, needs in found.items() if needs}
 

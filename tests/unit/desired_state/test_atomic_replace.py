@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.desired_state import atomic_replace as exchange
-from reconciler.desired_state.atomic_replace import recover, replace_content
-from reconciler.desired_state.stable_reader import StillWritten
+from reconciler.desired_state.atomic_replace import atomic_replace, recover_interrupted
+from reconciler.desired_state.stable_reader import FileBusy
 
 OLD, NEW, THEIRS, LATER = b"old\n", b"new\n", b"theirs\n", b"later\n"
 
@@ -48,7 +48,7 @@ def test_the_content_changes_and_all_else_stays(file: Path) -> None:
     if os.geteuid() == 0:
         os.chown(file, 1234, 1234)
     before = file.stat()
-    assert replace_content(file, OLD, NEW)
+    assert atomic_replace(file, OLD, NEW)
     after = file.stat()
     assert file.read_bytes() == NEW
     assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
@@ -56,7 +56,7 @@ def test_the_content_changes_and_all_else_stays(file: Path) -> None:
 
 
 def test_a_file_that_is_otherwise_by_now_is_left_alone(file: Path) -> None:
-    assert not replace_content(file, THEIRS, NEW)
+    assert not atomic_replace(file, THEIRS, NEW)
     assert file.read_bytes() == OLD
     assert left(file) == []
 
@@ -64,14 +64,14 @@ def test_a_file_that_is_otherwise_by_now_is_left_alone(file: Path) -> None:
 def test_a_link_stays_a_link(file: Path) -> None:
     link = file.with_name("link")
     link.symlink_to(file.name)
-    assert replace_content(link, OLD, NEW)
+    assert atomic_replace(link, OLD, NEW)
     assert link.is_symlink()
     assert file.read_bytes() == NEW
 
 
 def test_an_edit_in_the_very_moment_is_put_back(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before_exchange(monkeypatch, first=lambda: save(file, THEIRS))
-    assert not replace_content(file, OLD, NEW)
+    assert not atomic_replace(file, OLD, NEW)
     assert file.read_bytes() == THEIRS
     assert left(file) == []
 
@@ -80,7 +80,7 @@ def test_an_edit_while_one_is_put_back_is_not_lost_either(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before_exchange(monkeypatch, first=lambda: save(file, THEIRS), second=lambda: save(file, LATER))
-    assert not replace_content(file, OLD, NEW)
+    assert not atomic_replace(file, OLD, NEW)
     assert file.read_bytes() == LATER
     assert left(file) == []
 
@@ -88,8 +88,8 @@ def test_an_edit_while_one_is_put_back_is_not_lost_either(
 def test_a_writer_that_has_the_file_open_keeps_it(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writers = []
     before_exchange(monkeypatch, first=lambda: writers.append(file.open("ab")))
-    with pytest.raises(StillWritten):
-        replace_content(file, OLD, NEW)
+    with pytest.raises(FileBusy):
+        atomic_replace(file, OLD, NEW)
     (writer,) = writers
     writer.write(b"more\n")
     writer.close()
@@ -102,7 +102,7 @@ def test_a_file_system_that_can_not_exchange(
     file: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     monkeypatch.setattr(exchange, "_exchange", lambda one, other: False)
-    assert replace_content(file, OLD, NEW)
+    assert atomic_replace(file, OLD, NEW)
     assert file.read_bytes() == NEW
     assert left(file) == []
 
@@ -116,7 +116,7 @@ def test_a_file_system_without_nameless_files(file: Path, monkeypatch: pytest.Mo
         return real(path, flags, *more, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(os, "open", without)
-    assert replace_content(file, OLD, NEW)
+    assert atomic_replace(file, OLD, NEW)
     assert file.read_bytes() == NEW
     assert left(file) == []
 
@@ -128,7 +128,7 @@ def test_a_failure_anywhere_changes_nothing(file: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(os, call, full)
     with pytest.raises(OSError, match="No space"):
-        replace_content(file, OLD, NEW)
+        atomic_replace(file, OLD, NEW)
     monkeypatch.undo()
     assert file.read_bytes() == OLD
     assert left(file) == []
@@ -148,7 +148,7 @@ def test_a_crash_in_the_middle_is_cleared_up(
 ) -> None:
     file.write_bytes(in_place)
     exchange._aside(file, OLD, NEW).write_bytes(aside)
-    assert recover(file) is saved
+    assert recover_interrupted(file) is saved
     assert file.read_bytes() == result
     assert left(file) == []
 
@@ -157,6 +157,6 @@ def test_clearing_up_touches_nothing_else(file: Path) -> None:
     names = [".f.swp", ".f.notours.service-manager", "f~", ".g.a.b.service-manager"]
     for name in names:
         file.with_name(name).touch()
-    assert not recover(file)
-    assert not recover(file.with_name("gone"))
+    assert not recover_interrupted(file)
+    assert not recover_interrupted(file.with_name("gone"))
     assert left(file) == sorted(names)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.desired_state import compose_inputs as inputs
-from reconciler.desired_state.compose_inputs import find_inputs
+from reconciler.desired_state import compose_inputs
+from reconciler.desired_state.compose_inputs import compose_input_files
 from reconciler.host.yaml_positions import parse_document
 
 
@@ -13,7 +13,9 @@ def found(tmp_path: Path, first: str = "compose.yaml", environment: dict[str, st
     def read(path: Path) -> bytes | None:
         return path.read_bytes() if path.is_file() else None
 
-    return {str(p.relative_to(tmp_path)) for p in find_inputs(read, [tmp_path / first], environment or {})}
+    return {
+        str(p.relative_to(tmp_path)) for p in compose_input_files(read, [tmp_path / first], environment or {})
+    }
 
 
 def test_env_files_in_all_their_forms(tmp_path: Path) -> None:
@@ -73,7 +75,7 @@ def test_no_file_is_parsed_twice_however_many_there_are(
 ) -> None:
     parsed: list[bytes] = []
     monkeypatch.setattr(
-        inputs,
+        compose_inputs,
         "parse_document",
         lambda _, content, **how: parsed.append(content) or parse_document("", content, **how),
     )
@@ -93,4 +95,4 @@ def test_what_is_broken_is_composes_to_tell(tmp_path: Path) -> None:
 
 
 def test_no_files_no_inputs() -> None:
-    assert find_inputs(lambda _: None, [], {}) == ()
+    assert compose_input_files(lambda _: None, [], {}) == ()

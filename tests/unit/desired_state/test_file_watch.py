@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.desired_state.file_watch import Told, changes
+from reconciler.desired_state.file_watch import Listener, changes
 from reconciler.host import inotify
 from tests.support.fixtures.desired_state import GROUPS, a_directory, a_store
 
@@ -39,7 +39,7 @@ class Heard:
 
 @asynccontextmanager
 async def watching(
-    *inputs: Path, directory: Path | None = None, poll: float = 1.0, told: Told = lambda _: None
+    *inputs: Path, directory: Path | None = None, poll: float = 1.0, told: Listener = lambda _: None
 ) -> AsyncIterator[Heard]:
     heard = Heard()
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reconciler.desired_state.git_busy import Hold
+from reconciler.desired_state.git_busy import GitActivity
 
 
 class Clock:
@@ -13,35 +13,35 @@ class Clock:
 
 
 def test_a_directory_without_git_is_never_waited_for(tmp_path: Path) -> None:
-    assert Hold(tmp_path).waits_for() is None
-    assert Hold(tmp_path / "gone").waits_for() is None
+    assert GitActivity(tmp_path).current_operation() is None
+    assert GitActivity(tmp_path / "gone").current_operation() is None
 
 
 def test_git_at_work_is_waited_for_but_not_for_ever(tmp_path: Path) -> None:
     clock, inside = Clock(), tmp_path / "a/b"
     inside.mkdir(parents=True)
     (tmp_path / ".git").mkdir()
-    hold = Hold(inside, limit=5.0, now=clock)
-    assert hold.waits_for() is None
+    hold = GitActivity(inside, limit=5.0, now=clock)
+    assert hold.current_operation() is None
     lock = tmp_path / ".git/index.lock"
     lock.touch()
-    assert hold.waits_for() == lock
+    assert hold.current_operation() == lock
     clock.now = 6.0
-    assert hold.waits_for() is None
-    (told,) = hold.outlasted()
+    assert hold.current_operation() is None
+    (told,) = hold.stale_signs()
     assert str(lock) in told
     lock.unlink()
-    assert hold.waits_for() is None
-    assert hold.outlasted() == ()
+    assert hold.current_operation() is None
+    assert hold.stale_signs() == ()
     (tmp_path / ".git/rebase-merge").mkdir()
-    assert hold.waits_for() == tmp_path / ".git/rebase-merge"
+    assert hold.current_operation() == tmp_path / ".git/rebase-merge"
 
 
 def test_a_linked_work_tree_has_its_own_lock(tmp_path: Path) -> None:
     (tmp_path / "repo").mkdir()
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree/.git").write_text("gitdir: ../repo\n")
-    hold = Hold(tmp_path / "tree")
-    assert hold.waits_for() is None
+    hold = GitActivity(tmp_path / "tree")
+    assert hold.current_operation() is None
     (tmp_path / "repo/index.lock").touch()
-    assert hold.waits_for() is not None
+    assert hold.current_operation() is not None

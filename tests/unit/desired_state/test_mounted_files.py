@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.desired_state import mounted_files as module
-from reconciler.desired_state.mounted_files import QUIET, Sources
+from reconciler.desired_state.mounted_files import QUIET, MountedFiles
 from reconciler.model.observed import HostPath, ObservedState
 from reconciler.model.stack import Mount, Stack
 from tests.support.fixtures.builders import a_stack, container, service
@@ -38,11 +38,11 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def sources(clock: Clock) -> Sources:
-    return Sources(wall=clock.wall, now=lambda: clock.mono, limit=100)
+def sources(clock: Clock) -> MountedFiles:
+    return MountedFiles(wall=clock.wall, now=lambda: clock.mono, limit=100)
 
 
-def test_each_kind_of_thing_is_told_from_the_others(sources: Sources, tmp_path: Path) -> None:
+def test_each_kind_of_thing_is_told_from_the_others(sources: MountedFiles, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("one")
     os.mkfifo(tmp_path / "pipe")
     names = ("file", "gone", "pipe", ".", "file/below")
@@ -51,7 +51,7 @@ def test_each_kind_of_thing_is_told_from_the_others(sources: Sources, tmp_path: 
     assert kinds == ["file", "missing", "other", "folder", "missing"]
 
 
-def test_equal_content_has_equal_digests_whatever_the_file(sources: Sources, tmp_path: Path) -> None:
+def test_equal_content_has_equal_digests_whatever_the_file(sources: MountedFiles, tmp_path: Path) -> None:
     for name, text in (("a", "one"), ("b", "one"), ("c", "two")):
         (tmp_path / name).write_text(text)
     a, b, c = sources.look(of(*(tmp_path / n for n in "abc"))).sources.values()
@@ -59,7 +59,9 @@ def test_equal_content_has_equal_digests_whatever_the_file(sources: Sources, tmp
     assert len({a.inode, b.inode, c.inode}) == 3
 
 
-def test_a_change_counts_once_the_file_stood_still(sources: Sources, clock: Clock, tmp_path: Path) -> None:
+def test_a_change_counts_once_the_file_stood_still(
+    sources: MountedFiles, clock: Clock, tmp_path: Path
+) -> None:
     file = tmp_path / "file"
     file.write_text("one")
     stack = of(file)
@@ -86,7 +88,7 @@ def test_a_change_waits_for_desired_state_that_is_being_read_but_not_for_ever(
     clock: Clock, tmp_path: Path
 ) -> None:
     reading = True
-    sources = Sources(wall=clock.wall, now=lambda: clock.mono, reading=lambda: reading)
+    sources = MountedFiles(wall=clock.wall, now=lambda: clock.mono, reading=lambda: reading)
     file = tmp_path / "file"
     file.write_text("one")
     stack = of(file)
@@ -109,7 +111,7 @@ def test_a_change_waits_for_desired_state_that_is_being_read_but_not_for_ever(
 
 
 def test_what_is_gone_is_said_at_once_and_what_comes_back_once_it_stands_still(
-    sources: Sources, clock: Clock, tmp_path: Path
+    sources: MountedFiles, clock: Clock, tmp_path: Path
 ) -> None:
     file = tmp_path / "file"
     file.write_text("one")
@@ -125,7 +127,7 @@ def test_what_is_gone_is_said_at_once_and_what_comes_back_once_it_stands_still(
 
 
 def test_a_file_held_open_for_writing_is_waited_for_but_not_for_ever(
-    sources: Sources, clock: Clock, tmp_path: Path
+    sources: MountedFiles, clock: Clock, tmp_path: Path
 ) -> None:
     file = tmp_path / "file"
     file.write_text("one")
@@ -142,7 +144,7 @@ def test_a_file_held_open_for_writing_is_waited_for_but_not_for_ever(
 
 
 def test_nothing_is_read_that_did_not_move(
-    sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sources: MountedFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("one")
     stack = of(tmp_path / "file")
@@ -151,7 +153,7 @@ def test_nothing_is_read_that_did_not_move(
     assert sources.look(stack) == before
 
 
-def test_a_large_file_is_only_looked_at_and_that_is_said(sources: Sources, tmp_path: Path) -> None:
+def test_a_large_file_is_only_looked_at_and_that_is_said(sources: MountedFiles, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"x" * 101)
     seen = sources.look(of(file))
@@ -161,7 +163,7 @@ def test_a_large_file_is_only_looked_at_and_that_is_said(sources: Sources, tmp_p
 
 
 def test_what_may_not_be_read_is_there(
-    sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sources: MountedFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(_: str) -> str:
         raise PermissionError
@@ -179,7 +181,7 @@ def test_which_file_a_container_holds_is_seen_through_its_process(clock: Clock, 
     root.mkdir(parents=True)
     os.link(file, root / "t0")
     (root / "link").symlink_to("/etc")
-    sources = Sources(wall=clock.wall, proc=tmp_path / "proc")
+    sources = MountedFiles(wall=clock.wall, proc=tmp_path / "proc")
     stack = of(file)
     runs = container(stack.services["a"], pid=7)
     seen = sources.look(stack, [runs])
@@ -196,9 +198,9 @@ def test_a_file_system_that_hangs_holds_up_no_look(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(module, "PATIENCE", 0.05)
 
     async def run() -> None:
-        sources = Sources()
+        sources = MountedFiles()
         monkeypatch.setattr(sources, "look", lambda *_: let_go.wait(5))
-        observed = await sources.add_to(ObservedState(), of(tmp_path / "file"))
+        observed = await sources.observe_mounts(ObservedState(), of(tmp_path / "file"))
         assert observed.sources == {}
         let_go.set()
 

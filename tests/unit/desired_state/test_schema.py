@@ -24,7 +24,7 @@ def stack(text: str) -> list[str]:
 def state(text: str) -> GroupState:
     read = read_groups(parse_document("groups.yaml", f"groups:\n  a: {text}\n".encode()))
     assert read.value, read.mistakes
-    return read.value.groups["a"].meaning()
+    return read.value.groups["a"].group_state()
 
 
 @pytest.mark.parametrize("text", ["on", "true", '"on"', "'true'", "On", "{state: on}", '{state: "true"}'])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.desired_state.stable_reader import Reader, StillWritten, being_written, signature
+from reconciler.desired_state.stable_reader import FileBusy, StableReader, is_open_for_writing, stat_signature
 from reconciler.errors import InvalidDesiredState
 from reconciler.host.yaml_positions import MAX_BYTES
 
@@ -18,7 +18,7 @@ def aged(path: Path, content: str) -> Path:
     return path
 
 
-class Late(Reader):
+class Late(StableReader):
     """A reader whose clock is far ahead: all files look old to it."""
 
     def __init__(self) -> None:
@@ -26,64 +26,64 @@ class Late(Reader):
 
 
 def test_a_file_is_read_once_in_a_pass(tmp_path: Path) -> None:
-    reader, file = Reader(), tmp_path / "f"
+    reader, file = StableReader(), tmp_path / "f"
     file.write_text("one")
-    reader.begin()
+    reader.open_scan()
     assert reader.read(file) == b"one"
     file.write_text("two")
     assert reader.read(file) == b"one"
-    assert reader.moved()
-    reader.begin()
+    assert reader.has_changed()
+    reader.open_scan()
     assert reader.read(file) == b"two"
-    assert not reader.moved()
+    assert not reader.has_changed()
 
 
 def test_a_change_that_stat_does_not_show_is_noticed_while_it_is_young(tmp_path: Path) -> None:
-    reader, file = Reader(), tmp_path / "f"
+    reader, file = StableReader(), tmp_path / "f"
     file.write_text("one")
-    reader.begin()
+    reader.open_scan()
     reader.read(file)
     held = reader._pass[file]
     file.write_text("two")
-    reader._pass[file] = held._replace(signature=signature(file))
-    assert reader.moved()
+    reader._pass[file] = held._replace(signature=stat_signature(file))
+    assert reader.has_changed()
 
 
 def test_an_old_file_is_not_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reader, file = Late(), tmp_path / "f"
     file.write_text("one")
-    reader.begin()
+    reader.open_scan()
     reader.read(file)
     monkeypatch.setattr(os, "open", None)
-    reader.begin()
+    reader.open_scan()
     assert reader.read(file) == b"one"
-    assert not reader.moved()
+    assert not reader.has_changed()
 
 
 def test_a_file_that_comes_and_goes(tmp_path: Path) -> None:
-    reader, file = Reader(), tmp_path / "f"
-    reader.begin()
+    reader, file = StableReader(), tmp_path / "f"
+    reader.open_scan()
     assert reader.read(file) is None
-    assert not reader.moved()
+    assert not reader.has_changed()
     file.write_text("one")
-    assert reader.moved()
-    reader.begin()
+    assert reader.has_changed()
+    reader.open_scan()
     assert reader.read(file) == b"one"
     file.unlink()
-    assert reader.moved()
-    assert reader.contents() == {file: b"one"}
+    assert reader.has_changed()
+    assert reader.read_all() == {file: b"one"}
 
 
 def test_what_somebody_still_writes_is_not_read(tmp_path: Path) -> None:
-    reader, file = Reader(), tmp_path / "f"
+    reader, file = StableReader(), tmp_path / "f"
     with file.open("w") as writer:
         writer.write("ha")
-        reader.begin()
-        with pytest.raises(StillWritten):
+        reader.open_scan()
+        with pytest.raises(FileBusy):
             reader.read(file)
-        assert being_written(file)
+        assert is_open_for_writing(file)
     assert reader.read(file) == b"ha"
-    assert not being_written(file)
+    assert not is_open_for_writing(file)
 
 
 def test_a_writer_that_never_closes_is_not_waited_for_for_ever(tmp_path: Path) -> None:
@@ -91,40 +91,40 @@ def test_a_writer_that_never_closes_is_not_waited_for_for_ever(tmp_path: Path) -
     with file.open("w") as writer:
         writer.write("kept open")
         writer.flush()
-        reader.begin()
+        reader.open_scan()
         assert reader.read(file) == b"kept open"
 
 
 def test_a_giant_is_refused_by_its_size_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    reader, file = Reader(), tmp_path / "f"
+    reader, file = StableReader(), tmp_path / "f"
     file.touch()
     os.truncate(file, 50_000_000)
     monkeypatch.setattr(os, "open", None)
-    reader.begin()
+    reader.open_scan()
     with pytest.raises(InvalidDesiredState, match=f"is 50000000 bytes long; at most {MAX_BYTES}"):
         reader.read(file)
 
 
 def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
-    reader = Reader()
+    reader = StableReader()
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to("loop")
-    reader.begin()
+    reader.open_scan()
     for name in ("pipe", ".", "loop"):
         with pytest.raises(InvalidDesiredState):
             reader.read(tmp_path / name)
 
 
 def test_links_lead_to_what_is_read(tmp_path: Path) -> None:
-    reader = Reader()
+    reader = StableReader()
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "f").write_text(name)
     (tmp_path / "current").symlink_to("one")
-    reader.begin()
+    reader.open_scan()
     assert reader.read(tmp_path / "current/f") == b"one"
     (tmp_path / "next").symlink_to("two")
     (tmp_path / "next").replace(tmp_path / "current")
-    assert reader.moved()
-    reader.begin()
+    assert reader.has_changed()
+    reader.open_scan()
     assert reader.read(tmp_path / "current/f") == b"two"

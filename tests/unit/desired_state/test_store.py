@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from reconciler.desired_state import stable_reader as reading
-from reconciler.desired_state.assemble import with_groups
-from reconciler.desired_state.store import Loaded, Store
+from reconciler.desired_state import stable_reader
+from reconciler.desired_state.assemble import replace_groups
+from reconciler.desired_state.store import LoadedState, Store
 from reconciler.engine.compose.engine import resolve
 from reconciler.errors import InvalidDesiredState
 from reconciler.host.yaml_positions import MAX_BYTES
@@ -33,7 +33,7 @@ from tests.support.fixtures.desired_state import (
 SHIPPED = Path(__file__).parents[3] / "desired-state"
 
 
-def on(loaded: Loaded) -> dict[str, bool]:
+def on(loaded: LoadedState) -> dict[str, bool]:
     return {name: state.on for name, state in loaded.desired.groups.items()}
 
 
@@ -72,15 +72,15 @@ async def test_what_did_not_move_is_looked_at_and_not_read(
 ) -> None:
     store = a_store(a_directory(tmp_path))
     reads: list[Path] = []
-    content = reading._content
+    content = stable_reader._content
 
     def counting(path: Path, *more: Any) -> bytes | None:
         reads.append(path)
         return content(path, *more)
 
-    monkeypatch.setattr(reading, "_content", counting)
+    monkeypatch.setattr(stable_reader, "_content", counting)
     # Else what has just been written is read once more.
-    monkeypatch.setattr(reading, "_TICK", 0)
+    monkeypatch.setattr(stable_reader, "_TICK", 0)
     first = await store.load()
     reads.clear()
     assert await store.load() is first
@@ -308,7 +308,7 @@ async def test_a_checkout_is_read_before_or_after_never_between(tmp_path: Path) 
             if number >= 100 and seen >= whole:
                 return
 
-    def told(loaded: Loaded) -> tuple[object, ...]:
+    def told(loaded: LoadedState) -> tuple[object, ...]:
         images = {service.image[-1] for service in loaded.stack.services.values()}
         return (*loaded.stack.groups, *on(loaded).values(), *images)
 
@@ -322,12 +322,12 @@ async def test_a_checkout_is_read_before_or_after_never_between(tmp_path: Path) 
 
 async def test_what_another_groups_yaml_would_mean(tmp_path: Path) -> None:
     loaded = await a_store(a_directory(tmp_path)).load()
-    other = with_groups(loaded, b'{"groups": {"base": false, "web": {"state": true, "force": true}}}')
+    other = replace_groups(loaded, b'{"groups": {"base": false, "web": {"state": true, "force": true}}}')
     assert other.desired.groups == {"base": GroupState(on=False), "web": GroupState(on=True, force=True)}
     assert other.revision != loaded.revision
     assert other.stack is loaded.stack
     with pytest.raises(InvalidDesiredState, match="missing: web"):
-        with_groups(loaded, b'{"groups": {"base": true}}')
+        replace_groups(loaded, b'{"groups": {"base": true}}')
 
 
 async def test_nothing_is_left_in_the_directory(tmp_path: Path) -> None:

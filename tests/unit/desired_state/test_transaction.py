@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from reconciler.desired_state import atomic_replace as exchange
-from reconciler.desired_state import transaction as rewriting
-from reconciler.desired_state.store import Loaded
+from reconciler.desired_state import transaction
+from reconciler.desired_state.store import LoadedState
 from reconciler.errors import InvalidDesiredState, WriteRefused
 from reconciler.model.desired import GroupState
 from tests.support.fixtures.desired_state import COMPOSE, GROUPS, STACK, a_directory, a_store
 
 
-def switch(**groups: bool) -> Callable[[Loaded], Mapping[str, GroupState]]:
+def switch(**groups: bool) -> Callable[[LoadedState], Mapping[str, GroupState]]:
     return lambda loaded: {n: replace(loaded.desired.groups[n], on=on) for n, on in groups.items()}
 
 
@@ -90,7 +90,7 @@ async def test_nothing_is_written_over_a_broken_file(tmp_path: Path, content: st
 
 
 async def test_a_decision_may_refuse(tmp_path: Path) -> None:
-    def no(loaded: Loaded) -> Mapping[str, GroupState]:
+    def no(loaded: LoadedState) -> Mapping[str, GroupState]:
         raise WriteRefused("dependency_off", "no")
 
     with pytest.raises(WriteRefused, match="no"):
@@ -105,7 +105,7 @@ async def test_a_disk_that_takes_nothing_is_said(
     def failing(*_: object) -> bool:
         raise OSError(number, os.strerror(number), "groups.yaml")
 
-    monkeypatch.setattr(rewriting, "replace_content", failing)
+    monkeypatch.setattr(transaction, "atomic_replace", failing)
     with pytest.raises(WriteRefused, match=os.strerror(number)) as caught:
         await a_store(a_directory(tmp_path)).write(switch(web=True))
     assert caught.value.reason == "not_writable"
@@ -153,7 +153,7 @@ async def test_an_edit_saved_by_clearing_up_after_a_crash(tmp_path: Path) -> Non
     store, file = a_store(a_directory(tmp_path)), tmp_path / "groups.yaml"
     theirs = GROUPS.replace("base: on", "base: off")
     exchange._aside(file, b"old", GROUPS.encode()).write_text(theirs)
-    assert store.recover()
+    assert store.recover_interrupted()
     assert file.read_text() == theirs
 
 
@@ -165,7 +165,7 @@ async def test_an_edit_that_came_too_late_for_the_exchange_is_put_in_place(
     file = tmp_path / "groups.yaml"
     with file.open("r+") as editor:
         with monkeypatch.context() as patched:
-            patched.setattr(exchange, "being_written", lambda _: False)
+            patched.setattr(exchange, "is_open_for_writing", lambda _: False)
             patched.setattr("reconciler.desired_state.stable_reader._leased", lambda _: True)
             assert (await store.write(switch(web=True))).changed
         theirs = GROUPS.replace("base: on", "base: off")

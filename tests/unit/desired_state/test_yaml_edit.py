@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.desired_state.schema import read_groups
-from reconciler.desired_state.yaml_edit import edited
+from reconciler.desired_state.yaml_edit import apply_edit
 from reconciler.errors import InvalidDesiredState, WriteRefused
 from reconciler.host.yaml_positions import parse_document
 from reconciler.model.desired import GroupState, Suspension
@@ -23,7 +23,7 @@ UNTIL = f"{{state: on, suspend: {{until: {T_TEXT}}}}}"
 def meaning(content: bytes) -> dict[str, GroupState]:
     read = read_groups(parse_document("groups.yaml", content))
     assert read.value, read.mistakes
-    return {name: entry.meaning() for name, entry in read.value.groups.items()}
+    return {name: entry.group_state() for name, entry in read.value.groups.items()}
 
 
 def edit(text: str, **changes: dict[str, Any]) -> str:
@@ -33,7 +33,7 @@ def edit(text: str, **changes: dict[str, Any]) -> str:
         content = text.replace("\n", newline).encode()
         before = meaning(content)
         states = {name: replace(before[name], **fields) for name, fields in changes.items()}
-        after = edited(content, states)
+        after = apply_edit(content, states)
         assert meaning(after) == {**before, **states}
         results.append(after.decode().replace(newline, "\n"))
         assert newline != "\r\n" or "\n" not in after.decode().replace("\r\n", "")
@@ -140,16 +140,16 @@ def test_an_alias_is_replaced_where_it_stands() -> None:
 )
 def test_what_would_change_more_is_refused(before: str) -> None:
     with pytest.raises((WriteRefused, InvalidDesiredState)):
-        edited(before.encode(), {"a": GroupState(on=False)})
+        apply_edit(before.encode(), {"a": GroupState(on=False)})
 
 
 def test_nothing_is_edited_in_a_broken_file() -> None:
     with pytest.raises(InvalidDesiredState):
-        edited(b"groups: {a: on", {"a": GroupState(on=False)})
+        apply_edit(b"groups: {a: on", {"a": GroupState(on=False)})
 
 
 def test_times_are_what_can_be_read_back() -> None:
-    content = edited(b"groups: {a: on}", {"a": GroupState(on=True, restarted_at=1234567890.123456789)})
+    content = apply_edit(b"groups: {a: on}", {"a": GroupState(on=True, restarted_at=1234567890.123456789)})
     assert meaning(content)["a"].restarted_at == pytest.approx(1234567890.123457, abs=1e-6)
 
 
@@ -222,7 +222,7 @@ def files(draw: st.DrawFn) -> str:
 def test_any_edit_of_any_layout(text: str, name: str, state: GroupState) -> None:
     content = text.encode()
     before = meaning(content)
-    after = edited(content, {name: state})
+    after = apply_edit(content, {name: state})
     assert meaning(after) == {**before, name: state}
     start, end = content.index(f"{name}:".encode()), len(content)
     if name != "c":
@@ -256,7 +256,7 @@ def indent_of(text: str) -> str:
 @pytest.mark.parametrize("value", [None, Suspension(reason="other")])
 def test_comments_inside_a_replaced_value_stay(suspend: str, value: Suspension | None) -> None:
     text = f"groups:\n  a:\n    {suspend}    state: on\n  b: off\n"
-    after = edited(text.encode(), {"a": GroupState(on=True, suspend=value)}).decode()
+    after = apply_edit(text.encode(), {"a": GroupState(on=True, suspend=value)}).decode()
     assert [after.count(f"# {word}") for word in ("first", "second", "third")] == [1, 1, 1]
     assert "# b" not in after
     assert after.endswith("  b: off\n")
@@ -265,5 +265,5 @@ def test_comments_inside_a_replaced_value_stay(suspend: str, value: Suspension |
 @pytest.mark.parametrize("value", [None, Suspension(reason="other")])
 def test_comments_inside_a_value_in_braces_stay(value: Suspension | None) -> None:
     text = "groups:\n  a: {force: true, suspend: {  # first\n      reason: x}, state: on}\n"
-    after = edited(text.encode(), {"a": GroupState(on=True, force=True, suspend=value)}).decode()
+    after = apply_edit(text.encode(), {"a": GroupState(on=True, force=True, suspend=value)}).decode()
     assert after.count("# first") == 1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.desired_state.store import Loaded
+from reconciler.desired_state.store import LoadedState
 from reconciler.errors import WriteRefused
 from reconciler.generations.store import Accepted, Generations
 from tests.support.fixtures.desired_state import COMPOSE, GROUPS, STACK, a_directory, a_store
@@ -16,11 +16,11 @@ from tests.support.fixtures.desired_state import COMPOSE, GROUPS, STACK, a_direc
 ON = GROUPS.replace("web: off", "web: on")
 
 
-async def load(path: Path, **files: str) -> Loaded:
+async def load(path: Path, **files: str) -> LoadedState:
     return await a_store(a_directory(path / "files", **files)).load()
 
 
-def accept(generations: Generations, loaded: Loaded, at: float = 1.0) -> Accepted:
+def accept(generations: Generations, loaded: LoadedState, at: float = 1.0) -> Accepted:
     return generations.accept(loaded, author="ann", reason="because", at=at)
 
 
