@@ -28,7 +28,7 @@ from api.wire import openapi, problems
 from api.wire.views import StatusCache
 from reconciler import __version__
 from reconciler.auth.keys import KeyRing
-from reconciler.controller.snapshot import Snapshots
+from reconciler.controller.snapshot import SnapshotPublisher
 from reconciler.generations.edits import Writer
 
 __all__ = ["Preview", "Settings", "close_streams", "create_app"]
@@ -37,7 +37,7 @@ __all__ = ["Preview", "Settings", "close_streams", "create_app"]
 def create_app(
     *,
     intake: Writer,
-    snapshots: Snapshots,
+    snapshots: SnapshotPublisher,
     settings: Settings,
     preview: Preview | None = None,
     logs: Lines | None = None,

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from starlette.types import Scope
 
-from reconciler.controller.snapshot import Snapshots
+from reconciler.controller.snapshot import SnapshotPublisher
 from reconciler.generations.edits import Writer
 from reconciler.planning.drift import Drift
 
@@ -127,7 +127,7 @@ class Context:
     """
 
     intake: Writer
-    snapshots: Snapshots
+    snapshots: SnapshotPublisher
     settings: Settings
     preview: Preview | None = None
     logs: Lines | None = None

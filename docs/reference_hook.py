@@ -16,7 +16,7 @@ from unittest.mock import MagicMock
 
 from api.app import create_app
 from api.metrics.registry import Metrics
-from reconciler.controller.snapshot import Snapshots
+from reconciler.controller.snapshot import SnapshotPublisher
 
 MARKER = re.compile(r"<!-- generated: (\w+) -->")
 
@@ -43,14 +43,14 @@ def rest() -> str:
     anything = MagicMock()
     app = create_app(
         intake=anything,
-        snapshots=Snapshots(),
+        snapshots=SnapshotPublisher(),
         settings=anything,
         preview=anything,
         logs=anything,
         previous=anything,
         audit=anything,
         archive=anything,
-        metrics=Metrics(Snapshots()),
+        metrics=Metrics(SnapshotPublisher()),
     )
     document = app.openapi()
     return "\n\n".join(
@@ -74,7 +74,7 @@ def _endpoint(path: str, method: str, operation: dict[str, Any]) -> Iterator[str
 
 def metrics() -> str:
     """Every metric family with its type and help text."""
-    exposition = Metrics(Snapshots()).render("text/plain")[0].decode()
+    exposition = Metrics(SnapshotPublisher()).render("text/plain")[0].decode()
     helps = dict(re.findall(r"^# HELP (\S+) (.*)$", exposition, re.MULTILINE))
     types = dict(re.findall(r"^# TYPE (\S+) (\S+)$", exposition, re.MULTILINE))
     rows = [f"| `{name}` | {types[name]} | {_cell(text)} |" for name, text in sorted(helps.items())]

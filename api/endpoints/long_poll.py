@@ -9,7 +9,7 @@ from typing import Any
 from api.context import Context
 from api.wire.views import state_of
 from reconciler.controller.progress import Progress
-from reconciler.controller.snapshot import Snapshots
+from reconciler.controller.snapshot import SnapshotPublisher
 
 
 async def ended(context: Context, generation: int, seconds: float) -> Progress:
@@ -28,7 +28,7 @@ async def ended(context: Context, generation: int, seconds: float) -> Progress:
         await newer(context, seen.serial, left)
 
 
-def known(snapshots: Snapshots, generation: int) -> Progress:
+def known(snapshots: SnapshotPublisher, generation: int) -> Progress:
     """What is known of a generation; one of which nothing is known has only just been accepted."""
     return snapshots.progress(generation) or Progress(generation=generation)
 
@@ -37,7 +37,7 @@ async def newer(context: Context, serial: int, seconds: float | None = None) -> 
     """Wait for a snapshot after ``serial``. False: ``seconds`` are over, or the daemon goes down first."""
     if context.snapshots.current.serial > serial:
         return True
-    waits = [_task(context.snapshots.after(serial)), _task(context.closing.wait())]
+    waits = [_task(context.snapshots.newer_than(serial)), _task(context.closing.wait())]
     try:
         await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         return context.snapshots.current.serial > serial

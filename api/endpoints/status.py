@@ -80,7 +80,7 @@ class Reads:
 
     def _looked_at(self) -> Snapshot:
         # What is measured is measured more often from now on.
-        self._snapshots.touch(asyncio.get_running_loop().time())
+        self._snapshots.note_reader(asyncio.get_running_loop().time())
         return self._snapshots.current
 
     async def progress(

@@ -14,7 +14,7 @@ from prometheus_client.core import GaugeMetricFamily
 
 from api.context import PlannedStep
 from api.metrics.metric_types import Count, Spread
-from reconciler.controller.snapshot import Snapshot, Snapshots
+from reconciler.controller.snapshot import Snapshot, SnapshotPublisher
 from reconciler.errors import EngineError, EngineUnavailable, Gone, OutcomeUnknown
 from reconciler.planning.drift import DriftKind
 
@@ -36,7 +36,7 @@ class Counters:
 
     def __init__(
         self,
-        snapshots: Snapshots,
+        snapshots: SnapshotPublisher,
         *,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.monotonic,

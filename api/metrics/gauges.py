@@ -13,7 +13,7 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from reconciler import __version__
-from reconciler.controller.snapshot import GroupView, ServiceView, Snapshot, Snapshots
+from reconciler.controller.snapshot import GroupView, ServiceView, Snapshot, SnapshotPublisher
 from reconciler.planning.drift import DriftKind
 
 PHASES = ("converged", "progressing", "waiting", "blocked", "degraded", "suspended")
@@ -22,7 +22,7 @@ PHASES = ("converged", "progressing", "waiting", "blocked", "degraded", "suspend
 class Gauges:
     """A collector over snapshots. ``clock`` is wall seconds."""
 
-    def __init__(self, snapshots: Snapshots, clock: Callable[[], float]) -> None:
+    def __init__(self, snapshots: SnapshotPublisher, clock: Callable[[], float]) -> None:
         self._snapshots = snapshots
         self._clock = clock
 

@@ -2,7 +2,7 @@
 
 Rendering takes some milliseconds of the core that also converges things, and the second address asks for
 no key: so the text is made at most once a second, however many ask. A scrape does not count as somebody
-looking (``Snapshots.touch``): it comes for ever, and a sample every 30 s is enough for a curve.
+looking (``SnapshotPublisher.note_reader``): it comes for ever, and a sample every 30 s is enough for a curve.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.metrics.counters import Counters
 from api.metrics.gauges import Gauges
 from api.wire.openapi import reading
-from reconciler.controller.snapshot import Snapshots
+from reconciler.controller.snapshot import SnapshotPublisher
 
 FRESH = 1.0
 """Seconds for which a rendered answer is given again."""
@@ -30,7 +30,7 @@ class Metrics:
 
     def __init__(
         self,
-        snapshots: Snapshots,
+        snapshots: SnapshotPublisher,
         *,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.monotonic,

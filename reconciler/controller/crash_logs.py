@@ -34,7 +34,7 @@ Lines = Callable[[Container, int], AsyncIterator[str]]
 """The last so many lines of a container."""
 
 
-class Kept(NamedTuple):
+class CapturedLogs(NamedTuple):
     """What is kept of one container. ``finished_at`` is wall seconds since the epoch, 0: it never ended."""
 
     container: str
@@ -45,7 +45,7 @@ class Kept(NamedTuple):
     lines: tuple[str, ...]
 
 
-class Evidence:
+class CrashLogStore:
     """The evidence in one state directory; ``lines`` reads an engine's logs."""
 
     def __init__(
@@ -63,7 +63,7 @@ class Evidence:
         lines = await self._read(container)
         if lines is None:
             return
-        kept = Kept(
+        kept = CapturedLogs(
             container.id,
             container.name,
             container.exit_code,
@@ -77,7 +77,7 @@ class Evidence:
         except OSError as error:
             log.warning("evidence can't be kept", extra={"service": container.service, "error": str(error)})
 
-    async def previous(self, service: str) -> Kept | None:
+    async def previous(self, service: str) -> CapturedLogs | None:
         """What was kept last of a service; None: nothing, or nothing that can be read."""
         return await asyncio.to_thread(self._load, service)
 
@@ -104,10 +104,10 @@ class Evidence:
         self._folder.mkdir(mode=0o700, exist_ok=True)
         self._write(self._path(service), content)
 
-    def _load(self, service: str) -> Kept | None:
+    def _load(self, service: str) -> CapturedLogs | None:
         try:
             value: dict[str, Any] = load_json(read_regular(self._path(service)))
-            return Kept(
+            return CapturedLogs(
                 str(value["container"]),
                 str(value["name"]),
                 int(value["exit_code"]),

@@ -23,7 +23,7 @@ LONGEST = 3600.0
 """Seconds: who is said to have been starting for longer has a clock that jumped."""
 
 
-class Candidate(NamedTuple):
+class ProbeTarget(NamedTuple):
     """A container worth probing. Seconds: ``age`` since its start; ``known`` of its last start."""
 
     container: Container
@@ -33,7 +33,7 @@ class Candidate(NamedTuple):
     known: ReadyWindow | None
 
 
-def schedule(candidate: Candidate) -> Iterable[float]:
+def schedule(candidate: ProbeTarget) -> Iterable[float]:
     """Seconds after the container's start at which to probe, without end.
 
     With experience: at the moment it was ready last time, or half-way to it as long as that is not
@@ -72,7 +72,7 @@ class Prober:
         self._slots = asyncio.Semaphore(slots)
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    def follow(self, candidates: Iterable[Candidate]) -> None:
+    def follow(self, candidates: Iterable[ProbeTarget]) -> None:
         """Probe these containers and no others from now on; a start once begun keeps its schedule."""
         wanted = {c.container.run: c for c in candidates}
         for key in self._tasks.keys() - wanted.keys():
@@ -80,7 +80,7 @@ class Prober:
         for key in wanted.keys() - self._tasks.keys():
             self._tasks[key] = asyncio.create_task(self._follow(wanted[key]), name="probe")
 
-    async def _follow(self, candidate: Candidate) -> None:
+    async def _follow(self, candidate: ProbeTarget) -> None:
         now = asyncio.get_running_loop().time
         # Else each moment since the start would be passed by, one by one: for ever, after years.
         born = now() - (candidate.age if candidate.age < LONGEST else 0.0)
@@ -101,7 +101,7 @@ class Prober:
                 return
             failed = asked
 
-    async def _ask(self, candidate: Candidate) -> bool:
+    async def _ask(self, candidate: ProbeTarget) -> bool:
         try:
             return await self._probe(candidate.container, candidate.timeout)
         except EngineError:

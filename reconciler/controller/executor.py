@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 BATCHED = frozenset({Action.CREATE, Action.RECREATE})
 
 
-class Limits(NamedTuple):
+class Concurrency(NamedTuple):
     """How many steps of each kind may be in flight at once."""
 
     start: int = 3
@@ -55,7 +55,7 @@ class Executor:
         self,
         act: Callable[[Command, Stack], Awaitable[str]],
         *,
-        limits: Limits,
+        limits: Concurrency,
         done: Callable[[Step, EngineError | None], None],
     ) -> None:
         self._act = act
@@ -79,7 +79,7 @@ class Executor:
         """Whether a step of the service is in flight."""
         return any(step.service == service for step in self._flying.values())
 
-    def choose(self, steps: Sequence[Step], began: float) -> tuple[Step, ...]:
+    def admit_steps(self, steps: Sequence[Step], began: float) -> tuple[Step, ...]:
         """Those steps that may be sent now.
 
         Not those of a unit with a step in flight, nor of one whose last step came back after the

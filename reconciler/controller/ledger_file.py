@@ -43,7 +43,7 @@ def boot_id() -> str:
         return ""
 
 
-class Memo:
+class LedgerWriter:
     """Writes the newest ledger it was given, at most twice a second, in a thread."""
 
     def __init__(self, state_dir: Path, write: Callable[[Path, bytes], None] = write_file) -> None:
@@ -52,7 +52,7 @@ class Memo:
         self._newest: Ledger | None = None
         self._given = asyncio.Event()
 
-    def keep(self, ledger: Ledger) -> None:
+    def save(self, ledger: Ledger) -> None:
         """Write this one when there is time."""
         self._newest = ledger
         self._given.set()

@@ -22,7 +22,7 @@ _LOSE = frozenset({Action.RECREATE, Action.REMOVE})
 """What takes a container's log away."""
 
 
-class Farewell:
+class LogCapturingEngine:
     """``act`` carries out orders, ``seen`` gives the containers as they were last observed."""
 
     def __init__(self, keep: Keep | None, act: Act, seen: Callable[[], Iterable[Container]]) -> None:
@@ -31,7 +31,7 @@ class Farewell:
         self._seen = seen
         self._keeping: dict[str, asyncio.Task[None]] = {}
 
-    def ended(self, before: Ledger, after: Ledger) -> None:
+    def capture(self, before: Ledger, after: Ledger) -> None:
         """Have the log kept of every container that is newly known to have ended by itself."""
         if self._keep is None or after.exits is before.exits:
             return

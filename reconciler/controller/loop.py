@@ -13,12 +13,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from reconciler.controller.early_probe import Candidate, Prober
-from reconciler.controller.executor import Executor, Limits
-from reconciler.controller.log_capture import Farewell, Keep
+from reconciler.controller.early_probe import Prober, ProbeTarget
+from reconciler.controller.executor import Concurrency, Executor
+from reconciler.controller.log_capture import Keep, LogCapturingEngine
 from reconciler.controller.progress import Progress, Tracker
-from reconciler.controller.snapshot import EngineView, Inputs, Snapshot, Snapshots, build
-from reconciler.controller.step_outcomes import Dispatch, Grounds, without_effect
+from reconciler.controller.snapshot import EngineView, Inputs, Snapshot, SnapshotPublisher, build
+from reconciler.controller.step_outcomes import StepContext, StepTracker, ineffective_step
 from reconciler.engine import Engine
 from reconciler.errors import EngineError, EngineUnavailable, Mistake
 from reconciler.model.desired import Desired
@@ -60,7 +60,7 @@ class Hooks(NamedTuple):
     sent (error None, ``over`` False) or came back. ``passed``: a pass is over (seconds it took, what
     came of it), and its snapshot is published. ``found``: a resync that nothing but the clock had asked
     for found so many differences that no event had told of. ``turned``: the loop itself ran, after a pass
-    or because ``Settings.beat`` seconds went by without one; whoever watches for a loop that hangs is fed
+    or because ``LoopTimings.beat`` seconds went by without one; whoever watches for a loop that hangs is fed
     from here alone.
     """
 
@@ -69,21 +69,21 @@ class Hooks(NamedTuple):
     stepped: Callable[[Step, EngineError | None, bool], None] = lambda *_: None
     passed: Callable[[float, str], None] = lambda *_: None
     found: Callable[[int], None] = lambda _: None
-    turned: Callable[[], None] = lambda: None
+    heartbeat: Callable[[], None] = lambda: None
 
 
 Look = Callable[[ObservedState, Stack], Awaitable[ObservedState]]
 """Adds to a look at the engine what was seen elsewhere; never raises."""
 
 
-class Settings(NamedTuple):
+class LoopTimings(NamedTuple):
     """``resync``: seconds between passes that inspect everything. ``probes``: how many at once.
 
     ``beat``: seconds after which an idle loop tells that it turns, without a pass.
     """
 
     resync: float = 60.0
-    limits: Limits = Limits()
+    limits: Concurrency = Concurrency()
     probes: int = 2
     beat: float = float("inf")
 
@@ -108,19 +108,19 @@ class Loop:
     def __init__(
         self,
         engine: Engine,
-        snapshots: Snapshots,
+        snapshots: SnapshotPublisher,
         *,
         wall: Callable[[], float],
         chance: Callable[[], float],
         ledger: Ledger | None = None,
-        settings: Settings = Settings(),  # noqa: B008 - immutable
+        settings: LoopTimings = LoopTimings(),  # noqa: B008 - immutable
         hooks: Hooks = Hooks(),  # noqa: B008 - immutable
         look_further: Look | None = None,
         keep: Keep | None = None,
     ) -> None:
         self._engine = engine
         self._look_further = look_further
-        self._farewell = Farewell(keep, engine.act, lambda: self._observed.containers)
+        self._farewell = LogCapturingEngine(keep, engine.act, lambda: self._observed.containers)
         self._snapshots = snapshots
         self._wall = wall
         self._chance = chance
@@ -137,7 +137,7 @@ class Loop:
         self._warnings: tuple[str, ...] = ()
         self._usage: Mapping[str, Usage] = {}
         self._probed: set[str] = set()
-        self._dispatch = Dispatch()
+        self._dispatch = StepTracker()
         self._woken = asyncio.Event()
         self._full = True
         self._stopping = False
@@ -147,7 +147,7 @@ class Loop:
 
     # --- what others tell it ---------------------------------------------------------------------
 
-    def adopt(
+    def set_target(
         self, stack: Stack, desired: Desired, *, accepted_at: float, ended: Progress | None = None
     ) -> None:
         """Converge to this from now on. Readers see it at once, with what was last observed.
@@ -159,7 +159,7 @@ class Loop:
         if before is None or before.desired.generation != desired.generation:
             if before is not None and self._tracker.current.state == "progressing":
                 over = replace(self._tracker.current, state="superseded", ended_at=self._wall())
-                self._snapshots.remember(over)
+                self._snapshots.publish_outcome(over)
                 self._hooks.ended(over)
             begun = ended or Progress(generation=desired.generation, began_at=accepted_at)
             self._tracker = Tracker(begun)
@@ -173,13 +173,13 @@ class Loop:
         self.publish()
         self.wake("desired state")
 
-    def report(self, errors: Sequence[Mistake], warnings: Sequence[str] = ()) -> None:
+    def report_mistakes(self, errors: Sequence[Mistake], warnings: Sequence[str] = ()) -> None:
         """What is wrong with the files at present; the last good state goes on being converged."""
         if (tuple(errors), tuple(warnings)) != (self._errors, self._warnings):
             self._errors, self._warnings = tuple(errors), tuple(warnings)
             self.publish()
 
-    def measured(self, usage: Mapping[str, Usage]) -> None:
+    def take_usage(self, usage: Mapping[str, Usage]) -> None:
         """Memory and CPU by container id, as last sampled."""
         self._usage = usage
         self.publish()
@@ -230,7 +230,7 @@ class Loop:
     async def _rest(self, due: float) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            self._hooks.turned()
+            self._hooks.heartbeat()
             until = min(due, loop.time() + self._settings.beat)
             try:
                 async with asyncio.timeout_at(until):
@@ -355,12 +355,12 @@ class Loop:
             target.stack, target.desired, self._observed, before, now, chance=self._chance()
         )
         self._ledger = project_rename.renamed(target.stack, target.desired, self._observed, self._ledger, now)
-        self._farewell.ended(before, self._ledger)
+        self._farewell.capture(before, self._ledger)
         self._replan(self._observed)
         self._ledger = mark_settled(self._ledger, self._plan)
         self._dispatch.forget(self._plan)
         self._executor.give_up(self._is_overtaken)
-        chosen = self._executor.choose(self._plan.steps, self._observed.began)
+        chosen = self._executor.admit_steps(self._plan.steps, self._observed.began)
         steps = tuple(step for step in chosen if self._has_effect(step, now))
         if self._stopping:
             steps = ()
@@ -395,16 +395,16 @@ class Loop:
 
     def _has_effect(self, step: Step, now: Clock) -> bool:
         """Whether to send the step; False where the engine keeps saying "done" and nothing changes."""
-        if not self._dispatch.in_vain(step, self._plan):
+        if not self._dispatch.had_no_effect(step, self._plan):
             return True
-        self._ledger = without_effect(self._ledger, step, self._plan, now, chance=self._chance())
+        self._ledger = ineffective_step(self._ledger, step, self._plan, now, chance=self._chance())
         # The plan has to be made again: there may be something to wait for now.
         self.wake("no effect")
         return False
 
     def _before_sending(self, target: _Target, step: Step, now: Clock) -> None:
-        grounds = Grounds(target.stack, target.desired, self._observed, self._plan)
-        self._ledger = self._dispatch.sending(self._ledger, step, grounds, now)
+        grounds = StepContext(target.stack, target.desired, self._observed, self._plan)
+        self._ledger = self._dispatch.before_send(self._ledger, step, grounds, now)
         self._tracker.started(step, now.wall)
         self._hooks.stepped(step, None, False)
         log.info("step", extra={"service": step.service, "action": str(step.action), "why": step.why})
@@ -412,7 +412,7 @@ class Loop:
     def _landed(self, step: Step, error: EngineError | None) -> None:
         """A step came back."""
         now = self._now()
-        self._ledger = self._dispatch.landed(self._ledger, step, error, now, chance=self._chance())
+        self._ledger = self._dispatch.after_send(self._ledger, step, error, now, chance=self._chance())
         if error is not None:
             told = {"service": step.service, "action": str(step.action), "error": str(error)}
             log.warning("step failed", extra=told)
@@ -450,7 +450,7 @@ class Loop:
             ):
                 check = stack.services[container.service].check
                 candidates.append(
-                    Candidate(
+                    ProbeTarget(
                         container,
                         max(0.0, now.wall - container.started_at),
                         check.interval if check else 30.0,

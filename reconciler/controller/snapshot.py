@@ -164,7 +164,7 @@ class Inputs:
 
 
 def build(inputs: Inputs, summaries: Mapping[str, ServiceStatus] | None = None) -> Snapshot:
-    """The snapshot of one pass. Pure; ``serial`` is set by ``Snapshots.publish``."""
+    """The snapshot of one pass. Pure; ``serial`` is set by ``SnapshotPublisher.publish``."""
     if summaries is None:
         summaries = summarise(inputs.plan, inputs.ledger, inputs.in_flight)
     stack = inputs.stack
@@ -355,7 +355,7 @@ REMEMBERED = 100
 """Generations of which it is known how they came about."""
 
 
-class Snapshots:
+class SnapshotPublisher:
     """The last snapshot and everybody who waits for the next. Publishing never waits for a reader.
 
     A reader that is slow sees fewer snapshots, never a queue of old ones.
@@ -368,17 +368,17 @@ class Snapshots:
         self._looked_at = float("-inf")
         self._look = asyncio.Event()
 
-    def touch(self, now: float) -> None:
+    def note_reader(self, now: float) -> None:
         """Somebody looks, at this monotonic second: what only readers want is measured more often."""
         self._looked_at = now
         self._look.set()
 
-    async def look(self) -> None:
+    async def wait_for_reader(self) -> None:
         """Wait for somebody to look from now on."""
         self._look.clear()
         await self._look.wait()
 
-    def watched(self, now: float, within: float) -> bool:
+    def has_readers(self, now: float, within: float) -> bool:
         """Whether somebody looked in the last ``within`` seconds."""
         return now - self._looked_at <= within
 
@@ -400,7 +400,7 @@ class Snapshots:
         changed.set()
         return self._current
 
-    async def after(self, serial: int) -> Snapshot:
+    async def newer_than(self, serial: int) -> Snapshot:
         """The first snapshot newer than ``serial``; waits for it if need be."""
         while self._current.serial <= serial:
             await self._changed.wait()
@@ -410,7 +410,7 @@ class Snapshots:
         """How far a generation is or came; None: not known (any more)."""
         return self._progress.get(generation)
 
-    def remember(self, progress: Progress) -> None:
+    def publish_outcome(self, progress: Progress) -> None:
         """Take in how a generation ended that is no longer the current one."""
         known = self._progress.get(progress.generation)
         if known is None or known.state == "progressing":

@@ -21,7 +21,7 @@ MOST_HEALED = 100
 """Attempts to mend an unhealthy service that are remembered; no limit of a policy can be higher."""
 
 
-class Grounds(NamedTuple):
+class StepContext(NamedTuple):
     """What steps are decided on: what there is, what is wanted, what was seen, and the plan made of it."""
 
     stack: Stack
@@ -38,14 +38,14 @@ class _Sent:
     note: float | str | None = None
 
 
-class Dispatch:
+class StepTracker:
     """The last step sent for each service, and the last that was said to be done."""
 
     def __init__(self) -> None:
         self._sent: dict[str, _Sent] = {}
         self._done: dict[str, tuple[object, ...]] = {}
 
-    def in_vain(self, step: Step, plan: Plan) -> bool:
+    def had_no_effect(self, step: Step, plan: Plan) -> bool:
         """Whether the engine said that this very step is done, and nothing changed. Tells so once."""
         mark = _mark(step, plan)
         if self._done.get(step.key) != mark:
@@ -60,7 +60,7 @@ class Dispatch:
             if verdict is None or verdict.step is None or _mark(verdict.step, plan) != self._done[name]:
                 del self._done[name]
 
-    def sending(self, ledger: Ledger, step: Step, on: Grounds, now: Clock) -> Ledger:
+    def before_send(self, ledger: Ledger, step: Step, on: StepContext, now: Clock) -> Ledger:
         """The step is about to be sent: what it will do is remembered before anybody can see it."""
         inputs = _verdict(step, on.plan).inputs
         self._sent[step.key] = _Sent(_mark(step, on.plan), inputs, _note(step, on))
@@ -81,7 +81,7 @@ class Dispatch:
             ledger = replace(ledger, healed={**ledger.healed, step.key: times})
         return ledger
 
-    def landed(
+    def after_send(
         self, ledger: Ledger, step: Step, error: EngineError | None, now: Clock, *, chance: float
     ) -> Ledger:
         """The step came back; ``error`` None means that it is done. ``chance`` in [0, 1) is the jitter."""
@@ -116,7 +116,7 @@ class Dispatch:
         return ledger if note is None else replace(ledger, restarted={**ledger.restarted, name: note})
 
 
-def without_effect(ledger: Ledger, step: Step, plan: Plan, now: Clock, *, chance: float) -> Ledger:
+def ineffective_step(ledger: Ledger, step: Step, plan: Plan, now: Clock, *, chance: float) -> Ledger:
     """An engine that lies (PITFALLS row 23) would be asked again in every pass, did this not put it off."""
     return record_failure(
         ledger,
@@ -144,7 +144,7 @@ def _mark(step: Step, plan: Plan) -> tuple[object, ...]:
     return (step.action, step.container, step.value, verdict.inputs, state)
 
 
-def _making(ledger: Ledger, step: Step, on: Grounds, now: Clock) -> Ledger:
+def _making(ledger: Ledger, step: Step, on: StepContext, now: Clock) -> Ledger:
     service = on.stack.services.get(step.service)
     if service is None:
         return ledger
@@ -181,20 +181,20 @@ def _hooks_failed(ledger: Ledger, step: Step) -> Ledger:
     return ledger
 
 
-def _starting(ledger: Ledger, step: Step, on: Grounds) -> Ledger:
+def _starting(ledger: Ledger, step: Step, on: StepContext) -> Ledger:
     # What is seen to run before a start is older than the run that this begins, whatever the clock says.
     runs = {name: parent.run for name, parent in _parents(step, on).items() if parent.started_at}
     return replace(ledger, tied={**ledger.tied, step.key: ParentRuns("", runs)})
 
 
-def _parents(step: Step, on: Grounds) -> dict[str, Container]:
+def _parents(step: Step, on: StepContext) -> dict[str, Container]:
     """The containers that the unit follows, by unit."""
     names = (on.plan.stack or on.stack).follows.get(step.key, ())
     verdicts = ((name, on.plan.verdict(name)) for name in names)
     return {name: v.container for name, v in verdicts if v is not None and v.container is not None}
 
 
-def _note(step: Step, on: Grounds) -> float | str | None:
+def _note(step: Step, on: StepContext) -> float | str | None:
     if step.action is Action.STOP and step.cause == "restart":
         return on.desired.groups[on.stack.group_of[step.service]].restarted_at
     if step.action is Action.STOP and step.cause == "follows":

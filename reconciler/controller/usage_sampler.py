@@ -7,7 +7,7 @@ import contextlib
 import logging
 
 from reconciler.controller.loop import Loop
-from reconciler.controller.snapshot import Snapshots
+from reconciler.controller.snapshot import SnapshotPublisher
 from reconciler.engine import Engine
 from reconciler.errors import EngineError
 from reconciler.model.observed import ALIVE
@@ -23,9 +23,9 @@ SETTLED = 1.0
 
 
 class Sampler:
-    """Feeds ``Loop.measured``. CPU is the use since the sample before, so the first one has none."""
+    """Feeds ``Loop.take_usage``. CPU is the use since the sample before, so the first one has none."""
 
-    def __init__(self, engine: Engine, loop: Loop, snapshots: Snapshots) -> None:
+    def __init__(self, engine: Engine, loop: Loop, snapshots: SnapshotPublisher) -> None:
         self._engine = engine
         self._loop = loop
         self._snapshots = snapshots
@@ -37,15 +37,15 @@ class Sampler:
             began, serial = clock(), self._snapshots.current.serial
             if not await self._sample():
                 # The first container to run is worth a look as soon as it does.
-                await self._snapshots.after(serial)
+                await self._snapshots.newer_than(serial)
                 await asyncio.sleep(SETTLED)
                 continue
             await asyncio.sleep(max(0.0, began + WATCHED - clock()))
-            if not self._snapshots.watched(clock(), UNWATCHED):
+            if not self._snapshots.has_readers(clock(), UNWATCHED):
                 # Whoever begins to look gets a fresh sample at once, not one of half a minute ago.
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(began + UNWATCHED):
-                        await self._snapshots.look()
+                        await self._snapshots.wait_for_reader()
 
     async def _sample(self) -> bool:
         """Whether there was anything to measure."""
@@ -53,7 +53,7 @@ class Sampler:
         if not alive:
             return False
         try:
-            self._loop.measured(await self._engine.stats(alive))
+            self._loop.take_usage(await self._engine.stats(alive))
         except EngineError as error:
             log.debug("no measurement", extra={"error": str(error)})
         return True

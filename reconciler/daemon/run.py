@@ -28,11 +28,11 @@ from reconciler import package_data as shipped
 from reconciler.auth import bind_check
 from reconciler.auth.credentials import load_api_key
 from reconciler.auth.keys import KeyRing, KeyStoreError
-from reconciler.controller import ledger_file as memo
-from reconciler.controller.crash_logs import Evidence
-from reconciler.controller.executor import Limits
-from reconciler.controller.loop import Hooks, Loop, Settings
-from reconciler.controller.snapshot import Snapshots
+from reconciler.controller import ledger_file
+from reconciler.controller.crash_logs import CrashLogStore
+from reconciler.controller.executor import Concurrency
+from reconciler.controller.loop import Hooks, Loop, LoopTimings
+from reconciler.controller.snapshot import SnapshotPublisher
 from reconciler.controller.usage_sampler import Sampler
 from reconciler.daemon import git_wiring as git_daemon
 from reconciler.daemon.audit_session import Recording
@@ -172,17 +172,17 @@ class _Daemon:
         options = self.options
         _hire(asyncio.get_running_loop())
         engine, resolve = choose_engine(options)
-        ledger = await asyncio.to_thread(memo.read, options.state_dir, _clocks())
-        keeper = memo.Memo(options.state_dir)
+        ledger = await asyncio.to_thread(ledger_file.read, options.state_dir, _clocks())
+        keeper = ledger_file.LedgerWriter(options.state_dir)
         key = await asyncio.to_thread(load_key, options.state_dir)
         generations = await asyncio.to_thread(Generations, options.state_dir, key=key)
         address = str(Address(options.host, options.port))
         await recording.begin(generations, engine=options.engine, address=address)
-        snapshots = Snapshots()
+        snapshots = SnapshotPublisher()
         remember(generations, snapshots)
         passes = Passes()
         sources = MountedFiles(reading=lambda: intake.reading)
-        evidence = Evidence(options.state_dir, lambda c, tail: engine.logs(c.id, tail=tail))
+        evidence = CrashLogStore(options.state_dir, lambda c, tail: engine.logs(c.id, tail=tail))
         metrics = Metrics(snapshots)
         announcer = Announcer(self.notifier, snapshots, done=lambda: passes.any or loop.target is None)
 
@@ -203,12 +203,12 @@ class _Daemon:
             ledger=ledger,
             settings=_settings(options, self.notifier.beat),
             hooks=Hooks(
-                ledger=keeper.keep,
+                ledger=keeper.save,
                 ended=Ends(generations, recording.chronicle.ended),
                 stepped=each(recording.chronicle.stepped, metrics.counters.stepped),
                 passed=each(passes, metrics.counters.passed),
                 found=metrics.counters.found,
-                turned=announcer.turned,
+                heartbeat=announcer.turned,
             ),
             look_further=look_further,
             keep=evidence.keep,
@@ -369,9 +369,9 @@ def _clocks() -> Clock:
     return Clock(time.time(), asyncio.get_running_loop().time())
 
 
-def _settings(options: RunOptions, beat: float) -> Settings:
+def _settings(options: RunOptions, beat: float) -> LoopTimings:
     cores = os.cpu_count() or 2
-    return Settings(resync=options.resync, limits=Limits(start=cores + 1), probes=cores, beat=beat)
+    return LoopTimings(resync=options.resync, limits=Concurrency(start=cores + 1), probes=cores, beat=beat)
 
 
 def _end_for_sure(deadline: float = DEADLINE, leave: Callable[[int], None] = os._exit) -> None:

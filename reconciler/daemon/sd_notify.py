@@ -15,7 +15,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, MutableMapping
 
-from reconciler.controller.snapshot import Snapshot, Snapshots
+from reconciler.controller.snapshot import Snapshot, SnapshotPublisher
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class Announcer:
     pass, or nothing to pass over.
     """
 
-    def __init__(self, notifier: Notifier, snapshots: Snapshots, *, done: Callable[[], bool]) -> None:
+    def __init__(self, notifier: Notifier, snapshots: SnapshotPublisher, *, done: Callable[[], bool]) -> None:
         self._notifier = notifier
         self._snapshots = snapshots
         self._done = done
@@ -151,7 +151,7 @@ class Announcer:
         if not self._stopping:
             self._notifier.ready()
         while True:
-            snapshot = await self._snapshots.after(self._snapshots.current.serial)
+            snapshot = await self._snapshots.newer_than(self._snapshots.current.serial)
             if not self._stopping:
                 self._notifier.status(status_line(snapshot))
 

@@ -1,6 +1,6 @@
 """How desired state comes in: read, numbered, made durable, handed to the loop. One at a time.
 
-A file that changed and a request that changes a file take the same way; both end in ``Loop.adopt``.
+A file that changed and a request that changes a file take the same way; both end in ``Loop.set_target``.
 Bad files stop nothing: the loop goes on with the last good state and readers are told what is wrong.
 
 What a request changes goes to the disk step by step, each safe before the next one begins: the file, the
@@ -206,7 +206,7 @@ class Intake:
         if why != self._missed:
             self._missed = why
             log.warning("the desired state can't be read at the moment", extra={"error": why})
-        self._loop.report((*self._rejected, *self._tree.mistakes()), (*self._warnings(), why))
+        self._loop.report_mistakes((*self._rejected, *self._tree.mistakes()), (*self._warnings(), why))
 
     async def _with_origin(self) -> tuple[LoadedState, Origin]:
         """The files, and where they come from: both of the same moment, though a push may come in between."""
@@ -326,7 +326,7 @@ class Intake:
             accepted, recorded = await asyncio.to_thread(kept)
         except OSError as error:
             told = f"the state directory can't be written: {error.strerror}"
-            self._loop.report((), (told,))
+            self._loop.report_mistakes((), (told,))
             raise WriteRefused("state_not_writable", told, "make room or mend the file system") from error
         if accepted.fresh:
             self._recorded = recorded
@@ -339,7 +339,7 @@ class Intake:
         # The same files are the very same object, as long as nothing is read that is not valid.
         self._taken = loaded, accepted._replace(fresh=False)
         self._adopt(accepted)
-        self._loop.report(self._tree.mistakes(), self._warnings())
+        self._loop.report_mistakes(self._tree.mistakes(), self._warnings())
         self._tree.accepted()
         return accepted
 
@@ -354,7 +354,7 @@ class Intake:
         record = next((r for r in self._generations.history() if r.generation == generation), None)
         ended = ended_of(record, generation) if record is not None and record.outcome in _ENDS else None
         at = record.at if record is not None else self._wall()
-        self._loop.adopt(accepted.stack, accepted.desired, accepted_at=at, ended=ended)
+        self._loop.set_target(accepted.stack, accepted.desired, accepted_at=at, ended=ended)
 
     def _broken(self, mistakes: tuple[Mistake, ...]) -> None:
         self._taken = None
@@ -365,7 +365,7 @@ class Intake:
             target = self._loop.target
             generation = target[1].generation if target else 0
             self._record(audit_facts.rejected(mistakes, user=BY_FILE, generation=generation, at=self._wall()))
-        self._loop.report((*mistakes, *self._tree.mistakes()), self._warnings())
+        self._loop.report_mistakes((*mistakes, *self._tree.mistakes()), self._warnings())
 
 
 async def _done(recorded: Future[bool] | None) -> None:

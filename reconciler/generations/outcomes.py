@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from reconciler.controller.progress import Progress, progress_from_json, progress_to_json
-from reconciler.controller.snapshot import REMEMBERED, Snapshots
+from reconciler.controller.snapshot import REMEMBERED, SnapshotPublisher
 from reconciler.generations.records import Record
 from reconciler.generations.store import Generations
 from reconciler.host.untrusted import MALFORMED
@@ -65,13 +65,13 @@ def ended(record: Record, newest: int) -> Progress | None:
     return None
 
 
-def remember(generations: Generations, snapshots: Snapshots) -> None:
+def remember(generations: Generations, snapshots: SnapshotPublisher) -> None:
     """Have readers told of what earlier runs of the daemon brought to its end."""
     records = generations.history()
     for record in records[-REMEMBERED:]:
         one = ended(record, records[-1].generation)
         if one is not None:
-            snapshots.remember(one)
+            snapshots.publish_outcome(one)
 
 
 class Ends:

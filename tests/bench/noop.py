@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from reconciler.controller.loop import Hooks, Loop
-from reconciler.controller.snapshot import Snapshots
+from reconciler.controller.snapshot import SnapshotPublisher
 from reconciler.desired_state.store import Store
 from reconciler.engine.compose.engine import resolve
 from reconciler.engine.docker.engine import DockerEngine
@@ -93,7 +93,7 @@ async def _converged(bench: Bench, host: str, took: list[float]) -> AsyncIterato
     model.write_bytes(loaded.resolved.text)
     stack = replace(loaded.stack, model=str(model))
     engine = DockerEngine(state, environ={**bench.engine.environ, "DOCKER_HOST": host})
-    snapshots = Snapshots()
+    snapshots = SnapshotPublisher()
     loop = Loop(
         engine,
         snapshots,
@@ -102,12 +102,12 @@ async def _converged(bench: Bench, host: str, took: list[float]) -> AsyncIterato
         hooks=Hooks(passed=lambda seconds, _: took.append(seconds)),
     )
     desired = Desired(groups={name: GroupState(on=True) for name in stack.groups}, generation=1)
-    loop.adopt(stack, desired, accepted_at=time.time())
+    loop.set_target(stack, desired, accepted_at=time.time())
     running = asyncio.create_task(loop.run())
     try:
         async with asyncio.timeout(60):
             while not snapshots.current.converged:
-                await snapshots.after(snapshots.current.serial)
+                await snapshots.newer_than(snapshots.current.serial)
         # Verdicts of the engine's own checks still come in; each is an event.
         await asyncio.sleep(1.0)
         took.clear()

@@ -16,7 +16,7 @@ from api.context import Context, Settings
 from api.endpoints.events import Broadcast, EventStream, Limits
 from api.wire.views import StatusCache
 from reconciler.controller.progress import Progress
-from reconciler.controller.snapshot import Snapshots
+from reconciler.controller.snapshot import SnapshotPublisher
 from tests.support.fixtures.api import WALL, FakeWriter, a_snapshot, a_step, a_world, desired, others, running
 
 
@@ -67,7 +67,7 @@ class Line:
     """A broadcast over hand-made snapshots, and readers of it."""
 
     broadcast: Broadcast
-    snapshots: Snapshots
+    snapshots: SnapshotPublisher
     context: Context
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -93,7 +93,7 @@ class Line:
 
 @asynccontextmanager
 async def a_line(limits: Limits = Limits(pause=0, rest=0), **settings: Any) -> AsyncIterator[Line]:  # noqa: B008
-    snapshots = Snapshots()
+    snapshots = SnapshotPublisher()
     context = Context(
         intake=FakeWriter(snapshots, desired()),
         snapshots=snapshots,

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from api.metrics.registry import Metrics, alone
 from reconciler.auth.keys import KeyRing
-from reconciler.controller.snapshot import Snapshot, Snapshots
+from reconciler.controller.snapshot import Snapshot, SnapshotPublisher
 from reconciler.errors import EngineUnavailable, Mistake, StepFailed
 from reconciler.model.desired import GroupState, Suspension
 from reconciler.model.observed import Action, State, Usage
@@ -34,7 +34,7 @@ class Meter:
     """Metrics over snapshots that the test publishes; ``value`` reads what Prometheus would."""
 
     def __init__(self, snapshot: Snapshot | None = None) -> None:
-        self.snapshots = Snapshots()
+        self.snapshots = SnapshotPublisher()
         self.timer = Clock()
         self.metrics = Metrics(self.snapshots, clock=lambda: WALL, timer=self.timer)
         if snapshot is not None:

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.auth.keys import KeyFile, KeyRing, KeyStoreError
-from reconciler.controller import ledger_file as memo
-from reconciler.controller.crash_logs import Evidence
+from reconciler.controller import ledger_file
+from reconciler.controller.crash_logs import CrashLogStore
 from reconciler.desired_state.compose_inputs import compose_input_files
 from reconciler.desired_state.store import Store
 from reconciler.engine.compose.discovery import config_file
@@ -190,8 +190,8 @@ LEDGER = {
 @given(content=st.one_of(contents, damaged(json.dumps(LEDGER)), misshapen(LEDGER)))
 def test_a_ledger_is_read_or_begun(content: bytes) -> None:
     with a_folder() as folder:
-        (folder / memo.NAME).write_bytes(content)
-        assert memo.read(folder, Clock(0.0, 0.0)) is not None
+        (folder / ledger_file.NAME).write_bytes(content)
+        assert ledger_file.read(folder, Clock(0.0, 0.0)) is not None
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +250,7 @@ def test_evidence_is_read_or_left_out(content: bytes) -> None:
     with a_folder() as folder:
         (folder / "evidence").mkdir()
         (folder / "evidence" / "db.json").write_bytes(content)
-        asyncio.run(Evidence(folder, lambda *_: iter(()), lambda *_: None).lines("db"))  # type: ignore[arg-type, return-value]
+        asyncio.run(CrashLogStore(folder, lambda *_: iter(()), lambda *_: None).lines("db"))  # type: ignore[arg-type, return-value]
 
 
 CONFIG = {"currentContext": "other", "cliPluginsExtraDirs": ["/x"], "credHelpers": {"r": "h"}}
@@ -272,6 +272,6 @@ def test_settings_of_the_docker_command_are_read_or_ignored(content: bytes) -> N
 def test_a_pipe_in_the_state_directory_is_waited_for_by_nobody(tmp_path: Path, name: str) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     os.mkfifo(tmp_path / name)
-    memo.read(tmp_path, Clock(0.0, 0.0))
+    ledger_file.read(tmp_path, Clock(0.0, 0.0))
     assert Generations(tmp_path).latest() is None
     assert KeyRing(tmp_path).required == (name == "keys.json")

@@ -7,7 +7,7 @@ from itertools import islice, pairwise
 
 import pytest
 
-from reconciler.controller.early_probe import Candidate, Prober, schedule
+from reconciler.controller.early_probe import Prober, ProbeTarget, schedule
 from reconciler.errors import EngineUnavailable
 from reconciler.model.ledger import ReadyWindow
 from reconciler.model.observed import Container, State
@@ -19,9 +19,9 @@ DB = service("db", check=True)
 
 def candidate(
     name: str = "x", *, age: float = 0.0, known: ReadyWindow | None = None, timeout: float = 5.0
-) -> Candidate:
+) -> ProbeTarget:
     own = container(DB, State.RUNNING, id=name, started_at=1.0)
-    return Candidate(own, age, 30.0, timeout, known)
+    return ProbeTarget(own, age, 30.0, timeout, known)
 
 
 class Bed:

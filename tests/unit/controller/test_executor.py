@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from reconciler.controller.executor import Executor, Limits
+from reconciler.controller.executor import Concurrency, Executor
 from reconciler.errors import BatchFailed, EngineError, OutcomeUnknown, StepFailed
 from reconciler.model.observed import Action, Command
 from reconciler.model.stack import Stack
@@ -23,7 +23,11 @@ def step(name: str, action: Action = Action.START) -> Step:
 class Bed:
     """An executor on an engine that does what the test says, a second later."""
 
-    def __init__(self, limits: Limits = Limits(), answer: Callable[[Command], None] = lambda _: None) -> None:  # noqa: B008
+    def __init__(
+        self,
+        limits: Concurrency = Concurrency(),  # noqa: B008
+        answer: Callable[[Command], None] = lambda _: None,
+    ) -> None:
         self.calls: list[Command] = []
         self.back: list[tuple[str, EngineError | None]] = []
         self.answer = answer
@@ -37,24 +41,24 @@ class Bed:
         self.answer(command)
 
     def choose(self, *steps: Step, began: float = 0.0) -> list[str]:
-        return [s.service for s in self.executor.choose(steps, began)]
+        return [s.service for s in self.executor.admit_steps(steps, began)]
 
     def send(self, *steps: Step) -> None:
-        self.executor.send(self.executor.choose(steps, asyncio.get_running_loop().time()), STACK)
+        self.executor.send(self.executor.admit_steps(steps, asyncio.get_running_loop().time()), STACK)
 
 
 def test_so_many_start_at_once_and_the_first_come_first() -> None:
-    assert Bed(Limits(start=2)).choose(step("a"), step("b"), step("c")) == ["a", "b"]
+    assert Bed(Concurrency(start=2)).choose(step("a"), step("b"), step("c")) == ["a", "b"]
 
 
 def test_kinds_have_limits_of_their_own() -> None:
     steps = [step("a"), step("b"), step("c", Action.STOP), step("d", Action.PULL), step("e", Action.BUILD)]
-    assert Bed(Limits(start=1)).choose(*steps) == ["a", "c", "d", "e"]
+    assert Bed(Concurrency(start=1)).choose(*steps) == ["a", "c", "d", "e"]
 
 
 def test_what_flies_takes_up_room() -> None:
     async def story() -> None:
-        bed = Bed(Limits(start=2))
+        bed = Bed(Concurrency(start=2))
         bed.send(step("a"))
         assert bed.choose(step("a"), step("b"), step("c")) == ["b"]
         assert bed.executor.in_flight == {"a": Action.START}

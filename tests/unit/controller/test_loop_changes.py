@@ -240,12 +240,12 @@ async def test_suspended_groups_do_not_count_for_converged() -> None:
 @virtual
 async def test_mistakes_in_the_files_are_shown_and_convergence_goes_on() -> None:
     b = await up(ONE)
-    b.loop.report([Mistake("groups.yaml", 1, 1, "no")])
+    b.loop.report_mistakes([Mistake("groups.yaml", 1, 1, "no")])
     assert not b.seen.valid
     b.engine.kill("kafka")
     await asyncio.sleep(1)
     assert b.engine.up() == {"kafka"}
-    b.loop.report([])
+    b.loop.report_mistakes([])
     assert b.seen.valid
     await b.end()
 

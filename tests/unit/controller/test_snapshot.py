@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from reconciler.controller.progress import Progress
-from reconciler.controller.snapshot import EngineView, Inputs, Snapshot, Snapshots, build
+from reconciler.controller.snapshot import EngineView, Inputs, Snapshot, SnapshotPublisher, build
 from reconciler.errors import Mistake
 from reconciler.model.backoff import Failure
 from reconciler.model.desired import GroupState, Suspension
@@ -160,7 +160,7 @@ def test_the_next_attempt_is_told_as_a_moment_that_does_not_jitter() -> None:
 
 
 def test_equal_content_is_not_published_again() -> None:
-    snapshots = Snapshots()
+    snapshots = SnapshotPublisher()
     first = snapshots.publish(build(inputs(*UP)))
     assert first.serial == 1
     again = snapshots.publish(build(inputs(*UP, now=Clock(NOW.wall + 60, NOW.mono + 60))))
@@ -170,24 +170,24 @@ def test_equal_content_is_not_published_again() -> None:
 
 def test_every_waiting_reader_is_woken_and_a_slow_one_sees_only_the_last() -> None:
     async def story() -> None:
-        snapshots = Snapshots()
-        readers = [asyncio.create_task(snapshots.after(0)) for _ in range(500)]
+        snapshots = SnapshotPublisher()
+        readers = [asyncio.create_task(snapshots.newer_than(0)) for _ in range(500)]
         await asyncio.sleep(0)
         for generation in range(1, 4):
             snapshots.publish(Snapshot(generation=generation))
         assert {snapshot.generation for snapshot in await asyncio.gather(*readers)} == {3}
-        assert (await snapshots.after(1)).serial == 3
+        assert (await snapshots.newer_than(1)).serial == 3
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(snapshots.after(3), 10)
+            await asyncio.wait_for(snapshots.newer_than(3), 10)
 
     run_virtually(story())
 
 
 def test_how_a_generation_ended_stays_known_after_it_was_overtaken() -> None:
-    snapshots = Snapshots()
+    snapshots = SnapshotPublisher()
     snapshots.publish(Snapshot(progress=Progress(generation=1)))
-    snapshots.remember(Progress(generation=1, state="superseded"))
-    snapshots.remember(Progress(generation=1, state="degraded"))
+    snapshots.publish_outcome(Progress(generation=1, state="superseded"))
+    snapshots.publish_outcome(Progress(generation=1, state="degraded"))
     found = snapshots.progress(1)
     assert found is not None
     assert found.state == "superseded"

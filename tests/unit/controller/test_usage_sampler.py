@@ -55,7 +55,7 @@ def test_it_is_measured_often_while_somebody_looks_and_seldom_otherwise() -> Non
         times.clear()
         clock = asyncio.get_running_loop().time
         for _ in range(100):
-            b.snapshots.touch(clock())
+            b.snapshots.note_reader(clock())
             await asyncio.sleep(3)
         assert 28 <= len(times) <= 32
         task.cancel()

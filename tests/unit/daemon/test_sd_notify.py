@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.controller.loop import Hooks, Loop, Settings
+from reconciler.controller.loop import Hooks, Loop, LoopTimings
 from reconciler.controller.progress import Progress
-from reconciler.controller.snapshot import EngineView, GroupView, ServiceView, Snapshot, Snapshots
+from reconciler.controller.snapshot import EngineView, GroupView, ServiceView, Snapshot, SnapshotPublisher
 from reconciler.daemon.sd_notify import Announcer, Notifier, status_line
 from reconciler.engine.simulated.engine import SimulatedEngine
 from reconciler.errors import Mistake
@@ -177,7 +177,7 @@ def test_a_manager_that_does_not_read_holds_nobody_up(manager: Manager) -> None:
 
 async def test_ready_needs_the_files_an_answer_and_a_pass(manager: Manager) -> None:
     done = False
-    notifier, snapshots = Notifier(manager.address, watchdog=10.0), Snapshots()
+    notifier, snapshots = Notifier(manager.address, watchdog=10.0), SnapshotPublisher()
     announcer = Announcer(notifier, snapshots, done=lambda: done)
     task = asyncio.create_task(announcer.run())
     announcer.turned()
@@ -208,7 +208,7 @@ async def test_ready_needs_the_files_an_answer_and_a_pass(manager: Manager) -> N
 
 async def test_a_reload_during_the_start_does_not_end_the_start(manager: Manager) -> None:
     notifier = Notifier(manager.address)
-    announcer = Announcer(notifier, Snapshots(), done=lambda: False)
+    announcer = Announcer(notifier, SnapshotPublisher(), done=lambda: False)
     async with announcer.reload():
         pass
     assert not [message for message in manager.heard() if message.startswith("READY")]
@@ -221,11 +221,11 @@ def test_an_idle_loop_tells_that_it_turns_and_one_that_hangs_does_not() -> None:
         clock = asyncio.get_running_loop().time
         loop = Loop(
             SimulatedEngine(wall=lambda: 0.0),
-            Snapshots(),
+            SnapshotPublisher(),
             wall=lambda: 0.0,
             chance=lambda: 0.5,
-            settings=Settings(resync=600.0, beat=10.0),
-            hooks=Hooks(turned=lambda: beats.append(clock())),
+            settings=LoopTimings(resync=600.0, beat=10.0),
+            hooks=Hooks(heartbeat=lambda: beats.append(clock())),
         )
         task = asyncio.create_task(loop.run())
         await asyncio.sleep(65.0)

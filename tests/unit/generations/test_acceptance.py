@@ -14,7 +14,7 @@ import pytest
 
 from reconciler.audit.chain import Fact
 from reconciler.controller.loop import Loop
-from reconciler.controller.snapshot import Snapshots
+from reconciler.controller.snapshot import SnapshotPublisher
 from reconciler.engine.simulated.engine import SimulatedEngine
 from reconciler.errors import WriteRefused
 from reconciler.generations.acceptance import Intake
@@ -30,7 +30,7 @@ class Scene:
     directory: Path
     intake: Intake
     loop: Loop
-    snapshots: Snapshots
+    snapshots: SnapshotPublisher
     full: bool = False
 
     @property
@@ -42,7 +42,7 @@ class Scene:
 @pytest.fixture(params=[errno.ENOSPC, errno.EROFS], ids=errno.errorcode.get)
 async def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Scene:
     number: int = request.param
-    snapshots = Snapshots()
+    snapshots = SnapshotPublisher()
     loop = Loop(SimulatedEngine(), snapshots, wall=lambda: 1.0, chance=lambda: 0.5)
     directory = a_directory(tmp_path / "desired")
     (tmp_path / "state").mkdir()
@@ -87,7 +87,7 @@ async def test_a_write_that_can_not_be_kept_is_refused_and_leaves_the_file_as_it
 
 async def test_the_log_goes_before_the_loop_but_not_for_ever(tmp_path: Path) -> None:
     """Who asked waits for the entry, converging only for a moment."""
-    loop = Loop(SimulatedEngine(), Snapshots(), wall=lambda: 1.0, chance=lambda: 0.5)
+    loop = Loop(SimulatedEngine(), SnapshotPublisher(), wall=lambda: 1.0, chance=lambda: 0.5)
     directory = a_directory(tmp_path / "desired")
     entries: list[Future[bool]] = []
     heard_by_then: list[bool] = []

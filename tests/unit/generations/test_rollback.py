@@ -17,7 +17,7 @@ from api.app import create_app
 from api.context import Settings
 from api.endpoints import history as described
 from reconciler.controller.loop import Hooks, Loop
-from reconciler.controller.snapshot import Snapshots
+from reconciler.controller.snapshot import SnapshotPublisher
 from reconciler.desired_state.store import Store
 from reconciler.engine.simulated.engine import SimulatedEngine
 from reconciler.generations.acceptance import Intake
@@ -38,7 +38,7 @@ class House:
     directory: Path
     intake: Intake
     generations: Generations
-    snapshots: Snapshots
+    snapshots: SnapshotPublisher
     client: httpx.AsyncClient
 
     async def edit(self, name: str, content: str) -> None:
@@ -52,7 +52,7 @@ class House:
     async def ended(self, generation: int) -> None:
         async with asyncio.timeout(10):
             while (found := self.snapshots.progress(generation)) is None or found.state == "progressing":
-                await self.snapshots.after(self.snapshots.current.serial)
+                await self.snapshots.newer_than(self.snapshots.current.serial)
             # It is noted by a thread of its own.
             while not any(r.generation == generation and r.outcome for r in self.generations.history()):
                 await asyncio.sleep(0.01)
@@ -77,7 +77,7 @@ async def a_house(tmp_path: Path) -> AsyncIterator[House]:
         return Clock(time.time(), asyncio.get_running_loop().time())
 
     directory = a_directory(tmp_path / "files")
-    generations, snapshots = Generations(tmp_path / "state"), Snapshots()
+    generations, snapshots = Generations(tmp_path / "state"), SnapshotPublisher()
     engine = SimulatedEngine(wall=time.time)
     ends = Ends(generations, lambda _: None)
     loop = Loop(engine, snapshots, wall=time.time, chance=lambda: 0.5, hooks=Hooks(ended=ends))

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.controller.executor import Limits
-from reconciler.controller.loop import Settings
+from reconciler.controller.executor import Concurrency
+from reconciler.controller.loop import LoopTimings
 from reconciler.engine.simulated.engine import ContainerScript
 from reconciler.engine.simulated.hooks import Hooking
 from reconciler.model import ledger as ledgers
@@ -137,7 +137,7 @@ async def test_a_hook_that_hangs_holds_up_no_other_start_and_no_stop(work: Start
     others = [service(f"s{i}") for i in range(3)]
     stack = a_stack({"main": [service("web", start=work)], "other": others})
     hangs = ContainerScript(hooks=Hooking(takes=1e6))
-    b = bench(stack, engine=engine(web=hangs), settings=Settings(limits=Limits(start=1)))
+    b = bench(stack, engine=engine(web=hangs), settings=LoopTimings(limits=Concurrency(start=1)))
     b.want(desire(stack, "main", "other"))
     await b.until(lambda s: s.groups["other"].phase == "converged", 5.0)
     b.engine.behaviours["web"] = ContainerScript()
