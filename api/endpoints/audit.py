@@ -19,7 +19,7 @@ from api.middleware.auth import caller_of, neighbourhood
 from api.wire import views
 from api.wire.openapi import reading
 from api.wire.problems import Problem
-from reconciler.audit.chain import Entry, Fact
+from reconciler.audit.chain import AuditEvent, Entry
 from reconciler.audit.database import AuditDatabaseError
 from reconciler.audit.query import MOST
 from reconciler.audit.query import Query as Wanted
@@ -44,10 +44,10 @@ _READS = frozenset(
 class AuditLog(Protocol):
     """Where entries go and come from; ``reconciler.audit.log.Audit`` is one."""
 
-    def tell(self, fact: Fact) -> None:
+    def append(self, fact: AuditEvent) -> None:
         """Record it soon."""
 
-    def repeated(self, key: tuple[str, ...], fact: Fact) -> None:
+    def append_coalesced(self, key: tuple[str, ...], fact: AuditEvent) -> None:
         """Record it, repeats of a key as one."""
 
     async def read(self, query: Wanted) -> list[Entry]:
@@ -182,7 +182,7 @@ class Refusals:
         caller = caller_of(scope)
         snapshot = self._context.snapshots.current
         action, target = purpose(scope["method"], scope["path"], snapshot.groups)
-        fact = Fact(
+        fact = AuditEvent(
             action,
             target=target,
             result="refused",
@@ -195,7 +195,9 @@ class Refusals:
             at=self._context.settings.clock(),
         )
         place = "" if problem.status in _LOOSE else target
-        self._log.repeated((neighbourhood(caller.source), caller.name, action, problem.reason, place), fact)
+        self._log.append_coalesced(
+            (neighbourhood(caller.source), caller.name, action, problem.reason, place), fact
+        )
 
 
 def purpose(method: str, path: str, groups: Any) -> tuple[str, str]:

@@ -16,14 +16,14 @@ from api.middleware.sessions import LASTS, cookie
 from api.wire import views
 from api.wire.openapi import reading, writing
 from api.wire.problems import Problem
-from reconciler.audit.chain import Fact
+from reconciler.audit.chain import AuditEvent
 from reconciler.auth.keys import OPERATOR, Key
 
 
 class Recorder(Protocol):
     """Where sign-ins are recorded."""
 
-    def repeated(self, key: tuple[str, ...], fact: Fact) -> None:
+    def append_coalesced(self, key: tuple[str, ...], fact: AuditEvent) -> None:
         """Record it, repeats of a key as one."""
 
 
@@ -85,7 +85,7 @@ class SignIn:
         if self._log is None:
             return
         source = source_of(request.scope)
-        fact = Fact(
+        fact = AuditEvent(
             action,
             target="dashboard",
             result="accepted",
@@ -94,7 +94,7 @@ class SignIn:
             source=source,
             at=self._clock(),
         )
-        self._log.repeated((neighbourhood(source), key.name, action), fact)
+        self._log.append_coalesced((neighbourhood(source), key.name, action), fact)
 
     def register(self, app: FastAPI) -> None:
         """Add the endpoints to the application."""

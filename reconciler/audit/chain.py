@@ -22,7 +22,7 @@ _LONGEST_NAME = 100
 _MOST_GROUPS = 64
 
 
-class Fact(NamedTuple):
+class AuditEvent(NamedTuple):
     """Something that happened, as it is to be recorded.
 
     ``action`` and ``result`` are stable words, ``reason`` a stable word for why, ``message`` the same for
@@ -44,44 +44,44 @@ class Fact(NamedTuple):
     at: float = 0.0
 
 
-class Link(NamedTuple):
+class ChainLink(NamedTuple):
     """A place in the chain: the number of an entry and its hash; ``(0, GENESIS)`` before the first."""
 
     id: int
     hash: bytes
 
 
-START = Link(0, GENESIS)
+START = ChainLink(0, GENESIS)
 
 
 class Entry(NamedTuple):
     """One entry: the fact, its number, the hash of the entry before and its own."""
 
     id: int
-    fact: Fact
+    fact: AuditEvent
     before: bytes
     hash: bytes
 
 
-def link(before: Link, facts: Sequence[Fact]) -> list[Entry]:
+def append_link(before: ChainLink, facts: Sequence[AuditEvent]) -> list[Entry]:
     """The facts as entries that follow ``before``, their texts made harmless and short."""
     entries = []
     for given in facts:
-        fact = tidy(given)
+        fact = clean(given)
         number = before.id + 1
-        entries.append(Entry(number, fact, before.hash, hash_of(number, fact, before.hash)))
-        before = Link(number, entries[-1].hash)
+        entries.append(Entry(number, fact, before.hash, entry_hash(number, fact, before.hash)))
+        before = ChainLink(number, entries[-1].hash)
     return entries
 
 
-def hash_of(number: int, fact: Fact, before: bytes) -> bytes:
+def entry_hash(number: int, fact: AuditEvent, before: bytes) -> bytes:
     """The hash that the entry with this number must have."""
-    fields = [number, *row_of(fact)]
+    fields = [number, *to_row(fact)]
     text = json.dumps(fields, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(_FORMAT + before + text.encode()).digest()
 
 
-def row_of(fact: Fact) -> tuple[Any, ...]:
+def to_row(fact: AuditEvent) -> tuple[Any, ...]:
     """The fact as plain values, in the order of ``COLUMNS``."""
     return (
         round(fact.at * 1e6),
@@ -92,19 +92,19 @@ def row_of(fact: Fact) -> tuple[Any, ...]:
     )
 
 
-COLUMNS = ("at", *Fact._fields[:10])
+COLUMNS = ("at", *AuditEvent._fields[:10])
 """The columns of an entry between its number and its two hashes; ``at`` in whole microseconds."""
 
 
-def fact_of(row: Sequence[Any]) -> Fact:
-    """What ``row_of`` gave.
+def from_row(row: Sequence[Any]) -> AuditEvent:
+    """What ``to_row`` gave.
 
     Raises:
         ValueError, TypeError: it is not one of ours; somebody wrote into the database.
     """
     at, *words, generation, groups, times = row
     action, target, result, user, reason, message, source = words
-    return Fact(
+    return AuditEvent(
         action,
         target,
         result,
@@ -119,10 +119,10 @@ def fact_of(row: Sequence[Any]) -> Fact:
     )
 
 
-def tidy(fact: Fact) -> Fact:
+def clean(fact: AuditEvent) -> AuditEvent:
     """Every text on one line, without anything a terminal would obey, and of a sane length."""
-    words = [tidy_text(word, most) for word, most in zip(fact[:7], _LONGEST, strict=True)]
-    groups = tuple(tidy_text(name, _LONGEST_NAME) for name in fact.groups[:_MOST_GROUPS])
+    words = [clean_text(word, most) for word, most in zip(fact[:7], _LONGEST, strict=True)]
+    groups = tuple(clean_text(name, _LONGEST_NAME) for name in fact.groups[:_MOST_GROUPS])
     action, target, result, user, reason, message, source = words
     return fact._replace(
         action=action,
@@ -137,7 +137,7 @@ def tidy(fact: Fact) -> Fact:
     )
 
 
-def tidy_text(text: str, longest: int) -> str:
+def clean_text(text: str, longest: int) -> str:
     """One text, cut where it is too long; half a surrogate pair, which no database takes, becomes ``?``."""
     if len(text) > longest:
         text = f"{text[: longest - 1]}…"

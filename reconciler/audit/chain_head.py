@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from reconciler.audit.chain import Link
+from reconciler.audit.chain import ChainLink
 from reconciler.host.atomic_files import chown_like, sync_directory
 
 NAME = "audit.head"
@@ -22,7 +22,7 @@ _SLOT = 512
 """Bytes; a sector is written whole or not at all, so that no write can tear both slots."""
 
 
-class Head:
+class ChainHead:
     """The head file of a state directory, made when it is not there.
 
     Raises:
@@ -48,13 +48,13 @@ class Head:
         finally:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
-    def read(self) -> Link | None:
+    def read(self) -> ChainLink | None:
         """Where the chain ended when it was last written; None where nobody knows."""
         return max(filter(None, self._slots()), default=None)
 
-    def write(self, link: Link) -> None:
+    def write(self, link: ChainLink) -> None:
         """Note a new end; lasts through a power cut after ``sync`` only."""
-        slots = [found or Link(-1, b"") for found in self._slots()]
+        slots = [found or ChainLink(-1, b"") for found in self._slots()]
         text = f"{link.id:020d} {link.hash.hex()}".encode()
         line = b"%s %08x" % (text, zlib.crc32(text))
         os.pwrite(self._descriptor, line.ljust(_SLOT - 1) + b"\n", slots.index(min(slots)) * _SLOT)
@@ -67,17 +67,17 @@ class Head:
         """Let go of the file."""
         os.close(self._descriptor)
 
-    def _slots(self) -> list[Link | None]:
+    def _slots(self) -> list[ChainLink | None]:
         content = os.pread(self._descriptor, 2 * _SLOT, 0)
         return parse(content)
 
 
-def parse(content: bytes) -> list[Link | None]:
+def parse(content: bytes) -> list[ChainLink | None]:
     """Both slots of a head file; None for one that is empty or torn."""
     return [_slot(content[:_SLOT]), _slot(content[_SLOT : 2 * _SLOT])]
 
 
-def peek(state_dir: Path) -> Link | None:
+def read_head(state_dir: Path) -> ChainLink | None:
     """The head without making or locking anything; None where there is none that can be read.
 
     Raises:
@@ -90,11 +90,11 @@ def peek(state_dir: Path) -> Link | None:
     return max(filter(None, parse(content)), default=None)
 
 
-def _slot(content: bytes) -> Link | None:
+def _slot(content: bytes) -> ChainLink | None:
     try:
         number, digest, checksum = content.split()
         if int(checksum, 16) == zlib.crc32(b"%s %s" % (number, digest)):
-            return Link(int(number), bytes.fromhex(digest.decode("ascii")))
+            return ChainLink(int(number), bytes.fromhex(digest.decode("ascii")))
     except ValueError:
         pass
     return None

@@ -15,8 +15,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from reconciler.audit.chain import COLUMNS, START, Entry, Fact, Link, link, row_of
-from reconciler.audit.chain_head import Head
+from reconciler.audit.chain import COLUMNS, START, AuditEvent, ChainLink, Entry, append_link, to_row
+from reconciler.audit.chain_head import ChainHead
 from reconciler.host.atomic_files import chown_like
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class AuditFile:
         self._state_dir = state_dir
         self._path = state_dir / NAME
         self._found = ("", "")
-        self._head = Head(state_dir)
+        self._head = ChainHead(state_dir)
         try:
             with self._head.locked():
                 self._db = self._opened(check=check)
@@ -77,7 +77,7 @@ class AuditFile:
             self._head.close()
             raise
 
-    def append(self, facts: Sequence[Fact]) -> list[Entry]:
+    def append(self, facts: Sequence[AuditEvent]) -> list[Entry]:
         """Add the facts, all or none; on the disk when this returns.
 
         What is wrong with the chain's end (a tail that is gone, say) becomes an entry of its own first.
@@ -87,13 +87,13 @@ class AuditFile:
         """
         with self._head.locked():
             before, broken = self._end()
-            entries = link(before, [*broken, *facts])
+            entries = append_link(before, [*broken, *facts])
             self._commit(entries)
             self._moved_to(entries[-1])
         self._found = ("", "")
         return entries
 
-    def cut(self, retention: Retention, now: float) -> list[Entry]:
+    def truncate_before(self, retention: Retention, now: float) -> list[Entry]:
         """Take away what is too old or too much, a piece at a time; the entry that says so, or nothing.
 
         Call it again until it gives nothing. ``now`` is wall time in seconds.
@@ -106,7 +106,7 @@ class AuditFile:
             if through < first:
                 return []
             before, broken = self._end()
-            fact = Fact(
+            fact = AuditEvent(
                 "audit_cut",
                 target=str(through),
                 result="done",
@@ -115,12 +115,12 @@ class AuditFile:
                 message=f"entries {first} to {through} were taken away",
                 at=now,
             )
-            entries = link(before, [*broken, fact])
+            entries = append_link(before, [*broken, fact])
             self._commit(entries, through)
             self._moved_to(entries[-1])
         return entries
 
-    def replaced(self) -> bool:
+    def was_replaced(self) -> bool:
         """Whether the file at this place is no longer the one that is open here."""
         try:
             return self._path.stat().st_ino != self._inode
@@ -202,11 +202,11 @@ class AuditFile:
 
     # --- the chain's end -------------------------------------------------------------------------
 
-    def _last(self) -> Link:
+    def _last(self) -> ChainLink:
         row = self._db.execute("SELECT id, hash FROM entries ORDER BY id DESC LIMIT 1").fetchone()
-        return Link(*row) if row else START
+        return ChainLink(*row) if row else START
 
-    def _end(self) -> tuple[Link, list[Fact]]:
+    def _end(self) -> tuple[ChainLink, list[AuditEvent]]:
         """What the next entry follows, and what has to be said of it first."""
         last, head = self._last(), self._head.read()
         result, message = self._found
@@ -226,7 +226,7 @@ class AuditFile:
         db = self._db
         db.execute("BEGIN IMMEDIATE")
         try:
-            db.executemany(_INSERT, [(e.id, *row_of(e.fact), e.before, e.hash) for e in entries])
+            db.executemany(_INSERT, [(e.id, *to_row(e.fact), e.before, e.hash) for e in entries])
             if through:
                 db.execute("DELETE FROM entries WHERE id <= ?", (through,))
             db.execute("COMMIT")
@@ -238,7 +238,7 @@ class AuditFile:
 
     def _moved_to(self, entry: Entry) -> None:
         try:
-            self._head.write(Link(entry.id, entry.hash))
+            self._head.write(ChainLink(entry.id, entry.hash))
         except OSError as error:
             # It lags behind then, and is caught up with by the next entry.
             log.warning("the end of the audit log can't be noted", extra={"error": str(error)})
@@ -289,5 +289,7 @@ def _damaged(told: str) -> sqlite3.DatabaseError:
     return error
 
 
-def _broken(result: str, message: str) -> Fact:
-    return Fact("audit_broken", result=result, user="daemon", reason=result, message=message, at=time.time())
+def _broken(result: str, message: str) -> AuditEvent:
+    return AuditEvent(
+        "audit_broken", result=result, user="daemon", reason=result, message=message, at=time.time()
+    )

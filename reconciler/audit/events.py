@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from reconciler.audit.chain import Fact
+from reconciler.audit.chain import AuditEvent
 from reconciler.controller.progress import Progress
 from reconciler.errors import EngineError, EngineUnavailable, Mistake, OutcomeUnknown
 from reconciler.model.desired import Desired
@@ -21,7 +21,7 @@ DAEMON = "daemon"
 LOOP = "loop"
 
 Target = tuple[Stack, Desired]
-Tell = Callable[[Fact], object]
+Tell = Callable[[AuditEvent], object]
 
 _IMAGES = frozenset({Action.PULL, Action.BUILD})
 
@@ -33,7 +33,7 @@ class _Sent(NamedTuple):
     groups: tuple[str, ...]
 
 
-class Chronicle:
+class StepRecorder:
     """Listens to the loop's hooks: one entry per finished step, one per end of a generation.
 
     ``tell`` records a fact and returns at once, ``target`` is what the loop converges to, ``wall`` gives
@@ -46,8 +46,8 @@ class Chronicle:
         self._wall = wall
         self._sent: dict[str, _Sent] = {}
 
-    def stepped(self, step: Step, error: EngineError | None, over: bool) -> None:
-        """A step was sent, or came back (``over``)."""
+    def on_step(self, step: Step, error: EngineError | None, over: bool) -> None:
+        """A step was sent, or came back (``daemon_stopped``)."""
         if not over:
             self._sent[step.key] = self._noted(step)
             return
@@ -60,10 +60,10 @@ class Chronicle:
             result, message = "failed", f"{step.why}; {error}"
         self._tell(self._fact(sent, result, message))
 
-    def ended(self, progress: Progress) -> None:
+    def on_outcome(self, progress: Progress) -> None:
         """A generation came to an end, or to another one."""
         self._tell(
-            Fact(
+            AuditEvent(
                 "generation_end",
                 target=str(progress.generation),
                 result=progress.state,
@@ -75,7 +75,7 @@ class Chronicle:
             )
         )
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """The daemon ends: what is still under way goes on without it, and nobody here will see its end."""
         for sent in self._sent.values():
             message = f"{sent.step.why}; the daemon ended before it came back"
@@ -90,10 +90,10 @@ class Chronicle:
         group = stack.group_of.get(step.service)
         return _Sent(step, self._wall(), desired.generation, (group,) if group else ())
 
-    def _fact(self, sent: _Sent, result: str, message: str) -> Fact:
+    def _fact(self, sent: _Sent, result: str, message: str) -> AuditEvent:
         step = sent.step
         kind = "image" if step.action in _IMAGES else "container"
-        return Fact(
+        return AuditEvent(
             f"{kind}_{step.action}",
             target=step.service,
             result=result,
@@ -115,10 +115,10 @@ def accepted(
     groups: tuple[str, ...],
     changes: Iterable[str],
     at: float,
-) -> Fact:
+) -> AuditEvent:
     """A change of desired state that was accepted. ``asked`` is ``ACTION TARGET``, or ``edited``."""
     action, _, target = asked.partition(" ")
-    return Fact(
+    return AuditEvent(
         "edit" if action == "edited" else action,
         target=target or "desired-state",
         result="accepted",
@@ -132,14 +132,14 @@ def accepted(
     )
 
 
-def rejected(mistakes: Iterable[Mistake], *, user: str, generation: int, at: float) -> Fact:
+def rejected(mistakes: Iterable[Mistake], *, user: str, generation: int, at: float) -> AuditEvent:
     """An edit that is not taken over. Where the mistakes are, not what stands there: it may be a secret."""
     told = tuple(mistakes)
     places = [
         place._replace(message="").path + (f":{place.line}" if place.line else "") for place in told[:5]
     ]
     shown = ", ".join(dict.fromkeys(places))
-    return Fact(
+    return AuditEvent(
         "edit",
         target="desired-state",
         result="refused",
@@ -151,7 +151,7 @@ def rejected(mistakes: Iterable[Mistake], *, user: str, generation: int, at: flo
     )
 
 
-def touched(before: Target | None, after: Target) -> tuple[str, ...]:
+def changed_groups(before: Target | None, after: Target) -> tuple[str, ...]:
     """The groups that are not as they were, in display order; those that are gone come last."""
     if before is None:
         return tuple(after[0].groups)
@@ -166,10 +166,10 @@ def _meaning(target: Target, name: str) -> object:
     return group, desired.groups.get(name), [stack.services.get(service) for service in group.services]
 
 
-def begun(version: str, *, engine: str, address: str, crashed: bool, at: float) -> Fact:
+def daemon_started(version: str, *, engine: str, address: str, crashed: bool, at: float) -> AuditEvent:
     """The daemon started. ``crashed``: the run before came to no end of its own."""
     note = "; the run before did not end by itself" if crashed else ""
-    return Fact(
+    return AuditEvent(
         "daemon_start",
         target=address,
         result="after_crash" if crashed else "done",
@@ -179,9 +179,9 @@ def begun(version: str, *, engine: str, address: str, crashed: bool, at: float) 
     )
 
 
-def over(*, failed: bool, at: float) -> Fact:
+def daemon_stopped(*, failed: bool, at: float) -> AuditEvent:
     """The daemon ends: it was told to, or a part of it failed."""
-    return Fact(
+    return AuditEvent(
         "daemon_stop",
         result="failed" if failed else "done",
         user=DAEMON,

@@ -18,23 +18,23 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reconciler.audit import query as audit_read
-from reconciler.audit.chain import Entry, Fact
+from reconciler.audit.chain import AuditEvent, Entry
 from reconciler.audit.database import Retention
-from reconciler.audit.maintenance import Keeper
+from reconciler.audit.maintenance import AuditWriter
 from reconciler.audit.query import Query
-from reconciler.audit.rate_limit import Repeats
+from reconciler.audit.rate_limit import Coalescer
 
-__all__ = ["Audit", "Entry", "Fact", "Query", "Retention"]
+__all__ = ["Audit", "AuditEvent", "Entry", "Query", "Retention"]
 
 log = logging.getLogger(__name__)
 
-Told = Callable[[Sequence[Entry]], None]
+Listener = Callable[[Sequence[Entry]], None]
 """Called with entries that are on the disk, in the writer's thread; returns at once."""
 
 
-class Pace(NamedTuple):
+class WriterTimings(NamedTuple):
     """Seconds: how long facts nobody waits for are gathered into one write; pauses after a write that
-    failed (the last one repeats); ``cut`` and ``sync`` as for ``Keeper``. ``held``: facts that wait for
+    failed (the last one repeats); ``cut`` and ``sync`` as for ``AuditWriter``. ``held``: facts that wait for
     a disk, at the most; ``batch``: facts in one write."""
 
     gather: float = 0.1
@@ -46,7 +46,7 @@ class Pace(NamedTuple):
 
 
 class _Waiting(NamedTuple):
-    fact: Fact
+    fact: AuditEvent
     done: Future[bool] | None
 
 
@@ -61,7 +61,7 @@ class Audit:
         *,
         wall: Callable[[], float] = time.time,
         retention: Retention = Retention(),  # noqa: B008 - immutable
-        pace: Pace = Pace(),  # noqa: B008 - immutable
+        pace: WriterTimings = WriterTimings(),  # noqa: B008 - immutable
     ) -> None:
         self.written = 0
         self.lost = 0
@@ -75,9 +75,9 @@ class Audit:
         self._urgent = False
         self._closing = False
         self._lost_untold = 0
-        self._repeats = Repeats()
-        self._told: list[Told] = []
-        self._keeper = Keeper(state_dir, retention, cut=pace.cut, sync=pace.sync, now=time.monotonic())
+        self._repeats = Coalescer()
+        self._told: list[Listener] = []
+        self._keeper = AuditWriter(state_dir, retention, cut=pace.cut, sync=pace.sync, now=time.monotonic())
         self._failures = 0
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
 
@@ -85,17 +85,17 @@ class Audit:
         """Begin to write; opening and looking through the database happens in the thread, too."""
         self._thread.start()
 
-    def listen(self, told: Told) -> None:
+    def listen(self, told: Listener) -> None:
         """Have every entry told once it is on the disk."""
         self._told.append(told)
 
     # --- what others hand over -------------------------------------------------------------------
 
-    def tell(self, fact: Fact) -> None:
+    def append(self, fact: AuditEvent) -> None:
         """Record it soon; never waits and never fails."""
         self._hand_over(fact, None)
 
-    def record(self, fact: Fact) -> Future[bool]:
+    def append_durable(self, fact: AuditEvent) -> Future[bool]:
         """Record it now. The result is there when it is on the disk: True, or False where it can't be.
 
         One that can't be written now is tried again later, like any other.
@@ -106,7 +106,7 @@ class Audit:
         self._hand_over(fact, done)
         return done
 
-    def repeated(self, key: tuple[str, ...], fact: Fact) -> None:
+    def append_coalesced(self, key: tuple[str, ...], fact: AuditEvent) -> None:
         """Record what may come again and again: the first of a key soon, the rest counted by the minute."""
         with self._change:
             first = self._repeats.add(key, self._stamped(fact), time.monotonic())
@@ -122,10 +122,10 @@ class Audit:
         """
         return await asyncio.to_thread(audit_read.read, self._state_dir, query)
 
-    async def newest(self, *actions: str, result: str = "") -> Entry | None:
+    async def latest(self, *actions: str, result: str = "") -> Entry | None:
         """See ``query.newest``; None also where the log can't be read."""
         try:
-            return await asyncio.to_thread(audit_read.newest, self._state_dir, *actions, result=result)
+            return await asyncio.to_thread(audit_read.latest, self._state_dir, *actions, result=result)
         except sqlite3.Error:
             return None
 
@@ -139,10 +139,10 @@ class Audit:
         if self._thread.ident is not None:
             self._thread.join(seconds)
 
-    def _stamped(self, fact: Fact) -> Fact:
+    def _stamped(self, fact: AuditEvent) -> AuditEvent:
         return fact if fact.at else fact._replace(at=self._wall())
 
-    def _hand_over(self, fact: Fact, done: Future[bool] | None) -> None:
+    def _hand_over(self, fact: AuditEvent, done: Future[bool] | None) -> None:
         with self._change:
             if self._closing:
                 if done is not None:
@@ -185,7 +185,7 @@ class Audit:
         elif self._closing:
             return False
         if not self._closing:
-            for entries in self._keeper.tidy(time.monotonic(), self._wall):
+            for entries in self._keeper.apply_retention(time.monotonic(), self._wall):
                 self._tell_others(entries)
         return True
 
@@ -261,8 +261,8 @@ class Audit:
             while len(self._queue) > self._pace.held:
                 self._drop(self._queue.popleft())
 
-    def _about_lost(self, lost: int) -> Fact:
-        return Fact(
+    def _about_lost(self, lost: int) -> AuditEvent:
+        return AuditEvent(
             "audit_lost",
             result="lost",
             user="daemon",

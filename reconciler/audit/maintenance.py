@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from reconciler.audit.chain import Entry, Fact
+from reconciler.audit.chain import AuditEvent, Entry
 from reconciler.audit.database import AuditFile, Retention, is_damage
 
 _OFTEN = 1000
@@ -19,7 +19,7 @@ _NEVER = 1e11
 """Seconds that nothing is older than."""
 
 
-class Keeper:
+class AuditWriter:
     """The file in a state directory, opened when it is first written to.
 
     ``cut`` is the time in seconds between looks at what is too old, ``sync`` how long after an entry the
@@ -37,7 +37,7 @@ class Keeper:
         self._sync_at: float | None = None
         self._since_cut = 0
 
-    def append(self, facts: list[Fact], now: float) -> list[Entry]:
+    def append(self, facts: list[AuditEvent], now: float) -> list[Entry]:
         """See ``AuditFile.append``; a file that is damaged, or gone, is replaced by a new one first.
 
         Raises:
@@ -52,7 +52,7 @@ class Keeper:
         """When ``tidy`` should be called."""
         return min(self._cut_at, self._sync_at or self._cut_at)
 
-    def tidy(self, now: float, wall: Callable[[], float]) -> Iterator[list[Entry]]:
+    def apply_retention(self, now: float, wall: Callable[[], float]) -> Iterator[list[Entry]]:
         """Do what is due; yields the entries that say so. Trouble is left to the next write to find."""
         aged, synced = self._cut_at <= now, self._sync_at is not None and self._sync_at <= now
         if aged:
@@ -68,7 +68,7 @@ class Keeper:
             if aged or self._since_cut >= _OFTEN:
                 self._since_cut = 0
                 retention = self._retention if aged else self._retention._replace(age=_NEVER)
-                while entries := file.cut(retention, wall()):
+                while entries := file.truncate_before(retention, wall()):
                     yield entries
 
     def close(self) -> None:
@@ -78,8 +78,8 @@ class Keeper:
                 self._file.sync()
         self._shut()
 
-    def _appended(self, facts: list[Fact]) -> list[Entry]:
-        if self._file is not None and self._file.replaced():
+    def _appended(self, facts: list[AuditEvent]) -> list[Entry]:
+        if self._file is not None and self._file.was_replaced():
             self._shut()
         try:
             return self._opened().append(facts)

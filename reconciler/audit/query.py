@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from reconciler.audit.chain import COLUMNS, START, Entry, Link, fact_of, hash_of
-from reconciler.audit.chain_head import peek
+from reconciler.audit.chain import COLUMNS, START, ChainLink, Entry, entry_hash, from_row
+from reconciler.audit.chain_head import read_head
 from reconciler.audit.database import NAME
 
 MOST = 1000
@@ -32,20 +32,20 @@ class Query(NamedTuple):
     user: str = ""
 
 
-class Problem(NamedTuple):
+class ChainProblem(NamedTuple):
     """Something that verifying found: at which entry (0: none), and what."""
 
     id: int
     message: str
 
 
-class Verdict(NamedTuple):
+class VerifyReport(NamedTuple):
     """What verifying came to: the entries there are, and everything that is wrong with them."""
 
     entries: int
     first: int
     last: int
-    problems: tuple[Problem, ...]
+    problems: tuple[ChainProblem, ...]
     notes: tuple[str, ...] = ()
 
     @property
@@ -83,7 +83,7 @@ def read(state_dir: Path, query: Query) -> list[Entry]:
     return [_shown(row) for row in reversed(rows)]
 
 
-def newest(state_dir: Path, *actions: str, result: str = "") -> Entry | None:
+def latest(state_dir: Path, *actions: str, result: str = "") -> Entry | None:
     """The newest entry with one of these actions, and this result where one is given.
 
     Raises:
@@ -110,7 +110,7 @@ def highest_generation(state_dir: Path) -> int | None:
     return row[0] if isinstance(row[0], int) else None
 
 
-def verify(state_dir: Path) -> Verdict:
+def verify(state_dir: Path) -> VerifyReport:
     """Look through the whole chain, as it is on disk now.
 
     Raises:
@@ -118,7 +118,7 @@ def verify(state_dir: Path) -> Verdict:
         OSError: the file with the chain's end can't be read.
     """
     # First the head: whatever is appended meanwhile only comes after it.
-    head = peek(state_dir)
+    head = read_head(state_dir)
     chain = _Chain(head)
     try:
         with _opened(state_dir) as db:
@@ -138,33 +138,33 @@ def verify(state_dir: Path) -> Verdict:
 class _Chain:
     """Takes in rows in order; each has to follow the one before."""
 
-    def __init__(self, head: Link | None) -> None:
+    def __init__(self, head: ChainLink | None) -> None:
         self.last = START
         self._head = head
         self._head_seen = head == START
         self._count = 0
-        self._first: Link | None = None
+        self._first: ChainLink | None = None
         self._first_before = START.hash
         self._cut_through = 0
-        self._problems: list[Problem] = []
+        self._problems: list[ChainProblem] = []
         self._notes: list[str] = []
 
     def wrong(self, number: int, message: str) -> None:
         if len(self._problems) < _MOST_PROBLEMS:
-            self._problems.append(Problem(number, message))
+            self._problems.append(ChainProblem(number, message))
 
     def add(self, row: tuple[object, ...]) -> None:
         try:
             entry = _entry(row)
-            good = hash_of(entry.id, entry.fact, entry.before) == entry.hash
+            good = entry_hash(entry.id, entry.fact, entry.before) == entry.hash
         except (ValueError, TypeError, AttributeError):
             self.wrong(int(str(row[0])), f"entry {row[0]} was changed: it holds what was never written")
-            self.last = Link(int(str(row[0])), b"")
+            self.last = ChainLink(int(str(row[0])), b"")
             return
         if not good:
             self.wrong(entry.id, f"entry {entry.id} was changed: it does not fit its hash")
         if self._first is None:
-            self._first, self._first_before = Link(entry.id, entry.hash), entry.before
+            self._first, self._first_before = ChainLink(entry.id, entry.hash), entry.before
         elif entry.id != self.last.id + 1:
             self.wrong(entry.id, f"{_entries(self.last.id + 1, entry.id - 1)} missing")
         elif entry.before != self.last.hash:
@@ -174,7 +174,7 @@ class _Chain:
             self._head_seen = True
             if entry.hash != self._head.hash:
                 self.wrong(entry.id, f"entry {entry.id} was replaced: the head file knows another one")
-        self.last = Link(entry.id, entry.hash)
+        self.last = ChainLink(entry.id, entry.hash)
         self._count += 1
 
     def _noted(self, entry: Entry) -> None:
@@ -186,11 +186,11 @@ class _Chain:
         elif fact.action == "audit_lost":
             self._notes.append(f"entry {entry.id} says: {fact.message}")
 
-    def verdict(self) -> Verdict:
+    def verdict(self) -> VerifyReport:
         first = self._first
         if first is not None and first.id != self._cut_through + 1:
             gone = _entries(self._cut_through + 1, first.id - 1)
-            self._problems.insert(0, Problem(first.id, f"{gone} missing at the beginning"))
+            self._problems.insert(0, ChainProblem(first.id, f"{gone} missing at the beginning"))
         elif first is not None and first.id == 1 and self._first_before != START.hash:
             self.wrong(1, "entry 1 was replaced: it follows another one")
         if first is not None and self._cut_through:
@@ -199,7 +199,7 @@ class _Chain:
             self.wrong(self.last.id, "the head file is gone: a cut tail would not show")
         elif not self._head_seen and self._head.id > self.last.id:
             self.wrong(self._head.id, f"{_entries(self.last.id + 1, self._head.id)} missing at the end")
-        return Verdict(
+        return VerifyReport(
             self._count, first.id if first else 0, self.last.id, tuple(self._problems), tuple(self._notes)
         )
 
@@ -212,7 +212,7 @@ def _entry(row: tuple[object, ...]) -> Entry:
     number, *fields, before, hash_ = row
     if not (isinstance(number, int) and isinstance(before, bytes) and isinstance(hash_, bytes)):
         raise TypeError("an entry holds what was never written")
-    return Entry(number, fact_of(fields), before, hash_)
+    return Entry(number, from_row(fields), before, hash_)
 
 
 def _shown(row: tuple[object, ...]) -> Entry:

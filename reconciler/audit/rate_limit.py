@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from reconciler.audit.chain import Fact
+from reconciler.audit.chain import AuditEvent
 
 
 class Rates(NamedTuple):
@@ -29,13 +29,13 @@ DEFAULT = Rates()
 class _Gathered:
     __slots__ = ("fact", "more", "until")
 
-    def __init__(self, fact: Fact, until: float) -> None:
+    def __init__(self, fact: AuditEvent, until: float) -> None:
         self.fact = fact
         self.more = 0
         self.until = until
 
 
-class Repeats:
+class Coalescer:
     """Gathers facts by a key. Times are monotonic seconds. Not safe for several threads."""
 
     def __init__(self, rates: Rates = DEFAULT) -> None:
@@ -46,7 +46,7 @@ class Repeats:
         self._tokens = rates.burst
         self._filled_at = 0.0
 
-    def add(self, key: tuple[str, ...], fact: Fact, now: float) -> Fact | None:
+    def add(self, key: tuple[str, ...], fact: AuditEvent, now: float) -> AuditEvent | None:
         """The fact where it is to be recorded now; None: it was counted, see ``due``."""
         held = self._gathered.get(key)
         if held is not None:
@@ -61,7 +61,7 @@ class Repeats:
         self._others += fact.times
         return None
 
-    def due(self, now: float, wall: float, *, everything: bool = False) -> list[Fact]:
+    def due(self, now: float, wall: float, *, everything: bool = False) -> list[AuditEvent]:
         """What was gathered and is to be recorded now. ``wall``: the time of day, in seconds."""
         found = []
         for key, held in list(self._gathered.items()):
@@ -77,7 +77,7 @@ class Repeats:
                 held.until = now + self._rates.refill
         if self._others and (everything or self._others_until <= now):
             found.append(
-                Fact(
+                AuditEvent(
                     "refusals",
                     result="refused",
                     reason="many",
@@ -103,7 +103,7 @@ class Repeats:
         return True
 
 
-def _summed(held: _Gathered) -> Fact:
+def _summed(held: _Gathered) -> AuditEvent:
     fact = held.fact
     if held.more == 1:
         return fact

@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from reconciler import __version__
-from reconciler.audit import events as audit_facts
-from reconciler.audit import query as audit_read
-from reconciler.audit.events import Chronicle, Target
+from reconciler.audit import events, query
+from reconciler.audit.events import StepRecorder, Target
 from reconciler.audit.log import Audit, Entry
 from reconciler.generations.store import Generations
 
@@ -30,17 +29,17 @@ class Recording:
         self._newest: Entry | None = None
         self._target: Callable[[], Target | None] = lambda: None
         self.audit = Audit(state_dir, wall=wall)
-        self.chronicle = Chronicle(self.audit.tell, self._followed, wall)
+        self.chronicle = StepRecorder(self.audit.append, self._followed, wall)
         self.audit.listen(self._told)
 
     async def begin(self, generations: Generations, *, engine: str, address: str) -> None:
         """Start writing, and make up for what a crash kept out of the log."""
-        before = await self.audit.newest("daemon_start", "daemon_stop")
-        highest = await asyncio.to_thread(audit_read.highest_generation, self._state_dir)
+        before = await self.audit.latest("daemon_start", "daemon_stop")
+        highest = await asyncio.to_thread(query.highest_generation, self._state_dir)
         self.audit.start()
         for record in generations.history():
             if highest is not None and record.generation > highest:
-                fact = audit_facts.accepted(
+                fact = events.accepted(
                     record.reason,
                     user=record.author,
                     source="",
@@ -49,10 +48,12 @@ class Recording:
                     changes=(*record.changes, "recorded after a crash"),
                     at=record.at,
                 )
-                self.audit.tell(fact)
+                self.audit.append(fact)
         crashed = before is not None and before.fact.action == "daemon_start"
-        self.audit.tell(
-            audit_facts.begun(__version__, engine=engine, address=address, crashed=crashed, at=self._wall())
+        self.audit.append(
+            events.daemon_started(
+                __version__, engine=engine, address=address, crashed=crashed, at=self._wall()
+            )
         )
 
     def follow(self, target: Callable[[], Target | None]) -> None:
@@ -61,8 +62,8 @@ class Recording:
 
     async def end(self, *, failed: bool) -> None:
         """Record the end, and write all that there is."""
-        self.chronicle.leave()
-        self.audit.tell(audit_facts.over(failed=failed, at=self._wall()))
+        self.chronicle.close()
+        self.audit.append(events.daemon_stopped(failed=failed, at=self._wall()))
         await asyncio.to_thread(self.audit.close)
         if self._newest is not None:
             told = {"id": self._newest.id, "hash": self._newest.hash.hex()}

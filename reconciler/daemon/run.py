@@ -204,8 +204,8 @@ class _Daemon:
             settings=_settings(options, self.notifier.beat),
             hooks=Hooks(
                 ledger=keeper.save,
-                ended=Ends(generations, recording.chronicle.ended),
-                stepped=each(recording.chronicle.stepped, metrics.counters.stepped),
+                ended=Ends(generations, recording.chronicle.on_outcome),
+                stepped=each(recording.chronicle.on_step, metrics.counters.stepped),
                 passed=each(passes, metrics.counters.passed),
                 found=metrics.counters.found,
                 heartbeat=announcer.turned,
@@ -224,7 +224,9 @@ class _Daemon:
             guard=tree.guard,
             also=tree.signs,
         )
-        intake = Intake(store, generations, loop, wall=time.time, record=recording.audit.record, tree=tree)
+        intake = Intake(
+            store, generations, loop, wall=time.time, record=recording.audit.append_durable, tree=tree
+        )
         pulls = git_daemon.puller(options, tree, intake)
         app = create_app(
             intake=intake,

@@ -20,8 +20,8 @@ from concurrent.futures import Future, wait
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
-from reconciler.audit import events as audit_facts
-from reconciler.audit.chain import Fact
+from reconciler.audit import events
+from reconciler.audit.chain import AuditEvent
 from reconciler.controller.loop import Loop
 from reconciler.desired_state.store import LoadedState, Store, StoredWrite
 from reconciler.errors import EngineError, InvalidDesiredState, Mistake, NotReadableNow, WriteRefused
@@ -47,7 +47,7 @@ _LOOKS = 5
 _HEAD_START = 0.1
 """Seconds that the loop hears later of a change at most, while the audit log takes it in."""
 
-Record = Callable[[Fact], "Future[bool]"]
+Record = Callable[[AuditEvent], "Future[bool]"]
 """Puts a fact into the audit log; the future is done when it is on the disk, or can't be."""
 
 
@@ -120,7 +120,7 @@ class Then(NamedTuple):
     whole: bool = True
 
 
-def unrecorded(_: Fact) -> Future[bool]:
+def unrecorded(_: AuditEvent) -> Future[bool]:
     """Where there is no audit log."""
     done: Future[bool] = Future()
     done.set_result(False)
@@ -247,7 +247,7 @@ class Intake:
             recorded = self._recorded
         if accepted.fresh:
             await _done(recorded)
-        touched = audit_facts.touched(_meant(before), _meant(accepted))
+        touched = events.changed_groups(_meant(before), _meant(accepted))
         return self._receipt(accepted, touched, changed=written.changed)
 
     def _may_write(self) -> None:
@@ -307,12 +307,12 @@ class Intake:
             accepted = self._generations.accept(loaded, author=author, reason=reason, at=at, commit=commit)
             if not accepted.fresh:
                 return accepted, None
-            fact = audit_facts.accepted(
+            fact = events.accepted(
                 reason,
                 user=author,
                 source=source,
                 generation=accepted.desired.generation,
-                groups=audit_facts.touched(before, (accepted.stack, accepted.desired)),
+                groups=events.changed_groups(before, (accepted.stack, accepted.desired)),
                 changes=accepted.changes,
                 at=at,
             )
@@ -364,7 +364,7 @@ class Intake:
             self._rejected = mistakes
             target = self._loop.target
             generation = target[1].generation if target else 0
-            self._record(audit_facts.rejected(mistakes, user=BY_FILE, generation=generation, at=self._wall()))
+            self._record(events.rejected(mistakes, user=BY_FILE, generation=generation, at=self._wall()))
         self._loop.report_mistakes((*mistakes, *self._tree.mistakes()), self._warnings())
 
 
@@ -374,7 +374,7 @@ async def _done(recorded: Future[bool] | None) -> None:
         await asyncio.wrap_future(recorded)
 
 
-def _meant(accepted: Accepted) -> audit_facts.Target:
+def _meant(accepted: Accepted) -> events.Target:
     return accepted.stack, accepted.desired
 
 

@@ -78,10 +78,10 @@ def _revoke(name: str, values: Values, console: Console) -> int:
 
 
 def _record(state_dir: Path, action: str, name: str, message: str, console: Console) -> None:
-    from reconciler.audit.chain import Fact
+    from reconciler.audit.chain import AuditEvent
     from reconciler.audit.database import AuditDatabaseError, AuditFile
 
-    fact = Fact(
+    fact = AuditEvent(
         action,
         target=name,
         result="done",

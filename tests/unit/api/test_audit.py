@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from api.endpoints.audit import AuditPage, as_json, purpose, spread
-from reconciler.audit.chain import START, link
-from reconciler.audit.log import Audit, Entry, Fact, Pace, Query
+from reconciler.audit.chain import START, append_link
+from reconciler.audit.log import Audit, AuditEvent, Entry, Query, WriterTimings
 from reconciler.audit.query import read, verify
 from reconciler.errors import InvalidDesiredState, Mistake, WriteRefused
 from tests.support.fixtures.api import a_world, desired
@@ -23,16 +23,16 @@ from tests.support.fixtures.auth import a_daemon, locked, reached, x
 class Kept:
     """A log in memory; repeats are kept one by one, with their keys."""
 
-    def __init__(self, *facts: Fact) -> None:
-        self.entries = link(START, facts)
-        self.told: list[tuple[tuple[str, ...], Fact]] = []
+    def __init__(self, *facts: AuditEvent) -> None:
+        self.entries = append_link(START, facts)
+        self.told: list[tuple[tuple[str, ...], AuditEvent]] = []
         self.asked: list[Query] = []
         self.error: Exception | None = None
 
-    def tell(self, fact: Fact) -> None:
+    def append(self, fact: AuditEvent) -> None:
         self.told.append(((), fact))
 
-    def repeated(self, key: tuple[str, ...], fact: Fact) -> None:
+    def append_coalesced(self, key: tuple[str, ...], fact: AuditEvent) -> None:
         self.told.append((key, fact))
 
     async def read(self, query: Query) -> list[Entry]:
@@ -52,7 +52,7 @@ class Kept:
 # --- reading --------------------------------------------------------------------------------------------
 
 
-FACT = Fact(
+FACT = AuditEvent(
     "start", "kafka", "accepted", "ann", "requested", "kafka: off → on", "10.0.0.9", 7, ("kafka",), 1, NOW
 )
 
@@ -238,7 +238,7 @@ def test_what_a_request_was_for_is_told_in_our_own_words(
 
 
 async def test_a_flood_of_refusals_fills_no_disk(tmp_path: Path) -> None:
-    audit = Audit(tmp_path, pace=Pace(gather=0.01))
+    audit = Audit(tmp_path, pace=WriterTimings(gather=0.01))
     audit.start()
     async with a_world(desired(), audit=audit) as world:
         for number in range(300):
@@ -268,7 +268,7 @@ async def test_signing_in_and_out_is_recorded(tmp_path: Path) -> None:
 async def test_entries_come_from_the_writers_thread_into_the_loop() -> None:
     found: list[tuple[str, bytes]] = []
     told = spread(asyncio.get_running_loop(), lambda kind, data: found.append((kind, data)))
-    entries: Sequence[Entry] = link(START, [FACT, FACT])
+    entries: Sequence[Entry] = append_link(START, [FACT, FACT])
     await asyncio.to_thread(told, entries)
     await asyncio.sleep(0)
     assert [kind for kind, _ in found] == ["audit", "audit"]
@@ -279,7 +279,7 @@ def test_after_the_loop_is_gone_nothing_is_told() -> None:
     loop = asyncio.new_event_loop()
     told = spread(loop, lambda *_: None)
     loop.close()
-    told(link(START, [FACT]))
+    told(append_link(START, [FACT]))
 
 
 async def test_events_that_nobody_reads_are_not_kept() -> None:

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.audit import chain_head as audit_head
-from reconciler.audit.chain import START, Link, fact_of, hash_of, link, row_of, tidy
-from reconciler.audit.chain_head import Head
-from reconciler.audit.log import Fact, Query
+from reconciler.audit import chain_head
+from reconciler.audit.chain import START, ChainLink, append_link, clean, entry_hash, from_row, to_row
+from reconciler.audit.chain_head import ChainHead
+from reconciler.audit.log import AuditEvent, Query
 from reconciler.audit.query import NoAuditLog, highest_generation, read, verify
 from tests.support.fixtures.audit_log import a_fact, a_file, by_hand, filled, problems, targets
 
@@ -23,7 +23,7 @@ from tests.support.fixtures.audit_log import a_fact, a_file, by_hand, filled, pr
 
 
 FACTS = st.builds(
-    Fact,
+    AuditEvent,
     action=st.text(max_size=120),
     target=st.text(max_size=250),
     result=st.text(max_size=20),
@@ -38,31 +38,35 @@ FACTS = st.builds(
 
 
 @given(FACTS)
-def test_a_fact_comes_back_from_its_row_as_it_went_in(fact: Fact) -> None:
-    tidied = tidy(fact)
-    assert tidy(tidied) == tidied
-    assert fact_of(row_of(tidied)) == tidied
+def test_a_fact_comes_back_from_its_row_as_it_went_in(fact: AuditEvent) -> None:
+    tidied = clean(fact)
+    assert clean(tidied) == tidied
+    assert from_row(to_row(tidied)) == tidied
     assert len(tidied.message) <= 500
     assert len(tidied.groups) <= 64
 
 
 def test_texts_are_one_harmless_line() -> None:
-    fact = tidy(Fact("a\nb", "\x1b[31mred\x00\u2028", message="x" * 9999, user="\ud800"))
+    fact = clean(AuditEvent("a\nb", "\x1b[31mred\x00\u2028", message="x" * 9999, user="\ud800"))
     assert (fact.action, fact.target, fact.user) == ("a b", "[31mred", "?")
     assert (len(fact.message), fact.message[-1]) == (500, "…")
 
 
 def test_a_hash_covers_every_field_the_number_and_the_entry_before() -> None:
-    plain = tidy(a_fact())
-    seen = {hash_of(1, plain, START.hash), hash_of(2, plain, START.hash), hash_of(1, plain, b"x" * 32)}
+    plain = clean(a_fact())
+    seen = {
+        entry_hash(1, plain, START.hash),
+        entry_hash(2, plain, START.hash),
+        entry_hash(1, plain, b"x" * 32),
+    }
     others = {"groups": ("a",), "times": 2, "generation": 7, "at": 1.0}
-    for name in Fact._fields:
-        seen.add(hash_of(1, plain._replace(**{name: others.get(name, "other")}), START.hash))
-    assert len(seen) == 3 + len(Fact._fields)
+    for name in AuditEvent._fields:
+        seen.add(entry_hash(1, plain._replace(**{name: others.get(name, "other")}), START.hash))
+    assert len(seen) == 3 + len(AuditEvent._fields)
 
 
 def test_each_entry_follows_the_one_before() -> None:
-    first, second = link(START, [a_fact(1), a_fact(2)])
+    first, second = append_link(START, [a_fact(1), a_fact(2)])
     assert (first.id, first.before, second.id, second.before) == (1, START.hash, 2, first.hash)
 
 
@@ -147,7 +151,10 @@ def test_a_changed_entry_with_its_hash_made_to_fit_shows_at_the_next(tmp_path: P
     forged = a_fact(7, user="somebody")
     before = read(tmp_path, Query())[6].before
     by_hand(
-        tmp_path, "UPDATE entries SET user = ?, hash = ? WHERE id = 7", "somebody", hash_of(7, forged, before)
+        tmp_path,
+        "UPDATE entries SET user = ?, hash = ? WHERE id = 7",
+        "somebody",
+        entry_hash(7, forged, before),
     )
     assert problems(tmp_path) == ["entry 8 does not follow entry 7: one was replaced"]
 
@@ -156,7 +163,7 @@ def test_the_whole_chain_made_anew_shows_at_the_head(tmp_path: Path) -> None:
     filled(tmp_path)
     facts = [entry.fact for entry in read(tmp_path, Query())]
     facts[6] = facts[6]._replace(user="somebody")
-    for entry in link(START, facts):
+    for entry in append_link(START, facts):
         by_hand(
             tmp_path,
             "UPDATE entries SET user = ?, before = ?, hash = ? WHERE id = ?",
@@ -233,9 +240,9 @@ def test_an_older_copy_of_the_database_shows(tmp_path: Path) -> None:
 
 
 def test_a_head_survives_any_write_that_is_torn(tmp_path: Path) -> None:
-    head = Head(tmp_path)
-    path = tmp_path / audit_head.NAME
-    links = [Link(number, bytes([number]) * 32) for number in range(1, 8)]
+    head = ChainHead(tmp_path)
+    path = tmp_path / chain_head.NAME
+    links = [ChainLink(number, bytes([number]) * 32) for number in range(1, 8)]
     for before, after in pairwise(links):
         head.write(before)
         old = path.read_bytes()
@@ -250,8 +257,8 @@ def test_a_head_survives_any_write_that_is_torn(tmp_path: Path) -> None:
 
 
 def test_a_head_of_rubbish_is_none(tmp_path: Path) -> None:
-    (tmp_path / audit_head.NAME).write_bytes(os.urandom(1024))
-    with closing(Head(tmp_path)) as head:
+    (tmp_path / chain_head.NAME).write_bytes(os.urandom(1024))
+    with closing(ChainHead(tmp_path)) as head:
         assert head.read() is None
 
 

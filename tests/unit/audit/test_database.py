@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.audit import database as audit_file
+from reconciler.audit import database
 from reconciler.audit.log import Audit, Query, Retention
 from reconciler.audit.query import read, verify
 from tests.support.fixtures.audit_log import (
@@ -74,9 +74,9 @@ def test_what_is_too_old_is_cut_and_the_rest_verifies(tmp_path: Path) -> None:
     retention = Retention(age=10 * DAY, least=3)
     with a_file(tmp_path) as file:
         file.append([a_fact(day, at=NOW + day * DAY) for day in range(1, 31)])
-        (entry,) = file.cut(retention, NOW + 31 * DAY)
+        (entry,) = file.truncate_before(retention, NOW + 31 * DAY)
         assert (entry.fact.action, entry.fact.target, entry.fact.reason) == ("audit_cut", "20", "age")
-        assert file.cut(retention, NOW + 31 * DAY) == []
+        assert file.truncate_before(retention, NOW + 31 * DAY) == []
     verdict = verify(tmp_path)
     assert (verdict.good, verdict.first, verdict.last) == (True, 21, 31)
     assert verdict.notes == ("entries up to 20 were taken away by retention",)
@@ -87,18 +87,18 @@ def test_what_is_too_old_is_cut_and_the_rest_verifies(tmp_path: Path) -> None:
 def test_a_clock_years_ahead_does_not_cost_the_record(tmp_path: Path) -> None:
     filled(tmp_path, 30)
     with a_file(tmp_path) as file:
-        file.cut(Retention(age=DAY, least=25), NOW + 9999 * DAY)
+        file.truncate_before(Retention(age=DAY, least=25), NOW + 9999 * DAY)
     assert verify(tmp_path).entries == 26
 
 
 def test_what_is_too_much_is_cut_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit_file, "_CUT_AT_ONCE", 100)
+    monkeypatch.setattr(database, "_CUT_AT_ONCE", 100)
     retention = Retention(size=64 * 1024, least=10)
     with a_file(tmp_path) as file:
         file.append([a_fact(n, message="x" * 400) for n in range(600)])
         before = file.size()
         rounds = 0
-        while file.cut(retention, NOW):
+        while file.truncate_before(retention, NOW):
             rounds += 1
         assert before > 2 * retention.size
         assert retention.size * 0.6 < file.size() <= retention.size
@@ -112,13 +112,13 @@ def test_what_is_too_much_is_cut_in_pieces(tmp_path: Path, monkeypatch: pytest.M
 WRITER = """
 import sys
 from pathlib import Path
-from reconciler.audit.chain import Fact
+from reconciler.audit.chain import AuditEvent
 from reconciler.audit.database import AuditFile
 file = AuditFile(Path(sys.argv[1]), check=False)
 number = 0
 while number < int(sys.argv[3]):
     number += 1
-    file.append([Fact("start", f"{sys.argv[2]}-{number}", at=1.0)] * (number % 3 + 1))
+    file.append([AuditEvent("start", f"{sys.argv[2]}-{number}", at=1.0)] * (number % 3 + 1))
     print(number, flush=True)
 """
 
@@ -141,9 +141,9 @@ def test_threads_hand_over_in_order(tmp_path: Path) -> None:
     def hand_over(audit: Audit, name: str) -> None:
         for number in range(100):
             if number % 10:
-                audit.tell(a_fact(target=f"{name}-{number}"))
+                audit.append(a_fact(target=f"{name}-{number}"))
             else:
-                assert audit.record(a_fact(target=f"{name}-{number}")).result(30)
+                assert audit.append_durable(a_fact(target=f"{name}-{number}")).result(30)
 
     with an_audit(tmp_path) as audit:
         threads = [threading.Thread(target=hand_over, args=(audit, name)) for name in "abcd"]

@@ -12,10 +12,10 @@ import pytest
 
 from reconciler.audit.chain import Entry
 from reconciler.audit.database import AuditFile
-from reconciler.audit.events import Chronicle, accepted, rejected
-from reconciler.audit.log import Fact, Query
+from reconciler.audit.events import StepRecorder, accepted, rejected
+from reconciler.audit.log import AuditEvent, Query
 from reconciler.audit.query import read
-from reconciler.audit.rate_limit import Rates, Repeats
+from reconciler.audit.rate_limit import Coalescer, Rates
 from reconciler.controller.progress import Progress
 from reconciler.daemon.audit_session import Recording
 from reconciler.errors import EngineError, Mistake, OutcomeUnknown, StepFailed
@@ -29,8 +29,8 @@ from tests.support.fixtures.audit_log import NOW, a_fact, a_file, an_audit, fill
 
 
 def test_repeats_become_one_entry_a_minute() -> None:
-    repeats = Repeats()
-    refused = Fact("start", "kafka", "refused", source="10.0.0.9")
+    repeats = Coalescer()
+    refused = AuditEvent("start", "kafka", "refused", source="10.0.0.9")
     assert repeats.add(("k",), refused, 0.0) == refused
     for number in range(1000):
         assert repeats.add(("k",), refused, number / 20) is None
@@ -46,11 +46,11 @@ def test_repeats_become_one_entry_a_minute() -> None:
 
 def test_a_flood_from_everywhere_is_rationed() -> None:
     """However many addresses: in an hour no more than the burst, a tenth of it per minute, and the rest."""
-    repeats = Repeats(Rates())
+    repeats = Coalescer(Rates())
     count = told = 0
     for second in range(3600):
         for number in range(30):
-            fact = Fact("start", source=f"{second}-{number % 20}")
+            fact = AuditEvent("start", source=f"{second}-{number % 20}")
             if (first := repeats.add((fact.source,), fact, float(second))) is not None:
                 count, told = count + 1, told + first.times
         due = repeats.due(float(second), NOW)
@@ -64,7 +64,7 @@ def test_a_flood_from_everywhere_is_rationed() -> None:
 def test_repeats_reach_the_disk_at_the_end_at_the_latest(tmp_path: Path) -> None:
     with an_audit(tmp_path) as audit:
         for _ in range(500):
-            audit.repeated(("k",), a_fact(result="refused"))
+            audit.append_coalesced(("k",), a_fact(result="refused"))
     assert [entry.fact.times for entry in read(tmp_path, Query())] == [1, 499]
 
 
@@ -76,13 +76,13 @@ def a_step(action: Action = Action.START, service: str = "kafka") -> Step:
 
 
 def test_every_step_that_came_back_is_one_entry() -> None:
-    told: list[Fact] = []
+    told: list[AuditEvent] = []
     clock = iter(range(1000))
-    chronicle = Chronicle(told.append, lambda: None, lambda: NOW + next(clock))
+    chronicle = StepRecorder(told.append, lambda: None, lambda: NOW + next(clock))
     ends: list[EngineError | None] = [None, StepFailed("port is taken"), OutcomeUnknown("no answer")]
     for end in ends:
-        chronicle.stepped(a_step(), None, False)
-        chronicle.stepped(a_step(), end, True)
+        chronicle.on_step(a_step(), None, False)
+        chronicle.on_step(a_step(), end, True)
     assert [(fact.action, fact.result, fact.reason, fact.user) for fact in told] == [
         ("container_start", "done", "stopped", "loop"),
         ("container_start", "failed", "stopped", "loop"),
@@ -93,18 +93,20 @@ def test_every_step_that_came_back_is_one_entry() -> None:
 
 
 def test_steps_that_outlive_the_daemon_are_said_to() -> None:
-    told: list[Fact] = []
-    chronicle = Chronicle(told.append, lambda: None, lambda: NOW)
-    chronicle.stepped(a_step(Action.PULL), None, False)
-    chronicle.leave()
-    chronicle.leave()
+    told: list[AuditEvent] = []
+    chronicle = StepRecorder(told.append, lambda: None, lambda: NOW)
+    chronicle.on_step(a_step(Action.PULL), None, False)
+    chronicle.close()
+    chronicle.close()
     assert [(fact.action, fact.result) for fact in told] == [("image_pull", "unknown")]
 
 
 def test_an_end_of_a_generation_is_an_entry() -> None:
-    told: list[Fact] = []
-    chronicle = Chronicle(told.append, lambda: None, lambda: NOW)
-    chronicle.ended(Progress(generation=7, state="degraded", reason="image_unavailable", message="kafka: no"))
+    told: list[AuditEvent] = []
+    chronicle = StepRecorder(told.append, lambda: None, lambda: NOW)
+    chronicle.on_outcome(
+        Progress(generation=7, state="degraded", reason="image_unavailable", message="kafka: no")
+    )
     (fact,) = told
     assert (fact.action, fact.target, fact.result, fact.reason) == (
         "generation_end",
@@ -207,17 +209,17 @@ def test_recording_never_takes_longer_than_handing_over(
     hung = threading.Event()
     plain = AuditFile.append
 
-    def append(file: AuditFile, facts: list[Fact]) -> list[Entry]:
+    def append(file: AuditFile, facts: list[AuditEvent]) -> list[Entry]:
         hung.wait(20)
         return plain(file, facts)
 
     monkeypatch.setattr(AuditFile, "append", append)
     with an_audit(tmp_path) as audit:
         began = time.monotonic()
-        pending: list[Future[bool]] = [audit.record(a_fact(n)) for n in range(10)]
+        pending: list[Future[bool]] = [audit.append_durable(a_fact(n)) for n in range(10)]
         for number in range(2000):
-            audit.tell(a_fact(number))
-            audit.repeated((str(number),), a_fact(number))
+            audit.append(a_fact(number))
+            audit.append_coalesced((str(number),), a_fact(number))
         assert time.monotonic() - began < 10.0
         assert not any(future.done() for future in pending)
         hung.set()

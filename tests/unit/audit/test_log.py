@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.audit import database as audit_file
+from reconciler.audit import database
 from reconciler.audit.chain import Entry
 from reconciler.audit.database import AuditFile
-from reconciler.audit.log import Fact, Pace, Query, Retention
+from reconciler.audit.log import AuditEvent, Query, Retention, WriterTimings
 from reconciler.audit.query import read, verify
 from tests.support.fixtures.audit_log import DAY, NOW, a_fact, an_audit, by_hand, filled, targets, waited
 from tests.support.fixtures.stub_server import a_daemon, run_cli
@@ -21,19 +21,19 @@ from tests.support.fixtures.stub_server import a_daemon, run_cli
 
 
 def test_an_entry_is_on_the_disk_when_recording_it_is_over(tmp_path: Path) -> None:
-    with an_audit(tmp_path, pace=Pace(gather=60.0)) as audit:
-        audit.tell(a_fact(1))
-        assert audit.record(a_fact(2)).result(10)
+    with an_audit(tmp_path, pace=WriterTimings(gather=60.0)) as audit:
+        audit.append(a_fact(1))
+        assert audit.append_durable(a_fact(2)).result(10)
         # Read by another connection, while the writer has its own open.
         assert targets(tmp_path) == ["group-1", "group-2"]
 
 
 def test_what_nobody_waits_for_is_gathered_and_flushed_at_the_end(tmp_path: Path) -> None:
     told: list[int] = []
-    with an_audit(tmp_path, pace=Pace(gather=60.0)) as audit:
+    with an_audit(tmp_path, pace=WriterTimings(gather=60.0)) as audit:
         audit.listen(lambda entries: told.append(len(entries)))
         for number in range(50):
-            audit.tell(a_fact(number))
+            audit.append(a_fact(number))
         assert targets(tmp_path) == []
     assert (told, len(targets(tmp_path))) == ([50], 50)
     assert verify(tmp_path).good
@@ -42,18 +42,18 @@ def test_what_nobody_waits_for_is_gathered_and_flushed_at_the_end(tmp_path: Path
 def test_after_the_end_nothing_is_taken_and_nobody_waits(tmp_path: Path) -> None:
     with an_audit(tmp_path) as audit:
         pass
-    audit.tell(a_fact())
-    assert audit.record(a_fact()).result(1) is False
+    audit.append(a_fact())
+    assert audit.append_durable(a_fact()).result(1) is False
 
 
 FULL = """
 import resource, sys, time
 from pathlib import Path
-from reconciler.audit.log import Audit, Fact, Pace
-audit = Audit(Path(sys.argv[1]), pace=Pace(gather=0.0, again=(0.01,)))
+from reconciler.audit.log import Audit, AuditEvent, WriterTimings
+audit = Audit(Path(sys.argv[1]), pace=WriterTimings(gather=0.0, again=(0.01,)))
 audit.start()
 def record(name):
-    return audit.record(Fact("start", name, message="x" * 500, at=1.0)).result(20)
+    return audit.append_durable(AuditEvent("start", name, message="x" * 500, at=1.0)).result(20)
 assert record("before")
 _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, most))
@@ -85,7 +85,7 @@ class Disk:
         self.full = False
         plain = AuditFile.append
 
-        def append(file: AuditFile, facts: list[Fact]) -> list[Entry]:
+        def append(file: AuditFile, facts: list[AuditEvent]) -> list[Entry]:
             if self.full:
                 raise sqlite3.OperationalError("database or disk is full")
             return plain(file, facts)
@@ -97,16 +97,16 @@ def test_a_full_disk_costs_time_first_and_then_entries_that_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     disk = Disk(monkeypatch)
-    with an_audit(tmp_path, pace=Pace(gather=0.0, again=(0.01,), held=10)) as audit:
-        assert audit.record(a_fact(1)).result(10)
+    with an_audit(tmp_path, pace=WriterTimings(gather=0.0, again=(0.01,), held=10)) as audit:
+        assert audit.append_durable(a_fact(1)).result(10)
         disk.full = True
-        assert audit.record(a_fact(2)).result(10) is False
+        assert audit.append_durable(a_fact(2)).result(10) is False
         for number in range(3, 31):
-            audit.tell(a_fact(number))
-        assert audit.record(a_fact(31)).result(10) is False
+            audit.append(a_fact(number))
+        assert audit.append_durable(a_fact(31)).result(10) is False
         assert (audit.lost, audit.error) == (20, "database or disk is full")
         disk.full = False
-        assert audit.record(a_fact(32)).result(10)
+        assert audit.append_durable(a_fact(32)).result(10)
     found = read(tmp_path, Query())
     lost = [e.fact for e in found if e.fact.action == "audit_lost"]
     # The one that found the disk free again may have pushed out one more.
@@ -129,48 +129,48 @@ def test_a_database_damaged_while_it_is_open_is_replaced(
     plain = AuditFile.append
     broken = [True]
 
-    def append(file: AuditFile, facts: list[Fact]) -> list[Entry]:
+    def append(file: AuditFile, facts: list[AuditEvent]) -> list[Entry]:
         if broken:
             broken.clear()
             file.close()
             (tmp_path / "audit.db").write_bytes(b"scribbled" * 2000)
-            raise audit_file._damaged("malformed")
+            raise database._damaged("malformed")
         return plain(file, facts)
 
     with an_audit(tmp_path) as audit:
-        assert audit.record(a_fact(1)).result(10)
+        assert audit.append_durable(a_fact(1)).result(10)
         monkeypatch.setattr(AuditFile, "append", append)
-        assert audit.record(a_fact(2)).result(10)
+        assert audit.append_durable(a_fact(2)).result(10)
     assert targets(tmp_path)[-1] == "group-2"
     assert len(list(tmp_path.glob("audit.damaged-*.db"))) == 1
 
 
 def test_a_database_deleted_under_its_hands_is_begun_anew_and_said(tmp_path: Path) -> None:
     with an_audit(tmp_path) as audit:
-        assert audit.record(a_fact(1)).result(10)
+        assert audit.append_durable(a_fact(1)).result(10)
         for part in ("", "-wal", "-shm"):
             (tmp_path / f"audit.db{part}").unlink()
-        assert audit.record(a_fact(2)).result(10)
+        assert audit.append_durable(a_fact(2)).result(10)
     assert [(e.id, e.fact.action) for e in read(tmp_path, Query())] == [(2, "audit_broken"), (3, "start")]
 
 
 def test_a_bug_in_the_writer_lets_nobody_wait_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with an_audit(tmp_path, pace=Pace(again=(0.01,))) as audit:
+    with an_audit(tmp_path, pace=WriterTimings(again=(0.01,))) as audit:
         monkeypatch.setattr(AuditFile, "append", lambda *_: 1 / 0)
-        assert audit.record(a_fact(1)).result(10) is False
+        assert audit.append_durable(a_fact(1)).result(10) is False
         monkeypatch.undo()
-        assert audit.record(a_fact(2)).result(10)
+        assert audit.append_durable(a_fact(2)).result(10)
     assert [fact.fact.action for fact in read(tmp_path, Query())] == ["audit_lost", "start"]
     assert "nobody foresaw" in caplog.text
 
 
 def test_the_writer_cuts_by_itself(tmp_path: Path) -> None:
-    retention, pace = Retention(age=DAY, least=5), Pace(gather=0.0, cut=0.05)
+    retention, pace = Retention(age=DAY, least=5), WriterTimings(gather=0.0, cut=0.05)
     with an_audit(tmp_path, wall=lambda: NOW + 3 * DAY, retention=retention, pace=pace) as audit:
         for number in range(50):
-            audit.tell(a_fact(number))
+            audit.append(a_fact(number))
         waited(lambda: any(e.fact.action == "audit_cut" for e in read(tmp_path, Query())))
     assert verify(tmp_path).good
 

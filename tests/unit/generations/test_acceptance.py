@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.audit.chain import Fact
+from reconciler.audit.chain import AuditEvent
 from reconciler.controller.loop import Loop
 from reconciler.controller.snapshot import SnapshotPublisher
 from reconciler.engine.simulated.engine import SimulatedEngine
@@ -92,7 +92,7 @@ async def test_the_log_goes_before_the_loop_but_not_for_ever(tmp_path: Path) -> 
     entries: list[Future[bool]] = []
     heard_by_then: list[bool] = []
 
-    def record(fact: Fact) -> Future[bool]:
+    def record(fact: AuditEvent) -> Future[bool]:
         target = loop.target
         heard_by_then.append(target is not None and target[1].generation == fact.generation)
         entries.append(Future())
