@@ -60,7 +60,8 @@ class PlannedStep(Protocol):
 
 
 class Undone(Protocol):
-    """What is shown of a service for which nothing more can be done; ``reconciler.generations.preview.Left``
+    """What is shown of a service for which nothing more can be done;
+    ``reconciler.generations.preview.Unresolved``
     is one."""
 
     @property
@@ -85,7 +86,8 @@ class Undone(Protocol):
 
 
 class Planned(Protocol):
-    """What is shown of a preview; ``reconciler.generations.preview.Previewed`` is one, and prints itself as
+    """What is shown of a preview; ``reconciler.generations.preview.PreviewResult`` is one, and prints itself
+    as
     text."""
 
     @property

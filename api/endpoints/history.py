@@ -15,7 +15,7 @@ from api.endpoints.lifecycle import Caller, replied
 from api.endpoints.status import Wait, answer
 from api.wire import schemas, views
 from api.wire.openapi import reading, writing
-from reconciler.generations.edits import Receipt
+from reconciler.generations.edits import WriteResult
 from reconciler.generations.records import Record
 from reconciler.planning.planner import Plan, Step
 
@@ -32,7 +32,7 @@ Target = Annotated[
 
 
 class Rehearsed(Protocol):
-    """What going back would do; ``reconciler.generations.rollback.Rehearsal`` is one."""
+    """What going back would do; ``reconciler.generations.rollback.RollbackPreview`` is one."""
 
     @property
     def record(self) -> Record | None:
@@ -74,10 +74,10 @@ class Archive(Protocol):
     def records(self) -> Sequence[Record]:
         """All that are kept, the newest last."""
 
-    async def rehearse(self, target: str) -> Rehearsed:
+    async def preview_rollback(self, target: str) -> Rehearsed:
         """What going back would do."""
 
-    async def rollback(self, target: str, *, author: str, source: str = "") -> Receipt:
+    async def rollback(self, target: str, *, author: str, source: str = "") -> WriteResult:
         """Go back."""
 
 
@@ -173,7 +173,7 @@ class Histories:
 
     async def rehearse(self, generation: Target) -> Response:
         """One earlier desired state, and what going back to it would do now. Changes nothing."""
-        found = await self._archive.rehearse(generation)
+        found = await self._archive.preview_rollback(generation)
         return answer(
             {
                 "timestamp": views.stamp(self._clock()),
@@ -249,7 +249,7 @@ def _waiting(found: Rehearsed) -> Any:
             yield _step(name, found.group_of, phase, why.reason, why.message)
 
 
-def _message(target: str, receipt: Receipt) -> str:
+def _message(target: str, receipt: WriteResult) -> str:
     what = f"generation {target}" if len(target) < 7 else f"commit {target[:10]}"
     if not receipt.changed:
         return f"all is as in {what} already; generation {receipt.generation} holds"

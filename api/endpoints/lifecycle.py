@@ -16,8 +16,8 @@ from api.wire import schemas, views
 from api.wire.etags import IfMatch, guarded
 from api.wire.openapi import writing
 from api.wire.request_bodies import GroupBody
-from reconciler.generations import edits as changes
-from reconciler.generations.edits import Changes, Decide, Receipt
+from reconciler.generations import edits
+from reconciler.generations.edits import Changes, EditFunction, WriteResult
 from reconciler.model.desired import Desired
 from reconciler.model.stack import Stack
 
@@ -54,7 +54,7 @@ class Writes:
         """
 
         def decide(stack: Stack, desired: Desired) -> Changes:
-            return changes.start(stack, desired, group, force=force, with_dependencies=with_dependencies)
+            return edits.start(stack, desired, group, force=force, with_dependencies=with_dependencies)
 
         return await self._write("start", group, guarded(decide, if_match), author, wait)
 
@@ -70,7 +70,7 @@ class Writes:
         """Switch a group off; refused while groups that are on depend on it, unless told how."""
 
         def decide(stack: Stack, desired: Desired) -> Changes:
-            return changes.stop(stack, desired, group, force=force, with_dependents=with_dependents)
+            return edits.stop(stack, desired, group, force=force, with_dependents=with_dependents)
 
         return await self._write("stop", group, guarded(decide, if_match), author, wait)
 
@@ -80,7 +80,7 @@ class Writes:
         """Restart every container of a group, in order: desired state gets `restarted_at`."""
 
         def decide(stack: Stack, desired: Desired) -> Changes:
-            return changes.restart(stack, desired, group, at=self._clock())
+            return edits.restart(stack, desired, group, at=self._clock())
 
         return await self._write("restart", group, guarded(decide, if_match), author, wait)
 
@@ -93,7 +93,7 @@ class Writes:
         """
 
         def decide(stack: Stack, desired: Desired) -> Changes:
-            return changes.accept(stack, desired, group, at=self._clock())
+            return edits.accept(stack, desired, group, at=self._clock())
 
         return await self._write("accept", group, guarded(decide, if_match), author, wait)
 
@@ -111,12 +111,12 @@ class Writes:
         """
 
         def decide(stack: Stack, desired: Desired) -> Changes:
-            return changes.put(stack, desired, group, on=body.on, force=body.force, suspend=body.suspension())
+            return edits.put(stack, desired, group, on=body.on, force=body.force, suspend=body.suspension())
 
         return await self._write("put", group, guarded(decide, if_match), author, wait)
 
     async def _write(
-        self, action: str, group: str, decide: Decide, author: auth.Caller, wait: float | None
+        self, action: str, group: str, decide: EditFunction, author: auth.Caller, wait: float | None
     ) -> Response:
         receipt = await self._context.intake.write(
             decide, author=author.name, reason=f"{action} {group}", source=author.source
@@ -147,7 +147,7 @@ _DONE = {
 }
 
 
-def _message(action: str, group: str, receipt: Receipt) -> str:
+def _message(action: str, group: str, receipt: WriteResult) -> str:
     if receipt.changed:
         others = [name for name in receipt.groups if name != group]
         with_it = f", and with it {', '.join(others)}" if others else ""
@@ -161,7 +161,7 @@ def _message(action: str, group: str, receipt: Receipt) -> str:
 
 
 async def replied(
-    context: Context, receipt: Receipt, wait: float | None, *, action: str, target: str, message: str
+    context: Context, receipt: WriteResult, wait: float | None, *, action: str, target: str, message: str
 ) -> Response:
     """The answer to a write: at once, or when its generation ended, at most ``wait`` seconds later."""
     snapshots = context.snapshots

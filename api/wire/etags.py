@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from reconciler.controller.snapshot import Snapshot
 from reconciler.errors import WriteRefused
-from reconciler.generations.edits import Changes, Decide
+from reconciler.generations.edits import Changes, EditFunction
 from reconciler.model.desired import Desired
 from reconciler.model.stack import Stack
 
@@ -62,7 +62,7 @@ def unchanged(tag: str, if_none_match: str) -> Response | None:
     return Response(status_code=304, headers={"etag": tag}) if known else None
 
 
-def guarded(decide: Decide, if_match: str) -> Decide:
+def guarded(decide: EditFunction, if_match: str) -> EditFunction:
     """The decision, refused where desired state is not of the revision that ``if_match`` names.
 
     Made part of the decision because that is asked at the moment of writing: nothing comes between.

@@ -9,7 +9,7 @@ from api.endpoints.webhook import Webhook
 from reconciler.desired_state.digest_key_file import keyed, read_key
 from reconciler.engine.compose.discovery import environment
 from reconciler.engine.compose.engine import resolve
-from reconciler.generations.acceptance import Intake
+from reconciler.generations.acceptance import Acceptor
 from reconciler.generations.store import Generations
 from reconciler.git.pull import Puller, Source
 from reconciler.git.staging import Surroundings
@@ -30,7 +30,7 @@ def work_tree(options: RunOptions, generations: Generations) -> GitTree:
     return GitTree(options.desired_state, generations, around, auto=options.git_commit_edits)
 
 
-def puller(options: RunOptions, tree: GitTree, intake: Intake) -> Puller | None:
+def puller(options: RunOptions, tree: GitTree, intake: Acceptor) -> Puller | None:
     """Pull mode, None where it is not asked for. What is committed is looked at by whoever has to."""
     tree.committed = intake.reload
     if not options.git_url:

@@ -56,9 +56,9 @@ from reconciler.engine import Engine
 from reconciler.engine.compose.discovery import environment
 from reconciler.engine.simulated.engine import SimulatedEngine
 from reconciler.errors import AlreadyRunning, EngineError
-from reconciler.generations.acceptance import Intake
-from reconciler.generations.outcomes import Ends, Passes, each, remember
-from reconciler.generations.preview import Previews
+from reconciler.generations.acceptance import Acceptor
+from reconciler.generations.outcomes import LastPass, OutcomeRecorder, each, remember
+from reconciler.generations.preview import Previewer
 from reconciler.generations.rollback import History
 from reconciler.generations.store import Generations
 from reconciler.host import disk, logging_setup
@@ -180,7 +180,7 @@ class _Daemon:
         await recording.begin(generations, engine=options.engine, address=address)
         snapshots = SnapshotPublisher()
         remember(generations, snapshots)
-        passes = Passes()
+        passes = LastPass()
         sources = MountedFiles(reading=lambda: intake.reading)
         evidence = CrashLogStore(options.state_dir, lambda c, tail: engine.logs(c.id, tail=tail))
         metrics = Metrics(snapshots)
@@ -204,7 +204,7 @@ class _Daemon:
             settings=_settings(options, self.notifier.beat),
             hooks=Hooks(
                 ledger=keeper.save,
-                ended=Ends(generations, recording.chronicle.on_outcome),
+                ended=OutcomeRecorder(generations, recording.chronicle.on_outcome),
                 stepped=each(recording.chronicle.on_step, metrics.counters.stepped),
                 passed=each(passes, metrics.counters.passed),
                 found=metrics.counters.found,
@@ -224,7 +224,7 @@ class _Daemon:
             guard=tree.guard,
             also=tree.signs,
         )
-        intake = Intake(
+        intake = Acceptor(
             store, generations, loop, wall=time.time, record=recording.audit.append_durable, tree=tree
         )
         pulls = git_daemon.puller(options, tree, intake)
@@ -238,7 +238,7 @@ class _Daemon:
                 dashboard=shipped.dashboard(),
                 age=passes.age,
             ),
-            preview=Previews(loop, generations.sources, wall=time.time),
+            preview=Previewer(loop, generations.sources, wall=time.time),
             logs=lambda container, tail, follow: engine.logs(container, tail=tail, follow=follow),
             previous=evidence.lines,
             metrics=metrics,
@@ -250,7 +250,7 @@ class _Daemon:
         servers = self._servers(app, metrics, announcer)
         stop = self._signals(intake, announcer)
         await asyncio.to_thread(store.recover_interrupted)
-        await intake.resume()
+        await intake.restore_last()
         parts: dict[str, Callable[[], Awaitable[None]]] = {
             "watch": partial(self._watch, store, intake, announcer, blindness.reporter("desired state")),
             "loop": loop.run,
@@ -291,7 +291,7 @@ class _Daemon:
             servers.append((second, self.metrics_listener))
         return servers
 
-    def _signals(self, intake: Intake, announcer: Announcer) -> asyncio.Event:
+    def _signals(self, intake: Acceptor, announcer: Announcer) -> asyncio.Event:
         stop = asyncio.Event()
         running = asyncio.get_running_loop()
         reloads: set[asyncio.Task[None]] = set()
@@ -322,7 +322,7 @@ class _Daemon:
                 if not stop.is_set():
                     raise SystemExit(1)
 
-    async def _watch(self, store: Store, intake: Intake, announcer: Announcer, told: Listener) -> None:
+    async def _watch(self, store: Store, intake: Acceptor, announcer: Announcer, told: Listener) -> None:
         """Take in the files now, whenever they may have changed, and at every resync."""
         await intake.reload()
         announcer.files_read()

@@ -25,9 +25,9 @@ from reconciler.audit.chain import AuditEvent
 from reconciler.controller.loop import Loop
 from reconciler.desired_state.store import LoadedState, Store, StoredWrite
 from reconciler.errors import EngineError, InvalidDesiredState, Mistake, NotReadableNow, WriteRefused
-from reconciler.generations.edits import Changes, Decide, GroupChange, Receipt
+from reconciler.generations.edits import Changes, EditFunction, GroupEdit, WriteResult
 from reconciler.generations.outcomes import ended as ended_of
-from reconciler.generations.store import Accepted, Generations
+from reconciler.generations.store import AcceptedState, Generations
 from reconciler.host.untrusted import is_passing
 from reconciler.model.desired import GroupState, Suspension
 
@@ -51,7 +51,7 @@ Record = Callable[[AuditEvent], "Future[bool]"]
 """Puts a fact into the audit log; the future is done when it is on the disk, or can't be."""
 
 
-class Origin(NamedTuple):
+class ChangeOrigin(NamedTuple):
     """Who made the files what they are, and why; ``commit``: the git commit that holds all of it, if any."""
 
     author: str
@@ -59,13 +59,13 @@ class Origin(NamedTuple):
     commit: str = ""
 
 
-class Tree(Protocol):
+class WorkTree(Protocol):
     """What is known of the directory as a git work tree; ``reconciler.git.work_tree.GitTree`` is one."""
 
     async def look(self) -> str:
         """Wait for a push under way, and look where the tree stands; the commit, '' for none."""
 
-    async def origin(self, loaded: LoadedState) -> Origin:
+    async def origin(self, loaded: LoadedState) -> ChangeOrigin:
         """Where files come from that were read between two looks."""
 
     def accepted(self) -> None:
@@ -81,34 +81,34 @@ class Tree(Protocol):
         """What is wrong with commits that wait to be taken in."""
 
 
-class NoTree:
+class NullWorkTree:
     """A directory without git."""
 
     async def look(self) -> str:
-        """See ``Tree``."""
+        """See ``WorkTree``."""
         return ""
 
-    async def origin(self, _loaded: LoadedState) -> Origin:
-        """See ``Tree``."""
-        return Origin(BY_FILE, EDITED)
+    async def origin(self, _loaded: LoadedState) -> ChangeOrigin:
+        """See ``WorkTree``."""
+        return ChangeOrigin(BY_FILE, EDITED)
 
     def accepted(self) -> None:
-        """See ``Tree``."""
+        """See ``WorkTree``."""
 
     def refused(self) -> WriteRefused | None:
-        """See ``Tree``."""
+        """See ``WorkTree``."""
         return None
 
     def warnings(self) -> tuple[str, ...]:
-        """See ``Tree``."""
+        """See ``WorkTree``."""
         return ()
 
     def mistakes(self) -> tuple[Mistake, ...]:
-        """See ``Tree``."""
+        """See ``WorkTree``."""
         return ()
 
 
-class Then(NamedTuple):
+class RestoreSet(NamedTuple):
     """Files as they were once: ``sources`` by name as in ``LoadedState``, and those that did not exist
     (``gone``).
 
@@ -120,14 +120,14 @@ class Then(NamedTuple):
     whole: bool = True
 
 
-def unrecorded(_: AuditEvent) -> Future[bool]:
+def audit_unavailable(_: AuditEvent) -> Future[bool]:
     """Where there is no audit log."""
     done: Future[bool] = Future()
     done.set_result(False)
     return done
 
 
-class Intake:
+class Acceptor:
     """Implements ``changes.Writer``. ``wall`` gives the time of day in seconds since the epoch."""
 
     def __init__(
@@ -137,19 +137,19 @@ class Intake:
         loop: Loop,
         *,
         wall: Callable[[], float],
-        record: Record = unrecorded,
-        tree: Tree | None = None,
+        record: Record = audit_unavailable,
+        tree: WorkTree | None = None,
     ) -> None:
         self._store = store
         self._generations = generations
         self._loop = loop
         self._wall = wall
         self._record = record
-        self._tree = tree or NoTree()
+        self._tree = tree or NullWorkTree()
         self._recorded: Future[bool] | None = None
         self._rejected: tuple[Mistake, ...] = ()
         self._missed = ""
-        self._taken: tuple[LoadedState, Accepted] | None = None
+        self._taken: tuple[LoadedState, AcceptedState] | None = None
         self._turn = asyncio.Lock()
 
     @property
@@ -157,7 +157,7 @@ class Intake:
         """Whether files are being taken in: what is wanted may be about to change."""
         return self._turn.locked()
 
-    async def resume(self) -> None:
+    async def restore_last(self) -> None:
         """Begin with the last good state, so that a broken directory or a slow Compose delays nothing."""
         try:
             accepted = await asyncio.to_thread(self._generations.latest)
@@ -208,7 +208,7 @@ class Intake:
             log.warning("the desired state can't be read at the moment", extra={"error": why})
         self._loop.report_mistakes((*self._rejected, *self._tree.mistakes()), (*self._warnings(), why))
 
-    async def _with_origin(self) -> tuple[LoadedState, Origin]:
+    async def _with_origin(self) -> tuple[LoadedState, ChangeOrigin]:
         """The files, and where they come from: both of the same moment, though a push may come in between."""
         head = await self._tree.look()
         for _ in range(_LOOKS):
@@ -218,9 +218,9 @@ class Intake:
                 break
         return loaded, await self._tree.origin(loaded)
 
-    async def write(self, decide: Decide, *, author: str, reason: str, source: str = "") -> Receipt:
+    async def write(self, decide: EditFunction, *, author: str, reason: str, source: str = "") -> WriteResult:
         """See ``changes.Writer.write``."""
-        asked: dict[str, GroupChange] = {}
+        asked: dict[str, GroupEdit] = {}
 
         def edit(loaded: LoadedState) -> dict[str, GroupState]:
             changes: Changes = decide(loaded.stack, loaded.desired)
@@ -238,7 +238,7 @@ class Intake:
             await _done(recorded)
         return self._receipt(accepted, asked, changed=written.changed)
 
-    async def restore(self, then: Then, *, author: str, reason: str, source: str = "") -> Receipt:
+    async def restore(self, then: RestoreSet, *, author: str, reason: str, source: str = "") -> WriteResult:
         """Bring back files of an earlier time, as a new generation; raises as ``Store.restore``."""
         self._may_write()
         async with self._turn:
@@ -255,14 +255,14 @@ class Intake:
         if refused is not None:
             raise refused
 
-    def on_disk(self, then: Then) -> Mapping[str, bytes]:
+    def on_disk(self, then: RestoreSet) -> Mapping[str, bytes]:
         """The files of ``then`` as they are now; blocks."""
         return self._store.on_disk({*then.sources, *then.gone})
 
-    def _receipt(self, accepted: Accepted, groups: Container[str], *, changed: bool) -> Receipt:
+    def _receipt(self, accepted: AcceptedState, groups: Container[str], *, changed: bool) -> WriteResult:
         now = self._wall()
         states = accepted.desired.groups
-        return Receipt(
+        return WriteResult(
             generation=accepted.desired.generation,
             changed=changed and accepted.fresh,
             groups=tuple(name for name in accepted.stack.groups if name in groups),
@@ -271,7 +271,7 @@ class Intake:
 
     async def _kept(
         self, written: StoredWrite, author: str, reason: str, source: str
-    ) -> tuple[Accepted, Accepted]:
+    ) -> tuple[AcceptedState, AcceptedState]:
         """Accept what a write began from and what it made; what can't be kept is taken back.
 
         A refusal means that nothing changed, on the disk either.
@@ -287,7 +287,7 @@ class Intake:
             raise
         return before, accepted
 
-    async def _unread(self, loaded: LoadedState) -> Accepted:
+    async def _unread(self, loaded: LoadedState) -> AcceptedState:
         """Accept what a write began from; an edit that nobody had read yet is a generation of its own."""
         if self._taken is not None and self._taken[0] is loaded:
             return self._taken[1]
@@ -300,11 +300,11 @@ class Intake:
 
     async def _accept(
         self, loaded: LoadedState, author: str, reason: str, source: str = "", commit: str = ""
-    ) -> Accepted:
+    ) -> AcceptedState:
         before, at = self._loop.target, self._wall()
 
-        def kept() -> tuple[Accepted, Future[bool] | None]:
-            accepted = self._generations.accept(loaded, author=author, reason=reason, at=at, commit=commit)
+        def kept() -> tuple[AcceptedState, Future[bool] | None]:
+            accepted = self._generations.record(loaded, author=author, reason=reason, at=at, commit=commit)
             if not accepted.fresh:
                 return accepted, None
             fact = events.accepted(
@@ -346,7 +346,7 @@ class Intake:
     def _warnings(self) -> tuple[str, ...]:
         return (*self._generations.warnings(), *self._tree.warnings())
 
-    def _adopt(self, accepted: Accepted) -> None:
+    def _adopt(self, accepted: AcceptedState) -> None:
         held = self._loop.target
         if held is not None and held == (accepted.stack, accepted.desired):
             return
@@ -374,11 +374,11 @@ async def _done(recorded: Future[bool] | None) -> None:
         await asyncio.wrap_future(recorded)
 
 
-def _meant(accepted: Accepted) -> events.Target:
+def _meant(accepted: AcceptedState) -> events.Target:
     return accepted.stack, accepted.desired
 
 
-def _applied(state: GroupState, change: GroupChange) -> GroupState:
+def _applied(state: GroupState, change: GroupEdit) -> GroupState:
     """The entry as it is to read; what the change leaves open stays."""
     suspend = state.suspend
     if change.suspend is False:

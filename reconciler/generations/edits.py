@@ -16,7 +16,7 @@ from reconciler.model.desired import Desired, GroupState, Suspension
 from reconciler.model.stack import Stack
 
 
-class GroupChange(NamedTuple):
+class GroupEdit(NamedTuple):
     """How the entry of one group is to read afterwards. None: leave that part as it is.
 
     ``force`` False and ``suspend`` False take the key away, ``suspend`` True means until taken away.
@@ -30,13 +30,13 @@ class GroupChange(NamedTuple):
     accepted_at: float | None = None
 
 
-Changes = Mapping[str, GroupChange]
+Changes = Mapping[str, GroupEdit]
 """By group, real changes only: empty means that everything reads as asked already."""
 
-Decide = Callable[[Stack, Desired], Changes]
+EditFunction = Callable[[Stack, Desired], Changes]
 
 
-class Receipt(NamedTuple):
+class WriteResult(NamedTuple):
     """What became of a write: the generation that now holds, and whether the write made it.
 
     ``groups`` are those whose entries changed, in display order; ``suspended`` are the groups that are
@@ -52,7 +52,7 @@ class Receipt(NamedTuple):
 class Writer(Protocol):
     """The one way to change desired state from outside the files."""
 
-    async def write(self, decide: Decide, *, author: str, reason: str, source: str = "") -> Receipt:
+    async def write(self, decide: EditFunction, *, author: str, reason: str, source: str = "") -> WriteResult:
         """Read what is on disk, decide on it, write the answer; one writer at a time.
 
         When this returns the change and its audit entry are durable, and every snapshot shows its
@@ -80,11 +80,11 @@ def start(
         WriteRefused: ``dependency_off``; the group would be on and blocked, which nobody asks for.
     """
     _known(stack, group)
-    wanted = {group: GroupChange(on=True, force=force)}
+    wanted = {group: GroupEdit(on=True, force=force)}
     off = [name for name in stack.groups[group].depends_on if not desired.groups[name].on]
     missing = [name for name in _below(stack, group) if not desired.groups[name].on]
     if with_dependencies:
-        wanted |= {name: GroupChange(on=True, force=False) for name in missing}
+        wanted |= {name: GroupEdit(on=True, force=False) for name in missing}
     elif off and not force:
         raise WriteRefused(
             "dependency_off",
@@ -107,11 +107,11 @@ def stop(
         WriteRefused: ``dependents_on``; groups that are on depend on this one.
     """
     _known(stack, group)
-    wanted = {group: GroupChange(on=False, force=False)}
+    wanted = {group: GroupEdit(on=False, force=False)}
     needing = [name for name in stack.group_dependents[group] if desired.groups[name].on]
     running = [name for name in _above(stack, group) if desired.groups[name].on]
     if with_dependents:
-        wanted |= {name: GroupChange(on=False, force=False) for name in running}
+        wanted |= {name: GroupEdit(on=False, force=False) for name in running}
     # A group that is off already is as asked: refusing would only make repeating a stop fail.
     elif needing and desired.groups[group].on and not force:
         depend, are = ("depends", "is") if len(needing) == 1 else ("depend", "are")
@@ -134,7 +134,7 @@ def restart(stack: Stack, desired: Desired, group: str, *, at: float) -> Changes
     _known(stack, group)
     if not desired.groups[group].on:
         raise WriteRefused("group_off", f"{group} is off", f"start {group} instead")
-    return _real(stack, desired, {group: GroupChange(restarted_at=at)})
+    return _real(stack, desired, {group: GroupEdit(restarted_at=at)})
 
 
 def accept(stack: Stack, desired: Desired, group: str, *, at: float) -> Changes:
@@ -147,7 +147,7 @@ def accept(stack: Stack, desired: Desired, group: str, *, at: float) -> Changes:
     _known(stack, group)
     if not desired.groups[group].on:
         raise WriteRefused("group_off", f"{group} is off: nothing of it is held back", f"start {group} first")
-    return _real(stack, desired, {group: GroupChange(accepted_at=at)})
+    return _real(stack, desired, {group: GroupEdit(accepted_at=at)})
 
 
 def put(
@@ -170,11 +170,11 @@ def put(
     """
     _known(stack, group)
     held = desired.groups[group]
-    changes: dict[str, GroupChange] = {}
+    changes: dict[str, GroupEdit] = {}
     if (held.on, held.force) != (on, force):
         decide = start if on else stop
         changes.update(decide(stack, desired, group, force=force))
-    changes[group] = changes.get(group, GroupChange())._replace(suspend=suspend)
+    changes[group] = changes.get(group, GroupEdit())._replace(suspend=suspend)
     return _real(stack, desired, changes)
 
 
@@ -207,13 +207,13 @@ def _real(stack: Stack, desired: Desired, wanted: Changes) -> Changes:
     changes = {
         name: _difference(desired.groups[name], wanted[name]) for name in stack.groups if name in wanted
     }
-    return {name: change for name, change in changes.items() if change != GroupChange()}
+    return {name: change for name, change in changes.items() if change != GroupEdit()}
 
 
-def _difference(state: GroupState, change: GroupChange) -> GroupChange:
+def _difference(state: GroupState, change: GroupEdit) -> GroupEdit:
     suspended: Suspension | bool = state.suspend if state.suspend is not None else False
     suspend = Suspension() if change.suspend is True else change.suspend
-    return GroupChange(
+    return GroupEdit(
         on=None if change.on == state.on else change.on,
         force=None if change.force == state.force else change.force,
         restarted_at=None if change.restarted_at == state.restarted_at else change.restarted_at,

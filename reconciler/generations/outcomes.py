@@ -27,7 +27,7 @@ def each(*hooks: Callable[..., None]) -> Callable[..., None]:
     return tell
 
 
-class Passes:
+class LastPass:
     """When the last pass was that saw the engine: how fresh the snapshot is. ``any``: there was a pass."""
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ def remember(generations: Generations, snapshots: SnapshotPublisher) -> None:
             snapshots.publish_outcome(one)
 
 
-class Ends:
+class OutcomeRecorder:
     """Notes how generations end, in the state directory, off the loop's path and in order."""
 
     def __init__(self, generations: Generations, told: Callable[[Progress], None]) -> None:
@@ -93,7 +93,7 @@ class Ends:
             await before
         try:
             await asyncio.to_thread(
-                self._generations.finish,
+                self._generations.record_outcome,
                 progress.generation,
                 progress.state,
                 progress.message,

@@ -26,7 +26,7 @@ Sources = Callable[[int], Mapping[str, bytes]]
 """The files of a generation, by name; ``Generations.sources``."""
 
 
-class Standing(Protocol):
+class CurrentState(Protocol):
     """Where things stand; ``Loop`` is one."""
 
     @property
@@ -43,7 +43,7 @@ class Standing(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Left:
+class Unresolved:
     """What stays undone after all steps. ``phase`` is blocked, suspended or waiting."""
 
     service: str
@@ -54,12 +54,12 @@ class Left:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Previewed:
+class PreviewResult:
     """Every step in order if each succeeds, what is left undone then, and what differs now."""
 
     steps: tuple[Step, ...] = ()
     drifts: tuple[Drift, ...] = ()
-    left: tuple[Left, ...] = ()
+    left: tuple[Unresolved, ...] = ()
     complete: bool = True
 
     def __str__(self) -> str:
@@ -70,17 +70,17 @@ class Previewed:
         return "\n".join(lines) or "nothing to do"
 
 
-class Previews:
+class Previewer:
     """Looks ahead from where ``loop`` stands. ``wall`` gives the time of day in seconds since the epoch."""
 
-    def __init__(self, loop: Standing, sources: Sources, *, wall: Callable[[], float]) -> None:
+    def __init__(self, loop: CurrentState, sources: Sources, *, wall: Callable[[], float]) -> None:
         self._loop = loop
         self._sources = sources
         self._wall = wall
         # A large stack takes a moment of the core; one after the other is enough.
         self._turn = asyncio.Lock()
 
-    async def __call__(self, state: Mapping[str, Any]) -> Previewed:
+    async def __call__(self, state: Mapping[str, Any]) -> PreviewResult:
         """The outlook for a ``groups.yaml`` given as plain values.
 
         Raises:
@@ -93,13 +93,13 @@ class Previews:
         async with self._turn:
             return await asyncio.to_thread(self._made, *target, state, now)
 
-    def _made(self, stack: Stack, held: Desired, state: Mapping[str, Any], now: Clock) -> Previewed:
+    def _made(self, stack: Stack, held: Desired, state: Mapping[str, Any], now: Clock) -> PreviewResult:
         wanted = replace(held, groups=_groups(self._sources(held.generation)[STACK], state))
         observed, ledger = self._loop.observed, self._loop.ledger
         first = plan(stack, wanted, observed, ledger, now)
         outlook = dry_run(stack, wanted, observed, ledger, now)
         left = tuple(rest for verdict in outlook.rest.verdicts.values() for rest in _left(verdict))
-        return Previewed(steps=outlook.steps, drifts=first.drifts, left=left, complete=first.complete)
+        return PreviewResult(steps=outlook.steps, drifts=first.drifts, left=left, complete=first.complete)
 
 
 def _groups(stack: bytes, state: Mapping[str, Any]) -> Mapping[str, GroupState]:
@@ -115,12 +115,12 @@ def _groups(stack: bytes, state: Mapping[str, Any]) -> Mapping[str, GroupState]:
     return group_states(parsed.groups_file)
 
 
-def _left(verdict: ServicePlan) -> Iterator[Left]:
+def _left(verdict: ServicePlan) -> Iterator[Unresolved]:
     block, wait = verdict.block, verdict.wait
     if block:
-        yield Left(service=verdict.service, phase="blocked", reason=block.reason, message=block.message)
+        yield Unresolved(service=verdict.service, phase="blocked", reason=block.reason, message=block.message)
     elif wait:
         phase = "suspended" if wait.reason == "suspended" else "waiting"
-        yield Left(
+        yield Unresolved(
             service=verdict.service, phase=phase, reason=wait.reason, message=wait.message, waits_for=wait.on
         )

@@ -54,7 +54,7 @@ class Record:
     files: tuple[str, ...] = ()
 
 
-class Damaged(Exception):
+class CorruptRecord(Exception):
     """A frozen content is missing or not what its name says."""
 
 
@@ -84,7 +84,7 @@ class Records:
         self._hold(record)
         self.highest = max(self.highest, record.generation)
 
-    def freeze(self, content: bytes) -> str:
+    def save_model(self, content: bytes) -> str:
         """Keeps a content; returns the name that it goes by."""
         name = digest(content)
         self._keep_at(self._contents / name, name, content)
@@ -102,7 +102,7 @@ class Records:
             return
         try:
             _thawed(path, name)
-        except Damaged:
+        except CorruptRecord:
             write_file(path, content)
             stamp = _stamp(path)
         self._sound[path] = stamp
@@ -228,9 +228,9 @@ def _thawed(path: Path, name: str) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise Damaged(f"{path} can't be read: {error.strerror}") from None
+        raise CorruptRecord(f"{path} can't be read: {error.strerror}") from None
     if digest(content) != name:
-        raise Damaged(f"{path} is not what was written there")
+        raise CorruptRecord(f"{path} is not what was written there")
     return content
 
 

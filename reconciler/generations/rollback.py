@@ -13,8 +13,8 @@ from typing import NamedTuple, Protocol
 from reconciler.controller.loop import Loop
 from reconciler.desired_state.schema import GROUPS, STACK
 from reconciler.errors import WriteRefused
-from reconciler.generations.acceptance import Intake, Then
-from reconciler.generations.edits import Receipt
+from reconciler.generations.acceptance import Acceptor, RestoreSet
+from reconciler.generations.edits import WriteResult
 from reconciler.generations.store import Generations, Record
 from reconciler.model.desired import Desired
 from reconciler.model.ledger import Clock
@@ -27,20 +27,20 @@ _LONGEST_NUMBER = 9
 """Digits of a generation; what is longer can only be a commit."""
 
 
-class Tree(Protocol):
+class WorkTreeHistory(Protocol):
     """What a git work tree knows of earlier times; ``reconciler.git.work_tree.GitTree`` is one."""
 
     async def find(self, word: str) -> str | None:
         """The whole name of the commit that ``word`` (its name or the beginning of it) stands for."""
 
-    async def files(self, commit: str) -> Then:
+    async def files(self, commit: str) -> RestoreSet:
         """The directory as it is in a commit."""
 
     async def state(self, commit: str) -> tuple[Stack, Desired]:
         """What a commit means, with the files that lie in the directory and that git does not know."""
 
 
-class Rehearsal(NamedTuple):
+class RollbackPreview(NamedTuple):
     """What going back would do: lines of what changes, files that would be other, and the steps.
 
     ``record`` is the generation gone back to, None for a commit that never was one; ``rest`` is what is left
@@ -57,11 +57,11 @@ class Rehearsal(NamedTuple):
     group_of: Mapping[str, str]
 
 
-class _Aim(NamedTuple):
+class _RollbackTarget(NamedTuple):
     name: str
     record: Record | None
     commit: str
-    then: Then
+    then: RestoreSet
 
 
 class History:
@@ -70,11 +70,11 @@ class History:
     def __init__(
         self,
         generations: Generations,
-        intake: Intake,
+        intake: Acceptor,
         loop: Loop,
         *,
         now: Callable[[], Clock],
-        tree: Tree | None = None,
+        tree: WorkTreeHistory | None = None,
     ) -> None:
         self._generations = generations
         self._intake = intake
@@ -86,7 +86,7 @@ class History:
         """Every generation that is kept, the newest last."""
         return self._generations.history()
 
-    async def rehearse(self, target: str) -> Rehearsal:
+    async def preview_rollback(self, target: str) -> RollbackPreview:
         """What going back to a generation or commit would do now; changes nothing.
 
         Raises:
@@ -101,7 +101,7 @@ class History:
         old = (current[0], current[1].groups) if current else None
         changes = tuple(differences(old, (stack, desired.groups))) if old else ()
         files = await asyncio.to_thread(self._differing, aim.then)
-        return Rehearsal(
+        return RollbackPreview(
             aim.record,
             aim.commit,
             changes,
@@ -112,7 +112,7 @@ class History:
             stack.group_of,
         )
 
-    async def rollback(self, target: str, *, author: str, source: str = "") -> Receipt:
+    async def rollback(self, target: str, *, author: str, source: str = "") -> WriteResult:
         """Go back to a generation or commit: its files again, as a new generation.
 
         Raises:
@@ -123,7 +123,7 @@ class History:
             aim.then, author=author, reason=f"rollback {aim.name}", source=source
         )
 
-    async def _aim(self, target: str) -> _Aim:
+    async def _aim(self, target: str) -> _RollbackTarget:
         known = {record.generation: record for record in self.records()}
         number = int(target) if target.isdecimal() and len(target) <= _LONGEST_NUMBER else -1
         if number in known:
@@ -135,26 +135,26 @@ class History:
         if record is not None:
             return await self._of_generation(record)
         assert self._tree is not None
-        return _Aim(_abbreviated(commit), None, commit, await self._tree.files(commit))
+        return _RollbackTarget(_abbreviated(commit), None, commit, await self._tree.files(commit))
 
-    async def _of_generation(self, record: Record) -> _Aim:
+    async def _of_generation(self, record: Record) -> _RollbackTarget:
         sources = await asyncio.to_thread(self._generations.sources, record.generation)
-        then = Then(sources)
+        then = RestoreSet(sources)
         if self._tree is not None and record.commit and await self._tree.find(record.commit):
             # Files that are mounted are no sources of ours, but the commit has them.
             tracked = await self._tree.files(record.commit)
             gone = tuple(name for name in tracked.gone if name not in sources)
-            then = Then({**tracked.sources, **sources}, gone)
-        return _Aim(str(record.generation), record, record.commit, then)
+            then = RestoreSet({**tracked.sources, **sources}, gone)
+        return _RollbackTarget(str(record.generation), record, record.commit, then)
 
-    async def _meaning(self, aim: _Aim) -> tuple[Stack, Desired]:
+    async def _meaning(self, aim: _RollbackTarget) -> tuple[Stack, Desired]:
         if aim.record is not None:
             accepted = await asyncio.to_thread(self._generations.state, aim.record.generation)
             return accepted.stack, accepted.desired
         assert self._tree is not None
         return await self._tree.state(aim.commit)
 
-    def _differing(self, then: Then) -> tuple[str, ...]:
+    def _differing(self, then: RestoreSet) -> tuple[str, ...]:
         now = self._intake.on_disk(then)
         changed = [name for name, content in then.sources.items() if now.get(name) != content]
         return tuple(sorted([*changed, *(name for name in then.gone if name in now)], key=_rank))

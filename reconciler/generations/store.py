@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from reconciler.desired_state.assemble import Assembled, LoadedState, assemble, inputs_digest, parse_files
 from reconciler.desired_state.schema import GROUPS, STACK
 from reconciler.errors import InvalidDesiredState, WriteRefused
-from reconciler.generations.records import Damaged, Record, Records
+from reconciler.generations.records import CorruptRecord, Record, Records
 from reconciler.host.untrusted import MALFORMED
 from reconciler.model.desired import Desired
 from reconciler.model.keyed_digest import DigestKey
@@ -27,15 +27,15 @@ from reconciler.model.secret_values import packed, pointing_to, unpacked, with_d
 from reconciler.model.stack import Stack
 from reconciler.planning.diff import canonical_json, differences
 
-__all__ = ["Accepted", "Generations", "Record"]
+__all__ = ["AcceptedState", "Generations", "Record"]
 
 KEPT = 200
 
-_UNUSABLE = (Damaged, InvalidDesiredState, *MALFORMED)
+_UNUSABLE = (CorruptRecord, InvalidDesiredState, *MALFORMED)
 """What reading a frozen generation may end with."""
 
 
-class Accepted(NamedTuple):
+class AcceptedState(NamedTuple):
     """A desired state with its number. ``fresh``: accepting it made a new generation.
 
     ``stack.model`` is the frozen resolved model. ``changes`` says what differs from the one before.
@@ -62,16 +62,16 @@ class Generations:
         self._records = Records(state_dir)
         self._records.highest = max(self._records.highest, floor)
         self._kept = kept
-        self._current: Accepted | None = None
+        self._current: AcceptedState | None = None
         self._looked = False
 
     def warnings(self) -> tuple[str, ...]:
         """What was found damaged and set aside."""
         return tuple(self._records.warnings)
 
-    def accept(
+    def record(
         self, loaded: LoadedState, *, author: str, reason: str, at: float, commit: str = ""
-    ) -> Accepted:
+    ) -> AcceptedState:
         """Gives ``loaded`` its number: the next one if it means something new, else the current one.
 
         On the disk when this returns. ``at`` is wall time in seconds since the epoch, ``commit`` the git
@@ -109,7 +109,7 @@ class Generations:
             self._records.keep(self._kept)
             return self._current
 
-    def latest(self) -> Accepted | None:
+    def latest(self) -> AcceptedState | None:
         """The last good state, None if there never was one."""
         with self._turn:
             return self._latest()
@@ -129,10 +129,10 @@ class Generations:
             record = self._record(generation)
             try:
                 return {name: self._records.content(held) for name, held in record.sources.items()}
-            except Damaged as error:
+            except CorruptRecord as error:
                 raise WriteRefused("damaged_generation", str(error), "choose another generation") from None
 
-    def state(self, generation: int) -> Accepted:
+    def state(self, generation: int) -> AcceptedState:
         """An earlier desired state as a value, from what was frozen of it.
 
         Raises:
@@ -144,7 +144,7 @@ class Generations:
             except _UNUSABLE as error:
                 raise WriteRefused("damaged_generation", str(error), "choose another generation") from None
 
-    def finish(
+    def record_outcome(
         self,
         generation: int,
         outcome: str,
@@ -159,7 +159,7 @@ class Generations:
                 noted = replace(record, outcome=outcome, outcome_reason=reason, finished_at=at)
                 self._records.save(replace(noted, progress=json.dumps(dict(progress))))
 
-    def commit(self, generation: int, commit: str) -> None:
+    def set_commit(self, generation: int, commit: str) -> None:
         """Notes the git commit of a generation."""
         with self._turn:
             record = self._records.all.get(generation)
@@ -177,13 +177,13 @@ class Generations:
             raise WriteRefused("unknown_generation", f"there is no generation {generation}", remedy)
         return record
 
-    def _frozen(self, record: Record, loaded: LoadedState, *, fresh: bool) -> Accepted:
+    def _frozen(self, record: Record, loaded: LoadedState, *, fresh: bool) -> AcceptedState:
         resolved = loaded.resolved
         # Contents first: a record only ever names what is there.
-        sources = {name: self._records.freeze(content) for name, content in loaded.sources.items()}
+        sources = {name: self._records.save_model(content) for name, content in loaded.sources.items()}
         text, values = resolved.text, ""
         if resolved.values:
-            values = self._records.freeze(packed(resolved.values, self._key))
+            values = self._records.save_model(packed(resolved.values, self._key))
             text = pointing_to(text, self._records.from_model(values))
         name, model = self._records.freeze_model(text)
         record = replace(
@@ -205,7 +205,7 @@ class Generations:
             return accepted._replace(stack=self._current.stack)
         return accepted
 
-    def _latest(self) -> Accepted | None:
+    def _latest(self) -> AcceptedState | None:
         if not self._looked:
             self._looked = True
             for number in sorted(self._records.all, reverse=True):
@@ -214,7 +214,7 @@ class Generations:
                     break
         return self._current
 
-    def _thawed(self, record: Record) -> Accepted | None:
+    def _thawed(self, record: Record) -> AcceptedState | None:
         try:
             return self._assembled(record)
         except _UNUSABLE as error:
@@ -222,7 +222,7 @@ class Generations:
             self._records.warnings.append(told)
             return None
 
-    def _assembled(self, record: Record) -> Accepted:
+    def _assembled(self, record: Record) -> AcceptedState:
         contents = {name: self._records.content(record.sources[name]) for name in (STACK, GROUPS)}
         text = self._records.model_text(record.resolved)
         values = unpacked(self._records.content(record.values)) if record.values else {}
@@ -233,7 +233,7 @@ class Generations:
         return _accepted(record, assembled, self._records.model(record.resolved), fresh=False)
 
 
-def _accepted(record: Record, assembled: Assembled, model: Path, *, fresh: bool) -> Accepted:
+def _accepted(record: Record, assembled: Assembled, model: Path, *, fresh: bool) -> AcceptedState:
     desired = Desired(
         groups=assembled.groups,
         generation=record.generation,
@@ -247,10 +247,10 @@ def _accepted(record: Record, assembled: Assembled, model: Path, *, fresh: bool)
         compose=record.compose_version,
         files=record.files,
     )
-    return Accepted(stack, desired, fresh, record.changes)
+    return AcceptedState(stack, desired, fresh, record.changes)
 
 
-def _changes(before: Accepted | None, loaded: LoadedState) -> tuple[str, ...]:
+def _changes(before: AcceptedState | None, loaded: LoadedState) -> tuple[str, ...]:
     if before is None:
         return ("first desired state",)
     old = (before.stack, before.desired.groups)

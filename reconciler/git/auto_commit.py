@@ -74,7 +74,7 @@ class Committer:
         contained = not where.dirty and (before is None or before.commit != where.head)
         if where.head and (contained or self._ignored()):
             for record in pending:
-                self._generations.commit(record.generation, where.head)
+                self._generations.set_commit(record.generation, where.head)
             return where.head
         return self._replayed(pending, before, where, force=force)
 
@@ -111,13 +111,13 @@ class Committer:
                 head = self._by_hand(head, chain[0][1])
         for record, _ in chain[: at + 1]:
             if record is not None and is_write(record):
-                self._generations.commit(record.generation, head)
+                self._generations.set_commit(record.generation, head)
         held = chain[at][1] if at >= 0 else None
         for record, content in chain[at + 1 :]:
             assert record is not None
             if is_write(record):
                 head = self._write(record, content, head)
-                self._generations.commit(record.generation, head)
+                self._generations.set_commit(record.generation, head)
             elif content != held:
                 head = self._by_hand(head, content)
             held = content

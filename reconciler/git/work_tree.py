@@ -17,7 +17,7 @@ from pathlib import Path
 from reconciler.desired_state.assemble import LoadedState
 from reconciler.desired_state.schema import GROUPS
 from reconciler.errors import InvalidDesiredState, Mistake, ServiceManagerError, WriteRefused
-from reconciler.generations.acceptance import BY_FILE, EDITED, Origin, Then
+from reconciler.generations.acceptance import BY_FILE, EDITED, ChangeOrigin, RestoreSet
 from reconciler.generations.store import Generations
 from reconciler.git import lock as git_lock
 from reconciler.git.auto_commit import COMMITTED, ROLLBACK, Committer, Moved
@@ -103,36 +103,36 @@ class GitTree:
         self._hand = self._by_hand()
         return self._standing.head
 
-    async def origin(self, loaded: LoadedState) -> Origin:
+    async def origin(self, loaded: LoadedState) -> ChangeOrigin:
         """See ``acceptance.Tree``."""
         git, head = self.git, self._standing.head
         if git is None or not head or self._unknown:
-            return Origin(BY_FILE, EDITED)
+            return ChangeOrigin(BY_FILE, EDITED)
         try:
             return await asyncio.to_thread(self._origin, git, head, loaded)
         except (GitError, OSError) as error:
             self._tell(str(error))
             self._poked.set()
-            return Origin(BY_FILE, EDITED)
+            return ChangeOrigin(BY_FILE, EDITED)
 
-    def _origin(self, git: Git, head: str, loaded: LoadedState) -> Origin:
+    def _origin(self, git: Git, head: str, loaded: LoadedState) -> ChangeOrigin:
         dirty = set(self._standing.dirty)
         groups = self._path(GROUPS)
         if groups in dirty and _holds(git, head, groups, loaded.sources[GROUPS]):
             # Written to since it was read; what was read is what the commit has.
             dirty.discard(groups)
         if any(self._path(name) in dirty for name in loaded.sources):
-            return Origin(BY_FILE, EDITED)
+            return ChangeOrigin(BY_FILE, EDITED)
         # A write that waits gets a commit of its own, also where file and branch agree by chance: switched on
         # and off again, the file is as the branch has it.
         noted = "" if self.pending else head
         if head == self._last_known():
-            return Origin(BY_FILE, EDITED, noted)
+            return ChangeOrigin(BY_FILE, EDITED, noted)
         source = self.brought.get(head, head)
         author = about(git, source).author
         self.brought.pop(head, None)
         self._known = head
-        return Origin(author or BY_FILE, f"{COMMITTED}{source[:_SHORT]}", noted)
+        return ChangeOrigin(author or BY_FILE, f"{COMMITTED}{source[:_SHORT]}", noted)
 
     def accepted(self) -> None:
         """See ``acceptance.Tree``."""
@@ -162,7 +162,7 @@ class GitTree:
         git = self.git
         return await asyncio.to_thread(resolved, git, word) if git is not None else None
 
-    async def files(self, commit: str) -> Then:
+    async def files(self, commit: str) -> RestoreSet:
         """See ``rollback.Tree``."""
         git = self.git
         assert git is not None
@@ -180,7 +180,7 @@ class GitTree:
         loaded = await judged(git, commit, self.around)
         return loaded.stack, loaded.desired
 
-    def _files(self, git: Git, commit: str) -> Then:
+    def _files(self, git: Git, commit: str) -> RestoreSet:
         head = self._standing.head
         then, now = tree(git, commit, self.prefix), tree(git, head, self.prefix) if head else {}
         differ = [
@@ -190,7 +190,7 @@ class GitTree:
         ]
         found = contents(git, [then[name].oid for name in differ])
         gone = tuple(name for name in now if name not in then)
-        return Then({name: found[then[name].oid] for name in differ}, gone, whole=False)
+        return RestoreSet({name: found[then[name].oid] for name in differ}, gone, whole=False)
 
     # --- commits ---
 

@@ -115,9 +115,9 @@ async def test_what_is_meant_for_a_proxy_is_no_key(tmp_path: Path) -> None:
 
 async def test_a_viewer_reads_and_changes_nothing(tmp_path: Path) -> None:
     async def plan(_: object) -> Any:
-        from reconciler.generations.preview import Previewed
+        from reconciler.generations.preview import PreviewResult
 
-        return Previewed()
+        return PreviewResult()
 
     async with locked(tmp_path, preview=plan) as world:
         for method, path in (

@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.controller.progress import Progress
 from reconciler.errors import EngineUnavailable, InvalidDesiredState, Mistake, WriteRefused
-from reconciler.generations.edits import GroupChange
+from reconciler.generations.edits import GroupEdit
 from reconciler.model.desired import GroupState, Suspension
 from tests.support.fixtures.api import WALL, a_snapshot, a_world, desired
 
@@ -196,18 +196,18 @@ UNTIL = 1_795_506_400.0
 @pytest.mark.parametrize(
     ("body", "change"),
     [
-        ({"state": "on"}, GroupChange(on=True)),
-        ({"state": True}, GroupChange(on=True)),
-        ({"state": "on", "force": True}, GroupChange(on=True, force=True)),
-        ({"state": "off", "suspend": True}, GroupChange(suspend=True)),
-        ({"state": False, "suspend": {}}, GroupChange(suspend=Suspension())),
+        ({"state": "on"}, GroupEdit(on=True)),
+        ({"state": True}, GroupEdit(on=True)),
+        ({"state": "on", "force": True}, GroupEdit(on=True, force=True)),
+        ({"state": "off", "suspend": True}, GroupEdit(suspend=True)),
+        ({"state": False, "suspend": {}}, GroupEdit(suspend=Suspension())),
         (
             {"state": "off", "suspend": {"until": "2026-11-24T08:46:40+01:00", "reason": "camera work"}},
-            GroupChange(suspend=Suspension(UNTIL, "camera work")),
+            GroupEdit(suspend=Suspension(UNTIL, "camera work")),
         ),
     ],
 )
-async def test_put_says_what_should_be(body: dict[str, Any], change: GroupChange) -> None:
+async def test_put_says_what_should_be(body: dict[str, Any], change: GroupEdit) -> None:
     async with a_world() as world:
         first = await world.client.put("/services/groups/kafka", json=body)
         assert world.writer.changes == {"kafka": change}

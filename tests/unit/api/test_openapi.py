@@ -15,15 +15,15 @@ from api.wire import schemas
 from api.wire.request_bodies import GroupBody, SuspendBody
 from reconciler.controller.progress import Progress
 from reconciler.errors import Mistake
-from reconciler.generations.preview import Previewed
+from reconciler.generations.preview import PreviewResult
 from reconciler.model.observed import Usage
 from tests.support.fixtures.api import WALL, a_snapshot, a_step, a_world, desired, running
 
 WAYS: list[Any] = [{"ApiKey": []}, {"Bearer": []}, {"Session": []}]
 
 
-async def _plan(_state: object) -> Previewed:
-    return Previewed()
+async def _plan(_state: object) -> PreviewResult:
+    return PreviewResult()
 
 
 async def _lines(_container: str, _tail: int, _follow: bool) -> AsyncIterator[str]:

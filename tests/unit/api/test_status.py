@@ -12,7 +12,7 @@ from api.context import Settings
 from reconciler.controller.progress import Progress
 from reconciler.controller.snapshot import EngineView
 from reconciler.errors import InvalidDesiredState, Mistake
-from reconciler.generations.preview import Previewed
+from reconciler.generations.preview import PreviewResult
 from reconciler.model.observed import Health, State, Usage
 from tests.support.fixtures.api import WALL, a_snapshot, a_step, a_world, desired, others, running
 
@@ -163,10 +163,10 @@ async def test_preview_exists_only_where_somebody_can_make_one() -> None:
     async with a_world() as world:
         assert (await world.client.post("/services/plan", json={})).status_code == 405
 
-    async def preview(state: object) -> Previewed:
+    async def preview(state: object) -> PreviewResult:
         if state != {"groups": {"kafka": "on"}}:
             raise InvalidDesiredState((Mistake("groups.yaml", 0, 0, "no such group"),))
-        return Previewed()
+        return PreviewResult()
 
     async with a_world(preview=preview) as world:
         good = await world.client.post("/services/plan", json={"groups": {"kafka": "on"}})

@@ -202,12 +202,12 @@ def accepted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
     async def load() -> None:
         store = a_store(a_directory(tmp_path_factory.mktemp("desired")))
-        generations.accept(await store.load(), author="a", reason="edited", at=1.0)
+        generations.record(await store.load(), author="a", reason="edited", at=1.0)
         written = await store.write(lambda _: {"web": GroupState(on=True)})
-        generations.accept(written.after, author="a", reason="start web", at=2.0)
+        generations.record(written.after, author="a", reason="start web", at=2.0)
 
     asyncio.run(load())
-    generations.finish(2, "converged", "", 3.0, {"state": "converged", "steps": []})
+    generations.record_outcome(2, "converged", "", 3.0, {"state": "converged", "steps": []})
     return {str(path.relative_to(state)): path.read_bytes() for path in state.rglob("*") if path.is_file()}
 
 

@@ -17,7 +17,7 @@ from reconciler.controller.loop import Loop
 from reconciler.controller.snapshot import SnapshotPublisher
 from reconciler.engine.simulated.engine import SimulatedEngine
 from reconciler.errors import WriteRefused
-from reconciler.generations.acceptance import Intake
+from reconciler.generations.acceptance import Acceptor
 from reconciler.generations.edits import stop
 from reconciler.generations.store import Generations
 from tests.support.fixtures.desired_state import GROUPS, a_directory, a_store
@@ -28,7 +28,7 @@ class Scene:
     """A directory, an intake over it, and a disk that can be full."""
 
     directory: Path
-    intake: Intake
+    intake: Acceptor
     loop: Loop
     snapshots: SnapshotPublisher
     full: bool = False
@@ -47,16 +47,16 @@ async def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest
     directory = a_directory(tmp_path / "desired")
     (tmp_path / "state").mkdir()
     generations = Generations(tmp_path / "state")
-    intake = Intake(a_store(directory), generations, loop, wall=lambda: 1.0)
+    intake = Acceptor(a_store(directory), generations, loop, wall=lambda: 1.0)
     scene = Scene(directory, intake, loop, snapshots)
-    accept = generations.accept
+    accept = generations.record
 
     def accepting(*arguments: Any, **more: Any) -> Any:
         if scene.full:
             raise OSError(number, os.strerror(number))
         return accept(*arguments, **more)
 
-    monkeypatch.setattr(generations, "accept", accepting)
+    monkeypatch.setattr(generations, "record", accepting)
     await intake.reload()
     return scene
 
@@ -98,7 +98,7 @@ async def test_the_log_goes_before_the_loop_but_not_for_ever(tmp_path: Path) -> 
         entries.append(Future())
         return entries[-1]
 
-    intake = Intake(
+    intake = Acceptor(
         a_store(directory), Generations(tmp_path / "state"), loop, wall=lambda: 1.0, record=record
     )
     await intake.reload()

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.errors import NoSuchGroup, WriteRefused
-from reconciler.generations.edits import Changes, GroupChange, accept, put, restart, start, stop
+from reconciler.generations.edits import Changes, GroupEdit, accept, put, restart, start, stop
 from reconciler.model.desired import Desired, GroupState, Suspension
 from reconciler.model.stack import Group, Stack, Strength
 from tests.support.fixtures.api import a_stack, desired, edited
 
 STACK = a_stack()  # storage needs kafka, analytics needs storage, monitoring nothing
-ON = GroupChange(on=True)
-OFF = GroupChange(on=False)
+ON = GroupEdit(on=True)
+OFF = GroupEdit(on=False)
 
 
 def test_start_switches_on_what_is_off() -> None:
@@ -49,16 +49,16 @@ def test_start_of_a_blocked_group_is_refused_too() -> None:
 
 
 def test_force_is_stored() -> None:
-    assert start(STACK, desired(), "storage", force=True) == {"storage": GroupChange(on=True, force=True)}
+    assert start(STACK, desired(), "storage", force=True) == {"storage": GroupEdit(on=True, force=True)}
 
 
 def test_force_is_stored_on_a_group_that_is_on() -> None:
-    assert start(STACK, desired(storage=True), "storage", force=True) == {"storage": GroupChange(force=True)}
+    assert start(STACK, desired(storage=True), "storage", force=True) == {"storage": GroupEdit(force=True)}
 
 
 def test_a_start_without_force_takes_it_away() -> None:
     forced = desired(kafka=True, storage=GroupState(on=True, force=True))
-    assert start(STACK, forced, "storage") == {"storage": GroupChange(force=False)}
+    assert start(STACK, forced, "storage") == {"storage": GroupEdit(force=False)}
 
 
 def test_a_start_without_force_is_refused_where_only_force_held_it_up() -> None:
@@ -80,14 +80,14 @@ def test_with_dependencies_starts_them_without_a_force_left_over() -> None:
     left = desired(kafka=GroupState(on=False, force=True))
     changes = start(STACK, left, "storage", with_dependencies=True, force=True)
     assert changes == {
-        "kafka": GroupChange(on=True, force=False),
-        "storage": GroupChange(on=True, force=True),
+        "kafka": GroupEdit(on=True, force=False),
+        "storage": GroupEdit(on=True, force=True),
     }
 
 
 def test_stop_switches_off_and_takes_force_away() -> None:
     forced = desired(storage=GroupState(on=True, force=True))
-    assert stop(STACK, forced, "storage") == {"storage": GroupChange(on=False, force=False)}
+    assert stop(STACK, forced, "storage") == {"storage": GroupEdit(on=False, force=False)}
 
 
 def test_stop_is_refused_while_dependents_are_on() -> None:
@@ -116,11 +116,11 @@ def test_stop_may_be_repeated_also_after_a_forced_one() -> None:
 
 
 def test_restart_sets_the_moment() -> None:
-    assert restart(STACK, desired(kafka=True), "kafka", at=5.0) == {"kafka": GroupChange(restarted_at=5.0)}
+    assert restart(STACK, desired(kafka=True), "kafka", at=5.0) == {"kafka": GroupEdit(restarted_at=5.0)}
 
 
 def test_accept_sets_the_moment_for_a_group_that_is_on() -> None:
-    assert accept(STACK, desired(kafka=True), "kafka", at=5.0) == {"kafka": GroupChange(accepted_at=5.0)}
+    assert accept(STACK, desired(kafka=True), "kafka", at=5.0) == {"kafka": GroupEdit(accepted_at=5.0)}
     with pytest.raises(WriteRefused) as refused:
         accept(STACK, desired(), "kafka", at=5.0)
     assert refused.value.reason == "group_off"
@@ -135,7 +135,7 @@ def test_restart_of_a_group_that_is_off_is_refused() -> None:
 @pytest.mark.parametrize("suspend", [True, Suspension(), Suspension(9e9, "camera work")])
 def test_put_suspends(suspend: Suspension | bool) -> None:
     changes = put(STACK, desired(kafka=True), "kafka", on=True, suspend=suspend)
-    assert changes == {"kafka": GroupChange(suspend=suspend)}
+    assert changes == {"kafka": GroupEdit(suspend=suspend)}
 
 
 def test_put_again_changes_nothing() -> None:
@@ -146,7 +146,7 @@ def test_put_again_changes_nothing() -> None:
 def test_put_without_a_word_of_suspend_leaves_it() -> None:
     held = desired(kafka=GroupState(on=False, suspend=Suspension(reason="camera work")))
     assert put(STACK, held, "kafka", on=True) == {"kafka": ON}
-    assert put(STACK, held, "kafka", on=False, suspend=False) == {"kafka": GroupChange(suspend=False)}
+    assert put(STACK, held, "kafka", on=False, suspend=False) == {"kafka": GroupEdit(suspend=False)}
 
 
 def test_put_is_refused_as_start_and_stop_are() -> None:
@@ -159,7 +159,7 @@ def test_put_is_refused_as_start_and_stop_are() -> None:
 def test_put_says_again_of_a_blocked_group_what_holds_and_may_suspend_it() -> None:
     blocked = desired(storage=True)
     assert put(STACK, blocked, "storage", on=True) == {}
-    assert put(STACK, blocked, "storage", on=True, suspend=True) == {"storage": GroupChange(suspend=True)}
+    assert put(STACK, blocked, "storage", on=True, suspend=True) == {"storage": GroupEdit(suspend=True)}
 
 
 def test_put_off_by_force_stores_no_force() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from reconciler.errors import InvalidDesiredState
-from reconciler.generations.preview import Previewed, Previews
+from reconciler.generations.preview import Previewer, PreviewResult
 from reconciler.model.desired import Desired
 from reconciler.model.ledger import Ledger
 from reconciler.model.observed import ObservedState
@@ -33,15 +33,15 @@ class Standing:
     ledger: Ledger = field(default_factory=Ledger)
 
 
-async def previewed(state: Mapping[str, Any], *on: str, complete: bool = True) -> Previewed:
+async def previewed(state: Mapping[str, Any], *on: str, complete: bool = True) -> PreviewResult:
     """Everything that is on runs, and nothing else is there."""
     there = [container(STACK.services[name]) for group in on for name in STACK.groups[group].services]
     observed = replace(look(STACK, *there), complete=complete)
     standing = Standing((STACK, desire(STACK, *on)), observed)
-    return await Previews(standing, lambda _: {"stack.yaml": FILE}, wall=lambda: NOW.wall)(state)
+    return await Previewer(standing, lambda _: {"stack.yaml": FILE}, wall=lambda: NOW.wall)(state)
 
 
-def told(found: Previewed) -> list[str]:
+def told(found: PreviewResult) -> list[str]:
     return [f"{step.service}: {step.action}" for step in found.steps]
 
 
@@ -92,6 +92,6 @@ async def test_without_a_whole_look_it_promises_nothing() -> None:
 
 
 async def test_before_the_first_desired_state_there_is_nothing_to_compare_with() -> None:
-    previews = Previews(Standing(None, ObservedState()), lambda _: {}, wall=lambda: NOW.wall)
+    previews = Previewer(Standing(None, ObservedState()), lambda _: {}, wall=lambda: NOW.wall)
     with pytest.raises(InvalidDesiredState, match="no valid desired state"):
         await previews({"groups": {}})

@@ -20,9 +20,9 @@ from reconciler.controller.loop import Hooks, Loop
 from reconciler.controller.snapshot import SnapshotPublisher
 from reconciler.desired_state.store import Store
 from reconciler.engine.simulated.engine import SimulatedEngine
-from reconciler.generations.acceptance import Intake
-from reconciler.generations.edits import GroupChange
-from reconciler.generations.outcomes import Ends
+from reconciler.generations.acceptance import Acceptor
+from reconciler.generations.edits import GroupEdit
+from reconciler.generations.outcomes import OutcomeRecorder
 from reconciler.generations.rollback import History
 from reconciler.generations.store import Generations
 from reconciler.model.ledger import Clock
@@ -36,7 +36,7 @@ class House:
     """A daemon without its process: files, generations, loop and API."""
 
     directory: Path
-    intake: Intake
+    intake: Acceptor
     generations: Generations
     snapshots: SnapshotPublisher
     client: httpx.AsyncClient
@@ -46,7 +46,7 @@ class House:
         await self.intake.reload()
 
     async def switch(self, author: str, **groups: bool) -> None:
-        changes = {name: GroupChange(on=on) for name, on in groups.items()}
+        changes = {name: GroupEdit(on=on) for name, on in groups.items()}
         await self.intake.write(lambda *_: changes, author=author, reason=f"start {next(iter(groups))}")
 
     async def ended(self, generation: int) -> None:
@@ -79,9 +79,9 @@ async def a_house(tmp_path: Path) -> AsyncIterator[House]:
     directory = a_directory(tmp_path / "files")
     generations, snapshots = Generations(tmp_path / "state"), SnapshotPublisher()
     engine = SimulatedEngine(wall=time.time)
-    ends = Ends(generations, lambda _: None)
+    ends = OutcomeRecorder(generations, lambda _: None)
     loop = Loop(engine, snapshots, wall=time.time, chance=lambda: 0.5, hooks=Hooks(ended=ends))
-    intake = Intake(Store(directory, Resolving()), generations, loop, wall=time.time)
+    intake = Acceptor(Store(directory, Resolving()), generations, loop, wall=time.time)
     history = History(generations, intake, loop, now=now)
     app = create_app(intake=intake, snapshots=snapshots, settings=Settings(), archive=history)
     running = asyncio.create_task(loop.run())

@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.desired_state.store import LoadedState
 from reconciler.errors import WriteRefused
-from reconciler.generations.store import Accepted, Generations
+from reconciler.generations.store import AcceptedState, Generations
 from tests.support.fixtures.desired_state import COMPOSE, GROUPS, STACK, a_directory, a_store
 
 ON = GROUPS.replace("web: off", "web: on")
@@ -20,8 +20,8 @@ async def load(path: Path, **files: str) -> LoadedState:
     return await a_store(a_directory(path / "files", **files)).load()
 
 
-def accept(generations: Generations, loaded: LoadedState, at: float = 1.0) -> Accepted:
-    return generations.accept(loaded, author="ann", reason="because", at=at)
+def accept(generations: Generations, loaded: LoadedState, at: float = 1.0) -> AcceptedState:
+    return generations.record(loaded, author="ann", reason="because", at=at)
 
 
 async def test_a_generation_is_a_change_of_meaning(tmp_path: Path) -> None:
@@ -201,9 +201,9 @@ async def test_a_crash_at_any_write_leaves_the_last_or_the_new_state(
 async def test_how_a_generation_ended_is_kept(tmp_path: Path) -> None:
     generations = Generations(tmp_path / "state")
     accept(generations, await load(tmp_path))
-    generations.finish(1, "degraded", "db: image_unavailable", 9.0)
-    generations.commit(1, "abc123")
-    generations.finish(77, "converged", "", 9.0)
+    generations.record_outcome(1, "degraded", "db: image_unavailable", 9.0)
+    generations.set_commit(1, "abc123")
+    generations.record_outcome(77, "converged", "", 9.0)
     (record,) = Generations(tmp_path / "state").history()
     assert (record.outcome, record.outcome_reason, record.finished_at) == (
         "degraded",
