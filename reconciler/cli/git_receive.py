@@ -21,12 +21,12 @@ from reconciler.cli.oneshot import clocks, engine_of, observe, read_ledger, with
 from reconciler.desired_state.assemble import LoadedState
 from reconciler.desired_state.store import Store
 from reconciler.errors import EngineError, InvalidDesiredState, ServiceManagerError
-from reconciler.git import lock as git_lock
-from reconciler.git.command import Git, repository
-from reconciler.git.inspect import is_ancestor, standing
+from reconciler.git import lock
+from reconciler.git.command import Git, git_dir
+from reconciler.git.inspect import is_ancestor, work_tree_status
 from reconciler.git.obstacles import replaced
 from reconciler.git.refs import refusal
-from reconciler.git.staging import Surroundings, judged
+from reconciler.git.staging import ValidationContext, validate_commit
 from reconciler.planning.diff import differences
 from reconciler.planning.dry_run import dry_run
 from reconciler.planning.planner import Step
@@ -51,7 +51,7 @@ class Box:
     desired_state: Path
     state_dir: Path
     engine: str
-    around: Surroundings
+    around: ValidationContext
     environ: Mapping[str, str]
 
 
@@ -67,7 +67,7 @@ def receive(box: Box, updates: Sequence[str], say: Say) -> int:
     """The hook: ``updates`` are lines of OLD NEW REF; 0 lets all of them in, 1 none."""
     try:
         git = Git(box.desired_state.resolve(), _own(box), box.environ)
-        current = git.line("symbolic-ref", "HEAD")
+        current = git.run_line("symbolic-ref", "HEAD")
         # Not at any blank: a name may hold blanks of Unicode.
         parsed = [update.split(" ", 2) for update in updates if update]
         _named(parsed, current)
@@ -89,7 +89,7 @@ def receive(box: Box, updates: Sequence[str], say: Say) -> int:
 
 
 def _own(box: Box) -> Path:
-    found = repository(box.desired_state)
+    found = git_dir(box.desired_state)
     if found is None:
         raise _Refused(
             f"{box.desired_state} is no work tree any more", "call `service-manager git init` again"
@@ -134,7 +134,7 @@ def _deployed(box: Box, git: Git, old: str, new: str, ref: str, say: Say) -> Non
 def _at_rest(git: Git, old: str) -> None:
     """Whether the box stands where the push begins, with nothing uncommitted; waits for a write's commit."""
     deadline = time.monotonic() + _SETTLED
-    while (where := standing(git)).dirty and where.head == old and time.monotonic() < deadline:
+    while (where := work_tree_status(git)).dirty and where.head == old and time.monotonic() < deadline:
         time.sleep(0.05)
     if where.head != old:
         raise _Refused("the box has newer commits, made meanwhile", "`git pull --rebase`, then push again")
@@ -147,7 +147,7 @@ def _at_rest(git: Git, old: str) -> None:
 
 
 def _lock(git: Git) -> Iterator[int]:
-    with git_lock.held(git.directory) as descriptor:
+    with lock.locked(git.directory) as descriptor:
         yield descriptor
 
 
@@ -197,7 +197,7 @@ async def _judged(box: Box, git: Git, new: str) -> list[str]:
     """
     now = asyncio.create_task(_now(box))
     try:
-        loaded = await judged(git, new, box.around)
+        loaded = await validate_commit(git, new, box.around)
     except InvalidDesiredState as error:
         await now
         mistakes = [str(mistake) for mistake in error.mistakes]

@@ -11,8 +11,8 @@ from reconciler.engine.compose.discovery import environment
 from reconciler.engine.compose.engine import resolve
 from reconciler.generations.acceptance import Acceptor
 from reconciler.generations.store import Generations
-from reconciler.git.pull import Puller, Source
-from reconciler.git.staging import Surroundings
+from reconciler.git.pull import PullConfig, Puller
+from reconciler.git.staging import ValidationContext
 from reconciler.git.work_tree import GitTree
 from reconciler.options import RunOptions
 
@@ -21,7 +21,7 @@ _SHORTEST_SECRET = 16
 
 def work_tree(options: RunOptions, generations: Generations) -> GitTree:
     """The desired-state directory as a work tree, whether it is one or not."""
-    around = Surroundings(
+    around = ValidationContext(
         keyed(resolve, read_key(options.state_dir)),
         options.compose_file,
         environment(os.environ),
@@ -35,7 +35,7 @@ def puller(options: RunOptions, tree: GitTree, intake: Acceptor) -> Puller | Non
     tree.committed = intake.reload
     if not options.git_url:
         return None
-    source = Source(
+    source = PullConfig(
         options.git_url,
         options.git_branch,
         options.git_interval,
@@ -59,4 +59,4 @@ def webhook(options: RunOptions, pulls: Puller | None) -> Webhook | None:
     secret = options.git_webhook_secret.read_bytes().strip()
     if len(secret) < _SHORTEST_SECRET:
         raise OSError(f"{options.git_webhook_secret}: at least {_SHORTEST_SECRET} characters are needed")
-    return Webhook(secret, pulls.ask, time.time)
+    return Webhook(secret, pulls.request_pull, time.time)

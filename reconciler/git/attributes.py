@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reconciler.errors import Mistake
 from reconciler.git.command import Git
-from reconciler.git.inspect import Entry, contents, resolved, tree
+from reconciler.git.inspect import TreeFile, read_blobs, rev_parse, tree
 
 _NAME = ".gitattributes"
 _LINK = "120000"
@@ -18,7 +18,7 @@ _PATTERN = re.compile(r'[ \t\r]*(?:"(?:[^"\\]|\\.)*"|[^ \t\r]+)')
 _ATTRIBUTE = re.compile(r"[^ \t\r]+")
 
 
-def encodings(git: Git, files: Mapping[str, Entry]) -> list[Mistake]:
+def encodings(git: Git, files: Mapping[str, TreeFile]) -> list[Mistake]:
     """Every line of a commit's ``.gitattributes`` that sets ``working-tree-encoding``.
 
     A file that can't be converted keeps git from telling what changed: no write could be committed and no
@@ -29,7 +29,7 @@ def encodings(git: Git, files: Mapping[str, Entry]) -> list[Mistake]:
         for name, entry in files.items()
         if name.rpartition("/")[2] == _NAME and entry.mode != _LINK
     }
-    found = contents(git, sources.values())
+    found = read_blobs(git, sources.values())
     return [mistake for name, oid in sorted(sources.items()) for mistake in _encoded(name, found[oid])]
 
 
@@ -57,7 +57,7 @@ def unclean(layout: Git, index: Path, git: Git, commit: str) -> list[Mistake]:
     names = [name for name in told.split("\0") if name]
     if not names:
         return []
-    then, head = tree(git, commit), resolved(git, "HEAD")
+    then, head = tree(git, commit), rev_parse(git, "HEAD")
     now = tree(git, head) if head else {}
     if _attributes(then) == _attributes(now):
         names = [name for name in names if then.get(name) != now.get(name)]
@@ -74,5 +74,5 @@ def _encoded(name: str, content: bytes) -> Iterator[Mistake]:
         yield Mistake(name, line, column, f"{told} is not taken: desired state is UTF-8; take it out")
 
 
-def _attributes(files: Mapping[str, Entry]) -> dict[str, Entry]:
+def _attributes(files: Mapping[str, TreeFile]) -> dict[str, TreeFile]:
     return {name: entry for name, entry in files.items() if name.rpartition("/")[2] == _NAME}

@@ -16,9 +16,9 @@ from reconciler.desired_state.git_busy import LOCK, SIGNS
 from reconciler.desired_state.schema import GROUPS
 from reconciler.errors import WriteRefused
 from reconciler.generations.store import Generations, Record
-from reconciler.git.command import Git, GitError, moments
-from reconciler.git.commit_objects import Author, Change, commit, from_disk
-from reconciler.git.inspect import Entry, Standing, contents, resolved, standing, tree
+from reconciler.git.command import Git, GitError, retry_until_unlocked
+from reconciler.git.commit_objects import Author, TreeEdit, commit, read_edits
+from reconciler.git.inspect import TreeFile, WorkTreeStatus, read_blobs, rev_parse, tree, work_tree_status
 
 EDITED = "edited"
 COMMITTED = "commit "
@@ -27,11 +27,11 @@ ROLLBACK = "rollback "
 _VERBS = {"put": "Set"}
 
 
-class Moved(GitError):
+class BranchMoved(GitError):
     """The branch is where nobody expected it: look at the files again first."""
 
 
-class Committer:
+class AutoCommitter:
     """Commits what is pending in one work tree. ``prefix``: the folder of desired state in it; '': its top.
 
     ``sign``: sign every commit. Not for several threads at once; every call holds up to a second's worth of
@@ -49,7 +49,7 @@ class Committer:
         records = self._generations.history()
         last = max((i for i, r in enumerate(records) if r.commit), default=len(records) - 2)
         behind = list(records[last + 1 :])
-        while behind and not is_write(behind[-1]):
+        while behind and not made_by_api(behind[-1]):
             behind.pop()
         return tuple(behind)
 
@@ -57,12 +57,13 @@ class Committer:
         """Commits every pending write; the end of the branch afterwards. Hold the lock of the repository.
 
         Raises:
-            GitError: not now; trying again later is right. ``Moved``: after the files were read again, or,
+            GitError: not now; trying again later is right. ``BranchMoved``: after the files were read again,
+            or,
                 where that changes nothing, with ``force``.
         """
         self._wait_for_others()
         pending = self.pending()
-        where = standing(self._git)
+        where = work_tree_status(self._git)
         if not pending:
             return where.head
         if not where.branch:
@@ -79,7 +80,7 @@ class Committer:
         return self._replayed(pending, before, where, force=force)
 
     def _wait_for_others(self) -> None:
-        for more in moments():
+        for more in retry_until_unlocked():
             busy = next((name for name in SIGNS if (self._git.directory / name).exists()), None)
             if busy is None:
                 return
@@ -94,7 +95,7 @@ class Committer:
         return self._git.run("check-ignore", "-q", self._path(GROUPS)).returncode == 0
 
     def _replayed(
-        self, pending: Sequence[Record], before: Record | None, where: Standing, *, force: bool
+        self, pending: Sequence[Record], before: Record | None, where: WorkTreeStatus, *, force: bool
     ) -> str:
         chain: list[tuple[Record | None, bytes]] = [(record, self._groups(record)) for record in pending]
         if before is not None:
@@ -105,17 +106,17 @@ class Committer:
         if at is None:
             known = {record.commit for record in self._generations.history()}
             if head and head not in known and any(known) and not force:
-                raise Moved("the branch has moved; the files are read again first")
+                raise BranchMoved("the branch has moved; the files are read again first")
             at = 0 if chain[0][0] is None else -1
             if at == 0 and head:
                 head = self._by_hand(head, chain[0][1])
         for record, _ in chain[: at + 1]:
-            if record is not None and is_write(record):
+            if record is not None and made_by_api(record):
                 self._generations.set_commit(record.generation, head)
         held = chain[at][1] if at >= 0 else None
         for record, content in chain[at + 1 :]:
             assert record is not None
-            if is_write(record):
+            if made_by_api(record):
                 head = self._write(record, content, head)
                 self._generations.set_commit(record.generation, head)
             elif content != held:
@@ -136,25 +137,30 @@ class Committer:
         return self._git("hash-object", "--stdin", "--path", path, given=content).decode().strip()
 
     def _write(self, record: Record, content: bytes, head: str) -> str:
-        changes: dict[str, bytes | Entry | None] = {self._path(GROUPS): content}
+        changes: dict[str, bytes | TreeFile | None] = {self._path(GROUPS): content}
         if record.reason.startswith(ROLLBACK):
             changes |= self._restored(record, head)
         return commit(
-            self._git, head, changes, message_of(record), Author(record.author, at=record.at), sign=self._sign
+            self._git,
+            head,
+            changes,
+            commit_message(record),
+            Author(record.author, at=record.at),
+            sign=self._sign,
         )
 
     def _by_hand(self, head: str, content: bytes) -> str:
         changes = {self._path(GROUPS): content}
         return commit(self._git, head, changes, f"Edit {GROUPS} by hand\n", self.person(), sign=self._sign)
 
-    def _restored(self, record: Record, head: str) -> Change:
+    def _restored(self, record: Record, head: str) -> TreeEdit:
         """What a rollback changed beside groups.yaml, as far as git knows the files."""
         known = tree(self._git, head) if head else {}
         target = self._target(record.reason.removeprefix(ROLLBACK))
         then = tree(self._git, target) if target else {}
         names = [n for n in {**known, **then} if n.startswith(self._prefix) and known.get(n) != then.get(n)]
-        blobs = contents(self._git, [then[name].oid for name in names if name in then])
-        changes: dict[str, bytes | Entry | None] = {}
+        blobs = read_blobs(self._git, [then[name].oid for name in names if name in then])
+        changes: dict[str, bytes | TreeFile | None] = {}
         for name in names if target else ():
             # Only what the rollback did, and nobody has changed since.
             if self._on_disk(name) == (blobs[then[name].oid] if name in then else None):
@@ -173,7 +179,7 @@ class Committer:
             record = next((r for r in self._generations.history() if r.generation == int(word)), None)
             if record is not None:
                 return record.commit or None
-        return resolved(self._git, word)
+        return rev_parse(self._git, word)
 
     def _on_disk(self, name: str) -> bytes | None:
         try:
@@ -187,13 +193,13 @@ class Committer:
         The end of the branch afterwards; raises as ``catch_up``. Hold the lock of the repository.
         """
         head = self.catch_up(force=True)
-        where = standing(self._git)
+        where = work_tree_status(self._git)
         names = (*where.dirty, *more)
         if not names:
             return where.head
         if not where.branch:
             raise GitError("HEAD is detached", "`git switch` to a branch first")
-        changes = from_disk(self._git, names)
+        changes = read_edits(self._git, names)
         text = message or f"Edit {', '.join(sorted(names)[:5])} by hand\n"
         return commit(self._git, head, changes, text, author or self.person(), sign=self._sign)
 
@@ -217,12 +223,12 @@ class Committer:
         return self._prefix + name
 
 
-def is_write(record: Record) -> bool:
+def made_by_api(record: Record) -> bool:
     """Whether a generation was made through us, and not by an edit of files or a commit."""
     return record.reason != EDITED and not record.reason.startswith(COMMITTED)
 
 
-def message_of(record: Record) -> str:
+def commit_message(record: Record) -> str:
     """The message of a write's commit: what was asked for, what it changed, which generation that is."""
     verb, _, what = record.reason.partition(" ")
     if record.reason.startswith(ROLLBACK):
@@ -233,6 +239,6 @@ def message_of(record: Record) -> str:
     return f"{subject}\n\n{changes}\n\nGeneration: {record.generation}\n"
 
 
-def kept(sources: Mapping[str, bytes]) -> tuple[str, ...]:
+def retained(sources: Mapping[str, bytes]) -> tuple[str, ...]:
     """The files of desired state that belong in git: ours and Compose's, not those that hold variables."""
     return tuple(n for n in sources if n.endswith((".yaml", ".yml")) and not Path(n).is_absolute())

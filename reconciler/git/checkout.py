@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from reconciler.git.command import Git, GitError
-from reconciler.git.inspect import is_ancestor, resolved
+from reconciler.git.inspect import is_ancestor, rev_parse
 from reconciler.git.upstream import TAKEN, TOOK
 
 TAKING = "refs/service-manager/taking"
@@ -24,14 +24,14 @@ def move(git: Git, head: str, new: str, tip: str, half: str) -> None:
     """
     old = half or head or git("hash-object", "-w", "-t", "tree", "--stdin").decode().strip()
     git("update-ref", TAKING, new)
-    git.patiently("read-tree", "-u", "-m", old, new)
+    git.run_with_lock_retry("read-tree", "-u", "-m", old, new)
     moved = f"update HEAD {new} {head or '0' * len(new)}\nupdate {TAKEN} {tip}\ndelete {TAKING}\n"
     git("update-ref", "-m", f"{TOOK}{tip}", "--stdin", given=moved.encode())
 
 
 def undo(git: Git, head: str, half: str) -> None:
     """Bring the files of ``head`` back where a crash left those of ``half``. Hold the lock."""
-    git.patiently("read-tree", "-u", "-m", half, head)
+    git.run_with_lock_retry("read-tree", "-u", "-m", half, head)
     git.run("update-ref", "-d", TAKING)
 
 
@@ -42,7 +42,7 @@ def left_half(git: Git, head: str, new: str, tips: Sequence[str]) -> str:
     upstream held, the newest first. A tip below ``head`` is none: people go back to it by hand.
     """
     try:
-        index = git.patiently("write-tree").strip()
+        index = git.run_with_lock_retry("write-tree").strip()
     except GitError:
         return ""
     if git.run("diff-files", "-q").stdout:
@@ -52,11 +52,11 @@ def left_half(git: Git, head: str, new: str, tips: Sequence[str]) -> str:
 
 def _candidates(git: Git, head: str, new: str, tips: Sequence[str]) -> Iterator[str]:
     yield new
-    begun = resolved(git, TAKING)
+    begun = rev_parse(git, TAKING)
     if begun:
         yield begun
     for tip in tips[:_MOST_TIPS]:
-        if resolved(git, tip) and not (head and is_ancestor(git, tip, head)):
+        if rev_parse(git, tip) and not (head and is_ancestor(git, tip, head)):
             yield tip
 
 

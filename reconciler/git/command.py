@@ -82,18 +82,18 @@ class Git:
             arguments[0], self.run(*arguments, given=given, index=index, more=more, timeout=timeout)
         )
 
-    def patiently(self, *arguments: str, given: bytes = b"") -> bytes:
+    def run_with_lock_retry(self, *arguments: str, given: bytes = b"") -> bytes:
         """As a call, for a command that takes the lock of the index: another holds it for up to ``PATIENCE``.
 
         git itself gives up at once. Blocks for as long.
         """
-        for more in moments():
+        for more in retry_until_unlocked():
             done = self.run(*arguments, given=given)
             if not (more and done.returncode and _LOCKED.search(done.stderr)):
                 break
         return _output(arguments[0], done)
 
-    def line(self, *arguments: str) -> str:
+    def run_line(self, *arguments: str) -> str:
         """The output of a command that says one line; raises as a call."""
         return self(*arguments).decode(errors="replace").strip()
 
@@ -152,15 +152,15 @@ class Git:
         }
 
 
-def at(directory: Path, environ: Mapping[str, str] | None = None) -> Git | None:
+def open_work_tree(directory: Path, environ: Mapping[str, str] | None = None) -> Git | None:
     """git for a directory, None where it is not itself the top of a work tree."""
-    found = repository(directory)
+    found = git_dir(directory)
     if found is None:
         return None
     return Git(directory.resolve(), found, dict(os.environ if environ is None else environ))
 
 
-def repository(directory: Path) -> Path | None:
+def git_dir(directory: Path) -> Path | None:
     """The repository of the work tree whose top ``directory`` is; None: it is no top."""
     try:
         entry = directory.resolve() / ".git"
@@ -174,7 +174,7 @@ def repository(directory: Path) -> Path | None:
     return (entry.parent / text.removeprefix("gitdir:").strip()).resolve()
 
 
-def moments() -> Iterator[bool]:
+def retry_until_unlocked() -> Iterator[bool]:
     """When to look again whether another git is done: True until ``PATIENCE`` is over, then False once."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
@@ -185,7 +185,7 @@ def moments() -> Iterator[bool]:
 
 def _output(command: str, done: subprocess.CompletedProcess[bytes]) -> bytes:
     if done.returncode:
-        raise GitError(said(done.stderr) or f"git {command} ended with {done.returncode}")
+        raise GitError(stderr_message(done.stderr) or f"git {command} ended with {done.returncode}")
     return done.stdout
 
 
@@ -200,7 +200,7 @@ def _groups(account: pwd.struct_passwd) -> list[int]:
     return os.getgrouplist(account.pw_name, account.pw_gid)
 
 
-def said(stderr: bytes) -> str:
+def stderr_message(stderr: bytes) -> str:
     """What git had to say, in one line and without passwords in addresses."""
     lines = [line.strip() for line in stderr.decode(errors="replace").splitlines()]
     told = [line for line in lines if line and not line.startswith("hint:")]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reconciler.git.command import Git, GitError
-from reconciler.git.inspect import Entry, tree
+from reconciler.git.inspect import TreeFile, tree
 
 NAME = "Service Manager"
 EMAIL = "service-manager@localhost"
@@ -32,12 +32,12 @@ class Author(NamedTuple):
     at: float = 0.0
 
 
-Change = Mapping[str, bytes | Entry | None]
+TreeEdit = Mapping[str, bytes | TreeFile | None]
 """By name from the top: the new content, or an entry of another commit; None: it is gone."""
 
 
 def commit(
-    git: Git, parent: str, changes: Change, message: str, author: Author, *, sign: bool = False
+    git: Git, parent: str, changes: TreeEdit, message: str, author: Author, *, sign: bool = False
 ) -> str:
     """Commits ``changes`` on top of ``parent`` ('' for a first commit), as the new end of the branch.
 
@@ -60,12 +60,12 @@ def commit(
     return made
 
 
-def from_disk(git: Git, names: Iterable[str]) -> dict[str, Entry | None]:
+def read_edits(git: Git, names: Iterable[str]) -> dict[str, TreeFile | None]:
     """Files as they lie in the work tree, for a commit: links as links, with whether they can be run."""
     return {name: _on_disk(git, name) for name in names}
 
 
-def _on_disk(git: Git, name: str) -> Entry | None:
+def _on_disk(git: Git, name: str) -> TreeFile | None:
     place = git.top / name
     try:
         mode = place.lstat().st_mode
@@ -73,28 +73,30 @@ def _on_disk(git: Git, name: str) -> Entry | None:
         return None
     if stat.S_ISLNK(mode):
         content = os.fsencode(place.readlink())
-        return Entry(_LINK, git("hash-object", "-w", "--stdin", given=content).decode().strip(), len(content))
+        return TreeFile(
+            _LINK, git("hash-object", "-w", "--stdin", given=content).decode().strip(), len(content)
+        )
     content = place.read_bytes()
     oid = git("hash-object", "-w", "--stdin", "--path", name, given=content).decode().strip()
-    return Entry(_PROGRAM if mode & stat.S_IXUSR else _FILE, oid, len(content))
+    return TreeFile(_PROGRAM if mode & stat.S_IXUSR else _FILE, oid, len(content))
 
 
-def _same(new: Entry | None, old: Entry | None) -> bool:
+def _same(new: TreeFile | None, old: TreeFile | None) -> bool:
     return new[:2] == old[:2] if new is not None and old is not None else new is old
 
 
-def _entry(git: Git, name: str, what: bytes | Entry | None, old: Entry | None) -> Entry | None:
-    if what is None or isinstance(what, Entry):
+def _entry(git: Git, name: str, what: bytes | TreeFile | None, old: TreeFile | None) -> TreeFile | None:
+    if what is None or isinstance(what, TreeFile):
         return what
     # With its path, so that line ends are as `git add` would have them.
     oid = git("hash-object", "-w", "--stdin", "--path", name, given=what).decode().strip()
-    return Entry(old.mode if old else _FILE, oid, len(what))
+    return TreeFile(old.mode if old else _FILE, oid, len(what))
 
 
 def _made(
     git: Git,
     parent: str,
-    entries: Mapping[str, Entry | None],
+    entries: Mapping[str, TreeFile | None],
     message: str,
     author: Author,
     *,
@@ -116,7 +118,7 @@ def _made(
     )
 
 
-def _info(entries: Mapping[str, Entry | None]) -> bytes:
+def _info(entries: Mapping[str, TreeFile | None]) -> bytes:
     lines = [
         f"{entry.mode} {entry.oid}\t{name}" if entry else f"0 {'0' * 40}\t{name}"
         for name, entry in entries.items()
@@ -136,7 +138,7 @@ def committer() -> dict[str, str]:
     return {"GIT_COMMITTER_NAME": NAME, "GIT_COMMITTER_EMAIL": EMAIL}
 
 
-def _in_step(git: Git, before: Mapping[str, Entry], entries: Mapping[str, Entry | None]) -> None:
+def _in_step(git: Git, before: Mapping[str, TreeFile], entries: Mapping[str, TreeFile | None]) -> None:
     """Gives the person's index the entries that were committed; before the branch moves.
 
     After a crash in between the commit is made once more, and nothing else shows.
@@ -148,7 +150,7 @@ def _in_step(git: Git, before: Mapping[str, Entry], entries: Mapping[str, Entry 
         if staged.get(name) == (before[name].oid if name in before else None)
     }
     if mine:
-        git.patiently("update-index", "-z", "--index-info", given=_info(mine))
+        git.run_with_lock_retry("update-index", "-z", "--index-info", given=_info(mine))
     git.run("update-index", "-q", "--refresh")
 
 
@@ -161,4 +163,4 @@ def _staged(git: Git) -> dict[str, str]:
     return found
 
 
-__all__ = ["Author", "Change", "GitError", "commit", "committer", "from_disk"]
+__all__ = ["Author", "GitError", "TreeEdit", "commit", "committer", "read_edits"]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from reconciler.errors import Mistake
-from reconciler.git.command import Git, GitError, said
+from reconciler.git.command import Git, GitError, stderr_message
 
 LARGEST = 10 * 2**20
 """Bytes of one file that are taken; desired state is text."""
@@ -18,7 +18,7 @@ _LINK, _MODULE = "120000", "160000"
 _MOST_LINKS = 40
 
 
-class Standing(NamedTuple):
+class WorkTreeStatus(NamedTuple):
     """Where a work tree stands. ``head`` is empty before the first commit, ``branch`` off any branch.
 
     ``dirty``: files that git knows and that are not as the commit has them.
@@ -29,7 +29,7 @@ class Standing(NamedTuple):
     dirty: tuple[str, ...]
 
 
-class Entry(NamedTuple):
+class TreeFile(NamedTuple):
     """One file of a tree: its mode as git writes it, the name of its content, bytes."""
 
     mode: str
@@ -44,7 +44,7 @@ class About(NamedTuple):
     subject: str
 
 
-def standing(git: Git) -> Standing:
+def work_tree_status(git: Git) -> WorkTreeStatus:
     """Where the work tree stands; takes a few milliseconds and no lock.
 
     Raises:
@@ -68,17 +68,17 @@ def standing(git: Git) -> Standing:
             dirty.append(rest.split(" ", 7 if kind == "1" else 9)[-1])
         elif kind == "2":
             dirty += [rest.split(" ", 8)[-1], next(parts, "")]
-    return Standing(head, branch, tuple(dirty))
+    return WorkTreeStatus(head, branch, tuple(dirty))
 
 
-def about(git: Git, commit: str) -> About:
+def commit_info(git: Git, commit: str) -> About:
     """Author and first line of a commit."""
     told = git("log", "-1", "--format=%an%x00%s", commit).decode(errors="replace").strip("\n")
     author, _, subject = told.partition("\0")
     return About(author, subject)
 
 
-def resolved(git: Git, word: str) -> str | None:
+def rev_parse(git: Git, word: str) -> str | None:
     """The whole name of a commit, None where there is none of that name."""
     done = git.run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{word}^{{commit}}")
     return done.stdout.decode().strip() or None if done.returncode == 0 else None
@@ -92,13 +92,13 @@ def is_ancestor(git: Git, older: str, newer: str) -> bool:
     """
     done = git.run("merge-base", "--is-ancestor", older, newer)
     if done.returncode > 1:
-        raise GitError(said(done.stderr) or f"git merge-base ended with {done.returncode}")
+        raise GitError(stderr_message(done.stderr) or f"git merge-base ended with {done.returncode}")
     return done.returncode == 0
 
 
-def tree(git: Git, commit: str, prefix: str = "") -> dict[str, Entry]:
+def tree(git: Git, commit: str, prefix: str = "") -> dict[str, TreeFile]:
     """Every file of a commit below ``prefix`` (empty, or ends with a slash), by name from there on."""
-    found: dict[str, Entry] = {}
+    found: dict[str, TreeFile] = {}
     for part in git("ls-tree", "-r", "-l", "-z", "--full-tree", commit).split(b"\0"):
         if not part:
             continue
@@ -106,16 +106,16 @@ def tree(git: Git, commit: str, prefix: str = "") -> dict[str, Entry]:
         mode, _, oid, size = told.decode().split()
         path = name.decode(errors="surrogateescape")
         if path.startswith(prefix):
-            found[path.removeprefix(prefix)] = Entry(mode, oid, int(size) if size.isdigit() else 0)
+            found[path.removeprefix(prefix)] = TreeFile(mode, oid, int(size) if size.isdigit() else 0)
     return found
 
 
-def content(git: Git, oid: str) -> bytes:
+def read_blob(git: Git, oid: str) -> bytes:
     """A content by its name."""
     return git("cat-file", "blob", oid)
 
 
-def contents(git: Git, oids: Iterable[str]) -> dict[str, bytes]:
+def read_blobs(git: Git, oids: Iterable[str]) -> dict[str, bytes]:
     """Many contents by their names, with one command."""
     wanted = list(dict.fromkeys(oids))
     if not wanted:
@@ -133,11 +133,11 @@ def contents(git: Git, oids: Iterable[str]) -> dict[str, bytes]:
     return found
 
 
-def unfit(git: Git, files: Mapping[str, Entry]) -> list[Mistake]:
+def unacceptable_files(git: Git, files: Mapping[str, TreeFile]) -> list[Mistake]:
     """What is never taken from others: submodules, links that lead outside, what is far too large."""
     mistakes = [*_sizes(files)]
     links = {name: entry.oid for name, entry in files.items() if entry.mode == _LINK}
-    targets = contents(git, [oid for oid in links.values() if oid])
+    targets = read_blobs(git, [oid for oid in links.values() if oid])
     ways = {name: targets[oid].decode(errors="surrogateescape") for name, oid in links.items()}
     mistakes += [
         Mistake(name, 0, 0, f"is a link to {target!r}, which leads outside the directory")
@@ -147,7 +147,7 @@ def unfit(git: Git, files: Mapping[str, Entry]) -> list[Mistake]:
     return sorted(mistakes)
 
 
-def _sizes(files: Mapping[str, Entry]) -> Iterator[Mistake]:
+def _sizes(files: Mapping[str, TreeFile]) -> Iterator[Mistake]:
     for name, entry in files.items():
         if entry.mode == _MODULE:
             yield Mistake(name, 0, 0, "is a submodule; those are not taken, put its files here instead")

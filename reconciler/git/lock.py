@@ -15,13 +15,13 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from reconciler.errors import WriteRefused
-from reconciler.git.command import repository
+from reconciler.git.command import git_dir
 
 _PAUSE = 0.005
 _PATIENCE = 10.0
 
 
-def taken(directory: Path) -> int | None:
+def try_lock(directory: Path) -> int | None:
     """The descriptor of the lock, None: another holds it just now. Closing it gives it back."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -33,14 +33,14 @@ def taken(directory: Path) -> int | None:
 
 
 @contextmanager
-def held(directory: Path, patience: float = _PATIENCE) -> Iterator[int]:
+def locked(directory: Path, patience: float = _PATIENCE) -> Iterator[int]:
     """Hold the lock of a repository; yields its descriptor. Blocks, up to ``patience`` seconds.
 
     Raises:
         WriteRefused: ``being_written``; it was not to be had.
     """
     deadline = time.monotonic() + patience
-    while (descriptor := taken(directory)) is None:
+    while (descriptor := try_lock(directory)) is None:
         if time.monotonic() > deadline:
             raise _busy(directory)
         time.sleep(_PAUSE)
@@ -51,14 +51,14 @@ def held(directory: Path, patience: float = _PATIENCE) -> Iterator[int]:
 
 
 @asynccontextmanager
-async def guard(top: Path, patience: float = _PATIENCE) -> AsyncIterator[None]:
+async def lock_unless_pushed(top: Path, patience: float = _PATIENCE) -> AsyncIterator[None]:
     """The same for coroutines, by the top of the work tree; nothing to hold where it is none."""
-    directory = repository(top)
+    directory = git_dir(top)
     if directory is None:
         yield
         return
     deadline = time.monotonic() + patience
-    while (descriptor := taken(directory)) is None:
+    while (descriptor := try_lock(directory)) is None:
         if time.monotonic() > deadline:
             raise _busy(directory)
         await asyncio.sleep(_PAUSE)
@@ -68,12 +68,12 @@ async def guard(top: Path, patience: float = _PATIENCE) -> AsyncIterator[None]:
         os.close(descriptor)
 
 
-async def let_go(top: Path, patience: float) -> bool:
+async def wait_until_free(top: Path, patience: float) -> bool:
     """Wait until nobody holds the lock, at most so many seconds; whether it is free."""
-    directory = repository(top)
+    directory = git_dir(top)
     deadline = time.monotonic() + patience
     while directory is not None:
-        descriptor = taken(directory)
+        descriptor = try_lock(directory)
         if descriptor is not None:
             os.close(descriptor)
             return True

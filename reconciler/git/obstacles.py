@@ -8,8 +8,8 @@ from shlex import quote
 from typing import NamedTuple
 
 from reconciler.git.attributes import encodings
-from reconciler.git.command import Git, GitError, at
-from reconciler.git.inspect import resolved, tree
+from reconciler.git.command import Git, GitError, open_work_tree
+from reconciler.git.inspect import rev_parse, tree
 from reconciler.git.refs import REPLACED, refusal
 
 
@@ -22,7 +22,7 @@ class Obstacle(NamedTuple):
 
 def in_the_way(directory: Path) -> list[Obstacle]:
     """Everything that is in the way in the work tree at ``directory``; empty for another folder."""
-    git = at(directory)
+    git = open_work_tree(directory)
     try:
         return [*replaced(git), *_named(git), *_attributes(git)] if git is not None else []
     except (GitError, OSError) as error:
@@ -61,7 +61,7 @@ def _refs(git: Git, *prefixes: str) -> list[str]:
 
 
 def _attributes(git: Git) -> Iterator[Obstacle]:
-    head = resolved(git, "HEAD")
+    head = rev_parse(git, "HEAD")
     for mistake in encodings(git, tree(git, head)) if head else ():
         yield Obstacle(
             f"{mistake}; writes can't be committed", "take it out, and call `service-manager git commit`"

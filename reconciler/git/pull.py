@@ -19,10 +19,10 @@ from reconciler.errors import InvalidDesiredState, Mistake, ServiceManagerError,
 from reconciler.git import checkout as git_checkout
 from reconciler.git import sign as git_sign
 from reconciler.git import upstream as git_upstream
-from reconciler.git.command import Git, GitError, repository, said
-from reconciler.git.inspect import Standing, resolved, standing
+from reconciler.git.command import Git, GitError, git_dir, stderr_message
+from reconciler.git.inspect import WorkTreeStatus, rev_parse, work_tree_status
 from reconciler.git.replay import named, replayed
-from reconciler.git.staging import judged
+from reconciler.git.staging import validate_commit
 from reconciler.git.upstream import FETCHED, Course
 from reconciler.git.work_tree import GitTree
 
@@ -41,7 +41,7 @@ _LOST_RACE = ("fetch first", "non-fast-forward", "stale info", "incorrect old va
 """What git says where the branch moved between fetch and push."""
 
 
-class Source(NamedTuple):
+class PullConfig(NamedTuple):
     """Where from, and how: ``interval`` in seconds; ``keys`` a file of public keys, None: unsigned will do.
 
     ``writes``: push or refuse. ``rewritten``: follow or stop, where upstream withdrew commits.
@@ -55,14 +55,14 @@ class Source(NamedTuple):
     rewritten: str = _FOLLOW
 
 
-class _Again(Exception):
+class _Retry(Exception):
     """The work tree or upstream changed: fetch and decide again."""
 
 
 class Puller:
     """Keeps one work tree in step with one branch elsewhere."""
 
-    def __init__(self, tree: GitTree, source: Source, reload: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, tree: GitTree, source: PullConfig, reload: Callable[[], Awaitable[None]]) -> None:
         self._tree = tree
         self._source = source
         self._reload = reload
@@ -73,14 +73,14 @@ class Puller:
         tree.pulls = True
         tree.closed = self._closed("it is not known yet whether this machine can sign")
 
-    def ask(self) -> None:
+    def request_pull(self) -> None:
         """Fetch now; called in the event loop."""
         self._asked.set()
 
     async def committed(self) -> None:
         """Something was committed here: look at the files, and push it back soon."""
         await self._reload()
-        self.ask()
+        self.request_pull()
 
     async def run(self) -> None:
         """Fetch, judge, take in and push back, at every interval and on request."""
@@ -123,7 +123,7 @@ class Puller:
             fetched = await asyncio.to_thread(self._fetched, git)
             try:
                 await self._taken_in(git, fetched, seen)
-            except _Again as again:
+            except _Retry as again:
                 reason = str(again)
                 await asyncio.sleep(_PAUSE)
                 continue
@@ -157,7 +157,7 @@ class Puller:
     def _repository(self) -> Git:
         top = self._tree.top
         top.mkdir(parents=True, exist_ok=True)
-        found = repository(top)
+        found = git_dir(top)
         git = Git(top.resolve(), found or top.resolve() / ".git")
         branch = self._source.branch
         if found is None:
@@ -179,12 +179,12 @@ class Puller:
             git(*settings, "fetch", *options, _REMOTE, branch, more=_SLOW, timeout=_NETWORK)
         except GitError as error:
             raise GitError(f"can't fetch: {error}; the last good state is kept", error.remedy) from error
-        commit = resolved(git, FETCHED)
+        commit = rev_parse(git, FETCHED)
         assert commit
         return commit
 
     async def _taken_in(self, git: Git, fetched: str, seen: Sequence[str]) -> None:
-        where = await asyncio.to_thread(standing, git)
+        where = await asyncio.to_thread(work_tree_status, git)
         head = where.head
         if head == fetched:
             await self._complete(git, where, seen)
@@ -264,7 +264,7 @@ class Puller:
 
     async def _judge(self, git: Git, new: str, fetched: str) -> None:
         try:
-            await judged(git, new, self._tree.around)
+            await validate_commit(git, new, self._tree.around)
         except InvalidDesiredState as error:
             note = f"(commit {fetched[:_SHORT]}; the last good one is kept)"
             raise InvalidDesiredState(
@@ -272,19 +272,19 @@ class Puller:
             ) from None
 
     def _check_out(self, git: Git, head: str, new: str, fetched: str, seen: Sequence[str]) -> None:
-        where = standing(git)
+        where = work_tree_status(git)
         # A write that has no commit yet is committed first, under the name of its caller.
         if self._tree.pending:
-            raise _Again("new commits wait: changes made here are not committed yet")
+            raise _Retry("new commits wait: changes made here are not committed yet")
         if where.head != head:
-            raise _Again("commits are made here all the time")
+            raise _Retry("commits are made here all the time")
         half = git_checkout.left_half(git, head, new, seen) if where.dirty else ""
         if where.dirty and not half:
             edited = f"new commits wait: {', '.join(where.dirty[:5])} edited here and not committed"
             raise GitError(edited, "`service-manager git commit`")
         git_checkout.move(git, head, new, fetched, half)
 
-    async def _complete(self, git: Git, where: Standing, seen: Sequence[str]) -> None:
+    async def _complete(self, git: Git, where: WorkTreeStatus, seen: Sequence[str]) -> None:
         """Undo what a crash left of a commit that upstream withdrew since."""
         if not where.dirty or self._tree.pending:
             return
@@ -311,8 +311,8 @@ class Puller:
             git_upstream.note(git, head)
             return
         told = done.stderr.decode(errors="replace")
-        trouble = f"changes made here are committed, but can't be pushed back: {said(done.stderr)}"
-        raise _Again(trouble) if any(sign in told for sign in _LOST_RACE) else GitError(trouble)
+        trouble = f"changes made here are committed, but can't be pushed back: {stderr_message(done.stderr)}"
+        raise _Retry(trouble) if any(sign in told for sign in _LOST_RACE) else GitError(trouble)
 
     def _signed(self, git: Git, commit: str, keys: Path) -> None:
         try:

@@ -7,9 +7,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from reconciler.git.command import Git, GitError, repository, said
+from reconciler.git.command import Git, GitError, git_dir, stderr_message
 from reconciler.git.commit_objects import committer
-from reconciler.git.inspect import about
+from reconciler.git.inspect import commit_info
 
 _SHORT = 10
 _MOST_NAMED = 3
@@ -36,20 +36,22 @@ def replayed(git: Git, tip: str, own: Sequence[str], remedy: str, *, sign: bool 
         place = Path(folder) / "tree"
         git("worktree", "add", "--quiet", "--detach", str(place), tip)
         try:
-            beside = Git(place, repository(place) or git.directory, git.environ)
+            beside = Git(place, git_dir(place) or git.directory, git.environ)
             signing = ("-c", f"commit.gpgSign={str(sign).lower()}")
             options = ("--keep-redundant-commits", "--allow-empty")
             picked = beside.run(*signing, "cherry-pick", *options, *own, more=committer())
             if picked.returncode:
                 raise _failed(git, beside, tip, picked.stderr, remedy)
-            return beside.line("rev-parse", "HEAD")
+            return beside.run_line("rev-parse", "HEAD")
         finally:
             git.run("worktree", "remove", "--force", str(place))
 
 
 def named(git: Git, commits: Sequence[str]) -> str:
     """Commits for a message: name and subject of the first ones, and how many more there are."""
-    told = [f"{commit[:_SHORT]} ({_plain(about(git, commit).subject)})" for commit in commits[:_MOST_NAMED]]
+    told = [
+        f"{commit[:_SHORT]} ({_plain(commit_info(git, commit).subject)})" for commit in commits[:_MOST_NAMED]
+    ]
     rest = len(commits) - len(told)
     words = ", ".join(told) + (f" and {rest} more" if rest else "")
     return f"commit{'s' if commits[1:] else ''} {words}"
@@ -61,7 +63,8 @@ def _failed(git: Git, beside: Git, tip: str, stderr: bytes, remedy: str) -> GitE
     files = [name for name in conflicts.decode(errors="replace").split("\0") if name]
     if not picking or not files:
         return GitError(
-            f"changes made here can't be put on top of commit {tip[:_SHORT]}: {said(stderr)}", remedy
+            f"changes made here can't be put on top of commit {tip[:_SHORT]}: {stderr_message(stderr)}",
+            remedy,
         )
     return GitError(
         f"changes made here contradict commit {tip[:_SHORT]}: {named(git, [picking])} conflicts with it in "

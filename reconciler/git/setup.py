@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import reconciler
-from reconciler.git.command import Git, GitError, repository
-from reconciler.git.commit_objects import Author, commit, from_disk
-from reconciler.git.inspect import LARGEST_TREE, standing
+from reconciler.git.command import Git, GitError, git_dir
+from reconciler.git.commit_objects import Author, commit, read_edits
+from reconciler.git.inspect import LARGEST_TREE, work_tree_status
 from reconciler.git.refs import HIDDEN
 
 HOOK = "pre-receive"
@@ -31,7 +31,7 @@ _SETTINGS = {
 _HIDE = "receive.hideRefs"
 
 
-def prepare(directory: Path, hook_arguments: Sequence[str], environ: Mapping[str, str]) -> Iterator[str]:
+def install_hook(directory: Path, hook_arguments: Sequence[str], environ: Mapping[str, str]) -> Iterator[str]:
     """Does it, and yields what it did, for people. ``hook_arguments`` are for ``git hook``.
 
     Raises:
@@ -40,7 +40,7 @@ def prepare(directory: Path, hook_arguments: Sequence[str], environ: Mapping[str
     """
     directory = directory.resolve()
     directory.mkdir(parents=True, exist_ok=True)
-    found = repository(directory)
+    found = git_dir(directory)
     git = Git(directory, found or directory / ".git", environ)
     if found is None:
         git("init", "--quiet", "--initial-branch=main")
@@ -49,7 +49,7 @@ def prepare(directory: Path, hook_arguments: Sequence[str], environ: Mapping[str
         yield f"took over the repository in {directory}"
         if found != directory / ".git":
             raise GitError(f"{directory} is a linked work tree", "use the main one, or a clone of its own")
-    where = standing(git)
+    where = work_tree_status(git)
     if not where.branch:
         raise GitError("HEAD is detached, so nothing can be pushed to it", "`git switch` to a branch first")
     _check_hooks(git)
@@ -69,9 +69,9 @@ def prepare(directory: Path, hook_arguments: Sequence[str], environ: Mapping[str
         yield f"not committed: {', '.join(where.dirty)}; `service-manager git commit` does that"
 
 
-def hook_gone(directory: Path) -> str:
+def hook_missing(directory: Path) -> str:
     """The program that our hook calls, where that is no longer there; empty where all is well, or no hook."""
-    found = repository(directory)
+    found = git_dir(directory)
     try:
         text = (found / "hooks" / HOOK).read_text() if found else ""
         words = shlex.split(text.partition("exec ")[2]) if _MARK in text else []
@@ -160,5 +160,5 @@ def _first(git: Git) -> Iterator[str]:
     git("add", "--all")
     name = git.run("config", "--get", "user.name").stdout.decode().strip()
     author = Author(name or os.environ.get("SUDO_USER") or os.environ.get("USER") or "service-manager")
-    made = commit(git, "", from_disk(git, names), "Desired state as it was found\n", author)
+    made = commit(git, "", read_edits(git, names), "Desired state as it was found\n", author)
     yield f"committed {len(names)} files as {made[:10]}"

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from reconciler.git.command import Git, GitError, said
+from reconciler.git.command import Git, GitError, stderr_message
 from reconciler.git.commit_objects import EMAIL, NAME, committer
 
 _PGP = b"-----BEGIN PGP PUBLIC KEY BLOCK-----"
@@ -37,7 +37,7 @@ def verify(git: Git, commit: str, keys: Path) -> None:
             signers.chmod(0o644)
             done = git.run("-c", f"gpg.ssh.allowedSignersFile={signers}", "verify-commit", commit)
     if done.returncode:
-        told = said(done.stderr)
+        told = stderr_message(done.stderr)
         raise GitError(
             f"commit {commit[:10]} is not signed with a key of {keys}" + (f" ({told})" if told else ""),
             "sign it, or add the key; the last good state is kept",
@@ -78,4 +78,4 @@ def _import(known: bytes, folder: str) -> None:
     except subprocess.TimeoutExpired:
         raise GitError("gpg did not end within 30 s") from None
     if done.returncode:
-        raise GitError(f"the keys of --git-verify are of no use: {said(done.stderr)}")
+        raise GitError(f"the keys of --git-verify are of no use: {stderr_message(done.stderr)}")

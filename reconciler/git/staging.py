@@ -23,7 +23,7 @@ from reconciler.desired_state.store import Store
 from reconciler.errors import InvalidDesiredState, Mistake
 from reconciler.git.attributes import encodings, unclean
 from reconciler.git.command import Git
-from reconciler.git.inspect import tree, unfit
+from reconciler.git.inspect import tree, unacceptable_files
 from reconciler.model.resolved_compose import Resolved
 
 _PREFIX = "service-manager-"
@@ -40,7 +40,7 @@ class Resolve(Protocol):
         """What the files mean; ``without`` is taken out of it, before it is hashed."""
 
 
-class Surroundings(NamedTuple):
+class ValidationContext(NamedTuple):
     """What a commit is judged with: a resolver, further Compose files, Compose's environment.
 
     ``path`` is the folder of desired state in the work tree; empty: its top.
@@ -52,7 +52,7 @@ class Surroundings(NamedTuple):
     path: str = ""
 
 
-async def judged(git: Git, commit: str, around: Surroundings) -> LoadedState:
+async def validate_commit(git: Git, commit: str, around: ValidationContext) -> LoadedState:
     """The desired state that a commit would be in this directory.
 
     Raises:
@@ -65,7 +65,7 @@ async def judged(git: Git, commit: str, around: Surroundings) -> LoadedState:
     # Laid out and cleared away in a thread: it is a matter of many small files.
     layout = ExitStack()
     try:
-        folder, top = await asyncio.to_thread(layout.enter_context, mirrored(git, commit))
+        folder, top = await asyncio.to_thread(layout.enter_context, stage(git, commit))
         clashes = await asyncio.to_thread(_beside, git, top)
         if clashes:
             raise InvalidDesiredState(tuple(clashes))
@@ -83,19 +83,19 @@ def checked(git: Git, commit: str) -> None:
         GitError: git can't read the commit, or check it out.
     """
     _fit(git, commit)
-    with mirrored(git, commit):
+    with stage(git, commit):
         pass
 
 
 def _fit(git: Git, commit: str) -> None:
     files = tree(git, commit)
-    mistakes = [*unfit(git, files), *encodings(git, files)]
+    mistakes = [*unacceptable_files(git, files), *encodings(git, files)]
     if mistakes:
         raise InvalidDesiredState(tuple(sorted(mistakes)))
 
 
 @contextmanager
-def mirrored(git: Git, commit: str) -> Iterator[tuple[str, Path]]:
+def stage(git: Git, commit: str) -> Iterator[tuple[str, Path]]:
     """The commit's files alone: the folder to be taken out of paths, and the top within it.
 
     Raises:
@@ -162,7 +162,7 @@ def _linked(real: Path, top: Path, name: str) -> Iterator[Mistake]:
         yield Mistake(name, 0, 0, "lies on the box already, unknown to git there; move it away first")
 
 
-async def _loaded(directory: Path, folder: str, around: Surroundings) -> LoadedState:
+async def _loaded(directory: Path, folder: str, around: ValidationContext) -> LoadedState:
     async def resolve(files: Sequence[Path], base: Path, project: str) -> Resolved:
         return await around.resolve(files, base, project, without=folder)
 

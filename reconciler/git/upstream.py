@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from reconciler.git.command import Git, GitError
-from reconciler.git.inspect import is_ancestor, resolved
+from reconciler.git.inspect import is_ancestor, rev_parse
 
 FETCHED = "refs/service-manager/fetched"
 """The tip of the upstream branch at the last fetch; its reflog keeps the earlier ones."""
@@ -71,7 +71,7 @@ def charted(git: Git, head: str, tip: str, seen: Collection[str]) -> Course:
 def seen(git: Git, remote: str, branch: str) -> tuple[str, ...]:
     """Every tip that upstream is known to have held, by refs and reflogs; call it before a fetch."""
     tracking = f"refs/remotes/{remote}/{branch}"
-    refs = (resolved(git, ref) for ref in (TAKEN, FETCHED, tracking))
+    refs = (rev_parse(git, ref) for ref in (TAKEN, FETCHED, tracking))
     found = dict.fromkeys(commit for commit in refs if commit)
     for ref in (FETCHED, tracking):
         found |= dict.fromkeys(commit for commit, _ in _reflog(git, ref))
@@ -81,7 +81,7 @@ def seen(git: Git, remote: str, branch: str) -> tuple[str, ...]:
 
 def note(git: Git, tip: str) -> None:
     """Record the newest upstream tip that the local branch contains."""
-    if resolved(git, TAKEN) != tip:
+    if rev_parse(git, TAKEN) != tip:
         git("update-ref", TAKEN, tip)
 
 

@@ -19,11 +19,11 @@ from reconciler.desired_state.schema import GROUPS
 from reconciler.errors import InvalidDesiredState, Mistake, ServiceManagerError, WriteRefused
 from reconciler.generations.acceptance import BY_FILE, EDITED, ChangeOrigin, RestoreSet
 from reconciler.generations.store import Generations
-from reconciler.git import lock as git_lock
-from reconciler.git.auto_commit import COMMITTED, ROLLBACK, Committer, Moved
-from reconciler.git.command import Git, GitError, at, repository
-from reconciler.git.inspect import Standing, about, contents, resolved, standing, tree
-from reconciler.git.staging import Surroundings, checked, judged
+from reconciler.git import lock
+from reconciler.git.auto_commit import COMMITTED, ROLLBACK, AutoCommitter, BranchMoved
+from reconciler.git.command import Git, GitError, git_dir, open_work_tree
+from reconciler.git.inspect import WorkTreeStatus, commit_info, read_blobs, rev_parse, tree, work_tree_status
+from reconciler.git.staging import ValidationContext, checked, validate_commit
 from reconciler.model.desired import Desired
 from reconciler.model.stack import Stack
 
@@ -43,14 +43,14 @@ class GitTree:
     """See the module. ``around``: what commits are judged with; ``auto``: commit edits by hand, too."""
 
     def __init__(
-        self, top: Path, generations: Generations, around: Surroundings, *, auto: bool = False
+        self, top: Path, generations: Generations, around: ValidationContext, *, auto: bool = False
     ) -> None:
         self.top = top
         self.prefix = f"{around.path.strip('/')}/" if around.path else ""
         self._generations = generations
         self.around = around
         self._auto = auto
-        self._standing = Standing("", "", ())
+        self._standing = WorkTreeStatus("", "", ())
         self._unknown = False
         self._known: str | None = None
         self._trouble = ""
@@ -69,15 +69,15 @@ class GitTree:
     @property
     def git(self) -> Git | None:
         """git here, None where this is no top of a work tree."""
-        return at(self.top)
+        return open_work_tree(self.top)
 
     def guard(self) -> AbstractAsyncContextManager[None]:
         """Held while files are written."""
-        return git_lock.guard(self.top)
+        return lock.lock_unless_pushed(self.top)
 
     def signs(self) -> tuple[Path, ...]:
         """Files that tell of commits, to be watched."""
-        directory = repository(self.top)
+        directory = git_dir(self.top)
         if directory is None:
             return (self.top / ".git" / "HEAD",)
         return (directory / "HEAD", directory / "logs" / "HEAD")
@@ -88,11 +88,11 @@ class GitTree:
         """See ``acceptance.Tree``."""
         git = self.git
         if git is None:
-            self._standing, self._hand, self._unknown = Standing("", "", ()), (), False
+            self._standing, self._hand, self._unknown = WorkTreeStatus("", "", ()), (), False
             return ""
         try:
-            await git_lock.let_go(self.top, _PUSH)
-            self._standing = await asyncio.to_thread(standing, git)
+            await lock.wait_until_free(self.top, _PUSH)
+            self._standing = await asyncio.to_thread(work_tree_status, git)
         except (GitError, OSError) as error:
             # What was seen before says nothing about now: no commit may be noted. ``run`` looks again.
             self._unknown = True
@@ -129,7 +129,7 @@ class GitTree:
         if head == self._last_known():
             return ChangeOrigin(BY_FILE, EDITED, noted)
         source = self.brought.get(head, head)
-        author = about(git, source).author
+        author = commit_info(git, source).author
         self.brought.pop(head, None)
         self._known = head
         return ChangeOrigin(author or BY_FILE, f"{COMMITTED}{source[:_SHORT]}", noted)
@@ -160,7 +160,7 @@ class GitTree:
     async def find(self, word: str) -> str | None:
         """See ``rollback.Tree``."""
         git = self.git
-        return await asyncio.to_thread(resolved, git, word) if git is not None else None
+        return await asyncio.to_thread(rev_parse, git, word) if git is not None else None
 
     async def files(self, commit: str) -> RestoreSet:
         """See ``rollback.Tree``."""
@@ -177,7 +177,7 @@ class GitTree:
         """See ``rollback.Tree``."""
         git = self.git
         assert git is not None
-        loaded = await judged(git, commit, self.around)
+        loaded = await validate_commit(git, commit, self.around)
         return loaded.stack, loaded.desired
 
     def _files(self, git: Git, commit: str) -> RestoreSet:
@@ -188,7 +188,7 @@ class GitTree:
             for name, entry in then.items()
             if entry.mode != _LINK and (now.get(name) != entry or self.prefix + name in self._standing.dirty)
         ]
-        found = contents(git, [then[name].oid for name in differ])
+        found = read_blobs(git, [then[name].oid for name in differ])
         gone = tuple(name for name in now if name not in then)
         return RestoreSet({name: found[then[name].oid] for name in differ}, gone, whole=False)
 
@@ -208,14 +208,14 @@ class GitTree:
                 async with self.guard():
                     head, noted = await asyncio.to_thread(self._commit, force=moved >= _FORCED)
             except (ServiceManagerError, OSError) as error:
-                moved += isinstance(error, Moved)
+                moved += isinstance(error, BranchMoved)
                 failures += 1
                 if failures > 2:
                     remedy = getattr(error, "remedy", "")
                     self._tell(f"changes are not committed: {error}" + (f"; {remedy}" if remedy else ""))
                 await asyncio.sleep(_RETRIES[min(failures, len(_RETRIES)) - 1])
                 self._poked.set()
-                if before == self._trouble and not isinstance(error, Moved):
+                if before == self._trouble and not isinstance(error, BranchMoved):
                     continue
             except Exception:
                 # A bug in here must not end the daemon; the files are what counts.
@@ -234,11 +234,11 @@ class GitTree:
         git = self.git
         if git is None:
             return "", False
-        before = standing(git).head
+        before = work_tree_status(git).head
         if self.pulls and not before:
             # A commit of ours would be a history of its own, and contradict the one that is to come.
             return "", False
-        committer = Committer(git, self._generations, self.prefix, sign=self.sign)
+        committer = AutoCommitter(git, self._generations, self.prefix, sign=self.sign)
         waited = bool(committer.pending())
         head = committer.catch_up(force=force)
         # Only what was accepted: a file that is broken waits until it is mended.
@@ -257,14 +257,14 @@ class GitTree:
     def pending(self) -> bool:
         """Whether writes wait for their commits."""
         git = self.git
-        if git is None or not Committer(git, self._generations, self.prefix).pending():
+        if git is None or not AutoCommitter(git, self._generations, self.prefix).pending():
             return False
-        return not self.pulls or resolved(git, "HEAD") is not None
+        return not self.pulls or rev_parse(git, "HEAD") is not None
 
     def _by_hand(self) -> tuple[str, ...]:
         """What is not committed and is no write of ours that waits for its commit."""
         git = self.git
-        pending = Committer(git, self._generations, self.prefix).pending() if git is not None else ()
+        pending = AutoCommitter(git, self._generations, self.prefix).pending() if git is not None else ()
         if any(record.reason.startswith(ROLLBACK) for record in pending):
             return ()
         ours = {self._path(GROUPS)} if pending else set()

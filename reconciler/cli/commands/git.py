@@ -48,14 +48,14 @@ def _directory(values: Values) -> Path:
 
 
 def _init(values: Values, console: Console) -> int:
-    from reconciler.git.setup import prepare
+    from reconciler.git.setup import install_hook
 
     directory = _directory(values)
     words = ["--desired-state", str(directory), "--state-dir", str(values["state_dir"])]
     words += ["--engine", values["engine"]]
     for file in values["compose_file"]:
         words += ["--compose-file", str(file)]
-    told = list(_said(prepare(directory, words, os.environ), console, values))
+    told = list(_said(install_hook(directory, words, os.environ), console, values))
     if values["output"] == "json":
         console.json({"directory": str(directory), "done": told})
     else:
@@ -76,14 +76,14 @@ def _hook(values: Values, console: Console) -> int:
     from reconciler.desired_state.digest_key_file import keyed, read_key
     from reconciler.engine.compose.discovery import environment
     from reconciler.engine.compose.engine import resolve
-    from reconciler.git.staging import Surroundings
+    from reconciler.git.staging import ValidationContext
 
     environ = dict(os.environ)
     box = Box(
         desired_state=values["desired_state"],
         state_dir=values["state_dir"],
         engine=values["engine"],
-        around=Surroundings(
+        around=ValidationContext(
             keyed(resolve, read_key(values["state_dir"])), values["compose_file"], environment(environ)
         ),
         environ=environ,
@@ -101,29 +101,29 @@ def _hook(values: Values, console: Console) -> int:
 def _commit(values: Values, console: Console) -> int:
     from reconciler.cli.oneshot import load, placed
     from reconciler.desired_state.schema import GROUPS
-    from reconciler.git import lock as git_lock
-    from reconciler.git.auto_commit import kept
-    from reconciler.git.command import GitError, at
-    from reconciler.git.commit_objects import Author, commit, from_disk
-    from reconciler.git.inspect import standing
+    from reconciler.git import lock
+    from reconciler.git.auto_commit import retained
+    from reconciler.git.command import GitError, open_work_tree
+    from reconciler.git.commit_objects import Author, commit, read_edits
+    from reconciler.git.inspect import work_tree_status
 
     directory = _directory(values)
-    found = at(directory)
+    found = open_work_tree(directory)
     if found is None:
         raise NoRepository(f"{directory} is not the top of a git work tree")
     deadline = time.monotonic() + _GIVEN_TIME
-    while GROUPS in standing(found).dirty and time.monotonic() < deadline and _daemon_runs(directory):
+    while GROUPS in work_tree_status(found).dirty and time.monotonic() < deadline and _daemon_runs(directory):
         time.sleep(0.1)
     try:
         loaded = asyncio.run(load(directory, values["compose_file"]))
     except InvalidDesiredState as error:
         raise InvalidDesiredState(tuple(placed(mistake, directory) for mistake in error.mistakes)) from None
-    with git_lock.held(found.directory):
-        where = standing(found)
+    with lock.locked(found.directory):
+        where = work_tree_status(found)
         if not where.branch:
             raise GitError("HEAD is detached", "`git switch` to a branch first")
         new = found("ls-files", "--others", "--exclude-standard", "-z").decode(errors="surrogateescape")
-        added = set(new.split("\0")) & set(kept(loaded.sources))
+        added = set(new.split("\0")) & set(retained(loaded.sources))
         names = sorted({*where.dirty, *added})
         if not names:
             return _told(values, console, where.head, [])
@@ -131,7 +131,7 @@ def _commit(values: Values, console: Console) -> int:
         if not author.name:
             author = Author(os.environ.get("SUDO_USER") or os.environ.get("USER") or "hand edit")
         message = values["message"] or f"Edit {', '.join(names[:5])} by hand"
-        made = commit(found, where.head, from_disk(found, names), f"{message}\n", author)
+        made = commit(found, where.head, read_edits(found, names), f"{message}\n", author)
     return _told(values, console, made, names)
 
 
@@ -162,10 +162,10 @@ def _daemon_runs(directory: Path) -> bool:
 
 
 def _log(values: Values, console: Console) -> int:
-    from reconciler.git.command import at
+    from reconciler.git.command import open_work_tree
 
     directory = _directory(values)
-    found = at(directory)
+    found = open_work_tree(directory)
     if found is None:
         raise NoRepository(f"{directory} is not the top of a git work tree")
     told = found("log", f"--max-count={values['limit']}", "--format=%H%x00%aI%x00%an%x00%s")

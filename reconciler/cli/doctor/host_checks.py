@@ -17,7 +17,7 @@ from reconciler.desired_state.file_watch import change_reason
 from reconciler.desired_state.store import LoadedState
 from reconciler.errors import ServiceManagerError
 from reconciler.git.obstacles import in_the_way
-from reconciler.git.setup import hook_gone
+from reconciler.git.setup import hook_missing
 from reconciler.host.inotify import Inotify
 from reconciler.host.untrusted import MALFORMED
 from reconciler.model.json_text import load_json
@@ -178,7 +178,7 @@ def check_git(machine: Machine) -> Check:
             "is not installed: changes of desired state can't be commits",
             "`apt install git`, if wanted",
         )
-    gone = hook_gone(machine.desired_state)
+    gone = hook_missing(machine.desired_state)
     if gone:
         told = f"every push is refused: its hook calls {gone}, which is gone"
         return Check(name, PROBLEM, told, f"`service-manager git init {machine.desired_state}` again")

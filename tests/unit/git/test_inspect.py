@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.endpoints.webhook import signature_holds
-from reconciler.git.command import said
+from reconciler.git.command import stderr_message
 from reconciler.git.inspect import leads_outside
 
 
@@ -69,7 +69,7 @@ def test_it_agrees_with_the_file_system(
 
 
 def test_passwords_in_addresses_are_told_nobody() -> None:
-    told = said(b"fatal: unable to access 'https://ann:hunter2@host/x.git/': no\nhint: try again\n")
+    told = stderr_message(b"fatal: unable to access 'https://ann:hunter2@host/x.git/': no\nhint: try again\n")
     assert told == "fatal: unable to access 'https://host/x.git/': no"
 
 
