@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from api.context import Context, Lines, Preview, Previous, Settings
-from api.endpoints.audit import AuditLog, Audits, Refusals, spread
+from api.endpoints.audit import AuditEndpoints, AuditSource, Refusals, publish_from_thread
 from api.endpoints.events import Broadcast
 from api.endpoints.health import Health
-from api.endpoints.history import Archive, Histories
+from api.endpoints.history import GenerationHistory, HistoryEndpoints
 from api.endpoints.lifecycle import Writes
 from api.endpoints.logs import Logs
 from api.endpoints.pages import Pages
@@ -21,7 +21,7 @@ from api.endpoints.status import Reads
 from api.endpoints.webhook import Webhook
 from api.metrics.registry import Metrics
 from api.middleware.auth import Auth
-from api.middleware.metrics import Measure
+from api.middleware.metrics import MetricsMiddleware
 from api.middleware.security import Guard
 from api.middleware.strict_query import StrictRoute
 from api.wire import openapi, problems
@@ -44,8 +44,8 @@ def create_app(
     previous: Previous | None = None,
     metrics: Metrics | None = None,
     keys: KeyRing | None = None,
-    audit: AuditLog | None = None,
-    archive: Archive | None = None,
+    audit: AuditSource | None = None,
+    archive: GenerationHistory | None = None,
     webhook: Webhook | None = None,
 ) -> FastAPI:
     """The API over these snapshots and this writer.
@@ -64,7 +64,7 @@ def create_app(
         preview=preview,
         logs=logs,
         previous=previous,
-        holds=auth.holds,
+        holds=auth.is_valid,
     )
     cache = StatusCache()
     broadcast = Broadcast(context, cache)
@@ -72,7 +72,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         if audit is not None:
-            audit.listen(spread(asyncio.get_running_loop(), broadcast.tell))
+            audit.listen(publish_from_thread(asyncio.get_running_loop(), broadcast.tell))
         yield
         close_streams(app)
         await broadcast.aclose()
@@ -95,15 +95,15 @@ def create_app(
         host=settings.host,
         own=settings.own,
         names=settings.names,
-        admit=auth.admit,
+        admit=auth.authorise,
         refused=refused,
     )
     if metrics is not None:
         # The last one added is the outermost: refusals of the guard are counted too.
-        app.add_middleware(Measure, counters=metrics.counters)
+        app.add_middleware(MetricsMiddleware, counters=metrics.counters)
         metrics.register(app)
-    problems.install(app)
-    openapi.install(app, auth)
+    problems.add_handlers(app)
+    openapi.customise_openapi(app, auth)
     parts = (
         Reads(context, cache, broadcast),
         Writes(context),
@@ -115,9 +115,9 @@ def create_app(
         part.register(app)
     SignIn(auth, settings.clock, audit).register(app)
     if audit is not None:
-        Audits(context, audit).register(app)
+        AuditEndpoints(context, audit).register(app)
     if archive is not None:
-        Histories(context, archive).register(app)
+        HistoryEndpoints(context, archive).register(app)
     if webhook is not None:
         webhook.register(app)
     return app

@@ -14,10 +14,10 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from api.context import Context
-from api.endpoints.status import answer
-from api.middleware.auth import caller_of, neighbourhood
+from api.endpoints.status import respond
+from api.middleware.auth import caller_of, rate_limit_key
 from api.wire import views
-from api.wire.openapi import reading
+from api.wire.openapi import read_responses
 from api.wire.problems import Problem
 from reconciler.audit.chain import AuditEvent, Entry
 from reconciler.audit.database import AuditDatabaseError
@@ -41,7 +41,7 @@ _READS = frozenset(
 )
 
 
-class AuditLog(Protocol):
+class AuditSource(Protocol):
     """Where entries go and come from; ``reconciler.audit.log.Audit`` is one."""
 
     def append(self, fact: AuditEvent) -> None:
@@ -112,10 +112,10 @@ def as_json(entry: Entry) -> views.Json:
     }
 
 
-class Audits:
+class AuditEndpoints:
     """The endpoint over one context and log."""
 
-    def __init__(self, context: Context, log: AuditLog) -> None:
+    def __init__(self, context: Context, log: AuditSource) -> None:
         self._context = context
         self._log = log
         # A search through years of entries takes a moment of the disk; a few at once are enough.
@@ -151,7 +151,7 @@ class Audits:
                 "`service-manager audit --verify` looks through it",
             ) from error
         more = len(entries) == limit and entries[0].id > 1
-        return answer(
+        return respond(
             {
                 "timestamp": views.stamp(self._context.settings.clock()),
                 "entries": [as_json(entry) for entry in entries],
@@ -161,7 +161,7 @@ class Audits:
 
     def register(self, app: FastAPI) -> None:
         """Add the endpoint to the application."""
-        app.get("/services/audit", **reading(AuditPage, 503))(self.audit)
+        app.get("/services/audit", **read_responses(AuditPage, 503))(self.audit)
 
 
 class Refusals:
@@ -171,7 +171,7 @@ class Refusals:
     words, a group is named only if there is one of that name.
     """
 
-    def __init__(self, context: Context, log: AuditLog) -> None:
+    def __init__(self, context: Context, log: AuditSource) -> None:
         self._context = context
         self._log = log
 
@@ -181,7 +181,7 @@ class Refusals:
             return
         caller = caller_of(scope)
         snapshot = self._context.snapshots.current
-        action, target = purpose(scope["method"], scope["path"], snapshot.groups)
+        action, target = describe_request(scope["method"], scope["path"], snapshot.groups)
         fact = AuditEvent(
             action,
             target=target,
@@ -196,11 +196,11 @@ class Refusals:
         )
         place = "" if problem.status in _LOOSE else target
         self._log.append_coalesced(
-            (neighbourhood(caller.source), caller.name, action, problem.reason, place), fact
+            (rate_limit_key(caller.source), caller.name, action, problem.reason, place), fact
         )
 
 
-def purpose(method: str, path: str, groups: Any) -> tuple[str, str]:
+def describe_request(method: str, path: str, groups: Any) -> tuple[str, str]:
     """What a request was for: a stable word, and the group or address that it was aimed at."""
     found = _PATH.fullmatch(path)
     word, name = (found[1], found[2] or "") if found else ("", "")
@@ -216,7 +216,7 @@ def purpose(method: str, path: str, groups: Any) -> tuple[str, str]:
     return "request", "an address that is none of ours"
 
 
-def spread(
+def publish_from_thread(
     loop: asyncio.AbstractEventLoop, tell: Callable[[str, bytes], None]
 ) -> Callable[[Sequence[Entry]], None]:
     """From the log's thread into the event loop: entries as ``audit`` events."""

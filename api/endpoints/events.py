@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.context import Context
-from api.endpoints.long_poll import newer
+from api.endpoints.long_poll import wait_newer
 from api.wire.views import StatusCache, progress, to_bytes
 from reconciler.controller.snapshot import Snapshot
 
@@ -46,7 +46,7 @@ class Limits(NamedTuple):
 DEFAULT = Limits()
 
 
-class Reader:
+class Subscriber:
     """One subscriber: its place in the ring, and how it is woken."""
 
     def __init__(self, position: int) -> None:
@@ -54,12 +54,12 @@ class Reader:
         self.gone = False
         self.wake = asyncio.Event()
 
-    def leave(self) -> None:
+    def unsubscribe(self) -> None:
         """End this reader's stream at its next turn."""
         self.gone = True
         self.wake.set()
 
-    async def woken(self, seconds: float) -> bool:
+    async def wait(self, seconds: float) -> bool:
         """Wait to be woken; False when ``seconds`` pass first."""
         try:
             async with asyncio.timeout(seconds):
@@ -87,16 +87,16 @@ class Broadcast:
         self._last = 0
         # Everything after this number is still held: the oldest place to resume from.
         self._floor = 0
-        self._readers: set[Reader] = set()
+        self._readers: set[Subscriber] = set()
         self._left_at = 0.0
         self._task: asyncio.Task[None] | None = None
         self._telling: asyncio.Task[None] | None = None
 
     @contextmanager
-    def reader(self, last_id: str) -> Iterator[tuple[Reader, bytes]]:
+    def reader(self, last_id: str) -> Iterator[tuple[Subscriber, bytes]]:
         """A subscription, with what to send first: nothing for a resume, else a full status."""
         resumed = self._number(last_id)
-        reader = Reader(self._last if resumed is None else resumed)
+        reader = Subscriber(self._last if resumed is None else resumed)
         first = RETRY if resumed is not None else RETRY + self._full()
         self._readers.add(reader)
         if self._task is None:
@@ -107,7 +107,7 @@ class Broadcast:
             self._readers.discard(reader)
             self._left_at = asyncio.get_running_loop().time()
 
-    def next(self, reader: Reader) -> bytes | None:
+    def next(self, reader: Subscriber) -> bytes | None:
         """The event after the reader's place; None: it has them all."""
         if reader.position < self._floor:
             # Overtaken: what it missed is gone.
@@ -134,7 +134,7 @@ class Broadcast:
     def close(self) -> None:
         """End all streams; each reader is told at its next turn."""
         for reader in self._readers:
-            reader.leave()
+            reader.unsubscribe()
 
     async def aclose(self) -> None:
         """End all streams and the task that fills the ring."""
@@ -175,7 +175,7 @@ class Broadcast:
     async def _fill(self, seen: Snapshot) -> None:
         loop = asyncio.get_running_loop()
         try:
-            while await newer(self.context, seen.serial):
+            while await wait_newer(self.context, seen.serial):
                 if not self._readers and loop.time() - self._left_at > self._limits.linger:
                     break
                 before, seen = seen, self.context.snapshots.current
@@ -245,12 +245,12 @@ class EventStream(Response):
             finally:
                 watch.cancel()
 
-    async def _pour(self, send: Send, reader: Reader, first: bytes) -> None:
+    async def _pour(self, send: Send, reader: Subscriber, first: bytes) -> None:
         context = self._broadcast.context
         await self._send(send, first)
         while not reader.gone and not context.closing.is_set():
             event = self._broadcast.next(reader)
-            if event is None and not reader.gone and not await reader.woken(context.settings.heartbeat):
+            if event is None and not reader.gone and not await reader.wait(context.settings.heartbeat):
                 event = HEARTBEAT
             if not self._good():
                 # The key was revoked: not one event more.
@@ -263,7 +263,7 @@ class EventStream(Response):
             await send({"type": "http.response.body", "body": body, "more_body": more})
 
 
-async def _watch(receive: Receive, reader: Reader) -> None:
+async def _watch(receive: Receive, reader: Subscriber) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-    reader.leave()
+    reader.unsubscribe()

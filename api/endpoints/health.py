@@ -6,10 +6,10 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from api.context import Context
-from api.endpoints.status import answer
+from api.endpoints.status import respond
 from api.middleware.auth import caller_of
 from api.wire import schemas
-from api.wire.openapi import reading
+from api.wire.openapi import read_responses
 from api.wire.problems import Problem
 from reconciler import __version__
 
@@ -22,7 +22,7 @@ class Health:
 
     async def healthz(self) -> Response:
         """The process is alive and answers; it says nothing of the engine or the files."""
-        return answer({"status": "ok", "version": __version__})
+        return respond({"status": "ok", "version": __version__})
 
     async def readyz(self, request: Request) -> Response:
         """What this daemon shows is fresh and the files are valid; 503 with the reason otherwise."""
@@ -32,7 +32,7 @@ class Health:
                 # That something is wrong is for everybody; what stands in the files is not.
                 problem.errors = []
             raise problem
-        return answer({"status": "ok", "version": __version__})
+        return respond({"status": "ok", "version": __version__})
 
     def _unready(self) -> Problem | None:
         snapshot, settings = self._context.snapshots.current, self._context.settings
@@ -55,5 +55,5 @@ class Health:
 
     def register(self, app: FastAPI) -> None:
         """Add the endpoints to the application."""
-        app.get("/healthz", **reading(schemas.Alive))(self.healthz)
-        app.get("/readyz", **reading(schemas.Alive, 503))(self.readyz)
+        app.get("/healthz", **read_responses(schemas.Alive))(self.healthz)
+        app.get("/readyz", **read_responses(schemas.Alive, 503))(self.readyz)

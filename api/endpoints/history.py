@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from api.context import Context
-from api.endpoints.lifecycle import Caller, replied
-from api.endpoints.status import Wait, answer
+from api.endpoints.lifecycle import Caller, write_answer
+from api.endpoints.status import Wait, respond
 from api.wire import schemas, views
-from api.wire.openapi import reading, writing
+from api.wire.openapi import read_responses, write_responses
 from reconciler.generations.edits import WriteResult
 from reconciler.generations.records import Record
 from reconciler.planning.planner import Plan, Step
@@ -67,7 +67,7 @@ class Rehearsed(Protocol):
         """Groups of services."""
 
 
-class Archive(Protocol):
+class GenerationHistory(Protocol):
     """Where earlier states are; ``reconciler.generations.rollback.History`` is one. Raises
     ``WriteRefused``."""
 
@@ -126,7 +126,7 @@ class RehearsedStep(_Model):
     message: str
 
 
-class Rehearsal(_Model):
+class RollbackPreview(_Model):
     """What going back would do now, without doing it. `entry` is null for a commit that was no generation."""
 
     timestamp: datetime
@@ -141,10 +141,10 @@ class Rehearsal(_Model):
     waiting: list[RehearsedStep] = Field(description="what would not be done, and why; `action` is its phase")
 
 
-class Histories:
+class HistoryEndpoints:
     """The endpoints over one context and archive."""
 
-    def __init__(self, context: Context, archive: Archive) -> None:
+    def __init__(self, context: Context, archive: GenerationHistory) -> None:
         self._context = context
         self._archive = archive
         self._clock = context.settings.clock
@@ -162,7 +162,7 @@ class Histories:
         """
         records = [r for r in self._archive.records() if before is None or r.generation < before]
         shown = records[-limit:]
-        return answer(
+        return respond(
             {
                 "timestamp": views.stamp(self._clock()),
                 "generation": self._newest,
@@ -174,7 +174,7 @@ class Histories:
     async def rehearse(self, generation: Target) -> Response:
         """One earlier desired state, and what going back to it would do now. Changes nothing."""
         found = await self._archive.preview_rollback(generation)
-        return answer(
+        return respond(
             {
                 "timestamp": views.stamp(self._clock()),
                 "generation": self._newest,
@@ -199,16 +199,16 @@ class Histories:
         """
         receipt = await self._archive.rollback(generation, author=author.name, source=author.source)
         message = _message(generation, receipt)
-        return await replied(
+        return await write_answer(
             self._context, receipt, wait, action="rollback", target=generation, message=message
         )
 
     def register(self, app: FastAPI) -> None:
         """Add the endpoints to the application."""
-        app.get("/services/history", **reading(HistoryPage))(self.history)
-        app.get("/services/history/{generation}", **reading(Rehearsal, 404, 409))(self.rehearse)
+        app.get("/services/history", **read_responses(HistoryPage))(self.history)
+        app.get("/services/history/{generation}", **read_responses(RollbackPreview, 404, 409))(self.rehearse)
         answers = {200: schemas.WriteAnswer, 202: schemas.WriteAnswer}
-        app.post("/services/rollback/{generation}", **writing(answers, 404, 409, 503))(self.rollback)
+        app.post("/services/rollback/{generation}", **write_responses(answers, 404, 409, 503))(self.rollback)
 
     @property
     def _newest(self) -> int:

@@ -9,12 +9,12 @@ from fastapi import Body, Depends, FastAPI, Query, Request
 from starlette.responses import Response
 
 from api.context import Context
-from api.endpoints.long_poll import ended, known
-from api.endpoints.status import GroupName, Wait, answer
+from api.endpoints.long_poll import find_generation, is_finished
+from api.endpoints.status import GroupName, Wait, respond
 from api.middleware import auth
 from api.wire import schemas, views
-from api.wire.etags import IfMatch, guarded
-from api.wire.openapi import writing
+from api.wire.etags import IfMatch, require_match
+from api.wire.openapi import write_responses
 from api.wire.request_bodies import GroupBody
 from reconciler.generations import edits
 from reconciler.generations.edits import Changes, EditFunction, WriteResult
@@ -56,7 +56,7 @@ class Writes:
         def decide(stack: Stack, desired: Desired) -> Changes:
             return edits.start(stack, desired, group, force=force, with_dependencies=with_dependencies)
 
-        return await self._write("start", group, guarded(decide, if_match), author, wait)
+        return await self._write("start", group, require_match(decide, if_match), author, wait)
 
     async def stop(
         self,
@@ -72,7 +72,7 @@ class Writes:
         def decide(stack: Stack, desired: Desired) -> Changes:
             return edits.stop(stack, desired, group, force=force, with_dependents=with_dependents)
 
-        return await self._write("stop", group, guarded(decide, if_match), author, wait)
+        return await self._write("stop", group, require_match(decide, if_match), author, wait)
 
     async def restart(
         self, group: GroupName, author: Caller, wait: Wait = None, if_match: IfMatch = ""
@@ -82,7 +82,7 @@ class Writes:
         def decide(stack: Stack, desired: Desired) -> Changes:
             return edits.restart(stack, desired, group, at=self._clock())
 
-        return await self._write("restart", group, guarded(decide, if_match), author, wait)
+        return await self._write("restart", group, require_match(decide, if_match), author, wait)
 
     async def accept(
         self, group: GroupName, author: Caller, wait: Wait = None, if_match: IfMatch = ""
@@ -95,7 +95,7 @@ class Writes:
         def decide(stack: Stack, desired: Desired) -> Changes:
             return edits.accept(stack, desired, group, at=self._clock())
 
-        return await self._write("accept", group, guarded(decide, if_match), author, wait)
+        return await self._write("accept", group, require_match(decide, if_match), author, wait)
 
     async def put(
         self,
@@ -113,7 +113,7 @@ class Writes:
         def decide(stack: Stack, desired: Desired) -> Changes:
             return edits.put(stack, desired, group, on=body.on, force=body.force, suspend=body.suspension())
 
-        return await self._write("put", group, guarded(decide, if_match), author, wait)
+        return await self._write("put", group, require_match(decide, if_match), author, wait)
 
     async def _write(
         self, action: str, group: str, decide: EditFunction, author: auth.Caller, wait: float | None
@@ -122,7 +122,7 @@ class Writes:
             decide, author=author.name, reason=f"{action} {group}", source=author.source
         )
         message = _message(action, group, receipt)
-        return await replied(self._context, receipt, wait, action=action, target=group, message=message)
+        return await write_answer(self._context, receipt, wait, action=action, target=group, message=message)
 
     def register(self, app: FastAPI) -> None:
         """Add the endpoints to the application."""
@@ -134,8 +134,10 @@ class Writes:
             "accept": self.accept,
         }
         for action, endpoint in endpoints.items():
-            app.post(f"/services/{action}/{{group}}", **writing(answers, 404, 409, 412, 503))(endpoint)
-        app.put("/services/groups/{group}", **writing(answers, 404, 409, 412, 503))(self.put)
+            app.post(f"/services/{action}/{{group}}", **write_responses(answers, 404, 409, 412, 503))(
+                endpoint
+            )
+        app.put("/services/groups/{group}", **write_responses(answers, 404, 409, 412, 503))(self.put)
 
 
 _DONE = {
@@ -160,17 +162,17 @@ def _message(action: str, group: str, receipt: WriteResult) -> str:
     return text
 
 
-async def replied(
+async def write_answer(
     context: Context, receipt: WriteResult, wait: float | None, *, action: str, target: str, message: str
 ) -> Response:
     """The answer to a write: at once, or when its generation ended, at most ``wait`` seconds later."""
     snapshots = context.snapshots
-    one = known(snapshots, receipt.generation)
+    one = find_generation(snapshots, receipt.generation)
     if wait is not None:
-        one = await ended(context, receipt.generation, wait)
+        one = await is_finished(context, receipt.generation, wait)
     snapshot = snapshots.current
     touched = [snapshot.groups[name] for name in receipt.groups if name in snapshot.groups]
-    return answer(
+    return respond(
         {
             "action": action,
             "target": target,

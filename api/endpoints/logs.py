@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.context import Context
-from api.wire.openapi import reading
+from api.wire.openapi import read_responses
 from api.wire.problems import Problem, need_desired_state
 from reconciler.controller.snapshot import ServiceView, Snapshot
 from reconciler.errors import EngineError, Gone
@@ -114,7 +114,7 @@ class Logs:
     def register(self, app: FastAPI) -> None:
         """Add the endpoint to the application, where there is somebody to ask for lines."""
         if self._context.logs is not None:
-            described = reading(None, 404, 409, 503, media_type="text/plain")
+            described = read_responses(None, 404, 409, 503, media_type="text/plain")
             app.get("/services/logs/{service}", **described)(self.logs)
 
 

@@ -12,7 +12,7 @@ from reconciler.controller.progress import Progress
 from reconciler.controller.snapshot import SnapshotPublisher
 
 
-async def ended(context: Context, generation: int, seconds: float) -> Progress:
+async def is_finished(context: Context, generation: int, seconds: float) -> Progress:
     """How far a generation is once it ended, or after ``seconds``, or when the daemon goes down.
 
     A generation that the loop has not taken in yet counts as having done nothing so far.
@@ -21,19 +21,19 @@ async def ended(context: Context, generation: int, seconds: float) -> Progress:
     deadline = asyncio.get_running_loop().time() + seconds
     while True:
         seen = snapshots.current
-        one = known(snapshots, generation)
+        one = find_generation(snapshots, generation)
         left = deadline - asyncio.get_running_loop().time()
         if state_of(one, seen.generation) != "progressing" or left <= 0 or context.closing.is_set():
             return one
-        await newer(context, seen.serial, left)
+        await wait_newer(context, seen.serial, left)
 
 
-def known(snapshots: SnapshotPublisher, generation: int) -> Progress:
+def find_generation(snapshots: SnapshotPublisher, generation: int) -> Progress:
     """What is known of a generation; one of which nothing is known has only just been accepted."""
     return snapshots.progress(generation) or Progress(generation=generation)
 
 
-async def newer(context: Context, serial: int, seconds: float | None = None) -> bool:
+async def wait_newer(context: Context, serial: int, seconds: float | None = None) -> bool:
     """Wait for a snapshot after ``serial``. False: ``seconds`` are over, or the daemon goes down first."""
     if context.snapshots.current.serial > serial:
         return True

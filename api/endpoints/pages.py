@@ -12,7 +12,7 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from api.context import Context
-from api.wire.openapi import leading, reading
+from api.wire.openapi import leading, read_responses
 from api.wire.problems import Problem
 
 SWAGGER = Path(__file__).parents[1] / "vendor" / "swagger-ui"
@@ -63,7 +63,7 @@ class Pages:
 
     def register(self, app: FastAPI) -> None:
         """Add the pages to the application."""
-        described = reading(None, 404, media_type="text/html")
+        described = read_responses(None, 404, media_type="text/html")
         app.get("/", **leading())(self.root)
         app.get("/services/dashboard", **described)(self.dashboard)
         app.get("/docs", include_in_schema=False)(self.docs)

@@ -10,17 +10,17 @@ from fastapi import FastAPI, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from api.endpoints.status import answer
-from api.middleware.auth import ANONYMOUS, SESSION, Auth, is_https, neighbourhood, session_token, source_of
+from api.endpoints.status import respond
+from api.middleware.auth import ANONYMOUS, SESSION, Auth, is_https, rate_limit_key, session_token, source_of
 from api.middleware.sessions import LASTS, cookie
 from api.wire import views
-from api.wire.openapi import reading, writing
+from api.wire.openapi import read_responses, write_responses
 from api.wire.problems import Problem
 from reconciler.audit.chain import AuditEvent
 from reconciler.auth.keys import OPERATOR, Key
 
 
-class Recorder(Protocol):
+class AuditSink(Protocol):
     """Where sign-ins are recorded."""
 
     def append_coalesced(self, key: tuple[str, ...], fact: AuditEvent) -> None:
@@ -41,14 +41,14 @@ class Session(BaseModel):
 class SignIn:
     """The endpoints. ``clock`` gives wall seconds; without ``log`` nothing is recorded."""
 
-    def __init__(self, auth: Auth, clock: Callable[[], float], log: Recorder | None = None) -> None:
+    def __init__(self, auth: Auth, clock: Callable[[], float], log: AuditSink | None = None) -> None:
         self._auth = auth
         self._clock = clock
         self._log = log
 
     async def who(self, request: Request) -> Response:
         """Who is signed in, and whether anybody has to be. Answers everybody."""
-        return answer(self._shown(self._auth.session(request.scope)))
+        return respond(self._shown(self._auth.session(request.scope)))
 
     async def begin(self, request: Request) -> Response:
         """Sign in: send a key in `X-API-Key` (or as a bearer), get a session cookie.
@@ -57,15 +57,15 @@ class SignIn:
         Revoking the key ends the session. Where no key is needed nothing is set.
         """
         if not self._auth.required:
-            return answer(self._shown(None))
-        key = self._auth.presented(request.scope)
+            return respond(self._shown(None))
+        key = self._auth.credentials(request.scope)
         if isinstance(key, Problem):
             raise key
         token = self._auth.sessions.begin(key.digest)
         self._record(request, key, "sign_in")
         set_cookie = cookie(token, secure=is_https(request.scope))
         until = views.stamp(self._clock() + LASTS)
-        return answer({**self._shown(key), "expires_at": until}, headers={"set-cookie": set_cookie})
+        return respond({**self._shown(key), "expires_at": until}, headers={"set-cookie": set_cookie})
 
     async def end(self, request: Request) -> Response:
         """Sign out: the session is over. Nothing happens where there is none."""
@@ -73,7 +73,7 @@ class SignIn:
         self._auth.sessions.end(session_token(request.scope))
         if key is not None:
             self._record(request, key, "sign_out")
-        return answer(self._shown(None), headers={"set-cookie": cookie("", secure=is_https(request.scope))})
+        return respond(self._shown(None), headers={"set-cookie": cookie("", secure=is_https(request.scope))})
 
     def _shown(self, key: Key | None) -> dict[str, Any]:
         if not self._auth.required:
@@ -94,10 +94,10 @@ class SignIn:
             source=source,
             at=self._clock(),
         )
-        self._log.append_coalesced((neighbourhood(source), key.name, action), fact)
+        self._log.append_coalesced((rate_limit_key(source), key.name, action), fact)
 
     def register(self, app: FastAPI) -> None:
         """Add the endpoints to the application."""
-        app.get(SESSION, **reading(Session))(self.who)
-        app.post(SESSION, **writing({200: Session}, 401, 429))(self.begin)
-        app.delete(SESSION, **writing({200: Session}))(self.end)
+        app.get(SESSION, **read_responses(Session))(self.who)
+        app.post(SESSION, **write_responses({200: Session}, 401, 429))(self.begin)
+        app.delete(SESSION, **write_responses({200: Session}))(self.end)

@@ -10,10 +10,10 @@ from starlette.responses import Response
 
 from api.context import Context
 from api.endpoints.events import Broadcast, EventStream
-from api.endpoints.long_poll import ended
+from api.endpoints.long_poll import is_finished
 from api.wire import schemas, views
-from api.wire.etags import IfNoneMatch, Tags, unchanged
-from api.wire.openapi import reading, writing
+from api.wire.etags import EntityTags, IfNoneMatch, not_modified
+from api.wire.openapi import read_responses, write_responses
 from api.wire.problems import Problem, invalid_files, need_desired_state, unknown_generation
 from api.wire.views import StatusCache
 from reconciler.controller.snapshot import Snapshot
@@ -33,7 +33,7 @@ Wait = Annotated[
 ]
 
 
-def answer(value: views.Json, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def respond(value: views.Json, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """JSON, made by ``views`` and not by models."""
     return Response(views.to_bytes(value), status, headers, "application/json")
 
@@ -47,7 +47,7 @@ class Reads:
         self._clock = context.settings.clock
         self._cache = cache
         self._broadcast = broadcast
-        self._tags = Tags()
+        self._tags = EntityTags()
 
     async def status(self, if_none_match: IfNoneMatch = "") -> Response:
         """The whole stack: what should be on, what runs, how far it is, what is wrong.
@@ -56,7 +56,7 @@ class Reads:
         """
         snapshot = self._looked_at()
         tag = self._tags.observed(snapshot)
-        return unchanged(tag, if_none_match) or Response(
+        return not_modified(tag, if_none_match) or Response(
             self._cache.get(snapshot, self._clock()), 200, {"etag": tag}, "application/json"
         )
 
@@ -69,14 +69,14 @@ class Reads:
             raise NoSuchGroup(group, tuple(snapshot.groups))
         tag = self._tags.observed(snapshot)
         found = {"timestamp": views.stamp(now), **views.group_status(view, now)}
-        return unchanged(tag, if_none_match) or answer(found, headers={"etag": tag})
+        return not_modified(tag, if_none_match) or respond(found, headers={"etag": tag})
 
     async def groups(self, if_none_match: IfNoneMatch = "") -> Response:
         """What groups there are, what they cost and what they need, whatever runs."""
         snapshot = self._snapshots.current
         need_desired_state(snapshot)
         tag = self._tags.declared(snapshot)
-        return unchanged(tag, if_none_match) or answer(views.groups(snapshot), headers={"etag": tag})
+        return not_modified(tag, if_none_match) or respond(views.groups(snapshot), headers={"etag": tag})
 
     def _looked_at(self) -> Snapshot:
         # What is measured is measured more often from now on.
@@ -90,12 +90,12 @@ class Reads:
         newest = self._snapshots.current.generation
         if self._snapshots.progress(generation) is None:
             raise unknown_generation(generation, newest)
-        one = await ended(self._context, generation, wait or 0.0)
-        return answer(views.progress(one, self._snapshots.current.generation))
+        one = await is_finished(self._context, generation, wait or 0.0)
+        return respond(views.progress(one, self._snapshots.current.generation))
 
     async def plan(self) -> Response:
         """The steps that the loop would take now, each with its reason; usually it is taking them."""
-        return answer(views.plan(self._snapshots.current, self._clock()))
+        return respond(views.plan(self._snapshots.current, self._clock()))
 
     async def preview(
         self,
@@ -118,14 +118,14 @@ class Reads:
         except InvalidDesiredState as error:
             # The mistakes are in what was sent, not in the files on disk.
             raise invalid_files(error, 422) from None
-        return answer(views.preview(planned, self._snapshots.current, self._clock()))
+        return respond(views.preview(planned, self._snapshots.current, self._clock()))
 
     async def drift(self) -> Response:
         """Every difference between what should be and what is.
 
         `pending` tells a change that is still to be carried out from something that moved by itself.
         """
-        return answer(views.drift(self._snapshots.current, self._clock()))
+        return respond(views.drift(self._snapshots.current, self._clock()))
 
     async def events(
         self,
@@ -147,12 +147,14 @@ class Reads:
 
     def register(self, app: FastAPI) -> None:
         """Add the endpoints to the application."""
-        app.get("/services/status", **reading(schemas.Status, 304))(self.status)
-        app.get("/services/status/{group}", **reading(schemas.GroupAnswer, 304, 404, 409, 503))(self.group)
-        app.get("/services/groups", **reading(schemas.Groups, 304, 409, 503))(self.groups)
-        app.get("/services/progress/{generation}", **reading(schemas.Progress, 404))(self.progress)
-        app.get("/services/plan", **reading(schemas.Plan))(self.plan)
+        app.get("/services/status", **read_responses(schemas.Status, 304))(self.status)
+        app.get("/services/status/{group}", **read_responses(schemas.GroupAnswer, 304, 404, 409, 503))(
+            self.group
+        )
+        app.get("/services/groups", **read_responses(schemas.Groups, 304, 409, 503))(self.groups)
+        app.get("/services/progress/{generation}", **read_responses(schemas.Progress, 404))(self.progress)
+        app.get("/services/plan", **read_responses(schemas.Plan))(self.plan)
         if self._context.preview is not None:
-            app.post("/services/plan", **writing({200: schemas.Preview}, 409, 503))(self.preview)
-        app.get("/services/drift", **reading(schemas.Drift))(self.drift)
-        app.get("/services/events", **reading(None, 503, media_type="text/event-stream"))(self.events)
+            app.post("/services/plan", **write_responses({200: schemas.Preview}, 409, 503))(self.preview)
+        app.get("/services/drift", **read_responses(schemas.Drift))(self.drift)
+        app.get("/services/events", **read_responses(None, 503, media_type="text/event-stream"))(self.events)

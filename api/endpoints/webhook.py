@@ -17,8 +17,8 @@ from fastapi import FastAPI, Request
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
-from api.endpoints.status import answer
-from api.wire.openapi import writing
+from api.endpoints.status import respond
+from api.wire.openapi import write_responses
 from api.wire.problems import Problem
 
 PATH = "/services/hooks/git"
@@ -58,11 +58,11 @@ class Webhook:
             told = "the signature is not made with the secret of this daemon, or is too old"
             raise Problem(403, "invalid_signature", told, "compare the secret at both ends")
         self._ask()
-        return answer({"status": "fetching"}, 202)
+        return respond({"status": "fetching"}, 202)
 
     def register(self, app: FastAPI) -> None:
         """Add the endpoint to the application."""
-        route = writing({202: HookAnswer}, 401)
+        route = write_responses({202: HookAnswer}, 401)
         # Nothing to follow: what comes of it is a generation like any other.
         route["responses"][202].pop("headers", None)
         app.post(PATH, status_code=202, **route)(self.hook)

@@ -13,7 +13,7 @@ from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
 from api.context import PlannedStep
-from api.metrics.metric_types import Count, Spread
+from api.metrics.metric_types import Counter, Histogram
 from reconciler.controller.snapshot import Snapshot, SnapshotPublisher
 from reconciler.errors import EngineError, EngineUnavailable, Gone, OutcomeUnknown
 from reconciler.planning.drift import DriftKind
@@ -52,38 +52,40 @@ class Counters:
         self._fresh: set[str] = set()
         self._mending: dict[str, frozenset[str]] = {}
         prefix = "service_manager"
-        self._passes = Count(f"{prefix}_reconciles", "Passes of the loop, by what came of them.", ["outcome"])
-        self._pass_seconds = Spread(
+        self._passes = Counter(
+            f"{prefix}_reconciles", "Passes of the loop, by what came of them.", ["outcome"]
+        )
+        self._pass_seconds = Histogram(
             f"{prefix}_reconcile_duration_seconds", "Time that a pass of the loop took.", [], _PASS
         )
-        self._repairs = Count(
+        self._repairs = Counter(
             f"{prefix}_repairs",
             "Drift that the loop set right, by service and kind of drift.",
             ["group", "service", "kind"],
         )
-        self._actions = Count(
+        self._actions = Counter(
             f"{prefix}_actions", "Actions sent to the engine that came back.", ["action", "outcome"]
         )
-        self._action_seconds = Spread(
+        self._action_seconds = Histogram(
             f"{prefix}_action_duration_seconds",
             "Time from sending an action to the engine until it came back.",
             ["action", "outcome"],
             _ACTION,
         )
-        self._retries = Count(
+        self._retries = Counter(
             f"{prefix}_retries", "Actions sent again after they had failed.", ["group", "service"]
         )
-        self._findings = Count(
+        self._findings = Counter(
             f"{prefix}_resync_findings",
             "Differences that only the timed safety-net pass found: no event had told of them.",
             [],
         )
-        self._requests = Count(
+        self._requests = Counter(
             f"{prefix}_http_requests",
             "HTTP requests answered, by method, route and status.",
             ["method", "route", "status"],
         )
-        self._request_seconds = Spread(
+        self._request_seconds = Histogram(
             f"{prefix}_http_request_duration_seconds",
             "Time until an answer began; a long poll waits as long as it was told to.",
             ["method", "route"],
@@ -92,7 +94,7 @@ class Counters:
 
     # --- hooks of the loop -------------------------------------------------------------------------
 
-    def passed(self, seconds: float, outcome: str) -> None:
+    def on_pass(self, seconds: float, outcome: str) -> None:
         """A pass is over and its snapshot published: ``seconds`` it took, what came of it."""
         self._passes.add(outcome)
         self._pass_seconds.add(seconds)
@@ -101,7 +103,7 @@ class Counters:
         if self._fresh or self._mending:
             self._follow_repairs(self._snapshots.current)
 
-    def stepped(self, step: PlannedStep, error: EngineError | None, over: bool) -> None:
+    def on_step(self, step: PlannedStep, error: EngineError | None, over: bool) -> None:
         """A step was sent, or came back, with or without an error."""
         key = (step.service, str(step.action))
         if not over:
@@ -120,11 +122,11 @@ class Counters:
         else:
             self._failed.add(key)
 
-    def found(self, differences: int) -> None:
+    def on_drift(self, differences: int) -> None:
         """A pass that nothing but the clock had asked for found so many differences."""
         self._findings.add(by=differences)
 
-    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+    def on_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """A request was answered; ``route`` is its template, never the address itself."""
         self._requests.add(method, route, str(status))
         self._request_seconds.add(seconds, method, route)

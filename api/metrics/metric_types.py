@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
 
-class Count:
+class Counter:
     """A counter by labels. ``name`` is without ``_total``."""
 
     def __init__(self, name: str, documentation: str, labels: Sequence[str]) -> None:
@@ -35,7 +35,7 @@ class Count:
         return found
 
 
-class Spread:
+class Histogram:
     """A histogram of seconds by labels; ``bounds`` are the upper ends of its buckets, growing."""
 
     def __init__(self, name: str, documentation: str, labels: Sequence[str], bounds: Sequence[float]) -> None:

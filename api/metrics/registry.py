@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.metrics.counters import Counters
 from api.metrics.gauges import Gauges
-from api.wire.openapi import reading
+from api.wire.openapi import read_responses
 from reconciler.controller.snapshot import SnapshotPublisher
 
 FRESH = 1.0
@@ -67,10 +67,10 @@ class Metrics:
 
     def register(self, app: FastAPI) -> None:
         """Add the endpoint to the application."""
-        app.get("/metrics", **reading(None, media_type="text/plain"))(self.metrics)
+        app.get("/metrics", **read_responses(None, media_type="text/plain"))(self.metrics)
 
 
-def alone(metrics: Metrics) -> ASGIApp:
+def metrics_app(metrics: Metrics) -> ASGIApp:
     """An application that serves ``/metrics`` and answers 404 to everything else."""
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:

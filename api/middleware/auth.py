@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from starlette.types import Scope
 
-from api.middleware.login_limits import Attempts
+from api.middleware.login_limits import FailedLogins
 from api.middleware.sessions import COOKIE, Sessions
 from api.wire.problems import Problem
 from reconciler.auth.keys import OPERATOR, Key, KeyRing
@@ -58,7 +58,7 @@ class Auth:
 
     def __init__(self, ring: KeyRing | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._ring = ring or KeyRing()
-        self._attempts = Attempts(clock=clock)
+        self._attempts = FailedLogins(clock=clock)
         self.sessions = Sessions(clock)
 
     @property
@@ -66,7 +66,7 @@ class Auth:
         """Whether a key is needed at all."""
         return self._ring.required
 
-    def admit(self, scope: Scope) -> Problem | None:
+    def authorise(self, scope: Scope) -> Problem | None:
         """Notes in the scope who asks; or why they may not.
 
         The Host and Origin that the request names have been checked before.
@@ -92,7 +92,7 @@ class Auth:
             )
         return None
 
-    def presented(self, scope: Scope) -> Key | Problem:
+    def credentials(self, scope: Scope) -> Key | Problem:
         """The key in the headers, for signing in; or why there is none."""
         source = source_of(scope)
         given = _given(scope)
@@ -101,7 +101,7 @@ class Auth:
         found = self._ring.find(given)
         return found if found is not None else self._wrong(source)
 
-    def holds(self, scope: Scope) -> bool:
+    def is_valid(self, scope: Scope) -> bool:
         """Whether the caller would still be admitted to read; for answers that go on and on."""
         caller = caller_of(scope)
         if not caller.digest:
@@ -132,7 +132,7 @@ class Auth:
         return key
 
     def _wrong(self, source: str) -> Problem:
-        wait = self._attempts.failed(neighbourhood(source))
+        wait = self._attempts.failed(rate_limit_key(source))
         if wait:
             return Problem(
                 429,
@@ -165,7 +165,7 @@ def source_of(scope: Scope) -> str:
     return f"{forwarded} via {peer}" if forwarded else peer
 
 
-def neighbourhood(source: str) -> str:
+def rate_limit_key(source: str) -> str:
     """What counts as one address: of IPv6 the /64, since whoever has one address there has them all."""
     text, via, peer = source.partition(" via ")
     try:

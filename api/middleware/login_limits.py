@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 
-class Allowed(NamedTuple):
+class AttemptLimits(NamedTuple):
     """``burst`` wrong keys at once, then one per ``refill`` seconds. ``most`` addresses are remembered."""
 
     burst: int = 10
@@ -17,13 +17,13 @@ class Allowed(NamedTuple):
     most: int = 1024
 
 
-DEFAULT = Allowed()
+DEFAULT = AttemptLimits()
 
 
-class Attempts:
+class FailedLogins:
     """Wrong keys by address. Forgets the address that was longest quiet when there are too many."""
 
-    def __init__(self, allowed: Allowed = DEFAULT, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, allowed: AttemptLimits = DEFAULT, clock: Callable[[], float] = time.monotonic) -> None:
         self._allowed = allowed
         self._clock = clock
         # By address: when it will have earned back all that it used up.

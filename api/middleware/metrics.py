@@ -11,7 +11,7 @@ from api.metrics.counters import Counters
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 
 
-class Measure:
+class MetricsMiddleware:
     """ASGI middleware, the outermost one, so that refusals of the others are counted too."""
 
     def __init__(self, app: ASGIApp, *, counters: Counters) -> None:
@@ -43,7 +43,7 @@ class Measure:
 
     def _note(self, scope: Scope, status: int, began: float) -> None:
         method = scope["method"] if scope["method"] in _METHODS else "other"
-        self._counters.answered(method, _route(scope), status, time.perf_counter() - began)
+        self._counters.on_request(method, _route(scope), status, time.perf_counter() - began)
 
 
 def _route(scope: Scope) -> str:

@@ -13,7 +13,7 @@ from ipaddress import ip_address
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.wire.problems import Problem, told
+from api.wire.problems import Problem, from_error
 
 MAX_BODY = 2**20
 """Bytes; a groups.yaml of ten thousand groups is half of this."""
@@ -90,7 +90,7 @@ class Guard:
             await problem.response()(scope, receive, send)
         else:
             await self._app(scope, receive, send)
-            problem = told(scope)
+            problem = from_error(scope)
         if problem is not None:
             self._refused(scope, problem)
 

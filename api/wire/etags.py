@@ -38,7 +38,7 @@ IfMatch = Annotated[
 ]
 
 
-class Tags:
+class EntityTags:
     """Makes the tags of one run of the daemon."""
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class Tags:
         return f'"{snapshot.revision[:_LENGTH]}"'
 
 
-def unchanged(tag: str, if_none_match: str) -> Response | None:
+def not_modified(tag: str, if_none_match: str) -> Response | None:
     """304 where one of the tags given is this one; else None."""
     if not if_none_match:
         return None
@@ -62,7 +62,7 @@ def unchanged(tag: str, if_none_match: str) -> Response | None:
     return Response(status_code=304, headers={"etag": tag}) if known else None
 
 
-def guarded(decide: EditFunction, if_match: str) -> EditFunction:
+def require_match(decide: EditFunction, if_match: str) -> EditFunction:
     """The decision, refused where desired state is not of the revision that ``if_match`` names.
 
     Made part of the decision because that is asked at the moment of writing: nothing comes between.

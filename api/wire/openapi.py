@@ -101,7 +101,7 @@ _EXAMPLES = {
 _ETAG = {"schema": {"type": "string"}, "description": "what to send as `If-None-Match`, or `If-Match`"}
 
 
-def reading(
+def read_responses(
     model: type[BaseModel] | None, *refusals: int, media_type: str = "application/json"
 ) -> dict[str, Any]:
     """Arguments of a route that reads: its answer is described by ``model``, it may refuse thus.
@@ -114,7 +114,7 @@ def reading(
 
 def leading() -> dict[str, Any]:
     """Arguments of a route that leads elsewhere."""
-    described = reading(None)
+    described = read_responses(None)
     location = {"schema": {"type": "string"}, "description": "where to"}
     described["responses"][307] = {"description": "It is elsewhere", "headers": {"Location": location}}
     del described["responses"][200]
@@ -122,7 +122,7 @@ def leading() -> dict[str, Any]:
     return {**described, "status_code": 307, "response_class": Response}
 
 
-def writing(good: Mapping[int, type[BaseModel]], *refusals: int) -> dict[str, Any]:
+def write_responses(good: Mapping[int, type[BaseModel]], *refusals: int) -> dict[str, Any]:
     """Arguments of a route that takes what a foreign page must not send."""
     return _route(dict(good), (403, *refusals, 413, 421, 422, 500), "application/json")
 
@@ -153,7 +153,7 @@ def _route(
     return {"tags": [TAG], "response_model": None, "responses": responses}
 
 
-class Lock(Protocol):
+class AuthState(Protocol):
     """Whether a key is needed at present; ``api.middleware.auth.Auth`` is one."""
 
     @property
@@ -208,7 +208,7 @@ def _example(status: int) -> dict[str, Any]:
     return {"type": "about:blank", **told, "reason": reason, "remedy": remedy}
 
 
-def install(app: FastAPI, lock: Lock) -> None:
+def customise_openapi(app: FastAPI, lock: AuthState) -> None:
     """Have refusals described under their own media type, which the framework has no word for, and keys."""
     plain = app.openapi
 

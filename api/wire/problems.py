@@ -117,7 +117,7 @@ def unknown_generation(generation: int, newest: int) -> Problem:
     )
 
 
-def install(app: FastAPI) -> None:
+def add_handlers(app: FastAPI) -> None:
     """Answer every kind of error of this application as a problem."""
     handlers: Mapping[type[Exception], Any] = {
         Problem: _problem,
@@ -132,7 +132,7 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(kind, handler)
 
 
-def told(scope: Scope) -> Problem | None:
+def from_error(scope: Scope) -> Problem | None:
     """The problem that a request ended with, where it ended with one."""
     found = scope.get(_TOLD)
     return found if isinstance(found, Problem) else None

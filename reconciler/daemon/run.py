@@ -23,7 +23,7 @@ from starlette.types import ASGIApp
 
 from api.app import close_streams, create_app
 from api.context import Settings as ApiSettings
-from api.metrics.registry import Metrics, alone
+from api.metrics.registry import Metrics, metrics_app
 from reconciler import package_data as shipped
 from reconciler.auth import bind_check
 from reconciler.auth.credentials import load_api_key
@@ -205,9 +205,9 @@ class _Daemon:
             hooks=Hooks(
                 ledger=keeper.save,
                 ended=OutcomeRecorder(generations, recording.chronicle.on_outcome),
-                stepped=each(recording.chronicle.on_step, metrics.counters.stepped),
-                passed=each(passes, metrics.counters.passed),
-                found=metrics.counters.found,
+                stepped=each(recording.chronicle.on_step, metrics.counters.on_step),
+                passed=each(passes, metrics.counters.on_pass),
+                found=metrics.counters.on_drift,
                 heartbeat=announcer.turned,
             ),
             look_further=look_further,
@@ -287,7 +287,7 @@ class _Daemon:
         front.serving = announcer.serving
         servers = [(front, self.listener)]
         if self.metrics_listener is not None:
-            second = server(alone(metrics), GRACE, lifespan=False, gate=gate)
+            second = server(metrics_app(metrics), GRACE, lifespan=False, gate=gate)
             servers.append((second, self.metrics_listener))
         return servers
 

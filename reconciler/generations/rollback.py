@@ -65,7 +65,8 @@ class _RollbackTarget(NamedTuple):
 
 
 class History:
-    """Implements ``api.endpoints.history.Archive``. ``now`` gives both clocks; ``tree`` None: no git."""
+    """Implements ``api.endpoints.history.GenerationHistory``. ``now`` gives both clocks; ``tree`` None: no
+    git."""
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from api.endpoints.audit import AuditPage, as_json, purpose, spread
+from api.endpoints.audit import AuditPage, as_json, describe_request, publish_from_thread
 from reconciler.audit.chain import START, append_link
 from reconciler.audit.log import Audit, AuditEvent, Entry, Query, WriterTimings
 from reconciler.audit.query import read, verify
@@ -234,7 +234,7 @@ async def test_strangers_repeats_count_as_one_and_callers_by_target(tmp_path: Pa
 def test_what_a_request_was_for_is_told_in_our_own_words(
     method: str, path: str, told: tuple[str, str]
 ) -> None:
-    assert purpose(method, path, {"kafka": None}) == told
+    assert describe_request(method, path, {"kafka": None}) == told
 
 
 async def test_a_flood_of_refusals_fills_no_disk(tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ async def test_signing_in_and_out_is_recorded(tmp_path: Path) -> None:
 
 async def test_entries_come_from_the_writers_thread_into_the_loop() -> None:
     found: list[tuple[str, bytes]] = []
-    told = spread(asyncio.get_running_loop(), lambda kind, data: found.append((kind, data)))
+    told = publish_from_thread(asyncio.get_running_loop(), lambda kind, data: found.append((kind, data)))
     entries: Sequence[Entry] = append_link(START, [FACT, FACT])
     await asyncio.to_thread(told, entries)
     await asyncio.sleep(0)
@@ -277,7 +277,7 @@ async def test_entries_come_from_the_writers_thread_into_the_loop() -> None:
 
 def test_after_the_loop_is_gone_nothing_is_told() -> None:
     loop = asyncio.new_event_loop()
-    told = spread(loop, lambda *_: None)
+    told = publish_from_thread(loop, lambda *_: None)
     loop.close()
     told(append_link(START, [FACT]))
 

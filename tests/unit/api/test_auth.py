@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from api.middleware.auth import caller_of, is_open, neighbourhood, source_of
-from api.middleware.login_limits import Allowed, Attempts
+from api.middleware.auth import caller_of, is_open, rate_limit_key, source_of
+from api.middleware.login_limits import AttemptLimits, FailedLogins
 from reconciler.auth.keys import VIEWER
 from tests.support.fixtures.api import a_world, desired, others
 from tests.support.fixtures.auth import READS, locked, x
@@ -229,7 +229,7 @@ async def test_guessing_is_slowed_and_a_right_key_never(tmp_path: Path) -> None:
 
 def test_attempts_are_earned_back() -> None:
     clock = Clock()
-    attempts = Attempts(Allowed(burst=3, refill=10.0), clock)
+    attempts = FailedLogins(AttemptLimits(burst=3, refill=10.0), clock)
     assert [attempts.failed("a") for _ in range(5)] == [0, 0, 0, 10, 10]
     clock.now += 9.0
     assert attempts.failed("a") == 1
@@ -241,7 +241,7 @@ def test_attempts_are_earned_back() -> None:
 
 
 def test_no_number_of_addresses_fills_the_memory() -> None:
-    attempts = Attempts(Allowed(most=50))
+    attempts = FailedLogins(AttemptLimits(most=50))
     for number in range(1000):
         attempts.failed(str(number))
     assert len(attempts) == 50
@@ -277,7 +277,9 @@ def test_an_address_is_the_peers_and_a_proxys_word_beside_it(
 
 
 def test_an_ipv6_household_counts_as_one() -> None:
-    assert neighbourhood("2001:db8:1:2:aaaa::1") == neighbourhood("2001:db8:1:2::ffff") == "2001:db8:1:2::/64"
-    assert neighbourhood("2001:db8:1:3::1") != neighbourhood("2001:db8:1:2::1")
-    assert neighbourhood("10.0.0.1 via 127.0.0.1") == "10.0.0.1 via 127.0.0.1"
-    assert neighbourhood("::1") == "::1"
+    assert (
+        rate_limit_key("2001:db8:1:2:aaaa::1") == rate_limit_key("2001:db8:1:2::ffff") == "2001:db8:1:2::/64"
+    )
+    assert rate_limit_key("2001:db8:1:3::1") != rate_limit_key("2001:db8:1:2::1")
+    assert rate_limit_key("10.0.0.1 via 127.0.0.1") == "10.0.0.1 via 127.0.0.1"
+    assert rate_limit_key("::1") == "::1"

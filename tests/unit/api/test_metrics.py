@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from api.metrics.registry import Metrics, alone
+from api.metrics.registry import Metrics, metrics_app
 from reconciler.auth.keys import KeyRing
 from reconciler.controller.snapshot import Snapshot, SnapshotPublisher
 from reconciler.errors import EngineUnavailable, Mistake, StepFailed
@@ -111,7 +111,7 @@ def test_broken_files_and_suspensions_show() -> None:
 def test_labels_take_any_name_that_a_file_may_hold() -> None:
     # Names come out of files: whatever is in them, the text stays one that Prometheus reads.
     meter = Meter(a_snapshot(ON, running("kafka")))
-    meter.counters.answered("GET", 'a"b\\c\nd', 200, 0.1)
+    meter.counters.on_request("GET", 'a"b\\c\nd', 200, 0.1)
     assert (
         meter.value("service_manager_http_requests_total", method="GET", route='a"b\\c\nd', status="200") == 1
     )
@@ -124,8 +124,8 @@ def test_passes_are_counted_by_what_came_of_them() -> None:
     meter = Meter(a_snapshot(ON))
     name = "service_manager_reconciles_total"
     assert meter.value(name, outcome="acting") == 0
-    meter.counters.passed(0.004, "acting")
-    meter.counters.passed(2.0, "unreachable")
+    meter.counters.on_pass(0.004, "acting")
+    meter.counters.on_pass(2.0, "unreachable")
     assert meter.value(name, outcome="acting") == 1
     assert meter.value(name, outcome="unreachable") == 1
     assert meter.value("service_manager_reconcile_duration_seconds_count") == 2
@@ -139,9 +139,9 @@ def test_passes_are_counted_by_what_came_of_them() -> None:
 )
 def test_actions_are_counted_by_outcome_and_timed(error: Any, outcome: str) -> None:
     meter = Meter(a_snapshot(ON, running("kafka")))
-    meter.counters.stepped(step(), None, False)
+    meter.counters.on_step(step(), None, False)
     meter.timer.now += 3.0
-    meter.counters.stepped(step(), error, True)
+    meter.counters.on_step(step(), error, True)
     assert meter.value("service_manager_actions_total", action="start", outcome=outcome) == 1
     labels = {"action": "start", "outcome": outcome}
     assert meter.value("service_manager_action_duration_seconds_sum", **labels) == pytest.approx(3.0)
@@ -150,11 +150,11 @@ def test_actions_are_counted_by_outcome_and_timed(error: Any, outcome: str) -> N
 def test_a_retry_is_an_action_sent_again_after_it_failed() -> None:
     meter = Meter(a_snapshot(ON, running("kafka")))
     for _ in range(3):
-        meter.counters.stepped(step(), None, False)
-        meter.counters.stepped(step(), StepFailed("no"), True)
-    meter.counters.stepped(step(), None, False)
-    meter.counters.stepped(step(), None, True)
-    meter.counters.stepped(step(), None, False)
+        meter.counters.on_step(step(), None, False)
+        meter.counters.on_step(step(), StepFailed("no"), True)
+    meter.counters.on_step(step(), None, False)
+    meter.counters.on_step(step(), None, True)
+    meter.counters.on_step(step(), None, False)
     assert meter.value("service_manager_retries_total", group="kafka", service="kafka") == 3
 
 
@@ -171,14 +171,14 @@ def test_a_repair_counts_once_and_when_it_is_done() -> None:
     meter = Meter(drifted)
     labels = {"group": "kafka", "service": "kafka", "kind": "stopped"}
     assert meter.value("service_manager_repairs_total", **labels) == 0
-    meter.counters.stepped(step(), None, False)
-    meter.counters.passed(0.01, "acting")
-    meter.counters.stepped(step(), None, True)
+    meter.counters.on_step(step(), None, False)
+    meter.counters.on_pass(0.01, "acting")
+    meter.counters.on_step(step(), None, True)
     assert meter.value("service_manager_repairs_total", **labels) == 0
     meter.snapshots.publish(a_snapshot(ON, running("kafka"), running("zookeeper")))
-    meter.counters.passed(0.01, "idle")
+    meter.counters.on_pass(0.01, "idle")
     assert meter.value("service_manager_repairs_total", **labels) == 1
-    meter.counters.passed(0.01, "idle")
+    meter.counters.on_pass(0.01, "idle")
     assert meter.value("service_manager_repairs_total", **labels) == 1
 
 
@@ -226,7 +226,7 @@ async def test_with_keys_set_metrics_need_one_but_not_on_their_own_address(tmp_p
 
 async def test_the_second_address_serves_metrics_and_nothing_else() -> None:
     meter = Meter(a_snapshot(ON))
-    transport = httpx.ASGITransport(app=alone(meter.metrics))
+    transport = httpx.ASGITransport(app=metrics_app(meter.metrics))
     async with httpx.AsyncClient(transport=transport, base_url="http://172.17.0.1:8001") as client:
         found = await client.get("/metrics")
         assert (found.status_code, "service_manager_converged" in found.text) == (200, True)
@@ -240,7 +240,7 @@ async def test_the_second_address_serves_metrics_and_nothing_else() -> None:
 def test_it_is_made_once_a_second_however_many_ask() -> None:
     meter = Meter(a_snapshot(ON))
     first, _ = meter.metrics.render("")
-    meter.counters.passed(0.1, "idle")
+    meter.counters.on_pass(0.1, "idle")
     assert meter.metrics.render("")[0] is first
     meter.timer.now += 1.0
     assert meter.metrics.render("")[0] != first

@@ -131,7 +131,7 @@ async def test_going_back_is_shown_first_and_changes_nothing(tmp_path: Path) -> 
         await house.ended(2)
         before = house.files()
         plan = await house.get("/services/history/1")
-        described.Rehearsal.model_validate(plan)
+        described.RollbackPreview.model_validate(plan)
         assert (plan["changes"], plan["files"]) == (["web: on → off"], ["groups.yaml"])
         assert ("app", "web", "stop") in [(s["service"], s["group"], s["action"]) for s in plan["steps"]]
         assert plan["entry"]["generation"] == 1
