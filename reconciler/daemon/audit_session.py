@@ -16,7 +16,7 @@ from reconciler.generations.store import Generations
 log = logging.getLogger(__name__)
 
 
-class Recording:
+class AuditSession:
     """The log, and the chronicle that feeds it with what the loop does. ``wall``: the time of day, seconds.
 
     The chain's end is told to the daemon's own log when it ends: the journal keeps it where nobody who

@@ -34,16 +34,16 @@ from reconciler.controller.executor import Concurrency
 from reconciler.controller.loop import Hooks, Loop, LoopTimings
 from reconciler.controller.snapshot import SnapshotPublisher
 from reconciler.controller.usage_sampler import Sampler
-from reconciler.daemon import git_wiring as git_daemon
-from reconciler.daemon.audit_session import Recording
+from reconciler.daemon import git_wiring
+from reconciler.daemon.audit_session import AuditSession
 from reconciler.daemon.http_limits import Gate, limits_for
 from reconciler.daemon.keep_running import keep_up
-from reconciler.daemon.sd_notify import Announcer, Notifier
+from reconciler.daemon.sd_notify import Notifier, ReadinessNotifier
 from reconciler.daemon.servers import (
     PortTaken,
     Server,
     listen,
-    own_names,
+    local_host_names,
     raise_descriptor_limit,
     serve,
     server,
@@ -97,7 +97,7 @@ def run(options: RunOptions) -> int:
         # Revoking the last key must not open what only a key allowed to listen there.
         keys = KeyRing(options.state_dir, environment=key, always=not safe)
         bind_check.check(options.host, keyless=keys.empty, insecure=options.insecure)
-        with DirectoryLock(options.state_dir), _Directory(options.desired_state) as held:
+        with DirectoryLock(options.state_dir), _DesiredStateLock(options.desired_state) as held:
             listener = listen(Address(options.host, options.port))
             scraped = options.metrics_listen
             second = listen(scraped, "--metrics-listen", ahead=True) if scraped else None
@@ -111,7 +111,7 @@ def run(options: RunOptions) -> int:
     return 0
 
 
-class _Directory(contextlib.AbstractContextManager["_Directory"]):
+class _DesiredStateLock(contextlib.AbstractContextManager["_DesiredStateLock"]):
     """Holds the desired-state directory, also one that comes only later or is replaced by another."""
 
     def __init__(self, path: Path) -> None:
@@ -153,24 +153,24 @@ def choose_engine(options: RunOptions) -> tuple[Engine, Resolve]:
 @dataclass(slots=True)
 class _Daemon:
     options: RunOptions
-    directory: _Directory
+    directory: _DesiredStateLock
     listener: socket.socket
     metrics_listener: socket.socket | None
     keys: KeyRing
     notifier: Notifier
 
     async def run(self) -> None:
-        recording = Recording(self.options.state_dir, time.time)
+        recording = AuditSession(self.options.state_dir, time.time)
         failed = True
         try:
-            await self._live(recording)
+            await self._serve_forever(recording)
             failed = False
         finally:
             await recording.end(failed=failed)
 
-    async def _live(self, recording: Recording) -> None:
+    async def _serve_forever(self, recording: AuditSession) -> None:
         options = self.options
-        _hire(asyncio.get_running_loop())
+        _warm_up_threads(asyncio.get_running_loop())
         engine, resolve = choose_engine(options)
         ledger = await asyncio.to_thread(ledger_file.read, options.state_dir, _clocks())
         keeper = ledger_file.LedgerWriter(options.state_dir)
@@ -184,7 +184,9 @@ class _Daemon:
         sources = MountedFiles(reading=lambda: intake.reading)
         evidence = CrashLogStore(options.state_dir, lambda c, tail: engine.logs(c.id, tail=tail))
         metrics = Metrics(snapshots)
-        announcer = Announcer(self.notifier, snapshots, done=lambda: passes.any or loop.target is None)
+        announcer = ReadinessNotifier(
+            self.notifier, snapshots, done=lambda: passes.any or loop.target is None
+        )
 
         async def look_further(observed: ObservedState, stack: Stack) -> ObservedState:
             if engine.is_local:
@@ -215,7 +217,7 @@ class _Daemon:
         )
         blindness = disk.WatchHealth(lambda: loop.wake("the watching of files"))
         recording.follow(lambda: loop.target)
-        tree = git_daemon.work_tree(options, generations)
+        tree = git_wiring.work_tree(options, generations)
         store = Store(
             options.directory,
             keyed(resolve, key),
@@ -227,13 +229,13 @@ class _Daemon:
         intake = Acceptor(
             store, generations, loop, wall=time.time, record=recording.audit.append_durable, tree=tree
         )
-        pulls = git_daemon.puller(options, tree, intake)
+        pulls = git_wiring.puller(options, tree, intake)
         app = create_app(
             intake=intake,
             snapshots=snapshots,
             settings=ApiSettings(
                 host=options.host,
-                own=own_names(),
+                own=local_host_names(),
                 names=options.allowed_host,
                 dashboard=shipped.dashboard(),
                 age=passes.age,
@@ -245,7 +247,7 @@ class _Daemon:
             keys=self.keys,
             audit=recording.audit,
             archive=History(generations, intake, loop, now=_clocks, tree=tree),
-            webhook=git_daemon.webhook(options, pulls),
+            webhook=git_wiring.webhook(options, pulls),
         )
         servers = self._servers(app, metrics, announcer)
         stop = self._signals(intake, announcer)
@@ -265,7 +267,7 @@ class _Daemon:
         tasks += [asyncio.create_task(keep_up(name, part), name=name) for name, part in parts.items()]
         log.info("listening", extra={"address": f"http://{address}", "key_needed": self.keys.required})
         await self._until_told(stop, tasks)
-        _end_for_sure()
+        _force_exit_after()
         announcer.stopping()
         log.info("ending; the containers stay as they are")
         close_streams(app)
@@ -280,7 +282,7 @@ class _Daemon:
         await engine.close()
 
     def _servers(
-        self, app: ASGIApp, metrics: Metrics, announcer: Announcer
+        self, app: ASGIApp, metrics: Metrics, announcer: ReadinessNotifier
     ) -> list[tuple[Server, socket.socket]]:
         gate = Gate(limits_for(raise_descriptor_limit()))
         front = server(app, GRACE, gate=gate)
@@ -291,7 +293,7 @@ class _Daemon:
             servers.append((second, self.metrics_listener))
         return servers
 
-    def _signals(self, intake: Acceptor, announcer: Announcer) -> asyncio.Event:
+    def _signals(self, intake: Acceptor, announcer: ReadinessNotifier) -> asyncio.Event:
         stop = asyncio.Event()
         running = asyncio.get_running_loop()
         reloads: set[asyncio.Task[None]] = set()
@@ -322,7 +324,9 @@ class _Daemon:
                 if not stop.is_set():
                     raise SystemExit(1)
 
-    async def _watch(self, store: Store, intake: Acceptor, announcer: Announcer, told: Listener) -> None:
+    async def _watch(
+        self, store: Store, intake: Acceptor, announcer: ReadinessNotifier, told: Listener
+    ) -> None:
         """Take in the files now, whenever they may have changed, and at every resync."""
         await intake.reload()
         announcer.files_read()
@@ -355,7 +359,7 @@ class _Daemon:
             log.warning("the directory can't be held at the moment", extra={"error": str(error)})
 
 
-def _hire(loop: asyncio.AbstractEventLoop) -> None:
+def _warm_up_threads(loop: asyncio.AbstractEventLoop) -> None:
     """Have every thread for calls that block from the beginning: what they take of a small box shows at once.
 
     The standard executor makes another one whenever all are busy, and keeps it: it would grow for days.
@@ -376,7 +380,7 @@ def _settings(options: RunOptions, beat: float) -> LoopTimings:
     return LoopTimings(resync=options.resync, limits=Concurrency(start=cores + 1), probes=cores, beat=beat)
 
 
-def _end_for_sure(deadline: float = DEADLINE, leave: Callable[[int], None] = os._exit) -> None:
+def _force_exit_after(deadline: float = DEADLINE, leave: Callable[[int], None] = os._exit) -> None:
     """Whatever hangs in a thread (an engine, a disk): the process ends by then."""
     timer = threading.Timer(deadline, leave, [0])
     timer.daemon = True

@@ -101,7 +101,7 @@ class Notifier:
             log.debug("the service manager does not listen", extra={"error": str(error)})
 
 
-class Announcer:
+class ReadinessNotifier:
     """Says at the right moments what ``Notifier`` can say.
 
     Ready is the daemon when it answers requests, has read the files once, and a pass over what they say is

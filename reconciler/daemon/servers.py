@@ -62,7 +62,7 @@ class Server(uvicorn.Server):
         yield
 
 
-def own_names(hostname: str = "") -> tuple[str, ...]:
+def local_host_names(hostname: str = "") -> tuple[str, ...]:
     """How people on the same network name this machine: as it names itself, and as mDNS has it.
 
     None of them can be bent towards us by a stranger's name server, which the check of Host is about.

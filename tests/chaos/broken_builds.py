@@ -26,10 +26,10 @@ class Build(NamedTuple):
 
 
 def _no_resync() -> None:
-    from reconciler.daemon import run as daemon
+    from reconciler.daemon import run
 
-    honest = daemon._settings
-    daemon._settings = lambda *given: honest(*given)._replace(resync=1e9)
+    honest = run._settings
+    run._settings = lambda *given: honest(*given)._replace(resync=1e9)
 
 
 def _trusts_events() -> None:

@@ -17,7 +17,7 @@ from reconciler.audit.log import AuditEvent, Query
 from reconciler.audit.query import read
 from reconciler.audit.rate_limit import Coalescer, Rates
 from reconciler.controller.progress import Progress
-from reconciler.daemon.audit_session import Recording
+from reconciler.daemon.audit_session import AuditSession
 from reconciler.errors import EngineError, Mistake, OutcomeUnknown, StepFailed
 from reconciler.generations.records import Record
 from reconciler.generations.store import Generations
@@ -145,7 +145,7 @@ def test_a_change_is_told_with_who_from_where_and_what() -> None:
 async def test_a_run_records_its_beginning_and_end_and_a_crash_before(tmp_path: Path) -> None:
     generations = await asyncio.to_thread(Generations, tmp_path)
     for run in range(3):
-        recording = Recording(tmp_path, lambda: NOW)
+        recording = AuditSession(tmp_path, lambda: NOW)
         await recording.begin(generations, engine="simulated", address="127.0.0.1:8000")
         if run == 1:
             # As if it were killed here: nothing more of it is heard.
@@ -191,7 +191,7 @@ async def test_a_change_that_a_crash_kept_out_of_the_log_is_made_up_for(tmp_path
             filled(tmp_path, 1)
             with a_file(tmp_path) as file:
                 file.append([a_fact(2, generation=5)])
-        recording = Recording(tmp_path, lambda: NOW)
+        recording = AuditSession(tmp_path, lambda: NOW)
         await recording.begin(History(highest), engine="docker", address="")  # type: ignore[arg-type]
         await recording.end(failed=False)
     found = [e.fact for e in read(tmp_path, Query(action="stop"))]

@@ -18,7 +18,7 @@ import pytest
 from reconciler.controller.loop import Hooks, Loop, LoopTimings
 from reconciler.controller.progress import Progress
 from reconciler.controller.snapshot import EngineView, GroupView, ServiceView, Snapshot, SnapshotPublisher
-from reconciler.daemon.sd_notify import Announcer, Notifier, status_line
+from reconciler.daemon.sd_notify import Notifier, ReadinessNotifier, status_line
 from reconciler.engine.simulated.engine import SimulatedEngine
 from reconciler.errors import Mistake
 from tests.support.fixtures.virtual_time import run_virtually
@@ -178,7 +178,7 @@ def test_a_manager_that_does_not_read_holds_nobody_up(manager: Manager) -> None:
 async def test_ready_needs_the_files_an_answer_and_a_pass(manager: Manager) -> None:
     done = False
     notifier, snapshots = Notifier(manager.address, watchdog=10.0), SnapshotPublisher()
-    announcer = Announcer(notifier, snapshots, done=lambda: done)
+    announcer = ReadinessNotifier(notifier, snapshots, done=lambda: done)
     task = asyncio.create_task(announcer.run())
     announcer.turned()
     announcer.files_read()
@@ -208,7 +208,7 @@ async def test_ready_needs_the_files_an_answer_and_a_pass(manager: Manager) -> N
 
 async def test_a_reload_during_the_start_does_not_end_the_start(manager: Manager) -> None:
     notifier = Notifier(manager.address)
-    announcer = Announcer(notifier, SnapshotPublisher(), done=lambda: False)
+    announcer = ReadinessNotifier(notifier, SnapshotPublisher(), done=lambda: False)
     async with announcer.reload():
         pass
     assert not [message for message in manager.heard() if message.startswith("READY")]

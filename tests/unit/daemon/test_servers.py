@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from reconciler.daemon.servers import PortTaken, listen, own_names, serve, server
+from reconciler.daemon.servers import PortTaken, listen, local_host_names, serve, server
 from reconciler.options import Address
 
 ABSENT = "192.0.2.7"
@@ -32,8 +32,8 @@ def test_an_address_that_comes_later_can_be_listened_on_ahead() -> None:
 
 
 def test_a_machine_is_known_by_its_name_with_and_without_the_network_s() -> None:
-    assert own_names("Box.example.org") == ("box.example.org", "box", "box.local")
-    assert own_names("box") == ("box", "box.local")
+    assert local_host_names("Box.example.org") == ("box.example.org", "box", "box.local")
+    assert local_host_names("box") == ("box", "box.local")
 
 
 async def test_when_one_server_ends_so_do_the_others() -> None:
