@@ -40,7 +40,7 @@ class Unreachable(ClientError):
     """Nobody answers at the address."""
 
 
-class NotADaemon(ClientError):
+class UnexpectedServer(ClientError):
     """What answers there speaks no language of ours."""
 
 
@@ -116,7 +116,7 @@ class Client:
         """The JSON answer to a POST without a body; raises as ``get``."""
         return self._json("POST", path, query, timeout)
 
-    def tagged(self, path: str) -> tuple[Any, str]:
+    def get_with_etag(self, path: str) -> tuple[Any, str]:
         """The JSON answer to a GET and its ETag; raises as ``get``."""
         with self._request("GET", path, None, self._timeout, {"Accept": "application/json"}) as response:
             return self._parsed(response), response.headers.get("ETag", "")
@@ -144,7 +144,7 @@ class Client:
         headers = {"Accept": "text/plain, application/problem+json"}
         with self._request("GET", path, query, quiet, headers) as response:
             if "text/plain" not in response.headers.get("Content-Type", ""):
-                raise NotADaemon(f"{self.url}{path} is no text", "is the daemon of another version?")
+                raise UnexpectedServer(f"{self.url}{path} is no text", "is the daemon of another version?")
             try:
                 yield _split_lines(response)
             except http.client.IncompleteRead:
@@ -165,7 +165,7 @@ class Client:
             headers["Last-Event-ID"] = last_id
         with self._request("GET", path, None, quiet, headers) as response:
             if "text/event-stream" not in response.headers.get("Content-Type", ""):
-                raise NotADaemon(f"{self.url}{path} is not a stream of events")
+                raise UnexpectedServer(f"{self.url}{path} is not a stream of events")
             yield _parse_events(response)
 
     def _json(self, method: str, path: str, query: Mapping[str, object] | None, timeout: float | None) -> Any:
@@ -177,7 +177,7 @@ class Client:
         try:
             return json.loads(response.read(_MOST))
         except ValueError:
-            raise NotADaemon(
+            raise UnexpectedServer(
                 f"{self.url} answers, but not as a service-manager does", "check --url"
             ) from None
 
@@ -217,7 +217,7 @@ class Client:
         except OSError as error:
             raise Unreachable(f"no daemon answers at {self.url}: {_reason(error)}", _HOW) from error
         except http.client.HTTPException as error:
-            raise NotADaemon(
+            raise UnexpectedServer(
                 f"{self.url} does not answer as a service-manager does: {type(error).__name__}",
                 "check --url, and http:// against https://",
             ) from error
@@ -258,7 +258,7 @@ class Client:
         except ValueError:
             value = None
         if not isinstance(value, dict):
-            return NotADaemon(
+            return UnexpectedServer(
                 f"{self.url}{path} answers with {response.status} {response.reason}", "check --url"
             )
         status = response.status
@@ -282,7 +282,7 @@ def _seconds(text: str) -> float:
     return min(_LONGEST_PAUSE, max(_SHORTEST_PAUSE, float(text))) if text.isdecimal() else 1.0
 
 
-def segment(name: str) -> str:
+def quote_path(name: str) -> str:
     """A name as one part of a path."""
     return quote(name, safe="")
 
@@ -328,5 +328,5 @@ def _parse_events(response: http.client.HTTPResponse) -> Iterator[Event]:
             try:
                 yield Event(name or "message", json.loads("\n".join(data)), identity)
             except ValueError:
-                raise NotADaemon("the stream of events holds something that is not JSON") from None
+                raise UnexpectedServer("the stream of events holds something that is not JSON") from None
         name, data = "", []

@@ -10,14 +10,14 @@ from typing import Any, TextIO
 
 from reconciler.cli.client import STARTING, Client, ClientError
 from reconciler.cli.options.parsing import UsageError, closest
-from reconciler.cli.options.spec import Values
+from reconciler.cli.options.spec import OptionValues
 
 _VARIABLE = "SERVICE_MANAGER_API_KEY"
 _LONGEST_KEY = 4096
 
 
 def client_from(
-    values: Values,
+    values: OptionValues,
     environ: Mapping[str, str] | None = None,
     stdin: TextIO | None = None,
     *,

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from reconciler.cli.client import Client, ClientError, NotADaemon, Refused, Unreachable
+from reconciler.cli.client import Client, ClientError, Refused, UnexpectedServer, Unreachable
 
 _EVENTS = "/services/events"
 _STATUS = "/services/status"
@@ -22,17 +22,19 @@ _QUIET = 45.0
 """Seconds that a stream may say nothing; the daemon sends a comment well within."""
 
 
-class News(NamedTuple):
+class FeedItem(NamedTuple):
     """``kind`` is status or progress (an answer), lost (an error, being mended) or failed (the end)."""
 
     kind: str
     value: Any
 
 
-class Feed(threading.Thread):
+class EventFeed(threading.Thread):
     """Follows a daemon. With a generation: its progress too, also of those that overtake it."""
 
-    def __init__(self, client: Client, put: Callable[[News], None], generation: int | None = None) -> None:
+    def __init__(
+        self, client: Client, put: Callable[[FeedItem], None], generation: int | None = None
+    ) -> None:
         super().__init__(name="feed", daemon=True)
         self.generation = generation
         self._client = client
@@ -73,7 +75,7 @@ class Feed(threading.Thread):
         if not self._streaming:
             return False
         self._streaming = not (
-            isinstance(error, NotADaemon) or (isinstance(error, Refused) and error.status in _NO_STREAM)
+            isinstance(error, UnexpectedServer) or (isinstance(error, Refused) and error.status in _NO_STREAM)
         )
         return not self._streaming
 
@@ -99,7 +101,7 @@ class Feed(threading.Thread):
 
     def _tell(self, kind: str, value: Any) -> None:
         if not self._stop.is_set():
-            self._put(News(kind, value))
+            self._put(FeedItem(kind, value))
 
 
 def _passing(error: ClientError) -> bool:

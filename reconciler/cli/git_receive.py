@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler.cli.oneshot import clocks, engine_of, observe, read_ledger, with_model
+from reconciler.cli.oneshot import engine_of, observe, read_clocks, read_ledger, stack_with_model
 from reconciler.desired_state.assemble import LoadedState
 from reconciler.desired_state.store import Store
 from reconciler.errors import EngineError, InvalidDesiredState, ServiceManagerError
@@ -45,7 +45,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Box:
+class HookContext:
     """What the hook was told when it was made, and what it finds: see ``setup``."""
 
     desired_state: Path
@@ -63,7 +63,7 @@ class _Refused(Exception):
         self.lines = lines
 
 
-def receive(box: Box, updates: Sequence[str], say: Say) -> int:
+def receive(box: HookContext, updates: Sequence[str], say: Say) -> int:
     """The hook: ``updates`` are lines of OLD NEW REF; 0 lets all of them in, 1 none."""
     try:
         git = Git(box.desired_state.resolve(), _own(box), box.environ)
@@ -88,7 +88,7 @@ def receive(box: Box, updates: Sequence[str], say: Say) -> int:
     return 0
 
 
-def _own(box: Box) -> Path:
+def _own(box: HookContext) -> Path:
     found = git_dir(box.desired_state)
     if found is None:
         raise _Refused(
@@ -109,7 +109,7 @@ def _named(updates: Sequence[Sequence[str]], current: str) -> None:
         raise _Refused(*refusals[:_MOST_LINES], "push branches and tags, under other names")
 
 
-def _deployed(box: Box, git: Git, old: str, new: str, ref: str, say: Say) -> None:
+def _deployed(box: HookContext, git: Git, old: str, new: str, ref: str, say: Say) -> None:
     branch = ref.removeprefix("refs/heads/")
     if not new.strip(_NOTHING):
         raise _Refused(f"{branch} is what the box runs on; it can't be deleted")
@@ -189,7 +189,7 @@ def _open_to_group(top: Path) -> None:
                 place.chmod(found.st_mode | more)
 
 
-async def _judged(box: Box, git: Git, new: str) -> list[str]:
+async def _judged(box: HookContext, git: Git, new: str) -> list[str]:
     """What the push will do, in lines.
 
     Raises:
@@ -205,7 +205,7 @@ async def _judged(box: Box, git: Git, new: str) -> list[str]:
     return [*_changes(await now, loaded), *await _steps(box, loaded)]
 
 
-async def _now(box: Box) -> LoadedState | None:
+async def _now(box: HookContext) -> LoadedState | None:
     """What lies on the box now; None where that is not valid."""
     store = Store(
         box.desired_state / box.around.path,
@@ -230,16 +230,16 @@ def _changes(now: LoadedState | None, then: LoadedState) -> Iterator[str]:
         yield f"  and {len(told) - _MOST_LINES} more"
 
 
-async def _steps(box: Box, loaded: LoadedState) -> list[str]:
+async def _steps(box: HookContext, loaded: LoadedState) -> list[str]:
     if box.engine != "docker":
         return []
-    with with_model(loaded) as stack:
+    with stack_with_model(loaded) as stack:
         try:
             async with asyncio.timeout(_LOOK), engine_of(box.engine) as engine:
                 observed = await observe(engine, stack)
         except (EngineError, TimeoutError, OSError):
             return ["what is to be done is seen by the daemon alone: the engine does not answer here"]
-    now = clocks()
+    now = read_clocks()
     ledger = read_ledger(box.state_dir, now)
     ledger = record_observation(stack, loaded.desired, observed, ledger, now, chance=0.0)
     return list(_listed(dry_run(stack, loaded.desired, observed, ledger, now).steps))

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from reconciler.cli.commands.definitions.table import BY_NAME
 from reconciler.cli.console import Console, standard_console
 from reconciler.cli.options.help import command_help, program_help
-from reconciler.cli.options.parsing import HelpWanted, UsageError, closest, parse
+from reconciler.cli.options.parsing import HelpRequested, UsageError, closest, parse
 from reconciler.cli.options.spec import PROGRAM, Command
 
 USAGE = 64
@@ -51,7 +51,7 @@ def run(words: list[str], console: Console) -> int:
     try:
         values = parse(command, rest)
         return _run(command, values, console)
-    except HelpWanted:
+    except HelpRequested:
         console.print(command_help(command, console.width))
         return 0
     except UsageError as error:

@@ -71,7 +71,7 @@ async def load(
     return await store.load()
 
 
-def placed(mistake: Mistake, directory: Path) -> Mistake:
+def relative_to_cwd(mistake: Mistake, directory: Path) -> Mistake:
     """The mistake with its path as seen from here, so that an editor can jump to it."""
     path = directory / mistake.path
     with contextlib.suppress(ValueError):
@@ -87,13 +87,13 @@ def read_ledger(state_dir: Path, now: Clock) -> Ledger:
         return Ledger()
 
 
-def clocks() -> Clock:
+def read_clocks() -> Clock:
     """The two clocks, now."""
     return Clock(time.time(), time.monotonic())
 
 
 @contextmanager
-def with_model(loaded: LoadedState) -> Iterator[Stack]:
+def stack_with_model(loaded: LoadedState) -> Iterator[Stack]:
     """The stack with its resolved model in a file of its own, there as long as the ``with`` lasts.
 
     It may hold secrets: the directory is the caller's alone.
@@ -148,7 +148,7 @@ async def name_warnings(loaded: LoadedState, state_dir: Path) -> tuple[str, ...]
     from reconciler.engine.docker.engine import DockerEngine
     from reconciler.planning.project_rename import renamed, warnings
 
-    now = clocks()
+    now = read_clocks()
     ledger = read_ledger(state_dir, now)
     if not is_new(loaded.stack, ledger):
         return ()

@@ -7,22 +7,22 @@ from typing import Any
 
 from reconciler.cli.connection import client_from
 from reconciler.cli.console import Cell, Console, Row, clean
-from reconciler.cli.options.spec import Values
+from reconciler.cli.options.spec import OptionValues
 from reconciler.cli.output.status_rows import mapping
-from reconciler.cli.output.time_format import moment
+from reconciler.cli.output.time_format import local_time
 from reconciler.errors import ServiceManagerError
 
 _RED = frozenset({"refused", "failed", "degraded", "lost", "damaged"})
 _AMBER = frozenset({"unknown", "superseded", "after_crash"})
 
 
-class NothingToVerify(ServiceManagerError):
+class EmptyAuditLog(ServiceManagerError):
     """There is no audit log where one was looked for. ``remedy`` says where else to look."""
 
     remedy = "say where the daemon keeps its state with --state-dir"
 
 
-def audit(values: Values, console: Console) -> int:
+def audit(values: OptionValues, console: Console) -> int:
     """Entries of the log, or with ``--verify`` what is wrong with it."""
     if values["verify"]:
         return _verify(values, console)
@@ -54,7 +54,7 @@ def _row(entry: Mapping[str, Any]) -> Row:
     why = ": ".join(filter(None, (clean(entry.get("reason") or ""), clean(entry.get("message") or ""))))
     return (
         str(entry.get("id", "?")),
-        moment(entry.get("timestamp")),
+        local_time(entry.get("timestamp")),
         f"{user} ({source})" if source else user,
         clean(entry.get("action") or ""),
         clean(entry.get("target") or ""),
@@ -63,16 +63,16 @@ def _row(entry: Mapping[str, Any]) -> Row:
     )
 
 
-def _verify(values: Values, console: Console) -> int:
+def _verify(values: OptionValues, console: Console) -> int:
     from reconciler.audit.query import NoAuditLog, verify
 
     state_dir = values["state_dir"]
     try:
         verdict = verify(state_dir)
     except NoAuditLog as error:
-        raise NothingToVerify(str(error)) from None
+        raise EmptyAuditLog(str(error)) from None
     except OSError as error:
-        raise NothingToVerify(f"the audit log in {state_dir} can't be read: {error.strerror}") from error
+        raise EmptyAuditLog(f"the audit log in {state_dir} can't be read: {error.strerror}") from error
     if values["output"] == "json":
         console.json(
             {

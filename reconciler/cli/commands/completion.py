@@ -9,9 +9,9 @@ from reconciler.cli.client import Client, ClientError
 from reconciler.cli.completion import SHELLS
 from reconciler.cli.connection import known_groups
 from reconciler.cli.console import Console
-from reconciler.cli.options import option_types as convert
+from reconciler.cli.options import option_types
 from reconciler.cli.options.parsing import UsageError, closest
-from reconciler.cli.options.spec import Values
+from reconciler.cli.options.spec import OptionValues
 from reconciler.errors import ServiceManagerError
 
 _PATIENCE = 0.5
@@ -19,7 +19,7 @@ _PATIENCE = 0.5
 _COMPLETABLE = re.compile(r"[\w.@%+-]+")
 
 
-def completion(values: Values, console: Console) -> int:
+def completion(values: OptionValues, console: Console) -> int:
     """The script for a shell. ``groups`` is what the scripts themselves call."""
     shell = values["shell"]
     if shell == "groups":
@@ -38,7 +38,7 @@ def _groups() -> list[str]:
     """Names of groups, from the daemon or else from stack.yaml; none where neither is to be had."""
     names: list[str] = []
     try:
-        url = convert.url(os.environ.get("SERVICE_MANAGER_URL") or convert.default_url())
+        url = option_types.url(os.environ.get("SERVICE_MANAGER_URL") or option_types.default_url())
         key = os.environ.get("SERVICE_MANAGER_API_KEY", "")
         names = list(known_groups(Client(url, key, timeout=_PATIENCE, starting=0.0)))
     except (ClientError, ValueError):
@@ -51,7 +51,10 @@ def _from_file() -> list[str]:
     from reconciler.host.yaml_positions import parse_document
 
     try:
-        file = convert.path(os.environ.get("SERVICE_MANAGER_DESIRED_STATE") or "desired-state") / "stack.yaml"
+        file = (
+            option_types.path(os.environ.get("SERVICE_MANAGER_DESIRED_STATE") or "desired-state")
+            / "stack.yaml"
+        )
         plain = parse_document("stack.yaml", file.read_bytes()).plain
     except (OSError, ValueError, ServiceManagerError):
         return []

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from reconciler.cli.console import Console, clean, pad, width_of
 from reconciler.cli.doctor.checks import run_checks
-from reconciler.cli.doctor.context import OK, PROBLEM, WARN, Check, Machine
-from reconciler.cli.options.spec import Values
+from reconciler.cli.doctor.context import OK, PROBLEM, WARN, Check, CheckContext
+from reconciler.cli.options.spec import OptionValues
 
 _SIGNS = {OK: ("✓", ""), WARN: ("!", "amber"), PROBLEM: ("✗", "red")}
 
 
-def doctor(values: Values, console: Console) -> int:
+def doctor(values: OptionValues, console: Console) -> int:
     """Every check; exit code 1 if any of them found a problem."""
-    machine = Machine(
+    machine = CheckContext(
         desired_state=values["desired_state"],
         state_dir=values["state_dir"],
         compose_files=values["compose_file"],

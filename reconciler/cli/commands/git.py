@@ -13,8 +13,8 @@ from typing import Any
 from reconciler.cli.console import Cell, Console, Row, clean
 from reconciler.cli.options.option_types import path
 from reconciler.cli.options.parsing import UsageError, closest
-from reconciler.cli.options.spec import Values
-from reconciler.cli.output.time_format import moment
+from reconciler.cli.options.spec import OptionValues
+from reconciler.cli.output.time_format import local_time
 from reconciler.errors import InvalidDesiredState, ServiceManagerError
 
 _ACTIONS = ("init", "commit", "log")
@@ -28,7 +28,7 @@ class NoRepository(ServiceManagerError):
     remedy = "`service-manager git init` makes it one"
 
 
-def git(values: Values, console: Console) -> int:
+def git(values: OptionValues, console: Console) -> int:
     """One of the actions."""
     action = values["action"]
     handlers = {"init": _init, "commit": _commit, "log": _log, "hook": _hook}
@@ -37,7 +37,7 @@ def git(values: Values, console: Console) -> int:
     return handlers[action](values, console)
 
 
-def _directory(values: Values) -> Path:
+def _directory(values: OptionValues) -> Path:
     if values["dir"] is None:
         found: Path = values["desired_state"]
         return found
@@ -47,7 +47,7 @@ def _directory(values: Values) -> Path:
         raise UsageError(f"DIR: {error}") from None
 
 
-def _init(values: Values, console: Console) -> int:
+def _init(values: OptionValues, console: Console) -> int:
     from reconciler.git.setup import install_hook
 
     directory = _directory(values)
@@ -63,23 +63,23 @@ def _init(values: Values, console: Console) -> int:
     return 0
 
 
-def _said(lines: Any, console: Console, values: Values) -> Any:
+def _said(lines: Any, console: Console, values: OptionValues) -> Any:
     for line in lines:
         if values["output"] != "json":
             console.print(clean(line))
         yield line
 
 
-def _hook(values: Values, console: Console) -> int:
+def _hook(values: OptionValues, console: Console) -> int:
     """Not for people: what the hook of ``git init`` calls."""
-    from reconciler.cli.git_receive import Box, receive
+    from reconciler.cli.git_receive import HookContext, receive
     from reconciler.desired_state.digest_key_file import keyed, read_key
     from reconciler.engine.compose.discovery import environment
     from reconciler.engine.compose.engine import resolve
     from reconciler.git.staging import ValidationContext
 
     environ = dict(os.environ)
-    box = Box(
+    box = HookContext(
         desired_state=values["desired_state"],
         state_dir=values["state_dir"],
         engine=values["engine"],
@@ -98,8 +98,8 @@ def _hook(values: Values, console: Console) -> int:
     return receive(box, given.split("\n"), say)
 
 
-def _commit(values: Values, console: Console) -> int:
-    from reconciler.cli.oneshot import load, placed
+def _commit(values: OptionValues, console: Console) -> int:
+    from reconciler.cli.oneshot import load, relative_to_cwd
     from reconciler.desired_state.schema import GROUPS
     from reconciler.git import lock
     from reconciler.git.auto_commit import retained
@@ -117,7 +117,9 @@ def _commit(values: Values, console: Console) -> int:
     try:
         loaded = asyncio.run(load(directory, values["compose_file"]))
     except InvalidDesiredState as error:
-        raise InvalidDesiredState(tuple(placed(mistake, directory) for mistake in error.mistakes)) from None
+        raise InvalidDesiredState(
+            tuple(relative_to_cwd(mistake, directory) for mistake in error.mistakes)
+        ) from None
     with lock.locked(found.directory):
         where = work_tree_status(found)
         if not where.branch:
@@ -135,7 +137,7 @@ def _commit(values: Values, console: Console) -> int:
     return _told(values, console, made, names)
 
 
-def _told(values: Values, console: Console, commit: str, names: list[str]) -> int:
+def _told(values: OptionValues, console: Console, commit: str, names: list[str]) -> int:
     if values["output"] == "json":
         console.json({"commit": commit, "files": names})
     elif names:
@@ -161,7 +163,7 @@ def _daemon_runs(directory: Path) -> bool:
     return False
 
 
-def _log(values: Values, console: Console) -> int:
+def _log(values: OptionValues, console: Console) -> int:
     from reconciler.git.command import open_work_tree
 
     directory = _directory(values)
@@ -192,7 +194,7 @@ def _log(values: Values, console: Console) -> int:
     rows += [
         (
             entry["commit"][:10],
-            moment(entry["time"]),
+            local_time(entry["time"]),
             clean(entry["author"]),
             str(entry["generation"] or ""),
             entry["state"] or "",

@@ -6,20 +6,20 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from reconciler.cli.client import Client, ClientError, segment
+from reconciler.cli.client import Client, ClientError, quote_path
 from reconciler.cli.commands.lifecycle import CONVERGED, FAILED, INTERRUPTED, TIMED_OUT
-from reconciler.cli.commands.wait import End, follow, view_for
+from reconciler.cli.commands.wait import WaitResult, follow, view_for
 from reconciler.cli.connection import client_from
 from reconciler.cli.console import Cell, Console, Row, clean
-from reconciler.cli.options.spec import Values
-from reconciler.cli.output.status_rows import Answer, groups_of, mapping
-from reconciler.cli.output.time_format import moment
+from reconciler.cli.options.spec import OptionValues
+from reconciler.cli.output.status_rows import JsonObject, groups_of, mapping
+from reconciler.cli.output.time_format import local_time
 
 _STYLES = {"degraded": "red", "progressing": "amber", "superseded": "dim"}
 _MOST_STEPS = 40
 
 
-def history(values: Values, console: Console) -> int:
+def history(values: OptionValues, console: Console) -> int:
     """Generations, the newest last."""
     query = {name: values[name] for name in ("limit", "before") if values[name]}
     answer = mapping(client_from(values).get("/services/history", query))
@@ -45,7 +45,7 @@ def _row(entry: Mapping[str, Any]) -> Row:
     why = clean(entry.get("reason") or "")
     return (
         Cell(f"{entry.get('generation', '?')}{'*' if entry.get('current') else ''}"),
-        moment(entry.get("accepted_at")),
+        local_time(entry.get("accepted_at")),
         clean(entry.get("author") or "–"),
         why if not commit or commit in why else f"{why} ({commit})",
         Cell(state, _STYLES.get(state, "")),
@@ -53,14 +53,14 @@ def _row(entry: Mapping[str, Any]) -> Row:
     )
 
 
-def rollback(values: Values, console: Console) -> int:
+def rollback(values: OptionValues, console: Console) -> int:
     """Back to an earlier desired state, once it has been shown what that does."""
     client = client_from(values)
     target = values["target"] or _before(client)
-    plan = mapping(client.get(f"/services/history/{segment(target)}"))
+    plan = mapping(client.get(f"/services/history/{quote_path(target)}"))
     as_json = values["output"] == "json"
     if not as_json:
-        for line in shown(plan):
+        for line in format_generation(plan):
             console.print(line)
     if not plan.get("files"):
         if as_json:
@@ -69,7 +69,7 @@ def rollback(values: Values, console: Console) -> int:
     if not (values["yes"] or as_json) and not _agreed(console):
         console.error("nothing was changed")
         return FAILED
-    answer = mapping(client.post(f"/services/rollback/{segment(target)}"))
+    answer = mapping(client.post(f"/services/rollback/{quote_path(target)}"))
     if not as_json:
         console.print(clean(answer.get("message") or "accepted"))
     if values["no_wait"]:
@@ -96,11 +96,13 @@ def _agreed(console: Console) -> bool:
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
-def shown(plan: Answer) -> Iterator[str]:
+def format_generation(plan: JsonObject) -> Iterator[str]:
     """What going back does, in lines for people."""
     entry = mapping(plan.get("entry"))
     name = f"generation {entry['generation']}" if entry else f"commit {clean(plan.get('commit') or '')[:10]}"
-    told = f", of {moment(entry.get('accepted_at'))} by {clean(entry.get('author') or '')}" if entry else ""
+    told = (
+        f", of {local_time(entry.get('accepted_at'))} by {clean(entry.get('author') or '')}" if entry else ""
+    )
     if not plan.get("files"):
         yield f"All is as in {name} already."
         return
@@ -121,14 +123,16 @@ def shown(plan: Answer) -> Iterator[str]:
             yield f"  blocked  {clean(item.get('service'))}: {clean(item.get('message') or '')}"
 
 
-def _by_service(steps: Sequence[Answer]) -> dict[str, list[str]]:
+def _by_service(steps: Sequence[JsonObject]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for step in map(mapping, steps):
         found.setdefault(str(step.get("service")), []).append(str(step.get("action")))
     return found
 
 
-def _watch(client: Client, plan: Answer, answer: Answer, values: Values, console: Console) -> int:
+def _watch(
+    client: Client, plan: JsonObject, answer: JsonObject, values: OptionValues, console: Console
+) -> int:
     generation = answer.get("generation")
     if not isinstance(generation, int):
         raise ClientError("the daemon did not say which generation this is", "is it of another version?")
@@ -148,7 +152,7 @@ def _watch(client: Client, plan: Answer, answer: Answer, values: Values, console
     return code
 
 
-def _why(end: End, client: Client) -> Iterator[str]:
+def _why(end: WaitResult, client: Client) -> Iterator[str]:
     if end.state == "timeout":
         yield "not converged in time; the change goes on, `service-manager watch` shows it"
         return

@@ -12,12 +12,12 @@ from pathlib import Path
 from reconciler.auth.keys import KeyFile
 from reconciler.cli.console import Cell, Console, Row, clean
 from reconciler.cli.options.parsing import UsageError, closest
-from reconciler.cli.options.spec import Values
+from reconciler.cli.options.spec import OptionValues
 
 _ACTIONS = ("add", "list", "revoke")
 
 
-def key(values: Values, console: Console) -> int:
+def key(values: OptionValues, console: Console) -> int:
     """One of the three."""
     action, name = values["action"], values["name"]
     if action not in _ACTIONS:
@@ -34,7 +34,7 @@ def key(values: Values, console: Console) -> int:
     return _revoke(name, values, console)
 
 
-def _add(name: str, values: Values, console: Console) -> int:
+def _add(name: str, values: OptionValues, console: Console) -> int:
     state_dir, role = values["state_dir"], values["role"]
     made = KeyFile(state_dir).add(name, role, at=time.time())
     _record(state_dir, "key_add", name, f"role {role}", console)
@@ -46,7 +46,7 @@ def _add(name: str, values: Values, console: Console) -> int:
     return 0
 
 
-def _list(values: Values, console: Console) -> int:
+def _list(values: OptionValues, console: Console) -> int:
     found = KeyFile(values["state_dir"]).read()
     told = [
         {"name": one.name, "role": one.role, "created_at": _moment(one.created_at)}
@@ -64,7 +64,7 @@ def _list(values: Values, console: Console) -> int:
     return 0
 
 
-def _revoke(name: str, values: Values, console: Console) -> int:
+def _revoke(name: str, values: OptionValues, console: Console) -> int:
     state_dir = values["state_dir"]
     left = KeyFile(state_dir).revoke(name)
     _record(state_dir, "key_revoke", name, "", console)

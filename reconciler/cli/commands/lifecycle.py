@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from reconciler.cli.client import Client, ClientError, segment
-from reconciler.cli.commands.wait import End, follow, view_for
+from reconciler.cli.client import Client, ClientError, quote_path
+from reconciler.cli.commands.wait import WaitResult, follow, view_for
 from reconciler.cli.connection import check_group, client_from, known_groups
 from reconciler.cli.console import Console, clean
-from reconciler.cli.options.spec import Values
-from reconciler.cli.output.status_rows import Answer, groups_of, mapping, word_for_switch
+from reconciler.cli.options.spec import OptionValues
+from reconciler.cli.output.status_rows import JsonObject, groups_of, mapping, word_for_switch
 
 _ABSENT = 10.0
 """Seconds for which a daemon that does not listen yet is waited for: scripts start it and go on at once."""
@@ -25,27 +25,27 @@ class _Change(NamedTuple):
     options: tuple[str, ...]
 
 
-def start(values: Values, console: Console) -> int:
+def start(values: OptionValues, console: Console) -> int:
     """Groups on."""
     return _carry_out(_Change("start", "on", ("force", "with_dependencies")), values, console)
 
 
-def stop(values: Values, console: Console) -> int:
+def stop(values: OptionValues, console: Console) -> int:
     """Groups off."""
     return _carry_out(_Change("stop", "off", ("force", "with_dependents")), values, console)
 
 
-def restart(values: Values, console: Console) -> int:
+def restart(values: OptionValues, console: Console) -> int:
     """Containers of groups made to start again."""
     return _carry_out(_Change("restart", "on", ()), values, console)
 
 
-def accept(values: Values, console: Console) -> int:
+def accept(values: OptionValues, console: Console) -> int:
     """Changes of groups that were held back, carried out."""
     return _carry_out(_Change("accept", "on", ()), values, console)
 
 
-def _carry_out(change: _Change, values: Values, console: Console) -> int:
+def _carry_out(change: _Change, values: OptionValues, console: Console) -> int:
     client = client_from(
         values,
         absent=_ABSENT,
@@ -56,12 +56,12 @@ def _carry_out(change: _Change, values: Values, console: Console) -> int:
         check_group(name, known)
     groups = _ordered(change, values["group"], known)
     as_json = values["output"] == "json"
-    answers: list[Answer] = []
+    answers: list[JsonObject] = []
     refused: ClientError | None = None
     for name in groups:
         query = {option: True for option in change.options if values[option]}
         try:
-            answer = mapping(client.post(f"/services/{change.action}/{segment(name)}", query))
+            answer = mapping(client.post(f"/services/{change.action}/{quote_path(name)}", query))
         except ClientError as error:
             refused = error
             break
@@ -77,7 +77,7 @@ def _carry_out(change: _Change, values: Values, console: Console) -> int:
     return _watch(client, change, groups, answers, values, console)
 
 
-def _ordered(change: _Change, names: Sequence[str], known: Mapping[str, Answer]) -> list[str]:
+def _ordered(change: _Change, names: Sequence[str], known: Mapping[str, JsonObject]) -> list[str]:
     """Each group once, so that none is refused for another one of the same call.
 
     Started after what it depends on, stopped before; else as they were given.
@@ -97,7 +97,7 @@ def _ordered(change: _Change, names: Sequence[str], known: Mapping[str, Answer])
 
 
 def _told_refusal(
-    error: ClientError, groups: Sequence[str], answers: list[Answer], console: Console, *, as_json: bool
+    error: ClientError, groups: Sequence[str], answers: list[JsonObject], console: Console, *, as_json: bool
 ) -> int:
     done = groups[: len(answers)]
     if as_json:
@@ -124,8 +124,8 @@ def _watch(
     client: Client,
     change: _Change,
     groups: Sequence[str],
-    answers: list[Answer],
-    values: Values,
+    answers: list[JsonObject],
+    values: OptionValues,
     console: Console,
 ) -> int:
     # Each request made a generation and overtook the one before it: the last one has them all.
@@ -143,7 +143,7 @@ def _watch(
         )
         return INTERRUPTED
     status = {} if end.state == "timeout" else mapping(client.get("/services/status"))
-    code, outcome, lines = judge(change.wanted, _affected(groups, answers, status), end, status)
+    code, outcome, lines = exit_code(change.wanted, _affected(groups, answers, status), end, status)
     if values["output"] == "json":
         console.json({"outcome": outcome, "answers": answers, "progress": end.progress})
         return code
@@ -159,7 +159,7 @@ def _opposite(change: _Change) -> str:
     return "stop" if change.action == "start" else "start"
 
 
-def _affected(groups: Sequence[str], answers: Iterable[Answer], status: Answer) -> list[str]:
+def _affected(groups: Sequence[str], answers: Iterable[JsonObject], status: JsonObject) -> list[str]:
     """The groups asked for and those that came along with them."""
     services = {str(name) for answer in answers for name in answer.get("services_affected") or ()}
     along = [
@@ -170,7 +170,9 @@ def _affected(groups: Sequence[str], answers: Iterable[Answer], status: Answer) 
     return [*groups, *(name for name in along if name not in groups)]
 
 
-def judge(wanted: str, groups: Sequence[str], end: End, status: Answer) -> tuple[int, str, list[str]]:
+def exit_code(
+    wanted: str, groups: Sequence[str], end: WaitResult, status: JsonObject
+) -> tuple[int, str, list[str]]:
     """Exit code, a word and the lines to print: by the groups that were asked for, not by the whole stack."""
     if end.state == "timeout":
         message = "not converged in time; the change goes on, `service-manager watch` shows it"
@@ -193,7 +195,7 @@ def judge(wanted: str, groups: Sequence[str], end: End, status: Answer) -> tuple
     return FAILED, end.state, lines
 
 
-def _done(asked: Mapping[str, Answer], status: Answer) -> str:
+def _done(asked: Mapping[str, JsonObject], status: JsonObject) -> str:
     suspended = [name for name, group in asked.items() if group.get("phase") == "suspended"]
     if suspended:
         return f"{', '.join(suspended)} suspended: it is carried out when the suspension ends"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 
-from reconciler.cli.client import segment
+from reconciler.cli.client import quote_path
 from reconciler.cli.connection import client_from
 from reconciler.cli.console import Console, clean
-from reconciler.cli.options.spec import Values
+from reconciler.cli.options.spec import OptionValues
 
 _PATIENCE = 60.0
 """Seconds in which a log that is not followed must go on."""
@@ -16,7 +16,7 @@ _PATIENCE = 60.0
 _COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
 
 
-def logs(values: Values, console: Console) -> int:
+def logs(values: OptionValues, console: Console) -> int:
     """The lines as they are; on a terminal, without whatever would do more than colour it."""
     follow, service = values["follow"], values["service"]
     query = {"tail": values["tail"], "follow": follow}
@@ -26,7 +26,7 @@ def logs(values: Values, console: Console) -> int:
     kept: list[str] = []
     try:
         with client_from(values).lines(
-            f"/services/logs/{segment(service)}", query, quiet=None if follow else _PATIENCE
+            f"/services/logs/{quote_path(service)}", query, quiet=None if follow else _PATIENCE
         ) as lines:
             for line in lines:
                 if as_json and not follow:

@@ -10,20 +10,20 @@ from reconciler import __version__
 from reconciler.cli.console import Console, clean
 from reconciler.cli.options.option_types import nearest_state_dir, path
 from reconciler.cli.options.parsing import UsageError, closest
-from reconciler.cli.options.spec import Values
+from reconciler.cli.options.spec import OptionValues
 from reconciler.errors import InvalidDesiredState, ServiceManagerError
 
 
-def validate(values: Values, console: Console) -> int:
+def validate(values: OptionValues, console: Console) -> int:
     """Every mistake of a desired-state directory, or that there is none."""
-    from reconciler.cli.oneshot import load, name_warnings, placed
+    from reconciler.cli.oneshot import load, name_warnings, relative_to_cwd
 
     directory = values["desired_state"] if values["dir"] is None else _directory(values["dir"])
     as_json = values["output"] == "json"
     try:
         loaded = asyncio.run(load(directory, values["compose_file"]))
     except InvalidDesiredState as error:
-        mistakes = [placed(mistake, directory) for mistake in error.mistakes]
+        mistakes = [relative_to_cwd(mistake, directory) for mistake in error.mistakes]
         if as_json:
             console.json(
                 {"valid": False, "errors": [mistake._asdict() for mistake in mistakes], "warnings": []}
@@ -67,7 +67,7 @@ def _directory(text: str) -> Path:
         raise UsageError(f"DIR: {error}") from None
 
 
-def init(values: Values, console: Console) -> int:
+def init(values: OptionValues, console: Console) -> int:
     """A first desired-state directory."""
     from reconciler.cli.init.init import scaffold
 
@@ -86,7 +86,7 @@ def init(values: Values, console: Console) -> int:
     return 0
 
 
-def schema(values: Values, console: Console) -> int:
+def schema(values: OptionValues, console: Console) -> int:
     """JSON Schema of the files."""
     from reconciler.desired_state.schema import json_schema
 
@@ -105,7 +105,7 @@ def schema(values: Values, console: Console) -> int:
     return 0
 
 
-def version(values: Values, console: Console) -> int:
+def version(values: OptionValues, console: Console) -> int:
     """The version."""
     if values["output"] == "json":
         console.json(

@@ -9,8 +9,16 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from reconciler.cli.console import Cell, Console, Row, clean
-from reconciler.cli.oneshot import clocks, engine_of, load, observe, placed, read_ledger, with_model
-from reconciler.cli.options.spec import Values
+from reconciler.cli.oneshot import (
+    engine_of,
+    load,
+    observe,
+    read_clocks,
+    read_ledger,
+    relative_to_cwd,
+    stack_with_model,
+)
+from reconciler.cli.options.spec import OptionValues
 from reconciler.desired_state.digest_key_file import read_key
 from reconciler.errors import InvalidDesiredState
 from reconciler.model.stack import Stack
@@ -33,13 +41,15 @@ class Preview(NamedTuple):
     drifts: tuple[Drift, ...]
 
 
-def plan(values: Values, console: Console) -> int:
+def plan(values: OptionValues, console: Console) -> int:
     """Prints the plan; the exit code says whether there is anything in it."""
     try:
         preview = asyncio.run(_look(values))
     except InvalidDesiredState as error:
         directory = values["desired_state"]
-        raise InvalidDesiredState(tuple(placed(mistake, directory) for mistake in error.mistakes)) from None
+        raise InvalidDesiredState(
+            tuple(relative_to_cwd(mistake, directory) for mistake in error.mistakes)
+        ) from None
     if values["output"] == "json":
         console.json(as_json(preview))
     else:
@@ -47,12 +57,12 @@ def plan(values: Values, console: Console) -> int:
     return CHANGES if preview.steps else 0
 
 
-async def _look(values: Values) -> Preview:
+async def _look(values: OptionValues) -> Preview:
     key = read_key(values["state_dir"])
     loaded = await load(values["desired_state"], values["compose_file"], key=key)
-    now = clocks()
+    now = read_clocks()
     ledger = read_ledger(values["state_dir"], now)
-    with with_model(loaded) as stack:
+    with stack_with_model(loaded) as stack:
         async with engine_of(values["engine"]) as engine:
             observed = await observe(engine, stack, ledger)
         # As the loop's first pass does it, or a running stack that the daemon adopts would seem to be remade.

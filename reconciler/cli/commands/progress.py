@@ -10,7 +10,7 @@ from reconciler.cli.connection import client_from
 from reconciler.cli.console import Cell, Console, Row, clean, duration
 from reconciler.cli.options.option_types import number
 from reconciler.cli.options.parsing import UsageError
-from reconciler.cli.options.spec import Values
+from reconciler.cli.options.spec import OptionValues
 from reconciler.cli.output.status_rows import mapping
 
 _STYLES = {"failed": "red", "running": "amber", "waiting": "amber", "degraded": "red", "progressing": "amber"}
@@ -18,7 +18,7 @@ _MARGIN = 15.0
 """Seconds that an answer may take beyond what it was told to wait."""
 
 
-def progress(values: Values, console: Console) -> int:
+def progress(values: OptionValues, console: Console) -> int:
     """The generation named, or the one that holds."""
     client = client_from(values)
     generation = _number(values["generation"])

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconciler.cli.client import Refused, segment
+from reconciler.cli.client import Refused, quote_path
 from reconciler.cli.connection import check_group, client_from, known_groups
 from reconciler.cli.console import Cell, Console, Row, clean, duration, megabytes, phase_style
-from reconciler.cli.options.spec import Values
+from reconciler.cli.options.spec import OptionValues
 from reconciler.cli.output.status_rows import (
     HEADER,
     group_rows,
     groups_of,
     headline,
     mapping,
+    problems,
     service_note,
     service_state,
-    troubles,
     word_for_switch,
 )
 
 
-def status(values: Values, console: Console) -> int:
+def status(values: OptionValues, console: Console) -> int:
     """The whole stack, or one group in detail."""
     client = client_from(values)
     name = values["group"]
@@ -29,7 +29,7 @@ def status(values: Values, console: Console) -> int:
         answer = client.get("/services/status")
     else:
         try:
-            answer = client.get(f"/services/status/{segment(name)}")
+            answer = client.get(f"/services/status/{quote_path(name)}")
         except Refused as error:
             if error.status == 404:
                 check_group(name, known_groups(client))
@@ -45,7 +45,7 @@ def status(values: Values, console: Console) -> int:
 
 def _print_stack(answer: dict[str, Any], console: Console) -> None:
     console.print("  ".join(console.paint(cell.text, cell.style) for cell in headline(answer)))
-    for cell in troubles(answer):
+    for cell in problems(answer):
         console.print(console.paint(cell.text, cell.style))
     console.print()
     rows: list[Row] = [HEADER]
@@ -99,7 +99,7 @@ def _suspension(group: dict[str, Any]) -> str:
     return f"{text}: {reason}" if reason else text
 
 
-def groups(values: Values, console: Console) -> int:
+def groups(values: OptionValues, console: Console) -> int:
     """What there is to switch."""
     answer = client_from(values).get("/services/groups")
     if values["output"] == "json":
@@ -121,7 +121,7 @@ def groups(values: Values, console: Console) -> int:
     return 0
 
 
-def drift(values: Values, console: Console) -> int:
+def drift(values: OptionValues, console: Console) -> int:
     """What differs between the files and the containers."""
     answer = client_from(values).get("/services/drift")
     if values["output"] == "json":

@@ -5,32 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from reconciler.cli.client import Client, Refused, segment
+from reconciler.cli.client import Client, Refused, quote_path
 from reconciler.cli.connection import check_group, client_from, known_groups
 from reconciler.cli.console import Console, clean
-from reconciler.cli.options.spec import Values
-from reconciler.cli.output.status_rows import Answer, mapping, word_for_switch
+from reconciler.cli.options.spec import OptionValues
+from reconciler.cli.output.status_rows import JsonObject, mapping, word_for_switch
 
 _TRIES = 5
 
 
-def suspend(values: Values, console: Console) -> int:
+def suspend(values: OptionValues, console: Console) -> int:
     """Report drift of the groups, and repair nothing."""
     told = {name: values[name] for name in ("until", "reason") if values[name]}
     return _say(told or True, values, console)
 
 
-def resume(values: Values, console: Console) -> int:
+def resume(values: OptionValues, console: Console) -> int:
     """Hands on again."""
     return _say(False, values, console)
 
 
-def _say(suspend: Mapping[str, str] | bool, values: Values, console: Console) -> int:
+def _say(suspend: Mapping[str, str] | bool, values: OptionValues, console: Console) -> int:
     client = client_from(values)
     known = known_groups(client)
     for name in values["group"]:
         check_group(name, known)
-    answers: list[Answer] = []
+    answers: list[JsonObject] = []
     for name in values["group"]:
         answers.append(_put(client, name, suspend))
         if values["output"] != "json":
@@ -40,15 +40,15 @@ def _say(suspend: Mapping[str, str] | bool, values: Values, console: Console) ->
     return 0
 
 
-def _put(client: Client, group: str, suspend: Mapping[str, str] | bool) -> Answer:
+def _put(client: Client, group: str, suspend: Mapping[str, str] | bool) -> JsonObject:
     """Say of the group what holds, and the suspension; again where somebody switches it meanwhile."""
     for last in (*[False] * _TRIES, True):
-        seen, tag = client.tagged(f"/services/status/{segment(group)}")
+        seen, tag = client.get_with_etag(f"/services/status/{quote_path(group)}")
         held = mapping(seen)
         body: dict[str, Any] = {"state": word_for_switch(held.get("desired")), "suspend": suspend}
         body["force"] = bool(held.get("force"))
         try:
-            return mapping(client.put(f"/services/groups/{segment(group)}", body, if_match=tag))
+            return mapping(client.put(f"/services/groups/{quote_path(group)}", body, if_match=tag))
         except Refused as error:
             if error.status != 412 or last:
                 raise

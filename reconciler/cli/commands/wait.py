@@ -9,28 +9,28 @@ from typing import Any, NamedTuple, Protocol
 
 from reconciler.cli.client import Client, ClientError
 from reconciler.cli.console import Console, clean, pad, terminal_size
-from reconciler.cli.event_feed import Feed, News
-from reconciler.cli.output.progress_rows import Story, frame, over, rows_of
-from reconciler.cli.output.status_rows import Answer, mapping
-from reconciler.cli.output.terminal import Block
+from reconciler.cli.event_feed import EventFeed, FeedItem
+from reconciler.cli.output.progress_rows import ProgressNarrator, is_finished, render_frame, step_rows
+from reconciler.cli.output.status_rows import JsonObject, mapping
+from reconciler.cli.output.terminal import InlineArea
 
 _TICK = 0.25
 _NAME = 24
 """Columns for the name of a service; a longer one only shifts its own line."""
 
 
-class End(NamedTuple):
+class WaitResult(NamedTuple):
     """How the watching ended: ``state`` as the progress has it, or ``timeout``."""
 
     state: str
-    progress: Answer
+    progress: JsonObject
     generation: int
 
 
 class View(Protocol):
     """Where a generation is shown."""
 
-    def update(self, progress: Answer, status: Answer, passed: float) -> None:
+    def update(self, progress: JsonObject, status: JsonObject, passed: float) -> None:
         """Something is new; ``passed`` is seconds since the watching began."""
 
     def tick(self, passed: float) -> None:
@@ -43,10 +43,10 @@ class View(Protocol):
         """Nothing more comes."""
 
 
-class Silent:
+class NullView:
     """Shows nothing, for programs."""
 
-    def update(self, progress: Answer, status: Answer, passed: float) -> None:
+    def update(self, progress: JsonObject, status: JsonObject, passed: float) -> None:
         """See ``View``."""
 
     def tick(self, passed: float) -> None:
@@ -59,14 +59,14 @@ class Silent:
         """See ``View``."""
 
 
-class Plain:
+class LineView:
     """One line per event, with the seconds since the start."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._story = Story()
+        self._story = ProgressNarrator()
 
-    def update(self, progress: Answer, status: Answer, passed: float) -> None:
+    def update(self, progress: JsonObject, status: JsonObject, passed: float) -> None:
         """See ``View``."""
         for service, text in self._story.news(progress, status):
             self._console.print(f"{passed:7.1f}s  {pad(clean(service), _NAME)}  {text}")
@@ -84,19 +84,19 @@ class Plain:
         """See ``View``."""
 
 
-class Live:
+class LiveView:
     """A line per service, redrawn in place."""
 
     def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
         self._clock = clock
-        self._block = Block(console.out, colour=console.colour)
-        self._progress: Answer = {}
-        self._status: Answer = {}
+        self._block = InlineArea(console.out, colour=console.colour)
+        self._progress: JsonObject = {}
+        self._status: JsonObject = {}
         self._at = clock()
         self._note = ""
 
-    def update(self, progress: Answer, status: Answer, passed: float) -> None:
+    def update(self, progress: JsonObject, status: JsonObject, passed: float) -> None:
         """See ``View``."""
         if status is not self._status:
             self._at = self._clock()
@@ -106,8 +106,10 @@ class Live:
     def tick(self, passed: float) -> None:
         """See ``View``."""
         width, height = terminal_size(self._console.out)
-        rows = rows_of(self._progress, self._status, self._clock() - self._at)
-        lines = frame(rows, self._progress, width=width, height=height, passed=passed, wall=time.time())
+        rows = step_rows(self._progress, self._status, self._clock() - self._at)
+        lines = render_frame(
+            rows, self._progress, width=width, height=height, passed=passed, wall=time.time()
+        )
         if self._note:
             from reconciler.cli.console import Cell
 
@@ -127,8 +129,8 @@ class Live:
 def view_for(console: Console, output: str) -> View:
     """The view that fits where the output goes."""
     if output == "json":
-        return Silent()
-    return Live(console) if console.columns else Plain(console)
+        return NullView()
+    return LiveView(console) if console.columns else LineView(console)
 
 
 def follow(
@@ -138,15 +140,15 @@ def follow(
     *,
     timeout: float,
     clock: Callable[[], float] = time.monotonic,
-) -> End:
+) -> WaitResult:
     """Show a generation until it ends, or for ``timeout`` seconds. One that is overtaken is followed on.
 
     Raises:
         ClientError: the daemon said no. A daemon that is away for a while is waited for.
         KeyboardInterrupt: the person has seen enough.
     """
-    news: queue.SimpleQueue[News] = queue.SimpleQueue()
-    feed = Feed(client, news.put, generation)
+    news: queue.SimpleQueue[FeedItem] = queue.SimpleQueue()
+    feed = EventFeed(client, news.put, generation)
     feed.start()
     try:
         return _Following(feed, news, view, generation, clock).until_over(timeout)
@@ -158,8 +160,8 @@ def follow(
 class _Following:
     def __init__(
         self,
-        feed: Feed,
-        news: queue.SimpleQueue[News],
+        feed: EventFeed,
+        news: queue.SimpleQueue[FeedItem],
         view: View,
         generation: int,
         clock: Callable[[], float],
@@ -170,23 +172,23 @@ class _Following:
         self._generation = generation
         self._clock = clock
         self._began = clock()
-        self._progress: Answer = {"generation": generation}
-        self._status: Answer = {}
+        self._progress: JsonObject = {"generation": generation}
+        self._status: JsonObject = {}
 
-    def until_over(self, timeout: float) -> End:
+    def until_over(self, timeout: float) -> WaitResult:
         while True:
             passed = self._clock() - self._began
             if passed >= timeout:
-                return End("timeout", self._progress, self._generation)
+                return WaitResult("timeout", self._progress, self._generation)
             try:
                 news = self._news.get(timeout=min(_TICK, timeout - passed))
             except queue.Empty:
                 self._view.tick(self._clock() - self._began)
                 continue
             if self._take(news):
-                return End(str(self._progress["state"]), self._progress, self._generation)
+                return WaitResult(str(self._progress["state"]), self._progress, self._generation)
 
-    def _take(self, news: News) -> bool:
+    def _take(self, news: FeedItem) -> bool:
         """Take in one piece of news; True: it is over."""
         passed = self._clock() - self._began
         if news.kind == "failed":
@@ -203,9 +205,9 @@ class _Following:
             return False
         self._progress = value
         self._view.update(self._progress, self._status, passed)
-        return over(value)
+        return is_finished(value)
 
-    def _belongs(self, progress: Answer) -> bool:
+    def _belongs(self, progress: JsonObject) -> bool:
         number = progress.get("generation")
         if not isinstance(number, int) or number < self._generation:
             return False

@@ -18,19 +18,19 @@ from typing import Any
 from reconciler.cli.client import ClientError
 from reconciler.cli.connection import client_from
 from reconciler.cli.console import Cell, Console, Row, clean, pad, width_of
-from reconciler.cli.event_feed import Feed, News
-from reconciler.cli.options.spec import Values
+from reconciler.cli.event_feed import EventFeed, FeedItem
+from reconciler.cli.options.spec import OptionValues
 from reconciler.cli.output.status_rows import (
     HEADER,
-    Answer,
+    JsonObject,
     group_rows,
     groups_of,
     headline,
     mapping,
     mistake,
+    problems,
     service_drift,
     service_state,
-    troubles,
     word_for_switch,
 )
 from reconciler.cli.output.terminal import FullScreen, Line
@@ -38,20 +38,20 @@ from reconciler.cli.output.terminal import FullScreen, Line
 _TICK = 1.0
 
 
-def watch(values: Values, console: Console) -> int:
+def watch(values: OptionValues, console: Console) -> int:
     """The stack, until q or Ctrl-C."""
     client = client_from(values)
     # Told before the screen is cleared, so that it stays readable.
     first = mapping(client.get("/services/status"))
-    news: queue.SimpleQueue[News] = queue.SimpleQueue()
+    news: queue.SimpleQueue[FeedItem] = queue.SimpleQueue()
     woken, wake = os.pipe()
 
-    def put(item: News) -> None:
+    def put(item: FeedItem) -> None:
         news.put(item)
         with contextlib.suppress(OSError):
             os.write(wake, b".")
 
-    feed = Feed(client, put)
+    feed = EventFeed(client, put)
     feed.start()
     try:
         if console.columns and sys.stdin.isatty():
@@ -69,8 +69,8 @@ def watch(values: Values, console: Console) -> int:
 # --- a line per change ------------------------------------------------------------------------------
 
 
-def _in_lines(console: Console, first: Answer, news: queue.SimpleQueue[News]) -> None:
-    before = facts(first)
+def _in_lines(console: Console, first: JsonObject, news: queue.SimpleQueue[FeedItem]) -> None:
+    before = collect_changes(first)
     for key, value in before.items():
         console.print(f"{_clock()}  {key}: {value}")
     console.out.flush()
@@ -80,7 +80,7 @@ def _in_lines(console: Console, first: Answer, news: queue.SimpleQueue[News]) ->
             raise _as_error(item.value)
         after = before | {"daemon": str(item.value)} if item.kind == "lost" else before
         if item.kind == "status":
-            after = facts(mapping(item.value))
+            after = collect_changes(mapping(item.value))
         for key in [*before, *(key for key in after if key not in before)]:
             if before.get(key) != after.get(key):
                 console.print(f"{_clock()}  {key}: {after.get(key, 'gone')}")
@@ -92,7 +92,7 @@ def _clock() -> str:
     return time.strftime("%H:%M:%S")
 
 
-def facts(status: Answer) -> dict[str, str]:
+def collect_changes(status: JsonObject) -> dict[str, str]:
     """What a line is worth when it changes: nothing that ticks by itself, such as memory or uptime."""
     found = {"daemon": "answers"}
     engine = mapping(status.get("engine"))
@@ -117,12 +117,12 @@ def facts(status: Answer) -> dict[str, str]:
 # --- full screen ------------------------------------------------------------------------------------
 
 
-def _on_screen(console: Console, first: Answer, news: queue.SimpleQueue[News], woken: int) -> None:
+def _on_screen(console: Console, first: JsonObject, news: queue.SimpleQueue[FeedItem], woken: int) -> None:
     status, lost = first, ""
     with _single_keys() as keyboard, FullScreen(console.out, colour=console.colour) as screen:
         while True:
             columns, rows = screen.size
-            screen.draw(page(status, columns, rows, lost))
+            screen.draw(render_page(status, columns, rows, lost))
             ready, _, _ = select.select([keyboard, woken], [], [], _TICK)
             if woken in ready:
                 os.read(woken, 4096)
@@ -154,7 +154,7 @@ def _interrupted(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def page(status: Answer, columns: int, rows: int, lost: str = "") -> list[Line]:
+def render_page(status: JsonObject, columns: int, rows: int, lost: str = "") -> list[Line]:
     """The screen: the stack in a line, troubles, groups and services. Fits any size.
 
     Where not all services fit, groups that are well are shown without theirs.
@@ -162,7 +162,7 @@ def page(status: Answer, columns: int, rows: int, lost: str = "") -> list[Line]:
     top: list[Line] = [_joined(headline(status))]
     if lost:
         top.append([Cell(f"no connection, shown is the last that was heard: {clean(lost)}", "red")])
-    top += [[cell] for cell in troubles(status)]
+    top += [[cell] for cell in problems(status)]
     top.append([])
     bottom: list[Line] = [[Cell("q quits", "dim")]]
     room = rows - len(top) - len(bottom)
@@ -178,7 +178,7 @@ def page(status: Answer, columns: int, rows: int, lost: str = "") -> list[Line]:
     return [*top, *table, *bottom]
 
 
-def _table(status: Answer, opened: Any) -> list[Line]:
+def _table(status: JsonObject, opened: Any) -> list[Line]:
     rows: list[Row] = [HEADER]
     for name, group in groups_of(status).items():
         rows += group_rows(name, group, services=bool(opened(group)))

@@ -15,14 +15,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from reconciler.cli.doctor import host_checks as host
-from reconciler.cli.doctor.context import OK, PROBLEM, WARN, Check, Machine
+from reconciler.cli.doctor.context import OK, PROBLEM, WARN, Check, CheckContext
 from reconciler.engine.compose import remedy as compose_remedy
 from reconciler.engine.compose.discovery import Compose, find_compose, programs_on
 from reconciler.engine.compose.versions import Fitness
 from reconciler.errors import InvalidDesiredState, ServiceManagerError
 
 
-def check_socket(machine: Machine) -> Check:
+def check_socket(machine: CheckContext) -> Check:
     """The engine's socket is there and we may use it."""
     name = "engine socket"
     socket = machine.address.socket
@@ -65,7 +65,7 @@ def _join() -> str:
     )
 
 
-def check_engine(machine: Machine) -> Check:
+def check_engine(machine: CheckContext) -> Check:
     """The engine answers, and is not too old."""
     name = "engine"
     info = machine.engine
@@ -81,7 +81,7 @@ def check_engine(machine: Machine) -> Check:
     return Check(name, OK, message)
 
 
-def check_compose(machine: Machine) -> Check:
+def check_compose(machine: CheckContext) -> Check:
     """There is a Docker Compose, and not one known to do harm."""
     name = "compose"
     try:
@@ -103,7 +103,7 @@ def check_compose(machine: Machine) -> Check:
     return Check(name, OK, message)
 
 
-def check_http_parser(_: Machine) -> Check:
+def check_http_parser(_: CheckContext) -> Check:
     """The fast parser of HTTP is there, on architectures that have it."""
     name = "http parser"
     if importlib.util.find_spec("httptools"):
@@ -116,7 +116,7 @@ def check_http_parser(_: Machine) -> Check:
     )
 
 
-def check_files(machine: Machine) -> Check:
+def check_files(machine: CheckContext) -> Check:
     """The desired state is valid."""
     name = "files"
     loaded = machine.loaded
@@ -136,7 +136,9 @@ def check_files(machine: Machine) -> Check:
     return Check(name, OK, message)
 
 
-def run_checks(machine: Machine, checks: Sequence[Callable[[Machine], Check]] | None = None) -> list[Check]:
+def run_checks(
+    machine: CheckContext, checks: Sequence[Callable[[CheckContext], Check]] | None = None
+) -> list[Check]:
     """Every finding. A check that breaks down is a finding itself, and keeps no other from running."""
     found = []
     for check in all_checks() if checks is None else checks:
@@ -152,7 +154,7 @@ def run_checks(machine: Machine, checks: Sequence[Callable[[Machine], Check]] | 
     return found
 
 
-def all_checks() -> tuple[Callable[[Machine], Check], ...]:
+def all_checks() -> tuple[Callable[[CheckContext], Check], ...]:
     """Every check, in the order in which they are shown."""
     return (
         check_socket,

@@ -31,7 +31,7 @@ class Check(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Machine:
+class CheckContext:
     """What is looked at. The paths are parameters so that tests can bring a machine of their own."""
 
     desired_state: Path

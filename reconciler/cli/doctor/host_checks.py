@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 from reconciler.cli.client import Client, ClientError
-from reconciler.cli.doctor.context import OK, PROBLEM, WARN, Check, Machine
+from reconciler.cli.doctor.context import OK, PROBLEM, WARN, Check, CheckContext
 from reconciler.desired_state.file_watch import change_reason
 from reconciler.desired_state.store import LoadedState
 from reconciler.errors import ServiceManagerError
@@ -30,7 +30,7 @@ _WATCHES = 8192
 _INSTANCES = 64
 
 
-def check_port(machine: Machine) -> Check:
+def check_port(machine: CheckContext) -> Check:
     """The port is free, or held by a service-manager."""
     name = f"port {machine.port}"
     where = Address(machine.host, machine.port)
@@ -106,7 +106,7 @@ def _listening(root: Path, port: int) -> Iterator[str]:
                 yield rest[5]
 
 
-def check_memory(machine: Machine) -> Check:
+def check_memory(machine: CheckContext) -> Check:
     """What is on fits into memory, by the estimates."""
     name = "memory"
     total = _total_memory(machine)
@@ -134,7 +134,7 @@ def check_memory(machine: Machine) -> Check:
     return Check(name, OK, message)
 
 
-def _total_memory(machine: Machine) -> int:
+def _total_memory(machine: CheckContext) -> int:
     # The engine's host counts: it need not be this one.
     info = machine.engine
     if not isinstance(info, ServiceManagerError) and info.memory:
@@ -145,7 +145,7 @@ def _total_memory(machine: Machine) -> int:
     return 0
 
 
-def check_cgroup(machine: Machine) -> Check:
+def check_cgroup(machine: CheckContext) -> Check:
     """The kernel accounts memory, without which none is shown per service and no limit holds."""
     name = "cgroup"
     remedy = "add `cgroup_enable=memory cgroup_memory=1` to the kernel's command line, and reboot"
@@ -167,7 +167,7 @@ def check_cgroup(machine: Machine) -> Check:
     return Check(name, WARN, "no cgroup file system is seen here: no memory per service", remedy)
 
 
-def check_git(machine: Machine) -> Check:
+def check_git(machine: CheckContext) -> Check:
     """git is there, for desired state with a history."""
     name = "git"
     git = shutil.which("git", path=machine.environ.get("PATH"))
@@ -189,7 +189,7 @@ def check_git(machine: Machine) -> Check:
     return Check(name, OK, done.stdout.strip().removeprefix("git version ") or git)
 
 
-def check_inotify(machine: Machine) -> Check:
+def check_inotify(machine: CheckContext) -> Check:
     """The kernel lets us watch files."""
     name = "inotify"
     values = {
@@ -222,7 +222,7 @@ def _unwatched(directory: Path) -> str:
     return ""
 
 
-def check_state(machine: Machine) -> Check:
+def check_state(machine: CheckContext) -> Check:
     """The state directory can be written, or made."""
     name = "state directory"
     folder = _nearest(machine.state_dir)
@@ -239,7 +239,7 @@ def check_state(machine: Machine) -> Check:
     )
 
 
-def check_disk(machine: Machine) -> Check:
+def check_disk(machine: CheckContext) -> Check:
     """There is room where the engine and we write."""
     name = "disk space"
     found, worst, remedy = [], OK, ""
@@ -255,7 +255,7 @@ def check_disk(machine: Machine) -> Check:
     return Check(name, worst, "; ".join(found), remedy)
 
 
-def _docker_root(machine: Machine) -> Path:
+def _docker_root(machine: CheckContext) -> Path:
     try:
         content = load_json(machine.text("/etc/docker/daemon.json"))
         return Path(content["data-root"])

@@ -25,7 +25,7 @@ _GUESS = 100 * 10**6
 _MB = 10**6
 
 
-class Drawn(NamedTuple):
+class ProposedGroup(NamedTuple):
     """One group. ``memory`` in bytes; ``guessed`` are services of which nothing is known about memory."""
 
     name: str
@@ -36,16 +36,16 @@ class Drawn(NamedTuple):
     depends_on: tuple[str, ...]
 
 
-class Sketch(NamedTuple):
+class Proposal(NamedTuple):
     """All groups, each after those that it depends on, and what was decided on the way."""
 
-    groups: tuple[Drawn, ...]
+    groups: tuple[ProposedGroup, ...]
     notes: tuple[str, ...]
 
 
 def sketch(
     model: Mapping[str, Mapping[str, Any]], services: Mapping[str, Service], used: Mapping[str, int]
-) -> Sketch:
+) -> Proposal:
     """Groups for these services.
 
     ``model`` is what Compose resolved, ``services`` the same as values, ``used`` the bytes that running
@@ -69,7 +69,7 @@ def sketch(
     several = [name for name, entry in model.items() if len((entry or {}).get("profiles") or []) > 1]
     if several:
         notes.append(f"{', '.join(several)}: in several profiles, grouped by the first")
-    return Sketch(tuple(by_name[name] for name in order), tuple(notes))
+    return Proposal(tuple(by_name[name] for name in order), tuple(notes))
 
 
 def _needs(service: Service, services: Mapping[str, Service]) -> tuple[str, ...]:
@@ -172,7 +172,7 @@ def _drawn(
     needs: Mapping[str, tuple[str, ...]],
     model: Mapping[str, Mapping[str, Any]],
     used: Mapping[str, int],
-) -> Drawn:
+) -> ProposedGroup:
     inside = set(members[name])
     # In the order in which they start; equals stay as Compose lists them.
     services = sorted_by_dependency({s: [n for n in needs[s] if n in inside] for s in members[name]})
@@ -184,7 +184,7 @@ def _drawn(
             guessed.append(service)
         memory += found or _GUESS
     depends_on = _group_edges(members, needs)[name]
-    return Drawn(name, services, origin, -(-memory // _MB) * _MB, tuple(guessed), tuple(depends_on))
+    return ProposedGroup(name, services, origin, -(-memory // _MB) * _MB, tuple(guessed), tuple(depends_on))
 
 
 def _limit(entry: Mapping[str, Any], kind: str) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from reconciler.cli.init.groups import Sketch, sketch
+from reconciler.cli.init.groups import Proposal, sketch
 from reconciler.cli.init.text import groups_text, stack_text
 from reconciler.cli.oneshot import engine_of, load, observe
 from reconciler.desired_state.compose_model import services_from
@@ -41,7 +41,7 @@ class Refused(ServiceManagerError):
         self.remedy = remedy
 
 
-class Made(NamedTuple):
+class InitResult(NamedTuple):
     """What was written, and what its reader should know."""
 
     written: tuple[Path, ...]
@@ -56,7 +56,7 @@ class _Running(NamedTuple):
     note: str
 
 
-async def scaffold(file: Path, directory: Path, *, force: bool = False, engine: str = "docker") -> Made:
+async def scaffold(file: Path, directory: Path, *, force: bool = False, engine: str = "docker") -> InitResult:
     """Write ``stack.yaml`` and ``groups.yaml`` into ``directory``; makes it, changes nothing else.
 
     Raises:
@@ -80,7 +80,7 @@ async def scaffold(file: Path, directory: Path, *, force: bool = False, engine: 
     shown = [_shown(path, directory) for path in files]
     written = await asyncio.to_thread(_write, directory, stack_text(name, shown, drawn), state, force)
     notes = (*_everything(name, services).numbers, *_notes(files, drawn, running, resolved))
-    return Made(written, len(drawn.groups), len(services), notes)
+    return InitResult(written, len(drawn.groups), len(services), notes)
 
 
 def _check(file: Path, directory: Path, force: bool) -> None:
@@ -186,7 +186,7 @@ def _replace(target: Path, text: str) -> None:
         beside.unlink(missing_ok=True)
 
 
-def _notes(files: list[Path], drawn: Sketch, running: _Running, resolved: Resolved) -> tuple[str, ...]:
+def _notes(files: list[Path], drawn: Proposal, running: _Running, resolved: Resolved) -> tuple[str, ...]:
     notes: list[Any] = []
     if running.services is None:
         notes.append(running.note)

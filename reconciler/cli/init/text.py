@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Collection, Sequence
 
-from reconciler.cli.init.groups import Drawn, Sketch
+from reconciler.cli.init.groups import Proposal, ProposedGroup
 from reconciler.model.units import format_memory
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
@@ -26,7 +26,7 @@ def quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def stack_text(name: str, compose: Sequence[str], drawn: Sketch) -> str:
+def stack_text(name: str, compose: Sequence[str], drawn: Proposal) -> str:
     """``stack.yaml``."""
     lines = [
         "# What there is: the groups, their services, what each group costs and needs.",
@@ -64,7 +64,7 @@ def stack_text(name: str, compose: Sequence[str], drawn: Sketch) -> str:
     return "\n".join(lines)
 
 
-def _group(group: Drawn) -> list[str]:
+def _group(group: ProposedGroup) -> list[str]:
     lines = ["", f"  # {group.origin}", f"  {quoted(group.name)}:"]
     flow = f"    services: {_flow(group.services)}"
     if len(flow) <= _WIDTH:
@@ -78,7 +78,7 @@ def _group(group: Drawn) -> list[str]:
     return lines
 
 
-def _about_memory(group: Drawn) -> str:
+def _about_memory(group: ProposedGroup) -> str:
     guessed = group.guessed
     if not guessed:
         return "from limits in the Compose file, or measured"
@@ -88,7 +88,7 @@ def _about_memory(group: Drawn) -> str:
     return f"100MB of it a guess for {names}"
 
 
-def groups_text(drawn: Sketch, on: Collection[str], note: str) -> str:
+def groups_text(drawn: Proposal, on: Collection[str], note: str) -> str:
     """``groups.yaml``, with the groups in ``on`` switched on."""
     width = max((len(quoted(group.name)) for group in drawn.groups), default=0) + 1
     lines = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.cli.options import option_types as convert
+from reconciler.cli.options import option_types
 from reconciler.cli.options.spec import Option
 
 DAEMON = "The daemon"
@@ -17,7 +17,7 @@ OUTPUT = Option(
     "--output",
     "text for people, json for programs (-o for short)",
     "text|json",
-    convert.one_of("text", "json"),
+    option_types.one_of("text", "json"),
     "text",
     complete="text json",
 )
@@ -25,8 +25,8 @@ _URL = Option(
     "--url",
     "where the daemon answers; http://127.0.0.1:8000, or the port in SERVICE_MANAGER_PORT",
     "URL",
-    convert.url,
-    convert.default_url,
+    option_types.url,
+    option_types.default_url,
 )
 _KEY_FILE = Option(
     "--api-key-file",
@@ -42,15 +42,15 @@ DESIRED_STATE = Option(
     "--desired-state",
     "the directory with stack.yaml and groups.yaml; ./desired-state unless said otherwise",
     "DIR",
-    convert.path,
-    lambda: convert.path("desired-state"),
+    option_types.path,
+    lambda: option_types.path("desired-state"),
     complete="dirs",
 )
 COMPOSE_FILE = Option(
     "--compose-file",
     "one more Compose file, after those of stack.yaml; may be given again (in the variable: between colons)",
     "FILE",
-    convert.path,
+    option_types.path,
     (),
     repeat=True,
     complete="files",
@@ -59,21 +59,21 @@ STATE_DIR = Option(
     "--state-dir",
     "audit log, generations, last good state; $STATE_DIRECTORY, else ~/.local/state/service-manager",
     "DIR",
-    convert.path,
-    convert.default_state_dir,
+    option_types.path,
+    option_types.default_state_dir,
     complete="dirs",
 )
 NEAREST_STATE_DIR = STATE_DIR._replace(
     help="where the daemon keeps its state; /var/lib/service-manager if there is one, else as for run",
-    default=convert.nearest_state_dir,
+    default=option_types.nearest_state_dir,
 )
 ENGINE = Option(
     "--engine",
     "docker, or simulated: an engine in memory, for a look around without any containers",
     "docker|simulated",
-    convert.one_of("docker", "simulated"),
+    option_types.one_of("docker", "simulated"),
     "docker",
     complete="docker simulated",
 )
-PORT = Option("--port", "port of REST and dashboard; 8000", "PORT", convert.port, 8000)
-HOST = Option("--host", "address to listen on; 127.0.0.1", "ADDRESS", convert.host, "127.0.0.1")
+PORT = Option("--port", "port of REST and dashboard; 8000", "PORT", option_types.port, 8000)
+HOST = Option("--host", "address to listen on; 127.0.0.1", "ADDRESS", option_types.host, "127.0.0.1")

@@ -14,7 +14,7 @@ _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
 
-def switch(text: str) -> bool:
+def parse_switch(text: str) -> bool:
     """Whether a switch is on."""
     word = text.strip().lower()
     if word not in _TRUE | _FALSE:
@@ -76,7 +76,7 @@ def seconds(text: str) -> float:
     return found
 
 
-def patience(text: str) -> float:
+def parse_timeout(text: str) -> float:
     """How long the daemon is to wait before it answers."""
     found = seconds(text)
     if found > 600:
@@ -91,7 +91,7 @@ def number(text: str) -> int:
     return int(text)
 
 
-def count(text: str) -> int:
+def parse_count(text: str) -> int:
     """How many of something to show."""
     found = number(text)
     if found > 1000:
@@ -106,7 +106,7 @@ def lines(text: str) -> int:
     return int(text)
 
 
-def moment(text: str) -> str:
+def parse_time_option(text: str) -> str:
     """A time as RFC 3339: given like that, or how long from now, such as 90m or 2h."""
     import time
 

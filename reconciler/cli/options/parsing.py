@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from reconciler.cli.options.option_types import switch
+from reconciler.cli.options.option_types import parse_switch
 from reconciler.cli.options.spec import PROGRAM, Argument, Command, Option
 
 
@@ -23,7 +23,7 @@ class UsageError(Exception):
         self.hint = hint
 
 
-class HelpWanted(Exception):
+class HelpRequested(Exception):
     """``--help`` stood among the arguments."""
 
 
@@ -62,7 +62,7 @@ def parse(command: Command, words: Sequence[str], environ: Mapping[str, str] | N
         raise UsageError(str(error)) from None
     given = vars(found)
     if given.pop("help"):
-        raise HelpWanted
+        raise HelpRequested
     if unknown:
         raise UsageError(*_unknown(command, unknown[0]))
     surroundings = os.environ if environ is None else environ
@@ -104,10 +104,10 @@ def _split_switches(command: Command, words: Sequence[str]) -> tuple[list[str], 
 
 def _value(option: Option, given: Any, switched: Mapping[str, str], environ: Mapping[str, str]) -> Any:
     if option.switch and option.name in switched:
-        return _converted(option.flag, switch, switched[option.name])
+        return _converted(option.flag, parse_switch, switched[option.name])
     if given is True:
         return True
-    convert = switch if option.switch else option.convert
+    convert = parse_switch if option.switch else option.convert
     if given is not None:
         texts = given if option.repeat else [given]
         found = [_converted(option.flag, convert, text) for text in texts]

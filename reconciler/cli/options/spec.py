@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 PROGRAM = "service-manager"
 
-Values = Mapping[str, Any]
+OptionValues = Mapping[str, Any]
 """The options and arguments of one call, by name with underscores, converted and complete."""
 
 
@@ -79,7 +79,8 @@ class Command:
     exits: tuple[tuple[str, str], ...] = ()
 
     def load(self) -> Callable[..., int]:
-        """The function that does the work: takes ``Values`` and a ``Console``, returns the exit code."""
+        """The function that does the work: takes ``OptionValues`` and a ``Console``, returns the exit
+        code."""
         module, function = self.handler.split(":")
         found: Callable[..., int] = getattr(
             importlib.import_module(f"reconciler.cli.commands.{module}"), function

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from reconciler.cli.console import Cell, bar, clean, clip, duration, pad
-from reconciler.cli.output.status_rows import Answer, groups_of, mapping, service_state
+from reconciler.cli.output.status_rows import JsonObject, groups_of, mapping, service_state
 from reconciler.cli.output.terminal import Line
 
 _LONGEST_NAME = 28
@@ -26,12 +26,12 @@ class Row(NamedTuple):
     style: str = ""
 
 
-def over(progress: Answer) -> bool:
+def is_finished(progress: JsonObject) -> bool:
     """Whether the generation has ended."""
     return progress.get("state") in _ENDED
 
 
-def seconds_of(value: object) -> float | None:
+def elapsed_seconds(value: object) -> float | None:
     """Wall seconds of a moment as the daemon writes it (RFC 3339, or seconds)."""
     if isinstance(value, int | float):
         return float(value)
@@ -41,7 +41,7 @@ def seconds_of(value: object) -> float | None:
         return None
 
 
-def rows_of(progress: Answer, status: Answer, since: float) -> list[Row]:
+def step_rows(progress: JsonObject, status: JsonObject, since: float) -> list[Row]:
     """A row for every service that has, or had, something to do; in the order of groups.
 
     ``since`` is how many seconds ago the status was true, for what ticks by itself.
@@ -57,15 +57,15 @@ def rows_of(progress: Answer, status: Answer, since: float) -> list[Row]:
     return [_row(name, records[name], mapping(services.get(name)), since) for name in names]
 
 
-def _by_service(progress: Answer) -> dict[str, list[Answer]]:
-    found: dict[str, list[Answer]] = {}
+def _by_service(progress: JsonObject) -> dict[str, list[JsonObject]]:
+    found: dict[str, list[JsonObject]] = {}
     for record in progress.get("steps") or ():
         found.setdefault(str(record.get("service", "?")), []).append(record)
     return found
 
 
-def _row(name: str, records: list[Answer], service: Answer, since: float) -> Row:
-    by_state: dict[str, Answer] = {str(record.get("state")): record for record in records}
+def _row(name: str, records: list[JsonObject], service: JsonObject, since: float) -> Row:
+    by_state: dict[str, JsonObject] = {str(record.get("state")): record for record in records}
     settled = service.get("phase") in {"converged", "suspended"}
     if "running" in by_state:
         record = by_state["running"]
@@ -88,7 +88,7 @@ def _row(name: str, records: list[Answer], service: Answer, since: float) -> Row
 _DOWN = frozenset({"absent", "exited", "created", "dead"})
 
 
-def _starting(name: str, service: Answer, since: float) -> Row:
+def _starting(name: str, service: JsonObject, since: float) -> Row:
     expected, uptime = service.get("expected_seconds"), service.get("uptime")
     note = clean(service.get("message") or "")
     if not isinstance(expected, int | float) or not isinstance(uptime, int | float) or expected <= 0:
@@ -98,20 +98,20 @@ def _starting(name: str, service: Answer, since: float) -> Row:
     return Row(name, min(0.95, passed / expected), "starting", note, max(0.0, expected - passed), "amber")
 
 
-def _doing(record: Answer) -> str:
+def _doing(record: JsonObject) -> str:
     action = clean(record.get("action") or "")
     return {"stop": "stopping", "create": "creating", "recreate": "remaking", "remove": "removing"}.get(
         action, f"{action}ing"
     )
 
 
-def _attempt(record: Answer) -> str:
+def _attempt(record: JsonObject) -> str:
     attempts = record.get("attempts")
     return f"attempt {attempts}" if isinstance(attempts, int) and attempts > 1 else ""
 
 
-def frame(
-    rows: list[Row], progress: Answer, *, width: int, height: int, passed: float, wall: float
+def render_frame(
+    rows: list[Row], progress: JsonObject, *, width: int, height: int, passed: float, wall: float
 ) -> list[Line]:
     """The live view of a generation: a line per service, then the sum. Fits any size.
 
@@ -146,7 +146,7 @@ def _service_line(row: Row, name_width: int, bar_width: int) -> Line:
     return cells
 
 
-def _sum_line(progress: Answer, bar_width: int, passed: float, wall: float) -> Line:
+def _sum_line(progress: JsonObject, bar_width: int, passed: float, wall: float) -> Line:
     state = clean(progress.get("state") or "progressing")
     style = {"converged": "bold", "degraded": "red"}.get(state, "amber")
     cells = [Cell(f"generation {progress.get('generation', '?')}  ")]
@@ -155,7 +155,7 @@ def _sum_line(progress: Answer, bar_width: int, passed: float, wall: float) -> L
     cells.append(Cell(state, style))
     if progress.get("total"):
         cells.append(Cell(f"  {progress.get('done', 0)} of {progress['total']}"))
-    expected = seconds_of(progress["expected_at"]) if progress.get("expected_at") else None
+    expected = elapsed_seconds(progress["expected_at"]) if progress.get("expected_at") else None
     if state == "progressing" and expected is not None and expected - wall >= 1:
         cells.append(Cell(f"  ~{duration(expected - wall)} left"))
     cells.append(Cell(f"  {duration(passed)}", "dim"))
@@ -166,14 +166,14 @@ def _number(value: Any) -> float:
     return float(value) if isinstance(value, int | float) else 0.0
 
 
-class Story:
+class ProgressNarrator:
     """What happened, told once each: what is new between one answer and the next."""
 
     def __init__(self) -> None:
         self._told: dict[tuple[str, str], tuple[Any, ...]] = {}
         self._ready: set[str] = set()
 
-    def news(self, progress: Answer, status: Answer) -> Iterator[tuple[str, str]]:
+    def news(self, progress: JsonObject, status: JsonObject) -> Iterator[tuple[str, str]]:
         """(service, sentence) for each step that began, ended, failed or waits for something else."""
         for record in progress.get("steps") or ():
             name, action = str(record.get("service", "?")), clean(record.get("action") or "")
@@ -186,7 +186,7 @@ class Story:
                 yield name, _sentence(record, action, state)
         yield from self._newly_ready(progress, status)
 
-    def _newly_ready(self, progress: Answer, status: Answer) -> Iterator[tuple[str, str]]:
+    def _newly_ready(self, progress: JsonObject, status: JsonObject) -> Iterator[tuple[str, str]]:
         touched = _by_service(progress)
         for group in groups_of(status).values():
             for service in group.get("services") or ():

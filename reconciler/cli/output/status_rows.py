@@ -10,7 +10,7 @@ from typing import Any
 
 from reconciler.cli.console import Cell, Row, clean, duration, megabytes, phase_style
 
-Answer = Mapping[str, Any]
+JsonObject = Mapping[str, Any]
 
 HEADER: Row = (
     Cell("GROUP", "dim"),
@@ -21,7 +21,7 @@ HEADER: Row = (
 )
 
 
-def headline(status: Answer) -> list[Cell]:
+def headline(status: JsonObject) -> list[Cell]:
     """The stack in one line, as parts to be joined: how it is, which generation, what it uses."""
     generation = status.get("generation")
     if status.get("converged"):
@@ -44,7 +44,7 @@ def headline(status: Answer) -> list[Cell]:
     return parts
 
 
-def troubles(status: Answer) -> Iterator[Cell]:
+def problems(status: JsonObject) -> Iterator[Cell]:
     """What a person has to know first: a lost engine, broken files, warnings."""
     engine = status.get("engine")
     if isinstance(engine, Mapping) and engine.get("reachable") is False:
@@ -68,7 +68,7 @@ def mistake(value: object) -> str:
     return clean(f"{place}: {value.get('message', '')}" if place else value.get("message", ""))
 
 
-def group_rows(name: str, group: Answer, *, services: bool) -> Iterator[Row]:
+def group_rows(name: str, group: JsonObject, *, services: bool) -> Iterator[Row]:
     """A group, and its services below it if wanted."""
     desired = word_for_switch(group.get("desired"))
     phase = clean(group.get("phase") or "")
@@ -90,7 +90,7 @@ def group_rows(name: str, group: Answer, *, services: bool) -> Iterator[Row]:
         yield from (service_row(service) for service in group.get("services") or ())
 
 
-def _memory(group: Answer, desired: str) -> str:
+def _memory(group: JsonObject, desired: str) -> str:
     used, estimate = group.get("total_memory_mb"), group.get("estimated_memory_mb")
     if not isinstance(estimate, int | float):
         return megabytes(used) if used else ""
@@ -99,7 +99,7 @@ def _memory(group: Answer, desired: str) -> str:
     return f"{used or 0:.0f} / {estimate:.0f} MB"
 
 
-def service_row(service: Answer) -> Row:
+def service_row(service: JsonObject) -> Row:
     """A service as a row below its group."""
     phase = clean(service.get("phase") or "")
     return (
@@ -111,7 +111,7 @@ def service_row(service: Answer) -> Row:
     )
 
 
-def service_state(service: Answer) -> str:
+def service_state(service: JsonObject) -> str:
     """One word for how a service is: its container's state, its health where that says more."""
     status, health = clean(service.get("status") or "absent"), service.get("health")
     if service.get("done"):
@@ -121,7 +121,7 @@ def service_state(service: Answer) -> str:
     return status
 
 
-def service_note(service: Answer) -> str:
+def service_note(service: JsonObject) -> str:
     """The sentence beside a service: why it is not as wanted, or since when it is well."""
     if service.get("phase") not in {None, "", "converged"}:
         notes = [clean(service.get("message") or "")]
@@ -140,7 +140,7 @@ def service_note(service: Answer) -> str:
     return ", ".join(notes)
 
 
-def service_drift(service: Answer) -> list[str]:
+def service_drift(service: JsonObject) -> list[str]:
     """The kinds of drift of a service as words."""
     found = service.get("drift") or ()
     if isinstance(found, str):
@@ -155,11 +155,11 @@ def word_for_switch(value: object) -> str:
     return clean(value or "")
 
 
-def mapping(value: object) -> Answer:
+def mapping(value: object) -> JsonObject:
     """The value if it is a mapping, else an empty one."""
     return value if isinstance(value, Mapping) else {}
 
 
-def groups_of(status: Answer) -> Mapping[str, Answer]:
+def groups_of(status: JsonObject) -> Mapping[str, JsonObject]:
     """The groups of a status by name."""
     return {str(name): mapping(group) for name, group in mapping(status.get("groups")).items()}

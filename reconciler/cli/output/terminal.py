@@ -21,7 +21,7 @@ _CLEAR_LINE, _CLEAR_BELOW = "\x1b[K", "\x1b[J"
 _ALTERNATE, _NORMAL = "\x1b[?1049h", "\x1b[?1049l"
 
 
-def fitted(line: Line, width: int, *, colour: bool) -> tuple[str, int]:
+def fit_to_width(line: Line, width: int, *, colour: bool) -> tuple[str, int]:
     """A line cut to ``width`` columns, and how many of them it takes."""
     parts, used = [], 0
     for text, style in line:
@@ -33,7 +33,7 @@ def fitted(line: Line, width: int, *, colour: bool) -> tuple[str, int]:
     return "".join(parts), used
 
 
-class Block:
+class InlineArea:
     """Lines at the bottom of what was printed so far, redrawn in place."""
 
     def __init__(
@@ -51,7 +51,10 @@ class Block:
         size = self._size(self._stream)
         columns, rows = size
         # The last column stays free: a full line leaves the cursor where terminals disagree.
-        fits = [fitted(line, max(1, columns - 1), colour=self._colour) for line in lines[-max(1, rows - 1) :]]
+        fits = [
+            fit_to_width(line, max(1, columns - 1), colour=self._colour)
+            for line in lines[-max(1, rows - 1) :]
+        ]
         texts = [text for text, _ in fits]
         if self._shown == (size, texts):
             return
@@ -107,7 +110,7 @@ class FullScreen:
         """Show these lines from the top; what does not fit is left out."""
         size = self.size
         columns, rows = size
-        texts = [fitted(line, max(1, columns - 1), colour=self._colour)[0] for line in lines[:rows]]
+        texts = [fit_to_width(line, max(1, columns - 1), colour=self._colour)[0] for line in lines[:rows]]
         if self._shown == (size, texts):
             return
         body = "\r\n".join(text + _CLEAR_LINE for text in texts)

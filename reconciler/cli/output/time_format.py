@@ -7,7 +7,7 @@ from datetime import datetime
 from reconciler.cli.console import clean
 
 
-def moment(text: object) -> str:
+def local_time(text: object) -> str:
     """A time in local time; as it was sent where it is none."""
     try:
         return datetime.fromisoformat(str(text)).astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.cli.client import Client, ClientError, NotADaemon, Refused, Unreachable, segment
+from reconciler.cli.client import Client, ClientError, Refused, UnexpectedServer, Unreachable, quote_path
 from reconciler.cli.connection import client_from
 from tests.support.fixtures.stub_server import Answer, Daemon, Request, a_daemon, ok, problem
 
@@ -28,7 +28,7 @@ def test_get_and_post(daemon: Daemon) -> None:
     client = Client(daemon.url)
     assert client.get("/services/status") == {"converged": True}
     query = {"force": True, "with_dependencies": False, "wait": None}
-    assert client.post(f"/services/start/{segment('a b')}", query) == {"generation": 2}
+    assert client.post(f"/services/start/{quote_path('a b')}", query) == {"generation": 2}
     assert daemon.requests[-1].query == {"force": "true"}
     assert daemon.requests[-1].headers["Content-Length"] == "0"
 
@@ -80,7 +80,7 @@ def test_a_missing_key_is_explained(daemon: Daemon, status: int) -> None:
 )
 def test_somebody_else_answers(daemon: Daemon, answer: Answer) -> None:
     daemon.get("/x", answer)
-    with pytest.raises(NotADaemon):
+    with pytest.raises(UnexpectedServer):
         Client(daemon.url).get("/x")
 
 
@@ -123,7 +123,7 @@ def test_no_http_at_all() -> None:
 
         thread = threading.Thread(target=answer)
         thread.start()
-        with pytest.raises(NotADaemon):
+        with pytest.raises(UnexpectedServer):
             Client(f"http://127.0.0.1:{server.getsockname()[1]}").get("/x")
         thread.join()
 
@@ -143,7 +143,7 @@ def test_events(daemon: Daemon) -> None:
 
 def test_a_page_is_no_stream(daemon: Daemon) -> None:
     daemon.get("/services/events", {"no": "stream"})
-    with pytest.raises(NotADaemon), Client(daemon.url).events("/services/events"):
+    with pytest.raises(UnexpectedServer), Client(daemon.url).events("/services/events"):
         pass
 
 

@@ -20,7 +20,7 @@ from reconciler.cli.console import (
     table,
     width_of,
 )
-from reconciler.cli.output.terminal import Block, FullScreen, fitted
+from reconciler.cli.output.terminal import FullScreen, InlineArea, fit_to_width
 from tests.support.fixtures.terminal import Screen
 
 
@@ -129,7 +129,7 @@ class Drawn:
         self.stream = io.StringIO()
         self.size = (columns, rows)
         self.screen = Screen(columns, rows)
-        self.block = Block(self.stream, colour=False, size=lambda _: self.size)
+        self.block = InlineArea(self.stream, colour=False, size=lambda _: self.size)
 
     def draw(self, *texts: str) -> str:
         self.block.draw(lines(*texts))
@@ -208,5 +208,5 @@ def test_full_screen_gives_the_terminal_back() -> None:
 
 
 def test_fitted_cuts_across_cells() -> None:
-    assert fitted([Cell("abc", "red"), Cell("defg")], 5, colour=False) == ("abcd…", 5)
-    assert fitted([Cell("abc", "red")], 5, colour=True) == ("\x1b[31mabc\x1b[0m", 3)
+    assert fit_to_width([Cell("abc", "red"), Cell("defg")], 5, colour=False) == ("abcd…", 5)
+    assert fit_to_width([Cell("abc", "red")], 5, colour=True) == ("\x1b[31mabc\x1b[0m", 3)

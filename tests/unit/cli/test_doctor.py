@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from reconciler.cli.doctor import checks as doctor
-from reconciler.cli.doctor import host_checks as doctor_host
+from reconciler.cli.doctor import host_checks
 from reconciler.cli.doctor.checks import run_checks
-from reconciler.cli.doctor.context import Check, Machine
+from reconciler.cli.doctor.context import Check, CheckContext
 from reconciler.cli.oneshot import NoDirectory
 from reconciler.desired_state.store import LoadedState
 from reconciler.engine.compose.discovery import Compose
@@ -30,16 +30,16 @@ from tests.support.fixtures.stub_server import a_daemon, run_cli
 INFO = EngineInfo("docker", "28.2.2", "1.44", "2.40.3", "unix:///x", 8 * 10**9, 4)
 
 
-def machine(tmp_path: Path, **known: Any) -> Machine:
+def machine(tmp_path: Path, **known: Any) -> CheckContext:
     """A machine whose answers are given instead of asked for: address, engine, loaded."""
-    fields = {name: known.pop(name) for name in list(known) if name in Machine.__dataclass_fields__}
+    fields = {name: known.pop(name) for name in list(known) if name in CheckContext.__dataclass_fields__}
     values = {
         "desired_state": tmp_path / "ds",
         "state_dir": tmp_path / "state",
         "environ": {},
         "root": tmp_path,
     }
-    found = Machine(**{**values, **fields})
+    found = CheckContext(**{**values, **fields})
     # Answers are cached where they are asked for, which is where a test puts its own.
     vars(found).update({"engine": INFO, "loaded": loaded(), **known})
     return found
@@ -118,7 +118,7 @@ def test_the_engine(tmp_path: Path) -> None:
 
 def test_the_engine_is_really_asked(tmp_path: Path) -> None:
     environ = {"DOCKER_HOST": f"unix://{tmp_path}/nobody.sock", "PATH": ""}
-    found = Machine(desired_state=tmp_path, state_dir=tmp_path, environ=environ)
+    found = CheckContext(desired_state=tmp_path, state_dir=tmp_path, environ=environ)
     assert doctor.check_engine(found).state == "problem"
 
 
@@ -163,14 +163,14 @@ def test_a_free_port(tmp_path: Path) -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         port = held.getsockname()[1]
-    assert doctor_host.check_port(machine(tmp_path, port=port)).state == "ok"
+    assert host_checks.check_port(machine(tmp_path, port=port)).state == "ok"
 
 
 def test_a_port_held_by_a_service_manager(tmp_path: Path) -> None:
     with a_daemon() as daemon:
         daemon.get("/healthz", {"status": "ok", "version": "9.9"})
         port = int(daemon.url.rpartition(":")[2])
-        found = doctor_host.check_port(machine(tmp_path, port=port))
+        found = host_checks.check_port(machine(tmp_path, port=port))
     assert found.state == "ok"
     assert "a service-manager 9.9 answers" in found.message
 
@@ -179,21 +179,21 @@ def test_a_port_held_by_somebody_else(tmp_path: Path) -> None:
     with a_daemon() as daemon:
         daemon.get("/healthz", {"status": "ok"})
         port = int(daemon.url.rpartition(":")[2])
-        found = doctor_host.check_port(machine(tmp_path, port=port, root=Path("/")))
+        found = host_checks.check_port(machine(tmp_path, port=port, root=Path("/")))
     assert found.state == "problem"
     assert f"(process {os.getpid()})" in found.message
     assert "--port" in found.remedy
 
 
 def test_an_address_that_is_not_ours(tmp_path: Path) -> None:
-    found = doctor_host.check_port(machine(tmp_path, host="192.0.2.1"))
+    found = host_checks.check_port(machine(tmp_path, host="192.0.2.1"))
     assert (found.state, "no address of this machine" in found.message) == ("problem", True)
-    assert doctor_host.check_port(machine(tmp_path, host="nowhere.invalid")).state == "problem"
+    assert host_checks.check_port(machine(tmp_path, host="nowhere.invalid")).state == "problem"
 
 
 @pytest.mark.parametrize(("on", "state"), [(10**9, "ok"), (7_300_000_000, "warn"), (9 * 10**9, "problem")])
 def test_memory(tmp_path: Path, on: int, state: str) -> None:
-    found = doctor_host.check_memory(machine(tmp_path, loaded=loaded(on=on, off=5 * 10**9)))
+    found = host_checks.check_memory(machine(tmp_path, loaded=loaded(on=on, off=5 * 10**9)))
     assert found.state == state
     assert f"about {(on + 10**8) // 10**6} MB for what is on" in found.message
 
@@ -201,10 +201,10 @@ def test_memory(tmp_path: Path, on: int, state: str) -> None:
 def test_memory_of_this_host_where_no_engine_says(tmp_path: Path) -> None:
     write(tmp_path, "/proc/meminfo", "MemTotal:        8000000 kB\nMemFree: 1 kB\n")
     silent = EngineUnavailable("x")
-    found = doctor_host.check_memory(machine(tmp_path, engine=silent, loaded=silent))
+    found = host_checks.check_memory(machine(tmp_path, engine=silent, loaded=silent))
     assert found == Check("memory", "ok", "8192 MB")
     (tmp_path / "proc/meminfo").unlink()
-    assert doctor_host.check_memory(machine(tmp_path, engine=silent)).state == "warn"
+    assert host_checks.check_memory(machine(tmp_path, engine=silent)).state == "warn"
 
 
 @pytest.mark.parametrize(
@@ -219,14 +219,14 @@ def test_memory_of_this_host_where_no_engine_says(tmp_path: Path) -> None:
 )
 def test_cgroup(tmp_path: Path, path: str, text: str, state: str, words: str) -> None:
     write(tmp_path, path, text)
-    found = doctor_host.check_cgroup(machine(tmp_path))
+    found = host_checks.check_cgroup(machine(tmp_path))
     assert (found.state, words in found.message) == (state, True)
     assert bool(found.remedy) == (state != "ok")
 
 
 def test_git(tmp_path: Path) -> None:
-    assert doctor_host.check_git(machine(tmp_path, environ={"PATH": str(tmp_path)})).state == "warn"
-    assert doctor_host.check_git(machine(tmp_path, environ=dict(os.environ))).state == "ok"
+    assert host_checks.check_git(machine(tmp_path, environ={"PATH": str(tmp_path)})).state == "warn"
+    assert host_checks.check_git(machine(tmp_path, environ=dict(os.environ))).state == "ok"
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_git(tmp_path: Path) -> None:
 def test_inotify(tmp_path: Path, watches: int, instances: int, state: str, remedy: str) -> None:
     write(tmp_path, "/proc/sys/fs/inotify/max_user_watches", f"{watches}\n")
     write(tmp_path, "/proc/sys/fs/inotify/max_user_instances", f"{instances}\n")
-    found = doctor_host.check_inotify(machine(tmp_path))
+    found = host_checks.check_inotify(machine(tmp_path))
     assert (found.state, remedy in found.remedy) == (state, True)
 
 
@@ -256,24 +256,24 @@ def test_inotify_used_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number
     write(tmp_path, "/proc/sys/fs/inotify/max_user_watches", "65536\n")
     write(tmp_path, "/proc/sys/fs/inotify/max_user_instances", "128\n")
     monkeypatch.setattr("reconciler.cli.doctor.host_checks.Inotify.watch", full)
-    found = doctor_host.check_inotify(machine(tmp_path))
+    found = host_checks.check_inotify(machine(tmp_path))
     assert found.state == "warn"
     assert f"{limit} is used up" in found.message
     assert found.remedy
 
 
 def test_inotify_where_there_is_none(tmp_path: Path) -> None:
-    assert doctor_host.check_inotify(machine(tmp_path)).state == "warn"
+    assert host_checks.check_inotify(machine(tmp_path)).state == "warn"
 
 
 def test_state_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "not made yet" in doctor_host.check_state(machine(tmp_path)).message
+    assert "not made yet" in host_checks.check_state(machine(tmp_path)).message
     (tmp_path / "state").mkdir()
-    assert doctor_host.check_state(machine(tmp_path)) == Check("state directory", "ok", f"{tmp_path}/state")
+    assert host_checks.check_state(machine(tmp_path)) == Check("state directory", "ok", f"{tmp_path}/state")
     monkeypatch.setattr("reconciler.cli.doctor.host_checks.os.access", lambda *_: False)
-    assert doctor_host.check_state(machine(tmp_path)).state == "warn"
+    assert host_checks.check_state(machine(tmp_path)).state == "warn"
     (tmp_path / "file").touch()
-    assert doctor_host.check_state(machine(tmp_path, state_dir=tmp_path / "file/x")).state == "problem"
+    assert host_checks.check_state(machine(tmp_path, state_dir=tmp_path / "file/x")).state == "problem"
 
 
 @pytest.mark.parametrize(("free", "state"), [(50, "ok"), (5, "warn"), (0.5, "problem")])
@@ -288,7 +288,7 @@ def test_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, stat
     monkeypatch.setattr("reconciler.cli.doctor.host_checks.shutil.disk_usage", disk_usage)
     (tmp_path / "data").mkdir()
     write(tmp_path, "/etc/docker/daemon.json", json.dumps({"data-root": str(tmp_path / "data")}))
-    found = doctor_host.check_disk(machine(tmp_path))
+    found = host_checks.check_disk(machine(tmp_path))
     assert (found.state, bool(found.remedy)) == (state, state != "ok")
     assert asked == [tmp_path / "data", tmp_path]
 
@@ -297,13 +297,13 @@ def test_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, stat
 
 
 def test_a_check_that_breaks_down_keeps_no_other_from_running(tmp_path: Path) -> None:
-    def check_this_one(_: Machine) -> Check:
+    def check_this_one(_: CheckContext) -> Check:
         raise ZeroDivisionError("oh")
 
-    def check_good(_: Machine) -> Check:
+    def check_good(_: CheckContext) -> Check:
         return Check("good", "ok", "well")
 
-    checks: list[Callable[[Machine], Check]] = [check_this_one, check_good]
+    checks: list[Callable[[CheckContext], Check]] = [check_this_one, check_good]
     found = run_checks(machine(tmp_path), checks)
     assert found[0] == Check(
         "this one", "warn", "could not be checked: ZeroDivisionError: oh", "please report it"

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from reconciler.cli.init.groups import sketch
-from reconciler.cli.init.init import Made, Refused, scaffold
+from reconciler.cli.init.init import InitResult, Refused, scaffold
 from reconciler.cli.init.text import quoted
 from reconciler.cli.oneshot import load
 from reconciler.desired_state.store import LoadedState
@@ -38,7 +38,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> SimulatedEngine:
     return found
 
 
-async def made(tmp_path: Path, compose: str, name: str = "compose.yaml") -> tuple[Made, LoadedState]:
+async def made(tmp_path: Path, compose: str, name: str = "compose.yaml") -> tuple[InitResult, LoadedState]:
     (tmp_path / name).write_text(compose)
     before = sorted(tmp_path.rglob("*"))
     outcome = await scaffold(tmp_path / name, tmp_path / "desired-state")

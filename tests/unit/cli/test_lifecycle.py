@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from reconciler.cli.commands.lifecycle import judge
-from reconciler.cli.commands.wait import End
+from reconciler.cli.commands.lifecycle import exit_code
+from reconciler.cli.commands.wait import WaitResult
 from reconciler.cli.console import width_of
-from reconciler.cli.output.progress_rows import Story, frame, rows_of, seconds_of
+from reconciler.cli.output.progress_rows import ProgressNarrator, elapsed_seconds, render_frame, step_rows
 from tests.support.fixtures.stub_server import (
     Answer,
     Daemon,
@@ -229,8 +229,8 @@ def test_a_daemon_that_goes_away_is_waited_for(daemon: Daemon) -> None:
 
 def test_degraded_elsewhere_is_no_failure_of_ours() -> None:
     status = a_status(kafka=KAFKA_UP, search=group(absent("o", phase="degraded"), phase="degraded"))
-    end = End("degraded", a_progress(42, "degraded", message="o: image_unavailable"), 42)
-    code, outcome, lines = judge("on", ["kafka"], end, status)
+    end = WaitResult("degraded", a_progress(42, "degraded", message="o: image_unavailable"), 42)
+    code, outcome, lines = exit_code("on", ["kafka"], end, status)
     assert (code, outcome) == (0, "converged")
     assert lines[1] == "elsewhere in the stack: o: image_unavailable"
 
@@ -239,21 +239,21 @@ def test_degraded_is_a_failure_with_its_reasons() -> None:
     bad = group(
         absent("o", phase="degraded", message="tried 3 times", last_error="no such image"), phase="degraded"
     )
-    end = End("degraded", a_progress(42, "degraded", message="o: tried 3 times"), 42)
-    code, _, lines = judge("on", ["search"], end, a_status(search=bad))
+    end = WaitResult("degraded", a_progress(42, "degraded", message="o: tried 3 times"), 42)
+    code, _, lines = exit_code("on", ["search"], end, a_status(search=bad))
     assert code == 1
     assert lines == ["degraded: o: tried 3 times", "  o: tried 3 times (no such image)"]
 
 
 def test_somebody_switched_it_back() -> None:
-    end = End("converged", a_progress(43, "converged"), 43)
-    code, outcome, _ = judge("on", ["kafka"], end, a_status(kafka=group(absent("k"), desired="off")))
+    end = WaitResult("converged", a_progress(43, "converged"), 43)
+    code, outcome, _ = exit_code("on", ["kafka"], end, a_status(kafka=group(absent("k"), desired="off")))
     assert (code, outcome) == (1, "overruled")
 
 
 def test_a_suspended_group_is_told() -> None:
-    end = End("converged", a_progress(43, "converged"), 43)
-    code, _, lines = judge("on", ["kafka"], end, a_status(kafka=group(absent("k"), phase="suspended")))
+    end = WaitResult("converged", a_progress(43, "converged"), 43)
+    code, _, lines = exit_code("on", ["kafka"], end, a_status(kafka=group(absent("k"), phase="suspended")))
     assert code == 0
     assert "when the suspension ends" in lines[0]
 
@@ -262,8 +262,8 @@ def test_a_suspended_group_is_told() -> None:
 
 
 def texts(progress: dict[str, Any], status: dict[str, Any], width: int = 80, height: int = 24) -> list[str]:
-    rows = rows_of(progress, status, since=1.0)
-    shown = frame(rows, progress, width=width, height=height, passed=12.3, wall=1000.0)
+    rows = step_rows(progress, status, since=1.0)
+    shown = render_frame(rows, progress, width=width, height=height, passed=12.3, wall=1000.0)
     return ["".join(cell.text for cell in line).rstrip() for line in shown]
 
 
@@ -313,14 +313,14 @@ def test_a_frame_needs_no_status() -> None:
 
 
 def test_moments() -> None:
-    assert seconds_of("1970-01-01T00:01:00.500Z") == 60.5
-    assert seconds_of(12) == 12.0
-    assert seconds_of("soon") is None
-    assert seconds_of(None) is None
+    assert elapsed_seconds("1970-01-01T00:01:00.500Z") == 60.5
+    assert elapsed_seconds(12) == 12.0
+    assert elapsed_seconds("soon") is None
+    assert elapsed_seconds(None) is None
 
 
 def test_a_story_tells_each_thing_once() -> None:
-    story = Story()
+    story = ProgressNarrator()
     assert list(story.news(ONE, {})) == [
         ("kafka-1", "create began"),
         ("kafka-2", "waits for kafka-1 to be healthy"),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.cli import main as cli
+from reconciler.cli import main
 from reconciler.cli.console import Console
 from tests.support.fixtures.stub_server import (
     Answer,
@@ -49,7 +49,7 @@ def test_lines_are_printed_as_they_are(daemon: Daemon) -> None:
 def test_a_terminal_gets_colours_and_nothing_that_it_would_obey(daemon: Daemon) -> None:
     daemon.get("/services/logs/kafka", text("  \x1b[31mtwo\x1b[0m \x1b]0;owned\x07\x1b[2Jx\ty"))
     out = io.StringIO()
-    assert cli.run(["logs", "kafka", "--url", daemon.url], Console(out, io.StringIO(), columns=80)) == 0
+    assert main.run(["logs", "kafka", "--url", daemon.url], Console(out, io.StringIO(), columns=80)) == 0
     shown = out.getvalue()
     assert shown.startswith("  \x1b[31mtwo\x1b[0m")
     assert re.sub(r"\x1b\[\d+m", "", shown).rstrip("\n").isprintable()

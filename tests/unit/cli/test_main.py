@@ -14,7 +14,7 @@ from reconciler import __version__
 from reconciler.cli.commands.definitions.table import BY_NAME, COMMANDS
 from reconciler.cli.commands.run import options_from
 from reconciler.cli.console import width_of
-from reconciler.cli.options import option_types as convert
+from reconciler.cli.options import option_types
 from reconciler.cli.options.help import command_help, program_help
 from reconciler.cli.options.parsing import UsageError, parse
 from reconciler.options import Address, RunOptions
@@ -320,6 +320,6 @@ def test_a_path_is_named_as_the_caller_s_shell_names_it(
     }
     for pwd, folder in named.items():
         monkeypatch.setenv("PWD", pwd)
-        assert convert.path("desired") == (folder or tmp_path / "real/stack") / "desired"
-        assert convert.path("../x") == tmp_path / "real" / "x"
-        assert convert.path("/a/./b") == Path("/a/b")
+        assert option_types.path("desired") == (folder or tmp_path / "real/stack") / "desired"
+        assert option_types.path("../x") == tmp_path / "real" / "x"
+        assert option_types.path("/a/./b") == Path("/a/b")

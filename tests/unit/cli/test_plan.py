@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.cli.commands.plan import Preview, show, summary
-from reconciler.cli.oneshot import clocks, placed, read_ledger
+from reconciler.cli.oneshot import read_clocks, read_ledger, relative_to_cwd
 from reconciler.engine.compose.discovery import find_compose
 from reconciler.engine.simulated.engine import SimulatedEngine
 from reconciler.errors import Mistake
@@ -155,10 +155,10 @@ def test_the_ledger_is_read_and_nothing_is_written(directory: Path, engine: Simu
     (directory / "state").mkdir()
     ledger = Ledger(made={"id": BuiltFrom("d", {}, "i")}, settled={"db": "off"})
     (directory / "state/ledger.json").write_text(json.dumps(to_json(ledger)))
-    assert read_ledger(directory / "state", clocks()).settled == {"db": "off"}
+    assert read_ledger(directory / "state", read_clocks()).settled == {"db": "off"}
     for broken in ("", "[]", "{}", '{"schema": 99}', "\0"):
         (directory / "state/ledger.json").write_text(broken)
-        assert read_ledger(directory / "state", clocks()) == Ledger()
+        assert read_ledger(directory / "state", read_clocks()) == Ledger()
     assert run_cli(*words(directory)).code == 2
 
 
@@ -278,6 +278,6 @@ def test_where_the_directory_comes_from(directory: Path, monkeypatch: pytest.Mon
 def test_paths_are_as_seen_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     mistake = Mistake("groups.yaml", 1, 2, "x")
-    assert placed(mistake, tmp_path / "ds").path == "ds/groups.yaml"
-    assert placed(mistake, Path("/elsewhere")).path == "/elsewhere/groups.yaml"
-    assert placed(mistake._replace(path="/abs/compose.yaml"), tmp_path).path == "/abs/compose.yaml"
+    assert relative_to_cwd(mistake, tmp_path / "ds").path == "ds/groups.yaml"
+    assert relative_to_cwd(mistake, Path("/elsewhere")).path == "/elsewhere/groups.yaml"
+    assert relative_to_cwd(mistake._replace(path="/abs/compose.yaml"), tmp_path).path == "/abs/compose.yaml"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.cli.commands.watch import facts, page
+from reconciler.cli.commands.watch import collect_changes, render_page
 from tests.support.fixtures.stub_server import Daemon, a_daemon, a_status, absent, group, run_cli, service
 from tests.support.fixtures.terminal import terminal
 
@@ -41,7 +41,7 @@ ILL = a_status(
 
 
 def shown(status: dict[str, Any], columns: int = 100, rows: int = 30, lost: str = "") -> list[str]:
-    return ["".join(cell.text for cell in line).rstrip() for line in page(status, columns, rows, lost)]
+    return ["".join(cell.text for cell in line).rstrip() for line in render_page(status, columns, rows, lost)]
 
 
 def test_a_page() -> None:
@@ -73,7 +73,7 @@ def test_a_low_page_folds_what_is_well() -> None:
 
 @pytest.mark.parametrize(("columns", "rows"), [(1, 1), (20, 2), (40, 4), (300, 100)])
 def test_a_page_fits_any_size(columns: int, rows: int) -> None:
-    assert len(page(ILL, columns, rows)) <= max(rows, 6)
+    assert len(render_page(ILL, columns, rows)) <= max(rows, 6)
 
 
 def test_a_lost_connection_is_said() -> None:
@@ -85,9 +85,9 @@ def test_facts_do_not_tick() -> None:
         kafka=group(service("zookeeper", uptime=999, memory_mb=1.0), service("kafka", cpu_percent=9.0))
     )
     now = a_status(kafka=group(service("zookeeper"), service("kafka")))
-    assert facts(later) == facts(now)
-    assert facts(ILL)["files"] == "stack.yaml:2:1: unknown key 'x'"
-    assert facts(ILL)["service kafka"] == "absent, differs: stopped"
+    assert collect_changes(later) == collect_changes(now)
+    assert collect_changes(ILL)["files"] == "stack.yaml:2:1: unknown key 'x'"
+    assert collect_changes(ILL)["service kafka"] == "absent, differs: stopped"
 
 
 def test_on_a_terminal(daemon: Daemon) -> None:
@@ -117,7 +117,7 @@ def test_elsewhere_a_line_per_change(daemon: Daemon) -> None:
     command = [sys.executable, "-m", "reconciler", "watch", "--url", daemon.url]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ)) as process:
         assert process.stdout is not None
-        first = [process.stdout.readline().rstrip()[10:] for _ in range(len(facts(WELL)))]
+        first = [process.stdout.readline().rstrip()[10:] for _ in range(len(collect_changes(WELL)))]
         assert first[:3] == ["daemon: answers", "engine: reachable", "stack: converged, generation 41"]
         daemon.tell("status", WELL)
         daemon.tell("status", ILL)

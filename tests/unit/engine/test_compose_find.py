@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.cli.doctor import checks as doctor
-from reconciler.cli.doctor.context import Machine
+from reconciler.cli.doctor import checks
+from reconciler.cli.doctor.context import CheckContext
 from reconciler.engine.compose import discovery
 from reconciler.engine.compose import release as compose_release
 from reconciler.engine.compose import remedy as compose_remedy
@@ -109,7 +109,7 @@ def test_ours_is_used_in_place_of_a_harmful_plugin_with_the_reason(
     assert found == Compose(str(ours), compose_release.VERSION, "package")
     (reason,) = found.passed_over
     assert reason.startswith(f"the plugin {program} {version} ")
-    checked = doctor.check_compose(Machine(host, host, environ=environ(host), root=host))
+    checked = checks.check_compose(CheckContext(host, host, environ=environ(host), root=host))
     assert (checked.state, reason in checked.message) == ("warn", True)
     assert "docker-compose-linux-aarch64" in checked.remedy
 
@@ -117,7 +117,7 @@ def test_ours_is_used_in_place_of_a_harmful_plugin_with_the_reason(
 @pytest.mark.parametrize("version", ["2.26.1", "2.40.1"])
 def test_the_remedy_replaces_a_plugin_that_hides_all_others(host: Path, ours: Path, version: str) -> None:
     program = plugin(host, version)
-    checked = doctor.check_compose(Machine(host, host, environ=environ(host), root=host))
+    checked = checks.check_compose(CheckContext(host, host, environ=environ(host), root=host))
     assert checked.state == "warn"
     assert checked.remedy.endswith(f"docker-compose-linux-aarch64 {program}`")
     packaged = Path("/usr/libexec/docker/cli-plugins/docker-compose")
@@ -136,7 +136,7 @@ def test_a_harmful_one_is_used_where_there_is_no_other_and_doctor_objects(host: 
     compose_at(host / "bin", "1.29.2")
     program = plugin(host, "2.40.0")
     assert find_compose(environ(host)) == Compose(str(program), "2.40.0", "plugin")
-    checked = doctor.check_compose(Machine(host, host, environ=environ(host), root=host))
+    checked = checks.check_compose(CheckContext(host, host, environ=environ(host), root=host))
     assert checked.state == "problem"
     assert "CVE-2025-62725" in checked.message
     assert "pip install" not in checked.remedy

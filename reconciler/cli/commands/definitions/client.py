@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.cli.options import option_types as convert
+from reconciler.cli.options import option_types
 from reconciler.cli.options.common_options import ASK, CHANGE, CLIENT, READING, USAGE_EXIT
 from reconciler.cli.options.spec import Argument, Command, Option
 
@@ -11,7 +11,7 @@ _GROUPS = Argument(
 )
 NO_WAIT = Option("--no-wait", "return as soon as the change is accepted")
 TIMEOUT = Option(
-    "--timeout", "seconds to watch before giving up watching; 300", "SECONDS", convert.seconds, 300.0
+    "--timeout", "seconds to watch before giving up watching; 300", "SECONDS", option_types.seconds, 300.0
 )
 CHANGE_EXITS = (
     ("0", "converged (with --no-wait: accepted)"),
@@ -105,7 +105,12 @@ CLIENTS: tuple[Command, ...] = (
         handler="progress:progress",
         arguments=(Argument("GENERATION", "its number; the newest unless given", "?"),),
         options=(
-            Option("--wait", "seconds to wait for its end first, at most 600", "SECONDS", convert.patience),
+            Option(
+                "--wait",
+                "seconds to wait for its end first, at most 600",
+                "SECONDS",
+                option_types.parse_timeout,
+            ),
             *READING,
         ),
         examples=(
@@ -125,7 +130,7 @@ CLIENTS: tuple[Command, ...] = (
         handler="logs:logs",
         arguments=(Argument("SERVICE", "name of a service in the Compose files"),),
         options=(
-            Option("--tail", "how many of the last lines; 100", "LINES", convert.lines, 100),
+            Option("--tail", "how many of the last lines; 100", "LINES", option_types.lines, 100),
             Option("--follow", "go on with what comes"),
             Option("--previous", "what was kept of the container before, when it ended or was remade"),
             *READING,

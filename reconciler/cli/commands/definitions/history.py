@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reconciler.cli.commands.definitions.client import CHANGE_EXITS, NO_WAIT, TIMEOUT
-from reconciler.cli.options import option_types as convert
+from reconciler.cli.options import option_types
 from reconciler.cli.options.common_options import (
     ASK,
     CHANGE,
@@ -23,23 +23,23 @@ GIT_RUN: tuple[Option, ...] = (
         "--git-url",
         "fetch desired state from this git repository into the --desired-state directory (pull mode)",
         "URL",
-        convert.text,
+        option_types.text,
         "",
     ),
-    Option("--git-branch", "the branch that is fetched; main", "NAME", convert.text, "main"),
+    Option("--git-branch", "the branch that is fetched; main", "NAME", option_types.text, "main"),
     Option(
         "--git-path",
         "the folder in the repository that holds stack.yaml; its top",
         "FOLDER",
-        convert.folder_within,
+        option_types.folder_within,
         "",
     ),
-    Option("--git-interval", "seconds between fetches; 60", "SECONDS", convert.seconds, 60.0),
+    Option("--git-interval", "seconds between fetches; 60", "SECONDS", option_types.seconds, 60.0),
     Option(
         "--git-verify",
         "take a commit only if signed with a key in this file: SSH allowed signers, or PGP public keys",
         "FILE",
-        convert.path,
+        option_types.path,
         None,
         complete="files",
     ),
@@ -47,7 +47,7 @@ GIT_RUN: tuple[Option, ...] = (
         "--git-writes",
         "what becomes of changes made over REST in pull mode: push them back, or refuse them; push",
         "push|refuse",
-        convert.one_of("push", "refuse"),
+        option_types.one_of("push", "refuse"),
         "push",
         complete="push refuse",
     ),
@@ -56,7 +56,7 @@ GIT_RUN: tuple[Option, ...] = (
         "where the branch was rewritten elsewhere (reset, amend, rebase): follow it, or stop with a message; "
         "follow",
         "follow|stop",
-        convert.one_of("follow", "stop"),
+        option_types.one_of("follow", "stop"),
         "follow",
         complete="follow stop",
     ),
@@ -64,7 +64,7 @@ GIT_RUN: tuple[Option, ...] = (
         "--git-webhook-secret",
         "file with the secret of POST /services/hooks/git, which fetches at once",
         "FILE",
-        convert.path,
+        option_types.path,
         None,
         complete="files",
     ),
@@ -103,8 +103,8 @@ HISTORY: tuple[Command, ...] = (
         ),
         handler="history:history",
         options=(
-            Option("--limit", "generations at the most; 20", "COUNT", convert.count, 20),
-            Option("--before", "only generations before this one", "GENERATION", convert.number),
+            Option("--limit", "generations at the most; 20", "COUNT", option_types.parse_count, 20),
+            Option("--before", "only generations before this one", "GENERATION", option_types.number),
             *READING,
         ),
         examples=(
@@ -129,7 +129,7 @@ HISTORY: tuple[Command, ...] = (
         ),
         options=(
             Option("--message", "for commit: what was done and why", "TEXT", default=""),
-            Option("--limit", "for log: commits at the most; 20", "COUNT", convert.count, 20),
+            Option("--limit", "for log: commits at the most; 20", "COUNT", option_types.parse_count, 20),
             DESIRED_STATE,
             NEAREST_STATE_DIR,
             COMPOSE_FILE,

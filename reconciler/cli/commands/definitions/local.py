@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reconciler.cli.commands.definitions.history import GIT_RUN
-from reconciler.cli.options import option_types as convert
+from reconciler.cli.options import option_types
 from reconciler.cli.options.common_options import (
     COMPOSE_FILE,
     DAEMON,
@@ -38,14 +38,14 @@ LOCAL: tuple[Command, ...] = (
                 "--metrics-listen",
                 "a second listener that serves /metrics alone, for a Prometheus in a container",
                 "ADDRESS:PORT",
-                convert.address,
+                option_types.address,
             ),
             Option(
                 "--allowed-host",
                 "a further name to answer to, such as that of a reverse proxy; may be given again (in the "
                 "variable: between colons)",
                 "NAME",
-                convert.name,
+                option_types.name,
                 (),
                 repeat=True,
             ),
@@ -55,7 +55,7 @@ LOCAL: tuple[Command, ...] = (
                 "--resync",
                 "seconds between safety-net passes; 60. Everything else is event-driven",
                 "SECONDS",
-                convert.seconds,
+                option_types.seconds,
                 60.0,
             ),
             Option("--insecure", "allow an address other than loopback though no API key is set"),

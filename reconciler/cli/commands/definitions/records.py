@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.cli.options import option_types as convert
+from reconciler.cli.options import option_types
 from reconciler.cli.options.common_options import ASK, CLIENT, DAEMON, NEAREST_STATE_DIR, OUTPUT, USAGE_EXIT
 from reconciler.cli.options.spec import Argument, Command, Option
 
@@ -26,7 +26,7 @@ RECORDS: tuple[Command, ...] = (
                 "--role",
                 "for add: viewer reads, operator changes things too; viewer unless said otherwise",
                 "viewer|operator",
-                convert.one_of("viewer", "operator"),
+                option_types.one_of("viewer", "operator"),
                 "viewer",
                 complete="viewer operator",
             ),
@@ -52,8 +52,8 @@ RECORDS: tuple[Command, ...] = (
         ),
         handler="audit:audit",
         options=(
-            Option("--limit", "entries at the most; 100", "COUNT", convert.count, 100),
-            Option("--before", "only entries older than this one", "ID", convert.number),
+            Option("--limit", "entries at the most; 100", "COUNT", option_types.parse_count, 100),
+            Option("--before", "only entries older than this one", "ID", option_types.number),
             Option("--group", "only what is about this group", "GROUP"),
             Option("--action", "only this action, such as stop or container_start", "ACTION"),
             Option("--user", "only of this user: a key's name, file, loop, anonymous", "USER"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.cli.options import option_types as convert
+from reconciler.cli.options import option_types
 from reconciler.cli.options.common_options import CHANGE, READING
 from reconciler.cli.options.spec import Argument, Command, Option
 
@@ -29,7 +29,10 @@ SUSPENSIONS: tuple[Command, ...] = (
         arguments=(_GROUPS,),
         options=(
             Option(
-                "--until", "when it ends by itself: a time, or how long, such as 2h", "TIME", convert.moment
+                "--until",
+                "when it ends by itself: a time, or how long, such as 2h",
+                "TIME",
+                option_types.parse_time_option,
             ),
             Option("--reason", "why, for whoever wonders", "TEXT"),
             *READING,
