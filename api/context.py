@@ -113,7 +113,7 @@ Raises ``InvalidDesiredState`` where the loop would not accept it.
 Lines = Callable[[str, int, bool], AsyncIterator[str]]
 """From a container's id, how many of its last lines to begin with and whether to go on, to its log lines.
 
-Raises ``Gone`` where there is no such container, ``EngineUnavailable`` where nobody can be asked.
+Raises ``ContainerGone`` where there is no such container, ``EngineUnavailable`` where nobody can be asked.
 """
 
 

@@ -62,7 +62,7 @@ class WriteRefused(ServiceManagerError):
         self.remedy = remedy
 
 
-class NoSuchGroup(WriteRefused):
+class UnknownGroup(WriteRefused):
     """``stack.yaml`` has no group of this name."""
 
     def __init__(self, group: str, known: tuple[str, ...]) -> None:
@@ -110,7 +110,7 @@ class StepFailed(EngineError):
         super().__init__(message, reason)
 
 
-class StepImpossible(StepFailed):
+class PermanentStepFailure(StepFailed):
     """Fails in the same way until an input changes (an image that no registry has, say)."""
 
 
@@ -123,7 +123,7 @@ class BatchFailed(StepFailed):
         self.failed = failed
 
 
-class Gone(EngineError):
+class ContainerGone(EngineError):
     """The step named a container that is no longer there, or no longer what was seen: look again."""
 
     def __init__(self, message: str, reason: str = "gone") -> None:

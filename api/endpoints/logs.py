@@ -20,7 +20,7 @@ from api.context import Context
 from api.wire.openapi import read_responses
 from api.wire.problems import Problem, need_desired_state
 from reconciler.controller.snapshot import ServiceView, Snapshot
-from reconciler.errors import EngineError, Gone
+from reconciler.errors import ContainerGone, EngineError
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Logs:
         self._open += 1
         try:
             await lines.begun(FIRST if follow else None)
-        except Gone:
+        except ContainerGone:
             self._open -= 1
             raise _no_container(container) from None
         except BaseException:

@@ -17,7 +17,7 @@ from api.wire.openapi import read_responses, write_responses
 from api.wire.problems import Problem, invalid_files, need_desired_state, unknown_generation
 from api.wire.views import StatusCache
 from reconciler.controller.snapshot import Snapshot
-from reconciler.errors import InvalidDesiredState, NoSuchGroup
+from reconciler.errors import InvalidDesiredState, UnknownGroup
 
 GroupName = Annotated[str, Path(description="a group of stack.yaml", examples=["kafka"])]
 Wait = Annotated[
@@ -66,7 +66,7 @@ class Reads:
         need_desired_state(snapshot)
         view = snapshot.groups.get(group)
         if view is None:
-            raise NoSuchGroup(group, tuple(snapshot.groups))
+            raise UnknownGroup(group, tuple(snapshot.groups))
         tag = self._tags.observed(snapshot)
         found = {"timestamp": views.stamp(now), **views.group_status(view, now)}
         return not_modified(tag, if_none_match) or respond(found, headers={"etag": tag})

@@ -15,10 +15,10 @@ from prometheus_client.core import GaugeMetricFamily
 from api.context import PlannedStep
 from api.metrics.metric_types import Counter, Histogram
 from reconciler.controller.snapshot import Snapshot, SnapshotPublisher
-from reconciler.errors import EngineError, EngineUnavailable, Gone, OutcomeUnknown
+from reconciler.errors import ContainerGone, EngineError, EngineUnavailable, OutcomeUnknown
 from reconciler.planning.drift import DriftKind
 
-_UNSURE = (EngineUnavailable, OutcomeUnknown, Gone)
+_UNSURE = (EngineUnavailable, OutcomeUnknown, ContainerGone)
 """Errors that say nothing of the service: no failed attempt (``errors``)."""
 
 LOOKS = ("idle", "waiting", "acting", "incomplete", "unreachable")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from reconciler.errors import EngineError, EngineUnavailable, Gone, OutcomeUnknown, StepFailed
+from reconciler.errors import ContainerGone, EngineError, EngineUnavailable, OutcomeUnknown, StepFailed
 from reconciler.model.desired import Desired
 from reconciler.model.ledger import UNKNOWN, BuiltFrom, Clock, Ledger, ParentRuns, omit, record_failure
 from reconciler.model.observed import Action, Container, ObservedState
@@ -93,7 +93,7 @@ class StepTracker:
                 ledger = _hooks_failed(_undone(ledger, step), step)
             # A step whose outcome is not known, or that came too late, says nothing of the service:
             # the next look decides, and only if that goes on is there something to wait for.
-            free = 1 if isinstance(error, (EngineUnavailable, OutcomeUnknown, Gone)) else 0
+            free = 1 if isinstance(error, (EngineUnavailable, OutcomeUnknown, ContainerGone)) else 0
             return record_failure(
                 ledger,
                 name,

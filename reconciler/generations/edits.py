@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from reconciler.errors import NoSuchGroup, WriteRefused
+from reconciler.errors import UnknownGroup, WriteRefused
 from reconciler.model.desired import Desired, GroupState, Suspension
 from reconciler.model.stack import Stack
 
@@ -180,7 +180,7 @@ def put(
 
 def _known(stack: Stack, group: str) -> None:
     if group not in stack.groups:
-        raise NoSuchGroup(group, tuple(stack.groups))
+        raise UnknownGroup(group, tuple(stack.groups))
 
 
 def _below(stack: Stack, group: str) -> Sequence[str]:

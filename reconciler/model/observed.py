@@ -178,7 +178,7 @@ class Command(NamedTuple):
 
     ``services`` are the services that it is for: one, or several for PULL, BUILD, CREATE and
     RECREATE, which engines can batch. ``container`` is the id that the order was decided on; an
-    engine refuses with ``Gone`` when it is no longer there. ``grace`` is how long a STOP may take
+    engine refuses with ``ContainerGone`` when it is no longer there. ``grace`` is how long a STOP may take
     before the engine kills, in seconds. ``value`` is the new name (RENAME) or policy (UPDATE).
     ``replaces`` are the ids of the containers that a RECREATE is for; empty: all of the services.
     """

@@ -22,7 +22,7 @@ from reconciler.engine.docker.parse import (
     repository_and_tag,
     tags_of,
 )
-from reconciler.errors import InvalidDesiredState, StepImpossible
+from reconciler.errors import InvalidDesiredState, PermanentStepFailure
 
 
 async def mistake_in(tmp_path: Path, text: str) -> tuple[str, int, str]:
@@ -201,9 +201,9 @@ def test_refusals_have_a_stable_word(text: str, reason: str) -> None:
 
 
 def test_what_can_only_fail_again_is_impossible() -> None:
-    assert isinstance(failure("pull access denied for x, repository does not exist"), StepImpossible)
-    assert isinstance(failure("invalid reference format"), StepImpossible)
-    assert not isinstance(failure("dial tcp: lookup registry: no such host"), StepImpossible)
+    assert isinstance(failure("pull access denied for x, repository does not exist"), PermanentStepFailure)
+    assert isinstance(failure("invalid reference format"), PermanentStepFailure)
+    assert not isinstance(failure("dial tcp: lookup registry: no such host"), PermanentStepFailure)
 
 
 def test_an_engine_that_is_not_there_is_no_refusal() -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.errors import BatchFailed, EngineError, EngineUnavailable, Gone, StepFailed
+from reconciler.errors import BatchFailed, ContainerGone, EngineError, EngineUnavailable, StepFailed
 from reconciler.model.observed import ALIVE, Action, Command, Container, Health, ObservedState, State
 from tests.support.harness.private_engine import IMAGE, by_service, until
 
@@ -201,7 +201,7 @@ async def test_recreating_one_leaves_the_others_alone(world: World) -> None:
     assert (after[2].name, after[2].state) == (before[2].name, State.CREATED)
     assert after[2].id != before[2].id
     assert (after[1], after[3]) == (running[1], running[3])
-    with pytest.raises(Gone):
+    with pytest.raises(ContainerGone):
         await act(world, Action.RECREATE, "many", container=before[2].id, replaces=(before[2].id,))
     assert await replicas(world) == after
 
@@ -304,7 +304,7 @@ async def test_ending_what_is_absent_is_success(world: World, action: Action) ->
 
 @pytest.mark.parametrize("action", [Action.START, Action.UNPAUSE, Action.RENAME, Action.UPDATE])
 async def test_other_orders_to_what_is_absent_say_that_it_is_gone(world: World, action: Action) -> None:
-    with pytest.raises(Gone):
+    with pytest.raises(ContainerGone):
         await act(world, action, "web", container=UNKNOWN, value="no")
 
 
@@ -337,7 +337,7 @@ async def test_hooks_run_when_they_are_ordered_and_before_a_stop(world: World) -
     await act(world, Action.STOP, "hooked", container=container.id, grace=5.0)
     await act(world, Action.STOP, "hooked", container=container.id, grace=5.0)
     assert world.hooks(container) == ["post_start", "pre_stop"]
-    with pytest.raises(Gone):
+    with pytest.raises(ContainerGone):
         await act(world, Action.POST_START, "hooked", container=container.id)
 
 
@@ -454,7 +454,7 @@ async def test_log_lines(world: World) -> None:
 
 
 async def test_logs_of_what_is_absent(world: World) -> None:
-    with pytest.raises(Gone):
+    with pytest.raises(ContainerGone):
         await anext(world.engine.logs(UNKNOWN))
 
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from reconciler.errors import StepFailed, StepImpossible
+from reconciler.errors import PermanentStepFailure, StepFailed
 from reconciler.model.observed import Action, State
 from tests.support.harness.adapter import PLAIN, Bench, Make
 from tests.support.harness.private_engine import until
@@ -85,7 +85,7 @@ async def test_what_can_not_be_created(bench: Make, definition: str, reason: str
         await b.act(Action.CREATE, "web")
         await b.act(Action.START, "web", container=(await b.seen("web")).id)
     assert caught.value.reason == reason, str(caught.value)
-    assert isinstance(caught.value, StepImpossible) == (reason == "definition_invalid")
+    assert isinstance(caught.value, PermanentStepFailure) == (reason == "definition_invalid")
     assert "hunter2" not in str(caught.value)
 
 

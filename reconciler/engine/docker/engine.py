@@ -36,7 +36,7 @@ from reconciler.engine.docker.start.inject import Injector
 from reconciler.engine.docker.start.pre_start import PreStart
 from reconciler.engine.docker.streams import Events, pull_image
 from reconciler.engine.docker.thread_pool import DaemonThreadPool, NotStarted
-from reconciler.errors import BatchFailed, EngineError, EngineUnavailable, Gone, StepFailed
+from reconciler.errors import BatchFailed, ContainerGone, EngineError, EngineUnavailable, StepFailed
 from reconciler.model.observed import (
     ALIVE,
     Action,
@@ -240,7 +240,7 @@ class DockerEngine:
             if _is_done(command.action, error):
                 return
             if _says_gone(error):
-                raise Gone(f"container {command.container[:12]} is gone") from error
+                raise ContainerGone(f"container {command.container[:12]} is gone") from error
             raise await self._failed(str(error)) from error
         self._expect_event(command, began)
 
@@ -304,7 +304,7 @@ class DockerEngine:
     async def _create(self, stack: Stack, command: Command) -> None:
         call = creation(command, stack, await self._containers_of(stack))
         if not call.services:
-            raise Gone(f"container {command.container[:12]} is gone")
+            raise ContainerGone(f"container {command.container[:12]} is gone")
         async with without(self._wire, call.hidden | await self._look.strangers(stack.name)) as more:
             try:
                 await self._composer.create(stack, call.services, anew=call.anew, scale=call.scale, more=more)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from reconciler.errors import EngineUnavailable, StepFailed, StepImpossible
+from reconciler.errors import EngineUnavailable, PermanentStepFailure, StepFailed
 
 _FLAGS = re.IGNORECASE | re.DOTALL
 
@@ -77,7 +77,7 @@ def failure(text: str, *, fallback: str = "step_failed") -> StepFailed:
     reason = reason_of(text)
     message = truncate(text)
     if reason == "definition_invalid" or (reason == "image_unavailable" and _FINAL.search(text)):
-        return StepImpossible(message, reason)
+        return PermanentStepFailure(message, reason)
     return StepFailed(message, fallback if reason == "step_failed" else reason)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from reconciler.engine.docker.http import DockerHttp, Refused
 from reconciler.engine.docker.parse import parse_timestamp
 from reconciler.engine.docker.streams import lines_of
-from reconciler.errors import EngineUnavailable, Gone, StepFailed
+from reconciler.errors import ContainerGone, EngineUnavailable, StepFailed
 
 SILENT = 5.0
 """Seconds of silence after which a follower looks whether it was forgotten."""
@@ -48,7 +48,7 @@ async def log_lines(wire: DockerHttp, container: str, tail: int, follow: bool) -
                 yield line.decode(errors="replace").rstrip("\r")
     except Refused as error:
         if error.status == 404:
-            raise Gone(f"container {container[:12]} is gone") from error
+            raise ContainerGone(f"container {container[:12]} is gone") from error
         raise StepFailed(str(error), "no_logs") from error
 
 

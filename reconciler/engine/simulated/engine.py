@@ -12,7 +12,14 @@ from dataclasses import dataclass, field, replace
 
 from reconciler.engine.simulated.hooks import NO_HOOKS, Hooking, StartWorker
 from reconciler.engine.simulated.logs import Journal
-from reconciler.errors import BatchFailed, EngineUnavailable, Gone, OutcomeUnknown, StepFailed, StepImpossible
+from reconciler.errors import (
+    BatchFailed,
+    ContainerGone,
+    EngineUnavailable,
+    OutcomeUnknown,
+    PermanentStepFailure,
+    StepFailed,
+)
 from reconciler.model.observed import (
     ALIVE,
     Action,
@@ -205,7 +212,7 @@ class SimulatedEngine:
         self._ask()
         cell = self._cells.get(container)
         if cell is None:
-            raise Gone(f"no container {container}")
+            raise ContainerGone(f"no container {container}")
         async for line in self._journal.read(container, tail, follow=follow):
             yield line
 
@@ -316,7 +323,7 @@ class SimulatedEngine:
                 own = self._cell(command).container
                 hooks = self._behaviour(own.service).hooks
                 if own.state is not State.RUNNING:
-                    raise Gone(f"{own.name} does not run any more")
+                    raise ContainerGone(f"{own.name} does not run any more")
                 await self.start_work.post_start(command.container, _work(command, stack), hooks)
             case Action.STOP | Action.KILL:
                 return await self._stop(command, _work(command, stack))
@@ -339,7 +346,7 @@ class SimulatedEngine:
     def _cell(self, command: Command) -> _SimulatedContainer:
         cell = self._cells.get(command.container)
         if cell is None:
-            raise Gone(f"no container {command.container}")
+            raise ContainerGone(f"no container {command.container}")
         return cell
 
     def _set(self, cell: _SimulatedContainer, event: str, **fields: object) -> None:
@@ -370,7 +377,7 @@ class SimulatedEngine:
         if recreate and self._replaces and mine:
             mine = [c for c in mine if c.id in self._replaces]
             if not mine:
-                raise Gone(f"no container of {service.name} that was to be replaced")
+                raise ContainerGone(f"no container of {service.name} that was to be replaced")
         numbers = sorted({c.number for c in mine})
         if not recreate or not mine:
             following = max(numbers, default=0) + 1
@@ -380,7 +387,7 @@ class SimulatedEngine:
             if name in self.foreign:
                 raise StepFailed(f"the name {name} is taken", "name_conflict")
         if numbers and service.image not in self.images:
-            raise StepImpossible(f"no image {service.image}", "image_unavailable")
+            raise PermanentStepFailure(f"no image {service.image}", "image_unavailable")
         for container in mine if recreate else ():
             if container.state in ALIVE:
                 self._end(self._cells[container.id], 0)
@@ -426,7 +433,7 @@ class SimulatedEngine:
             elif image in self.pullable:
                 self.images[image] = self.pullable[image]
             else:
-                raise StepImpossible(f"no registry has {image}", "image_unavailable")
+                raise PermanentStepFailure(f"no registry has {image}", "image_unavailable")
         self._changed("pull")
 
     async def _start(self, command: Command) -> None:
@@ -435,7 +442,7 @@ class SimulatedEngine:
             return
         await asyncio.sleep(self._behaviour(cell.container.service).start_takes)
         if command.container not in self._cells:
-            raise Gone(f"no container {command.container}")
+            raise ContainerGone(f"no container {command.container}")
         self._run(cell)
 
     def _run(self, cell: _SimulatedContainer) -> None:

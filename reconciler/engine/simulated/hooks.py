@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from reconciler.errors import StepFailed, StepImpossible
+from reconciler.errors import PermanentStepFailure, StepFailed
 from reconciler.model.start_work import API_SOCKET_FILE, Hook, StartWork
 
 FAILED = "hook_failed"
@@ -41,7 +41,7 @@ class StartWorker:
         """Run pre_start hooks and copy the files in, as the real engines' adapter does."""
         await self._run(container, "pre_start", work.pre_start, behaviour)
         if work.read_only and (work.files or work.api_socket):
-            raise StepImpossible("nothing can be copied into a read-only container", "files_not_copied")
+            raise PermanentStepFailure("nothing can be copied into a read-only container", "files_not_copied")
         held = self.files.setdefault(container, {})
         # Variables have no values here: there is no Compose that could give them.
         held |= {file.target: file.content or f"${file.variable}" for file in work.files}

@@ -12,7 +12,7 @@ import pytest
 from api.app import close_streams
 from api.context import Lines, Settings
 from api.endpoints import logs
-from reconciler.errors import EngineUnavailable, Gone, StepFailed
+from reconciler.errors import ContainerGone, EngineUnavailable, StepFailed
 from tests.support.fixtures.api import ENGINE, WALL, World, a_snapshot, a_world, desired, others, running
 
 ON = desired(kafka=True)
@@ -130,7 +130,7 @@ async def test_nobody_has_lines_where_nobody_can_be_asked() -> None:
     ],
 )
 async def test_what_has_no_log_says_why(service: str, reason: str, says: str) -> None:
-    async with a_world(ON, running("kafka"), logs=of(error=Gone("gone"))) as world:
+    async with a_world(ON, running("kafka"), logs=of(error=ContainerGone("gone"))) as world:
         found = await world.client.get(f"/services/logs/{service}")
     assert (found.status_code, found.json()["reason"]) == (404, reason)
     assert says in found.json()["remedy"]

@@ -7,7 +7,14 @@ import asyncio
 import pytest
 
 from reconciler.engine.simulated.engine import ContainerScript, FaultInjection, SimulatedEngine
-from reconciler.errors import BatchFailed, EngineUnavailable, Gone, OutcomeUnknown, StepFailed, StepImpossible
+from reconciler.errors import (
+    BatchFailed,
+    ContainerGone,
+    EngineUnavailable,
+    OutcomeUnknown,
+    PermanentStepFailure,
+    StepFailed,
+)
 from reconciler.model.observed import Action, Command, Health, State
 from tests.support.fixtures.builders import a_stack, container, service
 from tests.support.fixtures.virtual_time import run_virtually
@@ -55,7 +62,7 @@ def test_done_already_is_success_and_gone_is_gone() -> None:
         await engine.act(CREATE, STACK)
         assert len(engine.containers()) == 2
         engine.drop(start.container)
-        with pytest.raises(Gone):
+        with pytest.raises(ContainerGone):
             await engine.act(start, STACK)
         await engine.act(start._replace(action=Action.STOP), STACK)
         await engine.act(start._replace(action=Action.REMOVE), STACK)
@@ -100,7 +107,7 @@ def test_a_remake_that_can_not_succeed_leaves_the_old_one() -> None:
         engine = await made()
         engine.auto_images = False
         engine.images.clear()
-        with pytest.raises(StepImpossible):
+        with pytest.raises(PermanentStepFailure):
             await engine.act(order(engine, Action.RECREATE), STACK)
         assert len(engine.containers("db")) == 1
 
@@ -111,7 +118,7 @@ def test_images_come_from_where_there_are_any() -> None:
     async def story() -> None:
         engine = SimulatedEngine()
         engine.auto_images = False
-        with pytest.raises(StepImpossible):
+        with pytest.raises(PermanentStepFailure):
             await engine.act(Command(Action.PULL, ("db",)), STACK)
         engine.pullable["db:1"] = "sha"
         await engine.act(Command(Action.PULL, ("db",)), STACK)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.errors import NoSuchGroup, WriteRefused
+from reconciler.errors import UnknownGroup, WriteRefused
 from reconciler.generations.edits import Changes, GroupEdit, accept, put, restart, start, stop
 from reconciler.model.desired import Desired, GroupState, Suspension
 from reconciler.model.stack import Group, Stack, Strength
@@ -184,7 +184,7 @@ def test_a_group_that_is_not_there(decide: str) -> None:
         "restart": lambda: restart(STACK, desired(), "kafak", at=1.0),
         "put": lambda: put(STACK, desired(), "kafak", on=True),
     }
-    with pytest.raises(NoSuchGroup, match="kafak") as refused:
+    with pytest.raises(UnknownGroup, match="kafak") as refused:
         calls[decide]()
     assert "kafka, storage, analytics, monitoring" in refused.value.remedy
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reconciler.desired_state.compose_model import services_from, warnings_from
-from reconciler.errors import StepFailed, StepImpossible
+from reconciler.errors import PermanentStepFailure, StepFailed
 from reconciler.model.keyed_digest import DigestKey, comparable
 from reconciler.model.ledger import BuiltFrom, Mounted
 from reconciler.model.observed import Container, ObservedState, State
@@ -217,7 +217,7 @@ def test_an_archive_holds_the_file_as_compose_writes_it() -> None:
         found = tar.extractfile(entry)
         assert found is not None
         assert found.read().decode() == "grüße\n"
-    with pytest.raises(StepImpossible, match="not a number"):
+    with pytest.raises(PermanentStepFailure, match="not a number"):
         archive(InjectedFile(kind="config", source="c", target="/c", uid="root"), "x", 5.0)
 
 

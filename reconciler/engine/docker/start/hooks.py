@@ -10,7 +10,7 @@ from reconciler.engine.docker.error_reasons import redact, truncate
 from reconciler.engine.docker.http import DockerHttp, Refused
 from reconciler.engine.docker.start.definition import Definition
 from reconciler.engine.docker.start.exec import execute
-from reconciler.errors import EngineError, Gone, StepFailed
+from reconciler.errors import ContainerGone, EngineError, StepFailed
 from reconciler.model.start_work import Hook
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ async def pre_stop(wire: DockerHttp, container: str, definition: Definition, *, 
                 await _run(wire, container, hook, name, definition)
     except TimeoutError:
         return f"{name} did not end within {within:.0f} s, and the container was stopped all the same"
-    except Gone:
+    except ContainerGone:
         return ""
     except EngineError as error:
         return f"{error}; the container was stopped all the same"
@@ -67,7 +67,7 @@ async def _run(wire: DockerHttp, container: str, hook: Hook, name: str, definiti
         ended = await execute(wire, container, hook)
     except Refused as error:
         if error.status in {404, 409} and _has_ended(str(error)):
-            raise Gone(f"container {container[:12]} does not run any more") from error
+            raise ContainerGone(f"container {container[:12]} does not run any more") from error
         raise StepFailed(f"{name} can't be run: {_safe(str(error), definition)}", FAILED) from error
     if ended.code:
         raise StepFailed(failure_text(name, ended.code, ended.output, definition), FAILED)

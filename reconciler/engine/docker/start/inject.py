@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from reconciler.engine.docker.error_reasons import failure
 from reconciler.engine.docker.http import DockerHttp, Refused
 from reconciler.engine.docker.start.definition import Definition
-from reconciler.errors import Gone, StepImpossible
+from reconciler.errors import ContainerGone, PermanentStepFailure
 from reconciler.model.start_work import API_SOCKET_FILE, CONFIG, InjectedFile
 
 _API_SOCKET = InjectedFile(kind=CONFIG, source="credentials of use_api_socket", target=API_SOCKET_FILE)
@@ -48,7 +48,7 @@ class Injector:
                     f"{file.key} can't be copied into {service}, whose root file system is read-only; "
                     "give it by `file:`"
                 )
-                raise StepImpossible(message, "files_not_copied")
+                raise PermanentStepFailure(message, "files_not_copied")
             await self._write(container, file, archive(file, content, time.time()))
 
     async def _write(self, container: str, file: InjectedFile, content: bytes) -> None:
@@ -64,7 +64,7 @@ class Injector:
                 await self._wire.put(path, content, path="/", copyUIDGID=False)
         except Refused as error:
             if error.status == 404 and "no such container" in str(error).lower():
-                raise Gone(f"container {container[:12]} is gone") from error
+                raise ContainerGone(f"container {container[:12]} is gone") from error
             raise failure(f"{file.key} can't be copied to {file.target}: {error}") from error
 
 
@@ -77,7 +77,7 @@ def archive(file: InjectedFile, content: str, now: float) -> bytes:
     owners = {"uid": file.uid or "0", "gid": file.gid or "0"}
     for key, value in owners.items():
         if not value.isdecimal():
-            raise StepImpossible(f"{file.key}: {key} {value!r} is not a number", "definition_invalid")
+            raise PermanentStepFailure(f"{file.key}: {key} {value!r} is not a number", "definition_invalid")
     body = content.encode()
     entry = tarfile.TarInfo(file.target)
     entry.size, entry.mode, entry.mtime = len(body), file.mode, int(now)

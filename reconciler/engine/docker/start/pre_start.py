@@ -20,7 +20,7 @@ from reconciler.engine.docker.parse import HOOK, PROJECT, SERVICE, claims
 from reconciler.engine.docker.start.definition import Definition
 from reconciler.engine.docker.start.exec import Tail, environment_of
 from reconciler.engine.docker.start.hooks import FAILED, LONGEST, failure_text, hook_name
-from reconciler.errors import EngineError, EngineUnavailable, Gone, StepFailed, StepImpossible
+from reconciler.errors import ContainerGone, EngineError, EngineUnavailable, PermanentStepFailure, StepFailed
 from reconciler.model.start_work import Hook
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,9 @@ class PreStart:
         """
         hooks = definition.work.pre_start
         if any(hook.per_replica for hook in hooks):
-            raise StepImpossible(f"{_STAGE} of {service}: per_replica is not supported", "definition_invalid")
+            raise PermanentStepFailure(
+                f"{_STAGE} of {service}: per_replica is not supported", "definition_invalid"
+            )
         labels = {PROJECT: project, SERVICE: service, HOOK: _STAGE}
         try:
             await self._clear(labels)
@@ -57,7 +59,7 @@ class PreStart:
                 await self._one(own, hook, hook_name(_STAGE, number, hooks), labels, definition)
         except Refused as error:
             if error.status == 404 and "no such container" in str(error).lower():
-                raise Gone(f"container {container[:12]} is gone") from error
+                raise ContainerGone(f"container {container[:12]} is gone") from error
             raise failure(f"{_STAGE} of {service}: {error}") from error
 
     async def _runs(self, labels: dict[str, str]) -> bool:
