@@ -24,7 +24,7 @@ from starlette.types import ASGIApp
 from api.app import close_streams, create_app
 from api.context import Settings as ApiSettings
 from api.metrics.registry import Metrics, metrics_app
-from reconciler import package_data as shipped
+from reconciler import package_data
 from reconciler.auth import bind_check
 from reconciler.auth.credentials import load_api_key
 from reconciler.auth.keys import KeyRing, KeyStoreError
@@ -237,7 +237,7 @@ class _Daemon:
                 host=options.host,
                 own=local_host_names(),
                 names=options.allowed_host,
-                dashboard=shipped.dashboard(),
+                dashboard=package_data.dashboard(),
                 age=passes.age,
             ),
             preview=Previewer(loop, generations.sources, wall=time.time),

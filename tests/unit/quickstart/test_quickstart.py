@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler import package_data as shipped
+from reconciler import package_data
 from reconciler.quickstart import images as quickstart_images
 from reconciler.quickstart import venv as quickstart_venv
 from reconciler.quickstart.choose import (
@@ -295,8 +295,8 @@ def test_a_folder_that_is_no_environment_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_checkout_is_its_own_shipped_data() -> None:
-    assert shipped.desired_state() == ROOT / "desired-state"
-    assert shipped.dashboard() == ROOT / "dashboard"
+    assert package_data.desired_state() == ROOT / "desired-state"
+    assert package_data.dashboard() == ROOT / "dashboard"
 
 
 def test_every_package_is_named_in_the_build() -> None:
