@@ -155,9 +155,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def clean(_: argparse.Namespace) -> int:
     """Take away what `run` made, but for the environment, which this very program runs in."""
-    from reconciler.quickstart.clean import take_away
+    from reconciler.quickstart.clean import remove_all
 
-    take_away(ROOT, RUN)
+    remove_all(ROOT, RUN)
     return 0
 
 

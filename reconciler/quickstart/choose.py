@@ -9,7 +9,7 @@ from enum import Enum
 ENGINES = ("docker", "private", "simulated")
 
 
-class Use(Enum):
+class EngineChoice(Enum):
     """Which engine it is going to be."""
 
     FOUND = "found"
@@ -43,7 +43,7 @@ class Machine:
 class Choice:
     """The engine to use, and why, or why there is none, as one or more lines for a person."""
 
-    use: Use
+    use: EngineChoice
     why: str
 
 
@@ -54,7 +54,7 @@ def choose_engine(machine: Machine) -> Choice:
     where nobody looks. Else a private engine of this checkout goes first, since the stack is in it.
     """
     if machine.wanted == "simulated":
-        return Choice(Use.SIMULATED, "simulated in memory, as asked: no container will run")
+        return Choice(EngineChoice.SIMULATED, "simulated in memory, as asked: no container will run")
     if machine.wanted == "private":
         return _private(machine, "of this checkout, as asked")
     own = machine.private_data and machine.address == machine.private_url
@@ -62,19 +62,19 @@ def choose_engine(machine: Machine) -> Choice:
         return _private(machine, "of this checkout, as DOCKER_HOST says")
     if machine.chosen or machine.wanted == "docker":
         if machine.answers:
-            return Choice(Use.FOUND, "the one that docker uses here")
-        return Choice(Use.NONE, _remedies(machine))
+            return Choice(EngineChoice.FOUND, "the one that docker uses here")
+        return Choice(EngineChoice.NONE, _remedies(machine))
     if machine.private_data and machine.root:
         return _private(machine, "of this checkout, from an earlier run")
     if machine.answers:
-        return Choice(Use.FOUND, "the one that docker uses here")
+        return Choice(EngineChoice.FOUND, "the one that docker uses here")
     return _private(machine, "of this checkout, as no other answers")
 
 
 def _private(machine: Machine, why: str) -> Choice:
     if machine.root and (machine.dockerd or machine.debian):
-        return Choice(Use.PRIVATE, f"a private one {why}")
-    return Choice(Use.NONE, _remedies(machine))
+        return Choice(EngineChoice.PRIVATE, f"a private one {why}")
+    return Choice(EngineChoice.NONE, _remedies(machine))
 
 
 def _remedies(machine: Machine) -> str:

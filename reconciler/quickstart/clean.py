@@ -37,7 +37,7 @@ _DAEMON_ENDS_WITHIN = 20.0
 _AT_ONCE = 8
 
 
-def take_away(root: Path, run: Path) -> None:
+def remove_all(root: Path, run: Path) -> None:
     """All that `make run` of this checkout made, but for the environment.
 
     Raises:

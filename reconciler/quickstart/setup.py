@@ -16,9 +16,9 @@ from reconciler.errors import StepFailed
 from reconciler.quickstart import images
 from reconciler.quickstart.choose import (
     Choice,
+    EngineChoice,
     Images,
     Machine,
-    Use,
     choose_engine,
     images_by_registry,
     packages_for_engine,
@@ -108,11 +108,11 @@ def settle_engine(wanted: str) -> Engine:
     """
     machine = survey(wanted)
     choice = choose_engine(machine)
-    if choice.use is Use.NONE:
+    if choice.use is EngineChoice.NONE:
         raise Unprepared(choice.why)
-    if choice.use is Use.SIMULATED:
+    if choice.use is EngineChoice.SIMULATED:
         return Engine(None, choice.why)
-    if choice.use is Use.FOUND:
+    if choice.use is EngineChoice.FOUND:
         return Engine(find_address(os.environ), choice.why)
     return _private(machine, choice)
 

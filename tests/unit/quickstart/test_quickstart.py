@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from reconciler import package_data
-from reconciler.quickstart import images as quickstart_images
-from reconciler.quickstart import venv as quickstart_venv
+from reconciler.quickstart import images, venv
 from reconciler.quickstart.choose import (
+    EngineChoice,
     Machine,
-    Use,
     choose_engine,
     images_by_registry,
     packages_for_engine,
@@ -35,54 +34,72 @@ WITH_DOCKER = replace(NONE, answers=True, why_not="")
 @pytest.mark.parametrize(
     ("machine", "use", "says"),
     [
-        pytest.param(WITH_DOCKER, Use.FOUND, "docker uses", id="in the docker group"),
-        pytest.param(replace(WITH_DOCKER, root=True, debian=True), Use.FOUND, "docker uses", id="root"),
-        pytest.param(BARE_ROOT, Use.PRIVATE, "no other answers", id="a fresh Debian, as root"),
+        pytest.param(WITH_DOCKER, EngineChoice.FOUND, "docker uses", id="in the docker group"),
         pytest.param(
-            replace(NONE, root=True, dockerd=True), Use.PRIVATE, "private", id="any Linux with dockerd"
+            replace(WITH_DOCKER, root=True, debian=True), EngineChoice.FOUND, "docker uses", id="root"
         ),
-        pytest.param(replace(NONE, root=True), Use.NONE, "install Docker's engine", id="root elsewhere"),
-        pytest.param(NONE, Use.NONE, "sudo make run", id="a user, no engine"),
+        pytest.param(BARE_ROOT, EngineChoice.PRIVATE, "no other answers", id="a fresh Debian, as root"),
         pytest.param(
-            replace(NONE, why_not="permission denied"), Use.NONE, "usermod -aG docker", id="not in the group"
+            replace(NONE, root=True, dockerd=True),
+            EngineChoice.PRIVATE,
+            "private",
+            id="any Linux with dockerd",
+        ),
+        pytest.param(
+            replace(NONE, root=True), EngineChoice.NONE, "install Docker's engine", id="root elsewhere"
+        ),
+        pytest.param(NONE, EngineChoice.NONE, "sudo make run", id="a user, no engine"),
+        pytest.param(
+            replace(NONE, why_not="permission denied"),
+            EngineChoice.NONE,
+            "usermod -aG docker",
+            id="not in the group",
         ),
         pytest.param(
             replace(WITH_DOCKER, root=True, dockerd=True, private_data=True),
-            Use.PRIVATE,
+            EngineChoice.PRIVATE,
             "from an earlier run",
             id="the stack is in the private engine already",
         ),
-        pytest.param(replace(WITH_DOCKER, private_data=True), Use.FOUND, "docker uses", id="only root can"),
+        pytest.param(
+            replace(WITH_DOCKER, private_data=True), EngineChoice.FOUND, "docker uses", id="only root can"
+        ),
         pytest.param(
             replace(BARE_ROOT, chosen=True, address="tcp://elsewhere:2375"),
-            Use.NONE,
+            EngineChoice.NONE,
             "tcp://elsewhere:2375",
             id="an engine that somebody chose is not passed over",
         ),
         pytest.param(
             replace(WITH_DOCKER, root=True, chosen=True, private_data=True),
-            Use.FOUND,
+            EngineChoice.FOUND,
             "docker uses",
             id="DOCKER_HOST goes before the private engine",
         ),
         pytest.param(
             replace(BARE_ROOT, chosen=True, address=NONE.private_url, private_data=True),
-            Use.PRIVATE,
+            EngineChoice.PRIVATE,
             "as DOCKER_HOST says",
             id="DOCKER_HOST is the private engine, which is down",
         ),
-        pytest.param(replace(BARE_ROOT, wanted="docker"), Use.NONE, "ENGINE=private", id="ENGINE=docker"),
+        pytest.param(
+            replace(BARE_ROOT, wanted="docker"), EngineChoice.NONE, "ENGINE=private", id="ENGINE=docker"
+        ),
         pytest.param(
             replace(WITH_DOCKER, root=True, dockerd=True, wanted="private"),
-            Use.PRIVATE,
+            EngineChoice.PRIVATE,
             "as asked",
             id="ENGINE=private",
         ),
-        pytest.param(replace(NONE, wanted="private"), Use.NONE, "sudo make run", id="ENGINE=private, a user"),
-        pytest.param(replace(NONE, wanted="simulated"), Use.SIMULATED, "no container", id="ENGINE=simulated"),
+        pytest.param(
+            replace(NONE, wanted="private"), EngineChoice.NONE, "sudo make run", id="ENGINE=private, a user"
+        ),
+        pytest.param(
+            replace(NONE, wanted="simulated"), EngineChoice.SIMULATED, "no container", id="ENGINE=simulated"
+        ),
     ],
 )
-def test_the_engine_is_chosen(machine: Machine, use: Use, says: str) -> None:
+def test_the_engine_is_chosen(machine: Machine, use: EngineChoice, says: str) -> None:
     choice = choose_engine(machine)
     assert choice.use is use
     assert says in choice.why
@@ -91,7 +108,7 @@ def test_the_engine_is_chosen(machine: Machine, use: Use, says: str) -> None:
 @pytest.mark.parametrize("machine", [NONE, replace(NONE, root=True), replace(NONE, chosen=True)])
 def test_no_engine_always_offers_the_simulated_one(machine: Machine) -> None:
     choice = choose_engine(machine)
-    assert choice.use is Use.NONE
+    assert choice.use is EngineChoice.NONE
     assert "make run ENGINE=simulated" in choice.why
 
 
@@ -157,7 +174,7 @@ def test_a_registry_that_answers_is_no_reason_for_stand_ins(message: str, proble
 
 
 def test_images_of_groups_that_are_on_come_first_and_built_ones_not_at_all() -> None:
-    needed = quickstart_images.needed(ROOT / "desired-state")
+    needed = images.needed(ROOT / "desired-state")
     assert needed[:3] == [
         "confluentinc/cp-zookeeper:7.5.0",
         "confluentinc/cp-kafka:7.5.0",
@@ -173,7 +190,7 @@ def test_images_of_groups_that_are_on_come_first_and_built_ones_not_at_all() -> 
 def test_files_that_are_broken_are_the_daemons_business(tmp_path: Path, broken: str) -> None:
     for name in ("stack.yaml", "groups.yaml"):
         (tmp_path / name).write_text(broken)
-    assert quickstart_images.needed(tmp_path) == []
+    assert images.needed(tmp_path) == []
 
 
 def test_sockets_move_where_their_paths_would_be_too_long(tmp_path: Path) -> None:
@@ -256,10 +273,10 @@ def test_the_record_survives_and_a_broken_one_is_an_empty_one(tmp_path: Path) ->
 
 def test_the_environment_is_made_again_when_it_must(tmp_path: Path) -> None:
     pyproject = (ROOT / "pyproject.toml").read_text()
-    digest = quickstart_venv.inputs(pyproject.encode(), ROOT, tmp_path)
+    digest = venv.inputs(pyproject.encode(), ROOT, tmp_path)
 
     def same(text: str, project: Path = ROOT, environment: Path = tmp_path) -> bool:
-        return quickstart_venv.inputs(text.encode(), project, environment) == digest
+        return venv.inputs(text.encode(), project, environment) == digest
 
     assert same(pyproject.replace("line-length = 110", "line-length = 111"))
     assert not same(pyproject.replace('"pydantic>=2.9', '"pydantic>=2.10'))
@@ -268,7 +285,7 @@ def test_the_environment_is_made_again_when_it_must(tmp_path: Path) -> None:
     digests = set()
     for lock in ("", "a==1\n", "a==2\n"):
         (tmp_path / "requirements.lock").write_text(lock)
-        digests.add(quickstart_venv.inputs(pyproject.encode(), tmp_path, tmp_path))
+        digests.add(venv.inputs(pyproject.encode(), tmp_path, tmp_path))
     assert len(digests) == 3
 
 
@@ -284,13 +301,13 @@ def test_the_environment_is_made_again_when_it_must(tmp_path: Path) -> None:
     ],
 )
 def test_extras_add_up(stamp: str, wanted: list[str], extras: list[str] | None) -> None:
-    assert quickstart_venv.missing_extras(stamp, "now", wanted) == extras
+    assert venv.missing_extras(stamp, "now", wanted) == extras
 
 
 def test_a_folder_that_is_no_environment_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").touch()
-    with pytest.raises(quickstart_venv.Unprepared, match="stays as it is"):
-        quickstart_venv.ensure(tmp_path, [])
+    with pytest.raises(venv.Unprepared, match="stays as it is"):
+        venv.ensure(tmp_path, [])
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
 
 
