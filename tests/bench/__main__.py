@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from types import FrameType
 
-from tests.bench.harness import Bench, say, told
+from tests.bench.harness import BenchHarness, say, told
 
 from .figures import Figure, as_json, load, table
 from .scenarios import SCENARIOS
@@ -33,7 +33,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     names = arguments.names or [name for name, scenario in SCENARIOS.items() if scenario.usual]
     folder = Path(tempfile.mkdtemp(prefix="sm-bench-", dir="/tmp"))
-    bench = Bench(
+    bench = BenchHarness(
         folder=folder,
         runs=arguments.runs,
         slow_runs=arguments.slow_runs or arguments.runs,

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.bench.fixture_stack import ROOT, Stand
+from tests.bench.fixture_stack import ROOT, FixtureStack
 
 _BEGIN = 30.0
 _LONGEST = 120.0
@@ -26,7 +26,9 @@ _PAUSE = 0.03
 class Daemon:
     """``python -m reconciler run`` on the stand's files. The state directory is kept over restarts."""
 
-    def __init__(self, stand: Stand, state: Path, *, host: str = "", more: Mapping[str, str] = {}) -> None:
+    def __init__(
+        self, stand: FixtureStack, state: Path, *, host: str = "", more: Mapping[str, str] = {}
+    ) -> None:
         self._stand = stand
         self._state = state
         self._environ = {**stand.engine.environ, "SERVICE_MANAGER_LOG_LEVEL": "warning", **more}

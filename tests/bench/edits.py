@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 
 from tests.bench.daemon import Daemon
-from tests.bench.harness import Bench, say
-from tests.bench.recording_proxy import Call, Proxy
+from tests.bench.harness import BenchHarness, say
+from tests.bench.recording_proxy import Call, RecordingProxy
 
 from .figures import Figure, load
 
@@ -15,7 +15,7 @@ _APART = 0.6
 _LONGEST = 10.0
 
 
-def scenario(bench: Bench) -> Iterator[Figure]:
+def scenario(bench: BenchHarness) -> Iterator[Figure]:
     """A group of one service, switched off and on again: by saving groups.yaml, and over REST."""
     stand = bench.stand
     stand.use_interval(None)
@@ -24,7 +24,7 @@ def scenario(bench: Bench) -> Iterator[Figure]:
     saved: dict[str, list[float]] = {"call": [], "order": []}
     posted: dict[str, list[float]] = {"reply": [], "call": [], "order": []}
     with (
-        Proxy(bench.engine.socket, bench.folder / "edits.sock") as proxy,
+        RecordingProxy(bench.engine.socket, bench.folder / "edits.sock") as proxy,
         Daemon(stand, bench.state(), host=proxy.host) as daemon,
     ):
         for number in range(2 * max(bench.runs, 3) + 1):
@@ -51,7 +51,9 @@ def _figure(what: str, seconds: list[float], limit: float | None = None) -> Figu
     return Figure(what=what, values=[s * 1000 for s in seconds], unit="ms", limit=limit)
 
 
-def _note(proxy: Proxy, into: dict[str, list[float]], act: Callable[[], float], number: int) -> float:
+def _note(
+    proxy: RecordingProxy, into: dict[str, list[float]], act: Callable[[], float], number: int
+) -> float:
     """Act, and wait for what the engine is asked; the first time of each is the warm-up."""
     ended = act()
     # The save says when it happened; a request began when it says how long it took.
@@ -64,7 +66,7 @@ def _note(proxy: Proxy, into: dict[str, list[float]], act: Callable[[], float], 
     return ended
 
 
-def _first(proxy: Proxy, began: float, good: Callable[[Call], bool]) -> Call:
+def _first(proxy: RecordingProxy, began: float, good: Callable[[Call], bool]) -> Call:
     deadline = time.monotonic() + _LONGEST
     while time.monotonic() < deadline:
         for call in proxy.since(began):

@@ -12,7 +12,7 @@ from docker import APIClient
 from tests.support.harness.private_engine import PrivateEngine
 
 
-class Listener:
+class EventRecorder:
     """Keeps (moment, action, container name); the moment is the engine's, as wall seconds."""
 
     def __init__(
@@ -26,7 +26,7 @@ class Listener:
         threading.Thread(target=self._listen, daemon=True).start()
         # The engine listens to us once the answer has begun; the SDK returns only then.
 
-    def __enter__(self) -> Listener:
+    def __enter__(self) -> EventRecorder:
         return self
 
     def __exit__(self, *_: object) -> None:

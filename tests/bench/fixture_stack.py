@@ -29,7 +29,7 @@ _LONGEST = 300.0
 """Seconds for one command of Compose; at intervals of 30 s it needs more than 60."""
 
 
-class Stand:
+class FixtureStack:
     """The 18 services of the shipped groups on one engine."""
 
     def __init__(self, engine: PrivateEngine, folder: Path) -> None:

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from tests.bench.figures import load
-from tests.bench.fixture_stack import Stand
+from tests.bench.fixture_stack import FixtureStack
 from tests.support.harness.private_engine import PrivateEngine
 
 Turn = Callable[[], Mapping[str, float]]
@@ -19,7 +19,7 @@ Turn = Callable[[], Mapping[str, float]]
 
 
 @dataclass(kw_only=True)
-class Bench:
+class BenchHarness:
     """``runs``: of everything; ``slow_runs``: of what takes minutes; ``idle``: seconds of watching."""
 
     folder: Path
@@ -39,9 +39,9 @@ class Bench:
         return engine
 
     @cached_property
-    def stand(self) -> Stand:
+    def stand(self) -> FixtureStack:
         """The shipped stack, its images made."""
-        stand = Stand(self.engine, self.folder / "stand")
+        stand = FixtureStack(self.engine, self.folder / "stand")
         say("making the images")
         stand.make_images()
         return stand

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from docker import APIClient
 
-from tests.bench.fixture_stack import Stand
+from tests.bench.fixture_stack import FixtureStack
 
 CADENCE = 0.25
 _LONGEST = 120.0
@@ -50,7 +50,7 @@ class _Turnstile:
 class Ideal:
     """Starts and stops the services of a stand."""
 
-    def __init__(self, stand: Stand, *, most: int = 99, cadence: float = CADENCE) -> None:
+    def __init__(self, stand: FixtureStack, *, most: int = 99, cadence: float = CADENCE) -> None:
         self._stand = stand
         self._cadence = cadence
         self._most = most

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.bench.daemon import Daemon
-from tests.bench.harness import Bench, say
+from tests.bench.harness import BenchHarness, say
 
 from .figures import Figure
 
@@ -17,7 +17,7 @@ _CALM = 5.0
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
-def scenario(bench: Bench) -> Iterator[Figure]:
+def scenario(bench: BenchHarness) -> Iterator[Figure]:
     """CPU from /proc/PID/stat, threads and ended children included; memory from smaps_rollup."""
     bench.stand.use_interval(None)
     bench.stand.switch(())

@@ -18,14 +18,14 @@ from pathlib import Path
 from tests.bench.daemon import Daemon
 from tests.bench.figures import Figure
 from tests.bench.fixture_stack import ROOT
-from tests.bench.harness import Bench, say
+from tests.bench.harness import BenchHarness, say
 
 CLIENTS = 10
 _SECONDS = 4.0
 _HUNG_FOR = 3.0
 
 
-def scenario(bench: Bench) -> Iterator[Figure]:
+def scenario(bench: BenchHarness) -> Iterator[Figure]:
     """``GET /services/status`` from 10 clients that ask again as soon as they are answered."""
     bench.stand.use_interval(None)
     bench.stand.switch(())

@@ -20,8 +20,8 @@ from reconciler.desired_state.store import Store
 from reconciler.engine.compose.engine import resolve
 from reconciler.engine.docker.engine import DockerEngine
 from reconciler.model.desired import Desired, GroupState
-from tests.bench.harness import Bench, say
-from tests.bench.recording_proxy import Proxy
+from tests.bench.harness import BenchHarness, say
+from tests.bench.recording_proxy import RecordingProxy
 from tests.support.harness.private_engine import IMAGE
 
 from .figures import Figure
@@ -30,7 +30,7 @@ _TIMES = 20
 _APART = 0.4
 
 
-def scenario(bench: Bench) -> Iterator[Figure]:
+def scenario(bench: BenchHarness) -> Iterator[Figure]:
     """Two events: one about nobody of ours under a name of ours, one about a running service."""
     bench.stand.use_interval(None)
     bench.stand.compose("up", "-d", "--wait", *_without_checks(bench))
@@ -46,7 +46,7 @@ def scenario(bench: Bench) -> Iterator[Figure]:
             managed, restart_policy={"Name": "unless-stopped"}
         ),
     }
-    with Proxy(bench.engine.socket, bench.folder / "noop.sock") as proxy:
+    with RecordingProxy(bench.engine.socket, bench.folder / "noop.sock") as proxy:
         for what, poke in pokes.items():
             took = asyncio.run(_passes(bench, bench.engine.host, poke))
             begun = len(proxy.calls)
@@ -63,7 +63,9 @@ def scenario(bench: Bench) -> Iterator[Figure]:
 _COUNTS: list[int] = []
 
 
-async def _passes(bench: Bench, host: str, poke: object, proxy: Proxy | None = None) -> list[float]:
+async def _passes(
+    bench: BenchHarness, host: str, poke: object, proxy: RecordingProxy | None = None
+) -> list[float]:
     took: list[float] = []
     _COUNTS.clear()
     async with _converged(bench, host, took):
@@ -79,7 +81,7 @@ async def _passes(bench: Bench, host: str, poke: object, proxy: Proxy | None = N
 
 
 @asynccontextmanager
-async def _converged(bench: Bench, host: str, took: list[float]) -> AsyncIterator[None]:
+async def _converged(bench: BenchHarness, host: str, took: list[float]) -> AsyncIterator[None]:
     """The loop over all that runs, with nothing left to do."""
     store = Store(
         bench.stand.desired,
@@ -118,5 +120,5 @@ async def _converged(bench: Bench, host: str, took: list[float]) -> AsyncIterato
         await engine.close()
 
 
-def _without_checks(bench: Bench) -> list[str]:
+def _without_checks(bench: BenchHarness) -> list[str]:
     return list(bench.stand.services)

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from playwright.sync_api import Browser, expect
 
-from tests.bench.harness import Bench
+from tests.bench.harness import BenchHarness
 from tests.support.fixtures.simulated_daemons import imagined, write_many
-from tests.support.harness.chromium import Window, chromium
+from tests.support.harness.chromium import BrowserWindow, chromium
 from tests.support.harness.daemon import Daemon
 
 from .figures import Figure
@@ -21,7 +21,7 @@ _WATCH = """() => {
 }"""
 
 
-def scenario(bench: Bench) -> Iterator[Figure]:
+def scenario(bench: BenchHarness) -> Iterator[Figure]:
     """Until something is seen, and how long a switch among 100 groups keeps the page from anything else."""
     with chromium() as browser:
         with imagined(bench.folder / "page") as daemon:
@@ -48,7 +48,7 @@ def _paint(browser: Browser, daemon: Daemon) -> float:
 
 def _longest_task(browser: Browser, daemon: Daemon) -> float:
     with browser.new_context() as context:
-        window = Window(context, daemon.url).open("#/groups?open=group-000")
+        window = BrowserWindow(context, daemon.url).open("#/groups?open=group-000")
         window.is_well()
         window.page.evaluate(_WATCH)
         for state in ("stopped", "converged"):

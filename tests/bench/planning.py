@@ -21,7 +21,7 @@ from reconciler.model.observed import ObservedState, State
 from reconciler.model.stack import Stack
 from reconciler.planning.planner import plan
 from tests.bench.fixture_stack import ROOT
-from tests.bench.harness import Bench, say
+from tests.bench.harness import BenchHarness, say
 from tests.support.fixtures.builders import NOW, a_stack, container, desire, look, service
 
 from .figures import Figure
@@ -31,7 +31,7 @@ LOOKS = ("settled", "missing", "half")
 _TIMES = 7
 
 
-def scenario(bench: Bench) -> Iterator[Figure]:
+def scenario(bench: BenchHarness) -> Iterator[Figure]:
     """1,000 groups of 10 services, and what 10,000 cost more than n log n."""
     # What n log n allows: ten times the services, and each comparison goes a little deeper.
     allowed = 10 * math.log(LARGE * 10) / math.log(SMALL * 10)

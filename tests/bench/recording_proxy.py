@@ -21,7 +21,7 @@ class Call(NamedTuple):
     path: str
 
 
-class Proxy:
+class RecordingProxy:
     """In a thread with an event loop of its own. Requests begin where a chunk begins: nobody pipelines."""
 
     def __init__(self, engine_socket: Path, socket: Path) -> None:
@@ -33,7 +33,7 @@ class Proxy:
         self._stopping = asyncio.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
-    def __enter__(self) -> Proxy:
+    def __enter__(self) -> RecordingProxy:
         self._thread.start()
         if not self._ready.wait(10):
             raise RuntimeError("the proxy does not start")

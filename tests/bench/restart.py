@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator
 
 from tests.bench.daemon import Daemon
-from tests.bench.event_recorder import Listener
+from tests.bench.event_recorder import EventRecorder
 from tests.bench.figures import Figure, load
-from tests.bench.harness import Bench, say
+from tests.bench.harness import BenchHarness, say
 
 # Leaves without a health check; each is killed once per daemon, because a second failure within ten
 # minutes has to wait for its back-off, and rightly so.
@@ -27,7 +27,7 @@ _CALM = 1.5
 class Restarter:
     """Events in, starts out: no idea of why, of order, of what should be on."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: BenchHarness) -> None:
         self._client = bench.engine.client
         self.active = False
 
@@ -37,7 +37,7 @@ class Restarter:
             self._client.start(id)
 
 
-def scenario(bench: Bench) -> Iterator[Figure]:
+def scenario(bench: BenchHarness) -> Iterator[Figure]:
     """From the kill to the engine's own word that it runs, by a third party's listener."""
     bench.stand.use_interval(None)
     restarter = Restarter(bench)
@@ -46,8 +46,8 @@ def scenario(bench: Bench) -> Iterator[Figure]:
     bench.stand.switch(())
     with (
         Daemon(bench.stand, bench.state()) as daemon,
-        Listener(bench.engine) as listener,
-        Listener(bench.engine, restarter.heard),
+        EventRecorder(bench.engine) as listener,
+        EventRecorder(bench.engine, restarter.heard),
     ):
         daemon.switch(None)
         time.sleep(_CALM)
@@ -74,7 +74,7 @@ def scenario(bench: Bench) -> Iterator[Figure]:
     )
 
 
-def _kill(bench: Bench, listener: Listener, service: str) -> float:
+def _kill(bench: BenchHarness, listener: EventRecorder, service: str) -> float:
     name = bench.stand.container(service)
     time.sleep(0.3)
     at = time.time()

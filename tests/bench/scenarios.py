@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from tests.bench import edits, idle, noop, page, planning, starts
-from tests.bench import load_generator as readers
-from tests.bench import restart as killed
-from tests.bench.harness import Bench
+from tests.bench import edits, idle, load_generator, noop, page, planning, restart, starts
+from tests.bench.harness import BenchHarness
 
 from .figures import Figure
 
@@ -16,7 +14,7 @@ from .figures import Figure
 class Scenario(NamedTuple):
     """``usual``: part of a run that names none."""
 
-    run: Callable[[Bench], Iterator[Figure]]
+    run: Callable[[BenchHarness], Iterator[Figure]]
     usual: bool = True
 
 
@@ -25,11 +23,11 @@ SCENARIOS = {
     "warm1": Scenario(starts.warm1, usual=False),
     "cold": Scenario(starts.cold),
     "ideal": Scenario(starts.ideal),
-    "killed": Scenario(killed.scenario),
+    "killed": Scenario(restart.scenario),
     "noop": Scenario(noop.scenario),
     "idle": Scenario(idle.scenario),
     "plan": Scenario(planning.scenario),
     "edits": Scenario(edits.scenario),
-    "readers": Scenario(readers.scenario),
+    "readers": Scenario(load_generator.scenario),
     "page": Scenario(page.scenario),
 }

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 
 from tests.bench.daemon import Daemon
-from tests.bench.harness import Bench, in_turn
+from tests.bench.harness import BenchHarness, in_turn
 
 from .figures import Figure
 from .ideal import Ideal
@@ -16,18 +16,18 @@ _REST = 1.0
 LIMITS = {1: (0.85, 0.75), 10: (0.30, 0.25), 30: (0.12, 0.09)}
 
 
-def warm(bench: Bench) -> Iterator[Figure]:
+def warm(bench: BenchHarness) -> Iterator[Figure]:
     """Containers exist, stopped. Also stopping everything, which comes in between anyway."""
     for interval in LIMITS:
         yield from _warm(bench, interval)
 
 
-def warm1(bench: Bench) -> Iterator[Figure]:
+def warm1(bench: BenchHarness) -> Iterator[Figure]:
     """Only at 1 s, with the stop."""
     yield from _warm(bench, 1)
 
 
-def ideal(bench: Bench) -> Iterator[Figure]:
+def ideal(bench: BenchHarness) -> Iterator[Figure]:
     """Ours against the ideal, and what limiting alone makes of the ideal."""
     bench.stand.use_interval(1)
     state = bench.state()
@@ -53,7 +53,7 @@ def ideal(bench: Bench) -> Iterator[Figure]:
         yield Figure(what=f"the same, against the {name}", values=ours, against=found[name]["start"])
 
 
-def cold(bench: Bench) -> Iterator[Figure]:
+def cold(bench: BenchHarness) -> Iterator[Figure]:
     """Nothing created, nothing learned; the images are there."""
     bench.stand.use_interval(1)
     bench.stand.remove()
@@ -69,7 +69,7 @@ def cold(bench: Bench) -> Iterator[Figure]:
     bench.stand.create()
 
 
-def _warm(bench: Bench, interval: int) -> Iterator[Figure]:
+def _warm(bench: BenchHarness, interval: int) -> Iterator[Figure]:
     bench.stand.use_interval(interval)
     state = bench.state()
     runs = bench.runs if interval == 1 else bench.slow_runs
@@ -93,7 +93,7 @@ def _warm(bench: Bench, interval: int) -> Iterator[Figure]:
         )
 
 
-def _our_turn(bench: Bench, state: object) -> Mapping[str, float]:
+def _our_turn(bench: BenchHarness, state: object) -> Mapping[str, float]:
     before = bench.stand.ids()
     bench.stand.switch(())
     with Daemon(bench.stand, state) as daemon:  # type: ignore[arg-type]
@@ -104,7 +104,7 @@ def _our_turn(bench: Bench, state: object) -> Mapping[str, float]:
     return {"start": start, "stop": stop}
 
 
-def _compose_turn(bench: Bench) -> Mapping[str, float]:
+def _compose_turn(bench: BenchHarness) -> Mapping[str, float]:
     before = bench.stand.ids()
     time.sleep(_REST)
     start = bench.stand.compose_up()
@@ -112,7 +112,7 @@ def _compose_turn(bench: Bench) -> Mapping[str, float]:
     return {"start": start, "stop": bench.stand.compose_stop()}
 
 
-def _ideal_turn(bench: Bench, side: Ideal) -> Mapping[str, float]:
+def _ideal_turn(bench: BenchHarness, side: Ideal) -> Mapping[str, float]:
     before = bench.stand.ids()
     time.sleep(_REST)
     start = side.start()
@@ -120,7 +120,7 @@ def _ideal_turn(bench: Bench, side: Ideal) -> Mapping[str, float]:
     return {"start": start, "stop": side.stop()}
 
 
-def _our_cold_turn(bench: Bench) -> Mapping[str, float]:
+def _our_cold_turn(bench: BenchHarness) -> Mapping[str, float]:
     bench.stand.switch(())
     with Daemon(bench.stand, bench.state()) as daemon:
         time.sleep(_REST)
@@ -131,7 +131,7 @@ def _our_cold_turn(bench: Bench) -> Mapping[str, float]:
     return {"start": start}
 
 
-def _compose_cold_turn(bench: Bench) -> Mapping[str, float]:
+def _compose_cold_turn(bench: BenchHarness) -> Mapping[str, float]:
     time.sleep(_REST)
     start = bench.stand.compose_up()
     _check(bench, None)
@@ -139,7 +139,7 @@ def _compose_cold_turn(bench: Bench) -> Mapping[str, float]:
     return {"start": start}
 
 
-def _check(bench: Bench, before: Mapping[str, str] | None) -> None:
+def _check(bench: BenchHarness, before: Mapping[str, str] | None) -> None:
     """The race was run to its end, and by nobody by making containers anew."""
     missing = bench.stand.not_up()
     if missing:

@@ -11,12 +11,12 @@ from playwright.sync_api import Browser
 
 from tests.e2e.conftest import engine, proxy, pytest_configure, recorder, the_yard, yard
 from tests.support.fixtures.simulated_daemons import imagined
-from tests.support.harness.chromium import Window, chromium
+from tests.support.harness.chromium import BrowserWindow, chromium
 from tests.support.harness.daemon import Daemon
 
 __all__ = ["engine", "proxy", "pytest_configure", "recorder", "the_yard", "yard"]
 
-Open = Callable[..., Window]
+Open = Callable[..., BrowserWindow]
 
 
 # For these tests alone: while it is there, no event loop may run in this thread.
@@ -29,12 +29,12 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Open]:
     """Open a window on a daemon: ``visit(daemon, "#/map", color_scheme="dark")``. None may go wrong."""
-    windows: list[Window] = []
+    windows: list[BrowserWindow] = []
 
-    def visit(daemon: Daemon, address: str = "", *, load: bool = True, **options: Any) -> Window:
+    def visit(daemon: Daemon, address: str = "", *, load: bool = True, **options: Any) -> BrowserWindow:
         size = options.pop("size", (1280, 800))
         context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **options)
-        window = Window(context, daemon.url)
+        window = BrowserWindow(context, daemon.url)
         windows.append(window)
         return window.open(address) if load else window
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, expect
 
-from tests.support.harness.chromium import Window, chromium
+from tests.support.harness.chromium import BrowserWindow, chromium
 from tests.support.harness.daemon import ROOT, Daemon
 from tests.support.harness.private_engine import PrivateEngine
 from tests.support.harness.sandbox import make_standin
@@ -66,17 +66,17 @@ def _take(daemon: Daemon, engine: PrivateEngine, browser: Browser) -> None:
 
 def _window(
     browser: Browser, daemon: Daemon, size: tuple[int, int], scheme: str, address: str = ""
-) -> Window:
+) -> BrowserWindow:
     context = browser.new_context(
         viewport={"width": size[0], "height": size[1]},
         color_scheme=scheme,  # type: ignore[arg-type]
         device_scale_factor=1.5 if size == PHONE else 1,
         reduced_motion="reduce",
     )
-    return Window(context, daemon.url).open(address)
+    return BrowserWindow(context, daemon.url).open(address)
 
 
-def _shoot(window: Window, name: str) -> None:
+def _shoot(window: BrowserWindow, name: str) -> None:
     path = FOLDER / f"{name}.png"
     window.page.screenshot(path=path)
     window.context.close()

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, Response, expect
 
 from tests.browser.conftest import Open
 from tests.support.fixtures.simulated_daemons import GROUPS, imagined, write_many
-from tests.support.harness.chromium import Window
+from tests.support.harness.chromium import BrowserWindow
 from tests.support.harness.daemon import ROOT, Daemon, free_port
 
 AXE = Path(__file__).parent / "vendor" / "axe-core" / "axe.min.js"
@@ -194,7 +194,7 @@ def test_a_key_is_asked_for_and_kept_where_no_script_reads_it(
     _only_looks(window, viewer)
 
 
-def _only_looks(window: Window, viewer: str) -> None:
+def _only_looks(window: BrowserWindow, viewer: str) -> None:
     window.page.get_by_label("API key").fill(viewer)
     window.page.keyboard.press("Enter")
     expect(window.page.get_by_text("reads only")).to_be_visible()

@@ -7,11 +7,11 @@ import re
 from playwright.sync_api import APIResponse, Route, expect
 
 from tests.browser.conftest import Open
-from tests.support.harness.chromium import Window
-from tests.support.harness.sandbox import PROJECT, Yard
+from tests.support.harness.chromium import BrowserWindow
+from tests.support.harness.sandbox import PROJECT, Sandbox
 
 
-def test_a_switch_starts_and_stops_containers_and_can_be_taken_back(yard: Yard, visit: Open) -> None:
+def test_a_switch_starts_and_stops_containers_and_can_be_taken_back(yard: Sandbox, visit: Open) -> None:
     window = visit(yard.daemon)
     window.is_well()
     expect(window.group("extra").locator(".count")).to_have_text("1/1")
@@ -33,7 +33,7 @@ def test_a_switch_starts_and_stops_containers_and_can_be_taken_back(yard: Yard, 
     assert (yard.desired / "groups.yaml").read_text().count("on ") == 1, "the comment is where it was"
 
 
-def test_what_else_a_switch_takes_along_is_shown_first(yard: Yard, visit: Open) -> None:
+def test_what_else_a_switch_takes_along_is_shown_first(yard: Sandbox, visit: Open) -> None:
     window = visit(yard.daemon)
     generation = yard.daemon.get("/services/status")["generation"]
     window.switch("base").click()
@@ -55,7 +55,7 @@ def test_what_else_a_switch_takes_along_is_shown_first(yard: Yard, visit: Open) 
     yard.is_true()
 
 
-def test_each_service_is_seen_on_its_way(yard: Yard, visit: Open) -> None:
+def test_each_service_is_seen_on_its_way(yard: Sandbox, visit: Open) -> None:
     yard.switch(app=False, front=False)
     yard.daemon.converged()
     window = visit(yard.daemon, "#/groups?open=app,front")
@@ -77,7 +77,7 @@ def _first(seen: list[str], pattern: str) -> int:
     return next((i for i, text in enumerate(seen) if re.search(pattern, text)), len(seen) + 1)
 
 
-def test_a_killed_container_is_told_and_its_repair_is_seen(yard: Yard, visit: Open) -> None:
+def test_a_killed_container_is_told_and_its_repair_is_seen(yard: Sandbox, visit: Open) -> None:
     window = visit(yard.daemon, "#/groups?open=extra,extra/cache")
     window.page.evaluate("document.querySelector('[data-service=cache]').mark = 1")
     container = yard.one("cache")
@@ -94,7 +94,7 @@ def test_a_killed_container_is_told_and_its_repair_is_seen(yard: Yard, visit: Op
     expect(window.page.locator(".log tr").filter(has_text="container start").first).to_contain_text("cache")
 
 
-def test_suspension_shows_drift_and_can_be_resumed(yard: Yard, visit: Open) -> None:
+def test_suspension_shows_drift_and_can_be_resumed(yard: Sandbox, visit: Open) -> None:
     window = visit(yard.daemon, "#/groups?open=extra,extra/cache")
     window.page.get_by_role("button", name="Suspend …").click()
     window.page.get_by_label("because").fill("camera work")
@@ -111,7 +111,7 @@ def test_suspension_shows_drift_and_can_be_resumed(yard: Yard, visit: Open) -> N
     yard.is_true()
 
 
-def test_held_changes_are_shown_and_applied_on_request(yard: Yard, visit: Open) -> None:
+def test_held_changes_are_shown_and_applied_on_request(yard: Sandbox, visit: Open) -> None:
     services = "    services: [cache]\n"
     yard.daemon.converged(yard.edit("stack.yaml", services, f"{services}    on_change: report\n"))
     window = visit(yard.daemon)
@@ -127,7 +127,7 @@ def test_held_changes_are_shown_and_applied_on_request(yard: Yard, visit: Open) 
     yard.is_true()
 
 
-def test_broken_file_is_shown_with_its_line_until_it_is_corrected(yard: Yard, visit: Open) -> None:
+def test_broken_file_is_shown_with_its_line_until_it_is_corrected(yard: Sandbox, visit: Open) -> None:
     window = visit(yard.daemon)
     good = (yard.desired / "groups.yaml").read_text()
     yard.save("groups.yaml", good.replace("app: on", "app: onn"))
@@ -142,7 +142,7 @@ def test_broken_file_is_shown_with_its_line_until_it_is_corrected(yard: Yard, vi
     window.is_well()
 
 
-def test_unreachable_engine_is_shown_until_it_returns(yard: Yard, visit: Open) -> None:
+def test_unreachable_engine_is_shown_until_it_returns(yard: Sandbox, visit: Open) -> None:
     window = visit(yard.daemon)
     yard.restarts += 1
     yard.engine.stop()
@@ -153,7 +153,7 @@ def test_unreachable_engine_is_shown_until_it_returns(yard: Yard, visit: Open) -
     window.is_well()
 
 
-def test_two_browsers_see_each_others_changes(yard: Yard, visit: Open) -> None:
+def test_two_browsers_see_each_others_changes(yard: Sandbox, visit: Open) -> None:
     one, other = visit(yard.daemon), visit(yard.daemon, "#/audit")
     one.switch("extra").click()
     expect(other.page.locator(".log tr").filter(has_text="stop extra").first).to_be_visible()
@@ -164,7 +164,7 @@ def test_two_browsers_see_each_others_changes(yard: Yard, visit: Open) -> None:
     expect(one.state("extra")).to_have_text("converged")
 
 
-def test_what_is_recorded_while_the_page_is_read_is_shown(yard: Yard, visit: Open) -> None:
+def test_what_is_recorded_while_the_page_is_read_is_shown(yard: Sandbox, visit: Open) -> None:
     one, other = visit(yard.daemon), visit(yard.daemon, "#/audit")
     asked: list[tuple[Route, APIResponse]] = []
     one.page.route("**/services/audit?*", lambda route: asked.append((route, route.fetch())))
@@ -182,7 +182,7 @@ def test_what_is_recorded_while_the_page_is_read_is_shown(yard: Yard, visit: Ope
     expect(one.page.locator(entry).filter(has_text="stop extra").first).to_be_visible()
 
 
-def test_the_log_of_a_container_is_read_followed_and_searched(yard: Yard, visit: Open) -> None:
+def test_the_log_of_a_container_is_read_followed_and_searched(yard: Sandbox, visit: Open) -> None:
     window = visit(yard.daemon, "#/groups?open=base,base/db")
     pane = window.page.get_by_role("log")
     expect(pane).to_contain_text("ready")
@@ -194,8 +194,8 @@ def test_the_log_of_a_container_is_read_followed_and_searched(yard: Yard, visit:
     expect(window.page.get_by_text("No line has that.")).to_be_visible()
 
 
-def test_the_memory_of_real_containers_is_measured(yard: Yard, visit: Open) -> None:
-    window: Window = visit(yard.daemon, "#/memory")
+def test_the_memory_of_real_containers_is_measured(yard: Sandbox, visit: Open) -> None:
+    window: BrowserWindow = visit(yard.daemon, "#/memory")
     row = window.page.locator(".memory tr").filter(has_text="base").first
     expect(row.locator("td").first).to_contain_text("MB")
     expect(window.page.locator(".memory")).to_contain_text("pilot and what it needs")

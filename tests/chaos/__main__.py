@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.chaos.faults import FAULTS, Fault
-from tests.chaos.harness import World, a_world
+from tests.chaos.harness import ChaosHarness, a_world
 from tests.chaos.rounds import Outcome, play
 from tests.chaos.table import load, save, table
 
@@ -70,7 +70,7 @@ def _args(arguments: argparse.Namespace) -> str:
 
 
 def _play(
-    world: World, arguments: argparse.Namespace, faults: Sequence[Fault], outcomes: list[Outcome]
+    world: ChaosHarness, arguments: argparse.Namespace, faults: Sequence[Fault], outcomes: list[Outcome]
 ) -> None:
     for seed in range(arguments.seed, arguments.seed + arguments.rounds):
         began = time.monotonic()

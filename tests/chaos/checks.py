@@ -19,9 +19,9 @@ from docker.errors import NotFound
 from ruamel.yaml import YAML
 
 from reconciler.audit.query import verify
-from tests.chaos.harness import World
+from tests.chaos.harness import ChaosHarness
 from tests.chaos.stack import DATA
-from tests.support.harness.daemon import Json, Refused
+from tests.support.harness.daemon import Json, RequestRefused
 from tests.support.harness.engine_proxy import Call
 from tests.support.harness.engine_recorder import SERVICE, Event
 from tests.support.harness.sandbox import GROUP_NAMES, GROUP_OF, ONE_SHOTS, PROJECT, groups_yaml
@@ -37,7 +37,7 @@ _HANGS = 2.0
 """Seconds that no read may ever take; how fast they are is a figure, not a check."""
 
 
-def wanted_on_disk(world: World) -> set[str]:
+def wanted_on_disk(world: ChaosHarness) -> set[str]:
     """Which groups the file says should be on; suspended ones, whatever they are, are not asked of it."""
     found = YAML(typ="safe", pure=True).load(world.yard.desired / "groups.yaml")["groups"]
     states = {name: value["state"] if isinstance(value, dict) else value for name, value in found.items()}
@@ -47,7 +47,7 @@ def wanted_on_disk(world: World) -> set[str]:
 # --- at quiet ---
 
 
-def settled(world: World, within: float = QUIET) -> tuple[float, list[str]]:
+def settled(world: ChaosHarness, within: float = QUIET) -> tuple[float, list[str]]:
     """How many seconds until the daemon says converged and an independent look agrees; complaints."""
     began = time.monotonic()
     wanted = wanted_on_disk(world)
@@ -75,7 +75,7 @@ def settled(world: World, within: float = QUIET) -> tuple[float, list[str]]:
     return within, [f"not as desired {within:g} s after the last fault: {'; '.join(complaints)}"]
 
 
-def taken_in(world: World) -> int:
+def taken_in(world: ChaosHarness) -> int:
     """The generation of what is on the disk, once the daemon has read it."""
     deadline = time.monotonic() + QUIET
     while True:
@@ -83,7 +83,7 @@ def taken_in(world: World) -> int:
         try:
             # A write that changes nothing takes in first what nobody has read yet.
             return int(world.daemon.post(f"/services/{verb}/extra", timeout=10.0)["generation"])
-        except (OSError, HTTPException, Refused):
+        except (OSError, HTTPException, RequestRefused):
             if time.monotonic() > deadline:
                 raise
             time.sleep(_PAUSE)
@@ -104,7 +104,7 @@ def _short(told: Json) -> str:
     return f"{state}, {', '.join(waiting)}"
 
 
-def stays_quiet(world: World) -> list[str]:
+def stays_quiet(world: ChaosHarness) -> list[str]:
     """Nothing to do: ``plan`` says so, and three more resyncs do nothing."""
     found = []
     mark, deadline = world.proxy.mark(), time.monotonic() + 15.0
@@ -129,7 +129,7 @@ def stays_quiet(world: World) -> list[str]:
     return found
 
 
-def nothing_left(world: World) -> list[str]:
+def nothing_left(world: ChaosHarness) -> list[str]:
     """No network twice, no volume lost, no probe and no Compose child that outlived its work."""
     found = []
     networks = world.yard.networks()
@@ -144,7 +144,7 @@ def nothing_left(world: World) -> list[str]:
     return found
 
 
-def _data_lost(world: World) -> list[str]:
+def _data_lost(world: ChaosHarness) -> list[str]:
     volumes = {volume["Name"] for volume in world.docker.volumes()["Volumes"] or ()}
     lost = {f"{PROJECT}_{name}" for name in DATA} - volumes
     if lost:
@@ -159,7 +159,7 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _execs_left(world: World) -> list[str]:
+def _execs_left(world: ChaosHarness) -> list[str]:
     """Probes that run for longer than any may take; the engine's own come and go."""
     deadline, left = time.monotonic() + _PROBE, _execs(world)
     while left and time.monotonic() < deadline:
@@ -170,18 +170,18 @@ def _execs_left(world: World) -> list[str]:
     return [f"probes still run: {sorted(left)}"] if left else []
 
 
-def _runs(world: World, exec_id: str) -> bool:
+def _runs(world: ChaosHarness, exec_id: str) -> bool:
     try:
         return bool(world.docker.exec_inspect(exec_id)["Running"])
     except NotFound:
         return False
 
 
-def _execs(world: World) -> set[str]:
+def _execs(world: ChaosHarness) -> set[str]:
     return {id_ for seen in world.recorder.containers(PROJECT) for id_ in seen["ExecIDs"] or ()}
 
 
-def tells_the_truth(world: World) -> list[str]:
+def tells_the_truth(world: ChaosHarness) -> list[str]:
     """What the status says of each service is what an independent look sees."""
     told = world.daemon.get("/services/status")
     found = []
@@ -212,11 +212,11 @@ def tells_the_truth(world: World) -> list[str]:
 # --- always ---
 
 
-def answers(world: World) -> list[str]:
+def answers(world: ChaosHarness) -> list[str]:
     """It answers; where it does not, its log gets to know what it is at."""
     try:
         world.daemon.get("/healthz", timeout=_QUIET_ANSWER)
-    except (OSError, ValueError, HTTPException, Refused) as error:
+    except (OSError, ValueError, HTTPException, RequestRefused) as error:
         if world.daemon.running:
             world.daemon.signal(signal.SIGUSR1)
             world.recorder.look_until(world.daemon.log, lambda log: "most recent call first" in log)
@@ -225,7 +225,7 @@ def answers(world: World) -> list[str]:
 
 
 def untouched(
-    world: World, before: Mapping[str, tuple[str, str]], after: Mapping[str, tuple[str, str]]
+    world: ChaosHarness, before: Mapping[str, tuple[str, str]], after: Mapping[str, tuple[str, str]]
 ) -> list[str]:
     """Strangers, and what is suspended, are who they were and run since they ran."""
     found = []
@@ -274,7 +274,7 @@ def compose_runs(calls: Iterable[Call]) -> int:
     return len({call.pid for call in calls if call.by_compose})
 
 
-def reads_never_hang(world: World) -> list[str]:
+def reads_never_hang(world: ChaosHarness) -> list[str]:
     """Whatever happens, who asks is answered."""
     worst = max((read.seconds for read in world.reads), default=0.0)
     return [*world.slow, *([f"a read took {worst:.1f} s"] if worst > _HANGS else [])]
@@ -283,7 +283,7 @@ def reads_never_hang(world: World) -> list[str]:
 # --- the budget ---
 
 
-def beyond(world: World, events: Iterable[Event], calls: Iterable[Call]) -> tuple[int, list[str]]:
+def beyond(world: ChaosHarness, events: Iterable[Event], calls: Iterable[Call]) -> tuple[int, list[str]]:
     """Acts beyond what was needed, and complaints about those beyond what faults can excuse."""
     account = world.account
     seen = Counter((e.service, e.action) for e in events if e.kind == "container" and e.project == PROJECT)
@@ -313,7 +313,7 @@ def beyond(world: World, events: Iterable[Event], calls: Iterable[Call]) -> tupl
 # --- what lasts ---
 
 
-def lost(world: World) -> list[str]:
+def lost(world: ChaosHarness) -> list[str]:
     """What was acknowledged and is not in the file, not on the disk, or not in the audit log."""
     found = list(world.account.lost)
     wanted = wanted_on_disk(world)
@@ -326,7 +326,7 @@ def lost(world: World) -> list[str]:
     return found
 
 
-def lasting(world: World, generation: int) -> list[str]:
+def lasting(world: ChaosHarness, generation: int) -> list[str]:
     """The audit log is whole, and generations only grow."""
     found = []
     now = int(world.daemon.get("/services/status")["generation"])
@@ -338,7 +338,7 @@ def lasting(world: World, generation: int) -> list[str]:
     return found
 
 
-def suspended_entries(world: World) -> dict[str, tuple[str, str]]:
+def suspended_entries(world: ChaosHarness) -> dict[str, tuple[str, str]]:
     """Id and start of the containers of suspended groups."""
     return {
         seen["Name"]: (seen["Id"], seen["State"]["StartedAt"])

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.chaos.harness import World, a_world
+from tests.chaos.harness import ChaosHarness, a_world
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaosHarness]:
     with a_world(tmp_path_factory.mktemp("chaos")) as world:
         yield world

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.chaos.harness import World
+from tests.chaos.harness import ChaosHarness
 from tests.support.harness.sandbox import GROUP_NAMES, groups_yaml
 
 # Sets of groups that are closed: with none blocked, everybody can say when it is as it should be.
@@ -23,10 +23,10 @@ class Edit(NamedTuple):
     """A name, and the deed."""
 
     name: str
-    do: Callable[[World], None]
+    do: Callable[[ChaosHarness], None]
 
 
-def save_groups(world: World) -> None:
+def save_groups(world: ChaosHarness) -> None:
     """Another set of groups, saved by an editor."""
     states = world.chance.choice(STATES)
     if world.account.suspended:
@@ -39,7 +39,7 @@ def save_groups(world: World) -> None:
     world.tell(f"groups.yaml: off {[name for name, is_on in on.items() if not is_on]}")
 
 
-def call_rest(world: World) -> None:
+def call_rest(world: ChaosHarness) -> None:
     """One group, by REST."""
     group = world.chance.choice([g for g in ("front", "extra") if g not in world.account.suspended])
     verb = world.chance.choice(["start", "stop", "restart"])
@@ -49,7 +49,7 @@ def call_rest(world: World) -> None:
     world.write(verb, group)
 
 
-def change_definition(world: World) -> None:
+def change_definition(world: ChaosHarness) -> None:
     """A label of the one service that depends on others and holds nobody up."""
     shade = f"shade-{world.chance.randrange(10**6)}"
     world.account.redefined["worker"] += 1
@@ -57,7 +57,7 @@ def change_definition(world: World) -> None:
     world.tell(f"compose.yaml: worker is {shade}")
 
 
-def change_env_file(world: World) -> None:
+def change_env_file(world: ChaosHarness) -> None:
     """A value in the env file of a service in the middle."""
     mode = f"mode-{world.chance.randrange(10**6)}"
     world.account.redefined["api"] += 1
@@ -65,7 +65,7 @@ def change_env_file(world: World) -> None:
     world.tell(f"env/api.env: {mode}")
 
 
-def touch(world: World) -> None:
+def touch(world: ChaosHarness) -> None:
     """Saved again as it was."""
     world.yard.save("compose.yaml", (world.yard.desired / "compose.yaml").read_bytes())
     world.tell("compose.yaml saved as it was")

@@ -24,11 +24,11 @@ from typing import NamedTuple
 from tests.chaos.launch import tell_clock
 from tests.chaos.load_generator import MemoryGroup
 from tests.chaos.stack import DATA, files
-from tests.support.harness.daemon import Daemon, Refused
-from tests.support.harness.engine_proxy import Call, Hook, Proxy
-from tests.support.harness.engine_recorder import Recorder
+from tests.support.harness.daemon import Daemon, RequestRefused
+from tests.support.harness.engine_proxy import Call, EngineProxy, Hook
+from tests.support.harness.engine_recorder import EngineRecorder
 from tests.support.harness.private_engine import PrivateEngine
-from tests.support.harness.sandbox import GROUP_NAMES, GROUP_OF, PROJECT, Yard, groups_yaml, make_standin
+from tests.support.harness.sandbox import GROUP_NAMES, GROUP_OF, PROJECT, Sandbox, groups_yaml, make_standin
 
 RESYNC = 2.0
 _DISK_SIZE = "24m"
@@ -53,7 +53,7 @@ class Read(NamedTuple):
 
 
 @dataclass
-class Account:
+class ActionLog:
     """What the services were put through in a round.
 
     ``removed``, ``redefined``, ``hit``, ``toggled`` count by service: containers taken away, definitions
@@ -84,12 +84,14 @@ class Account:
     story: list[str] = field(default_factory=list)
 
 
-class World:
+class ChaosHarness:
     """One engine, one yard; many rounds. ``keeps_daemon``: no round begins with another daemon."""
 
     keeps_daemon = False
 
-    def __init__(self, engine: PrivateEngine, proxy: Proxy, recorder: Recorder, folder: Path) -> None:
+    def __init__(
+        self, engine: PrivateEngine, proxy: EngineProxy, recorder: EngineRecorder, folder: Path
+    ) -> None:
         self.state, self.disk = folder / "state", folder / "disk"
         for disk in (self.state, self.disk):
             # Small, so that they can be filled, and file systems of their own.
@@ -103,7 +105,7 @@ class World:
             self.box = MemoryGroup(self.box_name)
         self.clock = folder / "clock"
         self.synced = folder / "synced"
-        self.yard = Yard(
+        self.yard = Sandbox(
             engine,
             proxy,
             recorder,
@@ -122,7 +124,7 @@ class World:
         # Whose shim is frozen answers nobody, and who thaws it has to get to that.
         self.docker.timeout = _PATIENCE
         self.chance = random.Random()
-        self.account = Account()
+        self.account = ActionLog()
         self.hooks: list[Hook] = []
         self.reads: list[Read] = []
         self.slow: list[str] = []
@@ -163,7 +165,7 @@ class World:
         self.ages[self.daemon.pid] += 1
         self.synced.write_text("")
         self.chance = random.Random(seed)
-        self.account = Account()
+        self.account = ActionLog()
         self.reads, self.slow = [], []
         self._began = time.monotonic()
         self.proxy.hook = self._ask
@@ -253,7 +255,7 @@ class World:
             inode, before = path.stat().st_ino, path.read_text().splitlines()
             # Who is stopped in his tracks is not waited for: who lets him go on is the same as who writes.
             self.daemon.post(f"/services/{verb}/{group}", timeout=1.0 if self.deaf else 15.0)
-        except Refused as error:
+        except RequestRefused as error:
             self.tell(f"{verb} {group} was refused: {error.value.get('detail', error.status)}")
             return
         except (OSError, http.client.HTTPException) as error:
@@ -370,12 +372,12 @@ class World:
 
 
 @contextlib.contextmanager
-def a_world(folder: Path) -> Iterator[World]:
+def a_world(folder: Path) -> Iterator[ChaosHarness]:
     """Everything that a world stands on, for as long as it is used."""
     with PrivateEngine() as engine:
         make_standin(engine)
-        with Proxy(engine.socket, engine.folder / "p") as proxy, Recorder(engine) as recorder:
-            world = World(engine, proxy, recorder, folder)
+        with EngineProxy(engine.socket, engine.folder / "p") as proxy, EngineRecorder(engine) as recorder:
+            world = ChaosHarness(engine, proxy, recorder, folder)
             try:
                 yield world
             finally:

@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
-from tests.chaos.harness import Account
+from tests.chaos.harness import ActionLog
 from tests.chaos.stack import NEEDS
 from tests.support.harness.engine_proxy import Call
 from tests.support.harness.engine_recorder import Event
@@ -23,7 +23,7 @@ Spans = list[tuple[float, float]]
 
 
 def early_starts(
-    account: Account, events: Iterable[Event], calls: Sequence[Call], services: Mapping[str, str]
+    account: ActionLog, events: Iterable[Event], calls: Sequence[Call], services: Mapping[str, str]
 ) -> list[str]:
     """Starts while what the service depends on was not ready, nor had been at the look before."""
     up = _up(events, account.outages)
@@ -51,7 +51,7 @@ def early_starts(
     return found
 
 
-def needless_stops(account: Account, calls: Iterable[Call], services: Mapping[str, str]) -> list[str]:
+def needless_stops(account: ActionLog, calls: Iterable[Call], services: Mapping[str, str]) -> list[str]:
     """Stops of what nobody switched, changed or hit: a broken file or a lost engine is no reason."""
     found = []
     for call in calls:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.chaos.broken_builds import BUILDS
 from tests.chaos.faults import FAULTS
-from tests.chaos.harness import World
+from tests.chaos.harness import ChaosHarness
 from tests.chaos.rounds import play
 
 MOST = 40
@@ -16,7 +16,7 @@ PATIENCE = 20.0
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", BUILDS)
-def test_a_broken_build_is_found(world: World, name: str) -> None:
+def test_a_broken_build_is_found(world: ChaosHarness, name: str) -> None:
     build = BUILDS[name]
     world.use(name)
     faults = [fault for fault in FAULTS if build.shown_by in {fault.name, fault.kind}]

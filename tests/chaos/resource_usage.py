@@ -9,7 +9,7 @@ from typing import NamedTuple
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-class Vitals(NamedTuple):
+class ResourceUsage(NamedTuple):
     """At the quiet end of a round; ``age`` counts the rounds of this process, ``rss`` is in bytes."""
 
     pid: int
@@ -19,11 +19,11 @@ class Vitals(NamedTuple):
     descriptors: int
 
 
-def vitals_of(pid: int, age: int) -> Vitals:
+def vitals_of(pid: int, age: int) -> ResourceUsage:
     """As it is now."""
     proc = Path("/proc") / str(pid)
     resident = int((proc / "statm").read_text().split()[1])
-    return Vitals(
+    return ResourceUsage(
         pid,
         age,
         resident * _PAGE,

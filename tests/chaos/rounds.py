@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from tests.chaos import checks, history
 from tests.chaos.edits import EDITS, Edit
 from tests.chaos.faults import FAULTS, Fault
-from tests.chaos.harness import Read, World
-from tests.chaos.resource_usage import Vitals, vitals_of
+from tests.chaos.harness import ChaosHarness, Read
+from tests.chaos.resource_usage import ResourceUsage, vitals_of
 from tests.support.harness.sandbox import GROUP_OF, PROJECT
 
 SPAN = 3.0
@@ -42,7 +42,7 @@ class Outcome:
     lost: int = 0
     stopped: int = 0
     touched: int = 0
-    vitals: Vitals | None = None
+    vitals: ResourceUsage | None = None
     complaints: list[str] = field(default_factory=list)
     story: list[str] = field(default_factory=list)
     reads: list[Read] = field(default_factory=list)
@@ -59,7 +59,9 @@ def choose(seed: int, faults: Sequence[Fault]) -> tuple[list[Fault], list[Edit],
     return several, edits, chance.random() < _SUSPENDS
 
 
-def play(world: World, seed: int, faults: Sequence[Fault] = FAULTS, within: float = checks.QUIET) -> Outcome:
+def play(
+    world: ChaosHarness, seed: int, faults: Sequence[Fault] = FAULTS, within: float = checks.QUIET
+) -> Outcome:
     """Play one round and check everything; ``within``: seconds to be as desired after the last fault."""
     several, edits, suspends = choose(seed, faults)
     outcome = Outcome(
@@ -103,7 +105,7 @@ class _Before(NamedTuple):
     services: dict[str, str]
 
 
-class _Deed(NamedTuple):
+class _Action(NamedTuple):
     """Something to be done ``at`` seconds after the storm began; ``lasts`` is None for what ends a fault."""
 
     at: float
@@ -112,13 +114,13 @@ class _Deed(NamedTuple):
     lasts: tuple[float, float] | None
 
 
-def _storm(world: World, faults: Sequence[Fault], edits: Sequence[Edit]) -> None:
+def _storm(world: ChaosHarness, faults: Sequence[Fault], edits: Sequence[Edit]) -> None:
     """Begin everything at its moment, and take each fault back at its moment."""
     order = itertools.count()
     begins: list[tuple[Callable[[], Any], tuple[float, float]]]
     begins = [(partial(fault.begin, world), fault.lasts) for fault in faults]
     begins += [(partial(edit.do, world), (0.0, 0.0)) for edit in edits]
-    agenda = [_Deed(world.chance.uniform(0, SPAN), next(order), do, lasts) for do, lasts in begins]
+    agenda = [_Action(world.chance.uniform(0, SPAN), next(order), do, lasts) for do, lasts in begins]
     heapq.heapify(agenda)
     began = time.monotonic()
     try:
@@ -132,7 +134,7 @@ def _storm(world: World, faults: Sequence[Fault], edits: Sequence[Edit]) -> None
                 world.tell(f"not done: {error}")
                 undo, pause = None if deed.lasts else deed.do, _AGAIN
             if undo is not None:
-                heapq.heappush(agenda, _Deed(time.monotonic() - began + pause, next(order), undo, None))
+                heapq.heappush(agenda, _Action(time.monotonic() - began + pause, next(order), undo, None))
     except BaseException:
         # What was not taken back would outlive the round.
         for deed in agenda:
@@ -143,7 +145,7 @@ def _storm(world: World, faults: Sequence[Fault], edits: Sequence[Edit]) -> None
         world.calm()
 
 
-def _at_quiet(world: World) -> list[str]:
+def _at_quiet(world: ChaosHarness) -> list[str]:
     return [
         *checks.stays_quiet(world),
         *checks.nothing_left(world),
@@ -151,7 +153,7 @@ def _at_quiet(world: World) -> list[str]:
     ]
 
 
-def _always(world: World, outcome: Outcome, before: _Before) -> None:
+def _always(world: ChaosHarness, outcome: Outcome, before: _Before) -> None:
     account = world.account
     events, calls = world.recorder.since(before.event), world.proxy.calls[before.call :]
     services = before.services | {

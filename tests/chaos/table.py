@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 
 from tests.chaos.harness import Read
-from tests.chaos.resource_usage import Vitals
+from tests.chaos.resource_usage import ResourceUsage
 from tests.chaos.rounds import Outcome
 
 _FEW = 5
@@ -67,7 +67,7 @@ def _grown(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
     return rows
 
 
-def _ages(several: Sequence[Vitals]) -> str:
+def _ages(several: Sequence[ResourceUsage]) -> str:
     return f"{several[0].age}-{several[-1].age}"
 
 
@@ -85,7 +85,7 @@ def _outcome(value: dict[str, object]) -> Outcome:
     outcome = Outcome(**value)  # type: ignore[arg-type]
     outcome.faults, outcome.kinds = Counter(outcome.faults), Counter(outcome.kinds)
     outcome.reads = [Read(*read) for read in outcome.reads]
-    outcome.vitals = Vitals(*outcome.vitals) if outcome.vitals else None
+    outcome.vitals = ResourceUsage(*outcome.vitals) if outcome.vitals else None
     return outcome
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.chaos.harness import Read
-from tests.chaos.resource_usage import Vitals
+from tests.chaos.resource_usage import ResourceUsage
 from tests.chaos.rounds import Outcome
 from tests.chaos.table import load, save, table
 
@@ -17,7 +17,7 @@ def a_round(seed: int, **more: object) -> Outcome:
 
 
 def test_what_was_kept_makes_the_same_table(tmp_path: Path) -> None:
-    first = [a_round(1, reads=[Read(0.01, False), Read(0.02, True)], vitals=Vitals(1, 1, 10, 2, 3))]
+    first = [a_round(1, reads=[Read(0.01, False), Read(0.02, True)], vitals=ResourceUsage(1, 1, 10, 2, 3))]
     second = [a_round(2, complaints=["lost"], lost=1)]
     save(first, tmp_path / "1")
     save(second, tmp_path / "2")
@@ -29,8 +29,8 @@ def test_what_was_kept_makes_the_same_table(tmp_path: Path) -> None:
 
 
 def test_growth_is_told_of_one_daemon_from_its_twentieth_round_on() -> None:
-    young = [a_round(n, vitals=Vitals(1, n, 50_000_000, 9, 30)) for n in range(1, 20)]
-    old = [a_round(n, vitals=Vitals(2, n, 60_000_000 + 10_000 * n, 10, 30)) for n in range(1, 41)]
+    young = [a_round(n, vitals=ResourceUsage(1, n, 50_000_000, 9, 30)) for n in range(1, 20)]
+    old = [a_round(n, vitals=ResourceUsage(2, n, 60_000_000 + 10_000 * n, 10, 30)) for n in range(1, 41)]
     assert "memory" not in table(young)
     told = table(young + old)
     assert "| daemon's memory (RSS, MB), its rounds 20-24 → 36-40 | 60.2 → 60.4 (+0.3%) |" in told

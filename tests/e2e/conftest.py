@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.harness.engine_proxy import Proxy
-from tests.support.harness.engine_recorder import Recorder
+from tests.support.harness.engine_proxy import EngineProxy
+from tests.support.harness.engine_recorder import EngineRecorder
 from tests.support.harness.private_engine import PrivateEngine
-from tests.support.harness.sandbox import Yard, make_standin
+from tests.support.harness.sandbox import Sandbox, make_standin
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -25,22 +25,25 @@ def engine() -> Iterator[PrivateEngine]:
 
 
 @pytest.fixture(scope="session")
-def proxy(engine: PrivateEngine) -> Iterator[Proxy]:
-    with Proxy(engine.socket, engine.folder / "p") as proxy:
+def proxy(engine: PrivateEngine) -> Iterator[EngineProxy]:
+    with EngineProxy(engine.socket, engine.folder / "p") as proxy:
         yield proxy
 
 
 @pytest.fixture(scope="session")
-def recorder(engine: PrivateEngine) -> Iterator[Recorder]:
-    with Recorder(engine) as recorder:
+def recorder(engine: PrivateEngine) -> Iterator[EngineRecorder]:
+    with EngineRecorder(engine) as recorder:
         yield recorder
 
 
 @pytest.fixture(scope="session")
 def the_yard(
-    engine: PrivateEngine, proxy: Proxy, recorder: Recorder, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Yard]:
-    yard = Yard(engine, proxy, recorder, tmp_path_factory.mktemp("yard"))
+    engine: PrivateEngine,
+    proxy: EngineProxy,
+    recorder: EngineRecorder,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Sandbox]:
+    yard = Sandbox(engine, proxy, recorder, tmp_path_factory.mktemp("yard"))
     try:
         yield yard
     finally:
@@ -48,7 +51,7 @@ def the_yard(
 
 
 @pytest.fixture
-def yard(the_yard: Yard) -> Iterator[Yard]:
+def yard(the_yard: Sandbox) -> Iterator[Sandbox]:
     """The small stack, converged, a daemon at it; whatever the test does, strangers stay as they are."""
     the_yard.settle()
     the_yard.strangers, restarts = the_yard.others(), the_yard.restarts

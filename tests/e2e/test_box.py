@@ -16,12 +16,12 @@ import pytest
 from tests.chaos.launch import tell_clock
 from tests.e2e.test_drift import RESYNC, three_resyncs
 from tests.e2e.test_failures import saved, with_cache
-from tests.support.harness.daemon import Json, Refused, service_of
-from tests.support.harness.sandbox import PROJECT, Yard
+from tests.support.harness.daemon import Json, RequestRefused, service_of
+from tests.support.harness.sandbox import PROJECT, Sandbox
 
 
 @pytest.fixture
-def small_disk(yard: Yard) -> Iterator[Path]:
+def small_disk(yard: Sandbox) -> Iterator[Path]:
     """The state directory on a file system of its own, of 16 MB; the daemon runs."""
     yard.daemon.end()
     state = yard.folder / "state"
@@ -45,7 +45,7 @@ def filled(folder: Path) -> Path:
     return filler
 
 
-def repairs(yard: Yard) -> None:
+def repairs(yard: Sandbox) -> None:
     """Converging goes on, whatever the disk says."""
     mark = yard.recorder.mark()
     yard.docker.kill("small-cache")
@@ -53,9 +53,9 @@ def repairs(yard: Yard) -> None:
     yard.is_true()
 
 
-def refused(yard: Yard) -> str:
+def refused(yard: Sandbox) -> str:
     before = (yard.desired / "groups.yaml").read_bytes()
-    with pytest.raises(Refused) as told:
+    with pytest.raises(RequestRefused) as told:
         yard.daemon.post("/services/stop/extra")
     assert told.value.status == 503
     assert (yard.desired / "groups.yaml").read_bytes() == before
@@ -63,7 +63,7 @@ def refused(yard: Yard) -> str:
 
 
 @pytest.mark.pitfall(35)
-def test_a_full_disk_refuses_changes_and_stops_nothing(yard: Yard, small_disk: Path) -> None:
+def test_a_full_disk_refuses_changes_and_stops_nothing(yard: Sandbox, small_disk: Path) -> None:
     filler = filled(small_disk)
     repairs(yard)
     assert "space" in refused(yard)
@@ -79,7 +79,7 @@ def test_a_full_disk_refuses_changes_and_stops_nothing(yard: Yard, small_disk: P
 
 
 @pytest.mark.pitfall(34)
-def test_a_damaged_audit_log_is_set_aside_and_said(yard: Yard) -> None:
+def test_a_damaged_audit_log_is_set_aside_and_said(yard: Sandbox) -> None:
     yard.daemon.end()
     state = yard.folder / "state"
     log = next(state.glob("audit*.db"))
@@ -107,7 +107,7 @@ def read_only(place: Path) -> Iterator[None]:
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def remakes(yard: Yard) -> None:
+def remakes(yard: Sandbox) -> None:
     """What is gone is made again; for that Compose is needed."""
     mark = yard.recorder.mark()
     yard.docker.remove_container("small-cache", force=True)
@@ -117,7 +117,7 @@ def remakes(yard: Yard) -> None:
 
 @pytest.mark.pitfall(35)
 @pytest.mark.parametrize("what", ["state", "desired"])
-def test_what_turned_read_only_refuses_changes_and_stops_nothing(yard: Yard, what: str) -> None:
+def test_what_turned_read_only_refuses_changes_and_stops_nothing(yard: Sandbox, what: str) -> None:
     started = {name: yard.one(name)["State"]["StartedAt"] for name in ("db", "api", "web")}
     with read_only(yard.folder / what):
         repairs(yard)
@@ -138,7 +138,7 @@ def test_what_turned_read_only_refuses_changes_and_stops_nothing(yard: Yard, wha
 
 
 @pytest.mark.pitfall(33)
-def test_a_file_that_is_a_mount_of_its_own_is_not_written_over_and_read_when_edited(yard: Yard) -> None:
+def test_a_file_that_is_a_mount_of_its_own_is_not_written_over_and_read_when_edited(yard: Sandbox) -> None:
     groups = yard.desired / "groups.yaml"
     subprocess.run(["mount", "--bind", str(groups), str(groups)], check=True)
     try:
@@ -156,7 +156,7 @@ def test_a_file_that_is_a_mount_of_its_own_is_not_written_over_and_read_when_edi
 
 
 @pytest.fixture
-def limited(yard: Yard) -> Iterator[Callable[[int], None]]:
+def limited(yard: Sandbox) -> Iterator[Callable[[int], None]]:
     """Says how many folders the daemon may watch; none to begin with. For that it has a user namespace."""
     setting = "/proc/sys/user/max_inotify_watches"
     yard.daemon.end()
@@ -178,7 +178,7 @@ def limited(yard: Yard) -> Iterator[Callable[[int], None]]:
 
 @pytest.mark.pitfall(29)
 def test_without_watches_files_are_looked_at_and_with_them_watched_again(
-    yard: Yard, limited: Callable[[int], None]
+    yard: Sandbox, limited: Callable[[int], None]
 ) -> None:
     def blind(status: Json) -> bool:
         return any("fs.inotify.max_user_watches is used up" in told for told in status["warnings"])
@@ -197,7 +197,7 @@ def test_without_watches_files_are_looked_at_and_with_them_watched_again(
 
 @pytest.mark.pitfall(37)
 def test_a_process_that_the_kernel_took_for_want_of_memory_is_told_though_its_container_runs_on(
-    yard: Yard,
+    yard: Sandbox,
 ) -> None:
     limit = "mem_limit: 40m\nmemswap_limit: 40m"
     yard.daemon.converged(saved(yard, with_cache(limit)))
@@ -235,7 +235,7 @@ def test_a_process_that_the_kernel_took_for_want_of_memory_is_told_though_its_co
 
 
 @pytest.fixture
-def clock(yard: Yard) -> Iterator[Callable[[float], None]]:
+def clock(yard: Sandbox) -> Iterator[Callable[[float], None]]:
     """Sets the daemon's clock off by so many years; it looks at everything all the time."""
     file = yard.folder / "clock"
     file.write_text("0")
@@ -255,7 +255,7 @@ def clock(yard: Yard) -> Iterator[Callable[[float], None]]:
 
 @pytest.mark.pitfall(36)
 def test_a_clock_that_jumps_by_years_moves_nothing_and_a_restart_is_carried_out_once(
-    yard: Yard, clock: Callable[[float], None]
+    yard: Sandbox, clock: Callable[[float], None]
 ) -> None:
     mark = yard.recorder.mark()
     for years in (10, -10, 0):

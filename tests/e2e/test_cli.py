@@ -12,10 +12,10 @@ import sys
 import time
 
 from tests.support.harness.daemon import ROOT
-from tests.support.harness.sandbox import PROJECT, Yard
+from tests.support.harness.sandbox import PROJECT, Sandbox
 
 
-def test_status_and_groups_tell_what_runs(yard: Yard) -> None:
+def test_status_and_groups_tell_what_runs(yard: Sandbox) -> None:
     done = yard.daemon.cli("status")
     assert done.returncode == 0
     for word in ("base", "app", "front", "extra"):
@@ -28,7 +28,7 @@ def test_status_and_groups_tell_what_runs(yard: Yard) -> None:
     assert "migrate" in done.stdout
 
 
-def test_stop_and_start_with_dependencies_return_when_it_is_done(yard: Yard) -> None:
+def test_stop_and_start_with_dependencies_return_when_it_is_done(yard: Sandbox) -> None:
     done = yard.daemon.cli("stop", "base")
     assert done.returncode == 1
     assert "app" in done.stderr
@@ -45,7 +45,7 @@ def test_stop_and_start_with_dependencies_return_when_it_is_done(yard: Yard) -> 
     assert "\x1b" not in done.stdout, "no colours where nobody sees them"
 
 
-def test_restart_restarts_and_out_of_time_is_3(yard: Yard) -> None:
+def test_restart_restarts_and_out_of_time_is_3(yard: Sandbox) -> None:
     before = yard.one("cache")
     done = yard.daemon.cli("restart", "extra")
     assert done.returncode == 0, done.stderr
@@ -57,7 +57,7 @@ def test_restart_restarts_and_out_of_time_is_3(yard: Yard) -> None:
     yard.daemon.converged()
 
 
-def test_plan_returns_0_2_or_1_and_changes_nothing(yard: Yard) -> None:
+def test_plan_returns_0_2_or_1_and_changes_nothing(yard: Sandbox) -> None:
     done = yard.daemon.cli("plan", local=True)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     # Not the daemon's doing alone: the plan says what is to be done while it may not do it.
@@ -78,7 +78,7 @@ def test_plan_returns_0_2_or_1_and_changes_nothing(yard: Yard) -> None:
     assert yard.one("cache")["State"]["Status"] == "exited"
 
 
-def test_validate_tells_every_mistake_with_its_place(yard: Yard) -> None:
+def test_validate_tells_every_mistake_with_its_place(yard: Sandbox) -> None:
     validate = [sys.executable, "-m", "reconciler", "validate", str(yard.desired)]
 
     def run() -> subprocess.CompletedProcess[str]:
@@ -95,7 +95,7 @@ def test_validate_tells_every_mistake_with_its_place(yard: Yard) -> None:
     assert "stack.yaml:17:16: " in done.stdout + done.stderr
 
 
-def test_drift_names_what_moved(yard: Yard) -> None:
+def test_drift_names_what_moved(yard: Sandbox) -> None:
     yard.daemon.converged(yard.switch(extra="{state: on, suspend: true}"))
     yard.docker.stop("small-cache")
     yard.daemon.until(lambda s: yard.daemon.service("cache", s)["drift"])
@@ -108,7 +108,7 @@ def test_drift_names_what_moved(yard: Yard) -> None:
     ]
 
 
-def test_without_a_daemon_it_says_so_and_returns_1(yard: Yard) -> None:
+def test_without_a_daemon_it_says_so_and_returns_1(yard: Sandbox) -> None:
     yard.daemon.end()
     done = yard.daemon.cli("status")
     assert done.returncode == 1
@@ -116,7 +116,7 @@ def test_without_a_daemon_it_says_so_and_returns_1(yard: Yard) -> None:
     assert yard.daemon.url in done.stderr
 
 
-def test_watch_lives_in_a_terminal_and_leaves_it_clean(yard: Yard) -> None:
+def test_watch_lives_in_a_terminal_and_leaves_it_clean(yard: Sandbox) -> None:
     master, slave = pty.openpty()
     try:
         process = subprocess.Popen(

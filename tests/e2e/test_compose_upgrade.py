@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.quickstart.compose_fetch import program_of_archive
 from tests.e2e.test_drift import made
-from tests.support.harness.sandbox import PROJECT, Yard
+from tests.support.harness.sandbox import PROJECT, Sandbox
 
 OLDER = "2.28.1"
 """Old enough to hash in another way, not so old that the one in the environment is used instead."""
@@ -28,7 +28,7 @@ def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def plugin(yard: Yard, older: Path) -> Iterator[Path]:
+def plugin(yard: Sandbox, older: Path) -> Iterator[Path]:
     """Where the user's own Compose is looked for; the daemon is down."""
     yard.daemon.end()
     place = Path(yard.environ["DOCKER_CONFIG"]) / "cli-plugins" / "docker-compose"
@@ -43,7 +43,7 @@ def plugin(yard: Yard, older: Path) -> Iterator[Path]:
         yard.docker.remove_container(f"{PROJECT}-{service}", force=True)
 
 
-def labels(yard: Yard) -> dict[str, str]:
+def labels(yard: Sandbox) -> dict[str, str]:
     return {
         n: yard.docker.inspect_container(i)["Config"]["Labels"]["com.docker.compose.config-hash"]
         for n, i in yard.ids().items()
@@ -53,7 +53,7 @@ def labels(yard: Yard) -> dict[str, str]:
 @pytest.mark.pitfall(4)
 @pytest.mark.parametrize("memory", ["with its ledger", "without any"])
 def test_a_compose_upgrade_makes_nothing_anew_and_an_edit_after_it_what_it_must(
-    yard: Yard, plugin: Path, memory: str
+    yard: Sandbox, plugin: Path, memory: str
 ) -> None:
     for service in yard.ids():
         yard.docker.remove_container(f"{PROJECT}-{service}", force=True)

@@ -8,18 +8,18 @@ import pytest
 
 from tests.support.harness.engine_recorder import PROJECT as PROJECT_LABEL
 from tests.support.harness.engine_recorder import SERVICE, Event
-from tests.support.harness.sandbox import COMPOSE, PROJECT, Yard
+from tests.support.harness.sandbox import COMPOSE, PROJECT, Sandbox
 
 RESYNC = 0.4
 
 
-def made(yard: Yard, mark: int) -> dict[str, int]:
+def made(yard: Sandbox, mark: int) -> dict[str, int]:
     """How many containers were made since then, by service."""
     events = [e.service for e in yard.recorder.touched(mark, PROJECT) if e.action == "create"]
     return {service: events.count(service) for service in events}
 
 
-def three_resyncs(yard: Yard) -> None:
+def three_resyncs(yard: Sandbox) -> None:
     """Wait until the daemon has inspected everything three times more."""
     # Only a full look lists images where nothing moved the tags; each inspects every container.
     for _ in range(3):
@@ -31,7 +31,7 @@ def three_resyncs(yard: Yard) -> None:
         )
 
 
-def by_hand(yard: Yard, what: str) -> None:
+def by_hand(yard: Sandbox, what: str) -> None:
     client = yard.docker
     match what:
         case "removed":
@@ -63,7 +63,7 @@ def by_hand(yard: Yard, what: str) -> None:
     ],
 )
 def test_what_was_done_by_hand_is_undone_by_event_and_only_once(
-    yard: Yard, what: str, repair: str, remakes: int
+    yard: Sandbox, what: str, repair: str, remakes: int
 ) -> None:
     ids, mark = yard.ids(), yard.recorder.mark()
     # By us, and where that is what was done by hand, by hand too: a look in between may come too late.
@@ -81,7 +81,7 @@ def test_what_was_done_by_hand_is_undone_by_event_and_only_once(
     }
 
 
-def test_a_second_container_of_a_service_is_reported_and_goes_once_that_is_accepted(yard: Yard) -> None:
+def test_a_second_container_of_a_service_is_reported_and_goes_once_that_is_accepted(yard: Sandbox) -> None:
     ids, started = yard.ids(), yard.one("cache")["State"]["StartedAt"]
     mark = yard.recorder.mark()
     second = yard.stranger("small-cache-2", {PROJECT_LABEL: PROJECT, SERVICE: "cache"})
@@ -96,7 +96,7 @@ def test_a_second_container_of_a_service_is_reported_and_goes_once_that_is_accep
     assert yard.one("cache")["State"]["StartedAt"] == started
 
 
-def test_drift_is_told_by_kind_while_nothing_may_be_done_about_it(yard: Yard) -> None:
+def test_drift_is_told_by_kind_while_nothing_may_be_done_about_it(yard: Sandbox) -> None:
     yard.switch(extra="{state: on, suspend: true}")
     kinds = {
         "stopped": "stopped",
@@ -120,7 +120,7 @@ def test_drift_is_told_by_kind_while_nothing_may_be_done_about_it(yard: Yard) ->
 
 
 @pytest.mark.pitfall(1)
-def test_an_edited_env_file_makes_its_service_anew_once_and_never_again(yard: Yard) -> None:
+def test_an_edited_env_file_makes_its_service_anew_once_and_never_again(yard: Sandbox) -> None:
     yard.daemon.end()
     yard.daemon.start(RESYNC)
     yard.daemon.converged()
@@ -135,7 +135,7 @@ def test_an_edited_env_file_makes_its_service_anew_once_and_never_again(yard: Ya
     assert {n: i for n, i in yard.ids().items() if n != "api"} == {n: i for n, i in ids.items() if n != "api"}
 
 
-def test_an_edited_definition_makes_its_service_anew_once_and_names_the_field(yard: Yard) -> None:
+def test_an_edited_definition_makes_its_service_anew_once_and_names_the_field(yard: Sandbox) -> None:
     yard.switch(app="{state: on, suspend: true}")
     generation = yard.edit("compose.yaml", "COLOUR: blue", "COLOUR: green")
     yard.daemon.until(lambda s: s["observed_generation"] == generation)
@@ -149,7 +149,7 @@ def test_an_edited_definition_makes_its_service_anew_once_and_names_the_field(ya
     assert "COLOUR=green" in yard.one("worker")["Config"]["Env"]
 
 
-def test_an_edit_that_means_nothing_touches_nothing(yard: Yard) -> None:
+def test_an_edit_that_means_nothing_touches_nothing(yard: Sandbox) -> None:
     mark = yard.recorder.mark()
     before = yard.daemon.get("/services/status")
     yard.save("compose.yaml", COMPOSE.replace("services:", "# a word for the reader\nservices:", 1))
@@ -159,7 +159,7 @@ def test_an_edit_that_means_nothing_touches_nothing(yard: Yard) -> None:
     assert not yard.recorder.touched(mark, PROJECT)
 
 
-def test_a_rebuilt_image_makes_its_service_anew_once_and_nothing_else(yard: Yard) -> None:
+def test_a_rebuilt_image_makes_its_service_anew_once_and_nothing_else(yard: Sandbox) -> None:
     ids, mark = yard.ids(), yard.recorder.mark()
     yard.save("build/marker", "two\n")
     yard.person("build", "web")
@@ -173,7 +173,7 @@ def test_a_rebuilt_image_makes_its_service_anew_once_and_nothing_else(yard: Yard
     assert {name for name in ids if ids[name] != after[name]} == {"web"}
 
 
-def test_what_is_off_is_stopped_again_whoever_starts_it(yard: Yard) -> None:
+def test_what_is_off_is_stopped_again_whoever_starts_it(yard: Sandbox) -> None:
     yard.daemon.converged(yard.switch(app=False, front=False))
     yard.is_true({"base", "extra"})
     mark = yard.recorder.mark()
@@ -185,7 +185,7 @@ def test_what_is_off_is_stopped_again_whoever_starts_it(yard: Yard) -> None:
 
 
 @pytest.mark.pitfall(17)
-def test_what_is_off_stays_off_when_the_engine_revives_it(yard: Yard) -> None:
+def test_what_is_off_stays_off_when_the_engine_revives_it(yard: Sandbox) -> None:
     yard.daemon.converged(yard.switch(app=False, front=False))
     # Started while nobody looks: the engine will then bring it up by its own policy, `restart: always`.
     yard.daemon.end()
@@ -204,7 +204,7 @@ def _ended(service: str) -> Callable[[Event], bool]:
 
 
 @pytest.mark.pitfall(2)
-def test_a_persons_up_makes_nothing_anew(yard: Yard) -> None:
+def test_a_persons_up_makes_nothing_anew(yard: Sandbox) -> None:
     yard.recorder.look_until(
         lambda: {yard.one(s)["State"]["Health"]["Status"] for s in ("db", "api")}, lambda s: s == {"healthy"}
     )
@@ -218,7 +218,7 @@ def test_a_persons_up_makes_nothing_anew(yard: Yard) -> None:
     assert {name: yard.one(name)["State"]["StartedAt"] for name in started} == started
 
 
-def test_a_persons_own_remake_is_not_meddled_with(yard: Yard) -> None:
+def test_a_persons_own_remake_is_not_meddled_with(yard: Sandbox) -> None:
     for _ in range(3):
         old = yard.one("api")["Id"]
         # It fails if anybody renames, starts or removes what it is at.
@@ -228,7 +228,7 @@ def test_a_persons_own_remake_is_not_meddled_with(yard: Yard) -> None:
         assert yard.one("api")["Id"] != old
 
 
-def test_containers_that_compose_made_are_adopted_as_they_are(yard: Yard) -> None:
+def test_containers_that_compose_made_are_adopted_as_they_are(yard: Sandbox) -> None:
     yard.daemon.end()
     for name in ("small-api", "small-worker", "small-cache"):
         yard.docker.remove_container(name, force=True)
@@ -242,7 +242,7 @@ def test_containers_that_compose_made_are_adopted_as_they_are(yard: Yard) -> Non
 
 
 @pytest.mark.pitfall(42)
-def test_a_service_of_no_group_is_listed_and_left_alone(yard: Yard) -> None:
+def test_a_service_of_no_group_is_listed_and_left_alone(yard: Sandbox) -> None:
     mark = yard.recorder.mark()
     assert [s["name"] for s in yard.daemon.get("/services/status")["unmanaged"]] == ["stray"]
     yard.docker.stop("small-stray")
@@ -257,7 +257,7 @@ def test_a_service_of_no_group_is_listed_and_left_alone(yard: Yard) -> None:
     yard.strangers = yard.others()
 
 
-def test_what_is_only_to_be_reported_waits_until_it_is_accepted(yard: Yard) -> None:
+def test_what_is_only_to_be_reported_waits_until_it_is_accepted(yard: Sandbox) -> None:
     yard.edit("stack.yaml", "    services: [cache]\n", "    services: [cache]\n    on_change: report\n")
     yard.daemon.converged()
     started = yard.one("cache")["State"]["StartedAt"]

@@ -11,7 +11,7 @@ from docker.errors import NotFound
 
 from reconciler.model.backoff import FIRST, JITTER
 from tests.support.harness.engine_proxy import Call
-from tests.support.harness.sandbox import COMPOSE, GROUP_NAMES, PROJECT, Yard
+from tests.support.harness.sandbox import COMPOSE, GROUP_NAMES, PROJECT, Sandbox
 
 CRASHES = 'environment: {STANDIN_FAIL: "7"}'
 
@@ -23,14 +23,14 @@ def with_cache(definition: str) -> str:
     return COMPOSE.replace(text, text + "".join(f"    {line}\n" for line in definition.splitlines()))
 
 
-def saved(yard: Yard, compose: str) -> int:
+def saved(yard: Sandbox, compose: str) -> int:
     before = int(yard.daemon.get("/services/status")["generation"])
     yard.save("compose.yaml", compose)
     return yard.next_generation(before)
 
 
 @pytest.mark.pitfall(18)
-def test_a_crash_loop_under_the_engines_own_policy_is_never_ready(yard: Yard) -> None:
+def test_a_crash_loop_under_the_engines_own_policy_is_never_ready(yard: Sandbox) -> None:
     generation = saved(yard, with_cache(f"restart: always\n{CRASHES}"))
     # From the second restart on it is known to go in circles; before, it may have been seen to run.
     status = yard.daemon.until(lambda s: yard.daemon.service("cache", s)["restart_count"] >= 2)
@@ -49,7 +49,7 @@ def test_a_crash_loop_under_the_engines_own_policy_is_never_ready(yard: Yard) ->
 
 
 @pytest.mark.parametrize("policy", ["always", '"no"'])
-def test_what_ends_soon_after_it_was_seen_to_run_never_converged(yard: Yard, policy: str) -> None:
+def test_what_ends_soon_after_it_was_seen_to_run_never_converged(yard: Sandbox, policy: str) -> None:
     dies = 'environment: {STANDIN_RUN_FOR: "1", STANDIN_EXIT_CODE: "6"}'
     generation = saved(yard, with_cache(f"restart: {policy}\n{dies}"))
     # Running is ready where there is no health check, and so it converges at first.
@@ -67,7 +67,7 @@ def test_what_ends_soon_after_it_was_seen_to_run_never_converged(yard: Yard, pol
     yard.daemon.converged(saved(yard, COMPOSE))
 
 
-def test_last_words_and_exit_code_outlive_the_container(yard: Yard) -> None:
+def test_last_words_and_exit_code_outlive_the_container(yard: Sandbox) -> None:
     # A code of its own: the words of another test's failure are kept as well.
     saved(yard, with_cache('restart: "no"\nenvironment: {STANDIN_FAIL: "41"}'))
     yard.daemon.until(lambda s: "code 41" in (yard.daemon.service("cache", s)["last_error"] or ""))
@@ -78,7 +78,7 @@ def test_last_words_and_exit_code_outlive_the_container(yard: Yard) -> None:
     assert "code 41" in yard.daemon.service("cache", yard.daemon.get("/services/status"))["last_error"]
 
 
-def test_what_stays_unhealthy_is_restarted(yard: Yard) -> None:
+def test_what_stays_unhealthy_is_restarted(yard: Sandbox) -> None:
     yard.edit("stack.yaml", "    services: [cache]\n", "    services: [cache]\n    unhealthy: {after: 1s}\n")
     check = 'healthcheck: {test: [CMD, "false"], interval: 300ms, retries: 1}'
     mark = yard.recorder.mark()
@@ -88,7 +88,7 @@ def test_what_stays_unhealthy_is_restarted(yard: Yard) -> None:
     assert yard.daemon.service("cache")["phase"] == "degraded"
 
 
-def test_a_crash_loop_is_told_with_its_reason_and_delays_nobody(yard: Yard) -> None:
+def test_a_crash_loop_is_told_with_its_reason_and_delays_nobody(yard: Sandbox) -> None:
     yard.daemon.converged(yard.switch(base=False, app=False, front=False, extra=False))
     saved(yard, with_cache(f'restart: "on-failure"\n{CRASHES}'))
     mark = yard.recorder.mark()
@@ -124,7 +124,7 @@ def test_a_crash_loop_is_told_with_its_reason_and_delays_nobody(yard: Yard) -> N
     yard.is_true()
 
 
-def test_back_off_between_starts_grows(yard: Yard) -> None:
+def test_back_off_between_starts_grows(yard: Sandbox) -> None:
     # Policy `no`: every start that is seen is the daemon's own.
     mark = yard.recorder.mark()
     saved(yard, with_cache(f'restart: "no"\n{CRASHES}'))
@@ -149,7 +149,7 @@ def test_back_off_between_starts_grows(yard: Yard) -> None:
     assert yard.daemon.service("cache")["last_error"]
 
 
-def test_an_image_not_to_be_had_degrades_its_service_alone(yard: Yard) -> None:
+def test_an_image_not_to_be_had_degrades_its_service_alone(yard: Sandbox) -> None:
     yard.daemon.converged(yard.switch(extra=False))
     saved(
         yard,
@@ -173,7 +173,7 @@ def test_an_image_not_to_be_had_degrades_its_service_alone(yard: Yard) -> None:
     yard.docker.remove_image("small/nowhere:1")
 
 
-def test_a_running_container_whose_next_image_is_missing_runs_on(yard: Yard) -> None:
+def test_a_running_container_whose_next_image_is_missing_runs_on(yard: Sandbox) -> None:
     id, started = yard.one("cache")["Id"], yard.one("cache")["State"]["StartedAt"]
     saved(yard, with_cache("image: small/nowhere:1"))
     yard.daemon.until(lambda s: yard.daemon.service("cache", s)["reason"] == "image_unavailable")
@@ -181,7 +181,7 @@ def test_a_running_container_whose_next_image_is_missing_runs_on(yard: Yard) -> 
     assert (seen["Id"], seen["State"]["StartedAt"], seen["State"]["Status"]) == (id, started, "running")
 
 
-def test_an_image_that_can_be_built_is_built(yard: Yard) -> None:
+def test_an_image_that_can_be_built_is_built(yard: Sandbox) -> None:
     yard.daemon.converged(yard.switch(front=False))
     yard.docker.remove_container("small-web", force=True)
     yard.docker.remove_image("small/web:1", force=True)
@@ -195,7 +195,7 @@ def test_an_image_that_can_be_built_is_built(yard: Yard) -> None:
     assert ("web", "build", "done") in {(s["service"], s["action"], s["state"]) for s in steps}
 
 
-def test_a_name_held_by_a_stranger_is_told_and_taken_when_it_is_free(yard: Yard) -> None:
+def test_a_name_held_by_a_stranger_is_told_and_taken_when_it_is_free(yard: Sandbox) -> None:
     yard.daemon.converged(yard.switch(extra=False))
     yard.docker.remove_container("small-cache", force=True)
     holder = yard.stranger("small-cache")
@@ -213,7 +213,7 @@ def test_a_name_held_by_a_stranger_is_told_and_taken_when_it_is_free(yard: Yard)
 
 
 @pytest.mark.pitfall(9)
-def test_an_answer_that_got_lost_is_followed_by_a_look_and_not_by_a_repeat(yard: Yard) -> None:
+def test_an_answer_that_got_lost_is_followed_by_a_look_and_not_by_a_repeat(yard: Sandbox) -> None:
     """PITFALLS row 9: the engine did it, and nobody was told."""
     yard.daemon.converged(yard.switch(app=False, front=False))
     lost: list[str] = []
@@ -238,7 +238,7 @@ def test_an_answer_that_got_lost_is_followed_by_a_look_and_not_by_a_repeat(yard:
     assert not any(e.action == "create" for e in events)
 
 
-def test_a_container_removed_while_it_is_worked_at_is_made_again(yard: Yard) -> None:
+def test_a_container_removed_while_it_is_worked_at_is_made_again(yard: Sandbox) -> None:
     def remove_first(call: Call) -> str | None:
         path = call.path
         if path.endswith("/start") and "/exec/" not in path:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.harness.daemon import Json
-from tests.support.harness.sandbox import COMPOSE, GROUPS, PROJECT, STACK, Yard, groups_yaml
+from tests.support.harness.sandbox import COMPOSE, GROUPS, PROJECT, STACK, Sandbox, groups_yaml
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n"
@@ -54,7 +54,7 @@ BROKEN: dict[str, tuple[str, bytes | None, str, int]] = {
 @pytest.mark.pitfall(33)
 @pytest.mark.parametrize("what", BROKEN)
 def test_a_broken_file_stops_nothing_is_told_with_its_place_and_is_taken_when_mended(
-    yard: Yard, what: str
+    yard: Sandbox, what: str
 ) -> None:
     name, content, word, line = BROKEN[what]
     before = yard.daemon.get("/services/status")
@@ -82,7 +82,7 @@ def test_a_broken_file_stops_nothing_is_told_with_its_place_and_is_taken_when_me
     yard.daemon.converged()
 
 
-def test_every_mistake_is_told_at_once(yard: Yard) -> None:
+def test_every_mistake_is_told_at_once(yard: Sandbox) -> None:
     yard.save("groups.yaml", GROUPS.replace("app: on", "app: onn") + "  attic: on\n")
     yard.save("stack.yaml", TWICE.replace("memory: 1MB", "memory: much"))
     status = yard.daemon.until(lambda s: len(s["errors"]) >= 4)
@@ -90,7 +90,7 @@ def test_every_mistake_is_told_at_once(yard: Yard) -> None:
     assert all(e["line"] and e["column"] for e in status["errors"])
 
 
-def test_a_daemon_started_on_a_broken_directory_converges_the_last_good_state(yard: Yard) -> None:
+def test_a_daemon_started_on_a_broken_directory_converges_the_last_good_state(yard: Sandbox) -> None:
     generation = yard.daemon.get("/services/status")["generation"]
     yard.daemon.end()
     for name in ("stack.yaml", "groups.yaml", "compose.yaml"):
@@ -109,7 +109,7 @@ def test_a_daemon_started_on_a_broken_directory_converges_the_last_good_state(ya
     assert yard.daemon.get("/services/status")["generation"] == generation
 
 
-def test_a_daemon_started_with_nothing_at_all_waits_for_good_files(yard: Yard) -> None:
+def test_a_daemon_started_with_nothing_at_all_waits_for_good_files(yard: Sandbox) -> None:
     yard.daemon.end()
     shutil.rmtree(yard.folder / "state")
     aside = yard.folder / "aside"
@@ -126,7 +126,7 @@ def test_a_daemon_started_with_nothing_at_all_waits_for_good_files(yard: Yard) -
     assert not yard.recorder.touched(mark, PROJECT)
 
 
-def copied(yard: Yard, name: str, **states: object) -> Path:
+def copied(yard: Sandbox, name: str, **states: object) -> Path:
     """A whole directory beside the one in use, with other groups on."""
     other = yard.folder / name
     shutil.rmtree(other, ignore_errors=True)
@@ -135,7 +135,7 @@ def copied(yard: Yard, name: str, **states: object) -> Path:
     return other
 
 
-def exchange(yard: Yard, new: Path) -> None:
+def exchange(yard: Sandbox, new: Path) -> None:
     """Put another directory in the place of the one in use."""
     old = yard.folder / "old"
     shutil.rmtree(old, ignore_errors=True)
@@ -144,7 +144,7 @@ def exchange(yard: Yard, new: Path) -> None:
 
 
 @pytest.mark.pitfall(28)
-def test_a_directory_put_in_the_place_of_another_is_what_counts(yard: Yard) -> None:
+def test_a_directory_put_in_the_place_of_another_is_what_counts(yard: Sandbox) -> None:
     before = yard.daemon.get("/services/status")["generation"]
     exchange(yard, copied(yard, "new", extra=False))
     yard.daemon.converged(yard.next_generation(before))
@@ -160,7 +160,7 @@ def test_a_directory_put_in_the_place_of_another_is_what_counts(yard: Yard) -> N
 
 
 @pytest.mark.pitfall(28)
-def test_a_swapped_link_above_the_files_is_followed_as_one_change(yard: Yard) -> None:
+def test_a_swapped_link_above_the_files_is_followed_as_one_change(yard: Sandbox) -> None:
     """As Kubernetes and deployment scripts do it: the files are links into a folder behind a link."""
     one, two = copied(yard, "one"), copied(yard, "two", extra=False)
     (two / "compose.yaml").write_text(COMPOSE.replace("COLOUR: blue", "COLOUR: yellow"))
@@ -187,7 +187,7 @@ def test_a_swapped_link_above_the_files_is_followed_as_one_change(yard: Yard) ->
     yard.save("groups.yaml", GROUPS)
 
 
-def git(yard: Yard, *arguments: str) -> None:
+def git(yard: Sandbox, *arguments: str) -> None:
     environ = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
     author = ["-c", "user.name=A", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
     subprocess.run(
@@ -201,7 +201,7 @@ def git(yard: Yard, *arguments: str) -> None:
 
 
 @pytest.mark.pitfall(30)
-def test_checkouts_back_and_forth_end_in_one_of_the_two_and_never_in_between(yard: Yard) -> None:
+def test_checkouts_back_and_forth_end_in_one_of_the_two_and_never_in_between(yard: Sandbox) -> None:
     git(yard, "init", "-q", "-b", "A")
     git(yard, "add", "-A")
     git(yard, "commit", "-qm", "A")
@@ -236,7 +236,7 @@ def test_checkouts_back_and_forth_end_in_one_of_the_two_and_never_in_between(yar
     yard.strangers = yard.others()
 
 
-def test_a_burst_of_edits_ends_in_the_last_one(yard: Yard) -> None:
+def test_a_burst_of_edits_ends_in_the_last_one(yard: Sandbox) -> None:
     choice = random.Random(7)
     before = yard.daemon.get("/services/status")["generation"]
     for _ in range(99):
@@ -252,7 +252,7 @@ def test_a_burst_of_edits_ends_in_the_last_one(yard: Yard) -> None:
     yard.is_true({"base", "app"})
 
 
-def test_a_file_that_somebody_has_open_is_read_when_it_is_closed(yard: Yard) -> None:
+def test_a_file_that_somebody_has_open_is_read_when_it_is_closed(yard: Sandbox) -> None:
     before = yard.daemon.get("/services/status")["generation"]
     text = groups_yaml(extra=False)
     with (yard.desired / "groups.yaml").open("w") as half:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tests.support.harness.sandbox import PROJECT, Yard
+from tests.support.harness.sandbox import PROJECT, Sandbox
 
 
-def test_a_changed_project_name_starts_nothing_a_second_time(yard: Yard) -> None:
+def test_a_changed_project_name_starts_nothing_a_second_time(yard: Sandbox) -> None:
     mark, ids = yard.recorder.mark(), yard.ids()
     yard.edit("stack.yaml", "name: small\n", "name: large\n")
     status = yard.daemon.until(lambda s: s["groups"]["base"]["reason"] == "project_renamed")
@@ -23,7 +23,7 @@ def test_a_changed_project_name_starts_nothing_a_second_time(yard: Yard) -> None
     assert not yard.recorder.touched(mark, "large")
 
 
-def test_a_copy_of_a_container_is_no_container_of_the_service(yard: Yard) -> None:
+def test_a_copy_of_a_container_is_no_container_of_the_service(yard: Sandbox) -> None:
     yard.docker.commit("small-cache", "copied", "1")
     copy = yard.stranger("debug", image="copied:1")
     yard.daemon.until(lambda s: any("debug" in warning for warning in s["warnings"]))

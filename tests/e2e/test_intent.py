@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.support.harness.daemon import Refused
+from tests.support.harness.daemon import RequestRefused
 from tests.support.harness.engine_recorder import Event
-from tests.support.harness.sandbox import PROJECT, Yard
+from tests.support.harness.sandbox import PROJECT, Sandbox
 
 
 def order(events: Sequence[Event], action: str) -> list[str]:
@@ -24,7 +24,7 @@ def before(found: Sequence[str], *services: str) -> bool:
     return places == sorted(places)
 
 
-def test_all_comes_up_in_order_and_goes_down_in_reverse(yard: Yard) -> None:
+def test_all_comes_up_in_order_and_goes_down_in_reverse(yard: Sandbox) -> None:
     mark = yard.recorder.mark()
     yard.daemon.converged(yard.switch(base=False, app=False, front=False, extra=False))
     yard.is_true(())
@@ -48,7 +48,7 @@ def test_all_comes_up_in_order_and_goes_down_in_reverse(yard: Yard) -> None:
     assert ready < begun
 
 
-def test_what_stops_next_waits_for_a_process_to_end_and_for_no_clearing_away_after_it(yard: Yard) -> None:
+def test_what_stops_next_waits_for_a_process_to_end_and_for_no_clearing_away_after_it(yard: Sandbox) -> None:
     edge, mark = yard.one("edge")["Id"], yard.recorder.mark()
     with yard.proxy.hooked(lambda call: "late" if call.path == f"/containers/{edge}/stop" else None):
         generation = yard.switch(front=False)
@@ -59,7 +59,7 @@ def test_what_stops_next_waits_for_a_process_to_end_and_for_no_clearing_away_aft
     yard.is_true({"base", "app", "extra"})
 
 
-def test_hands_are_off_a_suspended_group_until_it_ends(yard: Yard) -> None:
+def test_hands_are_off_a_suspended_group_until_it_ends(yard: Sandbox) -> None:
     yard.daemon.converged(yard.switch(extra="{state: on, suspend: {reason: looking into it}}"))
     mark = yard.recorder.mark()
     yard.docker.stop("small-cache")
@@ -77,7 +77,7 @@ def test_hands_are_off_a_suspended_group_until_it_ends(yard: Yard) -> None:
     yard.is_true()
 
 
-def test_a_suspension_ends_by_itself_at_its_time(yard: Yard) -> None:
+def test_a_suspension_ends_by_itself_at_its_time(yard: Sandbox) -> None:
     end = datetime.fromtimestamp(time.time() + 2.0, UTC).isoformat().replace("+00:00", "Z")
     yard.switch(extra=f"{{state: on, suspend: {{until: {end}}}}}")
     mark = yard.recorder.mark()
@@ -87,7 +87,7 @@ def test_a_suspension_ends_by_itself_at_its_time(yard: Yard) -> None:
 
 
 @pytest.mark.parametrize("way", ["file", "REST"])
-def test_a_restart_is_carried_out_once_in_order_and_makes_nothing_anew(yard: Yard, way: str) -> None:
+def test_a_restart_is_carried_out_once_in_order_and_makes_nothing_anew(yard: Sandbox, way: str) -> None:
     ids, mark = yard.ids(), yard.recorder.mark()
     if way == "file":
         now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
@@ -109,7 +109,7 @@ def test_a_restart_is_carried_out_once_in_order_and_makes_nothing_anew(yard: Yar
     assert not yard.recorder.touched(mark, PROJECT)
 
 
-def test_a_group_whose_dependency_is_off_is_blocked_and_what_runs_is_left_running(yard: Yard) -> None:
+def test_a_group_whose_dependency_is_off_is_blocked_and_what_runs_is_left_running(yard: Sandbox) -> None:
     ids, mark = yard.ids(), yard.recorder.mark()
     generation = yard.switch(base=False)
     status = yard.daemon.until(lambda s: s["observed_generation"] == generation)
@@ -131,8 +131,8 @@ def test_a_group_whose_dependency_is_off_is_blocked_and_what_runs_is_left_runnin
     assert yard.ids() == ids
 
 
-def test_rest_refuses_what_would_break_others_and_does_it_when_told_to(yard: Yard) -> None:
-    with pytest.raises(Refused) as refused:
+def test_rest_refuses_what_would_break_others_and_does_it_when_told_to(yard: Sandbox) -> None:
+    with pytest.raises(RequestRefused) as refused:
         yard.daemon.post("/services/stop/base")
     assert refused.value.status == 409
     assert "app" in refused.value.value["detail"]
@@ -142,7 +142,7 @@ def test_rest_refuses_what_would_break_others_and_does_it_when_told_to(yard: Yar
     assert yard.desired.joinpath("groups.yaml").read_text() == (
         "groups:\n  base: off      # a comment that stays\n  app: off\n  front: off\n  extra: on\n"
     )
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RequestRefused) as refused:
         yard.daemon.post("/services/start/app")
     assert refused.value.status == 409
     assert "force=true" in str(refused.value.value)
@@ -151,7 +151,7 @@ def test_rest_refuses_what_would_break_others_and_does_it_when_told_to(yard: Yar
     yard.is_true()
 
 
-def test_what_a_file_can_say_rest_can_say(yard: Yard) -> None:
+def test_what_a_file_can_say_rest_can_say(yard: Sandbox) -> None:
     told = yard.daemon.put("/services/groups/extra", {"state": "on", "suspend": {"reason": "camera work"}})
     status = yard.daemon.until(lambda s: s["generation"] >= told["generation"])
     assert status["groups"]["extra"]["phase"] == "suspended"

@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.desired_state.mounted_files import QUIET
 from tests.e2e.test_drift import RESYNC, made, three_resyncs
-from tests.support.harness.sandbox import COMPOSE, PROJECT, Yard
+from tests.support.harness.sandbox import COMPOSE, PROJECT, Sandbox
 
 EDGE = """\
     container_name: small-edge
@@ -31,7 +31,7 @@ secrets: {token: {file: ./conf/token}}
 
 
 @pytest.fixture
-def mounted(yard: Yard) -> Iterator[Yard]:
+def mounted(yard: Sandbox) -> Iterator[Sandbox]:
     """The yard with files mounted in ``edge``."""
     for name in ("edge.conf", "motd", "token", "folder/inside"):
         yard.save(f"conf/{name}", f"{name} one\n")
@@ -43,7 +43,7 @@ def mounted(yard: Yard) -> Iterator[Yard]:
         (yard.desired / "conf" / name).unlink(missing_ok=True)
 
 
-def inside(yard: Yard, path: str) -> str:
+def inside(yard: Sandbox, path: str) -> str:
     """A file as the container of ``edge`` has it."""
     pid = yard.one("edge")["State"]["Pid"]
     with open(f"/proc/{pid}/root{path}") as file:
@@ -55,7 +55,9 @@ def inside(yard: Yard, path: str) -> str:
     ("name", "target"),
     [("edge.conf", "/etc/edge.conf"), ("motd", "/etc/motd"), ("token", "/run/secrets/token")],
 )
-def test_a_changed_file_makes_its_service_anew_once(mounted: Yard, how: str, name: str, target: str) -> None:
+def test_a_changed_file_makes_its_service_anew_once(
+    mounted: Sandbox, how: str, name: str, target: str
+) -> None:
     mark = mounted.recorder.mark()
     if how == "replaced":
         mounted.save(f"conf/{name}", "two\n")
@@ -68,7 +70,7 @@ def test_a_changed_file_makes_its_service_anew_once(mounted: Yard, how: str, nam
 
 
 @pytest.mark.pitfall(21)
-def test_what_stays_as_it_was_remakes_nothing(mounted: Yard) -> None:
+def test_what_stays_as_it_was_remakes_nothing(mounted: Sandbox) -> None:
     mounted.daemon.end()
     mounted.daemon.start(RESYNC)
     mounted.daemon.converged()
@@ -79,7 +81,7 @@ def test_what_stays_as_it_was_remakes_nothing(mounted: Yard) -> None:
     assert mounted.recorder.touched(mark, PROJECT) == []
 
 
-def test_a_file_changed_while_no_daemon_ran_is_found(mounted: Yard) -> None:
+def test_a_file_changed_while_no_daemon_ran_is_found(mounted: Sandbox) -> None:
     mounted.daemon.end()
     mark = mounted.recorder.mark()
     mounted.save("conf/edge.conf", "two\n")
@@ -90,7 +92,7 @@ def test_a_file_changed_while_no_daemon_ran_is_found(mounted: Yard) -> None:
     assert made(mounted, mark) == {"edge": 1}
 
 
-def test_a_container_of_somebody_else_that_holds_a_replaced_file_gets_the_new_one(mounted: Yard) -> None:
+def test_a_container_of_somebody_else_that_holds_a_replaced_file_gets_the_new_one(mounted: Sandbox) -> None:
     mounted.daemon.end()
     (mounted.folder / "state" / "ledger.json").unlink()
     mounted.person("up", "-d", "--no-deps", "--force-recreate", "edge")
@@ -105,7 +107,7 @@ def test_a_container_of_somebody_else_that_holds_a_replaced_file_gets_the_new_on
 
 
 @pytest.mark.pitfall(27)
-def test_what_runs_runs_on_while_its_file_is_gone_and_says_which(mounted: Yard) -> None:
+def test_what_runs_runs_on_while_its_file_is_gone_and_says_which(mounted: Sandbox) -> None:
     started = mounted.one("edge")["State"]["StartedAt"]
     (mounted.desired / "conf/edge.conf").unlink()
     text = (mounted.desired / "compose.yaml").read_text()
@@ -127,7 +129,7 @@ def test_what_runs_runs_on_while_its_file_is_gone_and_says_which(mounted: Yard) 
     assert inside(mounted, "/etc/edge.conf") == "back\n"
 
 
-def change_both(yard: Yard, hostname: str) -> int:
+def change_both(yard: Sandbox, hostname: str) -> int:
     """Save a definition of ``edge`` and its file at once, and wait for both; the mark of before."""
     mark = yard.recorder.mark()
     text = (yard.desired / "compose.yaml").read_text()
@@ -143,7 +145,7 @@ def change_both(yard: Yard, hostname: str) -> int:
     return mark
 
 
-def test_a_definition_and_a_file_changed_at_once_are_one_remake(mounted: Yard) -> None:
+def test_a_definition_and_a_file_changed_at_once_are_one_remake(mounted: Sandbox) -> None:
     mark = change_both(mounted, "y")
     mounted.daemon.end()
     mounted.daemon.start(RESYNC)
@@ -152,7 +154,7 @@ def test_a_definition_and_a_file_changed_at_once_are_one_remake(mounted: Yard) -
 
 
 @pytest.fixture
-def slow_compose(mounted: Yard, tmp_path: Path) -> Iterator[Yard]:
+def slow_compose(mounted: Sandbox, tmp_path: Path) -> Iterator[Sandbox]:
     """The daemon's Compose needs longer to read its files than a mounted file needs to count as changed."""
     plugin = tmp_path / "cli-plugins" / "docker-compose"
     plugin.parent.mkdir()
@@ -171,6 +173,6 @@ def slow_compose(mounted: Yard, tmp_path: Path) -> Iterator[Yard]:
     del mounted.daemon.environ["DOCKER_CONFIG"]
 
 
-def test_a_file_saved_with_a_definition_waits_for_a_slow_compose(slow_compose: Yard) -> None:
+def test_a_file_saved_with_a_definition_waits_for_a_slow_compose(slow_compose: Sandbox) -> None:
     mark = change_both(slow_compose, "z")
     assert made(slow_compose, mark) == {"edge": 1}

@@ -24,18 +24,18 @@ from tests.support.harness.daemon import PROGRAM, ROOT, Json, service_of
 from tests.support.harness.engine_proxy import AtCall, Call
 from tests.support.harness.engine_recorder import PROJECT as PROJECT_LABEL
 from tests.support.harness.engine_recorder import SERVICE
-from tests.support.harness.sandbox import COMPOSE, GROUP_NAMES, GROUP_OF, PROJECT, STANDIN, Yard
+from tests.support.harness.sandbox import COMPOSE, GROUP_NAMES, GROUP_OF, PROJECT, STANDIN, Sandbox
 
 STARTS = {"db", "migrate", "api", "worker", "web", "edge", "cache"}
 
 
-def in_container(yard: Yard, service: str, command: str) -> str:
+def in_container(yard: Sandbox, service: str, command: str) -> str:
     made = yard.docker.exec_create(f"{PROJECT}-{service}", ["sh", "-c", command])["Id"]
     return str(yard.docker.exec_start(made).decode())
 
 
 @pytest.mark.pitfall(3)
-def test_row_3_what_the_daemons_environment_holds_makes_nothing_anew(yard: Yard) -> None:
+def test_row_3_what_the_daemons_environment_holds_makes_nothing_anew(yard: Sandbox) -> None:
     yard.daemon.converged(yard.edit("compose.yaml", "COLOUR: blue", "COLOUR: ${SHADE:-plain}"))
     ids, mark = yard.ids(), yard.recorder.mark()
     yard.daemon.end()
@@ -54,7 +54,7 @@ def test_row_3_what_the_daemons_environment_holds_makes_nothing_anew(yard: Yard)
 
 @pytest.mark.timeout(600)
 @pytest.mark.pitfall(6)
-def test_row_6_a_remake_cut_short_anywhere_ends_with_one_container_and_its_volumes(yard: Yard) -> None:
+def test_row_6_a_remake_cut_short_anywhere_ends_with_one_container_and_its_volumes(yard: Sandbox) -> None:
     in_container(yard, "cache", "echo kept > /data/mark; echo kept > /scratch/mark")
     # Which of Compose's requests to the engine is the last that it ever makes: the first, the second, and so
     # on until it is over before.
@@ -93,7 +93,7 @@ def test_row_6_a_remake_cut_short_anywhere_ends_with_one_container_and_its_volum
 
 
 @pytest.mark.pitfall(7)
-def test_row_7_a_compose_that_outlives_its_daemon_is_waited_for_and_not_raced(yard: Yard) -> None:
+def test_row_7_a_compose_that_outlives_its_daemon_is_waited_for_and_not_raced(yard: Sandbox) -> None:
     yard.daemon.converged(yard.switch(base=False, app=False, front=False, extra=False))
     for service in STARTS:
         yard.docker.remove_container(f"small-{service}")
@@ -133,7 +133,7 @@ def test_row_7_a_compose_that_outlives_its_daemon_is_waited_for_and_not_raced(ya
 
 
 @pytest.mark.pitfall(8)
-def test_row_8_without_networks_and_with_everything_to_be_made_there_is_one_of_each(yard: Yard) -> None:
+def test_row_8_without_networks_and_with_everything_to_be_made_there_is_one_of_each(yard: Sandbox) -> None:
     for _ in range(3):
         yard.daemon.end()
         for name in STARTS:
@@ -147,7 +147,7 @@ def test_row_8_without_networks_and_with_everything_to_be_made_there_is_one_of_e
 
 
 @pytest.mark.pitfall(9, 10)
-def test_rows_9_and_10_a_hidden_engine_leads_to_nothing_but_word_of_it(yard: Yard) -> None:
+def test_rows_9_and_10_a_hidden_engine_leads_to_nothing_but_word_of_it(yard: Sandbox) -> None:
     mark = yard.recorder.mark()
     with yard.proxy.hidden():
         status = yard.daemon.until(lambda s: not s["engine"]["reachable"])
@@ -170,7 +170,7 @@ def test_rows_9_and_10_a_hidden_engine_leads_to_nothing_but_word_of_it(yard: Yar
 
 
 def test_a_daemon_that_starts_before_its_engine_serves_at_once_and_converges_later(
-    yard: Yard,
+    yard: Sandbox,
 ) -> None:
     yard.daemon.end()
     yard.docker.stop("small-edge")
@@ -186,7 +186,7 @@ def test_a_daemon_that_starts_before_its_engine_serves_at_once_and_converges_lat
 
 
 @pytest.mark.pitfall(10, 15)
-def test_rows_9_and_10_a_frozen_engine_hangs_no_reader_and_brings_no_wrong_act(yard: Yard) -> None:
+def test_rows_9_and_10_a_frozen_engine_hangs_no_reader_and_brings_no_wrong_act(yard: Sandbox) -> None:
     yard.daemon.end()
     yard.daemon.start(resync=0.5)
     yard.daemon.converged()
@@ -210,7 +210,7 @@ def slow_reads(took: list[float]) -> float:
     return sorted(took)[int(len(took) * 0.99)]
 
 
-def reads(yard: Yard, seconds: float) -> list[float]:
+def reads(yard: Sandbox, seconds: float) -> list[float]:
     """How long each read takes, for a while."""
     took = []
     end = time.monotonic() + seconds
@@ -224,7 +224,7 @@ def reads(yard: Yard, seconds: float) -> list[float]:
 @pytest.mark.pitfall(12, 13)
 @pytest.mark.parametrize("way", ["stopped", "stopped again", "killed"])
 def test_rows_11_and_13_an_engine_that_ends_in_the_middle_of_converging_is_taken_up_again(
-    yard: Yard, way: str
+    yard: Sandbox, way: str
 ) -> None:
     yard.daemon.converged(yard.switch(base=False, app=False, front=False, extra=False))
     ids, mark = yard.ids(), yard.recorder.mark()
@@ -247,7 +247,7 @@ def test_rows_11_and_13_an_engine_that_ends_in_the_middle_of_converging_is_taken
 
 
 @pytest.mark.pitfall(23, 25)
-def test_a_container_that_the_engines_end_made_unstartable_is_made_anew(yard: Yard) -> None:
+def test_a_container_that_the_engines_end_made_unstartable_is_made_anew(yard: Sandbox) -> None:
     """A start that comes while the engine stops its containers: `task … already exists`, for ever."""
     id = yard.one("cache")["Id"]
     yard.daemon.end()
@@ -283,7 +283,7 @@ def bury(container: str) -> None:
 
 
 @pytest.mark.pitfall(25)
-def test_row_25_a_container_whose_network_is_gone_is_made_anew(yard: Yard) -> None:
+def test_row_25_a_container_whose_network_is_gone_is_made_anew(yard: Sandbox) -> None:
     yard.daemon.converged(yard.switch(front=False, app=False))
     ids, mark = yard.ids(), yard.recorder.mark()
     yard.docker.disconnect_container_from_network("small-api", f"{PROJECT}_outer", force=True)
@@ -296,7 +296,7 @@ def test_row_25_a_container_whose_network_is_gone_is_made_anew(yard: Yard) -> No
 
 
 @pytest.mark.pitfall(25)
-def test_row_25_a_container_whose_network_goes_before_its_first_start_is_made_anew(yard: Yard) -> None:
+def test_row_25_a_container_whose_network_goes_before_its_first_start_is_made_anew(yard: Sandbox) -> None:
     yard.daemon.converged(yard.switch(front=False, app=False))
     for service in ("api", "web", "edge"):
         yard.docker.remove_container(f"{PROJECT}-{service}")
@@ -313,12 +313,14 @@ def test_row_25_a_container_whose_network_goes_before_its_first_start_is_made_an
     assert sorted(made) == ["api", "api", "edge", "web"]
 
 
-def is_start_of(yard: Yard, call: Call, service: str) -> bool:
+def is_start_of(yard: Sandbox, call: Call, service: str) -> bool:
     return call.path == f"/containers/{yard.ids().get(service)}/start"
 
 
 @pytest.mark.pitfall(17)
-def test_row_17_what_is_off_runs_for_no_more_than_moments_after_the_engine_was_restarted(yard: Yard) -> None:
+def test_row_17_what_is_off_runs_for_no_more_than_moments_after_the_engine_was_restarted(
+    yard: Sandbox,
+) -> None:
     off = {"base": False, "app": False, "front": False, "extra": False}
     yard.daemon.converged(yard.switch(**off))
     # By its policy `always` the engine starts it, however it was stopped before (moby#11008).
@@ -333,7 +335,9 @@ def test_row_17_what_is_off_runs_for_no_more_than_moments_after_the_engine_was_r
 
 
 @pytest.mark.pitfall(11)
-def test_row_11_what_happened_while_events_were_dropped_is_found_by_those_that_were_not(yard: Yard) -> None:
+def test_row_11_what_happened_while_events_were_dropped_is_found_by_those_that_were_not(
+    yard: Sandbox,
+) -> None:
     number, took = 0, 0.0
     with yard.daemon.stopped():
         # Where a subscriber reads no more, the engine waits for it a tenth of a second, then drops the event.
@@ -351,7 +355,7 @@ def test_row_11_what_happened_while_events_were_dropped_is_found_by_those_that_w
 
 
 @pytest.mark.pitfall(15)
-def test_row_15_a_container_that_answers_nobody_holds_up_no_other(yard: Yard) -> None:
+def test_row_15_a_container_that_answers_nobody_holds_up_no_other(yard: Sandbox) -> None:
     shim = shims_of(yard.engine)[yard.one("cache")["Id"]]
     os.kill(shim, signal.SIGSTOP)
     try:
@@ -374,7 +378,7 @@ def test_row_15_a_container_that_answers_nobody_holds_up_no_other(yard: Yard) ->
 
 
 @pytest.mark.pitfall(19, 42)
-def test_row_19_two_who_remove_the_same_end_well_and_take_nothing_of_others(yard: Yard) -> None:
+def test_row_19_two_who_remove_the_same_end_well_and_take_nothing_of_others(yard: Sandbox) -> None:
     yard.daemon.converged(yard.edit("stack.yaml", "name: small\n", "name: small\nprune: true\n"))
     host = yard.docker.create_host_config(network_mode="none")
     own = {PROJECT_LABEL: PROJECT}
@@ -407,7 +411,7 @@ def test_row_19_two_who_remove_the_same_end_well_and_take_nothing_of_others(yard
 
 
 @pytest.mark.pitfall(22)
-def test_row_22_what_is_paused_is_not_called_unhealthy_and_is_not_restarted_for_it(yard: Yard) -> None:
+def test_row_22_what_is_paused_is_not_called_unhealthy_and_is_not_restarted_for_it(yard: Sandbox) -> None:
     yard.edit("stack.yaml", "    services: [cache]\n", "    services: [cache]\n    unhealthy: {after: 8s}\n")
     check = "healthcheck: {test: [CMD, curl, x], interval: 500ms, timeout: 9s, retries: 1}"
     yard.daemon.converged(saved(yard, with_cache(check)))
@@ -430,7 +434,7 @@ def test_row_22_what_is_paused_is_not_called_unhealthy_and_is_not_restarted_for_
 
 
 @pytest.mark.pitfall(23)
-def test_row_23_an_engine_that_only_says_so_is_told_on_and_asked_ever_more_rarely(yard: Yard) -> None:
+def test_row_23_an_engine_that_only_says_so_is_told_on_and_asked_ever_more_rarely(yard: Sandbox) -> None:
     def lie(call: Call) -> str | None:
         return "lie" if call.path.endswith("/start") and "/exec/" not in call.path else None
 
@@ -449,7 +453,7 @@ def test_row_23_an_engine_that_only_says_so_is_told_on_and_asked_ever_more_rarel
 
 
 @pytest.mark.pitfall(41)
-def test_row_41_fifty_who_listen_do_not_hold_up_the_end(yard: Yard) -> None:
+def test_row_41_fifty_who_listen_do_not_hold_up_the_end(yard: Sandbox) -> None:
     readers = [
         http.client.HTTPConnection("127.0.0.1", int(yard.daemon.url.rpartition(":")[2])) for _ in range(50)
     ]
@@ -466,7 +470,7 @@ def test_row_41_fifty_who_listen_do_not_hold_up_the_end(yard: Yard) -> None:
 
 
 @pytest.mark.pitfall(43)
-def test_row_43_a_log_goes_on_being_followed_when_the_engine_rotates_it(yard: Yard) -> None:
+def test_row_43_a_log_goes_on_being_followed_when_the_engine_rotates_it(yard: Sandbox) -> None:
     rotating = 'logging: {driver: json-file, options: {max-size: 1k, max-file: "30"}}'
     yard.daemon.converged(saved(yard, with_cache(rotating)))
     words = [*PROGRAM, "logs", "cache", "--follow", "--url", yard.daemon.url]

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.support.harness.daemon import Daemon
-from tests.support.harness.sandbox import GROUP_NAMES, Yard
+from tests.support.harness.sandbox import GROUP_NAMES, Sandbox
 
 _SIZE = 48 * 2**20
 _OPTIONS = "loop,commit=300,noauto_da_alloc"
@@ -79,7 +79,7 @@ class Cut(NamedTuple):
 
 
 @pytest.fixture
-def disk(yard: Yard, tmp_path: Path) -> Iterator[Disk]:
+def disk(yard: Sandbox, tmp_path: Path) -> Iterator[Disk]:
     """Desired state and state directory of the yard on a disk of their own; no daemon runs."""
     yard.daemon.end()
     disk = Disk(tmp_path, {"state": yard.folder / "state", "desired": yard.desired})
@@ -90,7 +90,7 @@ def disk(yard: Yard, tmp_path: Path) -> Iterator[Disk]:
 
 @pytest.mark.pitfall(33, 34)
 def test_what_was_acknowledged_outlives_a_power_cut_and_what_was_not_is_there_whole_or_not_at_all(
-    yard: Yard, disk: Disk
+    yard: Sandbox, disk: Disk
 ) -> None:
     with disk.plugged(disk.image):
         yard.daemon.start()
@@ -109,7 +109,7 @@ def test_what_was_acknowledged_outlives_a_power_cut_and_what_was_not_is_there_wh
             yard.daemon.kill()
 
 
-def cuts_at_the_answer(yard: Yard, disk: Disk) -> Iterator[Cut]:
+def cuts_at_the_answer(yard: Sandbox, disk: Disk) -> Iterator[Cut]:
     """The power goes the very moment that a write is acknowledged."""
     for number in range(3):
         verb, word = (("stop", "off"), ("start", "on"))[number % 2]
@@ -117,7 +117,7 @@ def cuts_at_the_answer(yard: Yard, disk: Disk) -> Iterator[Cut]:
         yield Cut(disk.cut(yard.daemon, number), {word}, number + 1)
 
 
-def cuts_in_the_middle(yard: Yard, disk: Disk) -> Iterator[Cut]:
+def cuts_in_the_middle(yard: Sandbox, disk: Disk) -> Iterator[Cut]:
     """The power goes while write after write is asked for."""
     chance, done = Random(1), threading.Event()
     acknowledged = 3
@@ -142,18 +142,18 @@ def cuts_in_the_middle(yard: Yard, disk: Disk) -> Iterator[Cut]:
         writer.join()
 
 
-def says_of_extra(yard: Yard) -> str:
+def says_of_extra(yard: Sandbox) -> str:
     """The word after the group's name, of a file that is whole."""
     words = dict(line.split("#")[0].strip().split(": ") for line in lines_of(yard)[1:])
     assert words.keys() == {*GROUP_NAMES}
     return words["extra"].strip()
 
 
-def lines_of(yard: Yard) -> list[str]:
+def lines_of(yard: Sandbox) -> list[str]:
     return (yard.desired / "groups.yaml").read_text().splitlines()
 
 
-def writes(yard: Yard) -> list[str]:
+def writes(yard: Sandbox) -> list[str]:
     """The writes that the audit log knows of."""
     entries = yard.daemon.get("/services/audit?limit=1000")["entries"]
     return [e["action"] for e in entries if e["target"] == "extra" and e["action"] in {"start", "stop"}]

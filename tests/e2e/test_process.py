@@ -16,7 +16,7 @@ from docker.errors import NotFound
 from reconciler.daemon.run import DEADLINE
 from tests.support.harness.daemon import ROOT, Json, free_port
 from tests.support.harness.engine_proxy import AtCall, Call
-from tests.support.harness.sandbox import COMPOSE, GROUP_NAMES, PROJECT, Yard, groups_yaml
+from tests.support.harness.sandbox import COMPOSE, GROUP_NAMES, PROJECT, Sandbox, groups_yaml
 
 KILLS = 25
 ROUNDS = {
@@ -33,7 +33,7 @@ def is_over(status: Json, before: int) -> bool:
 
 @pytest.mark.pitfall(6, 7, 8)
 @pytest.mark.timeout(600)
-def test_killed_at_any_moment_it_ends_converged_with_one_container_each(yard: Yard) -> None:
+def test_killed_at_any_moment_it_ends_converged_with_one_container_each(yard: Sandbox) -> None:
     chance = random.Random(25)
     generation = yard.daemon.get("/services/status")["generation"]
     colour, before = 0, None
@@ -67,7 +67,7 @@ def test_killed_at_any_moment_it_ends_converged_with_one_container_each(yard: Ya
     assert len(networks) == len(set(networks))
 
 
-def test_a_second_daemon_on_the_same_directory_or_state_refuses_to_start(yard: Yard) -> None:
+def test_a_second_daemon_on_the_same_directory_or_state_refuses_to_start(yard: Sandbox) -> None:
     other = yard.folder / "other"
     (other / "state").mkdir(parents=True, exist_ok=True)
     (other / "desired").mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ def test_a_second_daemon_on_the_same_directory_or_state_refuses_to_start(yard: Y
 
 
 def test_an_edit_reaches_the_engine_in_no_time(
-    yard: Yard, record_property: pytest.RecordProperty, capsys: pytest.CaptureFixture[str]
+    yard: Sandbox, record_property: pytest.RecordProperty, capsys: pytest.CaptureFixture[str]
 ) -> None:
     took = []
     for number in range(11):
@@ -112,7 +112,7 @@ def test_an_edit_reaches_the_engine_in_no_time(
     assert median < 1.0
 
 
-def test_told_to_end_it_ends_with_0_and_leaves_containers_alone(yard: Yard) -> None:
+def test_told_to_end_it_ends_with_0_and_leaves_containers_alone(yard: Sandbox) -> None:
     mark = yard.recorder.mark()
     code, took = yard.daemon.end()
     assert code == 0
@@ -124,7 +124,7 @@ def test_told_to_end_it_ends_with_0_and_leaves_containers_alone(yard: Yard) -> N
     assert yard.daemon.wait_for_exit() == 0
 
 
-def test_told_to_end_while_it_works_it_ends_in_time_and_goes_on_when_started_again(yard: Yard) -> None:
+def test_told_to_end_while_it_works_it_ends_in_time_and_goes_on_when_started_again(yard: Sandbox) -> None:
     yard.daemon.converged(yard.switch(base=False, app=False, front=False, extra=False))
     mark = yard.recorder.mark()
     yard.switch()
@@ -137,7 +137,7 @@ def test_told_to_end_while_it_works_it_ends_in_time_and_goes_on_when_started_aga
 
 
 @pytest.mark.pitfall(14)
-def test_told_to_end_while_the_engine_is_frozen_it_ends_in_time(yard: Yard) -> None:
+def test_told_to_end_while_the_engine_is_frozen_it_ends_in_time(yard: Sandbox) -> None:
     mark = yard.recorder.mark()
     with yard.engine.frozen():
         # Something to do, so that calls are on their way that nobody answers.
@@ -148,7 +148,7 @@ def test_told_to_end_while_the_engine_is_frozen_it_ends_in_time(yard: Yard) -> N
     assert {e.service for e in yard.recorder.touched(mark, PROJECT)} <= {"cache"}
 
 
-def test_sighup_makes_it_read_the_files_again(yard: Yard) -> None:
+def test_sighup_makes_it_read_the_files_again(yard: Sandbox) -> None:
     yard.save("groups.yaml", "groups: {}\n")
     yard.daemon.until(lambda s: s["errors"])
     for _ in range(2):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.harness.engine_recorder import SERVICE
-from tests.support.harness.sandbox import COMPOSE, PROJECT, STACK, Yard
+from tests.support.harness.sandbox import COMPOSE, PROJECT, STACK, Sandbox
 
 
 def children(pid: int) -> list[int]:
@@ -25,7 +25,7 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def power_cut(yard: Yard) -> None:
+def power_cut(yard: Sandbox) -> None:
     """Kill the engine, its containerd, all shims and all containers, and take away what lies in /run."""
     engine = yard.engine
     pids = [c["State"]["Pid"] for c in yard.recorder.all_containers() if c["State"]["Pid"]]
@@ -48,7 +48,7 @@ def power_cut(yard: Yard) -> None:
 
 @pytest.mark.pitfall(17, 20)
 @pytest.mark.parametrize("order", ["engine first", "daemon first"])
-def test_after_a_power_cut_all_comes_up_and_what_was_cut_short_runs_again(yard: Yard, order: str) -> None:
+def test_after_a_power_cut_all_comes_up_and_what_was_cut_short_runs_again(yard: Sandbox, order: str) -> None:
     long = COMPOSE.replace('{STANDIN_RUN_FOR: "0.1"}', '{STANDIN_RUN_FOR: "${RUN}"}')
     yard.save(".env", "RUN=1000\n")
     before = int(yard.daemon.get("/services/status")["generation"])

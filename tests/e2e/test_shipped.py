@@ -22,8 +22,8 @@ from docker.errors import NotFound
 from ruamel.yaml import YAML
 
 from tests.support.harness.daemon import ROOT, Daemon, Json
-from tests.support.harness.engine_recorder import SERVICE, Recorder
-from tests.support.harness.sandbox import Yard
+from tests.support.harness.engine_recorder import SERVICE, EngineRecorder
+from tests.support.harness.sandbox import Sandbox
 
 PROJECT = "alpr"
 _SWITCH = re.compile(r"^(  \w+:\s+)(?:on|off)\b", re.MULTILINE)
@@ -32,9 +32,9 @@ _SWITCH = re.compile(r"^(  \w+:\s+)(?:on|off)\b", re.MULTILINE)
 class Ship:
     """A copy of ``desired-state`` with the stand-ins, and a daemon on it."""
 
-    def __init__(self, yard: Yard, folder: Any) -> None:
+    def __init__(self, yard: Sandbox, folder: Any) -> None:
         self.yard = yard
-        self.recorder: Recorder = yard.recorder
+        self.recorder: EngineRecorder = yard.recorder
         self.desired = folder / "desired-state"
         shutil.copytree(ROOT / "desired-state", self.desired)
         standin = self.desired / "compose.standin.yaml"
@@ -116,7 +116,7 @@ def _seconds(stamp: str) -> float:
 
 
 @pytest.fixture(scope="module")
-def ship(the_yard: Yard, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ship]:
+def ship(the_yard: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ship]:
     the_yard.settle()
     the_yard.daemon.end()
     ship = Ship(the_yard, tmp_path_factory.mktemp("ship"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.harness.sandbox import COMPOSE, Yard
+from tests.support.harness.sandbox import COMPOSE, Sandbox
 
 EDGE = """\
     container_name: small-edge
@@ -28,7 +28,7 @@ ONE, TWO = "planted-value-1", "planted-value-2"
 
 
 @pytest.fixture
-def hooked(yard: Yard) -> Iterator[Yard]:
+def hooked(yard: Sandbox) -> Iterator[Sandbox]:
     """The yard with a secret from a variable and hooks in ``edge``."""
     (yard.desired / ".env").write_text(f"EDGE_TOKEN={ONE}\n")
     before = int(yard.daemon.get("/services/status")["generation"])
@@ -41,13 +41,13 @@ def hooked(yard: Yard) -> Iterator[Yard]:
     (yard.desired / ".env").unlink(missing_ok=True)
 
 
-def inside(yard: Yard, path: str) -> str:
+def inside(yard: Sandbox, path: str) -> str:
     """A file as the container of ``edge`` has it."""
     pid = yard.one("edge")["State"]["Pid"]
     return Path(f"/proc/{pid}/root{path}").read_text()
 
 
-def test_a_secret_from_a_variable_and_hooks_come_with_every_start(hooked: Yard) -> None:
+def test_a_secret_from_a_variable_and_hooks_come_with_every_start(hooked: Sandbox) -> None:
     assert inside(hooked, "/run/secrets/token") == ONE
     assert inside(hooked, "/data/hooks").split() == ["up"]
     first = hooked.one("edge")["Id"]

@@ -7,7 +7,7 @@ import pytest
 from tests.e2e.test_failures import saved
 from tests.support.harness.engine_recorder import PROJECT as PROJECT_LABEL
 from tests.support.harness.engine_recorder import SERVICE
-from tests.support.harness.sandbox import COMPOSE, PROJECT, STACK, Yard
+from tests.support.harness.sandbox import COMPOSE, PROJECT, STACK, Sandbox
 
 EDGE = """\
     <<: *standin
@@ -24,11 +24,11 @@ SHARING = """\
 """
 
 
-def mode(yard: Yard, service: str) -> str:
+def mode(yard: Sandbox, service: str) -> str:
     return str(yard.one(service)["HostConfig"]["NetworkMode"])
 
 
-def test_who_shares_a_network_is_made_anew_when_its_owner_was(yard: Yard) -> None:
+def test_who_shares_a_network_is_made_anew_when_its_owner_was(yard: Sandbox) -> None:
     yard.daemon.converged(saved(yard, COMPOSE.replace(EDGE, SHARING)))
     assert mode(yard, "edge") == f"container:{yard.one('web')['Id']}"
     for act in ("removed by hand", "remade by a person", "remade by us"):
@@ -49,7 +49,7 @@ def test_who_shares_a_network_is_made_anew_when_its_owner_was(yard: Yard) -> Non
         assert yard.recorder.count(mark, "create", "edge") <= 2, act
 
 
-def test_who_asked_for_it_is_restarted_after_its_dependency_was_by_whomever(yard: Yard) -> None:
+def test_who_asked_for_it_is_restarted_after_its_dependency_was_by_whomever(yard: Sandbox) -> None:
     follows = EDGE.replace("[web]", "{web: {condition: service_started, restart: true}}")
     yard.daemon.converged(saved(yard, COMPOSE.replace(EDGE, follows)))
     ids = yard.ids()
@@ -64,7 +64,7 @@ def test_who_asked_for_it_is_restarted_after_its_dependency_was_by_whomever(yard
 
 
 @pytest.mark.pitfall(42)
-def test_orphans_are_pruned_when_asked_for_and_their_volumes_stay(yard: Yard) -> None:
+def test_orphans_are_pruned_when_asked_for_and_their_volumes_stay(yard: Sandbox) -> None:
     labels = {PROJECT_LABEL: PROJECT, SERVICE: "former"}
     host = yard.docker.create_host_config(network_mode="none", binds=["former-data:/data"])
     made = yard.docker.create_container(
@@ -84,7 +84,7 @@ def test_orphans_are_pruned_when_asked_for_and_their_volumes_stay(yard: Yard) ->
 
 
 @pytest.mark.pitfall(17)
-def test_where_restarting_is_ours_a_boot_comes_up_in_order_and_what_is_off_stays_off(yard: Yard) -> None:
+def test_where_restarting_is_ours_a_boot_comes_up_in_order_and_what_is_off_stays_off(yard: Sandbox) -> None:
     ids = yard.ids()
     before = yard.daemon.get("/services/status")["generation"]
     yard.save("stack.yaml", STACK + "restart: managed\n")

@@ -20,7 +20,7 @@ from reconciler.engine.compose.engine import resolve
 from reconciler.engine.docker.engine import DockerEngine
 from reconciler.model.observed import Container
 from reconciler.model.stack import Group, Stack
-from tests.support.harness.adapter import Bench, Make
+from tests.support.harness.adapter import AdapterHarness, Make
 from tests.support.harness.private_engine import IMAGE, PrivateEngine, Project, engines
 
 PATIENCE = 2.0
@@ -249,10 +249,10 @@ def emptied(engine: PrivateEngine) -> Iterator[PrivateEngine]:
 @pytest.fixture
 async def bench(clean: PrivateEngine, tmp_path: Path) -> AsyncIterator[Make]:
     """Makes a bench over a Compose file, on each engine in turn."""
-    made: list[Bench] = []
+    made: list[AdapterHarness] = []
 
-    async def make(compose: str, patience: float = 5.0) -> Bench:
-        one = Bench(clean, Project(clean, tmp_path / "project", "only", compose), patience)
+    async def make(compose: str, patience: float = 5.0) -> AdapterHarness:
+        one = AdapterHarness(clean, Project(clean, tmp_path / "project", "only", compose), patience)
         made.append(one)
         await one.resolve()
         return one

@@ -19,7 +19,7 @@ from reconciler.planning.planner import plan
 from reconciler.planning.record_observation import record_observation
 from reconciler.quickstart.compose_fetch import program_of_archive
 from tests.support.fixtures.builders import a_stack, container, desire, look, service
-from tests.support.harness.adapter import Bench, Make
+from tests.support.harness.adapter import AdapterHarness, Make
 from tests.support.harness.private_engine import PrivateEngine
 
 from .conftest import ENGINES
@@ -47,7 +47,7 @@ def steps(stack: Stack, observed: ObservedState, ledger: Ledger) -> dict[str, st
 
 
 async def test_what_shares_with_another_container_is_adopted_and_its_edits_are_seen(bench: Make) -> None:
-    b: Bench = await bench(GUESTS)
+    b: AdapterHarness = await bench(GUESTS)
     name = b.project.name
     b.project.write(GUESTS.replace("some-vpn-1", f"{name}-vpn-1"))
     b.project.person("up", "-d")
@@ -101,7 +101,7 @@ async def test_whichever_compose_made_them_containers_are_adopted_and_edited_one
     bench: Make, use: Callable[[str], str], person: str, daemon: str
 ) -> None:
     text = "".join(line for line in GUESTS.splitlines(keepends=True) if "use_api_socket" not in line)
-    b: Bench = await bench(text)
+    b: AdapterHarness = await bench(text)
     b.project.write(text := text.replace("some-vpn-1", f"{b.project.name}-vpn-1"))
     made_by = use(person)
     b.project.person("up", "-d")

@@ -10,12 +10,12 @@ import pytest
 
 from reconciler.errors import StepFailed
 from reconciler.model.observed import Action, Container, State
-from tests.support.harness.adapter import PLAIN, Bench, Make
+from tests.support.harness.adapter import PLAIN, AdapterHarness, Make
 from tests.support.harness.private_engine import IMAGE, until
 
 
 async def test_the_engine_is_the_one_that_its_name_says(bench: Make, request: pytest.FixtureRequest) -> None:
-    b: Bench = await bench(PLAIN)
+    b: AdapterHarness = await bench(PLAIN)
     name, _, store = request.node.callspec.params["clean"].partition(", ")
     info = await b.engine.info()
     assert f"docker {info.version}".startswith(name)
@@ -29,7 +29,7 @@ async def test_the_engine_is_the_one_that_its_name_says(bench: Make, request: py
 async def test_hashes_equal_labels_and_follow_env_files(bench: Make, tmp_path: Path) -> None:
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "some.env").write_text("A=1\n")
-    b: Bench = await bench(
+    b: AdapterHarness = await bench(
         """
         services:
           web:
@@ -56,7 +56,7 @@ async def test_hashes_equal_labels_and_follow_env_files(bench: Make, tmp_path: P
 
 @pytest.mark.pitfall(2)
 async def test_a_person_s_compose_recreates_nothing(bench: Make) -> None:
-    b: Bench = await bench(
+    b: AdapterHarness = await bench(
         """
         services:
           web: {image: "bed/standin:1", init: true, depends_on: [db], networks: [n]}
@@ -76,7 +76,7 @@ async def test_a_person_s_compose_recreates_nothing(bench: Make) -> None:
 
 
 async def test_what_a_person_s_compose_made_is_adopted(bench: Make) -> None:
-    b: Bench = await bench(PLAIN)
+    b: AdapterHarness = await bench(PLAIN)
     b.project.person("up", "-d")
     container = await b.seen("plain")
     assert container.state is State.RUNNING
@@ -86,7 +86,7 @@ async def test_what_a_person_s_compose_made_is_adopted(bench: Make) -> None:
 
 
 async def test_one_off_containers_are_foreign(bench: Make) -> None:
-    b: Bench = await bench(PLAIN)
+    b: AdapterHarness = await bench(PLAIN)
     b.project.person("run", "-d", "--name", "once", "plain", "sleep", "1000")
     observed = await b.look()
     assert observed.containers == ()
@@ -94,7 +94,7 @@ async def test_one_off_containers_are_foreign(bench: Make) -> None:
 
 
 async def test_recreating_keeps_all_volumes_and_leaves_dependents_alone(bench: Make) -> None:
-    b: Bench = await bench(
+    b: AdapterHarness = await bench(
         """
         services:
           db: {image: "bed/standin:1", init: true, container_name: o-db, volumes: ["data:/data", /anon]}
@@ -124,7 +124,7 @@ async def test_recreating_keeps_all_volumes_and_leaves_dependents_alone(bench: M
 
 
 async def test_building(bench: Make) -> None:
-    b: Bench = await bench(
+    b: AdapterHarness = await bench(
         """
         services:
           built: {image: "bed/built:1", build: context}
@@ -146,7 +146,7 @@ async def test_building(bench: Make) -> None:
 
 
 async def test_a_pull_that_can_not_be_had(bench: Make) -> None:
-    b: Bench = await bench('services: {web: {image: "127.0.0.1:9/no/such:1"}}')
+    b: AdapterHarness = await bench('services: {web: {image: "127.0.0.1:9/no/such:1"}}')
     with pytest.raises(StepFailed) as caught:
         await b.act(Action.PULL, "web")
     assert caught.value.reason == "image_unavailable"

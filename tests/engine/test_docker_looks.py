@@ -9,14 +9,14 @@ import pytest
 
 from reconciler.engine.docker import logs, usage
 from reconciler.model.observed import Health, State
-from tests.support.harness.adapter import PLAIN, Bench, Make
+from tests.support.harness.adapter import PLAIN, AdapterHarness, Make
 from tests.support.harness.private_engine import IMAGE, until
 
 # --- looking ---
 
 
 async def test_an_unchanged_look_is_one_request(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    b: Bench = await bench(PLAIN)
+    b: AdapterHarness = await bench(PLAIN)
     await b.running("plain")
     async with aclosing(b.engine.events(b.stack)) as events:
         await anext(events)
@@ -31,7 +31,7 @@ async def test_an_unchanged_look_is_one_request(bench: Make, monkeypatch: pytest
 
 
 async def test_a_restart_that_no_event_told_of_is_seen(bench: Make) -> None:
-    b: Bench = await bench(PLAIN)
+    b: AdapterHarness = await bench(PLAIN)
     before = await b.running("plain")
     b.client.restart(before.id, timeout=1)
     after = await b.seen("plain")
@@ -40,7 +40,7 @@ async def test_a_restart_that_no_event_told_of_is_seen(bench: Make) -> None:
 
 
 async def test_the_engine_s_own_verdict(bench: Make) -> None:
-    b: Bench = await bench(
+    b: AdapterHarness = await bench(
         """
         services:
           well:
@@ -69,7 +69,7 @@ async def test_the_engine_s_own_verdict(bench: Make) -> None:
 
 
 async def test_image_names_of_every_form(bench: Make) -> None:
-    b: Bench = await bench(
+    b: AdapterHarness = await bench(
         """
         services:
           short: {image: "bed/standin:1"}
@@ -81,7 +81,7 @@ async def test_image_names_of_every_form(bench: Make) -> None:
 
 
 async def test_foreign_networks_and_containers_make_no_event(bench: Make) -> None:
-    b: Bench = await bench(PLAIN)
+    b: AdapterHarness = await bench(PLAIN)
     async with aclosing(b.engine.events(b.stack)) as events:
         await anext(events)
         other = b.client.create_container(IMAGE, name="stranger")
@@ -94,7 +94,7 @@ async def test_foreign_networks_and_containers_make_no_event(bench: Make) -> Non
 
 
 async def test_the_api_measures_what_the_files_do(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    b: Bench = await bench(PLAIN)
+    b: AdapterHarness = await bench(PLAIN)
     container = await b.running("plain")
     assert set(usage.read_all((container,))) == {container}
     files = await b.engine.stats((container,))
@@ -104,7 +104,7 @@ async def test_the_api_measures_what_the_files_do(bench: Make, monkeypatch: pyte
 
 
 async def test_logs_follow_until_closed(bench: Make) -> None:
-    b: Bench = await bench(
+    b: AdapterHarness = await bench(
         """
         services:
           talk:
@@ -127,7 +127,9 @@ async def test_logs_follow_until_closed(bench: Make) -> None:
 
 
 async def test_a_terminal_s_log_has_no_frames(bench: Make) -> None:
-    b: Bench = await bench('services: {tty: {image: "bed/standin:1", tty: true, command: [echo, hello]}}')
+    b: AdapterHarness = await bench(
+        'services: {tty: {image: "bed/standin:1", tty: true, command: [echo, hello]}}'
+    )
     container = await b.running("tty")
     await until(lambda: b.seen("tty"), lambda found: found.state is State.EXITED)
     assert [line async for line in b.engine.logs(container.id)] == ["hello"]
@@ -138,7 +140,7 @@ async def test_a_follower_hears_on_when_the_engine_rotates_the_log(
     bench: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logs, "SILENT", 0.5)
-    b: Bench = await bench(
+    b: AdapterHarness = await bench(
         """
         services:
           talk:

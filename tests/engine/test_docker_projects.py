@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reconciler.model.observed import Action, LeftBehind
 from reconciler.model.stack import Stack
-from tests.support.harness.adapter import Bench, Make
+from tests.support.harness.adapter import AdapterHarness, Make
 
 COMPOSE = """
 services:
@@ -23,7 +23,7 @@ def renamed(stack: Stack, **more: object) -> Stack:
 
 
 async def test_a_person_s_containers_are_known_by_their_files(bench: Make, tmp_path: Path) -> None:
-    b: Bench = await bench(COMPOSE)
+    b: AdapterHarness = await bench(COMPOSE)
     b.project.person("up", "-d")
     name = b.stack.name
     web = await b.seen("web")
@@ -52,7 +52,7 @@ async def test_a_person_s_containers_are_known_by_their_files(bench: Make, tmp_p
 
 
 async def test_what_a_daemon_made_is_known_by_its_folder(bench: Make) -> None:
-    b: Bench = await bench(COMPOSE)
+    b: AdapterHarness = await bench(COMPOSE)
     frozen = Path(b.stack.model).parent / f"{'ab' * 32}.json"
     shutil.copy(b.stack.model, frozen)
     b.stack = replace(b.stack, model=str(frozen))

@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.errors import PermanentStepFailure, StepFailed
 from reconciler.model.observed import Action, State
-from tests.support.harness.adapter import PLAIN, Bench, Make
+from tests.support.harness.adapter import PLAIN, AdapterHarness, Make
 from tests.support.harness.private_engine import until
 
 # --- why a step failed ---
@@ -20,7 +20,9 @@ from tests.support.harness.private_engine import until
 async def test_a_port_held_by_a_program(bench: Make) -> None:
     with socket.create_server(("0.0.0.0", 0)) as holder:
         port = holder.getsockname()[1]
-        b: Bench = await bench(f'services: {{web: {{image: "bed/standin:1", ports: ["{port}:80"]}}}}')
+        b: AdapterHarness = await bench(
+            f'services: {{web: {{image: "bed/standin:1", ports: ["{port}:80"]}}}}'
+        )
         container = await b.created("web")
         with pytest.raises(StepFailed) as caught:
             await b.act(Action.START, "web", container=container.id)
@@ -34,7 +36,7 @@ async def test_a_port_held_by_a_program(bench: Make) -> None:
 async def test_a_port_held_by_a_container_names_it(bench: Make) -> None:
     with socket.create_server(("0.0.0.0", 0)) as holder:
         port = holder.getsockname()[1]
-    b: Bench = await bench(
+    b: AdapterHarness = await bench(
         f"""
         services:
           one: {{image: "bed/standin:1", init: true, container_name: o-one, ports: ["{port}:80"]}}
@@ -51,7 +53,7 @@ async def test_a_port_held_by_a_container_names_it(bench: Make) -> None:
 
 @pytest.mark.pitfall(25)
 async def test_a_network_that_is_gone(bench: Make) -> None:
-    b: Bench = await bench(PLAIN)
+    b: AdapterHarness = await bench(PLAIN)
     container = await b.created("plain")
     b.client.remove_network("only_default")
     with pytest.raises(StepFailed) as caught:
@@ -71,7 +73,7 @@ async def test_a_network_that_is_gone(bench: Make) -> None:
     ],
 )
 async def test_what_can_not_be_created(bench: Make, definition: str, reason: str) -> None:
-    b: Bench = await bench(
+    b: AdapterHarness = await bench(
         f"""
         services:
           web:
@@ -90,7 +92,7 @@ async def test_what_can_not_be_created(bench: Make, definition: str, reason: str
 
 
 async def test_a_command_that_does_not_exist(bench: Make) -> None:
-    b: Bench = await bench('services: {web: {image: "bed/standin:1", command: [/absent]}}')
+    b: AdapterHarness = await bench('services: {web: {image: "bed/standin:1", command: [/absent]}}')
     container = await b.created("web")
     with pytest.raises(StepFailed) as caught:
         await b.act(Action.START, "web", container=container.id)
@@ -100,7 +102,7 @@ async def test_a_command_that_does_not_exist(bench: Make) -> None:
 
 @pytest.mark.pitfall(19)
 async def test_a_removal_under_way_is_waited_for(bench: Make) -> None:
-    b: Bench = await bench(PLAIN)
+    b: AdapterHarness = await bench(PLAIN)
     containers = [await b.created("plain")]
     for container in containers:
         orders = [b.act(Action.REMOVE, "plain", container=container.id) for _ in range(8)]
@@ -110,7 +112,9 @@ async def test_a_removal_under_way_is_waited_for(bench: Make) -> None:
 
 @pytest.mark.pitfall(18)
 async def test_a_restarting_container_is_stopped_for_good(bench: Make) -> None:
-    b: Bench = await bench('services: {web: {image: "bed/standin:1", command: ["false"], restart: always}}')
+    b: AdapterHarness = await bench(
+        'services: {web: {image: "bed/standin:1", command: ["false"], restart: always}}'
+    )
     container = await b.running("web")
     crashing = await until(lambda: b.seen("web"), lambda found: found.restart_count > 0)
     assert crashing.exit_code == 1 or crashing.state is State.RUNNING
@@ -134,7 +138,7 @@ async def test_a_restarting_container_is_stopped_for_good(bench: Make) -> None:
 
 @pytest.mark.pitfall(16)
 async def test_a_container_that_ignores_sigterm_is_killed_after_its_grace(bench: Make) -> None:
-    b: Bench = await bench('services: {web: {image: "bed/standin:1", command: [sleep, "1000"]}}')
+    b: AdapterHarness = await bench('services: {web: {image: "bed/standin:1", command: [sleep, "1000"]}}')
     container = await b.running("web")
     began = time.monotonic()
     await b.act(Action.STOP, "web", container=container.id, grace=1.0)
@@ -143,7 +147,7 @@ async def test_a_container_that_ignores_sigterm_is_killed_after_its_grace(bench:
 
 
 async def test_a_paused_container_can_be_stopped(bench: Make) -> None:
-    b: Bench = await bench(PLAIN)
+    b: AdapterHarness = await bench(PLAIN)
     container = await b.running("plain")
     b.client.pause(container.id)
     await b.act(Action.STOP, "plain", container=container.id, grace=2.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from reconciler.model.observed import Action
-from tests.support.harness.adapter import Bench, Make
+from tests.support.harness.adapter import AdapterHarness, Make
 
 COMPOSE = """
 services:
@@ -14,12 +14,12 @@ services:
 PROJECT, SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 
 
-def tagged(b: Bench, image: str, name: str) -> None:
+def tagged(b: AdapterHarness, image: str, name: str) -> None:
     repository, _, tag = name.partition(":")
     b.client.tag(image, repository, tag, force=True)
 
 
-def started(b: Bench, image: str, name: str, labels: dict[str, str] | None = None) -> str:
+def started(b: AdapterHarness, image: str, name: str, labels: dict[str, str] | None = None) -> str:
     """What `docker run -d --name NAME --label … IMAGE` makes; its id."""
     made: dict[str, Any] = b.client.create_container(image, name=name, labels=labels, detach=True)
     b.client.start(made["Id"])
@@ -27,7 +27,7 @@ def started(b: Bench, image: str, name: str, labels: dict[str, str] | None = Non
 
 
 async def test_a_copy_of_a_service_is_a_stranger_that_nothing_touches(bench: Make) -> None:
-    b: Bench = await bench(COMPOSE)
+    b: AdapterHarness = await bench(COMPOSE)
     tagged(b, "bed/standin:1", "copied:1")
     web = await b.running("web")
     b.client.commit(web.id, "snapshot", "1")
@@ -60,7 +60,7 @@ async def test_a_copy_of_a_service_is_a_stranger_that_nothing_touches(bench: Mak
 
 
 async def test_a_service_made_from_a_copy_of_itself_is_ours(bench: Make) -> None:
-    b: Bench = await bench(COMPOSE)
+    b: AdapterHarness = await bench(COMPOSE)
     tagged(b, "bed/standin:1", "copied:1")
     web = await b.running("web")
     b.client.commit(web.id, "copied", "1")

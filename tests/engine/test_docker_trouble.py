@@ -24,7 +24,7 @@ from reconciler.engine.docker import orders
 from reconciler.engine.docker.engine import DockerEngine
 from reconciler.errors import EngineUnavailable, OutcomeUnknown, StepFailed
 from reconciler.model.observed import Action, Command, State
-from tests.support.harness.adapter import PLAIN, Bench, Make
+from tests.support.harness.adapter import PLAIN, AdapterHarness, Make
 from tests.support.harness.private_engine import PrivateEngine, by_service, until
 
 # --- an engine that misbehaves ---
@@ -37,7 +37,7 @@ async def _listen(events: AsyncIterator[str]) -> None:
 
 @pytest.mark.pitfall(13)
 async def test_a_restart_of_the_engine_ends_the_stream_and_passes(bench: Make) -> None:
-    b: Bench = await bench(PLAIN)
+    b: AdapterHarness = await bench(PLAIN)
     container = await b.running("plain")
     events = b.engine.events(b.stack)
     await anext(events)
@@ -64,7 +64,7 @@ async def test_a_restart_of_the_engine_ends_the_stream_and_passes(bench: Make) -
 async def test_an_order_without_an_answer_has_an_unknown_outcome(
     bench: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    b: Bench = await bench(PLAIN)
+    b: AdapterHarness = await bench(PLAIN)
     container = await b.created("plain")
     # A client whose own deadline is the usual one, so that closing could wait for it.
     await b.act(Action.STOP, "plain", container=container.id, grace=1.0)
@@ -89,7 +89,7 @@ async def test_a_silent_stream_is_noticed_when_we_act(bench: Make, monkeypatch: 
 
     monkeypatch.setattr(engine, "_EVENT_WITHIN", 0.3)
     monkeypatch.setattr(streams.Events, "_hear", lambda *_: None)
-    b: Bench = await bench(PLAIN)
+    b: AdapterHarness = await bench(PLAIN)
     container = await b.created("plain")
     events = b.engine.events(b.stack)
     await anext(events)
@@ -105,7 +105,7 @@ async def test_acting_does_not_make_a_live_stream_look_dead(
     from reconciler.engine.docker import engine
 
     monkeypatch.setattr(engine, "_EVENT_WITHIN", 2.0)
-    b: Bench = await bench(PLAIN)
+    b: AdapterHarness = await bench(PLAIN)
     container = await b.created("plain")
     async with aclosing(b.engine.events(b.stack)) as events:
         await anext(events)
@@ -120,7 +120,7 @@ async def test_acting_does_not_make_a_live_stream_look_dead(
 async def test_an_inspection_that_hangs_costs_one_deadline(
     bench: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    b: Bench = await bench(PLAIN)
+    b: AdapterHarness = await bench(PLAIN)
     container = await b.running("plain")
     original = b.engine._wire._ask
 
@@ -144,7 +144,7 @@ async def test_an_inspection_that_hangs_costs_one_deadline(
 
 @pytest.mark.pitfall(24)
 async def test_a_hanging_check_is_run_once_at_most(bench: Make) -> None:
-    b: Bench = await bench(
+    b: AdapterHarness = await bench(
         """
         services:
           hang: {image: "bed/standin:1", init: true, healthcheck: {test: [CMD, sleep, "777"], interval: 1h}}
@@ -232,7 +232,7 @@ def _alive(process: int) -> bool:
 async def test_cancelling_kills_compose_and_its_children(
     bench: Make, slow_compose: Callable[[], Path]
 ) -> None:
-    b: Bench = await bench(PLAIN)
+    b: AdapterHarness = await bench(PLAIN)
     told = slow_compose()
     task = asyncio.ensure_future(b.act(Action.CREATE, "plain"))
     process = int(await until(lambda: asyncio.to_thread(_content, told), bool))
@@ -246,7 +246,7 @@ async def test_a_silent_compose_is_killed(
     bench: Make, slow_compose: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compose_module, "_CREATE_QUIET", 3.0)
-    b: Bench = await bench(PLAIN)
+    b: AdapterHarness = await bench(PLAIN)
     told = slow_compose()
     with pytest.raises(OutcomeUnknown):
         await b.act(Action.CREATE, "plain")
@@ -256,7 +256,7 @@ async def test_a_silent_compose_is_killed(
 
 
 async def test_without_compose_the_remedy_is_said(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    b: Bench = await bench(PLAIN)
+    b: AdapterHarness = await bench(PLAIN)
     monkeypatch.setattr("reconciler.engine.compose.discovery._candidates", lambda _: iter(()))
     with pytest.raises(StepFailed, match="install") as caught:
         await b.act(Action.CREATE, "plain")

@@ -8,14 +8,14 @@ import pytest
 
 from reconciler.engine.docker import orders
 from reconciler.model.observed import Action, State
-from tests.support.harness.adapter import Bench, Make
+from tests.support.harness.adapter import AdapterHarness, Make
 
 
 @pytest.mark.pitfall(16)
 async def test_a_stop_may_take_longer_than_any_other_order(
     bench: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    b: Bench = await bench('services: {web: {image: "bed/standin:1", command: [sleep, "1000"]}}')
+    b: AdapterHarness = await bench('services: {web: {image: "bed/standin:1", command: [sleep, "1000"]}}')
     container = await b.running("web")
     # From here on, in a client made anew.
     b.engine._orders.close()

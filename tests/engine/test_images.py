@@ -10,8 +10,8 @@ from reconciler.model.desired import Desired, GroupState
 from reconciler.model.ledger import BuiltFrom, Clock, Ledger
 from reconciler.model.observed import Action
 from reconciler.planning.planner import plan
-from tests.support.harness.adapter import Bench, Make
-from tests.support.harness.image_registry import Registry
+from tests.support.harness.adapter import AdapterHarness, Make
+from tests.support.harness.image_registry import ImageRegistry
 from tests.support.harness.private_engine import IMAGE, standin_tree
 
 ON = Desired(groups={"all": GroupState(on=True)}, generation=1)
@@ -19,24 +19,24 @@ ANOTHER = "names another image now"
 
 
 @pytest.fixture
-def registry() -> Iterator[Registry]:
+def registry() -> Iterator[ImageRegistry]:
     """With a tag `1`, of two images for different platforms."""
-    with Registry() as registry:
+    with ImageRegistry() as registry:
         registry.tag("1", standin_tree("here"), {"made": "first"}, {"made": "first"})
         yield registry
 
 
-def compose(registry: Registry) -> str:
+def compose(registry: ImageRegistry) -> str:
     return f'services: {{web: {{image: "{registry.name}/several:1", init: true}}}}'
 
 
-async def planned(b: Bench, ledger: Ledger | None = None) -> str:
+async def planned(b: AdapterHarness, ledger: Ledger | None = None) -> str:
     """What there is to be done, by a whole look."""
     observed = await b.engine.observe(b.stack, full=True)
     return str(plan(b.stack, ON, observed, ledger or Ledger(), Clock(observed.at, observed.at)))
 
 
-async def ledger_of(b: Bench) -> Ledger:
+async def ledger_of(b: AdapterHarness) -> Ledger:
     """What is written down of a container when it was made."""
     observed = await b.look()
     (container,) = observed.containers
@@ -45,8 +45,10 @@ async def ledger_of(b: Bench) -> Ledger:
 
 
 @pytest.mark.pitfall(5)
-async def test_an_image_for_several_platforms_makes_nothing_anew(bench: Make, registry: Registry) -> None:
-    b: Bench = await bench(compose(registry))
+async def test_an_image_for_several_platforms_makes_nothing_anew(
+    bench: Make, registry: ImageRegistry
+) -> None:
+    b: AdapterHarness = await bench(compose(registry))
     assert (await planned(b)).startswith("web: pull")
     await b.act(Action.PULL, "web")
     await b.running("web")
@@ -61,15 +63,19 @@ async def test_an_image_for_several_platforms_makes_nothing_anew(bench: Make, re
 
 
 @pytest.mark.pitfall(5)
-async def test_what_a_person_made_of_such_an_image_is_left_as_it_is(bench: Make, registry: Registry) -> None:
-    b: Bench = await bench(compose(registry))
+async def test_what_a_person_made_of_such_an_image_is_left_as_it_is(
+    bench: Make, registry: ImageRegistry
+) -> None:
+    b: AdapterHarness = await bench(compose(registry))
     b.project.person("up", "-d")
     assert await planned(b) == "nothing to do"
 
 
 @pytest.mark.pitfall(5)
-async def test_another_image_behind_the_tag_is_one_remake_at_most(bench: Make, registry: Registry) -> None:
-    b: Bench = await bench(compose(registry))
+async def test_another_image_behind_the_tag_is_one_remake_at_most(
+    bench: Make, registry: ImageRegistry
+) -> None:
+    b: AdapterHarness = await bench(compose(registry))
     await b.act(Action.PULL, "web")
     await b.running("web")
     ledger = await ledger_of(b)
@@ -89,7 +95,7 @@ async def test_another_image_behind_the_tag_is_one_remake_at_most(bench: Make, r
 
 async def test_an_image_that_is_none_holds_up_nobody_else(bench: Make) -> None:
     # Compose lets all of these pass; an address with two slashes is answered with another one and no body.
-    b: Bench = await bench(
+    b: AdapterHarness = await bench(
         """
         services:
           web: {image: "bed/standin:1", init: true}
@@ -107,9 +113,9 @@ async def test_an_image_that_is_none_holds_up_nobody_else(bench: Make) -> None:
 
 @pytest.mark.pitfall(5)
 async def test_an_image_that_the_engine_leaves_out_of_its_list_is_there(
-    bench: Make, registry: Registry
+    bench: Make, registry: ImageRegistry
 ) -> None:
-    b: Bench = await bench(compose(registry))
+    b: AdapterHarness = await bench(compose(registry))
     # Of layers that are unpacked already, containerd's store keeps no packed ones, and Docker 26.1 then
     # lists the image not at all.
     registry.tag("1", standin_tree(), {"made": "first"}, {"made": "first"})

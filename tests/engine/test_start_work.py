@@ -15,7 +15,7 @@ from reconciler.engine.compose.engine import resolve
 from reconciler.errors import StepFailed
 from reconciler.model.observed import Action, State
 from reconciler.model.start_work import Hook, StartWork
-from tests.support.harness.adapter import Bench, Make
+from tests.support.harness.adapter import AdapterHarness, Make
 
 COMPOSE = """
 services:
@@ -36,20 +36,20 @@ secrets: {pw: {environment: PASSWORD}}
 FILES = ("/etc/app", "/run/secrets/pw", "/run/secrets/sub/pw", "/at-start")
 
 
-def inside(b: Bench, service: str, *command: str) -> str:
+def inside(b: AdapterHarness, service: str, *command: str) -> str:
     (found,) = b.client.containers(filters={"label": f"com.docker.compose.service={service}"})
     run = b.client.exec_create(found["Id"], list(command), user="0:0")
     told: bytes = b.client.exec_start(run["Id"])
     return told.decode()
 
 
-def state(b: Bench) -> list[str]:
+def state(b: AdapterHarness) -> list[str]:
     listed = [inside(b, "web", "ls", "-ln", path).split()[:4] for path in FILES]
     return [*map(str, listed), *(inside(b, "web", "cat", path) for path in FILES)]
 
 
 async def test_files_and_hooks_are_as_compose_makes_them(bench: Make) -> None:
-    b: Bench = await bench(COMPOSE)
+    b: AdapterHarness = await bench(COMPOSE)
     (b.project.folder / ".env").write_text("PASSWORD='pass $$ word'\n")
     (Path(b.bed.environ["DOCKER_CONFIG"])).mkdir(exist_ok=True)
     login = {"auths": {"r.test": {"auth": base64.b64encode(b"me:pw").decode()}}}
@@ -68,7 +68,7 @@ async def test_files_and_hooks_are_as_compose_makes_them(bench: Make) -> None:
 
 
 async def test_a_container_gets_the_values_that_it_was_made_with(bench: Make) -> None:
-    b: Bench = await bench(COMPOSE)
+    b: AdapterHarness = await bench(COMPOSE)
     (b.project.folder / ".env").write_text("PASSWORD=one\n")
     await b.resolve()
     web = await b.created("web")
@@ -80,7 +80,7 @@ async def test_a_container_gets_the_values_that_it_was_made_with(bench: Make) ->
 
 
 async def test_a_variable_that_is_not_set_keeps_the_container_from_starting(bench: Make) -> None:
-    b: Bench = await bench(COMPOSE)
+    b: AdapterHarness = await bench(COMPOSE)
     web = await b.created("web")
     with pytest.raises(StepFailed, match="PASSWORD, which secret pw is taken from, is not set"):
         await b.act(Action.START, "web", container=web.id)
@@ -88,7 +88,7 @@ async def test_a_variable_that_is_not_set_keeps_the_container_from_starting(benc
 
 
 async def test_pre_start_hooks_run_in_containers_of_their_own_and_gate_the_start(bench: Make) -> None:
-    b: Bench = await bench(
+    b: AdapterHarness = await bench(
         'services: {web: {image: "bed/standin:1", init: true, volumes: ["data:/data"]}}\nvolumes: {data: {}}'
     )
     web = await b.created("web")

@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 
 from tests.git.upstream import SECRET, Upstream, pulling
-from tests.support.hosts.git_host import Box, Person, write
+from tests.support.hosts.git_host import GitHost, GitUser, write
 
 
 @pytest.fixture
-def box(tmp_path: Path) -> Iterator[Box]:
-    found = Box(tmp_path)
+def box(tmp_path: Path) -> Iterator[GitHost]:
+    found = GitHost(tmp_path)
     yield found
     found.daemon.kill()
 
 
 @pytest.fixture
-def upstream(box: Box) -> Upstream:
+def upstream(box: GitHost) -> Upstream:
     found = Upstream(box)
     (box.folder / "hook-secret").write_text(SECRET + "\n")
     pulling(box, url=str(found.bare), interval="0.3", webhook_secret=str(box.folder / "hook-secret"))
@@ -29,18 +29,18 @@ def upstream(box: Box) -> Upstream:
 
 
 @pytest.fixture
-def pulled(box: Box, upstream: Upstream) -> Iterator[Box]:
+def pulled(box: GitHost, upstream: Upstream) -> Iterator[GitHost]:
     box.up()
     yield box
 
 
 @pytest.fixture
-def ready(box: Box) -> Box:
+def ready(box: GitHost) -> GitHost:
     box.init()
     box.up()
     return box
 
 
 @pytest.fixture
-def ann(ready: Box) -> Person:
+def ann(ready: GitHost) -> GitUser:
     return ready.clone("ann")

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.hosts.git_host import FILES, GROUPS, Box, until, write
+from tests.support.hosts.git_host import FILES, GROUPS, GitHost, until, write
 
 
 @pytest.fixture
-def plain(box: Box) -> Box:
+def plain(box: GitHost) -> GitHost:
     """A work tree that its owner made with plain git."""
     box.fill()
     box.me.git("init", "-q")
@@ -28,7 +28,7 @@ def plain(box: Box) -> Box:
     return box
 
 
-def test_a_write_is_a_commit_of_whoever_asked_within_a_second(plain: Box) -> None:
+def test_a_write_is_a_commit_of_whoever_asked_within_a_second(plain: GitHost) -> None:
     plain.up()
     answer = plain.daemon.post("/services/start/web")
     began = time.monotonic()
@@ -45,7 +45,7 @@ def test_a_write_is_a_commit_of_whoever_asked_within_a_second(plain: Box) -> Non
     assert not plain.daemon.get("/services/status")["warnings"]
 
 
-def test_many_writes_are_as_many_commits_in_order(plain: Box) -> None:
+def test_many_writes_are_as_many_commits_in_order(plain: GitHost) -> None:
     plain.up()
     for action, group in (("start", "web"), ("start", "extra"), ("stop", "web"), ("restart", "extra")):
         plain.daemon.post(f"/services/{action}/{group}")
@@ -54,7 +54,7 @@ def test_many_writes_are_as_many_commits_in_order(plain: Box) -> None:
     assert subjects == ["Restart extra", "Stop web", "Start extra", "Start web", "first"]
 
 
-def test_a_crash_before_the_commit_is_made_up_for(plain: Box) -> None:
+def test_a_crash_before_the_commit_is_made_up_for(plain: GitHost) -> None:
     lock = plain.desired / ".git" / "index.lock"
     plain.up()
     lock.touch()
@@ -70,7 +70,7 @@ def test_a_crash_before_the_commit_is_made_up_for(plain: Box) -> None:
     assert [subject for _, subject in plain.log()] == ["Stop extra", "Start extra", "first"]
 
 
-def test_a_stale_lock_is_told_and_the_commit_comes_when_it_goes(plain: Box) -> None:
+def test_a_stale_lock_is_told_and_the_commit_comes_when_it_goes(plain: GitHost) -> None:
     plain.up()
     lock = plain.desired / ".git" / "index.lock"
     lock.touch()
@@ -104,7 +104,7 @@ def prompt(repository: Path) -> Iterator[None]:
         thread.join()
 
 
-def test_a_prompt_that_asks_git_all_the_time_holds_up_no_commit(plain: Box) -> None:
+def test_a_prompt_that_asks_git_all_the_time_holds_up_no_commit(plain: GitHost) -> None:
     plain.up()
     with prompt(plain.desired / ".git"):
         for action in ("start", "stop", "start", "stop", "start"):
@@ -115,7 +115,7 @@ def test_a_prompt_that_asks_git_all_the_time_holds_up_no_commit(plain: Box) -> N
     assert "changes are not committed" not in plain.daemon.log()
 
 
-def test_an_edit_by_hand_is_told_and_committed_when_asked(plain: Box) -> None:
+def test_an_edit_by_hand_is_told_and_committed_when_asked(plain: GitHost) -> None:
     plain.up()
     write(plain.desired, {"groups.yaml": GROUPS.replace("web: off", "web: on")})
     status = plain.daemon.until(lambda s: any("edited by hand" in w for w in s["warnings"]))
@@ -127,7 +127,7 @@ def test_an_edit_by_hand_is_told_and_committed_when_asked(plain: Box) -> None:
     assert plain.clean()
 
 
-def test_a_broken_edit_is_not_committed(plain: Box) -> None:
+def test_a_broken_edit_is_not_committed(plain: GitHost) -> None:
     write(plain.desired, {"groups.yaml": GROUPS.replace("off", "onn")})
     done = plain.cli("git", "commit", str(plain.desired))
     assert done.returncode == 1
@@ -135,7 +135,7 @@ def test_a_broken_edit_is_not_committed(plain: Box) -> None:
     assert len(plain.log()) == 1
 
 
-def test_an_edit_below_a_write_keeps_its_own_commit(plain: Box) -> None:
+def test_an_edit_below_a_write_keeps_its_own_commit(plain: GitHost) -> None:
     plain.up()
     write(plain.desired, {"groups.yaml": GROUPS.replace("extra: off", "extra: on")})
     plain.daemon.post("/services/start/web")
@@ -145,7 +145,7 @@ def test_an_edit_below_a_write_keeps_its_own_commit(plain: Box) -> None:
     assert "web: off" in plain.me.git("show", "HEAD~1:groups.yaml")
 
 
-def test_other_edits_by_hand_stay_uncommitted(plain: Box) -> None:
+def test_other_edits_by_hand_stay_uncommitted(plain: GitHost) -> None:
     plain.up()
     write(plain.desired, {"stack.yaml": FILES["stack.yaml"] + "# mine\n"})
     plain.daemon.post("/services/start/extra")
@@ -154,7 +154,7 @@ def test_other_edits_by_hand_stay_uncommitted(plain: Box) -> None:
     plain.daemon.until(lambda s: any("stack.yaml" in w for w in s["warnings"]))
 
 
-def test_what_a_person_has_staged_stays_staged(plain: Box) -> None:
+def test_what_a_person_has_staged_stays_staged(plain: GitHost) -> None:
     plain.up()
     write(plain.desired, {"config/db.conf": "two\n"})
     plain.me.git("add", "config/db.conf")
@@ -164,7 +164,7 @@ def test_what_a_person_has_staged_stays_staged(plain: Box) -> None:
     assert plain.me.git("show", "--format=", "--name-only") == "groups.yaml"
 
 
-def test_edits_by_hand_are_committed_by_option(plain: Box) -> None:
+def test_edits_by_hand_are_committed_by_option(plain: GitHost) -> None:
     plain.daemon.environ["SERVICE_MANAGER_GIT_COMMIT_EDITS"] = "1"
     plain.me.git("config", "user.name", "Ann")
     plain.up()
@@ -173,7 +173,7 @@ def test_edits_by_hand_are_committed_by_option(plain: Box) -> None:
     assert plain.log()[0] == ("Ann", "Edit groups.yaml by hand")
 
 
-def test_in_a_folder_of_somebodys_clone_nothing_is_committed(box: Box) -> None:
+def test_in_a_folder_of_somebodys_clone_nothing_is_committed(box: GitHost) -> None:
     box.fill()
     subprocess.run(["git", "init", "-q", str(box.folder)], check=True, env=box.environ)
     box.me.git("add", "-A")
@@ -186,7 +186,7 @@ def test_in_a_folder_of_somebodys_clone_nothing_is_committed(box: Box) -> None:
     assert box.daemon.get("/services/history")["entries"][-1]["commit"] is None
 
 
-def test_a_commit_on_the_box_is_a_generation_of_its_author(plain: Box) -> None:
+def test_a_commit_on_the_box_is_a_generation_of_its_author(plain: GitHost) -> None:
     plain.up()
     commit = plain.me.save("web", {"groups.yaml": GROUPS.replace("web: off", "web: on")})
     until(lambda: plain.daemon.get("/services/history")["entries"][-1]["commit"] == commit)
@@ -196,7 +196,7 @@ def test_a_commit_on_the_box_is_a_generation_of_its_author(plain: Box) -> None:
 
 @pytest.mark.pitfall(32)
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another")
-def test_root_commits_as_the_owner_of_the_checkout(plain: Box) -> None:
+def test_root_commits_as_the_owner_of_the_checkout(plain: GitHost) -> None:
     # The tests' folders are closed to others.
     for parent in (plain.desired, *plain.desired.parents):
         if parent != Path("/") and parent.stat().st_uid == 0 and parent != Path("/tmp"):
@@ -214,7 +214,7 @@ def test_root_commits_as_the_owner_of_the_checkout(plain: Box) -> None:
     assert owners == {plain.desired.stat().st_uid}
 
 
-def test_rollback_is_a_commit_and_brings_back_mounted_files(plain: Box) -> None:
+def test_rollback_is_a_commit_and_brings_back_mounted_files(plain: GitHost) -> None:
     plain.up()
     first = plain.head()
     plain.me.save(
@@ -232,7 +232,7 @@ def test_rollback_is_a_commit_and_brings_back_mounted_files(plain: Box) -> None:
     assert (plain.desired / ".env").exists()
 
 
-def named_in_digits(box: Box) -> str:
+def named_in_digits(box: GitHost) -> str:
     """Give the last commit a name that begins like a number, as one in a hundred does; the name."""
     content = box.me.git("cat-file", "commit", "HEAD") + "\n"
     for number in itertools.count():
@@ -247,7 +247,7 @@ def named_in_digits(box: Box) -> str:
 
 
 @pytest.mark.parametrize("digits", [False, True])
-def test_rollback_to_a_commit_that_was_never_a_generation(plain: Box, digits: bool) -> None:
+def test_rollback_to_a_commit_that_was_never_a_generation(plain: GitHost, digits: bool) -> None:
     plain.up()
     plain.me.save("between", {"groups.yaml": GROUPS.replace("extra: off", "extra: on")})
     plain.daemon.converged(2)
@@ -268,7 +268,7 @@ def test_rollback_to_a_commit_that_was_never_a_generation(plain: Box, digits: bo
     assert re.match(f"Roll back to commit {between[:10]}[0-9]*[a-f]?$", plain.log()[0][1])
 
 
-def test_the_author_is_the_name_of_the_key(plain: Box) -> None:
+def test_the_author_is_the_name_of_the_key(plain: GitHost) -> None:
     made = plain.cli("key", "add", "ann", "--role", "operator")
     assert made.returncode == 0, made.said
     key = made.stdout.strip().splitlines()[-1]
@@ -281,7 +281,7 @@ def test_the_author_is_the_name_of_the_key(plain: Box) -> None:
 
 
 @pytest.mark.pitfall(31)
-def test_a_rebase_of_many_commits_while_writes_arrive(plain: Box) -> None:
+def test_a_rebase_of_many_commits_while_writes_arrive(plain: GitHost) -> None:
     """PITFALLS row 31: neither breaks the other, and every write is committed in the end."""
     plain.me.git("switch", "-qc", "work")
     for number in range(80):
@@ -306,7 +306,7 @@ def test_a_rebase_of_many_commits_while_writes_arrive(plain: Box) -> None:
 
 
 @contextmanager
-def failing(box: Box) -> Iterator[None]:
+def failing(box: GitHost) -> Iterator[None]:
     """git fails here at every command that needs the index."""
     index, kept = box.desired / ".git/index", box.folder / "index"
     index.rename(kept)
@@ -315,7 +315,7 @@ def failing(box: Box) -> Iterator[None]:
     kept.rename(index)
 
 
-def test_a_write_while_git_fails_is_committed_later_under_its_name(plain: Box) -> None:
+def test_a_write_while_git_fails_is_committed_later_under_its_name(plain: GitHost) -> None:
     plain.up()
     first = plain.head()
     with failing(plain):
@@ -331,7 +331,7 @@ def test_a_write_while_git_fails_is_committed_later_under_its_name(plain: Box) -
     until(lambda: plain.daemon.get("/services/history")["entries"][1]["commit"] == plain.head())
 
 
-def test_switched_on_and_off_while_git_fails_is_two_commits(plain: Box) -> None:
+def test_switched_on_and_off_while_git_fails_is_two_commits(plain: GitHost) -> None:
     """The file is as the branch has it in the end, and yet that commit is neither of them."""
     plain.up()
     lock = plain.desired / ".git" / "index.lock"

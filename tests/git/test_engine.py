@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.harness.private_engine import PrivateEngine
-from tests.support.hosts.git_host import COMPOSE, GROUPS, Box
+from tests.support.hosts.git_host import COMPOSE, GROUPS, GitHost
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -20,7 +20,7 @@ def engine() -> Iterator[PrivateEngine]:
         yield found
 
 
-def test_a_push_answers_with_the_steps_that_follow(box: Box, engine: PrivateEngine) -> None:
+def test_a_push_answers_with_the_steps_that_follow(box: GitHost, engine: PrivateEngine) -> None:
     box.environ |= engine.environ | {"HOME": box.environ["HOME"]}
     box.init()
     ann = box.clone("ann")
@@ -32,7 +32,7 @@ def test_a_push_answers_with_the_steps_that_follow(box: Box, engine: PrivateEngi
     assert "remote:   db: pull, create, start" in done.said
 
 
-def test_without_an_engine_a_push_is_taken_all_the_same(box: Box) -> None:
+def test_without_an_engine_a_push_is_taken_all_the_same(box: GitHost) -> None:
     box.environ["DOCKER_HOST"] = "unix:///nowhere/docker.sock"
     box.init()
     ann = box.clone("ann")

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from tests.git.upstream import ON, SECRET, Upstream, deliver, in_step, pulling, signed, signer
-from tests.support.harness.daemon import Refused
-from tests.support.hosts import git_remotes as remotes
-from tests.support.hosts.git_host import COMPOSE, FILES, GROUPS, Box, until, write
+from tests.support.harness.daemon import RequestRefused
+from tests.support.hosts import git_remotes
+from tests.support.hosts.git_host import COMPOSE, FILES, GROUPS, GitHost, until, write
 
 
-def test_what_is_there_is_fetched_and_what_comes_is_taken_in(pulled: Box, upstream: Upstream) -> None:
+def test_what_is_there_is_fetched_and_what_comes_is_taken_in(pulled: GitHost, upstream: Upstream) -> None:
     assert pulled.groups() == GROUPS
     commit = upstream.give("web", {"groups.yaml": ON})
     pulled.daemon.converged(2)
@@ -28,7 +28,7 @@ def test_what_is_there_is_fetched_and_what_comes_is_taken_in(pulled: Box, upstre
     assert (pulled.desired / ".env").exists()
 
 
-def test_a_bad_commit_is_told_and_the_last_good_one_kept(pulled: Box, upstream: Upstream) -> None:
+def test_a_bad_commit_is_told_and_the_last_good_one_kept(pulled: GitHost, upstream: Upstream) -> None:
     good = pulled.head()
     bad = upstream.give("bad", {"groups.yaml": GROUPS.replace("web: off", "web: onn")})
     status = pulled.daemon.until(lambda s: s["errors"])
@@ -44,14 +44,14 @@ def test_a_bad_commit_is_told_and_the_last_good_one_kept(pulled: Box, upstream: 
     assert status["groups"]["extra"]["desired"] == "on"
 
 
-def test_a_write_is_pushed_back(pulled: Box, upstream: Upstream) -> None:
+def test_a_write_is_pushed_back(pulled: GitHost, upstream: Upstream) -> None:
     pulled.daemon.post("/services/start/extra")
     in_step(pulled, upstream, 2)
     assert pulled.log()[0] == ("anonymous", "Start extra")
     assert "extra: on" in upstream.show("groups.yaml")
 
 
-def test_writes_here_and_commits_there_at_once_are_both_kept(box: Box, upstream: Upstream) -> None:
+def test_writes_here_and_commits_there_at_once_are_both_kept(box: GitHost, upstream: Upstream) -> None:
     pulling(box, interval="600")
     box.up()
     away = upstream.bare.with_name("away.git")
@@ -73,7 +73,7 @@ def test_writes_here_and_commits_there_at_once_are_both_kept(box: Box, upstream:
     box.daemon.until(lambda s: not s["warnings"])
 
 
-def test_a_contradiction_is_told_and_nothing_is_lost(box: Box, upstream: Upstream) -> None:
+def test_a_contradiction_is_told_and_nothing_is_lost(box: GitHost, upstream: Upstream) -> None:
     pulling(box, interval="600")
     box.up()
     upstream.give("web", {"groups.yaml": GROUPS.replace("extra: off", "extra: on   # theirs")})
@@ -86,21 +86,21 @@ def test_a_contradiction_is_told_and_nothing_is_lost(box: Box, upstream: Upstrea
     assert "theirs" in upstream.show("groups.yaml")
 
 
-def test_writes_are_refused_where_that_is_said(box: Box, upstream: Upstream) -> None:
+def test_writes_are_refused_where_that_is_said(box: GitHost, upstream: Upstream) -> None:
     pulling(box, writes="refuse")
     box.up()
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RequestRefused) as caught:
         box.daemon.post("/services/start/extra")
     assert (caught.value.status, caught.value.value["reason"]) == (409, "read_only")
     assert "--git-writes push" in caught.value.value["remedy"]
-    with pytest.raises(Refused):
+    with pytest.raises(RequestRefused):
         box.daemon.post("/services/rollback/1")
     assert box.groups() == GROUPS
     upstream.give("web", {"groups.yaml": ON})
     box.daemon.converged(2)
 
 
-def test_a_folder_of_the_repository(box: Box) -> None:
+def test_a_folder_of_the_repository(box: GitHost) -> None:
     upstream = Upstream(box)
     upstream.ann.git("rm", "-rq", ".")
     moved = {f"boxes/one/{name}": content for name, content in FILES.items()}
@@ -120,7 +120,7 @@ def test_a_folder_of_the_repository(box: Box) -> None:
     assert upstream.show("README") == "x\n"
 
 
-def test_edits_by_hand_hold_back_what_comes_and_are_told(pulled: Box, upstream: Upstream) -> None:
+def test_edits_by_hand_hold_back_what_comes_and_are_told(pulled: GitHost, upstream: Upstream) -> None:
     write(pulled.desired, {"stack.yaml": FILES["stack.yaml"] + "# mine\n"})
     upstream.give("web", {"groups.yaml": ON})
     pulled.daemon.until(lambda s: any("new commits wait: stack.yaml" in w for w in s["warnings"]))
@@ -130,9 +130,9 @@ def test_edits_by_hand_hold_back_what_comes_and_are_told(pulled: Box, upstream: 
     assert upstream.show("stack.yaml").endswith("# mine\n")
 
 
-def test_over_http_and_with_a_password_that_is_told_nobody(box: Box) -> None:
+def test_over_http_and_with_a_password_that_is_told_nobody(box: GitHost) -> None:
     upstream = Upstream(box)
-    with remotes.http(box.folder, box.environ) as url:
+    with git_remotes.http(box.folder, box.environ) as url:
         host = url.removeprefix("http://")
         pulling(box, url=f"http://ann:hunter22@{host}/upstream.git", interval="0.3")
         write(box.desired, {".env": "DB_PASSWORD=secret\n"})
@@ -144,7 +144,7 @@ def test_over_http_and_with_a_password_that_is_told_nobody(box: Box) -> None:
     assert "hunter22" not in box.daemon.log()
 
 
-def test_the_webhook_of_every_host_and_of_nobody_else(box: Box, upstream: Upstream) -> None:
+def test_the_webhook_of_every_host_and_of_nobody_else(box: GitHost, upstream: Upstream) -> None:
     pulling(box, interval="600")
     box.daemon.environ["SERVICE_MANAGER_API_KEY"] = "not-needed-for-a-webhook-at-all"
     box.daemon.start(wait=False)
@@ -185,7 +185,7 @@ def test_the_webhook_of_every_host_and_of_nobody_else(box: Box, upstream: Upstre
     assert box.head() == before
 
 
-def test_only_signed_commits(box: Box, upstream: Upstream) -> None:
+def test_only_signed_commits(box: GitHost, upstream: Upstream) -> None:
     ann, signers = upstream.ann, signer(upstream)
     good = upstream.give("signed", {"groups.yaml": ON})
     pulling(box, verify=str(signers))
@@ -201,7 +201,7 @@ def test_only_signed_commits(box: Box, upstream: Upstream) -> None:
     box.daemon.until(lambda s: not s["warnings"] and s["groups"]["web"]["desired"] == "off")
 
 
-def test_commits_signed_with_pgp(box: Box, upstream: Upstream) -> None:
+def test_commits_signed_with_pgp(box: GitHost, upstream: Upstream) -> None:
     home = box.folder / "gnupg"
     home.mkdir(mode=0o700)
     gpg = ["gpg", "--batch", "--quiet", "--homedir", str(home)]
@@ -224,7 +224,9 @@ def test_commits_signed_with_pgp(box: Box, upstream: Upstream) -> None:
         subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=True)
 
 
-def test_links_modules_and_encodings_are_not_taken_from_elsewhere(pulled: Box, upstream: Upstream) -> None:
+def test_links_modules_and_encodings_are_not_taken_from_elsewhere(
+    pulled: GitHost, upstream: Upstream
+) -> None:
     good = pulled.head()
     (upstream.ann.directory / "out").symlink_to("../../etc")
     upstream.give("link", {})
@@ -241,7 +243,7 @@ def test_links_modules_and_encodings_are_not_taken_from_elsewhere(pulled: Box, u
     assert (status["errors"][0]["line"], pulled.head()) == (1, good)
 
 
-def test_a_crash_in_the_middle_of_a_checkout(box: Box, upstream: Upstream) -> None:
+def test_a_crash_in_the_middle_of_a_checkout(box: GitHost, upstream: Upstream) -> None:
     box.up()
     box.daemon.kill()
     new = upstream.give("web", {"groups.yaml": ON})
@@ -251,7 +253,7 @@ def test_a_crash_in_the_middle_of_a_checkout(box: Box, upstream: Upstream) -> No
     until(lambda: box.head() == new and box.clean())
 
 
-def test_started_while_the_repository_is_away(box: Box, upstream: Upstream) -> None:
+def test_started_while_the_repository_is_away(box: GitHost, upstream: Upstream) -> None:
     box.up()
     box.daemon.kill()
     Path(upstream.bare).rename(box.folder / "away")

@@ -9,13 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.harness.daemon import Refused
-from tests.support.hosts.git_host import COMPOSE, FILES, GROUPS, STACK, Box, Person, refused, until, write
+from tests.support.harness.daemon import RequestRefused
+from tests.support.hosts.git_host import (
+    COMPOSE,
+    FILES,
+    GROUPS,
+    STACK,
+    GitHost,
+    GitUser,
+    refused,
+    until,
+    write,
+)
 
 ON = GROUPS.replace("web: off", "web: on")
 
 
-def test_a_good_push_is_told_its_plan_and_carried_out(ready: Box, ann: Person) -> None:
+def test_a_good_push_is_told_its_plan_and_carried_out(ready: GitHost, ann: GitUser) -> None:
     commit = ann.save("Web is wanted", {"groups.yaml": ON, "README.md": "hello\n"})
     done = ann.push()
     assert done.returncode == 0, done.said
@@ -30,7 +40,7 @@ def test_a_good_push_is_told_its_plan_and_carried_out(ready: Box, ann: Person) -
     assert not status["warnings"]
 
 
-def test_a_bad_push_is_refused_with_every_mistake_at_its_place(ready: Box, ann: Person) -> None:
+def test_a_bad_push_is_refused_with_every_mistake_at_its_place(ready: GitHost, ann: GitUser) -> None:
     ann.save(
         "bad",
         {
@@ -45,7 +55,7 @@ def test_a_bad_push_is_refused_with_every_mistake_at_its_place(ready: Box, ann: 
     assert ann.push().returncode == 0
 
 
-def test_it_is_judged_with_the_files_that_lie_on_the_box(ready: Box, ann: Person) -> None:
+def test_it_is_judged_with_the_files_that_lie_on_the_box(ready: GitHost, ann: GitUser) -> None:
     # .env is on the box alone; in the clone the Compose file could not even be read.
     assert not (ann.directory / ".env").exists()
     ann.save("a", {"compose.yaml": COMPOSE.replace("app:1", "app:2")})
@@ -59,7 +69,7 @@ def test_it_is_judged_with_the_files_that_lie_on_the_box(ready: Box, ann: Person
     assert str(ready.desired / ".git") not in said
 
 
-def test_paths_are_those_of_the_box(ready: Box, ann: Person) -> None:
+def test_paths_are_those_of_the_box(ready: GitHost, ann: GitUser) -> None:
     """A pushed change of one service remakes that one, so what is judged hashes as what is run."""
     ann.save("a", {"compose.yaml": COMPOSE.replace("cache:1", "cache:2")})
     assert "cache: image changed" in ann.push().said
@@ -67,7 +77,7 @@ def test_paths_are_those_of_the_box(ready: Box, ann: Person) -> None:
     assert "changes nothing that runs" in ann.push().said
 
 
-def test_pwd_in_a_push_is_the_folder_on_the_box(ready: Box, ann: Person) -> None:
+def test_pwd_in_a_push_is_the_folder_on_the_box(ready: GitHost, ann: GitUser) -> None:
     """A commit is judged in a folder of its own; ``${PWD}`` means what it means once it lies in its place."""
     app = "{image: 'app:1', env_file: ['${PWD}/app.env'], labels: {at: '${PWD}'}}"
     text = COMPOSE.replace('{image: "app:1", depends_on: [db]}', app)
@@ -85,7 +95,7 @@ def test_pwd_in_a_push_is_the_folder_on_the_box(ready: Box, ann: Person) -> None
     assert "changes nothing that runs" in ann.push().said
 
 
-def test_who_is_behind_is_told_to_pull(ready: Box, ann: Person) -> None:
+def test_who_is_behind_is_told_to_pull(ready: GitHost, ann: GitUser) -> None:
     ben = ready.clone("ben")
     ann.save("ann's", {"groups.yaml": ON})
     assert ann.push().returncode == 0
@@ -97,12 +107,12 @@ def test_who_is_behind_is_told_to_pull(ready: Box, ann: Person) -> None:
     assert ready.groups() == ON
 
 
-def refused_after(box: Box, person: Person, *arguments: str) -> str:
+def refused_after(box: GitHost, person: GitUser, *arguments: str) -> str:
     box.daemon.converged(2)
     return refused(box, person, *arguments)
 
 
-def test_a_forced_push_takes_nobodys_commits_away(ready: Box, ann: Person) -> None:
+def test_a_forced_push_takes_nobodys_commits_away(ready: GitHost, ann: GitUser) -> None:
     ready.daemon.post("/services/start/extra")
     until(lambda: len(ready.log()) == 2)
     ann.save("mine alone", {"groups.yaml": ON})
@@ -112,7 +122,7 @@ def test_a_forced_push_takes_nobodys_commits_away(ready: Box, ann: Person) -> No
     assert "is what the box runs on" in refused(ready, ann, "origin", ":main")
 
 
-def test_a_push_onto_edits_by_hand_is_refused_with_the_remedy(ready: Box, ann: Person) -> None:
+def test_a_push_onto_edits_by_hand_is_refused_with_the_remedy(ready: GitHost, ann: GitUser) -> None:
     mine = GROUPS.replace("extra: off", "extra: on")
     write(ready.desired, {"groups.yaml": mine})
     ready.daemon.converged(2)
@@ -129,7 +139,7 @@ def test_a_push_onto_edits_by_hand_is_refused_with_the_remedy(ready: Box, ann: P
     assert {name: group["desired"] for name, group in status["groups"].items()}["extra"] == "on"
 
 
-def test_links_that_lead_outside_are_refused(ready: Box, ann: Person) -> None:
+def test_links_that_lead_outside_are_refused(ready: GitHost, ann: GitUser) -> None:
     for number, target in enumerate(["/etc/passwd", "../../outside", ".git/config", "config/../../x"]):
         link = ann.directory / "link"
         link.symlink_to(target)
@@ -150,7 +160,7 @@ def test_links_that_lead_outside_are_refused(ready: Box, ann: Person) -> None:
     assert (ready.desired / "config/again.conf").read_text() == "one\n"
 
 
-def test_what_is_pushed_is_never_run(ready: Box, ann: Person, tmp_path: Path) -> None:
+def test_what_is_pushed_is_never_run(ready: GitHost, ann: GitUser, tmp_path: Path) -> None:
     marker = tmp_path / "ran"
     hook = f"#!/bin/sh\ntouch {marker}\n"
     names = (
@@ -175,7 +185,7 @@ def test_what_is_pushed_is_never_run(ready: Box, ann: Person, tmp_path: Path) ->
     assert (ready.desired / ".githooks/post-receive").exists()
 
 
-def test_huge_files_and_submodules_are_refused(ready: Box, ann: Person, tmp_path: Path) -> None:
+def test_huge_files_and_submodules_are_refused(ready: GitHost, ann: GitUser, tmp_path: Path) -> None:
     write(ann.directory, {"huge.bin": "x" * (11 * 2**20)})
     ann.save("huge", {})
     assert "huge.bin: is 11534336 bytes long" in refused(ready, ann)
@@ -186,7 +196,7 @@ def test_huge_files_and_submodules_are_refused(ready: Box, ann: Person, tmp_path
     assert "module: is a submodule" in refused(ready, ann)
 
 
-def test_a_file_that_only_the_box_has_is_not_written_over(ready: Box, ann: Person) -> None:
+def test_a_file_that_only_the_box_has_is_not_written_over(ready: GitHost, ann: GitUser) -> None:
     ann.git("config", "core.excludesFile", "/dev/null")
     write(ann.directory, {".gitignore": ""})
     ann.save("secrets", {".env": "DB_PASSWORD=mine\n"})
@@ -195,14 +205,14 @@ def test_a_file_that_only_the_box_has_is_not_written_over(ready: Box, ann: Perso
     assert (ready.desired / ".env").read_text() == "DB_PASSWORD=secret\n"
 
 
-def test_a_push_of_another_branch_deploys_nothing(ready: Box, ann: Person) -> None:
+def test_a_push_of_another_branch_deploys_nothing(ready: GitHost, ann: GitUser) -> None:
     ann.git("switch", "-qc", "idea")
     ann.save("broken idea", {"groups.yaml": "groups: {\n"})
     assert ann.push("origin", "idea").returncode == 0
     assert ready.groups() == GROUPS
 
 
-def test_a_push_with_no_daemon_is_checked_all_the_same(ready: Box, ann: Person) -> None:
+def test_a_push_with_no_daemon_is_checked_all_the_same(ready: GitHost, ann: GitUser) -> None:
     ready.daemon.end()
     ann.save("bad", {"groups.yaml": "groups: {\n"})
     assert ann.push().returncode != 0
@@ -213,14 +223,14 @@ def test_a_push_with_no_daemon_is_checked_all_the_same(ready: Box, ann: Person) 
     assert ready.daemon.get("/services/history")["entries"][-1]["author"] == "ann"
 
 
-def test_a_first_push_into_an_empty_directory(box: Box) -> None:
+def test_a_first_push_into_an_empty_directory(box: GitHost) -> None:
     box.desired.mkdir()
     assert box.cli("git", "init", str(box.desired)).returncode == 0
     write(box.desired, {".env": "DB_PASSWORD=secret\n"})
     box.daemon.start()
     place = box.folder / "mine"
     place.mkdir()
-    ann = Person("ann", place, box.environ)
+    ann = GitUser("ann", place, box.environ)
     ann.git("init", "-q")
     ann.git("remote", "add", "origin", str(box.desired))
     ann.save("all", FILES)
@@ -229,7 +239,7 @@ def test_a_first_push_into_an_empty_directory(box: Box) -> None:
     box.daemon.converged(1)
 
 
-def test_an_adopted_repository_stays_as_it_is(box: Box) -> None:
+def test_an_adopted_repository_stays_as_it_is(box: GitHost) -> None:
     box.fill()
     box.me.git("init", "-q", "-b", "trunk")
     box.me.save("mine", {})
@@ -250,7 +260,7 @@ def test_an_adopted_repository_stays_as_it_is(box: Box) -> None:
     assert box.groups() == ON
 
 
-def test_a_hook_whose_program_is_gone_refuses_and_doctor_says_so(ready: Box, ann: Person) -> None:
+def test_a_hook_whose_program_is_gone_refuses_and_doctor_says_so(ready: GitHost, ann: GitUser) -> None:
     hook = ready.desired / ".git/hooks/pre-receive"
     hook.write_text(re.sub(r"exec \S+", "exec /gone/python", hook.read_text()))
     ann.save("web", {"groups.yaml": ON})
@@ -262,7 +272,7 @@ def test_a_hook_whose_program_is_gone_refuses_and_doctor_says_so(ready: Box, ann
 
 
 @pytest.mark.timeout(300)
-def test_pushes_and_writes_at_once_lose_nobodys_change(ready: Box, ann: Person) -> None:
+def test_pushes_and_writes_at_once_lose_nobodys_change(ready: GitHost, ann: GitUser) -> None:
     """Ann pushes edits of the Compose file while groups are switched over REST, all the time."""
     over = threading.Event()
     switched: list[str] = []
@@ -275,7 +285,7 @@ def test_pushes_and_writes_at_once_lose_nobodys_change(ready: Box, ann: Person) 
                 ready.daemon.post(f"/services/{action}/extra")
                 switched.append(action)
                 number += 1
-            except Refused as error:
+            except RequestRefused as error:
                 assert error.value["reason"] in {"being_written", "desired_state_invalid"}, error
             over.wait((0.3, 3.0, 0.5, 4.0)[number % 4])
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.harness.daemon import Refused
-from tests.support.hosts.git_host import Box, Person, refused, until, write
+from tests.support.harness.daemon import RequestRefused
+from tests.support.hosts.git_host import GitHost, GitUser, refused, until, write
 
 NAMES = {
     "refs/replace/{head}": "is neither a branch nor a tag",
@@ -20,7 +20,7 @@ NAMES = {
 
 @pytest.mark.parametrize("made_before", [False, True])
 def test_names_that_would_keep_git_from_working_are_refused(
-    ready: Box, ann: Person, made_before: bool
+    ready: GitHost, ann: GitUser, made_before: bool
 ) -> None:
     if made_before:
         # A repository of an earlier version hides nothing; its hook calls the same command.
@@ -39,7 +39,7 @@ def test_names_that_would_keep_git_from_working_are_refused(
     assert "✓ git" in ready.cli("doctor", "--desired-state", str(ready.desired)).said
 
 
-def test_what_was_pushed_before_is_named_with_its_remedy(ready: Box, ann: Person) -> None:
+def test_what_was_pushed_before_is_named_with_its_remedy(ready: GitHost, ann: GitUser) -> None:
     head = ready.head()
     ready.me.git("config", "--unset", "core.useReplaceRefs")
     (ready.desired / ".git/refs/replace").mkdir()
@@ -62,7 +62,7 @@ def test_what_was_pushed_before_is_named_with_its_remedy(ready: Box, ann: Person
     assert "✓ git" in ready.cli("doctor", "--desired-state", str(ready.desired)).said
 
 
-def test_attributes_that_keep_git_from_working_are_refused(ready: Box, ann: Person) -> None:
+def test_attributes_that_keep_git_from_working_are_refused(ready: GitHost, ann: GitUser) -> None:
     write(
         ann.directory, {".gitattributes": "# UTF-16\n*.md text\ngroups.yaml working-tree-encoding=UTF-16LE\n"}
     )
@@ -87,11 +87,11 @@ def test_attributes_that_keep_git_from_working_are_refused(ready: Box, ann: Pers
     assert ready.clean()
 
 
-def test_a_rollback_takes_no_commit_that_a_push_could_not_bring(ready: Box) -> None:
+def test_a_rollback_takes_no_commit_that_a_push_could_not_bring(ready: GitHost) -> None:
     write(ready.desired, {"sub/.gitattributes": "*.txt working-tree-encoding=UTF-16LE\n", "sub/a.md": "x\n"})
     bad = ready.me.save("encoding", {})
     ready.me.save("without", {"sub/.gitattributes": ""})
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RequestRefused) as caught:
         ready.daemon.post(f"/services/rollback/{bad}")
     assert caught.value.value["reason"] == "not_restorable"
     assert "sub/.gitattributes:1:7" in str(caught.value.value)

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.hosts import git_remotes as remotes
-from tests.support.hosts.git_host import COMPOSE, GROUPS, Box
+from tests.support.hosts import git_remotes
+from tests.support.hosts.git_host import COMPOSE, GROUPS, GitHost
 
 ON = GROUPS.replace("web: off", "web: on")
 
 
-def test_over_ssh(box: Box, tmp_path: Path) -> None:
+def test_over_ssh(box: GitHost, tmp_path: Path) -> None:
     box.init()
     box.up()
-    with remotes.ssh(tmp_path / "ssh") as (url, command):
+    with git_remotes.ssh(tmp_path / "ssh") as (url, command):
         box.environ["GIT_SSH_COMMAND"] = command
         ann = box.clone("ann", f"{url}{box.desired}")
         ann.save("bad", {"groups.yaml": GROUPS.replace("web: off", "web: onn")})
@@ -32,10 +32,10 @@ def test_over_ssh(box: Box, tmp_path: Path) -> None:
     box.daemon.converged(2)
 
 
-def test_over_http(box: Box) -> None:
+def test_over_http(box: GitHost) -> None:
     box.init()
     box.up()
-    with remotes.http(box.folder, box.environ) as url:
+    with git_remotes.http(box.folder, box.environ) as url:
         ann = box.clone("ann", f"{url}/stack/.git")
         ann.save("bad", {"compose.yaml": COMPOSE.replace("services:", "servces:")})
         done = ann.push()
@@ -48,7 +48,7 @@ def test_over_http(box: Box) -> None:
     box.daemon.converged(2)
 
 
-def test_from_the_end_of_a_push_to_the_first_call(box: Box, record_property: object) -> None:
+def test_from_the_end_of_a_push_to_the_first_call(box: GitHost, record_property: object) -> None:
     """Recorded, and bounded only as far as a busy machine allows; the aim is under 300 ms."""
     box.init()
     box.up()
@@ -69,7 +69,7 @@ def test_from_the_end_of_a_push_to_the_first_call(box: Box, record_property: obj
     assert sorted(delays)[2] < 2000
 
 
-def test_a_push_while_the_loop_is_at_work(box: Box) -> None:
+def test_a_push_while_the_loop_is_at_work(box: GitHost) -> None:
     box.init()
     box.up()
     ann = box.clone("ann")
@@ -92,7 +92,7 @@ def test_a_push_while_the_loop_is_at_work(box: Box) -> None:
 
 
 @pytest.mark.pitfall(30)
-def test_checkouts_back_and_forth_are_never_seen_half(box: Box) -> None:
+def test_checkouts_back_and_forth_are_never_seen_half(box: GitHost) -> None:
     """Two commits that differ in two files; whatever is accepted is one of them (PITFALLS row 30)."""
     box.init()
     box.up()

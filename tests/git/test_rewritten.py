@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.git.upstream import ON, Upstream, deliver, in_step, pulling, signed, signer
-from tests.support.harness.daemon import Refused
-from tests.support.hosts.git_host import COMPOSE, GROUPS, Box, until, write
+from tests.support.harness.daemon import RequestRefused
+from tests.support.hosts.git_host import COMPOSE, GROUPS, GitHost, until, write
 
 FETCHED, TAKEN = "refs/service-manager/fetched", "refs/service-manager/taken"
 
@@ -26,7 +26,7 @@ def force(upstream: Upstream) -> str:
     return upstream.head()
 
 
-def fetch(box: Box) -> None:
+def fetch(box: GitHost) -> None:
     assert deliver(box, b"{}", {"X-Hub-Signature-256": f"sha256={signed(b'{}')}"}) == 202
 
 
@@ -36,14 +36,14 @@ def offline(upstream: Upstream) -> Path:
     return away
 
 
-def settled(box: Box, upstream: Upstream, web: str) -> None:
+def settled(box: GitHost, upstream: Upstream, web: str) -> None:
     """The box has what upstream holds; nothing comes back within some fetches."""
     box.daemon.until(lambda s: s["groups"]["web"]["desired"] == web and not s["warnings"])
     until(lambda: box.head() == upstream.head())
     assert box.clean()
 
 
-def test_a_withdrawn_commit_is_followed_backwards(pulled: Box, upstream: Upstream) -> None:
+def test_a_withdrawn_commit_is_followed_backwards(pulled: GitHost, upstream: Upstream) -> None:
     good = upstream.head()
     upstream.give("a mistake", {"groups.yaml": ON, "extra.txt": "x\n"})
     pulled.daemon.converged(2)
@@ -65,7 +65,9 @@ def test_a_withdrawn_commit_is_followed_backwards(pulled: Box, upstream: Upstrea
     assert upstream.head() == good
 
 
-def test_history_that_was_rewritten_is_followed_whatever_was_done(pulled: Box, upstream: Upstream) -> None:
+def test_history_that_was_rewritten_is_followed_whatever_was_done(
+    pulled: GitHost, upstream: Upstream
+) -> None:
     upstream.give("a password", {"groups.yaml": ON, "secret.txt": "hunter22\n"})
     upstream.give("more", {"more.txt": "x\n"})
     pulled.daemon.converged(2)
@@ -91,7 +93,7 @@ def test_history_that_was_rewritten_is_followed_whatever_was_done(pulled: Box, u
     assert [subject for _, subject in pulled.log()] == ["anew"]
 
 
-def test_own_commits_go_onto_what_upstream_was_rewritten_to(box: Box, upstream: Upstream) -> None:
+def test_own_commits_go_onto_what_upstream_was_rewritten_to(box: GitHost, upstream: Upstream) -> None:
     pulling(box, interval="600")
     box.up()
     upstream.give("a mistake", {"groups.yaml": ON})
@@ -118,7 +120,7 @@ def test_own_commits_go_onto_what_upstream_was_rewritten_to(box: Box, upstream: 
     box.daemon.until(lambda s: s["groups"]["web"]["desired"] == "off" and not s["warnings"])
 
 
-def test_own_commits_that_conflict_are_named_and_kept(box: Box, upstream: Upstream) -> None:
+def test_own_commits_that_conflict_are_named_and_kept(box: GitHost, upstream: Upstream) -> None:
     pulling(box, interval="600")
     box.up()
     upstream.give("a mistake", {"groups.yaml": ON})
@@ -147,7 +149,7 @@ def test_own_commits_that_conflict_are_named_and_kept(box: Box, upstream: Upstre
     in_step(box, upstream, 3)
 
 
-def test_pushed_while_upstream_is_taken_back(pulled: Box, upstream: Upstream) -> None:
+def test_pushed_while_upstream_is_taken_back(pulled: GitHost, upstream: Upstream) -> None:
     """The box fetched a commit that is withdrawn in the instant before its push."""
     good = upstream.head()
     upstream.give("a mistake", {"groups.yaml": ON})
@@ -168,7 +170,7 @@ def test_pushed_while_upstream_is_taken_back(pulled: Box, upstream: Upstream) ->
     settled(pulled, upstream, "off")
 
 
-def test_it_stops_where_that_is_asked_for(box: Box, upstream: Upstream) -> None:
+def test_it_stops_where_that_is_asked_for(box: GitHost, upstream: Upstream) -> None:
     pulling(box, rewritten="stop")
     box.up()
     bad = upstream.give("a mistake", {"groups.yaml": ON})
@@ -186,7 +188,7 @@ def test_it_stops_where_that_is_asked_for(box: Box, upstream: Upstream) -> None:
     settled(box, upstream, "off")
 
 
-def test_writes_are_refused_and_a_rewritten_branch_is_followed(box: Box, upstream: Upstream) -> None:
+def test_writes_are_refused_and_a_rewritten_branch_is_followed(box: GitHost, upstream: Upstream) -> None:
     pulling(box, writes="refuse")
     box.up()
     upstream.give("a mistake", {"groups.yaml": ON})
@@ -200,7 +202,7 @@ def test_writes_are_refused_and_a_rewritten_branch_is_followed(box: Box, upstrea
 
 
 @pytest.mark.parametrize("stuck", [False, True])
-def test_a_clone_of_an_earlier_version(box: Box, upstream: Upstream, stuck: bool) -> None:
+def test_a_clone_of_an_earlier_version(box: GitHost, upstream: Upstream, stuck: bool) -> None:
     """It has no memory of what was taken but what was fetched last, and the reflog."""
     good = upstream.head()
     box.up()
@@ -223,7 +225,7 @@ def test_a_clone_of_an_earlier_version(box: Box, upstream: Upstream, stuck: bool
     assert bad not in box.me.git("rev-list", "HEAD")
 
 
-def test_started_after_a_crash_between_fetch_and_merge(box: Box, upstream: Upstream) -> None:
+def test_started_after_a_crash_between_fetch_and_merge(box: GitHost, upstream: Upstream) -> None:
     box.up()
     upstream.give("a mistake", {"groups.yaml": ON})
     box.daemon.converged(2)
@@ -248,13 +250,13 @@ def test_started_after_a_crash_between_fetch_and_merge(box: Box, upstream: Upstr
     assert (box.desired / "compose.yaml").read_text() == COMPOSE
 
 
-def test_nothing_unsigned_comes_back(box: Box, upstream: Upstream) -> None:
+def test_nothing_unsigned_comes_back(box: GitHost, upstream: Upstream) -> None:
     signers = signer(upstream)
     ann = upstream.ann
     upstream.give("signed", {"README": "x\n"})
     pulling(box, verify=str(signers))
     box.up()
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RequestRefused) as caught:
         box.daemon.post("/services/start/extra")
     assert (caught.value.status, caught.value.value["reason"]) == (409, "read_only")
     assert "commit.gpgSign" in caught.value.value["remedy"]
@@ -273,7 +275,7 @@ def test_nothing_unsigned_comes_back(box: Box, upstream: Upstream) -> None:
     assert upstream.head() != mine
 
 
-def test_a_box_that_can_sign_signs_what_it_pushes(box: Box, upstream: Upstream) -> None:
+def test_a_box_that_can_sign_signs_what_it_pushes(box: GitHost, upstream: Upstream) -> None:
     signers = signer(upstream)
     upstream.give("signed", {"README": "x\n"})
     pulling(box, verify=str(signers))

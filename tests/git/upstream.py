@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.support.hosts.git_host import FILES, GROUPS, Box, Person, until
+from tests.support.hosts.git_host import FILES, GROUPS, GitHost, GitUser, until
 
 ON = GROUPS.replace("web: off", "web: on")
 SECRET = "a secret that is long enough"
@@ -18,9 +18,9 @@ SECRET = "a secret that is long enough"
 class Upstream:
     """A repository elsewhere, and Ann, who works on it."""
 
-    def __init__(self, box: Box) -> None:
+    def __init__(self, box: GitHost) -> None:
         self.bare = box.folder / "upstream.git"
-        Person("x", box.folder, box.environ).git("init", "-q", "--bare", str(self.bare))
+        GitUser("x", box.folder, box.environ).git("init", "-q", "--bare", str(self.bare))
         self.ann = box.clone("ann", str(self.bare))
         self.ann.git("checkout", "-q", "-B", "main")
         self.give("first", FILES)
@@ -39,17 +39,17 @@ class Upstream:
         return self.ann.git("show", f"origin/main:{name}") + "\n"
 
 
-def in_step(box: Box, upstream: Upstream, commits: int) -> None:
+def in_step(box: GitHost, upstream: Upstream, commits: int) -> None:
     """Until the box has so many commits, and the repository elsewhere has them, too."""
     until(lambda: len(box.log()) == commits)
     until(lambda: upstream.head() == box.head())
 
 
-def pulling(box: Box, **options: str) -> None:
+def pulling(box: GitHost, **options: str) -> None:
     box.daemon.environ |= {f"SERVICE_MANAGER_GIT_{name.upper()}": value for name, value in options.items()}
 
 
-def deliver(box: Box, body: bytes, headers: Mapping[str, str]) -> int:
+def deliver(box: GitHost, body: bytes, headers: Mapping[str, str]) -> int:
     port = int(box.daemon.url.rpartition(":")[2])
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     connection.request("POST", "/services/hooks/git", body, dict(headers))

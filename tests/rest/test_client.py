@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.rest.conftest import Start
-from tests.support.fixtures.http_client import Answer, ask
+from tests.support.fixtures.http_client import RawResponse, ask
 from tests.support.harness.daemon import Daemon
 
 STATUS = {
@@ -47,11 +47,11 @@ def get(daemon: Daemon, path: str) -> Any:
     return answer.value
 
 
-def post(daemon: Daemon, path: str) -> Answer:
+def post(daemon: Daemon, path: str) -> RawResponse:
     return ask(daemon, "POST", path)
 
 
-def put(daemon: Daemon, group: str, body: Any, **headers: str) -> Answer:
+def put(daemon: Daemon, group: str, body: Any, **headers: str) -> RawResponse:
     told = {"content-type": "application/json", **{n.replace("_", "-"): v for n, v in headers.items()}}
     return ask(daemon, "PUT", f"/services/groups/{group}", json.dumps(body).encode(), told)
 

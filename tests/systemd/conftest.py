@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.harness.engine_proxy import Proxy
+from tests.support.harness.engine_proxy import EngineProxy
 from tests.support.harness.private_engine import PrivateEngine
-from tests.support.hosts.systemd_host import ROOT, Box, load
+from tests.support.hosts.systemd_host import ROOT, SystemdHost, load
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -43,15 +43,17 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def make_box(engine: PrivateEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Box]]:
-    proxies: list[Proxy] = []
+def make_box(
+    engine: PrivateEngine, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[], SystemdHost]]:
+    proxies: list[EngineProxy] = []
 
-    def make() -> Box:
+    def make() -> SystemdHost:
         share = tmp_path_factory.mktemp("share")
         share.chmod(0o755)
-        proxies.append(Proxy(engine.socket, share / "s").__enter__())
+        proxies.append(EngineProxy(engine.socket, share / "s").__enter__())
         proxies[-1].hide()
-        return Box(engine, proxies[-1], share)
+        return SystemdHost(engine, proxies[-1], share)
 
     yield make
     for proxy in proxies:

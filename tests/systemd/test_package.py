@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.hosts.systemd_host import DESIRED, GROUPS, ROOT, UNIT, Box, rebuilt, until
+from tests.support.hosts.systemd_host import DESIRED, GROUPS, ROOT, UNIT, SystemdHost, rebuilt, until
 
 NAME = "alpr-service-manager"
 STATE = "/var/lib/service-manager"
@@ -19,7 +19,7 @@ CONVERGED = "converged, 2 of 2 services ready, 2 of 3 groups on"
 
 
 @pytest.fixture(scope="module")
-def box(make_box: Callable[[], Box]) -> Iterator[Box]:
+def box(make_box: Callable[[], SystemdHost]) -> Iterator[SystemdHost]:
     box = make_box().boot()
     try:
         yield box
@@ -30,7 +30,7 @@ def box(make_box: Callable[[], Box]) -> Iterator[Box]:
 # One machine's story, in this order.
 
 
-def test_it_installs_and_starts_on_a_clean_debian(box: Box, package: Path) -> None:
+def test_it_installs_and_starts_on_a_clean_debian(box: SystemdHost, package: Path) -> None:
     box.install(package)
     # No engine, no plugin, no network: the shipped stack is read all the same, with the Compose inside.
     assert box.shows("ActiveState") == "active"
@@ -56,7 +56,7 @@ def test_it_installs_and_starts_on_a_clean_debian(box: Box, package: Path) -> No
 
 
 def test_an_upgrade_keeps_what_is_there_and_restarts_the_daemon_alone(
-    box: Box, package: Path, tmp_path: Path
+    box: SystemdHost, package: Path, tmp_path: Path
 ) -> None:
     box.begin()
     box.use("# my own line\n")
@@ -78,7 +78,7 @@ def test_an_upgrade_keeps_what_is_there_and_restarts_the_daemon_alone(
 
 
 def test_a_desired_state_that_was_taken_away_is_not_brought_back(
-    box: Box, package: Path, tmp_path: Path
+    box: SystemdHost, package: Path, tmp_path: Path
 ) -> None:
     before = box.containers()
     box.run("mv", str(DESIRED), "/root/elsewhere")
@@ -91,7 +91,9 @@ def test_a_desired_state_that_was_taken_away_is_not_brought_back(
     box.status_becomes(CONVERGED)
 
 
-def test_removed_it_leaves_containers_and_data_and_comes_back_to_them(box: Box, package: Path) -> None:
+def test_removed_it_leaves_containers_and_data_and_comes_back_to_them(
+    box: SystemdHost, package: Path
+) -> None:
     before = box.containers()
     told = box.run("dpkg", "--remove", NAME)
     assert "containers run on" in told
@@ -108,7 +110,7 @@ def test_removed_it_leaves_containers_and_data_and_comes_back_to_them(box: Box, 
     box.run("service-manager", "audit", "--verify")
 
 
-def test_purged_it_takes_its_data_along_but_nothing_that_others_keep_there(box: Box) -> None:
+def test_purged_it_takes_its_data_along_but_nothing_that_others_keep_there(box: SystemdHost) -> None:
     before = box.containers()
     box.write(DESIRED / "database/rows", "precious\n", owner="service-manager")
     told = box.run("dpkg", "--purge", NAME)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.hosts.systemd_host import DESIRED, GROUPS, UNIT, Box, until
+from tests.support.hosts.systemd_host import DESIRED, GROUPS, UNIT, SystemdHost, until
 
 CONVERGED = "converged, 2 of 2 services ready, 2 of 3 groups on"
 HANG = """\
@@ -34,7 +34,7 @@ DROP_IN = "/etc/systemd/system/service-manager.service.d/api-key.conf"
 
 
 @pytest.fixture(scope="module")
-def the_box(make_box: Callable[[], Box], package: Path) -> Iterator[Box]:
+def the_box(make_box: Callable[[], SystemdHost], package: Path) -> Iterator[SystemdHost]:
     box = make_box().boot()
     try:
         box.install(package)
@@ -46,7 +46,7 @@ def the_box(make_box: Callable[[], Box], package: Path) -> Iterator[Box]:
 
 
 @pytest.fixture
-def box(the_box: Box) -> Box:
+def box(the_box: SystemdHost) -> SystemdHost:
     """The small stack, converged, one daemon of the installed unit at it."""
     the_box.run("rm", "-f", "/etc/service-manager/api-key", DROP_IN)
     the_box.drop_in("")
@@ -61,7 +61,7 @@ def box(the_box: Box) -> Box:
 # --- the unit ---
 
 
-def test_the_unit_is_valid_and_tight(the_box: Box) -> None:
+def test_the_unit_is_valid_and_tight(the_box: SystemdHost) -> None:
     assert the_box.run("systemd-analyze", "verify", UNIT) == ""
     told = the_box.run("systemd-analyze", "security", "--offline=true", "--no-pager", UNIT)
     exposure = float(told.rpartition(f"{UNIT}: ")[2].split()[0])
@@ -69,7 +69,7 @@ def test_the_unit_is_valid_and_tight(the_box: Box) -> None:
 
 
 @pytest.mark.pitfall(37, 39)
-def test_it_runs_as_its_own_user_that_may_use_the_engine(box: Box) -> None:
+def test_it_runs_as_its_own_user_that_may_use_the_engine(box: SystemdHost) -> None:
     assert box.run("stat", "-c", "%U", f"/proc/{box.pid}") == "service-manager"
     groups = box.run("id", "--name", "--groups", "service-manager").split()
     assert groups == ["service-manager", "docker"]
@@ -81,7 +81,7 @@ def test_it_runs_as_its_own_user_that_may_use_the_engine(box: Box) -> None:
 
 
 @pytest.mark.pitfall(39)
-def test_an_engine_that_is_stopped_or_restarted_does_not_stop_it(box: Box) -> None:
+def test_an_engine_that_is_stopped_or_restarted_does_not_stop_it(box: SystemdHost) -> None:
     box.write("/run/systemd/system/docker.service", "[Service]\nExecStart=/usr/bin/sleep infinity\n")
     box.run("systemctl", "daemon-reload")
     pid, before = box.pid, box.containers()
@@ -99,7 +99,7 @@ def test_an_engine_that_is_stopped_or_restarted_does_not_stop_it(box: Box) -> No
 # --- ready and how far ---
 
 
-def test_it_is_ready_without_an_engine_and_begins_when_one_comes(box: Box) -> None:
+def test_it_is_ready_without_an_engine_and_begins_when_one_comes(box: SystemdHost) -> None:
     box.run("systemctl", "stop", UNIT)
     box.hide_engine()
     box.stop_containers()
@@ -116,7 +116,7 @@ def test_it_is_ready_without_an_engine_and_begins_when_one_comes(box: Box) -> No
     assert sorted(started, key=lambda name: started[name]) == ["db", "api"]
 
 
-def test_files_that_are_not_valid_stand_in_the_status_line_and_stop_nothing(box: Box) -> None:
+def test_files_that_are_not_valid_stand_in_the_status_line_and_stop_nothing(box: SystemdHost) -> None:
     before = box.containers()
     box.save("groups:\n  base: on\n  app: perhaps\n  extra: off\n")
     box.status_becomes("the desired state is not valid: groups.yaml:3:")
@@ -128,7 +128,7 @@ def test_files_that_are_not_valid_stand_in_the_status_line_and_stop_nothing(box:
     assert not box.shows("StatusText").startswith("the desired state")
 
 
-def test_a_reload_is_told_and_changes_nothing(box: Box) -> None:
+def test_a_reload_is_told_and_changes_nothing(box: SystemdHost) -> None:
     pid, before = box.pid, box.containers()
     box.run("systemctl", "reload", UNIT)
     until(lambda: f"Reloaded {UNIT}" in box.journal("--boot"), True, 10.0)
@@ -141,7 +141,7 @@ def test_a_reload_is_told_and_changes_nothing(box: Box) -> None:
 
 @pytest.mark.pitfall(40)
 @pytest.mark.parametrize("how", ["USR1", "USR2"], ids=["the loop hangs", "the process hangs"])
-def test_the_watchdog_restarts_a_daemon_whose_loop_hangs(box: Box, how: str) -> None:
+def test_the_watchdog_restarts_a_daemon_whose_loop_hangs(box: SystemdHost, how: str) -> None:
     site = next(
         line
         for line in box.run("dpkg", "-L", "alpr-service-manager").splitlines()
@@ -175,7 +175,7 @@ def test_the_watchdog_restarts_a_daemon_whose_loop_hangs(box: Box, how: str) -> 
 
 
 @pytest.mark.pitfall(40)
-def test_an_engine_that_hangs_is_no_hang_of_the_daemon(box: Box) -> None:
+def test_an_engine_that_hangs_is_no_hang_of_the_daemon(box: SystemdHost) -> None:
     # A look at it takes 10 s until it is given up; the watchdog waits for 12, all this for twice that.
     box.drop_in("WatchdogSec=12s")
     box.use("SERVICE_MANAGER_RESYNC=1\n")
@@ -192,7 +192,7 @@ def test_an_engine_that_hangs_is_no_hang_of_the_daemon(box: Box) -> None:
 # --- its ends ---
 
 
-def test_killed_it_comes_back_and_the_containers_never_notice(box: Box) -> None:
+def test_killed_it_comes_back_and_the_containers_never_notice(box: SystemdHost) -> None:
     before, pid = box.containers(), box.pid
     box.run("sh", "-c", f"kill -KILL {pid}")
     until(lambda: box.shows("NRestarts"), "1", 20.0)
@@ -201,7 +201,7 @@ def test_killed_it_comes_back_and_the_containers_never_notice(box: Box) -> None:
     assert box.containers() == before
 
 
-def test_stopped_it_ends_at_once_with_success_and_the_containers_run_on(box: Box) -> None:
+def test_stopped_it_ends_at_once_with_success_and_the_containers_run_on(box: SystemdHost) -> None:
     before = box.containers()
     assert set(before) == {"db", "api"}
     began = time.monotonic()
@@ -211,7 +211,7 @@ def test_stopped_it_ends_at_once_with_success_and_the_containers_run_on(box: Box
     assert box.containers() == before
 
 
-def test_a_command_line_that_makes_no_sense_is_not_tried_for_ever(box: Box) -> None:
+def test_a_command_line_that_makes_no_sense_is_not_tried_for_ever(box: SystemdHost) -> None:
     box.use("SERVICE_MANAGER_PORT=many\n")
     box.run("systemctl", "restart", UNIT, check=False)
     assert (box.shows("ActiveState"), box.shows("ExecMainStatus")) == ("failed", "64")
@@ -219,7 +219,7 @@ def test_a_command_line_that_makes_no_sense_is_not_tried_for_ever(box: Box) -> N
 
 
 @pytest.mark.pitfall(39)
-def test_a_boot_brings_the_stack_up_in_order_also_before_the_engine(box: Box) -> None:
+def test_a_boot_brings_the_stack_up_in_order_also_before_the_engine(box: SystemdHost) -> None:
     box.hide_engine()
     box.reboot(box.stop_containers)
     box.status_becomes("the engine can't be reached")
@@ -233,7 +233,7 @@ def test_a_boot_brings_the_stack_up_in_order_also_before_the_engine(box: Box) ->
 # --- the journal, keys, people ---
 
 
-def test_the_journal_has_levels_and_fields(box: Box) -> None:
+def test_the_journal_has_levels_and_fields(box: SystemdHost) -> None:
     box.stop_containers()
     box.status_becomes(CONVERGED)
     steps = box.records("SERVICE_MANAGER_SERVICE=api", "SERVICE_MANAGER_ACTION=start")
@@ -247,7 +247,7 @@ def test_the_journal_has_levels_and_fields(box: Box) -> None:
     assert "groups.yaml" in errors[-1]["SERVICE_MANAGER_MISTAKE"]
 
 
-def test_the_unit_has_no_credential_and_an_upgrade_keeps_the_key_in_the_file(box: Box) -> None:
+def test_the_unit_has_no_credential_and_an_upgrade_keeps_the_key_in_the_file(box: SystemdHost) -> None:
     # This box can't hand over credentials, and the fixture has started the unit all the same.
     assert "Credential" not in box.run("systemctl", "cat", UNIT).replace("No credential", "")
     box.let_credentials_through()
@@ -267,7 +267,7 @@ def test_the_unit_has_no_credential_and_an_upgrade_keeps_the_key_in_the_file(box
     assert "a-key-for-tests" not in box.journal()
 
 
-def test_a_key_that_root_makes_holds_for_the_running_daemon(box: Box) -> None:
+def test_a_key_that_root_makes_holds_for_the_running_daemon(box: SystemdHost) -> None:
     key = box.run("service-manager", "key", "add", "carol", "--role", "operator").splitlines()[-1]
     try:
         until(lambda: "an API key is needed" in box.run("service-manager", "status", check=False), True, 5.0)
@@ -277,7 +277,7 @@ def test_a_key_that_root_makes_holds_for_the_running_daemon(box: Box) -> None:
         box.run("service-manager", "key", "revoke", "carol")
 
 
-def test_members_of_the_group_edit_and_the_daemon_edits_what_they_saved(box: Box) -> None:
+def test_members_of_the_group_edit_and_the_daemon_edits_what_they_saved(box: SystemdHost) -> None:
     # As vim saves: a file of her own in the place of the old one.
     box.run(
         "sh",
@@ -294,7 +294,7 @@ def test_members_of_the_group_edit_and_the_daemon_edits_what_they_saved(box: Box
     box.status_becomes(CONVERGED)
 
 
-def test_a_file_that_another_user_still_writes_is_not_read_yet(box: Box) -> None:
+def test_a_file_that_another_user_still_writes_is_not_read_yet(box: SystemdHost) -> None:
     box.run("chown", "alice", str(DESIRED / "groups.yaml"))
     slowly = (
         "exec 3>groups.yaml; echo groups: >&3; sleep 3; printf '  base: on\\n  app: on\\n  extra: on\\n' >&3"
@@ -307,7 +307,7 @@ def test_a_file_that_another_user_still_writes_is_not_read_yet(box: Box) -> None
     assert not [mistake for mistake in told if mistake and "open for writing" not in mistake]
 
 
-def test_people_push_as_themselves_and_the_daemon_commits_beside_them(box: Box) -> None:
+def test_people_push_as_themselves_and_the_daemon_commits_beside_them(box: SystemdHost) -> None:
     box.run("service-manager", "git", "init", str(DESIRED))
 
     def alice(script: str) -> str:

@@ -6,19 +6,17 @@ One module for each place where things go wrong; the shares are those of PITFALL
 
 from __future__ import annotations
 
-from tests.chaos.faults import compose, containers, daemon, engine, files
-from tests.chaos.faults import connection as line
-from tests.chaos.faults import host as box
+from tests.chaos.faults import compose, connection, containers, daemon, engine, files, host
 from tests.chaos.faults.fault import Fault
 
 FAULTS: tuple[Fault, ...] = (
     *containers.FAULTS,
     *daemon.FAULTS,
     *engine.FAULTS,
-    *line.FAULTS,
+    *connection.FAULTS,
     *compose.FAULTS,
     *files.FAULTS,
-    *box.FAULTS,
+    *host.FAULTS,
 )
 
 __all__ = ["FAULTS", "Fault"]

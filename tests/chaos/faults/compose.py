@@ -9,14 +9,14 @@ import threading
 
 from tests.chaos.faults.containers import remove, to_container
 from tests.chaos.faults.fault import Fault, Undo
-from tests.chaos.harness import World, signal_all
+from tests.chaos.harness import ChaosHarness, signal_all
 from tests.support.harness.engine_proxy import AtCall
 from tests.support.harness.sandbox import GROUP_OF
 
 ON_TWO_NETWORKS = "api"
 
 
-def _lose_creates(world: World) -> Undo:
+def _lose_creates(world: ChaosHarness) -> Undo:
     # Excuses hardly anything: what was made is there, and a look finds it.
     to_container("remove", remove)(world)
     lose = AtCall(1, lambda call: call.path == "/containers/create", lambda _: "lose")
@@ -33,7 +33,7 @@ def _lose_creates(world: World) -> Undo:
     return over
 
 
-def _kill(world: World) -> Undo:
+def _kill(world: ChaosHarness) -> Undo:
     nth = world.chance.randint(1, 12)
     world.account.disturbed += 1
     world.tell(f"Compose dies at its call number {nth}")
@@ -47,7 +47,7 @@ def _kill(world: World) -> Undo:
     return over
 
 
-def _person_up(world: World) -> Undo:
+def _person_up(world: ChaosHarness) -> Undo:
     # Beside the daemon, not through its proxy; what it does is the person's.
     world.account.persons += 1
     world.account.disturbed += 1

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from tests.chaos.faults.containers import to_container
 from tests.chaos.faults.fault import Fault, Undo
-from tests.chaos.harness import World
+from tests.chaos.harness import ChaosHarness
 from tests.support.harness.engine_proxy import AtCall, Call
 
 
-def _at_call(verdict: str, *, reads: bool = True) -> Callable[[World], Undo]:
-    def begin(world: World) -> Undo:
+def _at_call(verdict: str, *, reads: bool = True) -> Callable[[ChaosHarness], Undo]:
+    def begin(world: ChaosHarness) -> Undo:
         nth = world.chance.randint(1, 8)
         world.tell(f"{verdict} at call number {nth}")
         met: list[str] = []
@@ -42,7 +42,7 @@ def _at_call(verdict: str, *, reads: bool = True) -> Callable[[World], Undo]:
     return begin
 
 
-def _fail_lists(world: World) -> Undo:
+def _fail_lists(world: ChaosHarness) -> Undo:
     # For longer than a read is tried again: the look fails, and nothing may come of it.
     def hook(call: Call) -> str | None:
         return "refuse" if call.method == "GET" and call.path == "/containers/json" else None
@@ -57,7 +57,7 @@ def _fail_lists(world: World) -> Undo:
     return over
 
 
-def _mute(world: World) -> Undo:
+def _mute(world: ChaosHarness) -> Undo:
     silence = world.proxy.mute()
     silence.__enter__()
     world.tell("events are lost")
@@ -69,7 +69,7 @@ def _mute(world: World) -> Undo:
     return over
 
 
-def _mute_and_kill(world: World) -> Undo:
+def _mute_and_kill(world: ChaosHarness) -> Undo:
     over = _mute(world)
     to_container("kill, unheard,", lambda w, v: w.docker.kill(v["id"]))(world)
     return over

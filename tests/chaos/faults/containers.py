@@ -11,7 +11,7 @@ from typing import Any
 from docker.errors import APIError
 
 from tests.chaos.faults.fault import Fault, victim_in
-from tests.chaos.harness import World
+from tests.chaos.harness import ChaosHarness
 from tests.support.harness.sandbox import GROUP_OF
 
 # Both take more than a container of this stack may have (and as much again, where there is swap).
@@ -21,13 +21,13 @@ _ALL_HOG = "dd if=/dev/zero of=/dev/null bs=40M count=99"
 _MAIN_PAYS = f"echo 1000 >/proc/1/oom_score_adj; for n in 1 2 3 4; do {_ALL_HOG} & done; wait"
 _KILLED = 137
 
-Deed = Callable[[World, dict[str, Any]], None]
+Deed = Callable[[ChaosHarness, dict[str, Any]], None]
 
 
-def to_container(word: str, deed: Deed, *, hits: bool = True) -> Callable[[World], None]:
+def to_container(word: str, deed: Deed, *, hits: bool = True) -> Callable[[ChaosHarness], None]:
     """Do this to somebody; ``hits``: it costs a run."""
 
-    def begin(world: World) -> None:
+    def begin(world: ChaosHarness) -> None:
         victim = victim_in(world)
         if victim is None:
             world.tell(f"nobody to {word}")
@@ -44,33 +44,33 @@ def to_container(word: str, deed: Deed, *, hits: bool = True) -> Callable[[World
     return begin
 
 
-def remove(world: World, victim: dict[str, Any]) -> None:
+def remove(world: ChaosHarness, victim: dict[str, Any]) -> None:
     """Away with it."""
     world.account.removed[victim["service"]] += 1
     world.docker.remove_container(victim["id"], force=True)
 
 
-def _crash(world: World, victim: dict[str, Any]) -> None:
+def _crash(world: ChaosHarness, victim: dict[str, Any]) -> None:
     os.kill(victim["State"]["Pid"], signal.SIGKILL)
 
 
-def _disconnect(world: World, victim: dict[str, Any]) -> None:
+def _disconnect(world: ChaosHarness, victim: dict[str, Any]) -> None:
     network = sorted(victim["NetworkSettings"]["Networks"])[0]
     # Given back by a remake.
     world.account.removed[victim["service"]] += 1
     world.docker.disconnect_container_from_network(victim["id"], network)
 
 
-def _rename(world: World, victim: dict[str, Any]) -> None:
+def _rename(world: ChaosHarness, victim: dict[str, Any]) -> None:
     world.docker.rename(victim["id"], f"odd-{world.chance.randrange(10**6)}")
 
 
-def _remove_several(world: World) -> None:
+def _remove_several(world: ChaosHarness) -> None:
     for _ in range(3):
         to_container("remove", remove)(world)
 
 
-def _down(world: World) -> None:
+def _down(world: ChaosHarness) -> None:
     """As a person's `down`, but for what is suspended: the networks go too (PITFALLS row 8)."""
     # The daemon makes anew what is gone while more is taken away.
     world.account.disturbed += 1
@@ -88,7 +88,7 @@ def _down(world: World) -> None:
 
 
 def _exhaust(script: str) -> Deed:
-    def deed(world: World, victim: dict[str, Any]) -> None:
+    def deed(world: ChaosHarness, victim: dict[str, Any]) -> None:
         made = world.docker.exec_create(victim["id"], ["sh", "-c", script])
         world.docker.exec_start(made["Id"])
         code = world.docker.exec_inspect(made["Id"])["ExitCode"]

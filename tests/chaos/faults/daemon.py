@@ -5,24 +5,24 @@ from __future__ import annotations
 import signal
 
 from tests.chaos.faults.fault import Fault, Undo
-from tests.chaos.harness import World, signal_all
+from tests.chaos.harness import ChaosHarness, signal_all
 from tests.support.harness.engine_proxy import AtCall, Call
 
 
-def _kill(world: World) -> Undo:
+def _kill(world: ChaosHarness) -> Undo:
     world.account.disturbed += 1
     world.kill_daemon()
     world.tell("daemon killed")
     return lambda: _come_back(world)
 
 
-def _come_back(world: World) -> None:
+def _come_back(world: ChaosHarness) -> None:
     if not world.daemon.running:
         world.restart_daemon()
         world.tell("daemon started")
 
 
-def _stop(world: World) -> Undo:
+def _stop(world: ChaosHarness) -> Undo:
     world.stop_daemon()
     world.tell("daemon stopped in its tracks")
 
@@ -33,7 +33,7 @@ def _stop(world: World) -> Undo:
     return go_on
 
 
-def _crash_at_step(world: World) -> Undo:
+def _crash_at_step(world: ChaosHarness) -> Undo:
     nth = world.chance.randint(1, 12)
     world.account.disturbed += 1
     world.tell(f"daemon dies at its change number {nth}")

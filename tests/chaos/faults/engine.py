@@ -7,14 +7,14 @@ from pathlib import Path
 from subprocess import TimeoutExpired
 
 from tests.chaos.faults.fault import Fault, Undo, victim_in
-from tests.chaos.harness import World, shims_of, signal_all
+from tests.chaos.harness import ChaosHarness, shims_of, signal_all
 from tests.chaos.load_generator import MemoryGroup
 
 _ROOM = 32
 _OVERDUE = 10.0
 
 
-def _restart(world: World, *, kill: bool) -> None:
+def _restart(world: ChaosHarness, *, kill: bool) -> None:
     world.account.disturbed += 1
     world.account.crashes += kill
     world.tell("engine killed and started" if kill else "engine restarts")
@@ -22,7 +22,7 @@ def _restart(world: World, *, kill: bool) -> None:
     world.tell("engine is back")
 
 
-def _exhaust(world: World) -> None:
+def _exhaust(world: ChaosHarness) -> None:
     try:
         group = MemoryGroup(f"{world.box_name}-engine")
     except OSError as error:
@@ -44,7 +44,7 @@ def _exhaust(world: World) -> None:
     _restart(world, kill=True)
 
 
-def _freeze(world: World) -> Undo:
+def _freeze(world: ChaosHarness) -> Undo:
     pid = world.engine.pid
     world.account.disturbed += 1
     world.frozen = True
@@ -59,7 +59,7 @@ def _freeze(world: World) -> Undo:
     return thaw
 
 
-def _freeze_shim(world: World) -> Undo | None:
+def _freeze_shim(world: ChaosHarness) -> Undo | None:
     victim = victim_in(world)
     pid = shims_of(world.engine).get(str(victim["id"])) if victim else None
     if victim is None or pid is None:
@@ -76,7 +76,7 @@ def _freeze_shim(world: World) -> Undo | None:
     return thaw
 
 
-def _hide_socket(world: World) -> Undo:
+def _hide_socket(world: ChaosHarness) -> Undo:
     world.account.disturbed += 1
     world.proxy.hide()
     world.tell("socket hidden")

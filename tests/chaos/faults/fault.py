@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from tests.chaos.harness import World
+from tests.chaos.harness import ChaosHarness
 
 Undo = Callable[[], None]
 
@@ -21,12 +21,12 @@ class Fault(NamedTuple):
     name: str
     kind: str
     share: float
-    begin: Callable[[World], Undo | None]
+    begin: Callable[[ChaosHarness], Undo | None]
     lasts: tuple[float, float] = (0.0, 0.0)
     ends_daemon: bool = False
 
 
-def victim_in(world: World) -> dict[str, Any] | None:
+def victim_in(world: ChaosHarness) -> dict[str, Any] | None:
     """Somebody who runs and may be hit; None if there is nobody."""
     several = [c for c in world.managed() if c["status"] == "running" and c["service"] != "migrate"]
     return world.chance.choice(sorted(several, key=lambda c: str(c["service"]))) if several else None

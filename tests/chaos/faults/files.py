@@ -7,14 +7,14 @@ import shutil
 from pathlib import Path
 
 from tests.chaos.faults.fault import Fault, Undo
-from tests.chaos.harness import World
+from tests.chaos.harness import ChaosHarness
 from tests.support.harness.sandbox import GROUP_NAMES, groups_yaml
 
 _QUEUE = Path("/proc/sys/fs/inotify/max_queued_events")
 _MOST_NOTICES = 200_000
 
 
-def _truncate(world: World) -> Undo:
+def _truncate(world: ChaosHarness) -> Undo:
     path = world.yard.desired / "groups.yaml"
     whole = path.read_bytes()
     cut = whole[: world.chance.randrange(len(whole))]
@@ -30,7 +30,7 @@ def _truncate(world: World) -> Undo:
     return mend
 
 
-def _half_written(world: World) -> Undo:
+def _half_written(world: ChaosHarness) -> Undo:
     path = world.yard.desired / "groups.yaml"
     whole = path.read_bytes()
     file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
@@ -45,7 +45,7 @@ def _half_written(world: World) -> Undo:
     return finish
 
 
-def _swap_directory(world: World) -> None:
+def _swap_directory(world: ChaosHarness) -> None:
     desired = world.yard.desired
     other, old = desired.with_name("desired.new"), desired.with_name("desired.old")
     shutil.rmtree(other, ignore_errors=True)
@@ -56,7 +56,7 @@ def _swap_directory(world: World) -> None:
     world.tell("directory replaced by a copy")
 
 
-def _storm(world: World) -> None:
+def _storm(world: ChaosHarness) -> None:
     whole = (world.yard.desired / "groups.yaml").read_bytes()
     states = dict(world.account.acked) or dict.fromkeys(GROUP_NAMES, True)
     suspended = dict.fromkeys(world.account.suspended, "{state: on, suspend: true}")
@@ -72,7 +72,7 @@ def _storm(world: World) -> None:
     world.tell("groups.yaml saved 41 times")
 
 
-def _delete(world: World) -> Undo:
+def _delete(world: ChaosHarness) -> Undo:
     path = world.yard.desired / world.chance.choice(["groups.yaml", "stack.yaml", "compose.yaml"])
     whole = path.read_bytes()
     path.unlink()
@@ -86,7 +86,7 @@ def _delete(world: World) -> Undo:
     return restore
 
 
-def _overflow(world: World) -> None:
+def _overflow(world: ChaosHarness) -> None:
     """More notices than the system holds for one reader, and behind them one that matters, which is lost."""
     desired = world.yard.desired
     room = int(_QUEUE.read_text()) if _QUEUE.exists() else 0

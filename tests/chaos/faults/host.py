@@ -9,7 +9,7 @@ import threading
 from docker.errors import APIError
 
 from tests.chaos.faults.fault import Fault, Undo, victim_in
-from tests.chaos.harness import World, remount
+from tests.chaos.harness import ChaosHarness, remount
 from tests.support.harness.engine_proxy import Call
 
 _ROOM = 160
@@ -19,7 +19,7 @@ _RATHER = 500
 """How much rather the kernel ends the hog: as much as the shipped unit has it spare the daemon."""
 
 
-def _fill_disk(world: World) -> Undo:
+def _fill_disk(world: ChaosHarness) -> Undo:
     folder = world.chance.choice([world.state, world.disk])
     ballast = folder / "ballast"
     with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
@@ -36,7 +36,7 @@ def _fill_disk(world: World) -> Undo:
     return free
 
 
-def _desired_read_only(world: World) -> Undo | None:
+def _desired_read_only(world: ChaosHarness) -> Undo | None:
     if not remount(world.disk, "ro"):
         world.tell("somebody writes in the desired state: it stays writable")
         return None
@@ -49,7 +49,7 @@ def _desired_read_only(world: World) -> Undo | None:
     return mend
 
 
-def _state_read_only(world: World) -> Undo:
+def _state_read_only(world: ChaosHarness) -> Undo:
     # Only a start meets it: what is open for writing keeps the system from it.
     world.account.disturbed += 1
     world.kill_daemon()
@@ -71,7 +71,7 @@ def _state_read_only(world: World) -> Undo:
     return mend
 
 
-def _jump_clock(world: World) -> Undo | None:
+def _jump_clock(world: ChaosHarness) -> Undo | None:
     seconds = world.chance.choice([-3600.0, 3600.0, -3.15e8, 3.15e8])
     victim = victim_in(world)
     if victim is None:
@@ -95,7 +95,7 @@ def _jump_clock(world: World) -> Undo | None:
     return again
 
 
-def _take_port(world: World) -> Undo | None:
+def _take_port(world: ChaosHarness) -> Undo | None:
     """Between the end of who published it and its next start, somebody else listens there."""
     taken: list[socket.socket] = []
 
@@ -130,7 +130,7 @@ def _take_port(world: World) -> Undo | None:
     return free
 
 
-def _hog_memory(world: World) -> Undo | None:
+def _hog_memory(world: ChaosHarness) -> Undo | None:
     if world.box is None:
         world.tell("memory can't be limited here")
         return None

@@ -13,7 +13,7 @@ from reconciler.model.stack import Stack
 from tests.support.harness.private_engine import PrivateEngine, Project, by_service
 
 Make = Callable[..., Any]
-"""Makes a ``Bench`` over a Compose file."""
+"""Makes a ``AdapterHarness`` over a Compose file."""
 
 PLAIN = """
 services:
@@ -21,7 +21,7 @@ services:
 """
 
 
-class Bench:
+class AdapterHarness:
     """One project on the private engine, and the adapter over it."""
 
     def __init__(self, bed: PrivateEngine, project: Project, patience: float) -> None:

@@ -51,7 +51,7 @@ def _carry(route: Route) -> None:
     route.fulfill(response=route.fetch())
 
 
-class Window:
+class BrowserWindow:
     """One person's browser window on one daemon's dashboard; what goes wrong in it is kept in ``errors``."""
 
     def __init__(self, context: BrowserContext, url: str) -> None:
@@ -78,7 +78,7 @@ class Window:
         if answer.status >= 400:
             self.failed.append(f"{answer.url} {answer.status}")
 
-    def open(self, address: str = "") -> Window:
+    def open(self, address: str = "") -> BrowserWindow:
         """Load the page, at ``#/groups?...``, and wait until it shows groups."""
         shown = self.page.locator("[data-group], .map, .memory, .audit, .generations").first
         self.page.goto(self.url + address)

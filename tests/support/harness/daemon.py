@@ -22,7 +22,7 @@ Json = dict[str, Any]
 PROGRAM = (sys.executable, "-m", "reconciler")
 
 
-class Refused(AssertionError):
+class RequestRefused(AssertionError):
     """The daemon said no: ``status`` and the problem details."""
 
     def __init__(self, status: int, value: Json) -> None:
@@ -50,7 +50,7 @@ class Daemon:
         self._process: subprocess.Popen[bytes] | None = None
         self._port = 0
         self._log = state.parent / f"{state.name}.log"
-        self._ear: _Ear | None = None
+        self._ear: _EventListener | None = None
 
     # --- its life ---
 
@@ -91,7 +91,7 @@ class Daemon:
             except OSError:
                 assert time.monotonic() < deadline, self.log()[-3000:]
                 time.sleep(0.02)
-        self._ear = _Ear(self._port)
+        self._ear = _EventListener(self._port)
 
     @property
     def running(self) -> bool:
@@ -167,7 +167,7 @@ class Daemon:
         while True:
             try:
                 return self._ask_once(method, path, timeout, body)
-            except Refused as error:
+            except RequestRefused as error:
                 # It answers before it has read its files, and asks for patience.
                 starting = error.status == 503 and error.value.get("reason") == "starting"
                 if not starting or time.monotonic() > deadline:
@@ -185,7 +185,7 @@ class Daemon:
             connection.close()
         value = json.loads(content) if content else None
         if answer.status >= 300:
-            raise Refused(answer.status, value)
+            raise RequestRefused(answer.status, value)
         return value
 
     # --- what it says by itself ---
@@ -255,7 +255,7 @@ def service_of(status: Json, name: str) -> Json:
     raise KeyError(name)
 
 
-class _Ear:
+class _EventListener:
     """Reads the stream of events in a thread and keeps the newest status."""
 
     def __init__(self, port: int) -> None:

@@ -81,7 +81,7 @@ _ANSWERS = {
 }
 
 
-class Proxy:
+class EngineProxy:
     """In a thread with an event loop of its own. Requests begin where a chunk begins: nobody pipelines."""
 
     def __init__(self, engine_socket: Path, path: Path) -> None:
@@ -97,7 +97,7 @@ class Proxy:
         self._released = asyncio.Event()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
-    def __enter__(self) -> Proxy:
+    def __enter__(self) -> EngineProxy:
         self._thread.start()
         self.show()
         return self
@@ -237,7 +237,7 @@ class _Cut(OSError):
 class _Line:
     """One connection, both ways."""
 
-    def __init__(self, proxy: Proxy, pid: int) -> None:
+    def __init__(self, proxy: EngineProxy, pid: int) -> None:
         self._proxy = proxy
         self._pid = pid
         self._is_stream = False

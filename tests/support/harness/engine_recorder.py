@@ -32,7 +32,7 @@ class Event(NamedTuple):
     project: str
 
 
-class Recorder:
+class EngineRecorder:
     """Keeps every event from its start on; comes back by itself when the engine was away."""
 
     def __init__(self, engine: PrivateEngine) -> None:
@@ -46,7 +46,7 @@ class Recorder:
         self._numbers = itertools.count(1)
         self._thread = threading.Thread(target=self._listen, daemon=True)
 
-    def __enter__(self) -> Recorder:
+    def __enter__(self) -> EngineRecorder:
         self._thread.start()
         assert self._listening.wait(10)
         return self

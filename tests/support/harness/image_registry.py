@@ -43,7 +43,7 @@ class Blob(NamedTuple):
         return {"mediaType": self.kind, "digest": self.digest, "size": len(self.content), **more}
 
 
-class Registry:
+class ImageRegistry:
     """``with Registry() as registry:``; ``name`` is what stands before the image's name."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Registry:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
-    def __enter__(self) -> Registry:
+    def __enter__(self) -> ImageRegistry:
         self._thread.start()
         return self
 

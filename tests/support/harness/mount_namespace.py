@@ -24,7 +24,7 @@ read -r _
 """
 
 
-class Namespace:
+class MountNamespace:
     """``root`` read-only, with a /run of its own, and with this machine's /dev, /proc, /sys and /tmp."""
 
     def __init__(self, root: Path) -> None:

@@ -35,7 +35,7 @@ from reconciler.engine.compose.engine import find_compose, resolve
 from reconciler.model.observed import Container, ObservedState
 from reconciler.model.secret_values import packed, pointing_to
 from reconciler.model.stack import Group, Stack
-from tests.support.harness.mount_namespace import Namespace
+from tests.support.harness.mount_namespace import MountNamespace
 from tests.support.hosts import debian
 
 IMAGE = "bed/standin:1"
@@ -53,7 +53,7 @@ _CONTAINERD = "+containerd"
 T = TypeVar("T")
 
 
-class BedError(RuntimeError):
+class PrivateEngineError(RuntimeError):
     """The machine lacks something; the message says what to do."""
 
 
@@ -90,7 +90,7 @@ class PrivateEngine:
         self.socket = self.folder / "s"
         self._release = release.removesuffix(_CONTAINERD)
         self._features = {"containerd-snapshotter": True} if release.endswith(_CONTAINERD) else {}
-        self._namespace: Namespace | None = None
+        self._namespace: MountNamespace | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> PrivateEngine:
@@ -144,7 +144,7 @@ class PrivateEngine:
     def start(self) -> None:
         """Start the engine and wait until it answers."""
         if os.geteuid() != 0:
-            raise BedError("a private engine needs root: run the tests with sudo")
+            raise PrivateEngineError("a private engine needs root: run the tests with sudo")
         program, descriptors = self._program()
         # Named in any case, or it would take that of the machine.
         settings = self.folder / "daemon.json"
@@ -234,11 +234,13 @@ class PrivateEngine:
         if not self._release:
             found = shutil.which("dockerd", path=_PATH)
             if not found:
-                raise BedError("dockerd is missing: install Docker (Debian: `apt install docker.io`)")
+                raise PrivateEngineError(
+                    "dockerd is missing: install Docker (Debian: `apt install docker.io`)"
+                )
             return (found,), ()
         if self._namespace is None:
             # The same one for every start: in it are the mounts of containers that outlive a killed engine.
-            self._namespace = Namespace(debian.tree(self._release, _NEEDED))
+            self._namespace = MountNamespace(debian.tree(self._release, _NEEDED))
         return (*self._namespace.entry, "dockerd"), (self._namespace.descriptor,)
 
     def _end(self, number: signal.Signals) -> None:
@@ -271,7 +273,7 @@ class PrivateEngine:
         assert self._process is not None
         code = self._process.poll()
         how = f"it ended with {code}" if code is not None else f"no answer in {_START_DEADLINE:g} s"
-        raise BedError(f"the private engine does not start ({how}):\n{tail}")
+        raise PrivateEngineError(f"the private engine does not start ({how}):\n{tail}")
 
 
 class Project:
@@ -349,10 +351,10 @@ def standin_tree(*folders: str) -> bytes:
     """What is in an image (a tar): busybox and some folders, these among them."""
     busybox = shutil.which("busybox")
     if not busybox:
-        raise BedError("busybox is missing: `apt install busybox-static`")
+        raise PrivateEngineError("busybox is missing: `apt install busybox-static`")
     content = Path(busybox).read_bytes()
     if b"/lib64/ld-linux" in content or b"/lib/ld-linux" in content:
-        raise BedError("busybox is linked dynamically: `apt install busybox-static`")
+        raise PrivateEngineError("busybox is linked dynamically: `apt install busybox-static`")
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name in ("bin", "etc", "proc", "sys", "dev", "tmp", "data", *folders):

@@ -20,8 +20,8 @@ from docker.errors import NotFound
 
 from reconciler.engine.compose.discovery import find_compose
 from tests.support.harness.daemon import ROOT, Daemon, Json
-from tests.support.harness.engine_proxy import Proxy
-from tests.support.harness.engine_recorder import SERVICE, Recorder
+from tests.support.harness.engine_proxy import EngineProxy
+from tests.support.harness.engine_recorder import SERVICE, EngineRecorder
 from tests.support.harness.private_engine import PrivateEngine
 
 STANDIN = "service-manager/standin:1"
@@ -153,14 +153,14 @@ _POLICIES = {"migrate": "no", "worker": "always"}
 ONE_SHOTS = frozenset({"migrate"})
 
 
-class Yard:
+class Sandbox:
     """See the module. ``files`` are those of its desired state, ``desired`` is where they lie."""
 
     def __init__(
         self,
         engine: PrivateEngine,
-        proxy: Proxy,
-        recorder: Recorder,
+        proxy: EngineProxy,
+        recorder: EngineRecorder,
         folder: Path,
         *,
         resync: float = 60.0,

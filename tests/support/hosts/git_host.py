@@ -58,7 +58,7 @@ def write(directory: Path, files: Mapping[str, str]) -> None:
         (directory / name).write_text(content)
 
 
-class Ran(subprocess.CompletedProcess[str]):
+class GitResult(subprocess.CompletedProcess[str]):
     """A command that ended; ``said`` is all that it said."""
 
     @property
@@ -66,7 +66,7 @@ class Ran(subprocess.CompletedProcess[str]):
         return f"{self.stdout}{self.stderr}"
 
 
-class Person:
+class GitUser:
     """Somebody with a name, at a clone or on the box itself."""
 
     def __init__(self, name: str, directory: Path, environ: Mapping[str, str]) -> None:
@@ -79,7 +79,7 @@ class Person:
             "GIT_COMMITTER_EMAIL": f"{name}@example.org",
         }
 
-    def try_git(self, *arguments: str, within: float = 60.0) -> Ran:
+    def try_git(self, *arguments: str, within: float = 60.0) -> GitResult:
         done = subprocess.run(
             ["git", *arguments],
             cwd=self.directory,
@@ -89,7 +89,7 @@ class Person:
             timeout=within,
             check=False,
         )
-        return Ran(done.args, done.returncode, done.stdout, done.stderr)
+        return GitResult(done.args, done.returncode, done.stdout, done.stderr)
 
     def git(self, *arguments: str) -> str:
         done = self.try_git(*arguments)
@@ -103,11 +103,11 @@ class Person:
         self.git("commit", "-qm", message)
         return self.git("rev-parse", "HEAD")
 
-    def push(self, *arguments: str) -> Ran:
+    def push(self, *arguments: str) -> GitResult:
         return self.try_git("push", *(arguments or ("origin", "HEAD")))
 
 
-class Box:
+class GitHost:
     """The machine with the daemon. ``me`` works on it by hand."""
 
     def __init__(self, folder: Path) -> None:
@@ -121,14 +121,14 @@ class Box:
         self.daemon = Daemon(
             self.desired, folder / "state", self.environ | {"SERVICE_MANAGER_ENGINE": "simulated"}
         )
-        self.me = Person("root", self.desired, self.environ)
+        self.me = GitUser("root", self.desired, self.environ)
 
     def fill(self, files: Mapping[str, str] = FILES) -> None:
         self.desired.mkdir(exist_ok=True)
         write(self.desired, files)
         write(self.desired, {".env": "DB_PASSWORD=secret\n"})
 
-    def cli(self, *words: str, cwd: Path | None = None) -> Ran:
+    def cli(self, *words: str, cwd: Path | None = None) -> GitResult:
         done = subprocess.run(
             [sys.executable, "-m", "reconciler", *words],
             cwd=cwd or ROOT,
@@ -138,7 +138,7 @@ class Box:
             timeout=60,
             check=False,
         )
-        return Ran(done.args, done.returncode, done.stdout, done.stderr)
+        return GitResult(done.args, done.returncode, done.stdout, done.stderr)
 
     def init(self) -> None:
         """As the README says it."""
@@ -151,11 +151,11 @@ class Box:
         self.daemon.start()
         self.daemon.until(lambda s: s["generation"] and s["progress"]["state"] != "progressing")
 
-    def clone(self, name: str, url: str = "") -> Person:
+    def clone(self, name: str, url: str = "") -> GitUser:
         place = self.folder / f"clone-{name}"
-        person = Person(name, self.folder, self.environ)
+        person = GitUser(name, self.folder, self.environ)
         person.git("clone", "-q", url or str(self.desired), str(place))
-        return Person(name, place, self.environ)
+        return GitUser(name, place, self.environ)
 
     # --- what is true of it ---
 
@@ -183,7 +183,7 @@ def until(good: Callable[[], object], within: float = 10.0) -> None:
         time.sleep(0.01)
 
 
-def refused(box: Box, person: Person, *arguments: str) -> str:
+def refused(box: GitHost, person: GitUser, *arguments: str) -> str:
     """Push, be refused, and find nothing changed; what was said."""
     head, files = box.head(), {p: p.read_bytes() for p in box.desired.glob("*") if p.is_file()}
     objects = len(list((box.desired / ".git/objects").rglob("*")))

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests.support.harness.engine_proxy import Proxy
+from tests.support.harness.engine_proxy import EngineProxy
 from tests.support.harness.private_engine import PrivateEngine
 from tests.support.hosts import debian
 
@@ -64,10 +64,10 @@ def load(engine: PrivateEngine) -> None:
     assert packed.returncode == 0
 
 
-class Box:
+class SystemdHost:
     """One machine. The engine that it uses is behind ``proxy``, at /engine/s; its network is its own."""
 
-    def __init__(self, engine: PrivateEngine, proxy: Proxy, share: Path) -> None:
+    def __init__(self, engine: PrivateEngine, proxy: EngineProxy, share: Path) -> None:
         self._engine = engine
         self._proxy = proxy
         self._share = share
@@ -77,7 +77,7 @@ class Box:
 
     # --- its life ---
 
-    def boot(self) -> Box:
+    def boot(self) -> SystemdHost:
         """Make it and wait until it is up."""
         host = self._client.create_host_config(
             cap_add=["ALL"],

@@ -13,7 +13,7 @@ from api.app import close_streams
 from api.context import Lines, Settings
 from api.endpoints import logs
 from reconciler.errors import ContainerGone, EngineUnavailable, StepFailed
-from tests.support.fixtures.api import ENGINE, WALL, World, a_snapshot, a_world, desired, others, running
+from tests.support.fixtures.api import ENGINE, WALL, ApiHarness, a_snapshot, a_world, desired, others, running
 
 ON = desired(kafka=True)
 
@@ -54,7 +54,7 @@ class Tap:
 class Reader:
     """A client at the far end of one ASGI connection, which takes only what it is let to."""
 
-    def __init__(self, world: World, path: str) -> None:
+    def __init__(self, world: ApiHarness, path: str) -> None:
         self.taking = asyncio.Event()
         self.taking.set()
         self.left = asyncio.Event()

@@ -13,16 +13,16 @@ import pytest
 
 from reconciler.cli.client import Client, ClientError, Refused, UnexpectedServer, Unreachable, quote_path
 from reconciler.cli.connection import client_from
-from tests.support.fixtures.stub_server import Answer, Daemon, Request, a_daemon, ok, problem
+from tests.support.fixtures.stub_server import CannedResponse, Request, StubDaemon, a_daemon, ok, problem
 
 
 @pytest.fixture
-def daemon() -> Iterator[Daemon]:
+def daemon() -> Iterator[StubDaemon]:
     with a_daemon() as found:
         yield found
 
 
-def test_get_and_post(daemon: Daemon) -> None:
+def test_get_and_post(daemon: StubDaemon) -> None:
     daemon.get("/services/status", {"converged": True})
     daemon.post("/services/start/a%20b", {"generation": 2})
     client = Client(daemon.url)
@@ -33,7 +33,7 @@ def test_get_and_post(daemon: Daemon) -> None:
     assert daemon.requests[-1].headers["Content-Length"] == "0"
 
 
-def test_the_key_goes_into_a_header(daemon: Daemon) -> None:
+def test_the_key_goes_into_a_header(daemon: StubDaemon) -> None:
     daemon.get("/x", {})
     Client(daemon.url, "secret").get("/x")
     assert daemon.requests[-1].headers["X-API-Key"] == "secret"
@@ -41,12 +41,12 @@ def test_the_key_goes_into_a_header(daemon: Daemon) -> None:
     assert "X-API-Key" not in daemon.requests[-1].headers
 
 
-def test_a_path_in_the_url_is_kept(daemon: Daemon) -> None:
+def test_a_path_in_the_url_is_kept(daemon: StubDaemon) -> None:
     daemon.get("/behind/proxy/x", {"here": 1})
     assert Client(f"{daemon.url}/behind/proxy").get("/x") == {"here": 1}
 
 
-def test_a_refusal_carries_detail_and_remedy(daemon: Daemon) -> None:
+def test_a_refusal_carries_detail_and_remedy(daemon: StubDaemon) -> None:
     daemon.post(
         "/x", problem(409, "storage needs kafka, which is off", "add force=true", reason="dependency_off")
     )
@@ -62,7 +62,7 @@ def test_a_refusal_carries_detail_and_remedy(daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_missing_key_is_explained(daemon: Daemon, status: int) -> None:
+def test_a_missing_key_is_explained(daemon: StubDaemon, status: int) -> None:
     daemon.get("/x", problem(status, "Invalid API key"))
     with pytest.raises(Refused) as caught:
         Client(daemon.url).get("/x")
@@ -72,13 +72,13 @@ def test_a_missing_key_is_explained(daemon: Daemon, status: int) -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        Answer(200, b"<html>", "text/html"),
-        Answer(404, b"<html>", "text/html"),
-        Answer(302, b"", "text/html"),
-        Answer(500, b"[]"),
+        CannedResponse(200, b"<html>", "text/html"),
+        CannedResponse(404, b"<html>", "text/html"),
+        CannedResponse(302, b"", "text/html"),
+        CannedResponse(500, b"[]"),
     ],
 )
-def test_somebody_else_answers(daemon: Daemon, answer: Answer) -> None:
+def test_somebody_else_answers(daemon: StubDaemon, answer: CannedResponse) -> None:
     daemon.get("/x", answer)
     with pytest.raises(UnexpectedServer):
         Client(daemon.url).get("/x")
@@ -128,7 +128,7 @@ def test_no_http_at_all() -> None:
         thread.join()
 
 
-def test_events(daemon: Daemon) -> None:
+def test_events(daemon: StubDaemon) -> None:
     daemon.stream()
     daemon.tell("status", {"text": "two\nlines"})
     daemon.tell("progress", {"generation": 1})
@@ -141,7 +141,7 @@ def test_events(daemon: Daemon) -> None:
     assert daemon.requests[-1].headers["Last-Event-ID"] == "r-7"
 
 
-def test_a_page_is_no_stream(daemon: Daemon) -> None:
+def test_a_page_is_no_stream(daemon: StubDaemon) -> None:
     daemon.get("/services/events", {"no": "stream"})
     with pytest.raises(UnexpectedServer), Client(daemon.url).events("/services/events"):
         pass
@@ -150,10 +150,10 @@ def test_a_page_is_no_stream(daemon: Daemon) -> None:
 # --- the key ------------------------------------------------------------------------------------------
 
 
-def key_of(daemon: Daemon, file: str | None, stdin: str = "", **environ: str) -> str | None:
+def key_of(daemon: StubDaemon, file: str | None, stdin: str = "", **environ: str) -> str | None:
     seen: list[Request] = []
 
-    def route(request: Request) -> Answer:
+    def route(request: Request) -> CannedResponse:
         seen.append(request)
         return ok({})
 
@@ -163,7 +163,7 @@ def key_of(daemon: Daemon, file: str | None, stdin: str = "", **environ: str) ->
     return seen[0].headers.get("X-API-Key")
 
 
-def test_where_the_key_comes_from(daemon: Daemon, tmp_path: Path) -> None:
+def test_where_the_key_comes_from(daemon: StubDaemon, tmp_path: Path) -> None:
     (tmp_path / "key").write_text("from-file\n")
     assert key_of(daemon, None) is None
     assert key_of(daemon, None, SERVICE_MANAGER_API_KEY="from-env") == "from-env"
@@ -171,7 +171,7 @@ def test_where_the_key_comes_from(daemon: Daemon, tmp_path: Path) -> None:
     assert key_of(daemon, "-", stdin="from-stdin\nrest") == "from-stdin"
 
 
-def test_keys_that_can_not_be(daemon: Daemon, tmp_path: Path) -> None:
+def test_keys_that_can_not_be(daemon: StubDaemon, tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("\n")
     (tmp_path / "two").write_text("a\nb")
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
@@ -180,17 +180,17 @@ def test_keys_that_can_not_be(daemon: Daemon, tmp_path: Path) -> None:
             key_of(daemon, str(tmp_path / name))
 
 
-def starting(times: int, then: Any, retry_after: str = "0") -> Callable[[Request], Answer]:
+def starting(times: int, then: Any, retry_after: str = "0") -> Callable[[Request], CannedResponse]:
     """A daemon that has not read its files yet for so many requests."""
     left = [problem(503, "not read yet", reason="starting")._replace(retry_after=retry_after)] * times
 
-    def answer(_: Request) -> Answer:
+    def answer(_: Request) -> CannedResponse:
         return left.pop() if left else ok(then)
 
     return answer
 
 
-def test_a_daemon_that_has_not_read_its_files_is_asked_again(daemon: Daemon) -> None:
+def test_a_daemon_that_has_not_read_its_files_is_asked_again(daemon: StubDaemon) -> None:
     waiting: list[str] = []
     client = Client(daemon.url, waiting=lambda: waiting.append("waiting"))
     daemon.get("/x", starting(3, {"x": 1}))
@@ -203,14 +203,14 @@ def test_a_daemon_that_has_not_read_its_files_is_asked_again(daemon: Daemon) -> 
     assert waiting == ["waiting"] * 3
 
 
-def test_it_is_asked_again_for_a_bounded_time_only(daemon: Daemon) -> None:
+def test_it_is_asked_again_for_a_bounded_time_only(daemon: StubDaemon) -> None:
     daemon.get("/x", starting(1_000, {}))
     with pytest.raises(Refused, match="not read yet"):
         Client(daemon.url, starting=0.3).get("/x")
     assert 2 <= len(daemon.requests) <= 5
 
 
-def test_other_refusals_are_not_asked_again(daemon: Daemon) -> None:
+def test_other_refusals_are_not_asked_again(daemon: StubDaemon) -> None:
     daemon.get("/x", problem(503, "going down", reason="going_down"))
     with pytest.raises(Refused):
         Client(daemon.url).get("/x")

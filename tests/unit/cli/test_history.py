@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.fixtures.stub_server import (
-    Daemon,
+    StubDaemon,
     a_daemon,
     a_progress,
     a_status,
@@ -58,7 +58,7 @@ def plan(**fields: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def daemon() -> Iterator[Daemon]:
+def daemon() -> Iterator[StubDaemon]:
     with a_daemon() as found:
         entries = [entry(41), entry(42, current=True, commit="3f9c2ab" * 5, author="bob\x1b[2J")]
         found.get("/services/history", {"generation": 42, "entries": entries, "before": 41})
@@ -71,7 +71,7 @@ def daemon() -> Iterator[Daemon]:
         yield found
 
 
-def test_history_is_a_table_that_can_do_no_harm(daemon: Daemon) -> None:
+def test_history_is_a_table_that_can_do_no_harm(daemon: StubDaemon) -> None:
     ran = run_cli("history", "--url", daemon.url, "--limit", "2")
     assert ran.code == 0
     assert daemon.requests[0].query == {"limit": "2"}
@@ -91,7 +91,7 @@ def test_history_is_a_table_that_can_do_no_harm(daemon: Daemon) -> None:
     assert "--before 41" in ran.err
 
 
-def test_rollback_shows_the_plan_then_goes_back(daemon: Daemon) -> None:
+def test_rollback_shows_the_plan_then_goes_back(daemon: StubDaemon) -> None:
     ran = run_cli("rollback", "41", "--url", daemon.url)
     assert (ran.code, ran.err) == (0, "")
     shown, done = ran.out.split("back to generation 41;")
@@ -101,19 +101,19 @@ def test_rollback_shows_the_plan_then_goes_back(daemon: Daemon) -> None:
     assert "converged, generation 43" in done
 
 
-def test_without_a_name_it_is_the_one_before(daemon: Daemon) -> None:
+def test_without_a_name_it_is_the_one_before(daemon: StubDaemon) -> None:
     assert run_cli("rollback", "--no-wait", "--url", daemon.url).code == 0
     assert daemon.asked("POST") == ["/services/rollback/41"]
 
 
-def test_where_all_is_as_then_nothing_is_asked_for(daemon: Daemon) -> None:
+def test_where_all_is_as_then_nothing_is_asked_for(daemon: StubDaemon) -> None:
     daemon.get("/services/history/41", plan(files=[], changes=[], steps=[]))
     ran = run_cli("rollback", "41", "--url", daemon.url)
     assert (ran.code, ran.out) == (0, "All is as in generation 41 already.\n")
     assert daemon.asked("POST") == []
 
 
-def test_a_person_is_asked(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_person_is_asked(daemon: StubDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter(["n\n", "y\n"])
 
     class Terminal:
@@ -131,7 +131,7 @@ def test_a_person_is_asked(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> N
     assert run_cli("rollback", "41", "--no-wait", "--yes", "--url", daemon.url).code == 0
 
 
-def test_a_refusal_says_what_to_do_and_json_is_whole(daemon: Daemon) -> None:
+def test_a_refusal_says_what_to_do_and_json_is_whole(daemon: StubDaemon) -> None:
     daemon.post("/services/rollback/41", problem(409, "files are broken", "mend them"))
     ran = run_cli("rollback", "41", "--url", daemon.url)
     assert ran.code == 1

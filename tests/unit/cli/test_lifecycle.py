@@ -14,9 +14,9 @@ from reconciler.cli.commands.wait import WaitResult
 from reconciler.cli.console import width_of
 from reconciler.cli.output.progress_rows import ProgressNarrator, elapsed_seconds, render_frame, step_rows
 from tests.support.fixtures.stub_server import (
-    Answer,
-    Daemon,
+    CannedResponse,
     Request,
+    StubDaemon,
     a_daemon,
     a_progress,
     a_status,
@@ -33,7 +33,7 @@ from tests.support.fixtures.terminal import terminal
 
 
 @pytest.fixture
-def daemon() -> Iterator[Daemon]:
+def daemon() -> Iterator[StubDaemon]:
     with a_daemon() as found:
         found.get("/services/groups", known("kafka", "storage", "search", storage=["kafka"]))
         yield found
@@ -87,7 +87,7 @@ def without_times(text: str) -> str:
     return "\n".join(line.split("s  ", 1)[-1] if line[:1] == " " else line for line in text.splitlines())
 
 
-def test_the_way_up_as_plain_lines_from_the_stream(daemon: Daemon) -> None:
+def test_the_way_up_as_plain_lines_from_the_stream(daemon: StubDaemon) -> None:
     daemon.post("/services/start/kafka", accepted("kafka", 42))
     daemon.get("/services/progress/42", ONE)
     daemon.get("/services/status", at(42, ONE, kafka=KAFKA_COMING))
@@ -96,7 +96,7 @@ def test_the_way_up_as_plain_lines_from_the_stream(daemon: Daemon) -> None:
         daemon.tell("progress", progress)
     daemon.tell("status", at(42, THREE, kafka=KAFKA_UP))
 
-    def finish(request: Request) -> Answer:
+    def finish(request: Request) -> CannedResponse:
         # The end comes when the rest was asked for, so that nothing depends on who is faster.
         daemon.tell("progress", DONE)
         daemon.get("/services/status", at(42, DONE, kafka=KAFKA_UP))
@@ -120,7 +120,7 @@ def test_the_way_up_as_plain_lines_from_the_stream(daemon: Daemon) -> None:
     )
 
 
-def test_without_a_stream_it_asks_again(daemon: Daemon) -> None:
+def test_without_a_stream_it_asks_again(daemon: StubDaemon) -> None:
     daemon.post("/services/start/kafka", accepted("kafka", 42))
     answers = iter([ONE, ONE, TWO, DONE])
     daemon.get("/services/progress/42", lambda _: ok(next(answers)))
@@ -132,7 +132,7 @@ def test_without_a_stream_it_asks_again(daemon: Daemon) -> None:
     assert asked[0] == {"wait": "1"}
 
 
-def test_options_become_parameters(daemon: Daemon) -> None:
+def test_options_become_parameters(daemon: StubDaemon) -> None:
     daemon.post("/services/start/storage", accepted("storage", 42))
     daemon.post("/services/stop/kafka", accepted("kafka", 43))
     daemon.post("/services/restart/kafka", accepted("kafka", 44))
@@ -146,7 +146,7 @@ def test_options_become_parameters(daemon: Daemon) -> None:
     assert posts == [{"force": "true", "with_dependencies": "true"}, {"with_dependents": "true"}, {}, {}]
 
 
-def test_several_groups_are_asked_for_in_the_order_that_is_not_refused(daemon: Daemon) -> None:
+def test_several_groups_are_asked_for_in_the_order_that_is_not_refused(daemon: StubDaemon) -> None:
     for name in ("kafka", "storage"):
         daemon.post(f"/services/start/{name}", accepted(name, 42))
         daemon.post(f"/services/stop/{name}", accepted(name, 42))
@@ -158,7 +158,7 @@ def test_several_groups_are_asked_for_in_the_order_that_is_not_refused(daemon: D
     assert daemon.asked("POST") == ["/services/stop/storage", "/services/stop/kafka"]
 
 
-def test_a_mistyped_group_changes_nothing(daemon: Daemon) -> None:
+def test_a_mistyped_group_changes_nothing(daemon: StubDaemon) -> None:
     daemon.post("/services/start/kafka", accepted("kafka", 42))
     ran = run_cli("start", "kafka", "serach", "--url", daemon.url)
     assert ran.code == 64
@@ -166,7 +166,7 @@ def test_a_mistyped_group_changes_nothing(daemon: Daemon) -> None:
     assert daemon.asked("POST") == []
 
 
-def test_a_refusal_says_what_to_do(daemon: Daemon) -> None:
+def test_a_refusal_says_what_to_do(daemon: StubDaemon) -> None:
     refusal = problem(409, "storage needs kafka, which is off", "add with_dependencies=true, or force=true")
     daemon.post("/services/start/storage", refusal)
     ran = run_cli("start", "storage", "--url", daemon.url)
@@ -176,7 +176,7 @@ def test_a_refusal_says_what_to_do(daemon: Daemon) -> None:
     )
 
 
-def test_a_refusal_after_a_change_says_what_was_changed(daemon: Daemon) -> None:
+def test_a_refusal_after_a_change_says_what_was_changed(daemon: StubDaemon) -> None:
     daemon.post("/services/start/kafka", accepted("kafka", 42))
     daemon.post("/services/start/search", problem(409, "no"))
     ran = run_cli("start", "kafka", "search", "--url", daemon.url)
@@ -184,7 +184,7 @@ def test_a_refusal_after_a_change_says_what_was_changed(daemon: Daemon) -> None:
     assert "kafka: changed before that, and carried out" in ran.err
 
 
-def test_json_holds_answers_and_end(daemon: Daemon) -> None:
+def test_json_holds_answers_and_end(daemon: StubDaemon) -> None:
     daemon.post("/services/start/kafka", accepted("kafka", 42))
     daemon.get("/services/progress/42", DONE)
     daemon.get("/services/status", a_status(kafka=KAFKA_UP))
@@ -194,7 +194,7 @@ def test_json_holds_answers_and_end(daemon: Daemon) -> None:
     assert value["answers"][0]["generation"] == 42
 
 
-def test_time_runs_out(daemon: Daemon) -> None:
+def test_time_runs_out(daemon: StubDaemon) -> None:
     daemon.post("/services/start/kafka", accepted("kafka", 42))
     daemon.get("/services/progress/42", ONE)
     daemon.get("/services/status", at(42, ONE, kafka=KAFKA_COMING))
@@ -204,7 +204,7 @@ def test_time_runs_out(daemon: Daemon) -> None:
     assert "not converged in time; the change goes on" in ran.err
 
 
-def test_a_generation_that_is_overtaken_is_followed_on(daemon: Daemon) -> None:
+def test_a_generation_that_is_overtaken_is_followed_on(daemon: StubDaemon) -> None:
     daemon.post("/services/start/kafka", accepted("kafka", 42))
     daemon.get("/services/progress/42", a_progress(42, "superseded"))
     newer = a_progress(43, "converged")
@@ -214,7 +214,7 @@ def test_a_generation_that_is_overtaken_is_followed_on(daemon: Daemon) -> None:
     assert "going on with generation 43" in ran.out
 
 
-def test_a_daemon_that_goes_away_is_waited_for(daemon: Daemon) -> None:
+def test_a_daemon_that_goes_away_is_waited_for(daemon: StubDaemon) -> None:
     daemon.post("/services/start/kafka", accepted("kafka", 42))
     answers = iter([problem(503, "the daemon is going down"), ok(DONE)])
     daemon.get("/services/progress/42", lambda _: next(answers))
@@ -332,14 +332,14 @@ def test_a_story_tells_each_thing_once() -> None:
 # --- on a terminal ------------------------------------------------------------------------------------
 
 
-def live(daemon: Daemon) -> None:
+def live(daemon: StubDaemon) -> None:
     daemon.post("/services/start/kafka", accepted("kafka", 42))
     daemon.get("/services/progress/42", ONE)
     daemon.get("/services/status", at(42, ONE, kafka=KAFKA_COMING))
     daemon.stream()
 
 
-def test_live_lines_on_a_terminal(daemon: Daemon) -> None:
+def test_live_lines_on_a_terminal(daemon: StubDaemon) -> None:
     live(daemon)
     with terminal("start", "kafka", "--url", daemon.url) as shown:
         shown.see("waits for kafka-1 to be healthy")
@@ -360,7 +360,7 @@ def test_live_lines_on_a_terminal(daemon: Daemon) -> None:
         assert b"\x1b[33m" in shown.raw
 
 
-def test_no_colour_on_a_terminal_that_wants_none(daemon: Daemon) -> None:
+def test_no_colour_on_a_terminal_that_wants_none(daemon: StubDaemon) -> None:
     live(daemon)
     with terminal("start", "kafka", "--url", daemon.url, NO_COLOR="1") as shown:
         shown.see("waits for kafka-1 to be healthy")
@@ -370,7 +370,7 @@ def test_no_colour_on_a_terminal_that_wants_none(daemon: Daemon) -> None:
         assert re.search(rb"\x1b\[\d*m", shown.raw) is None
 
 
-def test_ctrl_c_stops_watching_and_says_so(daemon: Daemon) -> None:
+def test_ctrl_c_stops_watching_and_says_so(daemon: StubDaemon) -> None:
     live(daemon)
     with terminal("start", "kafka", "--url", daemon.url, columns=120) as shown:
         shown.see("waits for kafka-1 to be healthy")
@@ -380,7 +380,7 @@ def test_ctrl_c_stops_watching_and_says_so(daemon: Daemon) -> None:
         assert not shown.screen.hidden
 
 
-def test_lines_stay_within_the_terminal(daemon: Daemon) -> None:
+def test_lines_stay_within_the_terminal(daemon: StubDaemon) -> None:
     live(daemon)
     with terminal("start", "kafka", "--url", daemon.url, columns=34, rows=6) as shown:
         screen = shown.see("progressing")
@@ -389,7 +389,7 @@ def test_lines_stay_within_the_terminal(daemon: Daemon) -> None:
         assert shown.end() == 130
 
 
-def test_no_thread_keeps_the_process_alive(daemon: Daemon) -> None:
+def test_no_thread_keeps_the_process_alive(daemon: StubDaemon) -> None:
     daemon.post("/services/start/kafka", accepted("kafka", 42))
     daemon.get("/services/progress/42", DONE)
     daemon.get("/services/status", at(42, DONE, kafka=KAFKA_UP))

@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.cli.output.status_rows import service_note
 from tests.support.fixtures.stub_server import (
-    Daemon,
+    StubDaemon,
     a_daemon,
     a_progress,
     a_status,
@@ -23,12 +23,12 @@ from tests.support.fixtures.stub_server import (
 
 
 @pytest.fixture
-def daemon() -> Iterator[Daemon]:
+def daemon() -> Iterator[StubDaemon]:
     with a_daemon() as found:
         yield found
 
 
-def out(daemon: Daemon, *words: str) -> str:
+def out(daemon: StubDaemon, *words: str) -> str:
     ran = run_cli(*words, "--url", daemon.url)
     assert (ran.code, ran.err) == (0, "")
     return ran.out
@@ -52,7 +52,7 @@ STACK = a_status(
 )
 
 
-def test_status_when_all_is_well(daemon: Daemon) -> None:
+def test_status_when_all_is_well(daemon: StubDaemon) -> None:
     daemon.get("/services/status", a_status(kafka=group(service("zookeeper"), service("kafka"))))
     assert out(daemon, "status") == (
         "alpr  converged  generation 41  pilot ready  2 of 2 services run  168 MB\n"
@@ -64,7 +64,7 @@ def test_status_when_all_is_well(daemon: Daemon) -> None:
     )
 
 
-def test_status_when_it_is_not(daemon: Daemon) -> None:
+def test_status_when_it_is_not(daemon: StubDaemon) -> None:
     trouble = {
         "converged": False,
         "generation": 42,
@@ -101,7 +101,7 @@ def test_a_service_scaled_to_zero_says_so() -> None:
     assert service_note(told) == "scaled to zero in the Compose file"
 
 
-def test_status_of_one_group(daemon: Daemon) -> None:
+def test_status_of_one_group(daemon: StubDaemon) -> None:
     one = group(
         service("kafka", ports=["9092:9092", "9101:9101"]),
         absent("schema-registry", phase="degraded", message="port is already allocated"),
@@ -120,12 +120,12 @@ def test_status_of_one_group(daemon: Daemon) -> None:
     )
 
 
-def test_json_is_what_the_daemon_said(daemon: Daemon) -> None:
+def test_json_is_what_the_daemon_said(daemon: StubDaemon) -> None:
     daemon.get("/services/status", STACK)
     assert json.loads(out(daemon, "status", "--output", "json")) == STACK
 
 
-def test_a_mistyped_group(daemon: Daemon) -> None:
+def test_a_mistyped_group(daemon: StubDaemon) -> None:
     daemon.get("/services/status/kakfa", problem(404, "there is no group 'kakfa'"))
     daemon.get("/services/groups", known("kafka", "storage"))
     ran = run_cli("status", "kakfa", "--url", daemon.url)
@@ -143,13 +143,13 @@ def test_no_daemon() -> None:
     )
 
 
-def test_the_daemon_wants_a_key(daemon: Daemon) -> None:
+def test_the_daemon_wants_a_key(daemon: StubDaemon) -> None:
     daemon.get("/services/status", problem(401, "an API key is needed", "send it in X-API-Key"))
     ran = run_cli("status", "--url", daemon.url)
     assert (ran.code, ran.err) == (1, "an API key is needed\n  → send it in X-API-Key\n")
 
 
-def test_groups(daemon: Daemon) -> None:
+def test_groups(daemon: StubDaemon) -> None:
     daemon.get("/services/groups", known("kafka", "storage", storage=["kafka"]))
     assert out(daemon, "groups") == (
         "GROUP    MEMORY  NEEDS  SERVICES\n"
@@ -158,7 +158,7 @@ def test_groups(daemon: Daemon) -> None:
     )
 
 
-def test_drift(daemon: Daemon) -> None:
+def test_drift(daemon: StubDaemon) -> None:
     drifts = [
         {"service": "kafka", "kind": "stopped", "pending": False, "message": "exited with code 137"},
         {
@@ -179,14 +179,14 @@ def test_drift(daemon: Daemon) -> None:
     assert out(daemon, "drift") == "no difference between desired and observed\n"
 
 
-def test_a_daemon_that_says_little_is_shown_all_the_same(daemon: Daemon) -> None:
+def test_a_daemon_that_says_little_is_shown_all_the_same(daemon: StubDaemon) -> None:
     daemon.get("/services/status", {"groups": {"a": {}, "b": {"services": [{"name": "x"}]}}})
     assert "b" in out(daemon, "status")
     daemon.get("/services/status/a", {})
     assert out(daemon, "status", "a").startswith("a")
 
 
-def test_a_container_can_not_speak_to_the_terminal(daemon: Daemon) -> None:
+def test_a_container_can_not_speak_to_the_terminal(daemon: StubDaemon) -> None:
     evil = "\x1b]0;owned\x07\x1b[2J"
     daemon.get(
         "/services/status", a_status(kafka=group(absent("x", phase="degraded", message=evil), message=evil))
@@ -194,7 +194,7 @@ def test_a_container_can_not_speak_to_the_terminal(daemon: Daemon) -> None:
     assert "\x1b" not in out(daemon, "status")
 
 
-def test_a_suspended_group_says_until_when_and_why(daemon: Daemon) -> None:
+def test_a_suspended_group_says_until_when_and_why(daemon: StubDaemon) -> None:
     held = group(service("kafka"), group="kafka", phase="suspended", message="hands off")
     daemon.get("/services/status/kafka", held)
     assert out(daemon, "status", "kafka").splitlines()[1:3] == [

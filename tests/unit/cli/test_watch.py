@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from reconciler.cli.commands.watch import collect_changes, render_page
-from tests.support.fixtures.stub_server import Daemon, a_daemon, a_status, absent, group, run_cli, service
+from tests.support.fixtures.stub_server import StubDaemon, a_daemon, a_status, absent, group, run_cli, service
 from tests.support.fixtures.terminal import terminal
 
 
 @pytest.fixture
-def daemon() -> Iterator[Daemon]:
+def daemon() -> Iterator[StubDaemon]:
     with a_daemon() as found:
         found.get("/services/status", WELL)
         found.stream()
@@ -90,7 +90,7 @@ def test_facts_do_not_tick() -> None:
     assert collect_changes(ILL)["service kafka"] == "absent, differs: stopped"
 
 
-def test_on_a_terminal(daemon: Daemon) -> None:
+def test_on_a_terminal(daemon: StubDaemon) -> None:
     with terminal("watch", "--url", daemon.url, columns=100) as screen:
         assert "zookeeper" in screen.see("q quits")
         assert daemon.streaming.wait(20)
@@ -106,14 +106,14 @@ def test_on_a_terminal(daemon: Daemon) -> None:
         assert not screen.screen.hidden
 
 
-def test_ctrl_c_ends_it(daemon: Daemon) -> None:
+def test_ctrl_c_ends_it(daemon: StubDaemon) -> None:
     with terminal("watch", "--url", daemon.url) as screen:
         screen.see("q quits")
         screen.type("\x03")
         assert screen.end() == 0
 
 
-def test_elsewhere_a_line_per_change(daemon: Daemon) -> None:
+def test_elsewhere_a_line_per_change(daemon: StubDaemon) -> None:
     command = [sys.executable, "-m", "reconciler", "watch", "--url", daemon.url]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ)) as process:
         assert process.stdout is not None

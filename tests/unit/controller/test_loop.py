@@ -15,7 +15,7 @@ from reconciler.model import ledger as ledgers
 from reconciler.model.observed import Action, State
 from tests.support.fixtures.builders import a_stack, desire, service
 from tests.support.fixtures.control_loop import DB, ONE, TIERS, engine, up, virtual
-from tests.support.fixtures.recording_engine import Recorder, bench
+from tests.support.fixtures.recording_engine import RecordingEngine, bench
 
 # --- order and speed ----------------------------------------------------------------------------
 
@@ -134,7 +134,7 @@ async def test_a_killed_container_runs_again_at_once_and_by_event() -> None:
     await b.end()
 
 
-MEDDLING: dict[str, Callable[[Recorder], None]] = {
+MEDDLING: dict[str, Callable[[RecordingEngine], None]] = {
     "killed": lambda e: e.kill("kafka"),
     "paused": lambda e: e.alter(e.containers()[0].id, state=State.PAUSED),
     "removed": lambda e: e.drop(e.containers()[0].id),

@@ -15,7 +15,7 @@ from reconciler.model.observed import Action, State
 from reconciler.model.stack import Stack
 from tests.support.fixtures.builders import a_stack, desire, service
 from tests.support.fixtures.control_loop import DB, ONE, TIERS, engine, up, virtual
-from tests.support.fixtures.recording_engine import Recorder, bench
+from tests.support.fixtures.recording_engine import RecordingEngine, bench
 
 # --- changes --------------------------------------------------------------------------------------
 
@@ -37,7 +37,7 @@ async def test_a_new_definition_remakes_once_and_only_that_service() -> None:
 @virtual
 async def test_a_label_that_differs_from_what_was_asked_for_is_accepted_once_made() -> None:
     # PITFALLS row 1: what Compose writes for these inputs is right by definition.
-    class Other(Recorder):
+    class Other(RecordingEngine):
         def _create(self, stack: Stack, service: Any, *, recreate: bool) -> None:
             super()._create(stack, replace(service, config_hash="odd"), recreate=recreate)
 
@@ -70,7 +70,7 @@ async def test_a_remake_that_fails_does_not_pass_for_done() -> None:
 
 @virtual
 async def test_a_network_that_never_comes_is_no_reason_to_remake_for_ever() -> None:
-    class Offline(Recorder):
+    class Offline(RecordingEngine):
         def _create(self, stack: Stack, service: Any, *, recreate: bool) -> None:
             super()._create(stack, replace(service, networks=()), recreate=recreate)
 

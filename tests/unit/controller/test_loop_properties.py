@@ -23,7 +23,7 @@ from reconciler.model.ledger import Clock
 from reconciler.model.observed import ALIVE, Action, Container, State
 from reconciler.model.stack import Condition, Dependency, Service, Stack, Strength
 from tests.support.fixtures.builders import CHECK, a_stack, container, service
-from tests.support.fixtures.recording_engine import Bench, Recorder
+from tests.support.fixtures.recording_engine import LoopHarness, RecordingEngine
 from tests.support.fixtures.virtual_time import run_virtually
 
 SEEDS = range(120)
@@ -68,8 +68,8 @@ class Scenario:
         self.random = random.Random(self.seed)
         self.mischief = FaultInjection()
         self.stack, behaviours = random_stack(self.random)
-        self.engine = Recorder(behaviours, mischief=self.mischief)
-        self.bench = Bench(self.stack, self.engine, chance=self.random.random)
+        self.engine = RecordingEngine(behaviours, mischief=self.mischief)
+        self.bench = LoopHarness(self.stack, self.engine, chance=self.random.random)
         self.states = {name: GroupState(on=self.random.random() < 0.7) for name in self.stack.groups}
         self.tags = 0
 

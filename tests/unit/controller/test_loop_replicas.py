@@ -11,13 +11,13 @@ from reconciler.model.desired import GroupState
 from reconciler.model.observed import Action, State
 from tests.support.fixtures.builders import a_stack, desire, service
 from tests.support.fixtures.control_loop import engine, up, virtual
-from tests.support.fixtures.recording_engine import Bench
+from tests.support.fixtures.recording_engine import LoopHarness
 
 WEB = service("web", check=True, replicas=3)
 STACK = a_stack({"main": [WEB, service("seed", replicas=0), service("app", "web:healthy", "seed:completed")]})
 
 
-def view(b: Bench, name: str) -> ServiceView:
+def view(b: LoopHarness, name: str) -> ServiceView:
     return next(s for s in b.seen.groups["main"].services if s.name == name)
 
 

@@ -19,7 +19,7 @@ from reconciler.model.observed import Action, Command, Container, Health, State
 from reconciler.model.stack import Stack
 from tests.support.fixtures.builders import a_stack, desire, service
 from tests.support.fixtures.control_loop import DB, ONE, TIERS, engine, up, virtual
-from tests.support.fixtures.recording_engine import Recorder, bench
+from tests.support.fixtures.recording_engine import RecordingEngine, bench
 
 # --- back-off -------------------------------------------------------------------------------------
 
@@ -119,7 +119,7 @@ async def test_one_service_that_can_not_be_made_does_not_hold_up_the_batch() -> 
 @pytest.mark.pitfall(23)
 @virtual
 async def test_an_engine_that_only_says_done_is_not_asked_in_a_tight_loop() -> None:
-    class Liar(Recorder):
+    class Liar(RecordingEngine):
         async def _start(self, command: Command) -> None:
             await asyncio.sleep(0)
 
@@ -189,7 +189,7 @@ async def test_half_looks_while_a_retry_is_due_are_not_taken_in_a_tight_loop() -
 
 @virtual
 async def test_an_adapter_that_breaks_does_not_end_the_loop() -> None:
-    class Broken(Recorder):
+    class Broken(RecordingEngine):
         broken = True
 
         async def observe(self, stack: Stack, *, full: bool = False) -> Any:
@@ -221,7 +221,7 @@ async def test_a_call_that_fails_and_yet_happened_is_not_repeated() -> None:
 async def test_an_unknown_outcome_is_followed_by_a_look_and_not_by_a_repeat() -> None:
     order: list[str] = []
 
-    class Watched(Recorder):
+    class Watched(RecordingEngine):
         async def observe(self, stack: Stack, *, full: bool = False) -> Any:
             order.append("look")
             return await super().observe(stack, full=full)

@@ -6,13 +6,13 @@ import asyncio
 
 from reconciler.controller.usage_sampler import Sampler
 from tests.support.fixtures.builders import a_stack, desire, service
-from tests.support.fixtures.recording_engine import Bench, bench
+from tests.support.fixtures.recording_engine import LoopHarness, bench
 from tests.support.fixtures.virtual_time import run_virtually
 
 STACK = a_stack({"main": [service("web")]})
 
 
-async def sampled(b: Bench) -> list[float]:
+async def sampled(b: LoopHarness) -> list[float]:
     """The moments at which the engine was asked, as they come."""
     times: list[float] = []
     ask = b.engine.stats

@@ -24,7 +24,7 @@ from tests.support.fixtures.desired_state import (
     COMPOSE,
     GROUPS,
     STACK,
-    Resolving,
+    FakeResolver,
     a_directory,
     a_store,
     mistakes_of,
@@ -49,7 +49,7 @@ async def test_what_the_files_say_together(tmp_path: Path) -> None:
 
 
 async def test_compose_is_asked_only_when_its_files_change(tmp_path: Path) -> None:
-    resolving = Resolving()
+    resolving = FakeResolver()
     store = Store(a_directory(tmp_path), resolving)
     first = await store.load()
     assert await store.load() is first
@@ -95,11 +95,11 @@ async def test_what_did_not_move_is_looked_at_and_not_read(
 async def test_extra_compose_files_come_after_those_of_the_stack(tmp_path: Path) -> None:
     a_directory(tmp_path / "d")
     (tmp_path / "more.yaml").write_text('services: {db: {image: "stand-in:1"}}')
-    loaded = await Store(tmp_path / "d", Resolving(), extra_compose=[tmp_path / "more.yaml"]).load()
+    loaded = await Store(tmp_path / "d", FakeResolver(), extra_compose=[tmp_path / "more.yaml"]).load()
     assert loaded.stack.services["db"].image == "stand-in:1"
     assert str(tmp_path / "more.yaml") in loaded.sources
     with pytest.raises(InvalidDesiredState, match=r"no\.yaml"):
-        await Store(tmp_path / "d", Resolving(), extra_compose=[tmp_path / "no.yaml"]).load()
+        await Store(tmp_path / "d", FakeResolver(), extra_compose=[tmp_path / "no.yaml"]).load()
 
 
 @pytest.mark.parametrize("what", ["too large", "a folder"])
@@ -192,7 +192,7 @@ async def test_a_writer_that_takes_long_is_told_of(tmp_path: Path) -> None:
         Clock.now += seconds
         await asyncio.sleep(0)
 
-    store = Store(a_directory(tmp_path), Resolving(), sleep=sleep, now=lambda: Clock.now)
+    store = Store(a_directory(tmp_path), FakeResolver(), sleep=sleep, now=lambda: Clock.now)
     with (tmp_path / "groups.yaml").open("a"):
         with pytest.raises(InvalidDesiredState, match=r"groups\.yaml: another program still has it open"):
             await store.load()
@@ -205,7 +205,7 @@ async def test_files_that_never_stand_still_are_not_read_half(tmp_path: Path) ->
 
     async def restless(files: object, directory: Path, project: str) -> object:
         (tmp_path / "db.env").write_text(f"A={Clock.now}")
-        return await Resolving()([tmp_path / "compose.yaml"], directory, project)
+        return await FakeResolver()([tmp_path / "compose.yaml"], directory, project)
 
     async def sleep(seconds: float) -> None:
         Clock.now += 1
@@ -216,7 +216,7 @@ async def test_files_that_never_stand_still_are_not_read_half(tmp_path: Path) ->
 
 
 async def test_a_change_while_compose_reads_is_read_again(tmp_path: Path) -> None:
-    resolving = Resolving()
+    resolving = FakeResolver()
 
     async def once(files: list[Path], directory: Path, project: str) -> object:
         if not resolving.calls:
@@ -242,7 +242,7 @@ async def test_git_at_work_holds_reading_up(tmp_path: Path) -> None:
         (tmp_path / "groups.yaml").write_text(GROUPS.replace("web: off", "web: on"))
         lock.unlink()
 
-    loaded = await Store(a_directory(tmp_path), Resolving(), sleep=sleep).load()
+    loaded = await Store(a_directory(tmp_path), FakeResolver(), sleep=sleep).load()
     assert (waits, on(loaded)["web"]) == (1, True)
 
 
@@ -256,7 +256,7 @@ async def test_a_stale_lock_of_git_holds_nothing_up_for_ever(tmp_path: Path) -> 
 
     (tmp_path / ".git").mkdir()
     (tmp_path / ".git/index.lock").touch()
-    store = Store(a_directory(tmp_path), Resolving(), sleep=sleep, now=lambda: Clock.now)
+    store = Store(a_directory(tmp_path), FakeResolver(), sleep=sleep, now=lambda: Clock.now)
     loaded = await store.load()
     assert "index.lock" in loaded.stack.warnings[0]
     before = Clock.now

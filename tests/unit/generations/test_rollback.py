@@ -26,7 +26,7 @@ from reconciler.generations.outcomes import OutcomeRecorder
 from reconciler.generations.rollback import History
 from reconciler.generations.store import Generations
 from reconciler.model.ledger import Clock
-from tests.support.fixtures.desired_state import COMPOSE, GROUPS, Resolving, a_directory
+from tests.support.fixtures.desired_state import COMPOSE, GROUPS, FakeResolver, a_directory
 
 ON = GROUPS.replace("web: off", "web: on")
 
@@ -81,7 +81,7 @@ async def a_house(tmp_path: Path) -> AsyncIterator[House]:
     engine = SimulatedEngine(wall=time.time)
     ends = OutcomeRecorder(generations, lambda _: None)
     loop = Loop(engine, snapshots, wall=time.time, chance=lambda: 0.5, hooks=Hooks(ended=ends))
-    intake = Acceptor(Store(directory, Resolving()), generations, loop, wall=time.time)
+    intake = Acceptor(Store(directory, FakeResolver()), generations, loop, wall=time.time)
     history = History(generations, intake, loop, now=now)
     app = create_app(intake=intake, snapshots=snapshots, settings=Settings(), archive=history)
     running = asyncio.create_task(loop.run())

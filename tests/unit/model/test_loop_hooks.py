@@ -20,7 +20,7 @@ from reconciler.model.stack import Stack
 from reconciler.model.start_work import Hook, InjectedFile, StartWork
 from tests.support.fixtures.builders import a_stack, container, desire, service
 from tests.support.fixtures.control_loop import engine, up, virtual
-from tests.support.fixtures.recording_engine import Bench, bench
+from tests.support.fixtures.recording_engine import LoopHarness, bench
 
 HOOKED = StartWork(
     files=(InjectedFile(kind="config", source="c", target="/etc/c", content="hello"),),
@@ -35,11 +35,11 @@ def stack_of(work: StartWork = AFTER, **fields: object) -> Stack:
     return a_stack({"main": [service("web", start=work, **fields), service("next", "web")]})
 
 
-def stages(b: Bench) -> list[str]:
+def stages(b: LoopHarness) -> list[str]:
     return [run.stage for run in b.engine.start_work.runs]
 
 
-def posts(b: Bench) -> list[float]:
+def posts(b: LoopHarness) -> list[float]:
     return b.engine.times(Action.POST_START, "web")
 
 

@@ -16,7 +16,7 @@ from reconciler.planning.drift import DriftKind
 from reconciler.planning.planner import plan
 from tests.support.fixtures.builders import NOW, a_stack, container, desire, look, planned, service
 from tests.support.fixtures.control_loop import up, virtual
-from tests.support.fixtures.recording_engine import Bench, bench
+from tests.support.fixtures.recording_engine import LoopHarness, bench
 
 VPN = service("vpn")
 APP = service("app", "vpn:restart", shares=("vpn",), networks=())
@@ -126,14 +126,14 @@ async def test_whatever_the_clock_says_a_parents_restart_is_followed_once_and_a_
     await b.end()
 
 
-def jumped(b: Bench, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def jumped(b: LoopHarness, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
     wall = b.engine.wall
     for target in (b.engine, b.loop):
         monkeypatch.setattr(target, "_wall", lambda: wall() + seconds)
     monkeypatch.setattr(b.engine, "wall", lambda: wall() + seconds)
 
 
-def orders_of(b: Bench, service: str, since: int = 0) -> list[str]:
+def orders_of(b: LoopHarness, service: str, since: int = 0) -> list[str]:
     return [str(c.action) for _, c in b.engine.orders[since:] if service in c.services]
 
 
