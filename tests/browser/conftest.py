@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from tests.e2e.conftest import engine, proxy, pytest_configure, recorder, the_yard, yard
+from tests.e2e.conftest import engine, proxy, pytest_configure, recorder, sandbox, the_sandbox
 from tests.support.fixtures.simulated_daemons import imagined
 from tests.support.harness.chromium import BrowserWindow, chromium
 from tests.support.harness.daemon import Daemon
 
-__all__ = ["engine", "proxy", "pytest_configure", "recorder", "the_yard", "yard"]
+__all__ = ["engine", "proxy", "pytest_configure", "recorder", "sandbox", "the_sandbox"]
 
 Open = Callable[..., BrowserWindow]
 

@@ -39,7 +39,7 @@ _HANGS = 2.0
 
 def wanted_on_disk(world: ChaosHarness) -> set[str]:
     """Which groups the file says should be on; suspended ones, whatever they are, are not asked of it."""
-    found = YAML(typ="safe", pure=True).load(world.yard.desired / "groups.yaml")["groups"]
+    found = YAML(typ="safe", pure=True).load(world.sandbox.desired / "groups.yaml")["groups"]
     states = {name: value["state"] if isinstance(value, dict) else value for name, value in found.items()}
     return {name for name in GROUP_NAMES if states[name] in {"on", True}}
 
@@ -64,7 +64,7 @@ def settled(world: ChaosHarness, within: float = QUIET) -> tuple[float, list[str
             # What is suspended stays as it is, also where a lost engine took it down.
             complaints = [
                 text
-                for text in world.yard.complaints(wanted)
+                for text in world.sandbox.complaints(wanted)
                 if GROUP_OF[text.partition(" ")[0]] not in world.account.suspended
             ]
             if not complaints:
@@ -132,7 +132,7 @@ def stays_quiet(world: ChaosHarness) -> list[str]:
 def nothing_left(world: ChaosHarness) -> list[str]:
     """No network twice, no volume lost, no probe and no Compose child that outlived its work."""
     found = []
-    networks = world.yard.networks()
+    networks = world.sandbox.networks()
     if networks != sorted(set(networks)):
         found.append(f"networks twice: {networks}")
     found += _data_lost(world)

@@ -53,7 +53,7 @@ def change_definition(world: ChaosHarness) -> None:
     """A label of the one service that depends on others and holds nobody up."""
     shade = f"shade-{world.chance.randrange(10**6)}"
     world.account.redefined["worker"] += 1
-    world.yard.save("compose.yaml", world.yard.files["compose.yaml"].replace("blue", shade))
+    world.sandbox.save("compose.yaml", world.sandbox.files["compose.yaml"].replace("blue", shade))
     world.tell(f"compose.yaml: worker is {shade}")
 
 
@@ -61,13 +61,13 @@ def change_env_file(world: ChaosHarness) -> None:
     """A value in the env file of a service in the middle."""
     mode = f"mode-{world.chance.randrange(10**6)}"
     world.account.redefined["api"] += 1
-    world.yard.save("env/api.env", f"API_MODE={mode}\n")
+    world.sandbox.save("env/api.env", f"API_MODE={mode}\n")
     world.tell(f"env/api.env: {mode}")
 
 
 def touch(world: ChaosHarness) -> None:
     """Saved again as it was."""
-    world.yard.save("compose.yaml", (world.yard.desired / "compose.yaml").read_bytes())
+    world.sandbox.save("compose.yaml", (world.sandbox.desired / "compose.yaml").read_bytes())
     world.tell("compose.yaml saved as it was")
 
 

@@ -1,4 +1,4 @@
-"""The yard under fire: a daemon that is always started again, readers, and an account of what was done.
+"""The sandbox under fire: a daemon that is always started again, readers, and an account of what was done.
 
 Everything that edits and faults do goes through here, so that the account says what each service may have
 been put through, and ``checks`` can tell what the daemon did beyond that.
@@ -85,7 +85,7 @@ class ActionLog:
 
 
 class ChaosHarness:
-    """One engine, one yard; many rounds. ``keeps_daemon``: no round begins with another daemon."""
+    """One engine, one sandbox; many rounds. ``keeps_daemon``: no round begins with another daemon."""
 
     keeps_daemon = False
 
@@ -105,7 +105,7 @@ class ChaosHarness:
             self.box = MemoryGroup(self.box_name)
         self.clock = folder / "clock"
         self.synced = folder / "synced"
-        self.yard = Sandbox(
+        self.sandbox = Sandbox(
             engine,
             proxy,
             recorder,
@@ -115,12 +115,12 @@ class ChaosHarness:
             files=files(self.port),
             desired=self.disk / "desired",
         )
-        self.daemon = self.yard.daemon
+        self.daemon = self.sandbox.daemon
         self.daemon.environ |= {"CHAOS_CLOCK": str(self.clock), "CHAOS_SYNCED": str(self.synced)}
         if self.box is not None:
             self.daemon.environ["CHAOS_BOX"] = str(self.box.members)
         self.engine, self.proxy, self.recorder = engine, proxy, recorder
-        self.docker = self.yard.docker
+        self.docker = self.sandbox.docker
         # Whose shim is frozen answers nobody, and who thaws it has to get to that.
         self.docker.timeout = _PATIENCE
         self.chance = random.Random()
@@ -141,7 +141,7 @@ class ChaosHarness:
         """End all that runs."""
         self._ending.set()
         self._reader.join(10)
-        self.yard.close()
+        self.sandbox.close()
         for disk in (self.state, self.disk):
             subprocess.run(["umount", "-l", str(disk)], check=False)
         if self.box is not None:
@@ -159,7 +159,7 @@ class ChaosHarness:
         self.calm()
         if self.keeps_daemon:
             self._forgive()
-        self.yard.settle()
+        self.sandbox.settle()
         self._mark_data()
         self._audited = self.last_audited()
         self.ages[self.daemon.pid] += 1
@@ -192,9 +192,9 @@ class ChaosHarness:
 
     def _forgive(self) -> None:
         # What failed in a row is tried ever more seldom, until it is switched off and on again.
-        if self.daemon.running and self.yard.has_failed():
-            self.yard.save("groups.yaml", groups_yaml(**dict.fromkeys(GROUP_NAMES, False)))
-            self.daemon.converged(self.yard.on_disk())
+        if self.daemon.running and self.sandbox.has_failed():
+            self.sandbox.save("groups.yaml", groups_yaml(**dict.fromkeys(GROUP_NAMES, False)))
+            self.daemon.converged(self.sandbox.on_disk())
 
     def _mark_data(self) -> None:
         for path in self.marks():
@@ -214,7 +214,7 @@ class ChaosHarness:
         # An engine that starts waits for every shim, and the one who would thaw it waits for the engine.
         signal_all([*shims_of(self.engine).values()], signal.SIGCONT)
         self.frozen = False
-        self.yard.restart_engine(kill=kill)
+        self.sandbox.restart_engine(kill=kill)
         self.recorder.mark()
         self.account.outages.append((began, time.time()))
 
@@ -250,7 +250,7 @@ class ChaosHarness:
 
     def write(self, verb: str, group: str) -> None:
         """Through REST; what is acknowledged has to be there in the end, and on the disk already now."""
-        path = self.yard.desired / "groups.yaml"
+        path = self.sandbox.desired / "groups.yaml"
         try:
             inode, before = path.stat().st_ino, path.read_text().splitlines()
             # Who is stopped in his tracks is not waited for: who lets him go on is the same as who writes.
@@ -301,7 +301,7 @@ class ChaosHarness:
 
     def save_groups(self, text: str, states: Mapping[str, bool]) -> None:
         """As a person with an editor."""
-        self.yard.save("groups.yaml", text)
+        self.sandbox.save("groups.yaml", text)
         # A write that a stopped daemon has in its ears comes after this one.
         self.account.acked = {name: on for name, on in states.items() if name not in self.account.unsure}
 

@@ -70,16 +70,16 @@ def play(
     world.begin(seed)
     if suspends:
         world.account.suspended = frozenset({"extra"})
-        world.yard.save("groups.yaml", checks.suspended_yaml(world.account.suspended))
+        world.sandbox.save("groups.yaml", checks.suspended_yaml(world.account.suspended))
         checks.settled(world)
         world.account.acked = {}
     before = _Before(
         int(world.daemon.get("/services/status")["generation"]),
         world.recorder.mark(),
         world.proxy.mark(),
-        world.yard.others(),
+        world.sandbox.others(),
         checks.suspended_entries(world),
-        {id_: service for service, id_ in world.yard.ids().items()},
+        {id_: service for service, id_ in world.sandbox.ids().items()},
     )
     try:
         _storm(world, several, edits)
@@ -159,7 +159,7 @@ def _always(world: ChaosHarness, outcome: Outcome, before: _Before) -> None:
     services = before.services | {
         e.id: e.service for e in events if e.project == PROJECT and e.service in GROUP_OF
     }
-    touched = checks.untouched(world, before.strangers, world.yard.others())
+    touched = checks.untouched(world, before.strangers, world.sandbox.others())
     touched += checks.untouched(world, before.suspended, checks.suspended_entries(world))
     stopped = history.needless_stops(account, calls, services)
     silent = checks.answers(world)

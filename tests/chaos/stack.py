@@ -1,4 +1,4 @@
-"""The small stack under fire: the yard's, with memory limits, and a port that one service publishes."""
+"""The small stack under fire: the sandbox's, with memory limits, and a port that one service publishes."""
 
 from __future__ import annotations
 

@@ -37,28 +37,28 @@ def recorder(engine: PrivateEngine) -> Iterator[EngineRecorder]:
 
 
 @pytest.fixture(scope="session")
-def the_yard(
+def the_sandbox(
     engine: PrivateEngine,
     proxy: EngineProxy,
     recorder: EngineRecorder,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Sandbox]:
-    yard = Sandbox(engine, proxy, recorder, tmp_path_factory.mktemp("yard"))
+    sandbox = Sandbox(engine, proxy, recorder, tmp_path_factory.mktemp("sandbox"))
     try:
-        yield yard
+        yield sandbox
     finally:
-        yard.close()
+        sandbox.close()
 
 
 @pytest.fixture
-def yard(the_yard: Sandbox) -> Iterator[Sandbox]:
+def sandbox(the_sandbox: Sandbox) -> Iterator[Sandbox]:
     """The small stack, converged, a daemon at it; whatever the test does, strangers stay as they are."""
-    the_yard.settle()
-    the_yard.strangers, restarts = the_yard.others(), the_yard.restarts
-    yield the_yard
-    if the_yard.engine.running:
-        before, after = the_yard.strangers, the_yard.others()
-        if restarts == the_yard.restarts:
+    the_sandbox.settle()
+    the_sandbox.strangers, restarts = the_sandbox.others(), the_sandbox.restarts
+    yield the_sandbox
+    if the_sandbox.engine.running:
+        before, after = the_sandbox.strangers, the_sandbox.others()
+        if restarts == the_sandbox.restarts:
             assert before.items() <= after.items()
         else:
             assert {name: id for name, (id, _) in before.items()}.items() <= {

@@ -21,19 +21,19 @@ from tests.support.harness.sandbox import PROJECT, Sandbox
 
 
 @pytest.fixture
-def small_disk(yard: Sandbox) -> Iterator[Path]:
+def small_disk(sandbox: Sandbox) -> Iterator[Path]:
     """The state directory on a file system of its own, of 16 MB; the daemon runs."""
-    yard.daemon.end()
-    state = yard.folder / "state"
+    sandbox.daemon.end()
+    state = sandbox.folder / "state"
     kept = (state / "ledger.json").read_bytes()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m,mode=700", "tmpfs", str(state)], check=True)
     try:
         (state / "ledger.json").write_bytes(kept)
-        yard.daemon.start(1.0)
-        yard.daemon.converged()
+        sandbox.daemon.start(1.0)
+        sandbox.daemon.converged()
         yield state
     finally:
-        yard.daemon.end()
+        sandbox.daemon.end()
         subprocess.run(["umount", "-l", str(state)], check=True)
 
 
@@ -45,52 +45,52 @@ def filled(folder: Path) -> Path:
     return filler
 
 
-def repairs(yard: Sandbox) -> None:
+def repairs(sandbox: Sandbox) -> None:
     """Converging goes on, whatever the disk says."""
-    mark = yard.recorder.mark()
-    yard.docker.kill("small-cache")
-    yard.recorder.until(lambda e: e.action == "start" and e.service == "cache", since=mark)
-    yard.is_true()
+    mark = sandbox.recorder.mark()
+    sandbox.docker.kill("small-cache")
+    sandbox.recorder.until(lambda e: e.action == "start" and e.service == "cache", since=mark)
+    sandbox.is_true()
 
 
-def refused(yard: Sandbox) -> str:
-    before = (yard.desired / "groups.yaml").read_bytes()
+def refused(sandbox: Sandbox) -> str:
+    before = (sandbox.desired / "groups.yaml").read_bytes()
     with pytest.raises(RequestRefused) as told:
-        yard.daemon.post("/services/stop/extra")
+        sandbox.daemon.post("/services/stop/extra")
     assert told.value.status == 503
-    assert (yard.desired / "groups.yaml").read_bytes() == before
+    assert (sandbox.desired / "groups.yaml").read_bytes() == before
     return str(told.value.value["detail"])
 
 
 @pytest.mark.pitfall(35)
-def test_a_full_disk_refuses_changes_and_stops_nothing(yard: Sandbox, small_disk: Path) -> None:
+def test_a_full_disk_refuses_changes_and_stops_nothing(sandbox: Sandbox, small_disk: Path) -> None:
     filler = filled(small_disk)
-    repairs(yard)
-    assert "space" in refused(yard)
+    repairs(sandbox)
+    assert "space" in refused(sandbox)
     # A file that somebody edits meanwhile is taken in once there is room.
-    groups = yard.desired / "groups.yaml"
-    generation = yard.daemon.get("/services/status")["generation"]
-    yard.save("groups.yaml", groups.read_text().replace("extra: on", "extra: off"))
-    yard.daemon.until(lambda s: any("can't be written" in told for told in s["warnings"]))
-    repairs(yard)
+    groups = sandbox.desired / "groups.yaml"
+    generation = sandbox.daemon.get("/services/status")["generation"]
+    sandbox.save("groups.yaml", groups.read_text().replace("extra: on", "extra: off"))
+    sandbox.daemon.until(lambda s: any("can't be written" in told for told in s["warnings"]))
+    repairs(sandbox)
     filler.unlink()
-    yard.daemon.converged(generation + 1)
-    yard.is_true({"base", "app", "front"})
+    sandbox.daemon.converged(generation + 1)
+    sandbox.is_true({"base", "app", "front"})
 
 
 @pytest.mark.pitfall(34)
-def test_a_damaged_audit_log_is_set_aside_and_said(yard: Sandbox) -> None:
-    yard.daemon.end()
-    state = yard.folder / "state"
+def test_a_damaged_audit_log_is_set_aside_and_said(sandbox: Sandbox) -> None:
+    sandbox.daemon.end()
+    state = sandbox.folder / "state"
     log = next(state.glob("audit*.db"))
     content = bytearray(log.read_bytes())
     content[100:8000] = b"\x5a" * (min(len(content), 8000) - 100)
     log.write_bytes(content)
-    yard.daemon.start()
-    yard.daemon.converged()
-    repairs(yard)
+    sandbox.daemon.start()
+    sandbox.daemon.converged()
+    repairs(sandbox)
     assert list(state.glob("audit.damaged-*"))
-    entries = yard.daemon.get("/services/audit?limit=50")["entries"]
+    entries = sandbox.daemon.get("/services/audit?limit=50")["entries"]
     assert any("damaged" in str(entry) for entry in entries)
 
 
@@ -107,47 +107,47 @@ def read_only(place: Path) -> Iterator[None]:
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def remakes(yard: Sandbox) -> None:
+def remakes(sandbox: Sandbox) -> None:
     """What is gone is made again; for that Compose is needed."""
-    mark = yard.recorder.mark()
-    yard.docker.remove_container("small-cache", force=True)
-    yard.recorder.until(lambda e: e.action == "start" and e.service == "cache", since=mark)
-    yard.is_true()
+    mark = sandbox.recorder.mark()
+    sandbox.docker.remove_container("small-cache", force=True)
+    sandbox.recorder.until(lambda e: e.action == "start" and e.service == "cache", since=mark)
+    sandbox.is_true()
 
 
 @pytest.mark.pitfall(35)
 @pytest.mark.parametrize("what", ["state", "desired"])
-def test_what_turned_read_only_refuses_changes_and_stops_nothing(yard: Sandbox, what: str) -> None:
-    started = {name: yard.one(name)["State"]["StartedAt"] for name in ("db", "api", "web")}
-    with read_only(yard.folder / what):
-        repairs(yard)
-        remakes(yard)
-        assert "ead-only" in refused(yard)
-        yard.daemon.until(lambda s: any("read-only file system" in told for told in s["warnings"]))
+def test_what_turned_read_only_refuses_changes_and_stops_nothing(sandbox: Sandbox, what: str) -> None:
+    started = {name: sandbox.one(name)["State"]["StartedAt"] for name in ("db", "api", "web")}
+    with read_only(sandbox.folder / what):
+        repairs(sandbox)
+        remakes(sandbox)
+        assert "ead-only" in refused(sandbox)
+        sandbox.daemon.until(lambda s: any("read-only file system" in told for told in s["warnings"]))
         # One that starts only now is no worse off.
-        yard.daemon.end()
-        yard.daemon.start()
-        yard.daemon.until(lambda s: s["generation"] and s["engine"]["reachable"])
-        repairs(yard)
-        remakes(yard)
-        assert "ead-only" in refused(yard)
-        assert yard.daemon.get("/healthz")["status"] == "ok"
-    assert {name: yard.one(name)["State"]["StartedAt"] for name in started} == started
-    yard.daemon.post("/services/stop/extra?wait=20")
-    yard.is_true({"base", "app", "front"})
+        sandbox.daemon.end()
+        sandbox.daemon.start()
+        sandbox.daemon.until(lambda s: s["generation"] and s["engine"]["reachable"])
+        repairs(sandbox)
+        remakes(sandbox)
+        assert "ead-only" in refused(sandbox)
+        assert sandbox.daemon.get("/healthz")["status"] == "ok"
+    assert {name: sandbox.one(name)["State"]["StartedAt"] for name in started} == started
+    sandbox.daemon.post("/services/stop/extra?wait=20")
+    sandbox.is_true({"base", "app", "front"})
 
 
 @pytest.mark.pitfall(33)
-def test_a_file_that_is_a_mount_of_its_own_is_not_written_over_and_read_when_edited(yard: Sandbox) -> None:
-    groups = yard.desired / "groups.yaml"
+def test_a_file_that_is_a_mount_of_its_own_is_not_written_over_and_read_when_edited(sandbox: Sandbox) -> None:
+    groups = sandbox.desired / "groups.yaml"
     subprocess.run(["mount", "--bind", str(groups), str(groups)], check=True)
     try:
-        told = refused(yard)
+        told = refused(sandbox)
         assert "mounted on its own" in told
-        before = yard.daemon.get("/services/status")["generation"]
+        before = sandbox.daemon.get("/services/status")["generation"]
         groups.write_text(groups.read_text().replace("extra: on", "extra: off"))
-        yard.daemon.converged(yard.next_generation(before))
-        yard.is_true({"base", "app", "front"})
+        sandbox.daemon.converged(sandbox.next_generation(before))
+        sandbox.is_true({"base", "app", "front"})
     finally:
         subprocess.run(["umount", "-l", str(groups)], check=True)
 
@@ -156,120 +156,122 @@ def test_a_file_that_is_a_mount_of_its_own_is_not_written_over_and_read_when_edi
 
 
 @pytest.fixture
-def limited(yard: Sandbox) -> Iterator[Callable[[int], None]]:
+def limited(sandbox: Sandbox) -> Iterator[Callable[[int], None]]:
     """Says how many folders the daemon may watch; none to begin with. For that it has a user namespace."""
     setting = "/proc/sys/user/max_inotify_watches"
-    yard.daemon.end()
-    program = yard.daemon.program
+    sandbox.daemon.end()
+    program = sandbox.daemon.program
     first = ["sh", "-c", f'echo 0 >{setting} && exec "$@"', "sh"]
-    yard.daemon.program = ["unshare", "--user", "--map-root-user", *first, *program]
+    sandbox.daemon.program = ["unshare", "--user", "--map-root-user", *first, *program]
 
     def allow(watches: int) -> None:
-        inside = ["nsenter", "--user", "--preserve-credentials", "--target", str(yard.daemon.pid)]
+        inside = ["nsenter", "--user", "--preserve-credentials", "--target", str(sandbox.daemon.pid)]
         subprocess.run([*inside, "sh", "-c", f"echo {watches} >{setting}"], check=True)
 
     try:
-        yard.daemon.start()
+        sandbox.daemon.start()
         yield allow
     finally:
-        yard.daemon.end()
-        yard.daemon.program = program
+        sandbox.daemon.end()
+        sandbox.daemon.program = program
 
 
 @pytest.mark.pitfall(29)
 def test_without_watches_files_are_looked_at_and_with_them_watched_again(
-    yard: Sandbox, limited: Callable[[int], None]
+    sandbox: Sandbox, limited: Callable[[int], None]
 ) -> None:
     def blind(status: Json) -> bool:
         return any("fs.inotify.max_user_watches is used up" in told for told in status["warnings"])
 
-    yard.daemon.until(blind)
-    yard.daemon.converged(yard.switch(extra=False))
-    yard.is_true({"base", "app", "front"})
+    sandbox.daemon.until(blind)
+    sandbox.daemon.converged(sandbox.switch(extra=False))
+    sandbox.is_true({"base", "app", "front"})
     limited(1000)
-    yard.daemon.until(lambda s: not blind(s))
-    yard.daemon.converged(yard.switch())
+    sandbox.daemon.until(lambda s: not blind(s))
+    sandbox.daemon.converged(sandbox.switch())
     # They are used up again, and what was watched stays watched.
     limited(1)
-    yard.daemon.converged(yard.switch(extra=False))
-    yard.is_true({"base", "app", "front"})
+    sandbox.daemon.converged(sandbox.switch(extra=False))
+    sandbox.is_true({"base", "app", "front"})
 
 
 @pytest.mark.pitfall(37)
 def test_a_process_that_the_kernel_took_for_want_of_memory_is_told_though_its_container_runs_on(
-    yard: Sandbox,
+    sandbox: Sandbox,
 ) -> None:
     limit = "mem_limit: 40m\nmemswap_limit: 40m"
-    yard.daemon.converged(saved(yard, with_cache(limit)))
+    sandbox.daemon.converged(saved(sandbox, with_cache(limit)))
     hog = ["dd", "if=/dev/zero", "of=/dev/null", "bs=100000000", "count=1"]
     for _ in range(5):
-        started, mark = yard.one("cache")["State"]["StartedAt"], yard.recorder.mark()
-        made = yard.docker.exec_create("small-cache", hog)["Id"]
-        yard.docker.exec_start(made)
-        assert yard.docker.exec_inspect(made)["ExitCode"] == 137
+        started, mark = sandbox.one("cache")["State"]["StartedAt"], sandbox.recorder.mark()
+        made = sandbox.docker.exec_create("small-cache", hog)["Id"]
+        sandbox.docker.exec_start(made)
+        assert sandbox.docker.exec_inspect(made)["ExitCode"] == 137
         with suppress(AssertionError):
-            status = yard.daemon.until(
+            status = sandbox.daemon.until(
                 lambda s: "out of memory" in (service_of(s, "cache")["last_error"] or ""), within=10.0
             )
             break
         # Only an event tells of it, events are hints, and containerd loses one in a hundred (its issue 8893).
-        yard.docker.restart("small-cache")
-        yard.daemon.converged()
+        sandbox.docker.restart("small-cache")
+        sandbox.daemon.converged()
     else:
         pytest.fail("told in none of five runs of the container")
     assert service_of(status, "cache")["ready"]
-    assert yard.one("cache")["State"]["StartedAt"] == started
-    assert not yard.recorder.touched(mark, PROJECT)
+    assert sandbox.one("cache")["State"]["StartedAt"] == started
+    assert not sandbox.recorder.touched(mark, PROJECT)
     # Where the service goes with its child, that is the reason, whatever exit code it ends with.
-    generation = saved(yard, with_cache(f'{limit}\nenvironment: {{STANDIN_MEMORY_MB: "100"}}\nrestart: "no"'))
-    status = yard.daemon.until(
+    generation = saved(
+        sandbox, with_cache(f'{limit}\nenvironment: {{STANDIN_MEMORY_MB: "100"}}\nrestart: "no"')
+    )
+    status = sandbox.daemon.until(
         lambda s: (
             s["observed_generation"] == generation and service_of(s, "cache")["reason"] == "out_of_memory"
         )
     )
     assert "out of memory" in service_of(status, "cache")["message"]
-    assert yard.daemon.cli("logs", "cache", "--previous").returncode == 0
+    assert sandbox.daemon.cli("logs", "cache", "--previous").returncode == 0
 
 
 # --- what time it is ---
 
 
 @pytest.fixture
-def clock(yard: Sandbox) -> Iterator[Callable[[float], None]]:
+def clock(sandbox: Sandbox) -> Iterator[Callable[[float], None]]:
     """Sets the daemon's clock off by so many years; it looks at everything all the time."""
-    file = yard.folder / "clock"
+    file = sandbox.folder / "clock"
     file.write_text("0")
-    yard.daemon.end()
-    program = yard.daemon.program
-    yard.daemon.program = [sys.executable, "-m", "tests.chaos.launch"]
-    yard.daemon.environ["CHAOS_CLOCK"] = str(file)
+    sandbox.daemon.end()
+    program = sandbox.daemon.program
+    sandbox.daemon.program = [sys.executable, "-m", "tests.chaos.launch"]
+    sandbox.daemon.environ["CHAOS_CLOCK"] = str(file)
     try:
-        yard.daemon.start(RESYNC)
-        yard.daemon.converged()
+        sandbox.daemon.start(RESYNC)
+        sandbox.daemon.converged()
         yield lambda years: tell_clock(file, years * 31_556_952)
     finally:
-        yard.daemon.end()
-        yard.daemon.program = program
-        del yard.daemon.environ["CHAOS_CLOCK"]
+        sandbox.daemon.end()
+        sandbox.daemon.program = program
+        del sandbox.daemon.environ["CHAOS_CLOCK"]
 
 
 @pytest.mark.pitfall(36)
 def test_a_clock_that_jumps_by_years_moves_nothing_and_a_restart_is_carried_out_once(
-    yard: Sandbox, clock: Callable[[float], None]
+    sandbox: Sandbox, clock: Callable[[float], None]
 ) -> None:
-    mark = yard.recorder.mark()
+    mark = sandbox.recorder.mark()
     for years in (10, -10, 0):
         clock(years)
-        three_resyncs(yard)
-    assert not yard.recorder.touched(mark, PROJECT)
+        three_resyncs(sandbox)
+    assert not sandbox.recorder.touched(mark, PROJECT)
     for years in (10, -10):
         clock(years)
-        repairs(yard)
-        mark = yard.recorder.mark()
-        yard.daemon.post("/services/restart/extra?wait=20")
+        repairs(sandbox)
+        mark = sandbox.recorder.mark()
+        sandbox.daemon.post("/services/restart/extra?wait=20")
         clock(0)
-        three_resyncs(yard)
-        assert yard.recorder.count(mark, "start", "cache") == 1, years
-        ahead = any("restarted_at is in the future" in told for told in yard.daemon.status["warnings"])
+        three_resyncs(sandbox)
+        assert sandbox.recorder.count(mark, "start", "cache") == 1, years
+        ahead = any("restarted_at is in the future" in told for told in sandbox.daemon.status["warnings"])
         assert ahead == (years > 0)
-    yard.is_true()
+    sandbox.is_true()

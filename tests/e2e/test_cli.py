@@ -15,116 +15,116 @@ from tests.support.harness.daemon import ROOT
 from tests.support.harness.sandbox import PROJECT, Sandbox
 
 
-def test_status_and_groups_tell_what_runs(yard: Sandbox) -> None:
-    done = yard.daemon.cli("status")
+def test_status_and_groups_tell_what_runs(sandbox: Sandbox) -> None:
+    done = sandbox.daemon.cli("status")
     assert done.returncode == 0
     for word in ("base", "app", "front", "extra"):
         assert word in done.stdout
-    told = json.loads(yard.daemon.cli("status", "--output", "json").stdout)
+    told = json.loads(sandbox.daemon.cli("status", "--output", "json").stdout)
     assert told["converged"]
-    told = json.loads(yard.daemon.cli("groups", "--output", "json").stdout)
+    told = json.loads(sandbox.daemon.cli("groups", "--output", "json").stdout)
     assert told["groups"]["app"]["dependencies"] == ["base"]
-    done = yard.daemon.cli("status", "base")
+    done = sandbox.daemon.cli("status", "base")
     assert "migrate" in done.stdout
 
 
-def test_stop_and_start_with_dependencies_return_when_it_is_done(yard: Sandbox) -> None:
-    done = yard.daemon.cli("stop", "base")
+def test_stop_and_start_with_dependencies_return_when_it_is_done(sandbox: Sandbox) -> None:
+    done = sandbox.daemon.cli("stop", "base")
     assert done.returncode == 1
     assert "app" in done.stderr
-    yard.is_true()
-    done = yard.daemon.cli("stop", "base", "--with-dependents")
+    sandbox.is_true()
+    done = sandbox.daemon.cli("stop", "base", "--with-dependents")
     assert done.returncode == 0, done.stderr
-    yard.is_true({"extra"}, within=0.1)
-    done = yard.daemon.cli("start", "app")
+    sandbox.is_true({"extra"}, within=0.1)
+    done = sandbox.daemon.cli("start", "app")
     assert done.returncode == 1
     assert "base" in done.stderr
-    done = yard.daemon.cli("start", "front", "--with-dependencies")
+    done = sandbox.daemon.cli("start", "front", "--with-dependencies")
     assert done.returncode == 0, done.stderr
-    yard.is_true(within=0.1)
+    sandbox.is_true(within=0.1)
     assert "\x1b" not in done.stdout, "no colours where nobody sees them"
 
 
-def test_restart_restarts_and_out_of_time_is_3(yard: Sandbox) -> None:
-    before = yard.one("cache")
-    done = yard.daemon.cli("restart", "extra")
+def test_restart_restarts_and_out_of_time_is_3(sandbox: Sandbox) -> None:
+    before = sandbox.one("cache")
+    done = sandbox.daemon.cli("restart", "extra")
     assert done.returncode == 0, done.stderr
-    after = yard.one("cache")
+    after = sandbox.one("cache")
     assert after["Id"] == before["Id"]
     assert after["State"]["StartedAt"] > before["State"]["StartedAt"]
-    with yard.engine.frozen():
-        assert yard.daemon.cli("stop", "extra", "--timeout", "1").returncode == 3
-    yard.daemon.converged()
+    with sandbox.engine.frozen():
+        assert sandbox.daemon.cli("stop", "extra", "--timeout", "1").returncode == 3
+    sandbox.daemon.converged()
 
 
-def test_plan_returns_0_2_or_1_and_changes_nothing(yard: Sandbox) -> None:
-    done = yard.daemon.cli("plan", local=True)
+def test_plan_returns_0_2_or_1_and_changes_nothing(sandbox: Sandbox) -> None:
+    done = sandbox.daemon.cli("plan", local=True)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     # Not the daemon's doing alone: the plan says what is to be done while it may not do it.
-    yard.daemon.end()
-    yard.docker.stop("small-cache")
-    mark = yard.recorder.mark()
-    done = yard.daemon.cli("plan", local=True)
+    sandbox.daemon.end()
+    sandbox.docker.stop("small-cache")
+    mark = sandbox.recorder.mark()
+    done = sandbox.daemon.cli("plan", local=True)
     assert done.returncode == 2
     assert "cache" in done.stdout
     assert "start" in done.stdout
-    told = json.loads(yard.daemon.cli("plan", "--output", "json", local=True).stdout)
+    told = json.loads(sandbox.daemon.cli("plan", "--output", "json", local=True).stdout)
     assert [(s["service"], s["action"]) for s in told["steps"]] == [("cache", "start")]
-    yard.save("groups.yaml", "groups: {base: onn}\n")
-    done = yard.daemon.cli("plan", local=True)
+    sandbox.save("groups.yaml", "groups: {base: onn}\n")
+    done = sandbox.daemon.cli("plan", local=True)
     assert done.returncode == 1
     assert "groups.yaml:1" in done.stderr
-    assert not yard.recorder.touched(mark, PROJECT)
-    assert yard.one("cache")["State"]["Status"] == "exited"
+    assert not sandbox.recorder.touched(mark, PROJECT)
+    assert sandbox.one("cache")["State"]["Status"] == "exited"
 
 
-def test_validate_tells_every_mistake_with_its_place(yard: Sandbox) -> None:
-    validate = [sys.executable, "-m", "reconciler", "validate", str(yard.desired)]
+def test_validate_tells_every_mistake_with_its_place(sandbox: Sandbox) -> None:
+    validate = [sys.executable, "-m", "reconciler", "validate", str(sandbox.desired)]
 
     def run() -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            validate, cwd=ROOT, env=yard.environ, capture_output=True, text=True, timeout=30, check=False
+            validate, cwd=ROOT, env=sandbox.environ, capture_output=True, text=True, timeout=30, check=False
         )
 
     assert run().returncode == 0
-    yard.save("groups.yaml", (yard.desired / "groups.yaml").read_text() + "  attic: on\n")
-    yard.save("stack.yaml", (yard.desired / "stack.yaml").read_text().replace("[cache]", "[cash]"))
+    sandbox.save("groups.yaml", (sandbox.desired / "groups.yaml").read_text() + "  attic: on\n")
+    sandbox.save("stack.yaml", (sandbox.desired / "stack.yaml").read_text().replace("[cache]", "[cash]"))
     done = run()
     assert done.returncode == 1
     assert "groups.yaml:6:3: " in done.stdout + done.stderr
     assert "stack.yaml:17:16: " in done.stdout + done.stderr
 
 
-def test_drift_names_what_moved(yard: Sandbox) -> None:
-    yard.daemon.converged(yard.switch(extra="{state: on, suspend: true}"))
-    yard.docker.stop("small-cache")
-    yard.daemon.until(lambda s: yard.daemon.service("cache", s)["drift"])
-    done = yard.daemon.cli("drift")
+def test_drift_names_what_moved(sandbox: Sandbox) -> None:
+    sandbox.daemon.converged(sandbox.switch(extra="{state: on, suspend: true}"))
+    sandbox.docker.stop("small-cache")
+    sandbox.daemon.until(lambda s: sandbox.daemon.service("cache", s)["drift"])
+    done = sandbox.daemon.cli("drift")
     assert done.returncode == 0
     assert "cache" in done.stdout
     assert "stopped" in done.stdout
-    assert [d["kind"] for d in json.loads(yard.daemon.cli("drift", "--output", "json").stdout)["drift"]] == [
-        "stopped"
-    ]
+    assert [
+        d["kind"] for d in json.loads(sandbox.daemon.cli("drift", "--output", "json").stdout)["drift"]
+    ] == ["stopped"]
 
 
-def test_without_a_daemon_it_says_so_and_returns_1(yard: Sandbox) -> None:
-    yard.daemon.end()
-    done = yard.daemon.cli("status")
+def test_without_a_daemon_it_says_so_and_returns_1(sandbox: Sandbox) -> None:
+    sandbox.daemon.end()
+    done = sandbox.daemon.cli("status")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert yard.daemon.url in done.stderr
+    assert sandbox.daemon.url in done.stderr
 
 
-def test_watch_lives_in_a_terminal_and_leaves_it_clean(yard: Sandbox) -> None:
+def test_watch_lives_in_a_terminal_and_leaves_it_clean(sandbox: Sandbox) -> None:
     master, slave = pty.openpty()
     try:
         process = subprocess.Popen(
             [sys.executable, "-m", "reconciler", "watch"],
             cwd=ROOT,
-            env=yard.environ
+            env=sandbox.environ
             | {
-                "SERVICE_MANAGER_URL": yard.daemon.url,
+                "SERVICE_MANAGER_URL": sandbox.daemon.url,
                 "TERM": "xterm-256color",
                 "COLUMNS": "100",
                 "LINES": "40",
@@ -137,8 +137,8 @@ def test_watch_lives_in_a_terminal_and_leaves_it_clean(yard: Sandbox) -> None:
         os.close(slave)
     try:
         shown = until_shown(master, "", "cache")
-        yard.docker.pause("small-cache")
-        yard.daemon.converged(yard.switch(extra=False))
+        sandbox.docker.pause("small-cache")
+        sandbox.daemon.converged(sandbox.switch(extra=False))
         shown = until_shown(master, shown, "off")
         process.send_signal(signal.SIGINT)
         assert process.wait(10) in {0, 130}

@@ -13,26 +13,26 @@ from tests.support.harness.sandbox import COMPOSE, PROJECT, Sandbox
 RESYNC = 0.4
 
 
-def made(yard: Sandbox, mark: int) -> dict[str, int]:
+def made(sandbox: Sandbox, mark: int) -> dict[str, int]:
     """How many containers were made since then, by service."""
-    events = [e.service for e in yard.recorder.touched(mark, PROJECT) if e.action == "create"]
+    events = [e.service for e in sandbox.recorder.touched(mark, PROJECT) if e.action == "create"]
     return {service: events.count(service) for service in events}
 
 
-def three_resyncs(yard: Sandbox) -> None:
+def three_resyncs(sandbox: Sandbox) -> None:
     """Wait until the daemon has inspected everything three times more."""
     # Only a full look lists images where nothing moved the tags; each inspects every container.
     for _ in range(3):
-        mark = yard.proxy.mark()
-        inspected = {f"/containers/{id}/json" for id in yard.ids().values()}
-        yard.recorder.look_until(
-            lambda mark=mark: {call.path for call in yard.proxy.calls[mark:]},  # type: ignore[misc]
+        mark = sandbox.proxy.mark()
+        inspected = {f"/containers/{id}/json" for id in sandbox.ids().values()}
+        sandbox.recorder.look_until(
+            lambda mark=mark: {call.path for call in sandbox.proxy.calls[mark:]},  # type: ignore[misc]
             lambda seen, inspected=inspected: inspected <= seen,  # type: ignore[misc]
         )
 
 
-def by_hand(yard: Sandbox, what: str) -> None:
-    client = yard.docker
+def by_hand(sandbox: Sandbox, what: str) -> None:
+    client = sandbox.docker
     match what:
         case "removed":
             client.remove_container("small-cache", force=True)
@@ -63,41 +63,43 @@ def by_hand(yard: Sandbox, what: str) -> None:
     ],
 )
 def test_what_was_done_by_hand_is_undone_by_event_and_only_once(
-    yard: Sandbox, what: str, repair: str, remakes: int
+    sandbox: Sandbox, what: str, repair: str, remakes: int
 ) -> None:
-    ids, mark = yard.ids(), yard.recorder.mark()
+    ids, mark = sandbox.ids(), sandbox.recorder.mark()
     # By us, and where that is what was done by hand, by hand too: a look in between may come too late.
     by_hand_too = what in {"renamed", "given another restart policy"}
-    by_hand(yard, what)
-    yard.recorder.until(lambda _: yard.recorder.count(mark, repair, "cache") == 1 + by_hand_too, since=mark)
-    yard.is_true()
-    yard.daemon.converged()
-    assert made(yard, mark) == ({"cache": 1} if remakes else {})
-    assert yard.recorder.count(mark, repair, "cache") == 1 + by_hand_too
-    assert {e.service for e in yard.recorder.touched(mark, PROJECT)} == {"cache"}
-    after = yard.ids()
+    by_hand(sandbox, what)
+    sandbox.recorder.until(
+        lambda _: sandbox.recorder.count(mark, repair, "cache") == 1 + by_hand_too, since=mark
+    )
+    sandbox.is_true()
+    sandbox.daemon.converged()
+    assert made(sandbox, mark) == ({"cache": 1} if remakes else {})
+    assert sandbox.recorder.count(mark, repair, "cache") == 1 + by_hand_too
+    assert {e.service for e in sandbox.recorder.touched(mark, PROJECT)} == {"cache"}
+    after = sandbox.ids()
     assert {name: id for name, id in after.items() if name != "cache"} == {
         name: id for name, id in ids.items() if name != "cache"
     }
 
 
-def test_a_second_container_of_a_service_is_reported_and_goes_once_that_is_accepted(yard: Sandbox) -> None:
-    ids, started = yard.ids(), yard.one("cache")["State"]["StartedAt"]
-    mark = yard.recorder.mark()
-    second = yard.stranger("small-cache-2", {PROJECT_LABEL: PROJECT, SERVICE: "cache"})
-    yard.daemon.until(lambda s: yard.daemon.service("cache", s)["drift"] == ["duplicate"])
-    assert yard.daemon.service("cache")["reason"] == "held_back"
-    assert yard.docker.inspect_container(second)["State"]["Running"]
-    yard.daemon.post("/services/accept/extra")
-    yard.recorder.until(lambda e: e.action == "destroy" and e.id == second, since=mark)
-    yard.is_true()
-    yard.daemon.converged()
-    assert yard.ids() == ids
-    assert yard.one("cache")["State"]["StartedAt"] == started
+def test_a_second_container_of_a_service_is_reported_and_goes_once_that_is_accepted(sandbox: Sandbox) -> None:
+    ids, started = sandbox.ids(), sandbox.one("cache")["State"]["StartedAt"]
+    mark = sandbox.recorder.mark()
+    second = sandbox.stranger("small-cache-2", {PROJECT_LABEL: PROJECT, SERVICE: "cache"})
+    sandbox.daemon.until(lambda s: sandbox.daemon.service("cache", s)["drift"] == ["duplicate"])
+    assert sandbox.daemon.service("cache")["reason"] == "held_back"
+    assert sandbox.docker.inspect_container(second)["State"]["Running"]
+    sandbox.daemon.post("/services/accept/extra")
+    sandbox.recorder.until(lambda e: e.action == "destroy" and e.id == second, since=mark)
+    sandbox.is_true()
+    sandbox.daemon.converged()
+    assert sandbox.ids() == ids
+    assert sandbox.one("cache")["State"]["StartedAt"] == started
 
 
-def test_drift_is_told_by_kind_while_nothing_may_be_done_about_it(yard: Sandbox) -> None:
-    yard.switch(extra="{state: on, suspend: true}")
+def test_drift_is_told_by_kind_while_nothing_may_be_done_about_it(sandbox: Sandbox) -> None:
+    sandbox.switch(extra="{state: on, suspend: true}")
     kinds = {
         "stopped": "stopped",
         "given another restart policy": "altered",
@@ -106,11 +108,11 @@ def test_drift_is_told_by_kind_while_nothing_may_be_done_about_it(yard: Sandbox)
     }
     for what, kind in kinds.items():
         if what == "removed":
-            yard.docker.rename("small-cache-backup", "small-cache")
-        by_hand(yard, what)
-        yard.daemon.until(lambda s, kind=kind: kind in yard.daemon.service("cache", s)["drift"])  # type: ignore[misc]
-        told = yard.recorder.look_until(
-            lambda: [d for d in yard.daemon.get("/services/drift")["drift"] if d["service"] == "cache"],
+            sandbox.docker.rename("small-cache-backup", "small-cache")
+        by_hand(sandbox, what)
+        sandbox.daemon.until(lambda s, kind=kind: kind in sandbox.daemon.service("cache", s)["drift"])  # type: ignore[misc]
+        told = sandbox.recorder.look_until(
+            lambda: [d for d in sandbox.daemon.get("/services/drift")["drift"] if d["service"] == "cache"],
             # Its policy was altered before its name was.
             lambda told, kind=kind, what=what: any(  # type: ignore[misc]
                 d["kind"] == kind and (what != "renamed" or "name" in d["fields"]) for d in told
@@ -120,83 +122,85 @@ def test_drift_is_told_by_kind_while_nothing_may_be_done_about_it(yard: Sandbox)
 
 
 @pytest.mark.pitfall(1)
-def test_an_edited_env_file_makes_its_service_anew_once_and_never_again(yard: Sandbox) -> None:
-    yard.daemon.end()
-    yard.daemon.start(RESYNC)
-    yard.daemon.converged()
-    ids, mark = yard.ids(), yard.recorder.mark()
-    generation = yard.edit("env/api.env", "one", "two")
-    yard.daemon.converged(generation)
-    yard.is_true()
-    assert made(yard, mark) == {"api": 1}
-    assert "API_MODE=two" in yard.one("api")["Config"]["Env"]
-    three_resyncs(yard)
-    assert made(yard, mark) == {"api": 1}
-    assert {n: i for n, i in yard.ids().items() if n != "api"} == {n: i for n, i in ids.items() if n != "api"}
+def test_an_edited_env_file_makes_its_service_anew_once_and_never_again(sandbox: Sandbox) -> None:
+    sandbox.daemon.end()
+    sandbox.daemon.start(RESYNC)
+    sandbox.daemon.converged()
+    ids, mark = sandbox.ids(), sandbox.recorder.mark()
+    generation = sandbox.edit("env/api.env", "one", "two")
+    sandbox.daemon.converged(generation)
+    sandbox.is_true()
+    assert made(sandbox, mark) == {"api": 1}
+    assert "API_MODE=two" in sandbox.one("api")["Config"]["Env"]
+    three_resyncs(sandbox)
+    assert made(sandbox, mark) == {"api": 1}
+    assert {n: i for n, i in sandbox.ids().items() if n != "api"} == {
+        n: i for n, i in ids.items() if n != "api"
+    }
 
 
-def test_an_edited_definition_makes_its_service_anew_once_and_names_the_field(yard: Sandbox) -> None:
-    yard.switch(app="{state: on, suspend: true}")
-    generation = yard.edit("compose.yaml", "COLOUR: blue", "COLOUR: green")
-    yard.daemon.until(lambda s: s["observed_generation"] == generation)
-    (drift,) = [d for d in yard.daemon.get("/services/drift")["drift"] if d["service"] == "worker"]
+def test_an_edited_definition_makes_its_service_anew_once_and_names_the_field(sandbox: Sandbox) -> None:
+    sandbox.switch(app="{state: on, suspend: true}")
+    generation = sandbox.edit("compose.yaml", "COLOUR: blue", "COLOUR: green")
+    sandbox.daemon.until(lambda s: s["observed_generation"] == generation)
+    (drift,) = [d for d in sandbox.daemon.get("/services/drift")["drift"] if d["service"] == "worker"]
     assert (drift["kind"], drift["pending"], drift["fields"]) == ("definition", True, ["environment.COLOUR"])
     assert "green" not in str(drift)
-    mark = yard.recorder.mark()
-    yard.daemon.converged(yard.switch())
-    yard.is_true()
-    assert made(yard, mark) == {"worker": 1}
-    assert "COLOUR=green" in yard.one("worker")["Config"]["Env"]
+    mark = sandbox.recorder.mark()
+    sandbox.daemon.converged(sandbox.switch())
+    sandbox.is_true()
+    assert made(sandbox, mark) == {"worker": 1}
+    assert "COLOUR=green" in sandbox.one("worker")["Config"]["Env"]
 
 
-def test_an_edit_that_means_nothing_touches_nothing(yard: Sandbox) -> None:
-    mark = yard.recorder.mark()
-    before = yard.daemon.get("/services/status")
-    yard.save("compose.yaml", COMPOSE.replace("services:", "# a word for the reader\nservices:", 1))
-    status = yard.daemon.until(lambda s: s["revision"] != before["revision"])
+def test_an_edit_that_means_nothing_touches_nothing(sandbox: Sandbox) -> None:
+    mark = sandbox.recorder.mark()
+    before = sandbox.daemon.get("/services/status")
+    sandbox.save("compose.yaml", COMPOSE.replace("services:", "# a word for the reader\nservices:", 1))
+    status = sandbox.daemon.until(lambda s: s["revision"] != before["revision"])
     assert status["generation"] == before["generation"]
     assert status["converged"]
-    assert not yard.recorder.touched(mark, PROJECT)
+    assert not sandbox.recorder.touched(mark, PROJECT)
 
 
-def test_a_rebuilt_image_makes_its_service_anew_once_and_nothing_else(yard: Sandbox) -> None:
-    ids, mark = yard.ids(), yard.recorder.mark()
-    yard.save("build/marker", "two\n")
-    yard.person("build", "web")
-    yard.recorder.until(lambda e: e.action == "start" and e.service == "web", since=mark)
-    yard.is_true()
-    yard.daemon.converged()
-    assert made(yard, mark) == {"web": 1}
-    image = yard.docker.inspect_image("small/web:1")["Id"]
-    assert yard.one("web")["Image"] == image
-    after = yard.ids()
+def test_a_rebuilt_image_makes_its_service_anew_once_and_nothing_else(sandbox: Sandbox) -> None:
+    ids, mark = sandbox.ids(), sandbox.recorder.mark()
+    sandbox.save("build/marker", "two\n")
+    sandbox.person("build", "web")
+    sandbox.recorder.until(lambda e: e.action == "start" and e.service == "web", since=mark)
+    sandbox.is_true()
+    sandbox.daemon.converged()
+    assert made(sandbox, mark) == {"web": 1}
+    image = sandbox.docker.inspect_image("small/web:1")["Id"]
+    assert sandbox.one("web")["Image"] == image
+    after = sandbox.ids()
     assert {name for name in ids if ids[name] != after[name]} == {"web"}
 
 
-def test_what_is_off_is_stopped_again_whoever_starts_it(yard: Sandbox) -> None:
-    yard.daemon.converged(yard.switch(app=False, front=False))
-    yard.is_true({"base", "extra"})
-    mark = yard.recorder.mark()
-    yard.docker.start("small-worker")
-    yard.recorder.until(_ended("worker"), since=mark)
-    yard.is_true({"base", "extra"})
-    yard.daemon.converged()
-    assert yard.recorder.count(mark, "start", "worker") == 1
+def test_what_is_off_is_stopped_again_whoever_starts_it(sandbox: Sandbox) -> None:
+    sandbox.daemon.converged(sandbox.switch(app=False, front=False))
+    sandbox.is_true({"base", "extra"})
+    mark = sandbox.recorder.mark()
+    sandbox.docker.start("small-worker")
+    sandbox.recorder.until(_ended("worker"), since=mark)
+    sandbox.is_true({"base", "extra"})
+    sandbox.daemon.converged()
+    assert sandbox.recorder.count(mark, "start", "worker") == 1
 
 
 @pytest.mark.pitfall(17)
-def test_what_is_off_stays_off_when_the_engine_revives_it(yard: Sandbox) -> None:
-    yard.daemon.converged(yard.switch(app=False, front=False))
+def test_what_is_off_stays_off_when_the_engine_revives_it(sandbox: Sandbox) -> None:
+    sandbox.daemon.converged(sandbox.switch(app=False, front=False))
     # Started while nobody looks: the engine will then bring it up by its own policy, `restart: always`.
-    yard.daemon.end()
-    yard.docker.start("small-worker")
-    yard.restart_engine()
-    mark = len(yard.recorder.events)
-    assert yard.one("worker")["State"]["Status"] in {"running", "restarting"}
-    yard.daemon.start()
-    yard.is_true({"base", "extra"})
-    yard.daemon.converged()
-    assert yard.recorder.count(mark, "start", "api") == 0
+    sandbox.daemon.end()
+    sandbox.docker.start("small-worker")
+    sandbox.restart_engine()
+    mark = len(sandbox.recorder.events)
+    assert sandbox.one("worker")["State"]["Status"] in {"running", "restarting"}
+    sandbox.daemon.start()
+    sandbox.is_true({"base", "extra"})
+    sandbox.daemon.converged()
+    assert sandbox.recorder.count(mark, "start", "api") == 0
 
 
 def _ended(service: str) -> Callable[[Event], bool]:
@@ -204,74 +208,77 @@ def _ended(service: str) -> Callable[[Event], bool]:
 
 
 @pytest.mark.pitfall(2)
-def test_a_persons_up_makes_nothing_anew(yard: Sandbox) -> None:
-    yard.recorder.look_until(
-        lambda: {yard.one(s)["State"]["Health"]["Status"] for s in ("db", "api")}, lambda s: s == {"healthy"}
+def test_a_persons_up_makes_nothing_anew(sandbox: Sandbox) -> None:
+    sandbox.recorder.look_until(
+        lambda: {sandbox.one(s)["State"]["Health"]["Status"] for s in ("db", "api")},
+        lambda s: s == {"healthy"},
     )
-    ids, mark = yard.ids(), yard.recorder.mark()
-    started = {name: yard.one(name)["State"]["StartedAt"] for name in ids if name != "migrate"}
-    yard.person("up", "-d")
-    assert yard.ids() == ids
-    yard.is_true()
-    yard.daemon.converged()
-    assert made(yard, mark) == {}
-    assert {name: yard.one(name)["State"]["StartedAt"] for name in started} == started
+    ids, mark = sandbox.ids(), sandbox.recorder.mark()
+    started = {name: sandbox.one(name)["State"]["StartedAt"] for name in ids if name != "migrate"}
+    sandbox.person("up", "-d")
+    assert sandbox.ids() == ids
+    sandbox.is_true()
+    sandbox.daemon.converged()
+    assert made(sandbox, mark) == {}
+    assert {name: sandbox.one(name)["State"]["StartedAt"] for name in started} == started
 
 
-def test_a_persons_own_remake_is_not_meddled_with(yard: Sandbox) -> None:
+def test_a_persons_own_remake_is_not_meddled_with(sandbox: Sandbox) -> None:
     for _ in range(3):
-        old = yard.one("api")["Id"]
+        old = sandbox.one("api")["Id"]
         # It fails if anybody renames, starts or removes what it is at.
-        yard.person("up", "-d", "--no-deps", "--force-recreate", "api")
-        yard.is_true()
-        yard.daemon.converged()
-        assert yard.one("api")["Id"] != old
+        sandbox.person("up", "-d", "--no-deps", "--force-recreate", "api")
+        sandbox.is_true()
+        sandbox.daemon.converged()
+        assert sandbox.one("api")["Id"] != old
 
 
-def test_containers_that_compose_made_are_adopted_as_they_are(yard: Sandbox) -> None:
-    yard.daemon.end()
+def test_containers_that_compose_made_are_adopted_as_they_are(sandbox: Sandbox) -> None:
+    sandbox.daemon.end()
     for name in ("small-api", "small-worker", "small-cache"):
-        yard.docker.remove_container(name, force=True)
-    yard.person("up", "-d", "--wait", *(s for s in yard.ids() if s != "migrate"), "api", "worker", "cache")
-    ids, mark = yard.ids(), yard.recorder.mark()
+        sandbox.docker.remove_container(name, force=True)
+    sandbox.person(
+        "up", "-d", "--wait", *(s for s in sandbox.ids() if s != "migrate"), "api", "worker", "cache"
+    )
+    ids, mark = sandbox.ids(), sandbox.recorder.mark()
     assert set(ids) == {"db", "migrate", "api", "worker", "web", "edge", "cache"}
-    yard.daemon.start()
-    yard.daemon.converged()
-    assert yard.ids() == ids
-    assert not yard.recorder.touched(mark, PROJECT)
+    sandbox.daemon.start()
+    sandbox.daemon.converged()
+    assert sandbox.ids() == ids
+    assert not sandbox.recorder.touched(mark, PROJECT)
 
 
 @pytest.mark.pitfall(42)
-def test_a_service_of_no_group_is_listed_and_left_alone(yard: Sandbox) -> None:
-    mark = yard.recorder.mark()
-    assert [s["name"] for s in yard.daemon.get("/services/status")["unmanaged"]] == ["stray"]
-    yard.docker.stop("small-stray")
-    yard.docker.pause("stranger")
-    yard.docker.unpause("stranger")
-    yard.daemon.end()
-    yard.daemon.start()
-    yard.daemon.converged()
-    assert yard.one("stray")["State"]["Status"] == "exited"
-    assert {e.action for e in yard.recorder.since(mark) if e.service == "stray"} <= {"kill", "die", "stop"}
-    yard.docker.start("small-stray")
-    yard.strangers = yard.others()
+def test_a_service_of_no_group_is_listed_and_left_alone(sandbox: Sandbox) -> None:
+    mark = sandbox.recorder.mark()
+    assert [s["name"] for s in sandbox.daemon.get("/services/status")["unmanaged"]] == ["stray"]
+    sandbox.docker.stop("small-stray")
+    sandbox.docker.pause("stranger")
+    sandbox.docker.unpause("stranger")
+    sandbox.daemon.end()
+    sandbox.daemon.start()
+    sandbox.daemon.converged()
+    assert sandbox.one("stray")["State"]["Status"] == "exited"
+    assert {e.action for e in sandbox.recorder.since(mark) if e.service == "stray"} <= {"kill", "die", "stop"}
+    sandbox.docker.start("small-stray")
+    sandbox.strangers = sandbox.others()
 
 
-def test_what_is_only_to_be_reported_waits_until_it_is_accepted(yard: Sandbox) -> None:
-    yard.edit("stack.yaml", "    services: [cache]\n", "    services: [cache]\n    on_change: report\n")
-    yard.daemon.converged()
-    started = yard.one("cache")["State"]["StartedAt"]
-    generation = yard.edit("compose.yaml", "cache-data:/data", "cache-data:/elsewhere")
-    seen = yard.daemon.until(lambda s: s["observed_generation"] == generation)
+def test_what_is_only_to_be_reported_waits_until_it_is_accepted(sandbox: Sandbox) -> None:
+    sandbox.edit("stack.yaml", "    services: [cache]\n", "    services: [cache]\n    on_change: report\n")
+    sandbox.daemon.converged()
+    started = sandbox.one("cache")["State"]["StartedAt"]
+    generation = sandbox.edit("compose.yaml", "cache-data:/data", "cache-data:/elsewhere")
+    seen = sandbox.daemon.until(lambda s: s["observed_generation"] == generation)
     assert seen["groups"]["extra"]["reason"] == "held_back"
     assert "service-manager accept extra" in seen["groups"]["extra"]["message"]
     assert not seen["converged"]
-    assert yard.daemon.get(f"/services/progress/{generation}")["state"] == "degraded"
-    assert yard.one("cache")["State"]["StartedAt"] == started
-    mark = yard.recorder.mark()
-    done = yard.daemon.cli("accept", "extra")
+    assert sandbox.daemon.get(f"/services/progress/{generation}")["state"] == "degraded"
+    assert sandbox.one("cache")["State"]["StartedAt"] == started
+    mark = sandbox.recorder.mark()
+    done = sandbox.daemon.cli("accept", "extra")
     assert done.returncode == 0, done.stderr
-    assert yard.daemon.get("/services/status")["converged"]
-    assert made(yard, mark) == {"cache": 1}
-    assert [m["Destination"] for m in yard.one("cache")["Mounts"] if m.get("Name")][:1]
-    assert "accepted_at" in (yard.desired / "groups.yaml").read_text()
+    assert sandbox.daemon.get("/services/status")["converged"]
+    assert made(sandbox, mark) == {"cache": 1}
+    assert [m["Destination"] for m in sandbox.one("cache")["Mounts"] if m.get("Name")][:1]
+    assert "accepted_at" in (sandbox.desired / "groups.yaml").read_text()

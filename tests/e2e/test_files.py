@@ -54,18 +54,18 @@ BROKEN: dict[str, tuple[str, bytes | None, str, int]] = {
 @pytest.mark.pitfall(33)
 @pytest.mark.parametrize("what", BROKEN)
 def test_a_broken_file_stops_nothing_is_told_with_its_place_and_is_taken_when_mended(
-    yard: Sandbox, what: str
+    sandbox: Sandbox, what: str
 ) -> None:
     name, content, word, line = BROKEN[what]
-    before = yard.daemon.get("/services/status")
-    mark = yard.recorder.mark()
-    path = yard.desired / name
+    before = sandbox.daemon.get("/services/status")
+    mark = sandbox.recorder.mark()
+    path = sandbox.desired / name
     good = path.read_bytes()
     if content is None:
         path.unlink()
     else:
-        yard.save(name, content)
-    status = yard.daemon.until(lambda s: s["errors"])
+        sandbox.save(name, content)
+    status = sandbox.daemon.until(lambda s: s["errors"])
     place = [e for e in status["errors"] if Path(name).name in e["path"] + e["message"]]
     assert place, status["errors"]
     assert any(word in e["message"] or word in e["path"] for e in status["errors"]), status["errors"]
@@ -73,126 +73,126 @@ def test_a_broken_file_stops_nothing_is_told_with_its_place_and_is_taken_when_me
         assert line in {e["line"] for e in place}, place
     assert status["generation"] == before["generation"]
     # The last good state is not only left alone, it is looked after.
-    yard.docker.pause("small-cache")
-    yard.recorder.until(lambda e: (e.service, e.action) == ("cache", "unpause"), since=mark)
-    assert len(yard.recorder.touched(mark, PROJECT)) == 2
-    yard.save(name, good)
-    status = yard.daemon.until(lambda s: not s["errors"])
+    sandbox.docker.pause("small-cache")
+    sandbox.recorder.until(lambda e: (e.service, e.action) == ("cache", "unpause"), since=mark)
+    assert len(sandbox.recorder.touched(mark, PROJECT)) == 2
+    sandbox.save(name, good)
+    status = sandbox.daemon.until(lambda s: not s["errors"])
     assert status["generation"] == before["generation"]
-    yard.daemon.converged()
+    sandbox.daemon.converged()
 
 
-def test_every_mistake_is_told_at_once(yard: Sandbox) -> None:
-    yard.save("groups.yaml", GROUPS.replace("app: on", "app: onn") + "  attic: on\n")
-    yard.save("stack.yaml", TWICE.replace("memory: 1MB", "memory: much"))
-    status = yard.daemon.until(lambda s: len(s["errors"]) >= 4)
+def test_every_mistake_is_told_at_once(sandbox: Sandbox) -> None:
+    sandbox.save("groups.yaml", GROUPS.replace("app: on", "app: onn") + "  attic: on\n")
+    sandbox.save("stack.yaml", TWICE.replace("memory: 1MB", "memory: much"))
+    status = sandbox.daemon.until(lambda s: len(s["errors"]) >= 4)
     assert {Path(e["path"]).name for e in status["errors"]} == {"groups.yaml", "stack.yaml"}
     assert all(e["line"] and e["column"] for e in status["errors"])
 
 
-def test_a_daemon_started_on_a_broken_directory_converges_the_last_good_state(yard: Sandbox) -> None:
-    generation = yard.daemon.get("/services/status")["generation"]
-    yard.daemon.end()
+def test_a_daemon_started_on_a_broken_directory_converges_the_last_good_state(sandbox: Sandbox) -> None:
+    generation = sandbox.daemon.get("/services/status")["generation"]
+    sandbox.daemon.end()
     for name in ("stack.yaml", "groups.yaml", "compose.yaml"):
-        yard.save(name, "no: [good")
-    shutil.rmtree(yard.desired / "env")
-    yard.docker.stop("small-edge")
-    yard.docker.remove_container("small-worker", force=True)
-    yard.daemon.start()
-    status = yard.daemon.until(lambda s: s["errors"])
+        sandbox.save(name, "no: [good")
+    shutil.rmtree(sandbox.desired / "env")
+    sandbox.docker.stop("small-edge")
+    sandbox.docker.remove_container("small-worker", force=True)
+    sandbox.daemon.start()
+    status = sandbox.daemon.until(lambda s: s["errors"])
     assert status["generation"] == generation
-    yard.is_true()
+    sandbox.is_true()
     # Nothing is written over files that are broken.
     with pytest.raises(AssertionError, match="409"):
-        yard.daemon.post("/services/stop/extra")
-    yard.settle()
-    assert yard.daemon.get("/services/status")["generation"] == generation
+        sandbox.daemon.post("/services/stop/extra")
+    sandbox.settle()
+    assert sandbox.daemon.get("/services/status")["generation"] == generation
 
 
-def test_a_daemon_started_with_nothing_at_all_waits_for_good_files(yard: Sandbox) -> None:
-    yard.daemon.end()
-    shutil.rmtree(yard.folder / "state")
-    aside = yard.folder / "aside"
-    yard.desired.rename(aside)
-    mark = yard.recorder.mark()
-    yard.daemon.start()
-    status = yard.daemon.until(lambda s: s["errors"])
+def test_a_daemon_started_with_nothing_at_all_waits_for_good_files(sandbox: Sandbox) -> None:
+    sandbox.daemon.end()
+    shutil.rmtree(sandbox.folder / "state")
+    aside = sandbox.folder / "aside"
+    sandbox.desired.rename(aside)
+    mark = sandbox.recorder.mark()
+    sandbox.daemon.start()
+    status = sandbox.daemon.until(lambda s: s["errors"])
     assert status["generation"] == 0
-    assert yard.daemon.get("/healthz")["status"] == "ok"
-    assert not yard.recorder.touched(mark, PROJECT)
-    aside.rename(yard.desired)
-    yard.daemon.converged(1)
+    assert sandbox.daemon.get("/healthz")["status"] == "ok"
+    assert not sandbox.recorder.touched(mark, PROJECT)
+    aside.rename(sandbox.desired)
+    sandbox.daemon.converged(1)
     # Its memory is gone, and yet no container is made anew.
-    assert not yard.recorder.touched(mark, PROJECT)
+    assert not sandbox.recorder.touched(mark, PROJECT)
 
 
-def copied(yard: Sandbox, name: str, **states: object) -> Path:
+def copied(sandbox: Sandbox, name: str, **states: object) -> Path:
     """A whole directory beside the one in use, with other groups on."""
-    other = yard.folder / name
+    other = sandbox.folder / name
     shutil.rmtree(other, ignore_errors=True)
-    shutil.copytree(yard.desired, other, symlinks=True)
+    shutil.copytree(sandbox.desired, other, symlinks=True)
     (other / "groups.yaml").write_text(groups_yaml(**states))
     return other
 
 
-def exchange(yard: Sandbox, new: Path) -> None:
+def exchange(sandbox: Sandbox, new: Path) -> None:
     """Put another directory in the place of the one in use."""
-    old = yard.folder / "old"
+    old = sandbox.folder / "old"
     shutil.rmtree(old, ignore_errors=True)
-    yard.desired.rename(old)
-    new.rename(yard.desired)
+    sandbox.desired.rename(old)
+    new.rename(sandbox.desired)
 
 
 @pytest.mark.pitfall(28)
-def test_a_directory_put_in_the_place_of_another_is_what_counts(yard: Sandbox) -> None:
-    before = yard.daemon.get("/services/status")["generation"]
-    exchange(yard, copied(yard, "new", extra=False))
-    yard.daemon.converged(yard.next_generation(before))
-    yard.is_true({"base", "app", "front"})
+def test_a_directory_put_in_the_place_of_another_is_what_counts(sandbox: Sandbox) -> None:
+    before = sandbox.daemon.get("/services/status")["generation"]
+    exchange(sandbox, copied(sandbox, "new", extra=False))
+    sandbox.daemon.converged(sandbox.next_generation(before))
+    sandbox.is_true({"base", "app", "front"})
     # The new one is watched like the old one.
-    yard.daemon.converged(yard.switch(extra=True, front=False))
-    yard.is_true({"base", "app", "extra"})
+    sandbox.daemon.converged(sandbox.switch(extra=True, front=False))
+    sandbox.is_true({"base", "app", "extra"})
     # What becomes of the old one is nobody's business.
-    (yard.folder / "old" / "groups.yaml").write_text("nonsense")
-    yard.docker.stop("small-cache")
-    yard.is_true({"base", "app", "extra"})
-    assert not yard.daemon.status["errors"]
+    (sandbox.folder / "old" / "groups.yaml").write_text("nonsense")
+    sandbox.docker.stop("small-cache")
+    sandbox.is_true({"base", "app", "extra"})
+    assert not sandbox.daemon.status["errors"]
 
 
 @pytest.mark.pitfall(28)
-def test_a_swapped_link_above_the_files_is_followed_as_one_change(yard: Sandbox) -> None:
+def test_a_swapped_link_above_the_files_is_followed_as_one_change(sandbox: Sandbox) -> None:
     """As Kubernetes and deployment scripts do it: the files are links into a folder behind a link."""
-    one, two = copied(yard, "one"), copied(yard, "two", extra=False)
+    one, two = copied(sandbox, "one"), copied(sandbox, "two", extra=False)
     (two / "compose.yaml").write_text(COMPOSE.replace("COLOUR: blue", "COLOUR: yellow"))
-    linked = yard.folder / "linked"
+    linked = sandbox.folder / "linked"
     shutil.rmtree(linked, ignore_errors=True)
     linked.mkdir()
     (linked / "..data").symlink_to(one)
     for name in os.listdir(one):
         (linked / name).symlink_to(f"..data/{name}")
-    mark = yard.recorder.mark()
-    exchange(yard, linked)
-    yard.daemon.converged(yard.on_disk())
-    assert not yard.recorder.touched(mark, PROJECT)
-    before = yard.daemon.get("/services/status")["generation"]
-    (yard.desired / "..new").symlink_to(two)
-    (yard.desired / "..new").replace(yard.desired / "..data")
-    generation = yard.next_generation(before)
+    mark = sandbox.recorder.mark()
+    exchange(sandbox, linked)
+    sandbox.daemon.converged(sandbox.on_disk())
+    assert not sandbox.recorder.touched(mark, PROJECT)
+    before = sandbox.daemon.get("/services/status")["generation"]
+    (sandbox.desired / "..new").symlink_to(two)
+    (sandbox.desired / "..new").replace(sandbox.desired / "..data")
+    generation = sandbox.next_generation(before)
     assert generation == before + 1, "both files moved in one step"
-    yard.daemon.converged(generation)
-    yard.is_true({"base", "app", "front"})
-    assert "COLOUR=yellow" in yard.one("worker")["Config"]["Env"]
-    shutil.rmtree(yard.desired)
-    shutil.copytree(one, yard.desired)
-    yard.save("groups.yaml", GROUPS)
+    sandbox.daemon.converged(generation)
+    sandbox.is_true({"base", "app", "front"})
+    assert "COLOUR=yellow" in sandbox.one("worker")["Config"]["Env"]
+    shutil.rmtree(sandbox.desired)
+    shutil.copytree(one, sandbox.desired)
+    sandbox.save("groups.yaml", GROUPS)
 
 
-def git(yard: Sandbox, *arguments: str) -> None:
+def git(sandbox: Sandbox, *arguments: str) -> None:
     environ = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
     author = ["-c", "user.name=A", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
     subprocess.run(
         ["git", *author, *arguments],
-        cwd=yard.desired,
+        cwd=sandbox.desired,
         check=True,
         capture_output=True,
         env=environ,
@@ -201,67 +201,67 @@ def git(yard: Sandbox, *arguments: str) -> None:
 
 
 @pytest.mark.pitfall(30)
-def test_checkouts_back_and_forth_end_in_one_of_the_two_and_never_in_between(yard: Sandbox) -> None:
-    git(yard, "init", "-q", "-b", "A")
-    git(yard, "add", "-A")
-    git(yard, "commit", "-qm", "A")
-    git(yard, "checkout", "-qb", "B")
+def test_checkouts_back_and_forth_end_in_one_of_the_two_and_never_in_between(sandbox: Sandbox) -> None:
+    git(sandbox, "init", "-q", "-b", "A")
+    git(sandbox, "add", "-A")
+    git(sandbox, "commit", "-qm", "A")
+    git(sandbox, "checkout", "-qb", "B")
     # Of these two edits neither is valid without the other.
-    yard.save("stack.yaml", STACK.replace("extra:", "spare:").replace("[cache]", "[cache, stray]"))
-    yard.save("groups.yaml", GROUPS.replace("extra: on", "spare: off"))
-    yard.save("compose.yaml", COMPOSE.replace("COLOUR: blue", "COLOUR: violet"))
-    git(yard, "commit", "-qam", "B")
-    yard.daemon.until(lambda s: "spare" in s["groups"])
-    said = len(yard.daemon.log())
-    before = yard.daemon.get("/services/status")["generation"]
+    sandbox.save("stack.yaml", STACK.replace("extra:", "spare:").replace("[cache]", "[cache, stray]"))
+    sandbox.save("groups.yaml", GROUPS.replace("extra: on", "spare: off"))
+    sandbox.save("compose.yaml", COMPOSE.replace("COLOUR: blue", "COLOUR: violet"))
+    git(sandbox, "commit", "-qam", "B")
+    sandbox.daemon.until(lambda s: "spare" in s["groups"])
+    said = len(sandbox.daemon.log())
+    before = sandbox.daemon.get("/services/status")["generation"]
     seen: list[Json] = []
     for _ in range(15):
-        git(yard, "checkout", "-q", "A")
-        seen.append(yard.daemon.get("/services/status"))
-        git(yard, "checkout", "-q", "B")
-        seen.append(yard.daemon.get("/services/status"))
-    git(yard, "checkout", "-q", "A")
-    yard.daemon.until(lambda s: "extra" in s["groups"])
-    status = yard.daemon.converged()
-    yard.is_true()
+        git(sandbox, "checkout", "-q", "A")
+        seen.append(sandbox.daemon.get("/services/status"))
+        git(sandbox, "checkout", "-q", "B")
+        seen.append(sandbox.daemon.get("/services/status"))
+    git(sandbox, "checkout", "-q", "A")
+    sandbox.daemon.until(lambda s: "extra" in s["groups"])
+    status = sandbox.daemon.converged()
+    sandbox.is_true()
     assert status["generation"] <= before + 31
     assert not [e for s in seen for e in s["errors"]]
     assert {tuple(sorted(s["groups"])) for s in seen} <= {
         ("app", "base", "extra", "front"),
         ("app", "base", "front", "spare"),
     }
-    history = [line for line in yard.daemon.log()[said:].splitlines() if "not valid" in line]
+    history = [line for line in sandbox.daemon.log()[said:].splitlines() if "not valid" in line]
     assert not [line for line in history if "spare" in line]
-    yard.docker.start("small-stray")
-    yard.strangers = yard.others()
+    sandbox.docker.start("small-stray")
+    sandbox.strangers = sandbox.others()
 
 
-def test_a_burst_of_edits_ends_in_the_last_one(yard: Sandbox) -> None:
+def test_a_burst_of_edits_ends_in_the_last_one(sandbox: Sandbox) -> None:
     choice = random.Random(7)
-    before = yard.daemon.get("/services/status")["generation"]
+    before = sandbox.daemon.get("/services/status")["generation"]
     for _ in range(99):
-        yard.save("groups.yaml", groups_yaml(front=choice.random() < 0.5, extra=choice.random() < 0.5))
-    yard.save("groups.yaml", groups_yaml(front=False, extra=False))
-    yard.daemon.until(
+        sandbox.save("groups.yaml", groups_yaml(front=choice.random() < 0.5, extra=choice.random() < 0.5))
+    sandbox.save("groups.yaml", groups_yaml(front=False, extra=False))
+    sandbox.daemon.until(
         lambda s: (
             {n for n, g in s["groups"].items() if g["desired"] == "on"} == {"base", "app"}
             and s["generation"] > before
         )
     )
-    yard.daemon.converged()
-    yard.is_true({"base", "app"})
+    sandbox.daemon.converged()
+    sandbox.is_true({"base", "app"})
 
 
-def test_a_file_that_somebody_has_open_is_read_when_it_is_closed(yard: Sandbox) -> None:
-    before = yard.daemon.get("/services/status")["generation"]
+def test_a_file_that_somebody_has_open_is_read_when_it_is_closed(sandbox: Sandbox) -> None:
+    before = sandbox.daemon.get("/services/status")["generation"]
     text = groups_yaml(extra=False)
-    with (yard.desired / "groups.yaml").open("w") as half:
+    with (sandbox.desired / "groups.yaml").open("w") as half:
         half.write(text[:20])
         half.flush()
-        mark = yard.recorder.mark()
-        yard.docker.pause("small-cache")
-        yard.recorder.until(lambda e: (e.service, e.action) == ("cache", "unpause"), since=mark)
-        assert yard.daemon.get("/services/status")["generation"] == before
+        mark = sandbox.recorder.mark()
+        sandbox.docker.pause("small-cache")
+        sandbox.recorder.until(lambda e: (e.service, e.action) == ("cache", "unpause"), since=mark)
+        assert sandbox.daemon.get("/services/status")["generation"] == before
         half.write(text[20:])
-    yard.daemon.converged(yard.next_generation(before))
-    yard.is_true({"base", "app", "front"})
+    sandbox.daemon.converged(sandbox.next_generation(before))
+    sandbox.is_true({"base", "app", "front"})

@@ -24,148 +24,150 @@ def before(found: Sequence[str], *services: str) -> bool:
     return places == sorted(places)
 
 
-def test_all_comes_up_in_order_and_goes_down_in_reverse(yard: Sandbox) -> None:
-    mark = yard.recorder.mark()
-    yard.daemon.converged(yard.switch(base=False, app=False, front=False, extra=False))
-    yard.is_true(())
-    stopped = order(yard.recorder.touched(mark, PROJECT), "die")
+def test_all_comes_up_in_order_and_goes_down_in_reverse(sandbox: Sandbox) -> None:
+    mark = sandbox.recorder.mark()
+    sandbox.daemon.converged(sandbox.switch(base=False, app=False, front=False, extra=False))
+    sandbox.is_true(())
+    stopped = order(sandbox.recorder.touched(mark, PROJECT), "die")
     assert before(stopped, "edge", "web", "api", "db")
     assert before(stopped, "worker", "api")
     # One that did its work is done for good; a new one has it before it.
-    yard.docker.remove_container("small-migrate")
-    mark = yard.recorder.mark()
-    yard.daemon.converged(yard.switch())
-    yard.is_true()
-    events = yard.recorder.touched(mark, PROJECT)
+    sandbox.docker.remove_container("small-migrate")
+    mark = sandbox.recorder.mark()
+    sandbox.daemon.converged(sandbox.switch())
+    sandbox.is_true()
+    events = sandbox.recorder.touched(mark, PROJECT)
     started = order(events, "start")
     assert sorted(started) == sorted(["db", "migrate", "api", "worker", "web", "edge", "cache"])
     assert before(started, "db", "migrate", "api", "worker")
     # front needs all of app to be ready, not just the api that web names.
     assert before(started, "worker", "web", "edge")
     assert before([f"{e.action} {e.service}" for e in events], "die migrate", "start api")
-    ready = datetime.fromisoformat(yard.one("migrate")["State"]["FinishedAt"][:26] + "+00:00").timestamp()
-    begun = datetime.fromisoformat(yard.one("api")["State"]["StartedAt"][:26] + "+00:00").timestamp()
+    ready = datetime.fromisoformat(sandbox.one("migrate")["State"]["FinishedAt"][:26] + "+00:00").timestamp()
+    begun = datetime.fromisoformat(sandbox.one("api")["State"]["StartedAt"][:26] + "+00:00").timestamp()
     assert ready < begun
 
 
-def test_what_stops_next_waits_for_a_process_to_end_and_for_no_clearing_away_after_it(yard: Sandbox) -> None:
-    edge, mark = yard.one("edge")["Id"], yard.recorder.mark()
-    with yard.proxy.hooked(lambda call: "late" if call.path == f"/containers/{edge}/stop" else None):
-        generation = yard.switch(front=False)
-        yard.recorder.until(lambda e: (e.service, e.action) == ("web", "die"), since=mark)
-        status = yard.daemon.until(lambda s: yard.daemon.service("web", s)["status"] == "exited")
+def test_what_stops_next_waits_for_a_process_to_end_and_for_no_clearing_away_after_it(
+    sandbox: Sandbox,
+) -> None:
+    edge, mark = sandbox.one("edge")["Id"], sandbox.recorder.mark()
+    with sandbox.proxy.hooked(lambda call: "late" if call.path == f"/containers/{edge}/stop" else None):
+        generation = sandbox.switch(front=False)
+        sandbox.recorder.until(lambda e: (e.service, e.action) == ("web", "die"), since=mark)
+        status = sandbox.daemon.until(lambda s: sandbox.daemon.service("web", s)["status"] == "exited")
         assert not status["converged"], "edge is being stopped until the engine says that it is done"
-    yard.daemon.converged(generation)
-    yard.is_true({"base", "app", "extra"})
+    sandbox.daemon.converged(generation)
+    sandbox.is_true({"base", "app", "extra"})
 
 
-def test_hands_are_off_a_suspended_group_until_it_ends(yard: Sandbox) -> None:
-    yard.daemon.converged(yard.switch(extra="{state: on, suspend: {reason: looking into it}}"))
-    mark = yard.recorder.mark()
-    yard.docker.stop("small-cache")
-    status = yard.daemon.until(lambda s: "stopped" in yard.daemon.service("cache", s)["drift"])
+def test_hands_are_off_a_suspended_group_until_it_ends(sandbox: Sandbox) -> None:
+    sandbox.daemon.converged(sandbox.switch(extra="{state: on, suspend: {reason: looking into it}}"))
+    mark = sandbox.recorder.mark()
+    sandbox.docker.stop("small-cache")
+    status = sandbox.daemon.until(lambda s: "stopped" in sandbox.daemon.service("cache", s)["drift"])
     assert status["groups"]["extra"]["phase"] == "suspended"
     assert status["converged"], "suspended groups are left aside"
     # Others are looked after meanwhile, which shows that passes go on.
-    yard.docker.stop("small-edge")
-    yard.recorder.until(lambda e: (e.service, e.action) == ("edge", "start"), since=mark)
-    assert yard.recorder.count(mark, "start", "cache") == 0
-    told = yard.daemon.post("/services/stop/extra")
+    sandbox.docker.stop("small-edge")
+    sandbox.recorder.until(lambda e: (e.service, e.action) == ("edge", "start"), since=mark)
+    assert sandbox.recorder.count(mark, "start", "cache") == 0
+    told = sandbox.daemon.post("/services/stop/extra")
     assert "suspension of extra" in told["message"]
-    yard.daemon.post("/services/start/extra")
-    yard.daemon.converged(yard.switch())
-    yard.is_true()
+    sandbox.daemon.post("/services/start/extra")
+    sandbox.daemon.converged(sandbox.switch())
+    sandbox.is_true()
 
 
-def test_a_suspension_ends_by_itself_at_its_time(yard: Sandbox) -> None:
+def test_a_suspension_ends_by_itself_at_its_time(sandbox: Sandbox) -> None:
     end = datetime.fromtimestamp(time.time() + 2.0, UTC).isoformat().replace("+00:00", "Z")
-    yard.switch(extra=f"{{state: on, suspend: {{until: {end}}}}}")
-    mark = yard.recorder.mark()
-    yard.docker.stop("small-cache")
-    event = yard.recorder.until(lambda e: (e.service, e.action) == ("cache", "start"), since=mark)
+    sandbox.switch(extra=f"{{state: on, suspend: {{until: {end}}}}}")
+    mark = sandbox.recorder.mark()
+    sandbox.docker.stop("small-cache")
+    event = sandbox.recorder.until(lambda e: (e.service, e.action) == ("cache", "start"), since=mark)
     assert event.at >= datetime.fromisoformat(end).timestamp()
 
 
 @pytest.mark.parametrize("way", ["file", "REST"])
-def test_a_restart_is_carried_out_once_in_order_and_makes_nothing_anew(yard: Sandbox, way: str) -> None:
-    ids, mark = yard.ids(), yard.recorder.mark()
+def test_a_restart_is_carried_out_once_in_order_and_makes_nothing_anew(sandbox: Sandbox, way: str) -> None:
+    ids, mark = sandbox.ids(), sandbox.recorder.mark()
     if way == "file":
         now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-        generation = yard.switch(app=f"{{state: on, restarted_at: {now}}}")
+        generation = sandbox.switch(app=f"{{state: on, restarted_at: {now}}}")
     else:
-        generation = yard.daemon.post("/services/restart/app")["generation"]
-    yard.daemon.converged(generation)
-    yard.is_true()
-    events = yard.recorder.touched(mark, PROJECT)
+        generation = sandbox.daemon.post("/services/restart/app")["generation"]
+    sandbox.daemon.converged(generation)
+    sandbox.is_true()
+    events = sandbox.recorder.touched(mark, PROJECT)
     assert {s: order(events, "start").count(s) for s in ("api", "worker")} == {"api": 1, "worker": 1}
     assert before(order(events, "die"), "worker", "api")
     assert before(order(events, "start"), "api", "worker")
-    assert yard.ids() == ids
+    assert sandbox.ids() == ids
     # Known for ever: not again after a restart of the daemon, nor by an unrelated edit.
-    mark = yard.recorder.mark()
-    yard.daemon.end()
-    yard.daemon.start()
-    yard.daemon.converged()
-    assert not yard.recorder.touched(mark, PROJECT)
+    mark = sandbox.recorder.mark()
+    sandbox.daemon.end()
+    sandbox.daemon.start()
+    sandbox.daemon.converged()
+    assert not sandbox.recorder.touched(mark, PROJECT)
 
 
-def test_a_group_whose_dependency_is_off_is_blocked_and_what_runs_is_left_running(yard: Sandbox) -> None:
-    ids, mark = yard.ids(), yard.recorder.mark()
-    generation = yard.switch(base=False)
-    status = yard.daemon.until(lambda s: s["observed_generation"] == generation)
+def test_a_group_whose_dependency_is_off_is_blocked_and_what_runs_is_left_running(sandbox: Sandbox) -> None:
+    ids, mark = sandbox.ids(), sandbox.recorder.mark()
+    generation = sandbox.switch(base=False)
+    status = sandbox.daemon.until(lambda s: s["observed_generation"] == generation)
     app = status["groups"]["app"]
     assert (app["phase"], app["reason"]) == ("blocked", "dependency_off")
     assert "base" in app["message"]
     assert status["progress"]["state"] == "degraded"
     assert not status["converged"]
-    assert yard.one("api")["State"]["Running"]
-    assert yard.one("db")["State"]["Status"] == "exited"
-    yard.docker.stop("small-worker")
-    yard.docker.stop("small-cache")
-    yard.recorder.until(lambda e: (e.service, e.action) == ("cache", "start"), since=mark)
-    assert yard.one("worker")["State"]["Status"] == "exited", "nothing of a blocked group is started"
+    assert sandbox.one("api")["State"]["Running"]
+    assert sandbox.one("db")["State"]["Status"] == "exited"
+    sandbox.docker.stop("small-worker")
+    sandbox.docker.stop("small-cache")
+    sandbox.recorder.until(lambda e: (e.service, e.action) == ("cache", "start"), since=mark)
+    assert sandbox.one("worker")["State"]["Status"] == "exited", "nothing of a blocked group is started"
     # force lifts it.
-    generation = yard.switch(base=False, app="{state: on, force: true}")
-    yard.daemon.converged(generation)
-    yard.is_true({"app", "front", "extra"})
-    assert yard.ids() == ids
+    generation = sandbox.switch(base=False, app="{state: on, force: true}")
+    sandbox.daemon.converged(generation)
+    sandbox.is_true({"app", "front", "extra"})
+    assert sandbox.ids() == ids
 
 
-def test_rest_refuses_what_would_break_others_and_does_it_when_told_to(yard: Sandbox) -> None:
+def test_rest_refuses_what_would_break_others_and_does_it_when_told_to(sandbox: Sandbox) -> None:
     with pytest.raises(RequestRefused) as refused:
-        yard.daemon.post("/services/stop/base")
+        sandbox.daemon.post("/services/stop/base")
     assert refused.value.status == 409
     assert "app" in refused.value.value["detail"]
-    told = yard.daemon.post("/services/stop/base?with_dependents=true&wait=30")
+    told = sandbox.daemon.post("/services/stop/base?with_dependents=true&wait=30")
     assert told["progress"]["state"] == "converged"
-    yard.is_true({"extra"})
-    assert yard.desired.joinpath("groups.yaml").read_text() == (
+    sandbox.is_true({"extra"})
+    assert sandbox.desired.joinpath("groups.yaml").read_text() == (
         "groups:\n  base: off      # a comment that stays\n  app: off\n  front: off\n  extra: on\n"
     )
     with pytest.raises(RequestRefused) as refused:
-        yard.daemon.post("/services/start/app")
+        sandbox.daemon.post("/services/start/app")
     assert refused.value.status == 409
     assert "force=true" in str(refused.value.value)
-    told = yard.daemon.post("/services/start/front?with_dependencies=true&wait=40")
+    told = sandbox.daemon.post("/services/start/front?with_dependencies=true&wait=40")
     assert told["progress"]["state"] == "converged"
-    yard.is_true()
+    sandbox.is_true()
 
 
-def test_what_a_file_can_say_rest_can_say(yard: Sandbox) -> None:
-    told = yard.daemon.put("/services/groups/extra", {"state": "on", "suspend": {"reason": "camera work"}})
-    status = yard.daemon.until(lambda s: s["generation"] >= told["generation"])
+def test_what_a_file_can_say_rest_can_say(sandbox: Sandbox) -> None:
+    told = sandbox.daemon.put("/services/groups/extra", {"state": "on", "suspend": {"reason": "camera work"}})
+    status = sandbox.daemon.until(lambda s: s["generation"] >= told["generation"])
     assert status["groups"]["extra"]["phase"] == "suspended"
-    assert "camera work" in (yard.desired / "groups.yaml").read_text()
-    yard.docker.stop("small-cache")
-    yard.daemon.until(lambda s: yard.daemon.service("cache", s)["drift"] == ["stopped"])
-    told = yard.daemon.put("/services/groups/extra", {"state": "on", "suspend": False})
-    yard.daemon.converged(told["generation"])
-    yard.is_true()
-    assert "# a comment that stays" in (yard.desired / "groups.yaml").read_text()
+    assert "camera work" in (sandbox.desired / "groups.yaml").read_text()
+    sandbox.docker.stop("small-cache")
+    sandbox.daemon.until(lambda s: sandbox.daemon.service("cache", s)["drift"] == ["stopped"])
+    told = sandbox.daemon.put("/services/groups/extra", {"state": "on", "suspend": False})
+    sandbox.daemon.converged(told["generation"])
+    sandbox.is_true()
+    assert "# a comment that stays" in (sandbox.desired / "groups.yaml").read_text()
     # force: app without base.
-    yard.daemon.post("/services/stop/base?force=true&wait=20")
-    assert yard.one("db")["State"]["Status"] == "exited"
-    told = yard.daemon.post("/services/start/app?force=true&wait=20")
+    sandbox.daemon.post("/services/stop/base?force=true&wait=20")
+    assert sandbox.one("db")["State"]["Status"] == "exited"
+    told = sandbox.daemon.post("/services/start/app?force=true&wait=20")
     assert told["progress"]["state"] == "converged"
-    assert "app: {state: on, force: true}" in (yard.desired / "groups.yaml").read_text()
-    yard.is_true({"app", "front", "extra"})
+    assert "app: {state: on, force: true}" in (sandbox.desired / "groups.yaml").read_text()
+    sandbox.is_true({"app", "front", "extra"})

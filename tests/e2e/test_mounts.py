@@ -31,21 +31,21 @@ secrets: {token: {file: ./conf/token}}
 
 
 @pytest.fixture
-def mounted(yard: Sandbox) -> Iterator[Sandbox]:
-    """The yard with files mounted in ``edge``."""
+def mounted(sandbox: Sandbox) -> Iterator[Sandbox]:
+    """The sandbox with files mounted in ``edge``."""
     for name in ("edge.conf", "motd", "token", "folder/inside"):
-        yard.save(f"conf/{name}", f"{name} one\n")
-    before = int(yard.daemon.get("/services/status")["generation"])
-    yard.save("compose.yaml", COMPOSE.replace(EDGE, MOUNTED) + TOP)
-    yard.daemon.converged(yard.next_generation(before))
-    yield yard
+        sandbox.save(f"conf/{name}", f"{name} one\n")
+    before = int(sandbox.daemon.get("/services/status")["generation"])
+    sandbox.save("compose.yaml", COMPOSE.replace(EDGE, MOUNTED) + TOP)
+    sandbox.daemon.converged(sandbox.next_generation(before))
+    yield sandbox
     for name in ("edge.conf", "motd", "token"):
-        (yard.desired / "conf" / name).unlink(missing_ok=True)
+        (sandbox.desired / "conf" / name).unlink(missing_ok=True)
 
 
-def inside(yard: Sandbox, path: str) -> str:
+def inside(sandbox: Sandbox, path: str) -> str:
     """A file as the container of ``edge`` has it."""
-    pid = yard.one("edge")["State"]["Pid"]
+    pid = sandbox.one("edge")["State"]["Pid"]
     with open(f"/proc/{pid}/root{path}") as file:
         return file.read()
 
@@ -129,19 +129,19 @@ def test_what_runs_runs_on_while_its_file_is_gone_and_says_which(mounted: Sandbo
     assert inside(mounted, "/etc/edge.conf") == "back\n"
 
 
-def change_both(yard: Sandbox, hostname: str) -> int:
+def change_both(sandbox: Sandbox, hostname: str) -> int:
     """Save a definition of ``edge`` and its file at once, and wait for both; the mark of before."""
-    mark = yard.recorder.mark()
-    text = (yard.desired / "compose.yaml").read_text()
+    mark = sandbox.recorder.mark()
+    text = (sandbox.desired / "compose.yaml").read_text()
     # However long this test is held up between the two.
-    with yard.daemon.stopped():
+    with sandbox.daemon.stopped():
         named = text.replace("name: small-edge", f"name: small-edge\n    hostname: {hostname}")
-        yard.save("compose.yaml", named)
-        yard.save("conf/edge.conf", "two\n")
-    yard.recorder.until(lambda e: e.action == "start" and e.service == "edge", since=mark)
-    yard.daemon.converged()
-    assert inside(yard, "/etc/edge.conf") == "two\n"
-    assert yard.one("edge")["Config"]["Hostname"] == hostname
+        sandbox.save("compose.yaml", named)
+        sandbox.save("conf/edge.conf", "two\n")
+    sandbox.recorder.until(lambda e: e.action == "start" and e.service == "edge", since=mark)
+    sandbox.daemon.converged()
+    assert inside(sandbox, "/etc/edge.conf") == "two\n"
+    assert sandbox.one("edge")["Config"]["Hostname"] == hostname
     return mark
 
 

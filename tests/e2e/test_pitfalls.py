@@ -29,33 +29,33 @@ from tests.support.harness.sandbox import COMPOSE, GROUP_NAMES, GROUP_OF, PROJEC
 STARTS = {"db", "migrate", "api", "worker", "web", "edge", "cache"}
 
 
-def in_container(yard: Sandbox, service: str, command: str) -> str:
-    made = yard.docker.exec_create(f"{PROJECT}-{service}", ["sh", "-c", command])["Id"]
-    return str(yard.docker.exec_start(made).decode())
+def in_container(sandbox: Sandbox, service: str, command: str) -> str:
+    made = sandbox.docker.exec_create(f"{PROJECT}-{service}", ["sh", "-c", command])["Id"]
+    return str(sandbox.docker.exec_start(made).decode())
 
 
 @pytest.mark.pitfall(3)
-def test_row_3_what_the_daemons_environment_holds_makes_nothing_anew(yard: Sandbox) -> None:
-    yard.daemon.converged(yard.edit("compose.yaml", "COLOUR: blue", "COLOUR: ${SHADE:-plain}"))
-    ids, mark = yard.ids(), yard.recorder.mark()
-    yard.daemon.end()
-    yard.daemon.environ["SHADE"] = "green"
+def test_row_3_what_the_daemons_environment_holds_makes_nothing_anew(sandbox: Sandbox) -> None:
+    sandbox.daemon.converged(sandbox.edit("compose.yaml", "COLOUR: blue", "COLOUR: ${SHADE:-plain}"))
+    ids, mark = sandbox.ids(), sandbox.recorder.mark()
+    sandbox.daemon.end()
+    sandbox.daemon.environ["SHADE"] = "green"
     try:
-        yard.daemon.start()
-        yard.daemon.converged(yard.on_disk())
-        yard.person("create")
-        yard.daemon.converged()
+        sandbox.daemon.start()
+        sandbox.daemon.converged(sandbox.on_disk())
+        sandbox.person("create")
+        sandbox.daemon.converged()
     finally:
-        del yard.daemon.environ["SHADE"]
-        yard.daemon.end()
-    assert yard.ids() == ids
-    assert not yard.recorder.touched(mark, PROJECT)
+        del sandbox.daemon.environ["SHADE"]
+        sandbox.daemon.end()
+    assert sandbox.ids() == ids
+    assert not sandbox.recorder.touched(mark, PROJECT)
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.pitfall(6)
-def test_row_6_a_remake_cut_short_anywhere_ends_with_one_container_and_its_volumes(yard: Sandbox) -> None:
-    in_container(yard, "cache", "echo kept > /data/mark; echo kept > /scratch/mark")
+def test_row_6_a_remake_cut_short_anywhere_ends_with_one_container_and_its_volumes(sandbox: Sandbox) -> None:
+    in_container(sandbox, "cache", "echo kept > /data/mark; echo kept > /scratch/mark")
     # Which of Compose's requests to the engine is the last that it ever makes: the first, the second, and so
     # on until it is over before.
     for offset in itertools.count(1):
@@ -71,33 +71,33 @@ def test_row_6_a_remake_cut_short_anywhere_ends_with_one_container_and_its_volum
                     os.kill(call.pid, signal.SIGKILL)
                     dead.set()
 
-        before = int(yard.daemon.get("/services/status")["generation"])
-        with yard.proxy.hooked(kill):
-            yard.save(
+        before = int(sandbox.daemon.get("/services/status")["generation"])
+        with sandbox.proxy.hooked(kill):
+            sandbox.save(
                 "compose.yaml",
                 COMPOSE.replace(
                     "    container_name: small-cache\n",
                     f"    container_name: small-cache\n    labels: {{offset: '{offset}'}}\n",
                 ),
             )
-            generation = yard.next_generation(before)
-            yard.daemon.converged(generation)
-        yard.is_true()
-        assert yard.one("cache")["Config"]["Labels"]["offset"] == str(offset)
-        assert in_container(yard, "cache", "cat /data/mark /scratch/mark") == "kept\nkept\n", offset
+            generation = sandbox.next_generation(before)
+            sandbox.daemon.converged(generation)
+        sandbox.is_true()
+        assert sandbox.one("cache")["Config"]["Labels"]["offset"] == str(offset)
+        assert in_container(sandbox, "cache", "cat /data/mark /scratch/mark") == "kept\nkept\n", offset
         if not dead.is_set():
             break
     assert offset > 10
-    names = [name for c in yard.docker.containers(all=True) for name in c["Names"] if "cache" in name]
+    names = [name for c in sandbox.docker.containers(all=True) for name in c["Names"] if "cache" in name]
     assert names == ["/small-cache"]
 
 
 @pytest.mark.pitfall(7)
-def test_row_7_a_compose_that_outlives_its_daemon_is_waited_for_and_not_raced(yard: Sandbox) -> None:
-    yard.daemon.converged(yard.switch(base=False, app=False, front=False, extra=False))
+def test_row_7_a_compose_that_outlives_its_daemon_is_waited_for_and_not_raced(sandbox: Sandbox) -> None:
+    sandbox.daemon.converged(sandbox.switch(base=False, app=False, front=False, extra=False))
     for service in STARTS:
-        yard.docker.remove_container(f"small-{service}")
-    mark = yard.recorder.mark()
+        sandbox.docker.remove_container(f"small-{service}")
+    mark = sandbox.recorder.mark()
     orphan: list[int] = []
     others: list[int] = []
     killed = threading.Event()
@@ -107,102 +107,102 @@ def test_row_7_a_compose_that_outlives_its_daemon_is_waited_for_and_not_raced(ya
             return None
         if not orphan and call.path == "/containers/create":
             orphan.append(call.pid)
-            yard.daemon.signal(signal.SIGKILL)
+            sandbox.daemon.signal(signal.SIGKILL)
             killed.set()
         if orphan and call.pid != orphan[0]:
             others.append(call.pid)
         return "hold" if orphan and call.pid == orphan[0] else None
 
-    with yard.proxy.hooked(outlive):
-        yard.save("groups.yaml", "groups: {base: on, app: on, front: on, extra: on}\n")
+    with sandbox.proxy.hooked(outlive):
+        sandbox.save("groups.yaml", "groups: {base: on, app: on, front: on, extra: on}\n")
         assert killed.wait(20)
-        yard.daemon.kill()
-        yard.daemon.start()
-        yard.daemon.until(lambda s: yard.daemon.service("db", s)["step"] == "create")
+        sandbox.daemon.kill()
+        sandbox.daemon.start()
+        sandbox.daemon.until(lambda s: sandbox.daemon.service("db", s)["step"] == "create")
         # The new daemon wants to make containers, and the old Compose is still at it.
         os.kill(orphan[0], 0)
         # Not to wait for anything, but for a race to have the time to show.
         time.sleep(0.5)
         assert not others
-        yard.proxy.release()
-        yard.daemon.converged()
-    yard.is_true()
-    created = [e.service for e in yard.recorder.touched(mark, PROJECT) if e.action == "create"]
+        sandbox.proxy.release()
+        sandbox.daemon.converged()
+    sandbox.is_true()
+    created = [e.service for e in sandbox.recorder.touched(mark, PROJECT) if e.action == "create"]
     assert sorted(created) == sorted(STARTS)
-    assert yard.networks() == ["small_inner", "small_outer"]
+    assert sandbox.networks() == ["small_inner", "small_outer"]
 
 
 @pytest.mark.pitfall(8)
-def test_row_8_without_networks_and_with_everything_to_be_made_there_is_one_of_each(yard: Sandbox) -> None:
+def test_row_8_without_networks_and_with_everything_to_be_made_there_is_one_of_each(sandbox: Sandbox) -> None:
     for _ in range(3):
-        yard.daemon.end()
+        sandbox.daemon.end()
         for name in STARTS:
-            yard.docker.remove_container(f"small-{name}", force=True)
-        for name in yard.networks():
-            yard.docker.remove_network(name)
-        yard.daemon.start()
-        yard.daemon.converged(within=90)
-        yard.is_true()
-        assert yard.networks() == ["small_inner", "small_outer"]
+            sandbox.docker.remove_container(f"small-{name}", force=True)
+        for name in sandbox.networks():
+            sandbox.docker.remove_network(name)
+        sandbox.daemon.start()
+        sandbox.daemon.converged(within=90)
+        sandbox.is_true()
+        assert sandbox.networks() == ["small_inner", "small_outer"]
 
 
 @pytest.mark.pitfall(9, 10)
-def test_rows_9_and_10_a_hidden_engine_leads_to_nothing_but_word_of_it(yard: Sandbox) -> None:
-    mark = yard.recorder.mark()
-    with yard.proxy.hidden():
-        status = yard.daemon.until(lambda s: not s["engine"]["reachable"])
+def test_rows_9_and_10_a_hidden_engine_leads_to_nothing_but_word_of_it(sandbox: Sandbox) -> None:
+    mark = sandbox.recorder.mark()
+    with sandbox.proxy.hidden():
+        status = sandbox.daemon.until(lambda s: not s["engine"]["reachable"])
         assert status["engine"]["since"]
         assert status["engine"]["error"]
         # Files are read all the same.
         before = status["generation"]
-        yard.save(
-            "groups.yaml", (yard.desired / "groups.yaml").read_text().replace("extra: on", "extra: off")
+        sandbox.save(
+            "groups.yaml", (sandbox.desired / "groups.yaml").read_text().replace("extra: on", "extra: off")
         )
-        generation = yard.next_generation(before)
-        answers = reads(yard, seconds=10)
-        assert yard.daemon.get("/healthz")["status"] == "ok"
-        assert not yard.recorder.touched(mark, PROJECT)
-    yard.daemon.converged(generation)
+        generation = sandbox.next_generation(before)
+        answers = reads(sandbox, seconds=10)
+        assert sandbox.daemon.get("/healthz")["status"] == "ok"
+        assert not sandbox.recorder.touched(mark, PROJECT)
+    sandbox.daemon.converged(generation)
     assert slow_reads(answers) < 1.0
-    yard.is_true({"base", "app", "front"})
-    touched = {(e.service, e.action) for e in yard.recorder.touched(mark, PROJECT)}
+    sandbox.is_true({"base", "app", "front"})
+    touched = {(e.service, e.action) for e in sandbox.recorder.touched(mark, PROJECT)}
     assert {service for service, _ in touched} == {"cache"}
 
 
 def test_a_daemon_that_starts_before_its_engine_serves_at_once_and_converges_later(
-    yard: Sandbox,
+    sandbox: Sandbox,
 ) -> None:
-    yard.daemon.end()
-    yard.docker.stop("small-edge")
-    with yard.proxy.hidden():
-        yard.daemon.start()
-        status = yard.daemon.until(lambda s: s["generation"])
+    sandbox.daemon.end()
+    sandbox.docker.stop("small-edge")
+    with sandbox.proxy.hidden():
+        sandbox.daemon.start()
+        status = sandbox.daemon.until(lambda s: s["generation"])
         assert not status["engine"]["reachable"]
         assert "no engine at" in status["engine"]["error"]
         assert set(status["groups"]) == set(GROUP_NAMES)
-        assert yard.daemon.get("/healthz")["status"] == "ok"
-    yard.daemon.converged()
-    yard.is_true()
+        assert sandbox.daemon.get("/healthz")["status"] == "ok"
+    sandbox.daemon.converged()
+    sandbox.is_true()
 
 
 @pytest.mark.pitfall(10, 15)
-def test_rows_9_and_10_a_frozen_engine_hangs_no_reader_and_brings_no_wrong_act(yard: Sandbox) -> None:
-    yard.daemon.end()
-    yard.daemon.start(resync=0.5)
-    yard.daemon.converged()
-    mark = yard.recorder.mark()
-    with yard.engine.frozen():
-        answers = reads(yard, seconds=10)
-        status = yard.daemon.until(lambda s: not s["engine"]["reachable"], within=60)
+def test_rows_9_and_10_a_frozen_engine_hangs_no_reader_and_brings_no_wrong_act(sandbox: Sandbox) -> None:
+    sandbox.daemon.end()
+    sandbox.daemon.start(resync=0.5)
+    sandbox.daemon.converged()
+    mark = sandbox.recorder.mark()
+    with sandbox.engine.frozen():
+        answers = reads(sandbox, seconds=10)
+        status = sandbox.daemon.until(lambda s: not s["engine"]["reachable"], within=60)
         assert "does not answer" in status["engine"]["error"]
-    yard.daemon.until(lambda s: s["engine"]["reachable"])
-    yard.daemon.converged()
-    yard.is_true()
-    assert not yard.recorder.touched(mark, PROJECT)
+    sandbox.daemon.until(lambda s: s["engine"]["reachable"])
+    sandbox.daemon.converged()
+    sandbox.is_true()
+    assert not sandbox.recorder.touched(mark, PROJECT)
     assert slow_reads(answers) < 1.0, sorted(answers)[-5:]
     # And it looks after things as before.
-    yard.docker.pause("small-edge")
-    yard.recorder.until(lambda e: (e.service, e.action) == ("edge", "unpause"), since=mark)
+    sandbox.docker.pause("small-edge")
+    sandbox.recorder.until(lambda e: (e.service, e.action) == ("edge", "unpause"), since=mark)
 
 
 def slow_reads(took: list[float]) -> float:
@@ -210,12 +210,12 @@ def slow_reads(took: list[float]) -> float:
     return sorted(took)[int(len(took) * 0.99)]
 
 
-def reads(yard: Sandbox, seconds: float) -> list[float]:
+def reads(sandbox: Sandbox, seconds: float) -> list[float]:
     """How long each read takes, for a while."""
     took = []
     end = time.monotonic() + seconds
     while (began := time.monotonic()) < end:
-        yard.daemon.get("/services/status", timeout=5)
+        sandbox.daemon.get("/services/status", timeout=5)
         took.append(time.monotonic() - began)
         time.sleep(0.02)
     return took
@@ -224,51 +224,51 @@ def reads(yard: Sandbox, seconds: float) -> list[float]:
 @pytest.mark.pitfall(12, 13)
 @pytest.mark.parametrize("way", ["stopped", "stopped again", "killed"])
 def test_rows_11_and_13_an_engine_that_ends_in_the_middle_of_converging_is_taken_up_again(
-    yard: Sandbox, way: str
+    sandbox: Sandbox, way: str
 ) -> None:
-    yard.daemon.converged(yard.switch(base=False, app=False, front=False, extra=False))
-    ids, mark = yard.ids(), yard.recorder.mark()
-    generation = yard.switch()
+    sandbox.daemon.converged(sandbox.switch(base=False, app=False, front=False, extra=False))
+    ids, mark = sandbox.ids(), sandbox.recorder.mark()
+    generation = sandbox.switch()
     middle = {"stopped": "db", "stopped again": "worker", "killed": "api"}[way]
-    yard.recorder.until(lambda e: (e.service, e.action) == (middle, "start"), since=mark)
-    yard.restart_engine(kill=way == "killed")
-    yard.daemon.until(lambda s: s["engine"]["reachable"])
-    yard.daemon.converged(generation)
-    yard.is_true()
-    assert yard.ids() == ids
+    sandbox.recorder.until(lambda e: (e.service, e.action) == (middle, "start"), since=mark)
+    sandbox.restart_engine(kill=way == "killed")
+    sandbox.daemon.until(lambda s: s["engine"]["reachable"])
+    sandbox.daemon.converged(generation)
+    sandbox.is_true()
+    assert sandbox.ids() == ids
     # Events come again: what happens now is repaired long before the next resync.
-    mark = yard.recorder.mark()
-    yard.docker.pause("small-edge")
-    yard.recorder.until(lambda e: (e.service, e.action) == ("edge", "unpause"), since=mark)
+    mark = sandbox.recorder.mark()
+    sandbox.docker.pause("small-edge")
+    sandbox.recorder.until(lambda e: (e.service, e.action) == ("edge", "unpause"), since=mark)
     # Those of the past are not asked for: the engine may have forgotten them, or lost them to its clock.
-    asked = [call.query for call in yard.proxy.calls if call.path == "/events"]
+    asked = [call.query for call in sandbox.proxy.calls if call.path == "/events"]
     assert asked
     assert not any("since" in query for query in asked)
 
 
 @pytest.mark.pitfall(23, 25)
-def test_a_container_that_the_engines_end_made_unstartable_is_made_anew(yard: Sandbox) -> None:
+def test_a_container_that_the_engines_end_made_unstartable_is_made_anew(sandbox: Sandbox) -> None:
     """A start that comes while the engine stops its containers: `task … already exists`, for ever."""
-    id = yard.one("cache")["Id"]
-    yard.daemon.end()
+    id = sandbox.one("cache")["Id"]
+    sandbox.daemon.end()
     with socket.socket(socket.AF_UNIX) as kept:
-        kept.connect(str(yard.engine.socket))
+        kept.connect(str(sandbox.engine.socket))
         kept.sendall(b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n")
         assert kept.recv(4096)
-        mark = yard.recorder.mark()
-        ending = threading.Thread(target=yard.restart_engine)
+        mark = sandbox.recorder.mark()
+        ending = threading.Thread(target=sandbox.restart_engine)
         ending.start()
         # The engine closes its door first, but on lines that it has it goes on obeying.
-        yard.recorder.until(lambda e: (e.service, e.action) == ("cache", "die"), since=mark)
+        sandbox.recorder.until(lambda e: (e.service, e.action) == ("cache", "die"), since=mark)
         start = f"POST /containers/{id}/start HTTP/1.1\r\nHost: d\r\nContent-Length: 0\r\n\r\n"
         # Where this test was held up, the engine is gone by now.
         with contextlib.suppress(OSError):
             kept.sendall(start.encode())
         ending.join(60)
     try:
-        yard.daemon.start()
-        yard.daemon.converged()
-        yard.is_true()
+        sandbox.daemon.start()
+        sandbox.daemon.converged()
+        sandbox.is_true()
     finally:
         bury(id)
 
@@ -283,186 +283,188 @@ def bury(container: str) -> None:
 
 
 @pytest.mark.pitfall(25)
-def test_row_25_a_container_whose_network_is_gone_is_made_anew(yard: Sandbox) -> None:
-    yard.daemon.converged(yard.switch(front=False, app=False))
-    ids, mark = yard.ids(), yard.recorder.mark()
-    yard.docker.disconnect_container_from_network("small-api", f"{PROJECT}_outer", force=True)
-    yard.docker.remove_network(f"{PROJECT}_outer")
-    yard.daemon.converged(yard.switch())
-    yard.is_true()
-    made = [e.service for e in yard.recorder.touched(mark, PROJECT) if e.action == "create"]
+def test_row_25_a_container_whose_network_is_gone_is_made_anew(sandbox: Sandbox) -> None:
+    sandbox.daemon.converged(sandbox.switch(front=False, app=False))
+    ids, mark = sandbox.ids(), sandbox.recorder.mark()
+    sandbox.docker.disconnect_container_from_network("small-api", f"{PROJECT}_outer", force=True)
+    sandbox.docker.remove_network(f"{PROJECT}_outer")
+    sandbox.daemon.converged(sandbox.switch())
+    sandbox.is_true()
+    made = [e.service for e in sandbox.recorder.touched(mark, PROJECT) if e.action == "create"]
     assert sorted(made) == ["api", "edge", "web"]
-    assert {name for name, id in yard.ids().items() if id == ids[name]} == STARTS - set(made)
+    assert {name for name, id in sandbox.ids().items() if id == ids[name]} == STARTS - set(made)
 
 
 @pytest.mark.pitfall(25)
-def test_row_25_a_container_whose_network_goes_before_its_first_start_is_made_anew(yard: Sandbox) -> None:
-    yard.daemon.converged(yard.switch(front=False, app=False))
+def test_row_25_a_container_whose_network_goes_before_its_first_start_is_made_anew(sandbox: Sandbox) -> None:
+    sandbox.daemon.converged(sandbox.switch(front=False, app=False))
     for service in ("api", "web", "edge"):
-        yard.docker.remove_container(f"{PROJECT}-{service}")
+        sandbox.docker.remove_container(f"{PROJECT}-{service}")
 
     def take_away(_: Call) -> None:
-        yard.docker.remove_network(f"{PROJECT}_outer")
+        sandbox.docker.remove_network(f"{PROJECT}_outer")
 
-    yard.proxy.hook = AtCall(1, lambda call: is_start_of(yard, call, "api"), take_away)
-    mark = yard.recorder.mark()
-    yard.daemon.converged(yard.switch())
-    yard.is_true()
-    made = [e.service for e in yard.recorder.touched(mark, PROJECT) if e.action == "create"]
+    sandbox.proxy.hook = AtCall(1, lambda call: is_start_of(sandbox, call, "api"), take_away)
+    mark = sandbox.recorder.mark()
+    sandbox.daemon.converged(sandbox.switch())
+    sandbox.is_true()
+    made = [e.service for e in sandbox.recorder.touched(mark, PROJECT) if e.action == "create"]
     # Who was not yet told to start finds the network that came with the new one, by its name.
     assert sorted(made) == ["api", "api", "edge", "web"]
 
 
-def is_start_of(yard: Sandbox, call: Call, service: str) -> bool:
-    return call.path == f"/containers/{yard.ids().get(service)}/start"
+def is_start_of(sandbox: Sandbox, call: Call, service: str) -> bool:
+    return call.path == f"/containers/{sandbox.ids().get(service)}/start"
 
 
 @pytest.mark.pitfall(17)
 def test_row_17_what_is_off_runs_for_no_more_than_moments_after_the_engine_was_restarted(
-    yard: Sandbox,
+    sandbox: Sandbox,
 ) -> None:
     off = {"base": False, "app": False, "front": False, "extra": False}
-    yard.daemon.converged(yard.switch(**off))
+    sandbox.daemon.converged(sandbox.switch(**off))
     # By its policy `always` the engine starts it, however it was stopped before (moby#11008).
-    mark = yard.recorder.mark()
-    yard.docker.start("small-worker")
-    yard.recorder.until(lambda e: (e.service, e.action) == ("worker", "die"), since=mark)
-    yard.restart_engine()
-    yard.daemon.until(lambda s: s["engine"]["reachable"])
-    yard.is_true((), within=20.0)
-    yard.daemon.converged()
+    mark = sandbox.recorder.mark()
+    sandbox.docker.start("small-worker")
+    sandbox.recorder.until(lambda e: (e.service, e.action) == ("worker", "die"), since=mark)
+    sandbox.restart_engine()
+    sandbox.daemon.until(lambda s: s["engine"]["reachable"])
+    sandbox.is_true((), within=20.0)
+    sandbox.daemon.converged()
     assert set(GROUP_OF.values()) == set(GROUP_NAMES)
 
 
 @pytest.mark.pitfall(11)
 def test_row_11_what_happened_while_events_were_dropped_is_found_by_those_that_were_not(
-    yard: Sandbox,
+    sandbox: Sandbox,
 ) -> None:
     number, took = 0, 0.0
-    with yard.daemon.stopped():
+    with sandbox.daemon.stopped():
         # Where a subscriber reads no more, the engine waits for it a tenth of a second, then drops the event.
         while took < 0.09:
             began = time.monotonic()
-            yard.docker.tag(STANDIN, "small/noise", f"{'x' * 120}{number % 2}")
+            sandbox.docker.tag(STANDIN, "small/noise", f"{'x' * 120}{number % 2}")
             number, took = number + 1, time.monotonic() - began
             assert number < 5000
         for service in ("cache", "edge"):
-            yard.docker.kill(f"small-{service}")
-    yard.is_true(within=10.0)
-    yard.daemon.converged()
+            sandbox.docker.kill(f"small-{service}")
+    sandbox.is_true(within=10.0)
+    sandbox.daemon.converged()
     for last in range(2):
-        yard.docker.remove_image(f"small/noise:{'x' * 120}{last}")
+        sandbox.docker.remove_image(f"small/noise:{'x' * 120}{last}")
 
 
 @pytest.mark.pitfall(15)
-def test_row_15_a_container_that_answers_nobody_holds_up_no_other(yard: Sandbox) -> None:
-    shim = shims_of(yard.engine)[yard.one("cache")["Id"]]
+def test_row_15_a_container_that_answers_nobody_holds_up_no_other(sandbox: Sandbox) -> None:
+    shim = shims_of(sandbox.engine)[sandbox.one("cache")["Id"]]
     os.kill(shim, signal.SIGSTOP)
     try:
         # A stop that does not come to its end.
-        generation = yard.switch(extra=False)
+        generation = sandbox.switch(extra=False)
         for service in ("edge", "worker"):
-            mark = yard.recorder.mark()
-            yard.docker.kill(f"small-{service}")
-            yard.recorder.until(
+            mark = sandbox.recorder.mark()
+            sandbox.docker.kill(f"small-{service}")
+            sandbox.recorder.until(
                 lambda e, service=service: (e.service, e.action) == (service, "start"),  # type: ignore[misc]
                 since=mark,
                 within=40.0,
             )
-        assert slow_reads(reads(yard, seconds=2)) < 1.0
-        assert yard.daemon.get(f"/services/progress/{generation}")["state"] == "progressing"
+        assert slow_reads(reads(sandbox, seconds=2)) < 1.0
+        assert sandbox.daemon.get(f"/services/progress/{generation}")["state"] == "progressing"
     finally:
         os.kill(shim, signal.SIGCONT)
-    yard.daemon.converged(generation)
-    yard.is_true({"base", "app", "front"})
+    sandbox.daemon.converged(generation)
+    sandbox.is_true({"base", "app", "front"})
 
 
 @pytest.mark.pitfall(19, 42)
-def test_row_19_two_who_remove_the_same_end_well_and_take_nothing_of_others(yard: Sandbox) -> None:
-    yard.daemon.converged(yard.edit("stack.yaml", "name: small\n", "name: small\nprune: true\n"))
-    host = yard.docker.create_host_config(network_mode="none")
+def test_row_19_two_who_remove_the_same_end_well_and_take_nothing_of_others(sandbox: Sandbox) -> None:
+    sandbox.daemon.converged(sandbox.edit("stack.yaml", "name: small\n", "name: small\nprune: true\n"))
+    host = sandbox.docker.create_host_config(network_mode="none")
     own = {PROJECT_LABEL: PROJECT}
     strangers = [
-        yard.stranger("stranger-without-service", own),
-        yard.stranger("stranger-run-once", own | {SERVICE: "former", "com.docker.compose.oneoff": "True"}),
+        sandbox.stranger("stranger-without-service", own),
+        sandbox.stranger("stranger-run-once", own | {SERVICE: "former", "com.docker.compose.oneoff": "True"}),
     ]
-    ids, mark, said = yard.ids(), yard.recorder.mark(), len(yard.daemon.log())
-    with yard.daemon.stopped():
+    ids, mark, said = sandbox.ids(), sandbox.recorder.mark(), len(sandbox.daemon.log())
+    with sandbox.daemon.stopped():
         labels = [own | {SERVICE: f"former-{n}"} for n in range(100)]
-        made = [yard.docker.create_container(STANDIN, labels=each, host_config=host) for each in labels]
+        made = [sandbox.docker.create_container(STANDIN, labels=each, host_config=host) for each in labels]
         several = [each["Id"] for each in made]
     random.Random(19).shuffle(several)
     for id in several:
         with contextlib.suppress(APIError):
-            yard.docker.remove_container(id)
-    yard.recorder.look_until(
-        lambda: {c["Id"] for c in yard.docker.containers(all=True)} & set(several), lambda left: not left
+            sandbox.docker.remove_container(id)
+    sandbox.recorder.look_until(
+        lambda: {c["Id"] for c in sandbox.docker.containers(all=True)} & set(several), lambda left: not left
     )
-    yard.daemon.until(lambda s: not s["orphans"])
-    yard.daemon.converged()
-    touched = yard.recorder.touched(mark)
+    sandbox.daemon.until(lambda s: not s["orphans"])
+    sandbox.daemon.converged()
+    touched = sandbox.recorder.touched(mark)
     assert {e.id for e in touched} == set(several)
     assert sum(e.action == "destroy" for e in touched) == 100
-    assert yard.ids() == ids
-    assert "Traceback" not in yard.daemon.log()[said:]
+    assert sandbox.ids() == ids
+    assert "Traceback" not in sandbox.daemon.log()[said:]
     for id in strangers:
-        assert yard.docker.inspect_container(id)["State"]["Running"]
-        yard.docker.remove_container(id, force=True)
+        assert sandbox.docker.inspect_container(id)["State"]["Running"]
+        sandbox.docker.remove_container(id, force=True)
 
 
 @pytest.mark.pitfall(22)
-def test_row_22_what_is_paused_is_not_called_unhealthy_and_is_not_restarted_for_it(yard: Sandbox) -> None:
-    yard.edit("stack.yaml", "    services: [cache]\n", "    services: [cache]\n    unhealthy: {after: 8s}\n")
-    check = "healthcheck: {test: [CMD, curl, x], interval: 500ms, timeout: 9s, retries: 1}"
-    yard.daemon.converged(saved(yard, with_cache(check)))
-    yard.daemon.converged(yard.switch(extra="{state: on, suspend: true}"))
-    started = yard.one("cache")["State"]["StartedAt"]
-    yard.docker.pause("small-cache")
-    # The engine goes on asking, and nobody answers (moby#46203).
-    yard.recorder.look_until(
-        lambda: yard.one("cache")["State"]["Health"]["Status"], lambda health: health == "unhealthy"
+def test_row_22_what_is_paused_is_not_called_unhealthy_and_is_not_restarted_for_it(sandbox: Sandbox) -> None:
+    sandbox.edit(
+        "stack.yaml", "    services: [cache]\n", "    services: [cache]\n    unhealthy: {after: 8s}\n"
     )
-    status = yard.daemon.until(lambda s: "paused" in service_of(s, "cache")["drift"])
+    check = "healthcheck: {test: [CMD, curl, x], interval: 500ms, timeout: 9s, retries: 1}"
+    sandbox.daemon.converged(saved(sandbox, with_cache(check)))
+    sandbox.daemon.converged(sandbox.switch(extra="{state: on, suspend: true}"))
+    started = sandbox.one("cache")["State"]["StartedAt"]
+    sandbox.docker.pause("small-cache")
+    # The engine goes on asking, and nobody answers (moby#46203).
+    sandbox.recorder.look_until(
+        lambda: sandbox.one("cache")["State"]["Health"]["Status"], lambda health: health == "unhealthy"
+    )
+    status = sandbox.daemon.until(lambda s: "paused" in service_of(s, "cache")["drift"])
     assert "unhealthy" not in service_of(status, "cache")["drift"]
     assert service_of(status, "cache")["status"] == "paused"
-    yard.daemon.converged(yard.switch())
-    yard.recorder.look_until(
-        lambda: yard.one("cache")["State"]["Health"]["Status"], lambda health: health == "healthy"
+    sandbox.daemon.converged(sandbox.switch())
+    sandbox.recorder.look_until(
+        lambda: sandbox.one("cache")["State"]["Health"]["Status"], lambda health: health == "healthy"
     )
-    yard.daemon.converged()
-    assert yard.one("cache")["State"]["StartedAt"] == started
+    sandbox.daemon.converged()
+    assert sandbox.one("cache")["State"]["StartedAt"] == started
 
 
 @pytest.mark.pitfall(23)
-def test_row_23_an_engine_that_only_says_so_is_told_on_and_asked_ever_more_rarely(yard: Sandbox) -> None:
+def test_row_23_an_engine_that_only_says_so_is_told_on_and_asked_ever_more_rarely(sandbox: Sandbox) -> None:
     def lie(call: Call) -> str | None:
         return "lie" if call.path.endswith("/start") and "/exec/" not in call.path else None
 
     def has_no_effect(status: Json) -> bool:
         return service_of(status, "cache")["reason"] == "no_effect"
 
-    mark = yard.proxy.mark()
-    with yard.proxy.hooked(lie):
-        yard.docker.kill("small-cache")
-        status = yard.daemon.until(has_no_effect)
+    mark = sandbox.proxy.mark()
+    with sandbox.proxy.hooked(lie):
+        sandbox.docker.kill("small-cache")
+        status = sandbox.daemon.until(has_no_effect)
         assert service_of(status, "cache")["phase"] == "degraded"
         assert "restart Docker" in service_of(status, "cache")["message"]
-    yard.daemon.converged()
-    yard.is_true()
-    assert sum(call.path.endswith("/start") for call in yard.proxy.changes_since(mark)) < 8
+    sandbox.daemon.converged()
+    sandbox.is_true()
+    assert sum(call.path.endswith("/start") for call in sandbox.proxy.changes_since(mark)) < 8
 
 
 @pytest.mark.pitfall(41)
-def test_row_41_fifty_who_listen_do_not_hold_up_the_end(yard: Sandbox) -> None:
+def test_row_41_fifty_who_listen_do_not_hold_up_the_end(sandbox: Sandbox) -> None:
     readers = [
-        http.client.HTTPConnection("127.0.0.1", int(yard.daemon.url.rpartition(":")[2])) for _ in range(50)
+        http.client.HTTPConnection("127.0.0.1", int(sandbox.daemon.url.rpartition(":")[2])) for _ in range(50)
     ]
     try:
         for number, reader in enumerate(readers):
             reader.request("GET", "/services/logs/cache?follow=true" if number < 3 else "/services/events")
         for reader in readers:
             assert reader.getresponse().status == 200
-        code, took = yard.daemon.end()
+        code, took = sandbox.daemon.end()
         assert (code, took < DEADLINE - 1) == (0, True), took
     finally:
         for reader in readers:
@@ -470,16 +472,16 @@ def test_row_41_fifty_who_listen_do_not_hold_up_the_end(yard: Sandbox) -> None:
 
 
 @pytest.mark.pitfall(43)
-def test_row_43_a_log_goes_on_being_followed_when_the_engine_rotates_it(yard: Sandbox) -> None:
+def test_row_43_a_log_goes_on_being_followed_when_the_engine_rotates_it(sandbox: Sandbox) -> None:
     rotating = 'logging: {driver: json-file, options: {max-size: 1k, max-file: "30"}}'
-    yard.daemon.converged(saved(yard, with_cache(rotating)))
-    words = [*PROGRAM, "logs", "cache", "--follow", "--url", yard.daemon.url]
-    follower = subprocess.Popen(words, cwd=ROOT, env=yard.environ, stdout=subprocess.PIPE, text=True)
+    sandbox.daemon.converged(saved(sandbox, with_cache(rotating)))
+    words = [*PROGRAM, "logs", "cache", "--follow", "--url", sandbox.daemon.url]
+    follower = subprocess.Popen(words, cwd=ROOT, env=sandbox.environ, stdout=subprocess.PIPE, text=True)
     try:
         assert follower.stdout is not None
         assert follower.stdout.readline() == "starting\n"
         told = "n=0; while [ $n -lt 100 ]; do n=$((n+1)); echo line $n; sleep 0.01; done >/proc/1/fd/1"
-        in_container(yard, "cache", told)
+        in_container(sandbox, "cache", told)
         lines = [follower.stdout.readline() for _ in range(101)]
     finally:
         follower.kill()

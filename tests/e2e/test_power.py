@@ -24,7 +24,7 @@ _OPTIONS = "loop,commit=300,noauto_da_alloc"
 
 
 class Disk:
-    """An ext4 in a file, on which folders of a yard lie.
+    """An ext4 in a file, on which folders of a sandbox lie.
 
     What was not synced is in the kernel's memory alone, and not in the file: a copy of it is what there is
     after the power went at that moment.
@@ -79,45 +79,45 @@ class Cut(NamedTuple):
 
 
 @pytest.fixture
-def disk(yard: Sandbox, tmp_path: Path) -> Iterator[Disk]:
-    """Desired state and state directory of the yard on a disk of their own; no daemon runs."""
-    yard.daemon.end()
-    disk = Disk(tmp_path, {"state": yard.folder / "state", "desired": yard.desired})
+def disk(sandbox: Sandbox, tmp_path: Path) -> Iterator[Disk]:
+    """Desired state and state directory of the sandbox on a disk of their own; no daemon runs."""
+    sandbox.daemon.end()
+    disk = Disk(tmp_path, {"state": sandbox.folder / "state", "desired": sandbox.desired})
     disk.fill()
     yield disk
-    yard.daemon.kill()
+    sandbox.daemon.kill()
 
 
 @pytest.mark.pitfall(33, 34)
 def test_what_was_acknowledged_outlives_a_power_cut_and_what_was_not_is_there_whole_or_not_at_all(
-    yard: Sandbox, disk: Disk
+    sandbox: Sandbox, disk: Disk
 ) -> None:
     with disk.plugged(disk.image):
-        yard.daemon.start()
-        yard.daemon.converged()
-        before = len(writes(yard))
-        cuts = [*cuts_at_the_answer(yard, disk), *cuts_in_the_middle(yard, disk)]
-        yard.daemon.kill()
+        sandbox.daemon.start()
+        sandbox.daemon.converged()
+        before = len(writes(sandbox))
+        cuts = [*cuts_at_the_answer(sandbox, disk), *cuts_in_the_middle(sandbox, disk)]
+        sandbox.daemon.kill()
     for cut in cuts:
         with disk.plugged(cut.image):
-            assert says_of_extra(yard) in cut.may_be, cut
-            yard.daemon.start()
-            yard.daemon.converged()
-            on = {*GROUP_NAMES} - ({"extra"} if says_of_extra(yard) == "off" else set())
-            yard.is_true(on)
-            assert len(writes(yard)) - before >= cut.asked
-            yard.daemon.kill()
+            assert says_of_extra(sandbox) in cut.may_be, cut
+            sandbox.daemon.start()
+            sandbox.daemon.converged()
+            on = {*GROUP_NAMES} - ({"extra"} if says_of_extra(sandbox) == "off" else set())
+            sandbox.is_true(on)
+            assert len(writes(sandbox)) - before >= cut.asked
+            sandbox.daemon.kill()
 
 
-def cuts_at_the_answer(yard: Sandbox, disk: Disk) -> Iterator[Cut]:
+def cuts_at_the_answer(sandbox: Sandbox, disk: Disk) -> Iterator[Cut]:
     """The power goes the very moment that a write is acknowledged."""
     for number in range(3):
         verb, word = (("stop", "off"), ("start", "on"))[number % 2]
-        yard.daemon.post(f"/services/{verb}/extra")
-        yield Cut(disk.cut(yard.daemon, number), {word}, number + 1)
+        sandbox.daemon.post(f"/services/{verb}/extra")
+        yield Cut(disk.cut(sandbox.daemon, number), {word}, number + 1)
 
 
-def cuts_in_the_middle(yard: Sandbox, disk: Disk) -> Iterator[Cut]:
+def cuts_in_the_middle(sandbox: Sandbox, disk: Disk) -> Iterator[Cut]:
     """The power goes while write after write is asked for."""
     chance, done = Random(1), threading.Event()
     acknowledged = 3
@@ -127,7 +127,7 @@ def cuts_in_the_middle(yard: Sandbox, disk: Disk) -> Iterator[Cut]:
         for verb in itertools.cycle(["start", "stop"]):
             if done.is_set():
                 return
-            yard.daemon.post(f"/services/{verb}/extra")
+            sandbox.daemon.post(f"/services/{verb}/extra")
             acknowledged += 1
 
     writer = threading.Thread(target=write)
@@ -136,24 +136,24 @@ def cuts_in_the_middle(yard: Sandbox, disk: Disk) -> Iterator[Cut]:
         for number in range(3, 7):
             done.wait(chance.uniform(0.05, 0.15))
             asked = acknowledged
-            yield Cut(disk.cut(yard.daemon, number), {"on", "off"}, asked)
+            yield Cut(disk.cut(sandbox.daemon, number), {"on", "off"}, asked)
     finally:
         done.set()
         writer.join()
 
 
-def says_of_extra(yard: Sandbox) -> str:
+def says_of_extra(sandbox: Sandbox) -> str:
     """The word after the group's name, of a file that is whole."""
-    words = dict(line.split("#")[0].strip().split(": ") for line in lines_of(yard)[1:])
+    words = dict(line.split("#")[0].strip().split(": ") for line in lines_of(sandbox)[1:])
     assert words.keys() == {*GROUP_NAMES}
     return words["extra"].strip()
 
 
-def lines_of(yard: Sandbox) -> list[str]:
-    return (yard.desired / "groups.yaml").read_text().splitlines()
+def lines_of(sandbox: Sandbox) -> list[str]:
+    return (sandbox.desired / "groups.yaml").read_text().splitlines()
 
 
-def writes(yard: Sandbox) -> list[str]:
+def writes(sandbox: Sandbox) -> list[str]:
     """The writes that the audit log knows of."""
-    entries = yard.daemon.get("/services/audit?limit=1000")["entries"]
+    entries = sandbox.daemon.get("/services/audit?limit=1000")["entries"]
     return [e["action"] for e in entries if e["target"] == "extra" and e["action"] in {"start", "stop"}]

@@ -33,9 +33,9 @@ def is_over(status: Json, before: int) -> bool:
 
 @pytest.mark.pitfall(6, 7, 8)
 @pytest.mark.timeout(600)
-def test_killed_at_any_moment_it_ends_converged_with_one_container_each(yard: Sandbox) -> None:
+def test_killed_at_any_moment_it_ends_converged_with_one_container_each(sandbox: Sandbox) -> None:
     chance = random.Random(25)
-    generation = yard.daemon.get("/services/status")["generation"]
+    generation = sandbox.daemon.get("/services/status")["generation"]
     colour, before = 0, None
     for number in range(KILLS):
         states = ROUNDS[chance.choice(list(ROUNDS))]
@@ -45,66 +45,66 @@ def test_killed_at_any_moment_it_ends_converged_with_one_container_each(yard: Sa
         dead = threading.Event()
 
         def kill(_: Call, dead: threading.Event = dead) -> None:
-            yard.daemon.signal(signal.SIGKILL)
+            sandbox.daemon.signal(signal.SIGKILL)
             dead.set()
 
-        with yard.proxy.hooked(AtCall(chance.randint(1, 30), lambda _: True, kill)):
-            yard.save("compose.yaml", COMPOSE.replace("blue", f"shade-{colour}"))
-            yard.save("groups.yaml", groups_yaml(**states))
+        with sandbox.proxy.hooked(AtCall(chance.randint(1, 30), lambda _: True, kill)):
+            sandbox.save("compose.yaml", COMPOSE.replace("blue", f"shade-{colour}"))
+            sandbox.save("groups.yaml", groups_yaml(**states))
             if chance.random() < 0.3:
                 with contextlib.suppress(NotFound):
-                    yard.docker.remove_container("small-edge", force=True)
+                    sandbox.docker.remove_container("small-edge", force=True)
             # A moment after the last call is one as well.
-            while not (dead.wait(0.02) or is_over(yard.daemon.status, generation)):
+            while not (dead.wait(0.02) or is_over(sandbox.daemon.status, generation)):
                 pass
-            yard.daemon.kill()
-        yard.daemon.start()
-        told = yard.daemon.converged(yard.on_disk())
-        yard.is_true({name for name in GROUP_NAMES if states.get(name, True)})
+            sandbox.daemon.kill()
+        sandbox.daemon.start()
+        told = sandbox.daemon.converged(sandbox.on_disk())
+        sandbox.is_true({name for name in GROUP_NAMES if states.get(name, True)})
         assert told["generation"] >= generation, f"round {number}"
         generation = told["generation"]
-    networks = yard.networks()
+    networks = sandbox.networks()
     assert len(networks) == len(set(networks))
 
 
-def test_a_second_daemon_on_the_same_directory_or_state_refuses_to_start(yard: Sandbox) -> None:
-    other = yard.folder / "other"
+def test_a_second_daemon_on_the_same_directory_or_state_refuses_to_start(sandbox: Sandbox) -> None:
+    other = sandbox.folder / "other"
     (other / "state").mkdir(parents=True, exist_ok=True)
     (other / "desired").mkdir(parents=True, exist_ok=True)
-    for desired, state in ((yard.desired, other / "state"), (other / "desired", yard.folder / "state")):
-        words = yard.daemon.command("run", "--port", str(free_port()))
+    for desired, state in ((sandbox.desired, other / "state"), (other / "desired", sandbox.folder / "state")):
+        words = sandbox.daemon.command("run", "--port", str(free_port()))
         words[words.index("--desired-state") + 1] = str(desired)
         words[words.index("--state-dir") + 1] = str(state)
         done = subprocess.run(
-            words, env=yard.environ, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
+            words, env=sandbox.environ, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
         )
         assert done.returncode == 1, done.stderr
-        taken = yard.desired if desired is yard.desired else yard.folder / "state"
+        taken = sandbox.desired if desired is sandbox.desired else sandbox.folder / "state"
         assert f"already uses {taken}" in done.stderr
         assert "Traceback" not in done.stderr
-    yard.daemon.converged()
+    sandbox.daemon.converged()
 
 
 def test_an_edit_reaches_the_engine_in_no_time(
-    yard: Sandbox, record_property: pytest.RecordProperty, capsys: pytest.CaptureFixture[str]
+    sandbox: Sandbox, record_property: pytest.RecordProperty, capsys: pytest.CaptureFixture[str]
 ) -> None:
     took = []
     for number in range(11):
         states = {"extra": number % 2 == 1}
         came = threading.Event()
-        with yard.proxy.hooked(lambda _, came=came: came.set()):  # type: ignore[misc]
+        with sandbox.proxy.hooked(lambda _, came=came: came.set()):  # type: ignore[misc]
             text = groups_yaml(**states)
-            mark = yard.proxy.mark()
+            mark = sandbox.proxy.mark()
             came.clear()
             began = time.monotonic()
-            yard.save("groups.yaml", text)
+            sandbox.save("groups.yaml", text)
             assert came.wait(10)
-        calls = [call for call in yard.proxy.calls[mark:] if call.path == "/containers/json"]
-        took.append((calls[0] if calls else yard.proxy.calls[mark]).at - began)
-        yard.daemon.until(
+        calls = [call for call in sandbox.proxy.calls[mark:] if call.path == "/containers/json"]
+        took.append((calls[0] if calls else sandbox.proxy.calls[mark]).at - began)
+        sandbox.daemon.until(
             lambda s, on=states["extra"]: s["groups"]["extra"]["desired"] == ("on" if on else "off")
         )  # type: ignore[misc]
-        yard.daemon.converged()
+        sandbox.daemon.converged()
     median = statistics.median(took)
     record_property("edit_to_first_call_ms", round(median * 1000, 1))
     with capsys.disabled():
@@ -112,47 +112,47 @@ def test_an_edit_reaches_the_engine_in_no_time(
     assert median < 1.0
 
 
-def test_told_to_end_it_ends_with_0_and_leaves_containers_alone(yard: Sandbox) -> None:
-    mark = yard.recorder.mark()
-    code, took = yard.daemon.end()
+def test_told_to_end_it_ends_with_0_and_leaves_containers_alone(sandbox: Sandbox) -> None:
+    mark = sandbox.recorder.mark()
+    code, took = sandbox.daemon.end()
     assert code == 0
     assert took < DEADLINE - 1
-    assert not yard.recorder.touched(mark, PROJECT)
-    yard.is_true()
-    yard.daemon.start()
-    yard.daemon.signal(signal.SIGINT)
-    assert yard.daemon.wait_for_exit() == 0
+    assert not sandbox.recorder.touched(mark, PROJECT)
+    sandbox.is_true()
+    sandbox.daemon.start()
+    sandbox.daemon.signal(signal.SIGINT)
+    assert sandbox.daemon.wait_for_exit() == 0
 
 
-def test_told_to_end_while_it_works_it_ends_in_time_and_goes_on_when_started_again(yard: Sandbox) -> None:
-    yard.daemon.converged(yard.switch(base=False, app=False, front=False, extra=False))
-    mark = yard.recorder.mark()
-    yard.switch()
-    yard.recorder.until(lambda e: e.action == "start", since=mark)
-    code, took = yard.daemon.end()
+def test_told_to_end_while_it_works_it_ends_in_time_and_goes_on_when_started_again(sandbox: Sandbox) -> None:
+    sandbox.daemon.converged(sandbox.switch(base=False, app=False, front=False, extra=False))
+    mark = sandbox.recorder.mark()
+    sandbox.switch()
+    sandbox.recorder.until(lambda e: e.action == "start", since=mark)
+    code, took = sandbox.daemon.end()
     assert (code, took < DEADLINE - 1) == (0, True), took
-    yard.daemon.start()
-    yard.daemon.converged()
-    yard.is_true()
+    sandbox.daemon.start()
+    sandbox.daemon.converged()
+    sandbox.is_true()
 
 
 @pytest.mark.pitfall(14)
-def test_told_to_end_while_the_engine_is_frozen_it_ends_in_time(yard: Sandbox) -> None:
-    mark = yard.recorder.mark()
-    with yard.engine.frozen():
+def test_told_to_end_while_the_engine_is_frozen_it_ends_in_time(sandbox: Sandbox) -> None:
+    mark = sandbox.recorder.mark()
+    with sandbox.engine.frozen():
         # Something to do, so that calls are on their way that nobody answers.
-        yard.switch(extra=False)
-        yard.daemon.until(lambda s: s["groups"]["extra"]["phase"] == "progressing")
-        code, took = yard.daemon.end()
+        sandbox.switch(extra=False)
+        sandbox.daemon.until(lambda s: s["groups"]["extra"]["phase"] == "progressing")
+        code, took = sandbox.daemon.end()
     assert (code, took < DEADLINE - 1) == (0, True), took
-    assert {e.service for e in yard.recorder.touched(mark, PROJECT)} <= {"cache"}
+    assert {e.service for e in sandbox.recorder.touched(mark, PROJECT)} <= {"cache"}
 
 
-def test_sighup_makes_it_read_the_files_again(yard: Sandbox) -> None:
-    yard.save("groups.yaml", "groups: {}\n")
-    yard.daemon.until(lambda s: s["errors"])
+def test_sighup_makes_it_read_the_files_again(sandbox: Sandbox) -> None:
+    sandbox.save("groups.yaml", "groups: {}\n")
+    sandbox.daemon.until(lambda s: s["errors"])
     for _ in range(2):
-        before = yard.daemon.log().count("is not valid")
-        yard.daemon.signal(signal.SIGHUP)
-        yard.recorder.look_until(yard.daemon.log, lambda log, n=before: log.count("is not valid") > n)  # type: ignore[misc]
-    assert yard.daemon.running
+        before = sandbox.daemon.log().count("is not valid")
+        sandbox.daemon.signal(signal.SIGHUP)
+        sandbox.recorder.look_until(sandbox.daemon.log, lambda log, n=before: log.count("is not valid") > n)  # type: ignore[misc]
+    assert sandbox.daemon.running

@@ -32,13 +32,13 @@ _SWITCH = re.compile(r"^(  \w+:\s+)(?:on|off)\b", re.MULTILINE)
 class Ship:
     """A copy of ``desired-state`` with the stand-ins, and a daemon on it."""
 
-    def __init__(self, yard: Sandbox, folder: Any) -> None:
-        self.yard = yard
-        self.recorder: EngineRecorder = yard.recorder
+    def __init__(self, sandbox: Sandbox, folder: Any) -> None:
+        self.sandbox = sandbox
+        self.recorder: EngineRecorder = sandbox.recorder
         self.desired = folder / "desired-state"
         shutil.copytree(ROOT / "desired-state", self.desired)
         standin = self.desired / "compose.standin.yaml"
-        self.daemon = Daemon(self.desired, folder / "state", yard.environ, (standin,))
+        self.daemon = Daemon(self.desired, folder / "state", sandbox.environ, (standin,))
         told = YAML(typ="safe").load((self.desired / "stack.yaml").read_text())
         self.groups: dict[str, list[str]] = {n: g["services"] for n, g in told["groups"].items()}
         self.services = [service for names in self.groups.values() for service in names]
@@ -77,16 +77,16 @@ class Ship:
 
     def ready_at(self, service: str) -> float:
         """When the stand-in itself says that it was ready, in its latest run."""
-        log = self.yard.docker.logs(f"alpr-{service}", timestamps=True).decode().splitlines()
+        log = self.sandbox.docker.logs(f"alpr-{service}", timestamps=True).decode().splitlines()
         stamp = next(line.split()[0] for line in reversed(log) if line.endswith(" ready"))
         return _seconds(stamp)
 
     def person(self, *arguments: str) -> None:
         files = ["-f", "compose.yaml", "-f", "compose.standin.yaml", "--profile", "*"]
         done = subprocess.run(
-            [self.yard.compose, "--ansi", "never", "--progress", "plain", *files, *arguments],
+            [self.sandbox.compose, "--ansi", "never", "--progress", "plain", *files, *arguments],
             cwd=self.desired,
-            env=self.yard.engine.environ | {"DOCKER_BUILDKIT": "0"},
+            env=self.sandbox.engine.environ | {"DOCKER_BUILDKIT": "0"},
             capture_output=True,
             text=True,
             check=False,
@@ -102,7 +102,7 @@ class Ship:
 
     def _remove(self, id: str) -> None:
         with contextlib.suppress(NotFound):
-            self.yard.docker.remove_container(id, force=True, v=True)
+            self.sandbox.docker.remove_container(id, force=True, v=True)
 
 
 def _conditions(told: Any) -> list[tuple[str, str]]:
@@ -116,13 +116,13 @@ def _seconds(stamp: str) -> float:
 
 
 @pytest.fixture(scope="module")
-def ship(the_yard: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ship]:
-    the_yard.settle()
-    the_yard.daemon.end()
-    ship = Ship(the_yard, tmp_path_factory.mktemp("ship"))
+def ship(the_sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ship]:
+    the_sandbox.settle()
+    the_sandbox.daemon.end()
+    ship = Ship(the_sandbox, tmp_path_factory.mktemp("ship"))
     try:
         ship.person("up", "-d", "--no-deps", "tempo")
-        the_yard.strangers = the_yard.others()
+        the_sandbox.strangers = the_sandbox.others()
         ship.daemon.start()
         yield ship
     finally:
@@ -132,8 +132,8 @@ def ship(the_yard: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.fixture(autouse=True)
 def _strangers_are_left_alone(ship: Ship) -> Iterator[None]:
     yield
-    after = ship.yard.others()
-    left = {name: seen for name, seen in ship.yard.strangers.items() if name != "/small-stray"}
+    after = ship.sandbox.others()
+    left = {name: seen for name, seen in ship.sandbox.strangers.items() if name != "/small-stray"}
     assert left.items() <= after.items(), "tempo is of our project, but of no group"
 
 
@@ -211,7 +211,7 @@ def test_containers_that_compose_made_are_started_as_they_are(ship: Ship) -> Non
     ship.switch()
     ship.daemon.end()
     for service in ship.services:
-        ship.yard.docker.remove_container(f"alpr-{service}")
+        ship.sandbox.docker.remove_container(f"alpr-{service}")
     ship.person("up", "--no-start", *ship.services)
     ids, mark = ship.ids(), ship.recorder.mark()
     ship.daemon.start()

@@ -28,22 +28,22 @@ ONE, TWO = "planted-value-1", "planted-value-2"
 
 
 @pytest.fixture
-def hooked(yard: Sandbox) -> Iterator[Sandbox]:
-    """The yard with a secret from a variable and hooks in ``edge``."""
-    (yard.desired / ".env").write_text(f"EDGE_TOKEN={ONE}\n")
-    before = int(yard.daemon.get("/services/status")["generation"])
+def hooked(sandbox: Sandbox) -> Iterator[Sandbox]:
+    """The sandbox with a secret from a variable and hooks in ``edge``."""
+    (sandbox.desired / ".env").write_text(f"EDGE_TOKEN={ONE}\n")
+    before = int(sandbox.daemon.get("/services/status")["generation"])
     text = COMPOSE.replace(EDGE, MORE).replace(
         "volumes: {db-data: {}", "volumes: {edge-data: {}, db-data: {}"
     )
-    yard.save("compose.yaml", text + TOP)
-    yard.daemon.converged(yard.next_generation(before))
-    yield yard
-    (yard.desired / ".env").unlink(missing_ok=True)
+    sandbox.save("compose.yaml", text + TOP)
+    sandbox.daemon.converged(sandbox.next_generation(before))
+    yield sandbox
+    (sandbox.desired / ".env").unlink(missing_ok=True)
 
 
-def inside(yard: Sandbox, path: str) -> str:
+def inside(sandbox: Sandbox, path: str) -> str:
     """A file as the container of ``edge`` has it."""
-    pid = yard.one("edge")["State"]["Pid"]
+    pid = sandbox.one("edge")["State"]["Pid"]
     return Path(f"/proc/{pid}/root{path}").read_text()
 
 

@@ -24,95 +24,97 @@ SHARING = """\
 """
 
 
-def mode(yard: Sandbox, service: str) -> str:
-    return str(yard.one(service)["HostConfig"]["NetworkMode"])
+def mode(sandbox: Sandbox, service: str) -> str:
+    return str(sandbox.one(service)["HostConfig"]["NetworkMode"])
 
 
-def test_who_shares_a_network_is_made_anew_when_its_owner_was(yard: Sandbox) -> None:
-    yard.daemon.converged(saved(yard, COMPOSE.replace(EDGE, SHARING)))
-    assert mode(yard, "edge") == f"container:{yard.one('web')['Id']}"
+def test_who_shares_a_network_is_made_anew_when_its_owner_was(sandbox: Sandbox) -> None:
+    sandbox.daemon.converged(saved(sandbox, COMPOSE.replace(EDGE, SHARING)))
+    assert mode(sandbox, "edge") == f"container:{sandbox.one('web')['Id']}"
     for act in ("removed by hand", "remade by a person", "remade by us"):
-        old, mark = yard.one("web")["Id"], yard.recorder.mark()
+        old, mark = sandbox.one("web")["Id"], sandbox.recorder.mark()
         if act == "removed by hand":
-            yard.docker.remove_container("small-web", force=True)
+            sandbox.docker.remove_container("small-web", force=True)
         elif act == "remade by a person":
-            yard.person("up", "-d", "--no-deps", "--force-recreate", "web")
+            sandbox.person("up", "-d", "--no-deps", "--force-recreate", "web")
         else:
-            text = (yard.desired / "compose.yaml").read_text()
-            yard.save("compose.yaml", text.replace("small-web\n", "small-web\n    hostname: other\n"))
-        yard.recorder.look_until(
-            lambda: (mode(yard, "edge"), yard.one("edge")["State"]["Running"]),
+            text = (sandbox.desired / "compose.yaml").read_text()
+            sandbox.save("compose.yaml", text.replace("small-web\n", "small-web\n    hostname: other\n"))
+        sandbox.recorder.look_until(
+            lambda: (mode(sandbox, "edge"), sandbox.one("edge")["State"]["Running"]),
             lambda seen, old=old: seen[1] and seen[0] != f"container:{old}",  # type: ignore[misc]
         )
-        yard.daemon.converged()
-        assert mode(yard, "edge") == f"container:{yard.one('web')['Id']}"
-        assert yard.recorder.count(mark, "create", "edge") <= 2, act
+        sandbox.daemon.converged()
+        assert mode(sandbox, "edge") == f"container:{sandbox.one('web')['Id']}"
+        assert sandbox.recorder.count(mark, "create", "edge") <= 2, act
 
 
-def test_who_asked_for_it_is_restarted_after_its_dependency_was_by_whomever(yard: Sandbox) -> None:
+def test_who_asked_for_it_is_restarted_after_its_dependency_was_by_whomever(sandbox: Sandbox) -> None:
     follows = EDGE.replace("[web]", "{web: {condition: service_started, restart: true}}")
-    yard.daemon.converged(saved(yard, COMPOSE.replace(EDGE, follows)))
-    ids = yard.ids()
-    for deed in (lambda: yard.docker.restart("small-web"), lambda: yard.docker.kill("small-web")):
-        mark = yard.recorder.mark()
+    sandbox.daemon.converged(saved(sandbox, COMPOSE.replace(EDGE, follows)))
+    ids = sandbox.ids()
+    for deed in (lambda: sandbox.docker.restart("small-web"), lambda: sandbox.docker.kill("small-web")):
+        mark = sandbox.recorder.mark()
         deed()
-        yard.recorder.until(lambda e: (e.service, e.action) == ("edge", "start"), since=mark)
-        yard.daemon.converged()
-        assert yard.recorder.count(mark, "start", "edge") == 1
-        assert yard.one("edge")["State"]["StartedAt"] > yard.one("web")["State"]["StartedAt"]
-    assert yard.ids() == ids
+        sandbox.recorder.until(lambda e: (e.service, e.action) == ("edge", "start"), since=mark)
+        sandbox.daemon.converged()
+        assert sandbox.recorder.count(mark, "start", "edge") == 1
+        assert sandbox.one("edge")["State"]["StartedAt"] > sandbox.one("web")["State"]["StartedAt"]
+    assert sandbox.ids() == ids
 
 
 @pytest.mark.pitfall(42)
-def test_orphans_are_pruned_when_asked_for_and_their_volumes_stay(yard: Sandbox) -> None:
+def test_orphans_are_pruned_when_asked_for_and_their_volumes_stay(sandbox: Sandbox) -> None:
     labels = {PROJECT_LABEL: PROJECT, SERVICE: "former"}
-    host = yard.docker.create_host_config(network_mode="none", binds=["former-data:/data"])
-    made = yard.docker.create_container(
+    host = sandbox.docker.create_host_config(network_mode="none", binds=["former-data:/data"])
+    made = sandbox.docker.create_container(
         "service-manager/standin:1", name="small-former", labels=labels, host_config=host
     )
-    yard.docker.start(made["Id"])
-    yard.daemon.until(lambda s: s["orphans"] == ["small-former"])
-    assert yard.docker.inspect_container(made["Id"])["State"]["Running"]
-    mark = yard.recorder.mark()
-    generation = yard.edit("stack.yaml", "name: small\n", "name: small\nprune: true\n")
-    yard.recorder.until(lambda e: e.action == "destroy" and e.id == made["Id"], since=mark)
-    yard.daemon.converged(generation)
-    assert {e.id for e in yard.recorder.touched(mark, PROJECT)} == {made["Id"]}
-    assert yard.docker.inspect_volume("former-data")
-    assert yard.daemon.get("/services/status")["orphans"] == []
-    yard.docker.remove_volume("former-data")
+    sandbox.docker.start(made["Id"])
+    sandbox.daemon.until(lambda s: s["orphans"] == ["small-former"])
+    assert sandbox.docker.inspect_container(made["Id"])["State"]["Running"]
+    mark = sandbox.recorder.mark()
+    generation = sandbox.edit("stack.yaml", "name: small\n", "name: small\nprune: true\n")
+    sandbox.recorder.until(lambda e: e.action == "destroy" and e.id == made["Id"], since=mark)
+    sandbox.daemon.converged(generation)
+    assert {e.id for e in sandbox.recorder.touched(mark, PROJECT)} == {made["Id"]}
+    assert sandbox.docker.inspect_volume("former-data")
+    assert sandbox.daemon.get("/services/status")["orphans"] == []
+    sandbox.docker.remove_volume("former-data")
 
 
 @pytest.mark.pitfall(17)
-def test_where_restarting_is_ours_a_boot_comes_up_in_order_and_what_is_off_stays_off(yard: Sandbox) -> None:
-    ids = yard.ids()
-    before = yard.daemon.get("/services/status")["generation"]
-    yard.save("stack.yaml", STACK + "restart: managed\n")
-    yard.next_generation(before)
-    yard.daemon.converged(yard.switch(extra=False))
-    assert yard.ids() == ids
+def test_where_restarting_is_ours_a_boot_comes_up_in_order_and_what_is_off_stays_off(
+    sandbox: Sandbox,
+) -> None:
+    ids = sandbox.ids()
+    before = sandbox.daemon.get("/services/status")["generation"]
+    sandbox.save("stack.yaml", STACK + "restart: managed\n")
+    sandbox.next_generation(before)
+    sandbox.daemon.converged(sandbox.switch(extra=False))
+    assert sandbox.ids() == ids
     policies = {
         c["HostConfig"]["RestartPolicy"]["Name"]
-        for c in yard.recorder.containers(PROJECT)
+        for c in sandbox.recorder.containers(PROJECT)
         if c["Config"]["Labels"][SERVICE] in ids
     }
     assert policies == {"no"}
-    yard.daemon.end()
-    mark = yard.recorder.mark()
-    yard.restart_engine()
+    sandbox.daemon.end()
+    mark = sandbox.recorder.mark()
+    sandbox.restart_engine()
     assert not any(
         c["State"]["Running"]
-        for c in yard.recorder.containers(PROJECT)
+        for c in sandbox.recorder.containers(PROJECT)
         if c["Config"]["Labels"][SERVICE] in ids
     )
-    yard.daemon.start()
-    yard.daemon.converged()
-    started = [e for e in yard.recorder.touched(mark, PROJECT) if e.action == "start"]
+    sandbox.daemon.start()
+    sandbox.daemon.converged()
+    started = [e for e in sandbox.recorder.touched(mark, PROJECT) if e.action == "start"]
     order = [e.service for e in started if e.service in ids]
     assert order == sorted(order, key=["db", "api", "worker", "web", "edge"].index)
     assert "cache" not in order
     assert "migrate" not in order
-    assert yard.ids() == ids
+    assert sandbox.ids() == ids
     # A person's own Compose finds nothing to do about it.
-    yard.person("up", "-d", "--no-deps", "db", "api")
-    assert yard.ids() == ids
+    sandbox.person("up", "-d", "--no-deps", "db", "api")
+    assert sandbox.ids() == ids

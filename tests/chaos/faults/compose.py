@@ -57,7 +57,7 @@ def _person_up(world: ChaosHarness) -> Undo:
     def run() -> None:
         # Theirs may fail, or hang with an engine that was frozen meanwhile.
         with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
-            world.yard.person("up", "-d", "--no-deps", "--no-build", *services)
+            world.sandbox.person("up", "-d", "--no-deps", "--no-build", *services)
 
     thread = threading.Thread(target=run)
     thread.start()

@@ -78,7 +78,7 @@ def _down(world: ChaosHarness) -> None:
         world.account.hit[victim["service"]] += 1
         with contextlib.suppress(APIError):
             remove(world, victim)
-    for name in world.yard.networks():
+    for name in world.sandbox.networks():
         with contextlib.suppress(APIError):
             world.docker.remove_network(name)
             world.tell(f"remove {name}")

@@ -15,23 +15,23 @@ _MOST_NOTICES = 200_000
 
 
 def _truncate(world: ChaosHarness) -> Undo:
-    path = world.yard.desired / "groups.yaml"
+    path = world.sandbox.desired / "groups.yaml"
     whole = path.read_bytes()
     cut = whole[: world.chance.randrange(len(whole))]
-    world.yard.save("groups.yaml", cut)
+    world.sandbox.save("groups.yaml", cut)
     world.tell("groups.yaml cut short")
 
     def mend() -> None:
         # Unless somebody saved another one meanwhile.
         if path.read_bytes() == cut:
-            world.yard.save("groups.yaml", whole)
+            world.sandbox.save("groups.yaml", whole)
         world.tell("groups.yaml whole again")
 
     return mend
 
 
 def _half_written(world: ChaosHarness) -> Undo:
-    path = world.yard.desired / "groups.yaml"
+    path = world.sandbox.desired / "groups.yaml"
     whole = path.read_bytes()
     file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     os.truncate(file, len(whole) // 2)
@@ -46,7 +46,7 @@ def _half_written(world: ChaosHarness) -> Undo:
 
 
 def _swap_directory(world: ChaosHarness) -> None:
-    desired = world.yard.desired
+    desired = world.sandbox.desired
     other, old = desired.with_name("desired.new"), desired.with_name("desired.old")
     shutil.rmtree(other, ignore_errors=True)
     shutil.copytree(desired, other)
@@ -57,7 +57,7 @@ def _swap_directory(world: ChaosHarness) -> None:
 
 
 def _storm(world: ChaosHarness) -> None:
-    whole = (world.yard.desired / "groups.yaml").read_bytes()
+    whole = (world.sandbox.desired / "groups.yaml").read_bytes()
     states = dict(world.account.acked) or dict.fromkeys(GROUP_NAMES, True)
     suspended = dict.fromkeys(world.account.suspended, "{state: on, suspend: true}")
     world.toggle(["front"], 5)
@@ -65,22 +65,22 @@ def _storm(world: ChaosHarness) -> None:
     acked = world.account.acked.pop("front", None)
     for number in range(40):
         flip = {**states, "front": bool(number % 2) and states.get("app", True)}
-        world.yard.save("groups.yaml", groups_yaml(**{**flip, **suspended}))
-    world.yard.save("groups.yaml", whole)
+        world.sandbox.save("groups.yaml", groups_yaml(**{**flip, **suspended}))
+    world.sandbox.save("groups.yaml", whole)
     if acked is not None:
         world.account.acked["front"] = acked
     world.tell("groups.yaml saved 41 times")
 
 
 def _delete(world: ChaosHarness) -> Undo:
-    path = world.yard.desired / world.chance.choice(["groups.yaml", "stack.yaml", "compose.yaml"])
+    path = world.sandbox.desired / world.chance.choice(["groups.yaml", "stack.yaml", "compose.yaml"])
     whole = path.read_bytes()
     path.unlink()
     world.tell(f"{path.name} deleted")
 
     def restore() -> None:
         if not path.exists():
-            world.yard.save(path.name, whole)
+            world.sandbox.save(path.name, whole)
         world.tell(f"{path.name} is back")
 
     return restore
@@ -88,7 +88,7 @@ def _delete(world: ChaosHarness) -> Undo:
 
 def _overflow(world: ChaosHarness) -> None:
     """More notices than the system holds for one reader, and behind them one that matters, which is lost."""
-    desired = world.yard.desired
+    desired = world.sandbox.desired
     room = int(_QUEUE.read_text()) if _QUEUE.exists() else 0
     if not 0 < room <= _MOST_NOTICES or not world.daemon.running:
         world.tell("notices can't be made to overflow")
@@ -102,7 +102,7 @@ def _overflow(world: ChaosHarness) -> None:
             noise[number % 2].unlink()
         mode = f"mode-{world.chance.randrange(10**6)}"
         world.account.redefined["api"] += 1
-        world.yard.save("env/api.env", f"API_MODE={mode}\n")
+        world.sandbox.save("env/api.env", f"API_MODE={mode}\n")
     finally:
         world.continue_daemon()
     world.tell(f"more than {room} notices, then env/api.env: {mode}")

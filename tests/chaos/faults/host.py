@@ -57,7 +57,7 @@ def _state_read_only(world: ChaosHarness) -> Undo:
         world.tell("somebody writes in the state directory: it stays writable")
     else:
         world.tell("daemon starts with its state directory read-only")
-    world.daemon.start(world.yard.resync, wait=False)
+    world.daemon.start(world.sandbox.resync, wait=False)
 
     def mend() -> None:
         remount(world.state, "rw")

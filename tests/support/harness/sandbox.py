@@ -1,6 +1,6 @@
 """A small stack on a real engine, and who lives beside it: strangers, an unmanaged service, a person.
 
-One yard serves many tests. ``settle`` brings it back to where each begins: the files below, every group
+One sandbox serves many tests. ``settle`` brings it back to where each begins: the files below, every group
 on and converged, one daemon of default options. Mostly the daemon does that itself, as it should.
 """
 
