@@ -143,8 +143,8 @@ tools:
 test-machine: tools
 	@$(PY) -m reconciler.quickstart prepare-tests
 
-# The first Python new enough makes the environment; where there is none, one is fetched (scripts/find-python).
+# The first Python new enough makes the environment; where there is none, one is fetched (reconciler/quickstart/find-python).
 define with_python
-python=$$(scripts/find-python $(or $(PYTHON),$(PYTHONS))) && \
+python=$$(reconciler/quickstart/find-python $(or $(PYTHON),$(PYTHONS))) && \
 PYTHONDONTWRITEBYTECODE=1 $$python -m reconciler.quickstart.venv $(1)
 endef

@@ -1,4 +1,4 @@
-"""Which Python `make` works with, on machines whose python3 is too old: scripts/find-python."""
+"""Which Python `make` works with, on machines whose python3 is too old."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 OLD = '#!/bin/sh\n[ "$1" != --version ] || { echo Python 3.10.12; exit; }\nexit 1\n'
 UV = """\
 #!/bin/sh
 echo "$*" >>"{calls}"
 {rest}
 """
+SCRIPT = "reconciler/quickstart/find-python"
 LIES = '"$UV_PYTHON_INSTALL_DIR/cpython-3.12.9/bin"'
 GIVES = f"mkdir -p {LIES} && ln -s {{}} {LIES}/python3"
 
@@ -27,9 +28,9 @@ class Checkout:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.calls = folder / "calls"
-        (folder / "scripts").mkdir()
+        (folder / SCRIPT).parent.mkdir(parents=True)
         (folder / "bin").mkdir()
-        shutil.copy2(ROOT / "scripts/find-python", folder / "scripts")
+        shutil.copy2(ROOT / SCRIPT, folder / SCRIPT)
         shutil.copy2(ROOT / "requirements-uv.lock", folder)
         self.program("apt-get", "#!/bin/sh\nexit 1\n")
 
@@ -44,7 +45,7 @@ class Checkout:
 
     def find(self, *words: str) -> tuple[int, str, str]:
         done = subprocess.run(
-            [str(self.folder / "scripts/find-python"), *words],
+            [str(self.folder / SCRIPT), *words],
             env={"PATH": f"{self.folder}/bin:/usr/bin:/bin", "HOME": str(self.folder), "PIP_NO_INDEX": "1"},
             capture_output=True,
             text=True,
