@@ -12,8 +12,6 @@ CEILINGS: dict[str, float] = {
     "api": 14.0,
     "tests": 10.8,
     "systemd": 9.5,
-    "README.md": 3.0,
-    "CHANGELOG.md": 8.9,
 }
 """Phrases per 1,000 words that a path may have until it is rewritten; other paths have ``GOAL``."""
 
