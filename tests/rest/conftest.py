@@ -29,7 +29,7 @@ def a_daemon(tmp_path: Path) -> Iterator[Start]:
         shutil.copytree(ROOT / "desired-state", desired)
         prepare(desired)
         told = {f"SERVICE_MANAGER_{name.upper()}": value for name, value in options.items()}
-        environ = {**_surroundings(), "SERVICE_MANAGER_ENGINE": "simulated", **told}
+        environ = {**clean_environment(), "SERVICE_MANAGER_ENGINE": "simulated", **told}
         daemon = Daemon(desired, tmp_path / f"state-{len(made)}", environ)
         daemon.program = list(program) or daemon.program
         made.append(daemon)
@@ -43,5 +43,5 @@ def a_daemon(tmp_path: Path) -> Iterator[Start]:
             daemon.end()
 
 
-def _surroundings() -> dict[str, str]:
+def clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("SERVICE_MANAGER_")}
