@@ -1,4 +1,4 @@
-"""Help texts, made from the table of commands."""
+"""Generates help texts from the table of commands."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _COLUMN = 26
 
 
 def program_help(width: int) -> str:
-    """What ``service-manager --help`` says."""
+    """The text of ``service-manager --help``."""
     width = _bounded(width)
     lines = [f"Usage: {PROGRAM} COMMAND [options]", ""]
     lines += textwrap.wrap(
-        "Keeps a stack of containers as its files say. Edit desired-state/groups.yaml, or use start and "
-        "stop: the daemon brings the containers to what is desired, and keeps them there.",
+        "Reconcile a stack of containers with its files. Edit desired-state/groups.yaml, or use start and "
+        "stop: the daemon brings the containers to the desired state and keeps them there.",
         width,
     )
     for section in SECTIONS:
@@ -27,8 +27,8 @@ def program_help(width: int) -> str:
     lines += [
         "",
         *textwrap.wrap(
-            f"`{PROGRAM} COMMAND --help` teaches a command. Every option --some-thing can be given as the "
-            "environment variable SERVICE_MANAGER_SOME_THING; the option wins.",
+            f"`{PROGRAM} COMMAND --help` describes a command. Every option has an environment variable: "
+            "SERVICE_MANAGER_SOME_THING for --some-thing. The option takes precedence.",
             width,
         ),
     ]
@@ -36,13 +36,13 @@ def program_help(width: int) -> str:
 
 
 def command_help(command: Command, width: int) -> str:
-    """What ``service-manager COMMAND --help`` says."""
+    """The text of ``service-manager COMMAND --help``."""
     width = _bounded(width)
     lines = [usage(command), "", *textwrap.wrap(command.description, width)]
     if command.arguments:
         lines += ["", "Arguments:", *_table(((a.name, a.help) for a in command.arguments), width, _COLUMN)]
     options = [(f"{o.flag} {o.metavar}".strip(), f"{o.help} [${o.variable}]") for o in command.options]
-    options.append(("-h, --help", "this text"))
+    options.append(("-h, --help", "show this help"))
     lines += ["", "Options:", *_table(options, width, _COLUMN)]
     if command.examples:
         lines += ["", "Examples:", *_examples(command.examples)]
@@ -71,7 +71,7 @@ def _table(pairs: Iterable[tuple[str, str]], width: int, column: int) -> Iterato
 
 
 def _examples(examples: Sequence[tuple[str, str]]) -> Iterator[str]:
-    # An example is there to be copied, so it is never broken; what it does stands below it.
+    # Examples are copied by users, so they are never wrapped; the comment is on its own line.
     for words, comment in examples:
         if words:
             yield f"  {PROGRAM} {words}"

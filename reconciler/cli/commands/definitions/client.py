@@ -1,4 +1,4 @@
-"""Commands that talk to the daemon. Data only."""
+"""Commands that call the daemon. Data only."""
 
 from __future__ import annotations
 
@@ -7,22 +7,26 @@ from reconciler.cli.options.common_options import ASK, CHANGE, CLIENT, READING, 
 from reconciler.cli.options.spec import Argument, Command, Option
 
 _GROUPS = Argument(
-    "GROUP", "name of a group in stack.yaml; several are changed one after the other", "+", "groups"
+    "GROUP", "name of a group in stack.yaml; several groups are changed one after another", "+", "groups"
 )
 NO_WAIT = Option("--no-wait", "return as soon as the change is accepted")
 TIMEOUT = Option(
-    "--timeout", "seconds to watch before giving up watching; 300", "SECONDS", option_types.seconds, 300.0
+    "--timeout",
+    "longest time to watch, in seconds or as 5m (default: 300)",
+    "SECONDS",
+    option_types.seconds,
+    300.0,
 )
 CHANGE_EXITS = (
     ("0", "converged (with --no-wait: accepted)"),
-    ("1", "refused, failed, or the daemon can't be asked"),
-    ("3", "not converged within --timeout; the change goes on"),
-    ("64", "the command line can't be understood, or there is no such group"),
-    ("130", "Ctrl-C: the watching ended, the change goes on"),
+    ("1", "refused, failed, or no answer from the daemon"),
+    ("3", "not converged within --timeout; the change continues"),
+    ("64", "wrong usage, or unknown group"),
+    ("130", "interrupted with Ctrl-C; the change continues"),
 )
 _READ_EXITS = (
     ("0", "answered"),
-    ("1", "the daemon can't be asked, or refused"),
+    ("1", "refused, or no answer from the daemon"),
     USAGE_EXIT,
 )
 
@@ -43,8 +47,8 @@ def _change(
     )
 
 
-_FORCE_START = Option("--force", "start though a group that it depends on is off")
-_FORCE_STOP = Option("--force", "stop though groups that are on depend on it")
+_FORCE_START = Option("--force", "start even if a group that it depends on is off")
+_FORCE_STOP = Option("--force", "stop even if groups that are on depend on it")
 
 CLIENTS: tuple[Command, ...] = (
     Command(
@@ -52,16 +56,18 @@ CLIENTS: tuple[Command, ...] = (
         section=ASK,
         summary="show groups and services",
         description=(
-            "Shows what should be on, what is, and why they differ, by group and service. With the name of "
-            "a group only that one, in more detail."
+            "Show the desired and the observed state of each group and service, and why they differ. With "
+            "GROUP, show that group in more detail."
         ),
         handler="status:status",
-        arguments=(Argument("GROUP", "only this group", "?", "groups"),),
+        arguments=(
+            Argument("GROUP", "show only this group, in detail (default: all groups)", "?", "groups"),
+        ),
         options=READING,
         examples=(
             ("status", "the whole stack"),
             ("status kafka", "one group"),
-            ("status --output json | jq -e .converged", "in a script: is all well?"),
+            ("status --output json | jq -e .converged", "in a script: exit code 0 if converged"),
         ),
         exits=_READ_EXITS,
     ),
@@ -70,12 +76,12 @@ CLIENTS: tuple[Command, ...] = (
         section=ASK,
         summary="list groups, their services and dependencies",
         description=(
-            "Lists every group with its services, memory estimate and what it depends on. This is what can "
-            "be given to start, stop and restart."
+            "List every group with its services, memory estimate and dependencies. These are the names that "
+            "start, stop and restart take."
         ),
         handler="status:groups",
         options=READING,
-        examples=(("groups", "what there is to switch"),),
+        examples=(("groups", "all groups of stack.yaml"),),
         exits=_READ_EXITS,
     ),
     Command(
@@ -83,66 +89,69 @@ CLIENTS: tuple[Command, ...] = (
         section=ASK,
         summary="list differences between desired and observed",
         description=(
-            "Lists every difference between the files and the containers, by kind. A pending one is a "
-            "change not carried out yet; any other moved by itself, or somebody moved it."
+            "List the differences between the files and the containers, by kind. A pending difference is "
+            "a change that is not carried out yet; any other was made outside Service Manager."
         ),
         handler="status:drift",
         options=READING,
         examples=(
-            ("drift", "what differs now"),
-            ("drift -o json | jq '.drift[] | select(.pending | not)'", "only what moved by itself"),
+            ("drift", "all differences"),
+            ("drift -o json | jq '.drift[] | select(.pending | not)'", "only drift, no pending changes"),
         ),
         exits=_READ_EXITS,
     ),
     Command(
         name="progress",
         section=ASK,
-        summary="show how far a generation is, or how it ended",
+        summary="show the progress or the result of a generation",
         description=(
-            "Every accepted change of desired state is a generation. Shows the steps of one: what was done, "
-            "how often it was tried, what went wrong. Without a number, those of the newest."
+            "Show the steps of one generation: state, attempts and errors. Every accepted change of desired "
+            "state is a generation."
         ),
         handler="progress:progress",
-        arguments=(Argument("GENERATION", "its number; the newest unless given", "?"),),
+        arguments=(Argument("GENERATION", "number of the generation (default: the newest)", "?"),),
         options=(
             Option(
                 "--wait",
-                "seconds to wait for its end first, at most 600",
+                "longest time to wait for the end of the generation, in seconds or as 5m, at most 600 s "
+                "(default: no wait)",
                 "SECONDS",
                 option_types.parse_timeout,
             ),
             *READING,
         ),
         examples=(
-            ("progress", "of the newest generation"),
-            ("progress 41 --wait 60 -o json | jq -r .state", "converged, degraded or superseded"),
+            ("progress", "progress of the newest generation"),
+            ("progress 41 --wait 60 -o json | jq -r .state", "prints converged, degraded or superseded"),
         ),
         exits=_READ_EXITS,
     ),
     Command(
         name="logs",
         section=ASK,
-        summary="print what a service logs",
+        summary="print the log of a service",
         description=(
-            "Prints the last lines of the log of a service's container, through the daemon: no right to use "
-            "the engine is needed. With --follow it goes on until the container ends, or Ctrl-C."
+            "Print the last log lines of a service's container. The daemon reads the log, so access to the "
+            "engine is not needed. With --follow, print new lines until the container ends or Ctrl-C."
         ),
         handler="logs:logs",
         arguments=(Argument("SERVICE", "name of a service in the Compose files"),),
         options=(
-            Option("--tail", "how many of the last lines; 100", "LINES", option_types.lines, 100),
-            Option("--follow", "go on with what comes"),
-            Option("--previous", "what was kept of the container before, when it ended or was remade"),
+            Option(
+                "--tail", "number of last lines to print (default: 100)", "LINES", option_types.lines, 100
+            ),
+            Option("--follow", "print new lines as they are logged"),
+            Option("--previous", "print the log of the previous container or run instead"),
             *READING,
         ),
         examples=(
             ("logs kafka", "the last hundred lines"),
-            ("logs kafka --previous", "what it said before it failed or was remade"),
-            ("logs kafka --follow --tail 0 | grep ERROR", "what is logged from now on"),
+            ("logs kafka --previous", "the log from before it failed or was recreated"),
+            ("logs kafka --follow --tail 0 | grep ERROR", "new lines only"),
         ),
         exits=(
-            ("0", "to the end, or Ctrl-C while following"),
-            ("1", "the daemon can't be asked, there is no such service or no container, or it broke off"),
+            ("0", "printed, or ended with Ctrl-C while following"),
+            ("1", "no such service, no container, no answer from the daemon, or the log broke off"),
             USAGE_EXIT,
         ),
     ),
@@ -151,52 +160,52 @@ CLIENTS: tuple[Command, ...] = (
         section=ASK,
         summary="watch the whole stack live",
         description=(
-            "Shows groups and services as they change, with memory, drift and errors; q or Ctrl-C ends it. "
-            "Where the output is not a terminal it prints one line per change instead."
+            "Show groups and services as they change, with memory, drift and errors, until q or Ctrl-C. "
+            "If the output is not a terminal, print one line per change."
         ),
         handler="watch:watch",
         options=CLIENT,
         examples=(
             ("watch", "full screen"),
-            ("watch | tee -a changes.log", "a line per change"),
+            ("watch | tee -a changes.log", "one line per change"),
         ),
-        exits=(("0", "ended by q or Ctrl-C"), ("1", "the daemon can't be asked"), USAGE_EXIT),
+        exits=(("0", "ended with q or Ctrl-C"), ("1", "no answer from the daemon"), USAGE_EXIT),
     ),
     _change(
         "start",
-        (_FORCE_START, Option("--with-dependencies", "switch on the groups that it depends on, too")),
-        "switch groups on and watch them come up",
-        "Sets the groups to on in groups.yaml, through the daemon, and shows their progress until all is "
-        "ready. A group whose dependency is off is refused, unless --with-dependencies or --force.",
-        ("start kafka", "switch on and watch"),
-        ("start search --with-dependencies", "and what it needs"),
+        (_FORCE_START, Option("--with-dependencies", "also start the groups that it depends on")),
+        "switch groups on and watch them start",
+        "Set groups to on in groups.yaml and show the progress until every service is ready. If a group that "
+        "it depends on is off, the request is refused unless --with-dependencies or --force is given.",
+        ("start kafka", "start one group and watch"),
+        ("start search --with-dependencies", "start the groups that it needs, too"),
         ("start kafka storage --timeout 60 || echo 'not yet'", "in a script"),
     ),
     _change(
         "stop",
-        (_FORCE_STOP, Option("--with-dependents", "switch off the groups that depend on it, too")),
-        "switch groups off and watch them go down",
-        "Sets the groups to off in groups.yaml, through the daemon, and shows their progress until they are "
-        "down. A group that others need is refused, unless --with-dependents or --force; volumes are kept.",
-        ("stop optional", "switch off and watch"),
-        ("stop kafka --with-dependents", "and all that need it"),
+        (_FORCE_STOP, Option("--with-dependents", "also stop the groups that depend on it")),
+        "switch groups off and watch them stop",
+        "Set groups to off in groups.yaml and show the progress until their containers are stopped. If other "
+        "groups depend on it, the request is refused unless --with-dependents or --force is given. Volumes "
+        "are kept.",
+        ("stop optional", "stop one group and watch"),
+        ("stop kafka --with-dependents", "stop the groups that need it, too"),
         ("stop search --no-wait", "return at once"),
     ),
     _change(
         "restart",
         (),
         "restart the containers of groups",
-        "Sets restarted_at in groups.yaml, through the daemon: containers started before that moment are "
-        "stopped and started again, in order. A group that is off is refused.",
+        "Restart all containers of groups, in dependency order, and show the progress. Sets restarted_at in "
+        "groups.yaml. A group that is off is refused.",
         ("restart alerts", "restart one group and watch"),
     ),
     _change(
         "accept",
         (),
         "carry out changes that are held back",
-        "For groups with `on_change: report`: what differs from their files now is carried out. Sets "
-        "accepted_at in groups.yaml, through the daemon; what changes later waits again. `drift` shows what "
-        "is held back.",
-        ("accept monitoring", "carry out what waits, and watch"),
+        "Carry out the changes that wait in groups with `on_change: report`. Later changes wait again. Sets "
+        "accepted_at in groups.yaml. `drift` lists the changes that wait.",
+        ("accept monitoring", "carry out the changes of one group and watch"),
     ),
 )

@@ -1,4 +1,4 @@
-"""Commands about earlier desired states, and the directory as a git work tree. Data only."""
+"""Commands for earlier desired states and for git. Data only."""
 
 from __future__ import annotations
 
@@ -21,23 +21,30 @@ from reconciler.cli.options.spec import Argument, Command, Option
 GIT_RUN: tuple[Option, ...] = (
     Option(
         "--git-url",
-        "fetch desired state from this git repository into the --desired-state directory (pull mode)",
+        "repository to fetch desired state from, into the --desired-state directory (pull mode; default: "
+        "none)",
         "URL",
         option_types.text,
         "",
     ),
-    Option("--git-branch", "the branch that is fetched; main", "NAME", option_types.text, "main"),
+    Option("--git-branch", "branch to fetch (default: main)", "NAME", option_types.text, "main"),
     Option(
         "--git-path",
-        "the folder in the repository that holds stack.yaml; its top",
+        "folder of stack.yaml in the repository (default: its top)",
         "FOLDER",
         option_types.folder_within,
         "",
     ),
-    Option("--git-interval", "seconds between fetches; 60", "SECONDS", option_types.seconds, 60.0),
+    Option(
+        "--git-interval",
+        "time between fetches, in seconds or as 5m (default: 60)",
+        "SECONDS",
+        option_types.seconds,
+        60.0,
+    ),
     Option(
         "--git-verify",
-        "take a commit only if signed with a key in this file: SSH allowed signers, or PGP public keys",
+        "accept only commits signed with a key in this file: SSH allowed signers, or PGP public keys",
         "FILE",
         option_types.path,
         None,
@@ -45,7 +52,7 @@ GIT_RUN: tuple[Option, ...] = (
     ),
     Option(
         "--git-writes",
-        "what becomes of changes made over REST in pull mode: push them back, or refuse them; push",
+        "changes made over REST in pull mode: push them back or refuse them (default: push)",
         "push|refuse",
         option_types.one_of("push", "refuse"),
         "push",
@@ -53,8 +60,8 @@ GIT_RUN: tuple[Option, ...] = (
     ),
     Option(
         "--git-rewritten",
-        "where the branch was rewritten elsewhere (reset, amend, rebase): follow it, or stop with a message; "
-        "follow",
+        "if the branch was rewritten (reset, amend, rebase): follow it, or stop with an error (default: "
+        "follow)",
         "follow|stop",
         option_types.one_of("follow", "stop"),
         "follow",
@@ -62,13 +69,13 @@ GIT_RUN: tuple[Option, ...] = (
     ),
     Option(
         "--git-webhook-secret",
-        "file with the secret of POST /services/hooks/git, which fetches at once",
+        "file with the secret of the webhook POST /services/hooks/git, which fetches at once",
         "FILE",
         option_types.path,
         None,
         complete="files",
     ),
-    Option("--git-commit-edits", "commit edits made by hand in a git work tree by itself"),
+    Option("--git-commit-edits", "commit manual edits in a git work tree automatically"),
 )
 
 HISTORY: tuple[Command, ...] = (
@@ -77,59 +84,78 @@ HISTORY: tuple[Command, ...] = (
         section=CHANGE,
         summary="go back to an earlier desired state",
         description=(
-            "Shows what going back to a generation or git commit would change, and does it: the files of "
-            "then come back byte for byte as a new generation, with git as a new commit. It asks on a "
-            "terminal only. Without a name: the generation before the one that holds. Needs no git."
+            "Show what a rollback would change, ask for confirmation (on a terminal), and carry it out. The "
+            "earlier files are restored byte for byte as a new generation, and in a git work tree as a new "
+            "commit. Works without git."
         ),
         handler="history:rollback",
         arguments=(
-            Argument("TARGET", "a generation, or a git commit (7 digits or more); else the one before", "?"),
+            Argument(
+                "TARGET", "generation, or git commit (7 digits or more) (default: the generation before)", "?"
+            ),
         ),
-        options=(Option("--yes", "do not ask"), NO_WAIT, TIMEOUT, *READING),
+        options=(Option("--yes", "no confirmation"), NO_WAIT, TIMEOUT, *READING),
         examples=(
-            ("rollback", "undo the last change, whoever made it"),
-            ("rollback 41", "back to a generation; `history` lists them"),
-            ("rollback 3f9c2ab --yes", "back to a git commit, without a question"),
+            ("rollback", "undo the last change"),
+            ("rollback 41", "go back to a generation; `history` lists them"),
+            ("rollback 3f9c2ab --yes", "go back to a git commit without confirmation"),
         ),
         exits=CHANGE_EXITS,
     ),
     Command(
         name="history",
         section=ASK,
-        summary="list earlier desired states: who, when, what, how it ended",
+        summary="list generations: who, when, what changed, result",
         description=(
-            "Lists every generation of desired state that is kept: who made it, when and why, what it "
-            "changed and how it ended; the newest come last. Any of them can be given to rollback."
+            "List the stored generations of desired state, newest last: who made each one, when and why, "
+            "what changed, and the result. `rollback` can go back to each of them."
         ),
         handler="history:history",
         options=(
-            Option("--limit", "generations at the most; 20", "COUNT", option_types.parse_count, 20),
-            Option("--before", "only generations before this one", "GENERATION", option_types.number),
+            Option(
+                "--limit",
+                "largest number of generations, up to 1000 (default: 20)",
+                "COUNT",
+                option_types.parse_count,
+                20,
+            ),
+            Option("--before", "only generations older than this one", "GENERATION", option_types.number),
             *READING,
         ),
         examples=(
-            ("history", "the last twenty"),
-            ("history -o json | jq '.entries[] | select(.author == \"ann\")'", "for a program"),
+            ("history", "the last 20 generations"),
+            ("history -o json | jq '.entries[] | select(.author == \"ann\")'", "only one author"),
         ),
-        exits=(("0", "answered"), ("1", "the daemon can't be asked, or refused"), USAGE_EXIT),
+        exits=(("0", "answered"), ("1", "refused, or no answer from the daemon"), USAGE_EXIT),
     ),
     Command(
         name="git",
         section=OFFLINE,
-        summary="make the directory a git work tree to push to; commit hand edits",
+        summary="manage the directory with git: accept pushes, commit edits",
         description=(
-            "init makes a directory a repository that can be pushed to, or adopts one: what is pushed is "
-            "checked with the files beside it before it is accepted, and the pusher sees every mistake. "
-            "commit commits what was edited by hand; log lists commits with their generations."
+            "Manage the desired-state directory with git. `init` makes it a repository that accepts pushes, "
+            "or adopts an existing one: each push is validated first, and git shows every mistake to the "
+            "user who pushes. `commit` commits manual edits. `log` lists commits with their generations."
         ),
         handler="git:git",
         arguments=(
             Argument("ACTION", "init, commit or log", "", "init commit log"),
-            Argument("DIR", "the directory; else as --desired-state", "?", "dirs"),
+            Argument("DIR", "desired-state directory (default: --desired-state)", "?", "dirs"),
         ),
         options=(
-            Option("--message", "for commit: what was done and why", "TEXT", default=""),
-            Option("--limit", "for log: commits at the most; 20", "COUNT", option_types.parse_count, 20),
+            Option(
+                "--message",
+                "for commit: commit message (default: names the edited files)",
+                "TEXT",
+                default="",
+            ),
+            Option(
+                "--limit",
+                "for log: largest number of commits, up to 1000 (default: 20)",
+                "COUNT",
+                option_types.parse_count,
+                20,
+            ),
             DESIRED_STATE,
             NEAREST_STATE_DIR,
             COMPOSE_FILE,
@@ -137,10 +163,10 @@ HISTORY: tuple[Command, ...] = (
             OUTPUT,
         ),
         examples=(
-            ("git init /etc/service-manager/desired-state", "ready to be pushed to"),
-            ("git commit --message 'Web needs more memory'", "what was edited on the box itself"),
-            ("git log", "commits, and what became of them"),
+            ("git init /etc/service-manager/desired-state", "make the directory accept pushes"),
+            ("git commit --message 'Web needs more memory'", "commit edits made on this machine"),
+            ("git log", "commits with generation and result"),
         ),
-        exits=(("0", "done"), ("1", "not done, and why"), USAGE_EXIT),
+        exits=(("0", "done"), ("1", "failed; the message says why"), USAGE_EXIT),
     ),
 )

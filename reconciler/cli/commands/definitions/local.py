@@ -1,4 +1,4 @@
-"""Commands that work on this machine: the daemon itself, and those that need none. Data only."""
+"""The command that runs the daemon, and commands that need no daemon. Data only."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ LOCAL: tuple[Command, ...] = (
     Command(
         name="run",
         section=DAEMON,
-        summary="run the daemon in the foreground: loop, REST and dashboard",
+        summary="run the daemon in the foreground",
         description=(
-            "Keeps the containers of the stack as the desired-state directory says, until it gets SIGTERM or "
-            "SIGINT. Containers go on running when it ends; the next run takes up from what is there."
+            "Run the daemon: reconcile containers with the desired-state directory, and serve REST and the "
+            "dashboard, until SIGTERM or SIGINT. Containers keep running when the daemon ends; the next run "
+            "takes them over."
         ),
         handler="run:run",
         options=(
@@ -36,14 +37,15 @@ LOCAL: tuple[Command, ...] = (
             PORT,
             Option(
                 "--metrics-listen",
-                "a second listener that serves /metrics alone, for a Prometheus in a container",
+                "second listener that serves only /metrics, such as for Prometheus in a container (default: "
+                "none)",
                 "ADDRESS:PORT",
                 option_types.address,
             ),
             Option(
                 "--allowed-host",
-                "a further name to answer to, such as that of a reverse proxy; may be given again (in the "
-                "variable: between colons)",
+                "additional host name to accept in requests, such as that of a reverse proxy; repeatable "
+                "(variable: colon-separated)",
                 "NAME",
                 option_types.name,
                 (),
@@ -53,22 +55,22 @@ LOCAL: tuple[Command, ...] = (
             ENGINE,
             Option(
                 "--resync",
-                "seconds between safety-net passes; 60. Everything else is event-driven",
+                "time between full passes that catch missed events, in seconds or as 5m (default: 60)",
                 "SECONDS",
                 option_types.seconds,
                 60.0,
             ),
-            Option("--insecure", "allow an address other than loopback though no API key is set"),
+            Option("--insecure", "allow --host other than loopback without an API key"),
             *GIT_RUN,
         ),
         examples=(
-            ("run", "the stack in ./desired-state, dashboard at http://127.0.0.1:8000"),
-            ("run --desired-state /srv/stack --port 8010", "another directory, another port"),
-            ("run --engine simulated", "try it on a machine without Docker"),
+            ("run", "reconcile ./desired-state, dashboard at http://127.0.0.1:8000"),
+            ("run --desired-state /srv/stack --port 8010", "another directory and port"),
+            ("run --engine simulated", "try it without Docker"),
         ),
         exits=(
-            ("0", "ended by SIGTERM or SIGINT"),
-            ("1", "could not start: another daemon holds the directory, the port is taken, ..."),
+            ("0", "ended with SIGTERM or SIGINT"),
+            ("1", "not started: another daemon uses the directory, the port is in use, …"),
             USAGE_EXIT,
         ),
     ),
@@ -77,106 +79,110 @@ LOCAL: tuple[Command, ...] = (
         section=OFFLINE,
         summary="check a desired-state directory",
         description=(
-            "Reads stack.yaml, groups.yaml and the Compose files as the daemon would, and tells every "
-            "mistake at once as file:line:column: message. Needs Docker Compose but neither a daemon nor an "
-            "engine, and changes nothing."
+            "Validate stack.yaml, groups.yaml and the Compose files, and report every mistake as "
+            "file:line:column: message. Needs Docker Compose, but no daemon and no engine. Changes nothing."
         ),
         handler="offline:validate",
-        arguments=(Argument("DIR", "the directory; else as --desired-state", "?", "dirs"),),
+        arguments=(Argument("DIR", "desired-state directory (default: --desired-state)", "?", "dirs"),),
         options=(DESIRED_STATE, COMPOSE_FILE, OUTPUT),
         examples=(
-            ("validate", "check ./desired-state"),
-            ("validate /srv/stack && git push", "push only what is valid"),
+            ("validate", "validate ./desired-state"),
+            ("validate /srv/stack && git push", "push only if valid"),
         ),
-        exits=(("0", "valid"), ("1", "not valid, or Docker Compose can't be run"), USAGE_EXIT),
+        exits=(("0", "valid"), ("1", "not valid, or Docker Compose is missing"), USAGE_EXIT),
     ),
     Command(
         name="plan",
         section=OFFLINE,
-        summary="show what converging would do now",
+        summary="show the steps that the daemon would take now",
         description=(
-            "Compares the desired state with the containers and lists every step that the loop would take, "
-            "in order, with its reason. Looks at the engine itself, needs no daemon, and changes nothing."
+            "Compare the desired state with the containers, and list the steps that the daemon would take, "
+            "in order, each with its reason. Reads from the engine; needs no daemon. Changes nothing."
         ),
         handler="plan:plan",
         options=(DESIRED_STATE, NEAREST_STATE_DIR, COMPOSE_FILE, ENGINE, OUTPUT),
         examples=(
-            ("plan", "what would happen to the stack in ./desired-state"),
-            ("plan --output json | jq '.steps[].service'", "for a program"),
-            ("plan || test $? -eq 2", "in a script: fail on errors, not on changes"),
+            ("plan", "plan for ./desired-state"),
+            ("plan --output json | jq '.steps[].service'", "services that would change"),
+            ("plan || test $? -eq 2", "in a script: accept changes, fail on errors"),
         ),
         exits=(
             ("0", "nothing to do"),
             ("2", "there are changes"),
-            ("1", "the files are not valid or the engine can't be asked"),
+            ("1", "the files are not valid, or the engine does not answer"),
             USAGE_EXIT,
         ),
     ),
     Command(
         name="doctor",
         section=OFFLINE,
-        summary="check this machine and say how to mend what is wrong",
+        summary="check this machine, and show how to fix problems",
         description=(
-            "Checks the engine and the right to use it, Docker Compose, the files, the port, memory, "
-            "cgroups, git, inotify and disk space. Each problem comes with its remedy; nothing is changed."
+            "Check the engine and access to it, Docker Compose, the files, port, memory, cgroups, git, "
+            "inotify and disk space. Each problem is shown with a remedy. Changes nothing."
         ),
         handler="doctor:doctor",
         options=(DESIRED_STATE, NEAREST_STATE_DIR, COMPOSE_FILE, HOST, PORT, OUTPUT),
         examples=(
-            ("doctor", "check everything"),
-            ("doctor --output json | jq '.checks[] | select(.state != \"ok\")'", "only what is not well"),
+            ("doctor", "run all checks"),
+            (
+                "doctor --output json | jq '.checks[] | select(.state != \"ok\")'",
+                "only warnings and problems",
+            ),
         ),
-        exits=(("0", "fine, or warnings only"), ("1", "problems"), USAGE_EXIT),
+        exits=(("0", "no problem; warnings are possible"), ("1", "at least one problem"), USAGE_EXIT),
     ),
     Command(
         name="init",
         section=OFFLINE,
         summary="write a first desired-state directory from a Compose file",
         description=(
-            "Makes stack.yaml and groups.yaml from any Compose file: groups from its profiles, dependencies "
-            "from depends_on, every service in one group. Changes no file of the project, and writes over "
-            "nothing without --force."
+            "Write stack.yaml and groups.yaml for a Compose file: groups from profiles, dependencies from "
+            "depends_on. Leaves the Compose project unchanged; overwrites files only with --force."
         ),
         handler="offline:init",
-        arguments=(Argument("COMPOSE_FILE", "the Compose file to begin with", "", "files"),),
+        arguments=(Argument("COMPOSE_FILE", "Compose file of the project", "", "files"),),
         options=(
             DESIRED_STATE,
-            Option("--force", "write over a stack.yaml and groups.yaml that are there already"),
+            Option("--force", "overwrite an existing stack.yaml and groups.yaml"),
         ),
         examples=(
-            ("init compose.yaml", "writes ./desired-state"),
-            ("init ~/app/docker-compose.yml --desired-state ~/app/desired-state", "beside the project"),
+            ("init compose.yaml", "write ./desired-state"),
+            (
+                "init ~/app/docker-compose.yml --desired-state ~/app/desired-state",
+                "write the directory next to the project",
+            ),
         ),
-        exits=(("0", "written"), ("1", "nothing written, and why"), USAGE_EXIT),
+        exits=(("0", "written"), ("1", "nothing written; the message says why"), USAGE_EXIT),
     ),
     Command(
         name="schema",
         section=OFFLINE,
-        summary="print JSON Schema of stack.yaml or groups.yaml",
+        summary="print the JSON Schema of stack.yaml or groups.yaml",
         description=(
-            "Prints the JSON Schema of a file, so that an editor completes its keys and marks mistakes "
-            "while you type. Without a name it prints both, as one object by file name."
+            "Print the JSON Schema of a file, so that an editor completes keys and marks mistakes. Without "
+            "FILE, print one object with both schemas by file name."
         ),
         handler="offline:schema",
-        arguments=(Argument("FILE", "stack or groups", "?", "stack groups"),),
+        arguments=(Argument("FILE", "stack or groups (default: both)", "?", "stack groups"),),
         examples=(
-            ("schema stack > stack.schema.json", "then begin stack.yaml with the line"),
+            ("schema stack > stack.schema.json", "write the schema, then add this first line to stack.yaml:"),
             ("", "# yaml-language-server: $schema=stack.schema.json"),
             (
                 "schema groups > groups.schema.json",
-                "the same for groups.yaml; VS Code (YAML extension), Neovim,",
+                "the same for groups.yaml. VS Code (YAML extension), Neovim, Helix",
             ),
-            ("", "Helix and Zed read that line; JetBrains: Settings > JSON Schema Mappings"),
+            ("", "and Zed read that line; JetBrains: Settings > JSON Schema Mappings"),
         ),
         exits=(("0", "printed"), USAGE_EXIT),
     ),
     Command(
         name="completion",
         section=OFFLINE,
-        summary="print a completion script for a shell",
+        summary="print a shell completion script",
         description=(
-            "Prints a script that completes commands, options and the names of groups with the Tab key. "
-            "Groups come from the running daemon, or else from ./desired-state/stack.yaml."
+            "Print a script that completes commands, options and group names. Group names come from the "
+            "running daemon, otherwise from ./desired-state/stack.yaml."
         ),
         handler="completion:completion",
         arguments=(Argument("SHELL", "bash, zsh or fish", "", "bash zsh fish"),),
@@ -192,8 +198,8 @@ LOCAL: tuple[Command, ...] = (
         section=OFFLINE,
         summary="print the version",
         description=(
-            "Prints the version of this program. With --output json also those of Python and of the "
-            "daemon's REST contract, for bug reports."
+            "Print the version of this program. With --output json, include the versions of Python and the "
+            "platform, for bug reports."
         ),
         handler="offline:version",
         options=(OUTPUT,),

@@ -1,4 +1,4 @@
-"""Commands about who may do what, and who did. Data only."""
+"""Commands for API keys and the audit log. Data only."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ RECORDS: tuple[Command, ...] = (
         section=DAEMON,
         summary="add, list and revoke API keys",
         description=(
-            "Makes and takes away the keys that REST, CLI and dashboard are used with, in the daemon's state "
-            "directory; a running daemon honours it within a second. Once there is a key, nothing is read "
-            "or changed without one. A new key is printed alone on the last line, once: a digest is kept."
+            "Add, list and revoke the API keys for REST, CLI and dashboard. Once a key exists, every request "
+            "needs one. A running daemon applies a change within one second. A new key is printed once, on "
+            "the last line; only its digest is stored."
         ),
         handler="key:key",
         arguments=(
             Argument("ACTION", "add, list or revoke", "", "add list revoke"),
-            Argument("NAME", "of the key: whose it is, or what uses it", "?"),
+            Argument("NAME", "name of the key: the person or program that uses it", "?"),
         ),
         options=(
             Option(
                 "--role",
-                "for add: viewer reads, operator changes things too; viewer unless said otherwise",
+                "for add: viewer (reads) or operator (reads and changes) (default: viewer)",
                 "viewer|operator",
                 option_types.one_of("viewer", "operator"),
                 "viewer",
@@ -34,43 +34,49 @@ RECORDS: tuple[Command, ...] = (
             OUTPUT,
         ),
         examples=(
-            ("key add ann --role operator", "a key for a person"),
-            ("key add wallboard > wallboard.key", "one that reads, straight into a file"),
-            ("key list", "which there are, since when"),
-            ("key revoke ann", "hers opens nothing any more"),
+            ("key add ann --role operator", "a key that may change things"),
+            ("key add wallboard > wallboard.key", "a key that only reads, written to a file"),
+            ("key list", "all keys with role and date"),
+            ("key revoke ann", "this key is no longer accepted"),
         ),
-        exits=(("0", "done"), ("1", "not done, and why"), USAGE_EXIT),
+        exits=(("0", "done"), ("1", "failed; the message says why"), USAGE_EXIT),
     ),
     Command(
         name="audit",
         section=ASK,
-        summary="show who did what, or verify that nobody touched the record",
+        summary="show who did what, or verify the audit log",
         description=(
-            "Lists changes, refusals, and all that the daemon did to containers: who, when, from where, why "
-            "and how it ended; the newest come last. With --verify it follows the chain of entries in the "
-            "state directory, without a daemon, and tells every one that was changed or taken out."
+            "List changes, refused requests and the daemon's actions on containers, newest last: who, when, "
+            "from where, why and with what result. With --verify, check the chain of entries in the state "
+            "directory (no daemon needed) and report every entry that was changed or removed."
         ),
         handler="audit:audit",
         options=(
-            Option("--limit", "entries at the most; 100", "COUNT", option_types.parse_count, 100),
-            Option("--before", "only entries older than this one", "ID", option_types.number),
-            Option("--group", "only what is about this group", "GROUP"),
-            Option("--action", "only this action, such as stop or container_start", "ACTION"),
-            Option("--user", "only of this user: a key's name, file, loop, anonymous", "USER"),
-            Option("--verify", "look through the whole chain on disk instead; asks no daemon"),
+            Option(
+                "--limit",
+                "largest number of entries, up to 1000 (default: 100)",
+                "COUNT",
+                option_types.parse_count,
+                100,
+            ),
+            Option("--before", "only entries older than this entry", "ID", option_types.number),
+            Option("--group", "only entries about this group", "GROUP"),
+            Option("--action", "only entries with this action, such as stop or container_start", "ACTION"),
+            Option("--user", "only entries of this user: name of a key, file, loop or anonymous", "USER"),
+            Option("--verify", "verify the whole audit log on disk; no daemon needed"),
             NEAREST_STATE_DIR,
             OUTPUT,
             *CLIENT,
         ),
         examples=(
             ("audit", "the last hundred entries"),
-            ("audit --group kafka --user loop", "what was done to one group, and why"),
+            ("audit --group kafka --user loop", "what the daemon did to one group, and why"),
             ("audit --action stop -o json | jq '.entries[].user'", "for a program"),
-            ("audit --verify", "is the record whole?"),
+            ("audit --verify", "check that no entry was changed or removed"),
         ),
         exits=(
-            ("0", "answered; with --verify: whole"),
-            ("1", "the daemon can't be asked, or refused; with --verify: not whole, or nothing there"),
+            ("0", "answered; with --verify: intact"),
+            ("1", "refused, or no answer from the daemon; with --verify: broken or missing"),
             USAGE_EXIT,
         ),
     ),

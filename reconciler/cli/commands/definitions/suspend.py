@@ -1,4 +1,4 @@
-"""Commands that take the daemon's hands off, and put them on again. Data only."""
+"""Commands that suspend and resume groups. Data only."""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ from reconciler.cli.options.common_options import CHANGE, READING
 from reconciler.cli.options.spec import Argument, Command, Option
 
 _GROUPS = Argument(
-    "GROUP", "name of a group in stack.yaml; several are changed one after the other", "+", "groups"
+    "GROUP", "name of a group in stack.yaml; several groups are changed one after another", "+", "groups"
 )
 _EXITS = (
     ("0", "accepted"),
-    ("1", "refused, or the daemon can't be asked"),
-    ("64", "the command line can't be understood, or there is no such group"),
+    ("1", "refused, or no answer from the daemon"),
+    ("64", "wrong usage, or unknown group"),
 )
 
 SUSPENSIONS: tuple[Command, ...] = (
     Command(
         name="suspend",
         section=CHANGE,
-        summary="hands off groups: report drift, repair nothing",
+        summary="suspend groups: report drift, repair nothing",
         description=(
-            "Sets suspend in groups.yaml, through the daemon: nothing is started, stopped or repaired in "
-            "these groups until the time given, or until `resume`. They may be switched meanwhile; that is "
-            "carried out afterwards."
+            "Suspend groups: until the given time or `resume`, the daemon starts, stops and repairs nothing "
+            "in them. Changes to these groups are accepted and carried out afterwards. Sets suspend in "
+            "groups.yaml."
         ),
         handler="suspend:suspend",
         arguments=(_GROUPS,),
         options=(
             Option(
                 "--until",
-                "when it ends by itself: a time, or how long, such as 2h",
+                "end of the suspension: a time, or a duration such as 2h (default: until resume)",
                 "TIME",
                 option_types.parse_time_option,
             ),
-            Option("--reason", "why, for whoever wonders", "TEXT"),
+            Option("--reason", "reason that status and the dashboard show", "TEXT"),
             *READING,
         ),
         examples=(
             ("suspend alerts --until 2h --reason 'camera work'", "for two hours"),
-            ("suspend search --until 2026-11-24T06:00:00Z", "until the morning"),
+            ("suspend search --until 2026-11-24T06:00:00Z", "until a given time"),
         ),
         exits=_EXITS,
     ),
@@ -48,13 +48,13 @@ SUSPENSIONS: tuple[Command, ...] = (
         section=CHANGE,
         summary="end the suspension of groups",
         description=(
-            "Takes suspend out of groups.yaml, through the daemon. What was switched meanwhile is carried "
-            "out at once, and what has drifted is repaired."
+            "Resume suspended groups: changes made during the suspension are carried out and drift is "
+            "repaired. Removes suspend from groups.yaml."
         ),
         handler="suspend:resume",
         arguments=(_GROUPS,),
         options=READING,
-        examples=(("resume alerts", "hands on again"),),
+        examples=(("resume alerts", "resume one group"),),
         exits=_EXITS,
     ),
 )

@@ -1,4 +1,4 @@
-"""Every command. Importing this must stay cheap: it is all that ``--help`` needs."""
+"""Every command. Keep this import cheap: ``--help`` needs nothing else."""
 
 from __future__ import annotations
 
