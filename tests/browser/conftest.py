@@ -1,4 +1,4 @@
-"""One browser for all; most pages look at the small stack of the end-to-end tests, on a real engine."""
+"""One browser for all tests; most pages show the small end-to-end stack on a real engine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["engine", "proxy", "pytest_configure", "recorder", "sandbox", "the_sa
 Open = Callable[..., BrowserWindow]
 
 
-# For these tests alone: while it is there, no event loop may run in this thread.
+# Only for these tests: while it exists, no event loop may run in this thread.
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     with chromium() as browser:
@@ -28,7 +28,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Open]:
-    """Open a window on a daemon: ``visit(daemon, "#/map", color_scheme="dark")``. None may go wrong."""
+    """Open a window on a daemon: ``visit(daemon, "#/map", color_scheme="dark")``. Errors fail the test."""
     windows: list[BrowserWindow] = []
 
     def visit(daemon: Daemon, address: str = "", *, load: bool = True, **options: Any) -> BrowserWindow:
@@ -40,7 +40,7 @@ def visit(browser: Browser) -> Iterator[Open]:
 
     yield visit
     for window in windows:
-        # What it still asks for is nobody's business any more.
+        # Ignore requests that are still running.
         window.context.unroute_all(behavior="ignoreErrors")
         window.context.close()
     assert [error for window in windows for error in window.errors] == []
@@ -48,7 +48,7 @@ def visit(browser: Browser) -> Iterator[Open]:
 
 @pytest.fixture(scope="package")
 def imaginary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A daemon on the shipped stack and an engine in memory: for what needs no containers."""
+    """A daemon with the shipped stack and the simulated engine, for tests without containers."""
     with imagined(tmp_path_factory.mktemp("imaginary")) as daemon:
         yield daemon.start()
 

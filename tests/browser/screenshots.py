@@ -1,6 +1,6 @@
 """``make screenshots``: the pictures of the dashboard that README.md shows, of the shipped stack at work.
 
-Real containers of the stand-in images on an engine of its own; nothing in a picture is made up.
+Uses real containers of the stand-in images on a private engine.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LARGEST = 150_000
 
 
 def main() -> None:
-    """Take them all."""
+    """Take all screenshots."""
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as place, PrivateEngine() as engine, chromium() as browser:
         make_standin(engine)

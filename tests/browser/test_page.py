@@ -1,4 +1,4 @@
-"""The page itself: how fast and how big, by key, by thumb, for screen readers, without connection or key."""
+"""The page: size, keyboard, touch, screen readers, lost connection, missing key."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ PLACES = (
 )
 
 
-# --- seen by all ----------------------------------------------------------------------------------------
+# --- all views ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(imaginary: Daemon, visit: Open, scheme: str) -> None:
+def test_axe_finds_no_violation(imaginary: Daemon, visit: Open, scheme: str) -> None:
     window = visit(imaginary, color_scheme=scheme, bypass_csp=True)
     window.page.add_script_tag(path=str(AXE))
     found = _axe(window.page)
@@ -49,23 +49,23 @@ def _axe(page: Page) -> list[str]:
     found: list[str] = page.evaluate(
         """async () => {
           const { violations } = await axe.run(document, { resultTypes: ["violations"] });
-          const told = (node) => `${node.html.slice(0, 160)} ${node.any[0]?.message ?? ""}`;
+          const text = (node) => `${node.html.slice(0, 160)} ${node.any[0]?.message ?? ""}`;
           return violations.filter((one) => one.impact !== "minor").map((one) =>
-            `${location.hash} ${one.impact} ${one.id}: ${one.nodes.map(told).join(" | ")}`);
+            `${location.hash} ${one.impact} ${one.id}: ${one.nodes.map(text).join(" | ")}`);
         }"""
     )
     return found
 
 
 @pytest.mark.parametrize("width", [360, 800, 1280])
-def test_nothing_sticks_out(imaginary: Daemon, visit: Open, width: int) -> None:
+def test_no_element_overflows(imaginary: Daemon, visit: Open, width: int) -> None:
     window = visit(imaginary, size=(width, 740))
     for place in PLACES:
         window.go(place)
         assert window.page.evaluate("document.documentElement.scrollWidth") <= width, place
 
 
-def test_all_of_it_is_small_ours_and_strict(imaginary: Daemon, visit: Open) -> None:
+def test_page_is_small_self_hosted_and_has_a_strict_policy(imaginary: Daemon, visit: Open) -> None:
     window = visit(imaginary, load=False)
     sizes: dict[str, int] = {}
     window.page.on("response", lambda answer: sizes.update({answer.url: _size(answer)}))
@@ -81,17 +81,17 @@ def test_all_of_it_is_small_ours_and_strict(imaginary: Daemon, visit: Open) -> N
     page = (ROOT / "dashboard" / "index.html").read_text()
     assert not re.search(r"<style|style=|<script(?! type=\"module\" src=)| on\w+=", page)
     shipped = [f for f in (ROOT / "dashboard").rglob("*") if f.suffix in {".js", ".css", ".html", ".svg"}]
-    assert sum(f.stat().st_size for f in shipped) < 150_000, "nothing that is loaded later comes on top"
+    assert sum(f.stat().st_size for f in shipped) < 150_000, "nothing is loaded later"
 
 
 def _size(answer: Response) -> int:
     return len(answer.body()) if "/services/dashboard" in answer.url else 0
 
 
-# --- by key ---------------------------------------------------------------------------------------------
+# --- keyboard ---------------------------------------------------------------------------------------------
 
 
-def test_it_is_used_without_a_mouse(imaginary: Daemon, visit: Open) -> None:
+def test_page_works_without_a_mouse(imaginary: Daemon, visit: Open) -> None:
     window = visit(imaginary)
     keys = window.page.keyboard
     keys.press("j")
@@ -127,7 +127,7 @@ def test_it_is_used_without_a_mouse(imaginary: Daemon, visit: Open) -> None:
     expect(window.page.locator(".node")).to_have_count(7)
 
 
-def test_the_map_leads_to_a_group(imaginary: Daemon, visit: Open) -> None:
+def test_map_leads_to_a_group(imaginary: Daemon, visit: Open) -> None:
     window = visit(imaginary, "#/map")
     expect(window.page.locator(".edge")).to_have_count(5)
     window.page.locator('[data-node="storage"]').click()
@@ -139,7 +139,7 @@ def test_the_map_leads_to_a_group(imaginary: Daemon, visit: Open) -> None:
 # --- without a connection, without a key ----------------------------------------------------------------
 
 
-def test_a_lost_connection_is_shown_and_heals(folder: Path, visit: Open) -> None:
+def test_lost_connection_is_shown_and_recovers(folder: Path, visit: Open) -> None:
     port = free_port()
     with imagined(folder) as daemon:
         daemon.start(port=port)
@@ -156,7 +156,7 @@ def test_a_lost_connection_is_shown_and_heals(folder: Path, visit: Open) -> None
 
 @pytest.fixture
 def locked(folder: Path) -> Iterator[tuple[Daemon, str, str]]:
-    """A daemon that asks for keys, an operator's and a viewer's."""
+    """A daemon with the keys of an operator and a viewer."""
     with imagined(folder) as daemon:
         keys = [_key(daemon, "ann", "operator"), _key(daemon, "wall", "viewer")]
         daemon.start()
@@ -168,7 +168,7 @@ def _key(daemon: Daemon, name: str, role: str) -> str:
     return made.stdout.split()[-1]
 
 
-def test_a_key_is_asked_for_and_kept_where_no_script_reads_it(
+def test_key_is_requested_and_stored_out_of_reach_of_scripts(
     locked: tuple[Daemon, str, str], visit: Open
 ) -> None:
     daemon, operator, viewer = locked
@@ -213,7 +213,7 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         yield daemon
 
 
-def test_a_thousand_services_are_drawn_in_place(crowd: Daemon, visit: Open) -> None:
+def test_thousand_services_are_updated_in_place(crowd: Daemon, visit: Open) -> None:
     window = visit(crowd, "#/groups?open=group-000")
     expect(window.page.locator("[data-group]")).to_have_count(GROUPS)
     window.is_well()

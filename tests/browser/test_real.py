@@ -1,4 +1,4 @@
-"""The dashboard beside a real engine: what is switched there runs, what goes wrong there is told."""
+"""The dashboard with a real engine: switches start containers, faults are shown."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.harness.chromium import BrowserWindow
 from tests.support.harness.sandbox import PROJECT, Sandbox
 
 
-def test_a_switch_starts_and_stops_containers_and_can_be_taken_back(sandbox: Sandbox, visit: Open) -> None:
+def test_switch_starts_and_stops_containers_and_can_be_undone(sandbox: Sandbox, visit: Open) -> None:
     window = visit(sandbox.daemon)
     window.is_well()
     expect(window.group("extra").locator(".count")).to_have_text("1/1")
@@ -24,16 +24,16 @@ def test_a_switch_starts_and_stops_containers_and_can_be_taken_back(sandbox: San
     sent[0].continue_()
     expect(window.state("extra")).to_have_text("stopped")
     assert "extra: off" in (sandbox.desired / "groups.yaml").read_text()
-    # The offer to undo it lasts for ten seconds.
+    # Undo is offered for ten seconds.
     window.page.get_by_role("button", name="Undo").click()
     stopped = [event.service for event in sandbox.recorder.touched(mark, PROJECT) if event.action == "die"]
     assert stopped == ["cache"]
     expect(window.state("extra")).to_have_text("converged")
     sandbox.is_true()
-    assert (sandbox.desired / "groups.yaml").read_text().count("on ") == 1, "the comment is where it was"
+    assert (sandbox.desired / "groups.yaml").read_text().count("on ") == 1, "the comment is unchanged"
 
 
-def test_what_else_a_switch_takes_along_is_shown_first(sandbox: Sandbox, visit: Open) -> None:
+def test_switch_previews_the_groups_that_change_with_it(sandbox: Sandbox, visit: Open) -> None:
     window = visit(sandbox.daemon)
     generation = sandbox.daemon.get("/services/status")["generation"]
     window.switch("base").click()
@@ -55,7 +55,7 @@ def test_what_else_a_switch_takes_along_is_shown_first(sandbox: Sandbox, visit: 
     sandbox.is_true()
 
 
-def test_each_service_is_seen_on_its_way(sandbox: Sandbox, visit: Open) -> None:
+def test_progress_of_each_service_is_shown(sandbox: Sandbox, visit: Open) -> None:
     sandbox.switch(app=False, front=False)
     sandbox.daemon.converged()
     window = visit(sandbox.daemon, "#/groups?open=app,front")
@@ -77,7 +77,7 @@ def _first(seen: list[str], pattern: str) -> int:
     return next((i for i, text in enumerate(seen) if re.search(pattern, text)), len(seen) + 1)
 
 
-def test_a_killed_container_is_told_and_its_repair_is_seen(sandbox: Sandbox, visit: Open) -> None:
+def test_killed_container_and_its_repair_are_shown(sandbox: Sandbox, visit: Open) -> None:
     window = visit(sandbox.daemon, "#/groups?open=extra,extra/cache")
     window.page.evaluate("document.querySelector('[data-service=cache]').mark = 1")
     container = sandbox.one("cache")
@@ -89,7 +89,7 @@ def test_a_killed_container_is_told_and_its_repair_is_seen(sandbox: Sandbox, vis
     after = sandbox.one("cache")
     assert after["Id"] == container["Id"]
     assert after["State"]["StartedAt"] > container["State"]["StartedAt"]
-    assert window.page.evaluate("document.querySelector('[data-service=cache]').mark") == 1, "drawn in place"
+    assert window.page.evaluate("document.querySelector('[data-service=cache]').mark") == 1, "kept in place"
     window.page.goto(f"{window.url}#/audit?by_group=extra")
     expect(window.page.locator(".log tr").filter(has_text="container start").first).to_contain_text("cache")
 
@@ -136,7 +136,7 @@ def test_broken_file_is_shown_with_its_line_until_it_is_corrected(sandbox: Sandb
     expect(window.page.locator("#overall")).to_have_text("files invalid")
     window.switch("extra").click()
     expect(window.page.locator(".toast.red")).to_be_visible()
-    assert window.switch("extra").get_attribute("aria-checked") == "true", "what was refused is not shown"
+    assert window.switch("extra").get_attribute("aria-checked") == "true", "a refused change is not shown"
     sandbox.save("groups.yaml", good)
     expect(window.notice("files")).to_have_count(0)
     window.is_well()
@@ -164,7 +164,7 @@ def test_two_browsers_see_each_others_changes(sandbox: Sandbox, visit: Open) -> 
     expect(one.state("extra")).to_have_text("converged")
 
 
-def test_what_is_recorded_while_the_page_is_read_is_shown(sandbox: Sandbox, visit: Open) -> None:
+def test_audit_entries_recorded_during_a_read_are_shown(sandbox: Sandbox, visit: Open) -> None:
     one, other = visit(sandbox.daemon), visit(sandbox.daemon, "#/audit")
     asked: list[tuple[Route, APIResponse]] = []
     one.page.route("**/services/audit?*", lambda route: asked.append((route, route.fetch())))
@@ -182,7 +182,7 @@ def test_what_is_recorded_while_the_page_is_read_is_shown(sandbox: Sandbox, visi
     expect(one.page.locator(entry).filter(has_text="stop extra").first).to_be_visible()
 
 
-def test_the_log_of_a_container_is_read_followed_and_searched(sandbox: Sandbox, visit: Open) -> None:
+def test_container_log_is_read_followed_and_searched(sandbox: Sandbox, visit: Open) -> None:
     window = visit(sandbox.daemon, "#/groups?open=base,base/db")
     pane = window.page.get_by_role("log")
     expect(pane).to_contain_text("ready")
@@ -194,7 +194,7 @@ def test_the_log_of_a_container_is_read_followed_and_searched(sandbox: Sandbox, 
     expect(window.page.get_by_text("No line has that.")).to_be_visible()
 
 
-def test_the_memory_of_real_containers_is_measured(sandbox: Sandbox, visit: Open) -> None:
+def test_memory_of_real_containers_is_measured(sandbox: Sandbox, visit: Open) -> None:
     window: BrowserWindow = visit(sandbox.daemon, "#/memory")
     row = window.page.locator(".memory tr").filter(has_text="base").first
     expect(row.locator("td").first).to_contain_text("MB")

@@ -1,4 +1,4 @@
-"""One private engine for all, with a proxy before it and a recorder behind it; one small stack for most."""
+"""One private engine per process, with a proxy and an event recorder; most tests share one small stack."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.harness.sandbox import Sandbox, make_standin
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # The SDK's client, with which tests look at the engine, leaves its sockets open when the engine ends.
+    # The SDK's client of the tests leaves its sockets open when the engine ends.
     config.addinivalue_line("filterwarnings", "ignore:unclosed <socket.*family=1,:ResourceWarning")
 
 
@@ -52,7 +52,7 @@ def the_sandbox(
 
 @pytest.fixture
 def sandbox(the_sandbox: Sandbox) -> Iterator[Sandbox]:
-    """The small stack, converged, a daemon at it; whatever the test does, strangers stay as they are."""
+    """The converged small stack with a daemon; foreign containers must stay untouched in every test."""
     the_sandbox.settle()
     the_sandbox.strangers, restarts = the_sandbox.others(), the_sandbox.restarts
     yield the_sandbox

@@ -1,6 +1,6 @@
-"""The box goes wrong: no room, no memory, no watches, nothing to write to, no idea what time it is, damage.
+"""Faults of the host: full or read-only disk, no memory, no watches, clock jumps, damaged files.
 
-Containers never notice.
+Containers are never affected.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.support.harness.sandbox import PROJECT, Sandbox
 
 @pytest.fixture
 def small_disk(sandbox: Sandbox) -> Iterator[Path]:
-    """The state directory on a file system of its own, of 16 MB; the daemon runs."""
+    """The state directory on a file system of 16 MB, with a running daemon."""
     sandbox.daemon.end()
     state = sandbox.folder / "state"
     kept = (state / "ledger.json").read_bytes()
@@ -46,7 +46,7 @@ def filled(folder: Path) -> Path:
 
 
 def repairs(sandbox: Sandbox) -> None:
-    """Converging goes on, whatever the disk says."""
+    """Assert that converging continues."""
     mark = sandbox.recorder.mark()
     sandbox.docker.kill("small-cache")
     sandbox.recorder.until(lambda e: e.action == "start" and e.service == "cache", since=mark)
@@ -63,11 +63,11 @@ def refused(sandbox: Sandbox) -> str:
 
 
 @pytest.mark.pitfall(35)
-def test_a_full_disk_refuses_changes_and_stops_nothing(sandbox: Sandbox, small_disk: Path) -> None:
+def test_full_disk_refuses_changes_and_stops_nothing(sandbox: Sandbox, small_disk: Path) -> None:
     filler = filled(small_disk)
     repairs(sandbox)
     assert "space" in refused(sandbox)
-    # A file that somebody edits meanwhile is taken in once there is room.
+    # A file edited during that time is accepted once there is space.
     groups = sandbox.desired / "groups.yaml"
     generation = sandbox.daemon.get("/services/status")["generation"]
     sandbox.save("groups.yaml", groups.read_text().replace("extra: on", "extra: off"))
@@ -79,7 +79,7 @@ def test_a_full_disk_refuses_changes_and_stops_nothing(sandbox: Sandbox, small_d
 
 
 @pytest.mark.pitfall(34)
-def test_a_damaged_audit_log_is_set_aside_and_said(sandbox: Sandbox) -> None:
+def test_damaged_audit_log_is_set_aside_and_reported(sandbox: Sandbox) -> None:
     sandbox.daemon.end()
     state = sandbox.folder / "state"
     log = next(state.glob("audit*.db"))
@@ -94,12 +94,12 @@ def test_a_damaged_audit_log_is_set_aside_and_said(sandbox: Sandbox) -> None:
     assert any("damaged" in str(entry) for entry in entries)
 
 
-# --- what can't be written ---
+# --- read-only files ---
 
 
 @contextmanager
 def read_only(place: Path) -> Iterator[None]:
-    """As a disk is after an error: what was open stays open, and nothing new can be written."""
+    """Remount read-only, as after a disk error: open files stay open, nothing new can be written."""
     subprocess.run(["mount", "-o", "bind,ro", str(place), str(place)], check=True)
     try:
         yield
@@ -108,7 +108,7 @@ def read_only(place: Path) -> Iterator[None]:
 
 
 def remakes(sandbox: Sandbox) -> None:
-    """What is gone is made again; for that Compose is needed."""
+    """Assert that a removed container is created again, which needs Compose."""
     mark = sandbox.recorder.mark()
     sandbox.docker.remove_container("small-cache", force=True)
     sandbox.recorder.until(lambda e: e.action == "start" and e.service == "cache", since=mark)
@@ -117,14 +117,14 @@ def remakes(sandbox: Sandbox) -> None:
 
 @pytest.mark.pitfall(35)
 @pytest.mark.parametrize("what", ["state", "desired"])
-def test_what_turned_read_only_refuses_changes_and_stops_nothing(sandbox: Sandbox, what: str) -> None:
+def test_read_only_disk_refuses_changes_and_stops_nothing(sandbox: Sandbox, what: str) -> None:
     started = {name: sandbox.one(name)["State"]["StartedAt"] for name in ("db", "api", "web")}
     with read_only(sandbox.folder / what):
         repairs(sandbox)
         remakes(sandbox)
         assert "ead-only" in refused(sandbox)
         sandbox.daemon.until(lambda s: any("read-only file system" in told for told in s["warnings"]))
-        # One that starts only now is no worse off.
+        # A daemon that starts in this state works too.
         sandbox.daemon.end()
         sandbox.daemon.start()
         sandbox.daemon.until(lambda s: s["generation"] and s["engine"]["reachable"])
@@ -138,7 +138,7 @@ def test_what_turned_read_only_refuses_changes_and_stops_nothing(sandbox: Sandbo
 
 
 @pytest.mark.pitfall(33)
-def test_a_file_that_is_a_mount_of_its_own_is_not_written_over_and_read_when_edited(sandbox: Sandbox) -> None:
+def test_bind_mounted_file_is_not_replaced_and_is_read_when_edited(sandbox: Sandbox) -> None:
     groups = sandbox.desired / "groups.yaml"
     subprocess.run(["mount", "--bind", str(groups), str(groups)], check=True)
     try:
@@ -152,12 +152,12 @@ def test_a_file_that_is_a_mount_of_its_own_is_not_written_over_and_read_when_edi
         subprocess.run(["umount", "-l", str(groups)], check=True)
 
 
-# --- what the kernel has no more of ---
+# --- kernel limits ---
 
 
 @pytest.fixture
 def limited(sandbox: Sandbox) -> Iterator[Callable[[int], None]]:
-    """Says how many folders the daemon may watch; none to begin with. For that it has a user namespace."""
+    """Set how many folders the daemon may watch, initially none; uses a user namespace."""
     setting = "/proc/sys/user/max_inotify_watches"
     sandbox.daemon.end()
     program = sandbox.daemon.program
@@ -177,7 +177,7 @@ def limited(sandbox: Sandbox) -> Iterator[Callable[[int], None]]:
 
 
 @pytest.mark.pitfall(29)
-def test_without_watches_files_are_looked_at_and_with_them_watched_again(
+def test_files_are_polled_without_inotify_watches_and_watched_again_with_them(
     sandbox: Sandbox, limited: Callable[[int], None]
 ) -> None:
     def blind(status: Json) -> bool:
@@ -189,14 +189,14 @@ def test_without_watches_files_are_looked_at_and_with_them_watched_again(
     limited(1000)
     sandbox.daemon.until(lambda s: not blind(s))
     sandbox.daemon.converged(sandbox.switch())
-    # They are used up again, and what was watched stays watched.
+    # The limit is reached again; existing watches stay.
     limited(1)
     sandbox.daemon.converged(sandbox.switch(extra=False))
     sandbox.is_true({"base", "app", "front"})
 
 
 @pytest.mark.pitfall(37)
-def test_a_process_that_the_kernel_took_for_want_of_memory_is_told_though_its_container_runs_on(
+def test_oom_kill_of_a_child_process_is_reported_while_its_container_runs(
     sandbox: Sandbox,
 ) -> None:
     limit = "mem_limit: 40m\nmemswap_limit: 40m"
@@ -212,15 +212,15 @@ def test_a_process_that_the_kernel_took_for_want_of_memory_is_told_though_its_co
                 lambda s: "out of memory" in (service_of(s, "cache")["last_error"] or ""), within=10.0
             )
             break
-        # Only an event tells of it, events are hints, and containerd loses one in a hundred (its issue 8893).
+        # Only an event reports it, and containerd loses one event in a hundred (containerd#8893).
         sandbox.docker.restart("small-cache")
         sandbox.daemon.converged()
     else:
-        pytest.fail("told in none of five runs of the container")
+        pytest.fail("not reported in five runs of the container")
     assert service_of(status, "cache")["ready"]
     assert sandbox.one("cache")["State"]["StartedAt"] == started
     assert not sandbox.recorder.touched(mark, PROJECT)
-    # Where the service goes with its child, that is the reason, whatever exit code it ends with.
+    # If the service ends with its child, OOM is the reason for any exit code.
     generation = saved(
         sandbox, with_cache(f'{limit}\nenvironment: {{STANDIN_MEMORY_MB: "100"}}\nrestart: "no"')
     )
@@ -233,12 +233,12 @@ def test_a_process_that_the_kernel_took_for_want_of_memory_is_told_though_its_co
     assert sandbox.daemon.cli("logs", "cache", "--previous").returncode == 0
 
 
-# --- what time it is ---
+# --- clock ---
 
 
 @pytest.fixture
 def clock(sandbox: Sandbox) -> Iterator[Callable[[float], None]]:
-    """Sets the daemon's clock off by so many years; it looks at everything all the time."""
+    """Shift the daemon's clock by a number of years; it resyncs constantly."""
     file = sandbox.folder / "clock"
     file.write_text("0")
     sandbox.daemon.end()
@@ -256,7 +256,7 @@ def clock(sandbox: Sandbox) -> Iterator[Callable[[float], None]]:
 
 
 @pytest.mark.pitfall(36)
-def test_a_clock_that_jumps_by_years_moves_nothing_and_a_restart_is_carried_out_once(
+def test_clock_jump_of_years_changes_nothing_and_a_restart_request_is_applied_once(
     sandbox: Sandbox, clock: Callable[[float], None]
 ) -> None:
     mark = sandbox.recorder.mark()

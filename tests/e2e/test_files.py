@@ -1,4 +1,4 @@
-"""Whatever becomes of the files, what should run runs on; what they say once they can be read is done."""
+"""Containers keep running whatever happens to the files; valid files are applied once they can be read."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ BROKEN: dict[str, tuple[str, bytes | None, str, int]] = {
 
 @pytest.mark.pitfall(33)
 @pytest.mark.parametrize("what", BROKEN)
-def test_a_broken_file_stops_nothing_is_told_with_its_place_and_is_taken_when_mended(
+def test_broken_file_stops_nothing_is_reported_with_its_position_and_accepted_once_corrected(
     sandbox: Sandbox, what: str
 ) -> None:
     name, content, word, line = BROKEN[what]
@@ -72,7 +72,7 @@ def test_a_broken_file_stops_nothing_is_told_with_its_place_and_is_taken_when_me
     if line:
         assert line in {e["line"] for e in place}, place
     assert status["generation"] == before["generation"]
-    # The last good state is not only left alone, it is looked after.
+    # The last good state is still converged.
     sandbox.docker.pause("small-cache")
     sandbox.recorder.until(lambda e: (e.service, e.action) == ("cache", "unpause"), since=mark)
     assert len(sandbox.recorder.touched(mark, PROJECT)) == 2
@@ -82,7 +82,7 @@ def test_a_broken_file_stops_nothing_is_told_with_its_place_and_is_taken_when_me
     sandbox.daemon.converged()
 
 
-def test_every_mistake_is_told_at_once(sandbox: Sandbox) -> None:
+def test_all_mistakes_are_reported_together(sandbox: Sandbox) -> None:
     sandbox.save("groups.yaml", GROUPS.replace("app: on", "app: onn") + "  attic: on\n")
     sandbox.save("stack.yaml", TWICE.replace("memory: 1MB", "memory: much"))
     status = sandbox.daemon.until(lambda s: len(s["errors"]) >= 4)
@@ -90,7 +90,7 @@ def test_every_mistake_is_told_at_once(sandbox: Sandbox) -> None:
     assert all(e["line"] and e["column"] for e in status["errors"])
 
 
-def test_a_daemon_started_on_a_broken_directory_converges_the_last_good_state(sandbox: Sandbox) -> None:
+def test_daemon_started_on_a_broken_directory_converges_the_last_good_state(sandbox: Sandbox) -> None:
     generation = sandbox.daemon.get("/services/status")["generation"]
     sandbox.daemon.end()
     for name in ("stack.yaml", "groups.yaml", "compose.yaml"):
@@ -102,14 +102,14 @@ def test_a_daemon_started_on_a_broken_directory_converges_the_last_good_state(sa
     status = sandbox.daemon.until(lambda s: s["errors"])
     assert status["generation"] == generation
     sandbox.is_true()
-    # Nothing is written over files that are broken.
+    # Broken files are never overwritten.
     with pytest.raises(AssertionError, match="409"):
         sandbox.daemon.post("/services/stop/extra")
     sandbox.settle()
     assert sandbox.daemon.get("/services/status")["generation"] == generation
 
 
-def test_a_daemon_started_with_nothing_at_all_waits_for_good_files(sandbox: Sandbox) -> None:
+def test_daemon_started_without_any_state_waits_for_valid_files(sandbox: Sandbox) -> None:
     sandbox.daemon.end()
     shutil.rmtree(sandbox.folder / "state")
     aside = sandbox.folder / "aside"
@@ -122,12 +122,12 @@ def test_a_daemon_started_with_nothing_at_all_waits_for_good_files(sandbox: Sand
     assert not sandbox.recorder.touched(mark, PROJECT)
     aside.rename(sandbox.desired)
     sandbox.daemon.converged(1)
-    # Its memory is gone, and yet no container is made anew.
+    # Its state directory is gone, and still no container is recreated.
     assert not sandbox.recorder.touched(mark, PROJECT)
 
 
 def copied(sandbox: Sandbox, name: str, **states: object) -> Path:
-    """A whole directory beside the one in use, with other groups on."""
+    """A second directory with other groups switched on."""
     other = sandbox.folder / name
     shutil.rmtree(other, ignore_errors=True)
     shutil.copytree(sandbox.desired, other, symlinks=True)
@@ -136,7 +136,7 @@ def copied(sandbox: Sandbox, name: str, **states: object) -> Path:
 
 
 def exchange(sandbox: Sandbox, new: Path) -> None:
-    """Put another directory in the place of the one in use."""
+    """Replace the directory in use."""
     old = sandbox.folder / "old"
     shutil.rmtree(old, ignore_errors=True)
     sandbox.desired.rename(old)
@@ -144,15 +144,15 @@ def exchange(sandbox: Sandbox, new: Path) -> None:
 
 
 @pytest.mark.pitfall(28)
-def test_a_directory_put_in_the_place_of_another_is_what_counts(sandbox: Sandbox) -> None:
+def test_replaced_directory_is_followed(sandbox: Sandbox) -> None:
     before = sandbox.daemon.get("/services/status")["generation"]
     exchange(sandbox, copied(sandbox, "new", extra=False))
     sandbox.daemon.converged(sandbox.next_generation(before))
     sandbox.is_true({"base", "app", "front"})
-    # The new one is watched like the old one.
+    # The new directory is watched too.
     sandbox.daemon.converged(sandbox.switch(extra=True, front=False))
     sandbox.is_true({"base", "app", "extra"})
-    # What becomes of the old one is nobody's business.
+    # The old directory is no longer read.
     (sandbox.folder / "old" / "groups.yaml").write_text("nonsense")
     sandbox.docker.stop("small-cache")
     sandbox.is_true({"base", "app", "extra"})
@@ -160,8 +160,8 @@ def test_a_directory_put_in_the_place_of_another_is_what_counts(sandbox: Sandbox
 
 
 @pytest.mark.pitfall(28)
-def test_a_swapped_link_above_the_files_is_followed_as_one_change(sandbox: Sandbox) -> None:
-    """As Kubernetes and deployment scripts do it: the files are links into a folder behind a link."""
+def test_swapped_symlink_above_the_files_is_one_change(sandbox: Sandbox) -> None:
+    """As Kubernetes and deployment scripts do: the files are links into a folder behind a link."""
     one, two = copied(sandbox, "one"), copied(sandbox, "two", extra=False)
     (two / "compose.yaml").write_text(COMPOSE.replace("COLOUR: blue", "COLOUR: yellow"))
     linked = sandbox.folder / "linked"
@@ -178,7 +178,7 @@ def test_a_swapped_link_above_the_files_is_followed_as_one_change(sandbox: Sandb
     (sandbox.desired / "..new").symlink_to(two)
     (sandbox.desired / "..new").replace(sandbox.desired / "..data")
     generation = sandbox.next_generation(before)
-    assert generation == before + 1, "both files moved in one step"
+    assert generation == before + 1, "both files change in one step"
     sandbox.daemon.converged(generation)
     sandbox.is_true({"base", "app", "front"})
     assert "COLOUR=yellow" in sandbox.one("worker")["Config"]["Env"]
@@ -201,12 +201,12 @@ def git(sandbox: Sandbox, *arguments: str) -> None:
 
 
 @pytest.mark.pitfall(30)
-def test_checkouts_back_and_forth_end_in_one_of_the_two_and_never_in_between(sandbox: Sandbox) -> None:
+def test_checkouts_back_and_forth_never_mix_two_states(sandbox: Sandbox) -> None:
     git(sandbox, "init", "-q", "-b", "A")
     git(sandbox, "add", "-A")
     git(sandbox, "commit", "-qm", "A")
     git(sandbox, "checkout", "-qb", "B")
-    # Of these two edits neither is valid without the other.
+    # Neither edit is valid without the other.
     sandbox.save("stack.yaml", STACK.replace("extra:", "spare:").replace("[cache]", "[cache, stray]"))
     sandbox.save("groups.yaml", GROUPS.replace("extra: on", "spare: off"))
     sandbox.save("compose.yaml", COMPOSE.replace("COLOUR: blue", "COLOUR: violet"))
@@ -236,7 +236,7 @@ def test_checkouts_back_and_forth_end_in_one_of_the_two_and_never_in_between(san
     sandbox.strangers = sandbox.others()
 
 
-def test_a_burst_of_edits_ends_in_the_last_one(sandbox: Sandbox) -> None:
+def test_burst_of_edits_ends_in_the_last_one(sandbox: Sandbox) -> None:
     choice = random.Random(7)
     before = sandbox.daemon.get("/services/status")["generation"]
     for _ in range(99):
@@ -252,7 +252,7 @@ def test_a_burst_of_edits_ends_in_the_last_one(sandbox: Sandbox) -> None:
     sandbox.is_true({"base", "app"})
 
 
-def test_a_file_that_somebody_has_open_is_read_when_it_is_closed(sandbox: Sandbox) -> None:
+def test_file_that_is_open_for_writing_is_read_when_closed(sandbox: Sandbox) -> None:
     before = sandbox.daemon.get("/services/status")["generation"]
     text = groups_yaml(extra=False)
     with (sandbox.desired / "groups.yaml").open("w") as half:

@@ -1,11 +1,11 @@
-"""What belongs to the stack and what does not: other project names, copies of its containers."""
+"""Which containers belong to the stack: other project names, copies of its containers."""
 
 from __future__ import annotations
 
 from tests.support.harness.sandbox import PROJECT, Sandbox
 
 
-def test_a_changed_project_name_starts_nothing_a_second_time(sandbox: Sandbox) -> None:
+def test_changed_project_name_starts_nothing_a_second_time(sandbox: Sandbox) -> None:
     mark, ids = sandbox.recorder.mark(), sandbox.ids()
     sandbox.edit("stack.yaml", "name: small\n", "name: large\n")
     status = sandbox.daemon.until(lambda s: s["groups"]["base"]["reason"] == "project_renamed")
@@ -23,11 +23,11 @@ def test_a_changed_project_name_starts_nothing_a_second_time(sandbox: Sandbox) -
     assert not sandbox.recorder.touched(mark, "large")
 
 
-def test_a_copy_of_a_container_is_no_container_of_the_service(sandbox: Sandbox) -> None:
+def test_copy_of_a_container_is_not_a_container_of_the_service(sandbox: Sandbox) -> None:
     sandbox.docker.commit("small-cache", "copied", "1")
     copy = sandbox.stranger("debug", image="copied:1")
     sandbox.daemon.until(lambda s: any("debug" in warning for warning in s["warnings"]))
-    # Compose would take the copy for the service's own, and make none.
+    # Compose would count the copy as the service's container and create none.
     mark = sandbox.recorder.mark()
     sandbox.docker.remove_container("small-cache", force=True)
     sandbox.recorder.until(lambda e: (e.service, e.action) == ("cache", "start"), since=mark)

@@ -1,4 +1,4 @@
-"""What people may say of a group beyond on and off, in a file or over REST, is done on real containers."""
+"""Force, suspend, restart and dependencies of groups, from files and REST, on real containers."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from tests.support.harness.sandbox import PROJECT, Sandbox
 
 
 def order(events: Sequence[Event], action: str) -> list[str]:
-    """The services that this happened to, in the order in which it did."""
+    """The services with this event, in order."""
     return [e.service for e in events if e.action == action]
 
 
 def before(found: Sequence[str], *services: str) -> bool:
-    """Whether these stand in this order."""
+    """Whether these occur in this order."""
     places = [found.index(service) for service in services]
     return places == sorted(places)
 
 
-def test_all_comes_up_in_order_and_goes_down_in_reverse(sandbox: Sandbox) -> None:
+def test_stack_starts_in_order_and_stops_in_reverse(sandbox: Sandbox) -> None:
     mark = sandbox.recorder.mark()
     sandbox.daemon.converged(sandbox.switch(base=False, app=False, front=False, extra=False))
     sandbox.is_true(())
     stopped = order(sandbox.recorder.touched(mark, PROJECT), "die")
     assert before(stopped, "edge", "web", "api", "db")
     assert before(stopped, "worker", "api")
-    # One that did its work is done for good; a new one has it before it.
+    # A finished one-shot is done; a new container has to run first.
     sandbox.docker.remove_container("small-migrate")
     mark = sandbox.recorder.mark()
     sandbox.daemon.converged(sandbox.switch())
@@ -40,7 +40,7 @@ def test_all_comes_up_in_order_and_goes_down_in_reverse(sandbox: Sandbox) -> Non
     started = order(events, "start")
     assert sorted(started) == sorted(["db", "migrate", "api", "worker", "web", "edge", "cache"])
     assert before(started, "db", "migrate", "api", "worker")
-    # front needs all of app to be ready, not just the api that web names.
+    # front needs all of app ready, not only the api that web names.
     assert before(started, "worker", "web", "edge")
     assert before([f"{e.action} {e.service}" for e in events], "die migrate", "start api")
     ready = datetime.fromisoformat(sandbox.one("migrate")["State"]["FinishedAt"][:26] + "+00:00").timestamp()
@@ -48,7 +48,7 @@ def test_all_comes_up_in_order_and_goes_down_in_reverse(sandbox: Sandbox) -> Non
     assert ready < begun
 
 
-def test_what_stops_next_waits_for_a_process_to_end_and_for_no_clearing_away_after_it(
+def test_next_stop_waits_for_the_process_to_end_and_not_for_the_engines_cleanup(
     sandbox: Sandbox,
 ) -> None:
     edge, mark = sandbox.one("edge")["Id"], sandbox.recorder.mark()
@@ -56,19 +56,19 @@ def test_what_stops_next_waits_for_a_process_to_end_and_for_no_clearing_away_aft
         generation = sandbox.switch(front=False)
         sandbox.recorder.until(lambda e: (e.service, e.action) == ("web", "die"), since=mark)
         status = sandbox.daemon.until(lambda s: sandbox.daemon.service("web", s)["status"] == "exited")
-        assert not status["converged"], "edge is being stopped until the engine says that it is done"
+        assert not status["converged"], "edge is stopping until the engine answers"
     sandbox.daemon.converged(generation)
     sandbox.is_true({"base", "app", "extra"})
 
 
-def test_hands_are_off_a_suspended_group_until_it_ends(sandbox: Sandbox) -> None:
+def test_suspended_group_is_left_alone_until_the_suspension_ends(sandbox: Sandbox) -> None:
     sandbox.daemon.converged(sandbox.switch(extra="{state: on, suspend: {reason: looking into it}}"))
     mark = sandbox.recorder.mark()
     sandbox.docker.stop("small-cache")
     status = sandbox.daemon.until(lambda s: "stopped" in sandbox.daemon.service("cache", s)["drift"])
     assert status["groups"]["extra"]["phase"] == "suspended"
-    assert status["converged"], "suspended groups are left aside"
-    # Others are looked after meanwhile, which shows that passes go on.
+    assert status["converged"], "suspended groups do not count"
+    # Other groups are repaired, which shows that passes continue.
     sandbox.docker.stop("small-edge")
     sandbox.recorder.until(lambda e: (e.service, e.action) == ("edge", "start"), since=mark)
     assert sandbox.recorder.count(mark, "start", "cache") == 0
@@ -79,7 +79,7 @@ def test_hands_are_off_a_suspended_group_until_it_ends(sandbox: Sandbox) -> None
     sandbox.is_true()
 
 
-def test_a_suspension_ends_by_itself_at_its_time(sandbox: Sandbox) -> None:
+def test_suspension_ends_at_its_time(sandbox: Sandbox) -> None:
     end = datetime.fromtimestamp(time.time() + 2.0, UTC).isoformat().replace("+00:00", "Z")
     sandbox.switch(extra=f"{{state: on, suspend: {{until: {end}}}}}")
     mark = sandbox.recorder.mark()
@@ -89,7 +89,7 @@ def test_a_suspension_ends_by_itself_at_its_time(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("way", ["file", "REST"])
-def test_a_restart_is_carried_out_once_in_order_and_makes_nothing_anew(sandbox: Sandbox, way: str) -> None:
+def test_restart_request_is_applied_once_in_order_and_recreates_nothing(sandbox: Sandbox, way: str) -> None:
     ids, mark = sandbox.ids(), sandbox.recorder.mark()
     if way == "file":
         now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
@@ -103,7 +103,7 @@ def test_a_restart_is_carried_out_once_in_order_and_makes_nothing_anew(sandbox: 
     assert before(order(events, "die"), "worker", "api")
     assert before(order(events, "start"), "api", "worker")
     assert sandbox.ids() == ids
-    # Known for ever: not again after a restart of the daemon, nor by an unrelated edit.
+    # It is remembered: no second restart after a restart of the daemon or an unrelated edit.
     mark = sandbox.recorder.mark()
     sandbox.daemon.end()
     sandbox.daemon.start()
@@ -111,7 +111,7 @@ def test_a_restart_is_carried_out_once_in_order_and_makes_nothing_anew(sandbox: 
     assert not sandbox.recorder.touched(mark, PROJECT)
 
 
-def test_a_group_whose_dependency_is_off_is_blocked_and_what_runs_is_left_running(sandbox: Sandbox) -> None:
+def test_group_with_a_dependency_that_is_off_is_blocked_and_keeps_running(sandbox: Sandbox) -> None:
     ids, mark = sandbox.ids(), sandbox.recorder.mark()
     generation = sandbox.switch(base=False)
     status = sandbox.daemon.until(lambda s: s["observed_generation"] == generation)
@@ -125,7 +125,7 @@ def test_a_group_whose_dependency_is_off_is_blocked_and_what_runs_is_left_runnin
     sandbox.docker.stop("small-worker")
     sandbox.docker.stop("small-cache")
     sandbox.recorder.until(lambda e: (e.service, e.action) == ("cache", "start"), since=mark)
-    assert sandbox.one("worker")["State"]["Status"] == "exited", "nothing of a blocked group is started"
+    assert sandbox.one("worker")["State"]["Status"] == "exited", "no service of a blocked group starts"
     # force lifts it.
     generation = sandbox.switch(base=False, app="{state: on, force: true}")
     sandbox.daemon.converged(generation)
@@ -133,7 +133,7 @@ def test_a_group_whose_dependency_is_off_is_blocked_and_what_runs_is_left_runnin
     assert sandbox.ids() == ids
 
 
-def test_rest_refuses_what_would_break_others_and_does_it_when_told_to(sandbox: Sandbox) -> None:
+def test_rest_refuses_changes_that_break_dependents_unless_forced(sandbox: Sandbox) -> None:
     with pytest.raises(RequestRefused) as refused:
         sandbox.daemon.post("/services/stop/base")
     assert refused.value.status == 409
@@ -153,7 +153,7 @@ def test_rest_refuses_what_would_break_others_and_does_it_when_told_to(sandbox: 
     sandbox.is_true()
 
 
-def test_what_a_file_can_say_rest_can_say(sandbox: Sandbox) -> None:
+def test_rest_can_set_everything_that_a_file_can(sandbox: Sandbox) -> None:
     told = sandbox.daemon.put("/services/groups/extra", {"state": "on", "suspend": {"reason": "camera work"}})
     status = sandbox.daemon.until(lambda s: s["generation"] >= told["generation"])
     assert status["groups"]["extra"]["phase"] == "suspended"

@@ -1,7 +1,7 @@
-"""`make run` and `make clean` as somebody with a fresh clone types them, on a private engine.
+"""`make run` and `make clean` in a fresh clone, on a private engine.
 
-Slow because it is real: environment by pip, engine, images, daemon. No registry can be reached here, by a
-proxy that is not there, so that the same is decided on every machine.
+Slow because everything is real: environment by pip, engine, images, daemon. A proxy address that does not
+exist keeps registries out of reach, so that the result is the same on every machine.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ pytestmark = [
 
 
 class Box:
-    """A clone in a folder with a name of its own, and somebody at its terminal."""
+    """A clone in a folder with its own name, with a terminal."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -47,12 +47,12 @@ class Box:
             self.port: int = free.getsockname()[1]
         hidden = ("DOCKER_", "MAKE", "MFLAGS", "SERVICE_MANAGER_", "VIRTUAL_ENV", "PYTEST")
         self.environ = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
-        self.environ["DOCKER_CONFIG"] = str(folder.parent / "docker-config")  # no context of the developer's
-        # Where this machine has an engine of its own, it is not ours to play with.
+        self.environ["DOCKER_CONFIG"] = str(folder.parent / "docker-config")  # no context of the developer
+        # An engine of this machine must not be used.
         self.engine = "private" if ping(Path("/var/run/docker.sock")) else ""
 
     def use(self, host: str) -> None:
-        """The engine of the machine's owner, as DOCKER_HOST has it."""
+        """The engine of the machine's owner, from DOCKER_HOST."""
         self.environ["DOCKER_HOST"] = host
         self.engine = ""
 
@@ -160,7 +160,7 @@ def until(
 
 
 def press_ctrl_c(process: subprocess.Popen[bytes]) -> None:
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group in the foreground
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole foreground group
     process.wait(20)
 
 
@@ -174,7 +174,7 @@ def processes_of(folder: Path) -> list[str]:
     return found
 
 
-def test_from_a_fresh_clone_to_a_running_stack_and_back(box: Box, tmp_path: Path) -> None:
+def test_fresh_clone_to_running_stack_and_back(box: Box, tmp_path: Path) -> None:
     fresh = box.files()
     assert "(ended with 0)" in box.make("environment", within=300)
 
@@ -205,7 +205,7 @@ def test_from_a_fresh_clone_to_a_running_stack_and_back(box: Box, tmp_path: Path
         until(box.converged, SECOND_RUN_WITHIN, process, second)
         assert "as last time" in second.read_text()
         bridges = box.bridges()
-        assert "(ended with 0)" in box.make("clean")  # with the daemon still there
+        assert "(ended with 0)" in box.make("clean")  # with the daemon still running
         process.wait(20)
     assert len(bridges) == 1
     assert not Path("/sys/class/net", bridges[0]).exists()
@@ -214,7 +214,7 @@ def test_from_a_fresh_clone_to_a_running_stack_and_back(box: Box, tmp_path: Path
     assert str(box.folder).replace(" ", "\\040") not in Path("/proc/self/mountinfo").read_text()
 
 
-def test_on_the_owners_engine_clean_takes_only_what_is_ours(box: Box, tmp_path: Path) -> None:
+def test_clean_on_the_owners_engine_removes_only_what_it_created(box: Box, tmp_path: Path) -> None:
     elsewhere = {"com.docker.compose.project": "alpr", "com.docker.compose.project.working_dir": "/elsewhere"}
     with OwnersEngine() as engine:
         box.use(engine.host)

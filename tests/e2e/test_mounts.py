@@ -1,4 +1,4 @@
-"""Mounted files on a real engine: what changed in them reaches the container, once, and never to its harm."""
+"""Mounted files on a real engine: a change reaches the container once, and never harms it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def mounted(sandbox: Sandbox) -> Iterator[Sandbox]:
 
 
 def inside(sandbox: Sandbox, path: str) -> str:
-    """A file as the container of ``edge`` has it."""
+    """A file inside the container of ``edge``."""
     pid = sandbox.one("edge")["State"]["Pid"]
     with open(f"/proc/{pid}/root{path}") as file:
         return file.read()
@@ -55,9 +55,7 @@ def inside(sandbox: Sandbox, path: str) -> str:
     ("name", "target"),
     [("edge.conf", "/etc/edge.conf"), ("motd", "/etc/motd"), ("token", "/run/secrets/token")],
 )
-def test_a_changed_file_makes_its_service_anew_once(
-    mounted: Sandbox, how: str, name: str, target: str
-) -> None:
+def test_changed_file_recreates_its_service_once(mounted: Sandbox, how: str, name: str, target: str) -> None:
     mark = mounted.recorder.mark()
     if how == "replaced":
         mounted.save(f"conf/{name}", "two\n")
@@ -70,7 +68,7 @@ def test_a_changed_file_makes_its_service_anew_once(
 
 
 @pytest.mark.pitfall(21)
-def test_what_stays_as_it_was_remakes_nothing(mounted: Sandbox) -> None:
+def test_unchanged_file_recreates_nothing(mounted: Sandbox) -> None:
     mounted.daemon.end()
     mounted.daemon.start(RESYNC)
     mounted.daemon.converged()
@@ -81,7 +79,7 @@ def test_what_stays_as_it_was_remakes_nothing(mounted: Sandbox) -> None:
     assert mounted.recorder.touched(mark, PROJECT) == []
 
 
-def test_a_file_changed_while_no_daemon_ran_is_found(mounted: Sandbox) -> None:
+def test_file_changed_while_no_daemon_ran_is_noticed(mounted: Sandbox) -> None:
     mounted.daemon.end()
     mark = mounted.recorder.mark()
     mounted.save("conf/edge.conf", "two\n")
@@ -92,7 +90,7 @@ def test_a_file_changed_while_no_daemon_ran_is_found(mounted: Sandbox) -> None:
     assert made(mounted, mark) == {"edge": 1}
 
 
-def test_a_container_of_somebody_else_that_holds_a_replaced_file_gets_the_new_one(mounted: Sandbox) -> None:
+def test_adopted_container_with_a_replaced_file_gets_the_new_one(mounted: Sandbox) -> None:
     mounted.daemon.end()
     (mounted.folder / "state" / "ledger.json").unlink()
     mounted.person("up", "-d", "--no-deps", "--force-recreate", "edge")
@@ -102,12 +100,12 @@ def test_a_container_of_somebody_else_that_holds_a_replaced_file_gets_the_new_on
     mounted.recorder.until(lambda e: e.action == "start" and e.service == "edge", since=mark)
     mounted.daemon.converged()
     assert inside(mounted, "/etc/edge.conf") == "two\n"
-    # Started again is enough: that is when a container gets the file that stands there.
+    # A start is enough: the container then gets the current file.
     assert made(mounted, mark) == {}
 
 
 @pytest.mark.pitfall(27)
-def test_what_runs_runs_on_while_its_file_is_gone_and_says_which(mounted: Sandbox) -> None:
+def test_container_keeps_running_while_its_file_is_missing_and_names_it(mounted: Sandbox) -> None:
     started = mounted.one("edge")["State"]["StartedAt"]
     (mounted.desired / "conf/edge.conf").unlink()
     text = (mounted.desired / "compose.yaml").read_text()
@@ -130,10 +128,10 @@ def test_what_runs_runs_on_while_its_file_is_gone_and_says_which(mounted: Sandbo
 
 
 def change_both(sandbox: Sandbox, hostname: str) -> int:
-    """Save a definition of ``edge`` and its file at once, and wait for both; the mark of before."""
+    """Save a definition of ``edge`` and its file together, and wait for both; returns the earlier mark."""
     mark = sandbox.recorder.mark()
     text = (sandbox.desired / "compose.yaml").read_text()
-    # However long this test is held up between the two.
+    # Regardless of delays of this test between the two.
     with sandbox.daemon.stopped():
         named = text.replace("name: small-edge", f"name: small-edge\n    hostname: {hostname}")
         sandbox.save("compose.yaml", named)
@@ -145,7 +143,7 @@ def change_both(sandbox: Sandbox, hostname: str) -> int:
     return mark
 
 
-def test_a_definition_and_a_file_changed_at_once_are_one_remake(mounted: Sandbox) -> None:
+def test_definition_and_file_changed_together_are_one_recreation(mounted: Sandbox) -> None:
     mark = change_both(mounted, "y")
     mounted.daemon.end()
     mounted.daemon.start(RESYNC)
@@ -155,7 +153,7 @@ def test_a_definition_and_a_file_changed_at_once_are_one_remake(mounted: Sandbox
 
 @pytest.fixture
 def slow_compose(mounted: Sandbox, tmp_path: Path) -> Iterator[Sandbox]:
-    """The daemon's Compose needs longer to read its files than a mounted file needs to count as changed."""
+    """Make the daemon's Compose slower than the delay after which a mounted file counts as changed."""
     plugin = tmp_path / "cli-plugins" / "docker-compose"
     plugin.parent.mkdir()
     plugin.write_text(
@@ -165,7 +163,7 @@ def slow_compose(mounted: Sandbox, tmp_path: Path) -> Iterator[Sandbox]:
     mounted.daemon.end()
     mounted.daemon.environ["DOCKER_CONFIG"] = str(tmp_path)
     mounted.daemon.start()
-    # Answered when the files have been read; until then the daemon goes by the last good state.
+    # Answered when the files have been read; until then the last good state holds.
     mounted.daemon.post("/services/start/front")
     mounted.daemon.converged()
     yield mounted
@@ -173,6 +171,6 @@ def slow_compose(mounted: Sandbox, tmp_path: Path) -> Iterator[Sandbox]:
     del mounted.daemon.environ["DOCKER_CONFIG"]
 
 
-def test_a_file_saved_with_a_definition_waits_for_a_slow_compose(slow_compose: Sandbox) -> None:
+def test_file_saved_with_a_definition_waits_for_a_slow_compose(slow_compose: Sandbox) -> None:
     mark = change_both(slow_compose, "z")
     assert made(slow_compose, mark) == {"edge": 1}

@@ -1,4 +1,4 @@
-"""What really goes wrong on such a box (PITFALLS.md, by row), done to a real engine."""
+"""Faults from PITFALLS.md, by row, on a real engine."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def in_container(sandbox: Sandbox, service: str, command: str) -> str:
 
 
 @pytest.mark.pitfall(3)
-def test_row_3_what_the_daemons_environment_holds_makes_nothing_anew(sandbox: Sandbox) -> None:
+def test_row_3_environment_of_the_daemon_recreates_nothing(sandbox: Sandbox) -> None:
     sandbox.daemon.converged(sandbox.edit("compose.yaml", "COLOUR: blue", "COLOUR: ${SHADE:-plain}"))
     ids, mark = sandbox.ids(), sandbox.recorder.mark()
     sandbox.daemon.end()
@@ -54,10 +54,9 @@ def test_row_3_what_the_daemons_environment_holds_makes_nothing_anew(sandbox: Sa
 
 @pytest.mark.timeout(600)
 @pytest.mark.pitfall(6)
-def test_row_6_a_remake_cut_short_anywhere_ends_with_one_container_and_its_volumes(sandbox: Sandbox) -> None:
+def test_row_6_interrupted_recreation_ends_with_one_container_and_its_volumes(sandbox: Sandbox) -> None:
     in_container(sandbox, "cache", "echo kept > /data/mark; echo kept > /scratch/mark")
-    # Which of Compose's requests to the engine is the last that it ever makes: the first, the second, and so
-    # on until it is over before.
+    # Kill Compose at its first request to the engine, then at the second, until it finishes earlier.
     for offset in itertools.count(1):
         made: list[Call] = []
         dead = threading.Event()
@@ -93,7 +92,7 @@ def test_row_6_a_remake_cut_short_anywhere_ends_with_one_container_and_its_volum
 
 
 @pytest.mark.pitfall(7)
-def test_row_7_a_compose_that_outlives_its_daemon_is_waited_for_and_not_raced(sandbox: Sandbox) -> None:
+def test_row_7_compose_that_outlives_its_daemon_is_waited_for(sandbox: Sandbox) -> None:
     sandbox.daemon.converged(sandbox.switch(base=False, app=False, front=False, extra=False))
     for service in STARTS:
         sandbox.docker.remove_container(f"small-{service}")
@@ -119,9 +118,9 @@ def test_row_7_a_compose_that_outlives_its_daemon_is_waited_for_and_not_raced(sa
         sandbox.daemon.kill()
         sandbox.daemon.start()
         sandbox.daemon.until(lambda s: sandbox.daemon.service("db", s)["step"] == "create")
-        # The new daemon wants to make containers, and the old Compose is still at it.
+        # The new daemon has containers to create while the old Compose is still running.
         os.kill(orphan[0], 0)
-        # Not to wait for anything, but for a race to have the time to show.
+        # Gives a race the time to appear.
         time.sleep(0.5)
         assert not others
         sandbox.proxy.release()
@@ -133,7 +132,7 @@ def test_row_7_a_compose_that_outlives_its_daemon_is_waited_for_and_not_raced(sa
 
 
 @pytest.mark.pitfall(8)
-def test_row_8_without_networks_and_with_everything_to_be_made_there_is_one_of_each(sandbox: Sandbox) -> None:
+def test_row_8_parallel_creation_without_networks_creates_one_of_each(sandbox: Sandbox) -> None:
     for _ in range(3):
         sandbox.daemon.end()
         for name in STARTS:
@@ -147,13 +146,13 @@ def test_row_8_without_networks_and_with_everything_to_be_made_there_is_one_of_e
 
 
 @pytest.mark.pitfall(9, 10)
-def test_rows_9_and_10_a_hidden_engine_leads_to_nothing_but_word_of_it(sandbox: Sandbox) -> None:
+def test_rows_9_and_10_unreachable_engine_is_reported_and_causes_no_action(sandbox: Sandbox) -> None:
     mark = sandbox.recorder.mark()
     with sandbox.proxy.hidden():
         status = sandbox.daemon.until(lambda s: not s["engine"]["reachable"])
         assert status["engine"]["since"]
         assert status["engine"]["error"]
-        # Files are read all the same.
+        # Files are still read.
         before = status["generation"]
         sandbox.save(
             "groups.yaml", (sandbox.desired / "groups.yaml").read_text().replace("extra: on", "extra: off")
@@ -169,7 +168,7 @@ def test_rows_9_and_10_a_hidden_engine_leads_to_nothing_but_word_of_it(sandbox: 
     assert {service for service, _ in touched} == {"cache"}
 
 
-def test_a_daemon_that_starts_before_its_engine_serves_at_once_and_converges_later(
+def test_daemon_started_before_its_engine_serves_at_once_and_converges_later(
     sandbox: Sandbox,
 ) -> None:
     sandbox.daemon.end()
@@ -186,7 +185,7 @@ def test_a_daemon_that_starts_before_its_engine_serves_at_once_and_converges_lat
 
 
 @pytest.mark.pitfall(10, 15)
-def test_rows_9_and_10_a_frozen_engine_hangs_no_reader_and_brings_no_wrong_act(sandbox: Sandbox) -> None:
+def test_rows_9_and_10_frozen_engine_blocks_no_reader_and_causes_no_wrong_action(sandbox: Sandbox) -> None:
     sandbox.daemon.end()
     sandbox.daemon.start(resync=0.5)
     sandbox.daemon.converged()
@@ -200,18 +199,18 @@ def test_rows_9_and_10_a_frozen_engine_hangs_no_reader_and_brings_no_wrong_act(s
     sandbox.is_true()
     assert not sandbox.recorder.touched(mark, PROJECT)
     assert slow_reads(answers) < 1.0, sorted(answers)[-5:]
-    # And it looks after things as before.
+    # Repairs continue afterwards.
     sandbox.docker.pause("small-edge")
     sandbox.recorder.until(lambda e: (e.service, e.action) == ("edge", "unpause"), since=mark)
 
 
 def slow_reads(took: list[float]) -> float:
-    """The slowest but for one in a hundred: the machine may hold up anybody, the engine nobody."""
+    """The 99th percentile: the machine may delay single reads, the engine none."""
     return sorted(took)[int(len(took) * 0.99)]
 
 
 def reads(sandbox: Sandbox, seconds: float) -> list[float]:
-    """How long each read takes, for a while."""
+    """Measure the duration of reads for a while."""
     took = []
     end = time.monotonic() + seconds
     while (began := time.monotonic()) < end:
@@ -223,9 +222,7 @@ def reads(sandbox: Sandbox, seconds: float) -> list[float]:
 
 @pytest.mark.pitfall(12, 13)
 @pytest.mark.parametrize("way", ["stopped", "stopped again", "killed"])
-def test_rows_11_and_13_an_engine_that_ends_in_the_middle_of_converging_is_taken_up_again(
-    sandbox: Sandbox, way: str
-) -> None:
+def test_rows_11_and_13_engine_restart_during_converging_is_recovered(sandbox: Sandbox, way: str) -> None:
     sandbox.daemon.converged(sandbox.switch(base=False, app=False, front=False, extra=False))
     ids, mark = sandbox.ids(), sandbox.recorder.mark()
     generation = sandbox.switch()
@@ -236,19 +233,19 @@ def test_rows_11_and_13_an_engine_that_ends_in_the_middle_of_converging_is_taken
     sandbox.daemon.converged(generation)
     sandbox.is_true()
     assert sandbox.ids() == ids
-    # Events come again: what happens now is repaired long before the next resync.
+    # Events arrive again: drift is repaired long before the next resync.
     mark = sandbox.recorder.mark()
     sandbox.docker.pause("small-edge")
     sandbox.recorder.until(lambda e: (e.service, e.action) == ("edge", "unpause"), since=mark)
-    # Those of the past are not asked for: the engine may have forgotten them, or lost them to its clock.
+    # Past events are not requested: the engine may have lost them.
     asked = [call.query for call in sandbox.proxy.calls if call.path == "/events"]
     assert asked
     assert not any("since" in query for query in asked)
 
 
 @pytest.mark.pitfall(23, 25)
-def test_a_container_that_the_engines_end_made_unstartable_is_made_anew(sandbox: Sandbox) -> None:
-    """A start that comes while the engine stops its containers: `task … already exists`, for ever."""
+def test_container_made_unstartable_by_an_engine_stop_is_recreated(sandbox: Sandbox) -> None:
+    """A start during the engine's stop fails permanently with `task … already exists`."""
     id = sandbox.one("cache")["Id"]
     sandbox.daemon.end()
     with socket.socket(socket.AF_UNIX) as kept:
@@ -258,10 +255,10 @@ def test_a_container_that_the_engines_end_made_unstartable_is_made_anew(sandbox:
         mark = sandbox.recorder.mark()
         ending = threading.Thread(target=sandbox.restart_engine)
         ending.start()
-        # The engine closes its door first, but on lines that it has it goes on obeying.
+        # The engine stops accepting connections first, but still executes calls on open ones.
         sandbox.recorder.until(lambda e: (e.service, e.action) == ("cache", "die"), since=mark)
         start = f"POST /containers/{id}/start HTTP/1.1\r\nHost: d\r\nContent-Length: 0\r\n\r\n"
-        # Where this test was held up, the engine is gone by now.
+        # If this test was delayed, the engine is gone by now.
         with contextlib.suppress(OSError):
             kept.sendall(start.encode())
         ending.join(60)
@@ -274,7 +271,7 @@ def test_a_container_that_the_engines_end_made_unstartable_is_made_anew(sandbox:
 
 
 def bury(container: str) -> None:
-    """End the shim of a container that its engine has lost sight of; nobody else would."""
+    """Kill the shim of a container that its engine no longer knows."""
     for found in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             words = found.read_bytes().split(b"\0")
@@ -283,7 +280,7 @@ def bury(container: str) -> None:
 
 
 @pytest.mark.pitfall(25)
-def test_row_25_a_container_whose_network_is_gone_is_made_anew(sandbox: Sandbox) -> None:
+def test_row_25_container_whose_network_is_gone_is_recreated(sandbox: Sandbox) -> None:
     sandbox.daemon.converged(sandbox.switch(front=False, app=False))
     ids, mark = sandbox.ids(), sandbox.recorder.mark()
     sandbox.docker.disconnect_container_from_network("small-api", f"{PROJECT}_outer", force=True)
@@ -296,7 +293,7 @@ def test_row_25_a_container_whose_network_is_gone_is_made_anew(sandbox: Sandbox)
 
 
 @pytest.mark.pitfall(25)
-def test_row_25_a_container_whose_network_goes_before_its_first_start_is_made_anew(sandbox: Sandbox) -> None:
+def test_row_25_container_whose_network_goes_before_its_first_start_is_recreated(sandbox: Sandbox) -> None:
     sandbox.daemon.converged(sandbox.switch(front=False, app=False))
     for service in ("api", "web", "edge"):
         sandbox.docker.remove_container(f"{PROJECT}-{service}")
@@ -309,7 +306,7 @@ def test_row_25_a_container_whose_network_goes_before_its_first_start_is_made_an
     sandbox.daemon.converged(sandbox.switch())
     sandbox.is_true()
     made = [e.service for e in sandbox.recorder.touched(mark, PROJECT) if e.action == "create"]
-    # Who was not yet told to start finds the network that came with the new one, by its name.
+    # A container not started yet finds the new network by its name.
     assert sorted(made) == ["api", "api", "edge", "web"]
 
 
@@ -318,12 +315,12 @@ def is_start_of(sandbox: Sandbox, call: Call, service: str) -> bool:
 
 
 @pytest.mark.pitfall(17)
-def test_row_17_what_is_off_runs_for_no_more_than_moments_after_the_engine_was_restarted(
+def test_row_17_service_that_is_off_is_stopped_soon_after_an_engine_restart(
     sandbox: Sandbox,
 ) -> None:
     off = {"base": False, "app": False, "front": False, "extra": False}
     sandbox.daemon.converged(sandbox.switch(**off))
-    # By its policy `always` the engine starts it, however it was stopped before (moby#11008).
+    # With policy `always` the engine starts it, however it was stopped (moby#11008).
     mark = sandbox.recorder.mark()
     sandbox.docker.start("small-worker")
     sandbox.recorder.until(lambda e: (e.service, e.action) == ("worker", "die"), since=mark)
@@ -335,12 +332,12 @@ def test_row_17_what_is_off_runs_for_no_more_than_moments_after_the_engine_was_r
 
 
 @pytest.mark.pitfall(11)
-def test_row_11_what_happened_while_events_were_dropped_is_found_by_those_that_were_not(
+def test_row_11_changes_during_dropped_events_are_found_with_the_next_event(
     sandbox: Sandbox,
 ) -> None:
     number, took = 0, 0.0
     with sandbox.daemon.stopped():
-        # Where a subscriber reads no more, the engine waits for it a tenth of a second, then drops the event.
+        # For a subscriber that stopped reading, the engine waits a tenth of a second, then drops the event.
         while took < 0.09:
             began = time.monotonic()
             sandbox.docker.tag(STANDIN, "small/noise", f"{'x' * 120}{number % 2}")
@@ -355,11 +352,11 @@ def test_row_11_what_happened_while_events_were_dropped_is_found_by_those_that_w
 
 
 @pytest.mark.pitfall(15)
-def test_row_15_a_container_that_answers_nobody_holds_up_no_other(sandbox: Sandbox) -> None:
+def test_row_15_stuck_container_delays_no_other(sandbox: Sandbox) -> None:
     shim = shims_of(sandbox.engine)[sandbox.one("cache")["Id"]]
     os.kill(shim, signal.SIGSTOP)
     try:
-        # A stop that does not come to its end.
+        # A stop that never ends.
         generation = sandbox.switch(extra=False)
         for service in ("edge", "worker"):
             mark = sandbox.recorder.mark()
@@ -378,7 +375,7 @@ def test_row_15_a_container_that_answers_nobody_holds_up_no_other(sandbox: Sandb
 
 
 @pytest.mark.pitfall(19, 42)
-def test_row_19_two_who_remove_the_same_end_well_and_take_nothing_of_others(sandbox: Sandbox) -> None:
+def test_row_19_concurrent_removals_succeed_and_remove_nothing_foreign(sandbox: Sandbox) -> None:
     sandbox.daemon.converged(sandbox.edit("stack.yaml", "name: small\n", "name: small\nprune: true\n"))
     host = sandbox.docker.create_host_config(network_mode="none")
     own = {PROJECT_LABEL: PROJECT}
@@ -411,7 +408,7 @@ def test_row_19_two_who_remove_the_same_end_well_and_take_nothing_of_others(sand
 
 
 @pytest.mark.pitfall(22)
-def test_row_22_what_is_paused_is_not_called_unhealthy_and_is_not_restarted_for_it(sandbox: Sandbox) -> None:
+def test_row_22_paused_container_is_not_restarted_as_unhealthy(sandbox: Sandbox) -> None:
     sandbox.edit(
         "stack.yaml", "    services: [cache]\n", "    services: [cache]\n    unhealthy: {after: 8s}\n"
     )
@@ -420,7 +417,7 @@ def test_row_22_what_is_paused_is_not_called_unhealthy_and_is_not_restarted_for_
     sandbox.daemon.converged(sandbox.switch(extra="{state: on, suspend: true}"))
     started = sandbox.one("cache")["State"]["StartedAt"]
     sandbox.docker.pause("small-cache")
-    # The engine goes on asking, and nobody answers (moby#46203).
+    # The engine keeps probing without an answer (moby#46203).
     sandbox.recorder.look_until(
         lambda: sandbox.one("cache")["State"]["Health"]["Status"], lambda health: health == "unhealthy"
     )
@@ -436,7 +433,9 @@ def test_row_22_what_is_paused_is_not_called_unhealthy_and_is_not_restarted_for_
 
 
 @pytest.mark.pitfall(23)
-def test_row_23_an_engine_that_only_says_so_is_told_on_and_asked_ever_more_rarely(sandbox: Sandbox) -> None:
+def test_row_23_success_without_effect_is_reported_and_retried_with_back_off(
+    sandbox: Sandbox,
+) -> None:
     def lie(call: Call) -> str | None:
         return "lie" if call.path.endswith("/start") and "/exec/" not in call.path else None
 
@@ -455,7 +454,7 @@ def test_row_23_an_engine_that_only_says_so_is_told_on_and_asked_ever_more_rarel
 
 
 @pytest.mark.pitfall(41)
-def test_row_41_fifty_who_listen_do_not_hold_up_the_end(sandbox: Sandbox) -> None:
+def test_row_41_fifty_subscribers_do_not_delay_the_shutdown(sandbox: Sandbox) -> None:
     readers = [
         http.client.HTTPConnection("127.0.0.1", int(sandbox.daemon.url.rpartition(":")[2])) for _ in range(50)
     ]
@@ -472,7 +471,7 @@ def test_row_41_fifty_who_listen_do_not_hold_up_the_end(sandbox: Sandbox) -> Non
 
 
 @pytest.mark.pitfall(43)
-def test_row_43_a_log_goes_on_being_followed_when_the_engine_rotates_it(sandbox: Sandbox) -> None:
+def test_row_43_log_follow_continues_after_rotation(sandbox: Sandbox) -> None:
     rotating = 'logging: {driver: json-file, options: {max-size: 1k, max-file: "30"}}'
     sandbox.daemon.converged(saved(sandbox, with_cache(rotating)))
     words = [*PROGRAM, "logs", "cache", "--follow", "--url", sandbox.daemon.url]

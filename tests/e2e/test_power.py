@@ -1,4 +1,4 @@
-"""The power goes: what is left is what had reached the disk, and a daemon that finds that lives with it."""
+"""Power cuts: only what reached the disk remains, and the daemon starts from it."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _OPTIONS = "loop,commit=300,noauto_da_alloc"
 
 
 class Disk:
-    """An ext4 in a file, on which folders of a sandbox lie.
+    """An ext4 image file that holds folders of a sandbox.
 
-    What was not synced is in the kernel's memory alone, and not in the file: a copy of it is what there is
-    after the power went at that moment.
+    Unsynced data is only in the kernel's memory and not in the file, so a copy of the file is the disk
+    after a power cut at that moment.
     """
 
     def __init__(self, folder: Path, places: dict[str, Path]) -> None:
@@ -40,7 +40,7 @@ class Disk:
         subprocess.run(["mkfs.ext4", "-q", "-F", str(self.image)], check=True)
 
     def fill(self) -> None:
-        """Take over what lies in the places now."""
+        """Copy the current content of the folders."""
         subprocess.run(["mount", "-o", _OPTIONS, str(self.image), str(self._mount)], check=True)
         for name, place in self._places.items():
             shutil.copytree(place, self._mount / name, symlinks=True)
@@ -49,7 +49,7 @@ class Disk:
 
     @contextmanager
     def plugged(self, image: Path) -> Iterator[None]:
-        """With this disk in its place."""
+        """Mount this disk at its folders."""
         subprocess.run(["mount", "-o", _OPTIONS, str(image), str(self._mount)], check=True)
         try:
             for name, place in self._places.items():
@@ -60,7 +60,7 @@ class Disk:
                 subprocess.run(["umount", "-l", str(place)], check=False)
 
     def cut(self, daemon: Daemon, number: int) -> Path:
-        """The disk as it would be found after a power cut now; the daemon works on."""
+        """The disk after a power cut at this moment; the daemon keeps running."""
         copy = self._folder / f"image.{number}"
         daemon.signal(signal.SIGSTOP)
         try:
@@ -71,16 +71,16 @@ class Disk:
 
 
 class Cut(NamedTuple):
-    """``may_be``: what groups.yaml may say of `extra` then; ``asked``: writes acknowledged before."""
+    """``may_be``: possible states of `extra` in groups.yaml; ``acknowledged``: writes acknowledged before."""
 
     image: Path
     may_be: set[str]
-    asked: int
+    acknowledged: int
 
 
 @pytest.fixture
 def disk(sandbox: Sandbox, tmp_path: Path) -> Iterator[Disk]:
-    """Desired state and state directory of the sandbox on a disk of their own; no daemon runs."""
+    """Desired state and state directory of the sandbox on their own disk; no daemon runs."""
     sandbox.daemon.end()
     disk = Disk(tmp_path, {"state": sandbox.folder / "state", "desired": sandbox.desired})
     disk.fill()
@@ -89,7 +89,7 @@ def disk(sandbox: Sandbox, tmp_path: Path) -> Iterator[Disk]:
 
 
 @pytest.mark.pitfall(33, 34)
-def test_what_was_acknowledged_outlives_a_power_cut_and_what_was_not_is_there_whole_or_not_at_all(
+def test_acknowledged_writes_survive_a_power_cut_and_others_are_whole_or_absent(
     sandbox: Sandbox, disk: Disk
 ) -> None:
     with disk.plugged(disk.image):
@@ -105,12 +105,12 @@ def test_what_was_acknowledged_outlives_a_power_cut_and_what_was_not_is_there_wh
             sandbox.daemon.converged()
             on = {*GROUP_NAMES} - ({"extra"} if says_of_extra(sandbox) == "off" else set())
             sandbox.is_true(on)
-            assert len(writes(sandbox)) - before >= cut.asked
+            assert len(writes(sandbox)) - before >= cut.acknowledged
             sandbox.daemon.kill()
 
 
 def cuts_at_the_answer(sandbox: Sandbox, disk: Disk) -> Iterator[Cut]:
-    """The power goes the very moment that a write is acknowledged."""
+    """Cut the power at the moment a write is acknowledged."""
     for number in range(3):
         verb, word = (("stop", "off"), ("start", "on"))[number % 2]
         sandbox.daemon.post(f"/services/{verb}/extra")
@@ -118,7 +118,7 @@ def cuts_at_the_answer(sandbox: Sandbox, disk: Disk) -> Iterator[Cut]:
 
 
 def cuts_in_the_middle(sandbox: Sandbox, disk: Disk) -> Iterator[Cut]:
-    """The power goes while write after write is asked for."""
+    """Cut the power during a series of writes."""
     chance, done = Random(1), threading.Event()
     acknowledged = 3
 
@@ -135,15 +135,15 @@ def cuts_in_the_middle(sandbox: Sandbox, disk: Disk) -> Iterator[Cut]:
     try:
         for number in range(3, 7):
             done.wait(chance.uniform(0.05, 0.15))
-            asked = acknowledged
-            yield Cut(disk.cut(sandbox.daemon, number), {"on", "off"}, asked)
+            before = acknowledged
+            yield Cut(disk.cut(sandbox.daemon, number), {"on", "off"}, before)
     finally:
         done.set()
         writer.join()
 
 
 def says_of_extra(sandbox: Sandbox) -> str:
-    """The word after the group's name, of a file that is whole."""
+    """The state of the group in a complete file."""
     words = dict(line.split("#")[0].strip().split(": ") for line in lines_of(sandbox)[1:])
     assert words.keys() == {*GROUP_NAMES}
     return words["extra"].strip()
@@ -154,6 +154,6 @@ def lines_of(sandbox: Sandbox) -> list[str]:
 
 
 def writes(sandbox: Sandbox) -> list[str]:
-    """The writes that the audit log knows of."""
+    """The writes in the audit log."""
     entries = sandbox.daemon.get("/services/audit?limit=1000")["entries"]
     return [e["action"] for e in entries if e["target"] == "extra" and e["action"] in {"start", "stop"}]

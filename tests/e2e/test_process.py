@@ -1,4 +1,4 @@
-"""The daemon as a process: killed, frozen out, told to end, started twice."""
+"""The daemon as a process: killed, without an engine, stopped by signals, started twice."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def is_over(status: Json, before: int) -> bool:
 
 @pytest.mark.pitfall(6, 7, 8)
 @pytest.mark.timeout(600)
-def test_killed_at_any_moment_it_ends_converged_with_one_container_each(sandbox: Sandbox) -> None:
+def test_daemon_killed_at_any_moment_ends_converged_with_one_container_each(sandbox: Sandbox) -> None:
     chance = random.Random(25)
     generation = sandbox.daemon.get("/services/status")["generation"]
     colour, before = 0, None
@@ -54,7 +54,7 @@ def test_killed_at_any_moment_it_ends_converged_with_one_container_each(sandbox:
             if chance.random() < 0.3:
                 with contextlib.suppress(NotFound):
                     sandbox.docker.remove_container("small-edge", force=True)
-            # A moment after the last call is one as well.
+            # Also kill it after the last call.
             while not (dead.wait(0.02) or is_over(sandbox.daemon.status, generation)):
                 pass
             sandbox.daemon.kill()
@@ -67,7 +67,7 @@ def test_killed_at_any_moment_it_ends_converged_with_one_container_each(sandbox:
     assert len(networks) == len(set(networks))
 
 
-def test_a_second_daemon_on_the_same_directory_or_state_refuses_to_start(sandbox: Sandbox) -> None:
+def test_second_daemon_on_the_same_directory_or_state_refuses_to_start(sandbox: Sandbox) -> None:
     other = sandbox.folder / "other"
     (other / "state").mkdir(parents=True, exist_ok=True)
     (other / "desired").mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ def test_a_second_daemon_on_the_same_directory_or_state_refuses_to_start(sandbox
     sandbox.daemon.converged()
 
 
-def test_an_edit_reaches_the_engine_in_no_time(
+def test_edit_reaches_the_engine(
     sandbox: Sandbox, record_property: pytest.RecordProperty, capsys: pytest.CaptureFixture[str]
 ) -> None:
     took = []
@@ -112,7 +112,7 @@ def test_an_edit_reaches_the_engine_in_no_time(
     assert median < 1.0
 
 
-def test_told_to_end_it_ends_with_0_and_leaves_containers_alone(sandbox: Sandbox) -> None:
+def test_sigterm_exits_with_0_and_leaves_containers_running(sandbox: Sandbox) -> None:
     mark = sandbox.recorder.mark()
     code, took = sandbox.daemon.end()
     assert code == 0
@@ -124,7 +124,7 @@ def test_told_to_end_it_ends_with_0_and_leaves_containers_alone(sandbox: Sandbox
     assert sandbox.daemon.wait_for_exit() == 0
 
 
-def test_told_to_end_while_it_works_it_ends_in_time_and_goes_on_when_started_again(sandbox: Sandbox) -> None:
+def test_sigterm_during_converging_ends_in_time_and_the_next_start_continues(sandbox: Sandbox) -> None:
     sandbox.daemon.converged(sandbox.switch(base=False, app=False, front=False, extra=False))
     mark = sandbox.recorder.mark()
     sandbox.switch()
@@ -137,10 +137,10 @@ def test_told_to_end_while_it_works_it_ends_in_time_and_goes_on_when_started_aga
 
 
 @pytest.mark.pitfall(14)
-def test_told_to_end_while_the_engine_is_frozen_it_ends_in_time(sandbox: Sandbox) -> None:
+def test_sigterm_with_a_frozen_engine_ends_in_time(sandbox: Sandbox) -> None:
     mark = sandbox.recorder.mark()
     with sandbox.engine.frozen():
-        # Something to do, so that calls are on their way that nobody answers.
+        # Cause calls that the frozen engine never answers.
         sandbox.switch(extra=False)
         sandbox.daemon.until(lambda s: s["groups"]["extra"]["phase"] == "progressing")
         code, took = sandbox.daemon.end()
@@ -148,7 +148,7 @@ def test_told_to_end_while_the_engine_is_frozen_it_ends_in_time(sandbox: Sandbox
     assert {e.service for e in sandbox.recorder.touched(mark, PROJECT)} <= {"cache"}
 
 
-def test_sighup_makes_it_read_the_files_again(sandbox: Sandbox) -> None:
+def test_sighup_reads_the_files_again(sandbox: Sandbox) -> None:
     sandbox.save("groups.yaml", "groups: {}\n")
     sandbox.daemon.until(lambda s: s["errors"])
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""The power goes: all of the engine dies at once, and what lies in /run is gone (PITFALLS rows 17 and 20)."""
+"""Reboot: all of the engine dies at once, and /run is empty afterwards (PITFALLS rows 17 and 20)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def children(pid: int) -> list[int]:
 
 
 def power_cut(sandbox: Sandbox) -> None:
-    """Kill the engine, its containerd, all shims and all containers, and take away what lies in /run."""
+    """Kill the engine, its containerd, all shims and all containers, and empty /run."""
     engine = sandbox.engine
     pids = [c["State"]["Pid"] for c in sandbox.recorder.all_containers() if c["State"]["Pid"]]
     shims = {int(Path(f"/proc/{p}/stat").read_text().rsplit(")", 1)[1].split()[1]) for p in pids}
@@ -48,7 +48,7 @@ def power_cut(sandbox: Sandbox) -> None:
 
 @pytest.mark.pitfall(17, 20)
 @pytest.mark.parametrize("order", ["engine first", "daemon first"])
-def test_after_a_power_cut_all_comes_up_and_what_was_cut_short_runs_again(
+def test_stack_starts_after_a_reboot_and_interrupted_one_shots_run_again(
     sandbox: Sandbox, order: str
 ) -> None:
     long = COMPOSE.replace('{STANDIN_RUN_FOR: "0.1"}', '{STANDIN_RUN_FOR: "${RUN}"}')
@@ -80,5 +80,5 @@ def test_after_a_power_cut_all_comes_up_and_what_was_cut_short_runs_again(
     sandbox.daemon.converged(sandbox.on_disk(), within=60)
     sandbox.is_true()
     assert {c["Config"]["Labels"].get(SERVICE) for c in sandbox.recorder.containers(PROJECT)} >= {"db", "api"}
-    # What the SDK's clients had open to the engine that is gone: let go of here, where nobody minds.
+    # Collect the SDK clients' sockets to the dead engine here, without a warning.
     gc.collect()

@@ -47,7 +47,7 @@ ALL = {"many-app-1", "many-web-1", "many-web-2", "many-web-3"}
 
 
 class Field:
-    """The project of this file: its folder, its daemon, and what its containers are at."""
+    """The project of this file: its folder, its daemon and its containers."""
 
     def __init__(self, engine: PrivateEngine, folder: Path) -> None:
         self.engine = engine
@@ -83,7 +83,7 @@ class Field:
         return {name: id for name, (_, id) in self.containers().items()}
 
     def fewest(self, since: str) -> int:
-        """How many containers of web ran at the least, since a moment (wall seconds) when three did."""
+        """The least number of running web containers since a time (wall seconds) at which three ran."""
         filters = {"label": f"{PROJECT_LABEL}=many", "event": ["die", "start"]}
         until = int(time.time()) + 1
         events = self.client.events(since=since, until=until, filters=filters, decode=True)
@@ -156,7 +156,7 @@ def test_replicas_are_adopted_repaired_switched_and_never_reduced_unasked(field:
     field.daemon.converged()
 
 
-def test_a_changed_definition_remakes_each_replica_once_and_a_changed_number_is_followed_up_only(
+def test_changed_definition_recreates_each_replica_once_and_a_changed_number_only_adds(
     field: Field,
 ) -> None:
     field.daemon.start()

@@ -1,8 +1,7 @@
-"""The stack that ships, all 18 services of it, from nothing to up, to down, and by hand beside us.
+"""The shipped stack of 18 services: first start, stop, restart, and Compose by hand beside the daemon.
 
-Its health checks have intervals of 30 s, as real ones do: whatever comes up faster than that was found
-ready early. What is ready when is read off the stand-ins' own logs. The tests build on one another's
-containers, as a day with the stack does; each says itself which groups it wants.
+Its health checks have intervals of 30 s, as real ones do, so a faster start proves early probes. Readiness
+times come from the stand-ins' own logs. The tests share containers; each states which groups it needs.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class Ship:
         }
 
     def switch(self, *groups: str) -> Json:
-        """Exactly these groups on; waits until that is so, and looks itself."""
+        """Switch exactly these groups on, wait, and check the engine."""
         path = self.desired / "groups.yaml"
         text = _SWITCH.sub(
             lambda m: m[1] + ("on" if m[1].split(":")[0].strip() in groups else "off"), path.read_text()
@@ -76,7 +75,7 @@ class Ship:
         return {c["Config"]["Labels"][SERVICE]: c["Id"] for c in self.recorder.containers(PROJECT)}
 
     def ready_at(self, service: str) -> float:
-        """When the stand-in itself says that it was ready, in its latest run."""
+        """When the stand-in reported ready in its latest run."""
         log = self.sandbox.docker.logs(f"alpr-{service}", timestamps=True).decode().splitlines()
         stamp = next(line.split()[0] for line in reversed(log) if line.endswith(" ready"))
         return _seconds(stamp)
@@ -134,20 +133,20 @@ def _strangers_are_left_alone(ship: Ship) -> Iterator[None]:
     yield
     after = ship.sandbox.others()
     left = {name: seen for name, seen in ship.sandbox.strangers.items() if name != "/small-stray"}
-    assert left.items() <= after.items(), "tempo is of our project, but of no group"
+    assert left.items() <= after.items(), "tempo is in the project, but in no group"
 
 
-def test_with_kafka_on_it_comes_up_as_shipped_and_pilot_can_start(ship: Ship) -> None:
+def test_kafka_group_starts_and_pilot_is_ready(ship: Ship) -> None:
     began = time.monotonic()
     status = ship.switch("kafka")
     assert status["pilot_ready"]
     assert status["running_services"] == 3
-    assert time.monotonic() - began < 30.0, "intervals are 30 s: nobody waited for one"
+    assert time.monotonic() - began < 30.0, "intervals are 30 s: no service waited for one"
     assert {s["name"] for s in status["unmanaged"]} >= {"tempo", "minio-init", "mlflow"}
     assert all(ship.daemon.service(name, status)["ready"] for name in ship.groups["kafka"])
 
 
-def test_all_on_all_18_run_each_started_when_what_it_needs_was_ready(ship: Ship) -> None:
+def test_all_18_services_start_after_their_dependencies_are_ready(ship: Ship) -> None:
     ship.switch("kafka")
     mark = ship.recorder.mark()
     began = time.monotonic()
@@ -165,11 +164,11 @@ def test_all_on_all_18_run_each_started_when_what_it_needs_was_ready(ship: Ship)
         else:
             assert started[f"alpr-{needed}"] < at
     events = ship.recorder.touched(mark, PROJECT)
-    assert not {e.service for e in events} & set(ship.groups["kafka"]), "what ran already is left alone"
+    assert not {e.service for e in events} & set(ship.groups["kafka"]), "running services are left alone"
     assert all([e.service for e in events if e.action == "start"].count(n) <= 1 for n in ship.services)
 
 
-def test_a_rebuilt_query_api_is_made_anew_once_and_nothing_else(ship: Ship) -> None:
+def test_rebuilt_query_api_is_recreated_once_and_nothing_else(ship: Ship) -> None:
     ship.switch(*ship.groups)
     ids, mark = ship.ids(), ship.recorder.mark()
     code = ship.desired / "build" / "query-api" / "marker"
@@ -184,12 +183,12 @@ def test_a_rebuilt_query_api_is_made_anew_once_and_nothing_else(ship: Ship) -> N
     assert [e.action for e in events].count("create") == 1
 
 
-def test_a_persons_up_of_all_makes_nothing_anew(ship: Ship) -> None:
+def test_compose_up_by_a_person_recreates_nothing_of_the_shipped_stack(ship: Ship) -> None:
     ship.switch(*ship.groups)
     ids, mark = ship.ids(), ship.recorder.mark()
     ship.person("create", *ship.services)
-    # Compose believes in the engine's own verdicts alone, which come after a whole interval: what waits for
-    # nobody's health goes all the way here, everything does in `test_drift`.
+    # Compose waits for the engine's health status, which comes after a whole interval. Start only services
+    # that wait for no health status here; `test_drift` covers the others.
     waiting = {name for (name, _), condition in ship.needs.items() if condition == "service_healthy"}
     ship.person("up", "-d", "--no-deps", *(name for name in ship.services if name not in waiting))
     assert ship.ids() == ids
@@ -197,7 +196,7 @@ def test_a_persons_up_of_all_makes_nothing_anew(ship: Ship) -> None:
     ship.daemon.converged()
 
 
-def test_all_off_goes_down_in_reverse(ship: Ship) -> None:
+def test_all_off_stops_in_reverse_order(ship: Ship) -> None:
     ship.switch(*ship.groups)
     mark = ship.recorder.mark()
     ship.switch()
@@ -207,7 +206,7 @@ def test_all_off_goes_down_in_reverse(ship: Ship) -> None:
         assert died.index(name) < died.index(needed), f"{needed} was stopped before {name}"
 
 
-def test_containers_that_compose_made_are_started_as_they_are(ship: Ship) -> None:
+def test_containers_created_by_compose_are_started_unchanged(ship: Ship) -> None:
     ship.switch()
     ship.daemon.end()
     for service in ship.services:

@@ -1,4 +1,4 @@
-"""Secrets from variables and lifecycle hooks, from the files to the container and back."""
+"""Secrets from variables and lifecycle hooks, end to end."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def hooked(sandbox: Sandbox) -> Iterator[Sandbox]:
 
 
 def inside(sandbox: Sandbox, path: str) -> str:
-    """A file as the container of ``edge`` has it."""
+    """A file inside the container of ``edge``."""
     pid = sandbox.one("edge")["State"]["Pid"]
     return Path(f"/proc/{pid}/root{path}").read_text()
 
 
-def test_a_secret_from_a_variable_and_hooks_come_with_every_start(hooked: Sandbox) -> None:
+def test_secret_from_a_variable_and_hooks_are_applied_at_every_start(hooked: Sandbox) -> None:
     assert inside(hooked, "/run/secrets/token") == ONE
     assert inside(hooked, "/data/hooks").split() == ["up"]
     first = hooked.one("edge")["Id"]
@@ -57,14 +57,14 @@ def test_a_secret_from_a_variable_and_hooks_come_with_every_start(hooked: Sandbo
     hooked.daemon.converged()
     assert inside(hooked, "/run/secrets/token") == ONE
     assert inside(hooked, "/data/hooks").split() == ["up", "up"]
-    # Another value: one generation, one remake, one round of hooks.
+    # Another value: one generation, one recreation, one run of the hooks.
     before = int(hooked.daemon.get("/services/status")["generation"])
     (hooked.desired / ".env").write_text(f"EDGE_TOKEN={TWO}\n")
     hooked.daemon.converged(hooked.next_generation(before))
     assert hooked.one("edge")["Id"] != first
     assert inside(hooked, "/run/secrets/token") == TWO
     assert inside(hooked, "/data/hooks").split() == ["up", "up", "down", "up"]
-    # Its only copies are frozen sources, for nobody else's eyes.
+    # The only copies are frozen sources with mode 0600.
     state = Path(hooked.daemon.state)
     holders = [p for p in state.rglob("*") if p.is_file() and b"planted-value" in p.read_bytes()]
     assert {path.parent.name for path in holders} == {"contents"}

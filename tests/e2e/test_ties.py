@@ -1,4 +1,4 @@
-"""What is tied to a container follows it, what is tied to nothing is pruned, and booting is ours to order."""
+"""Services that share or follow a container, orphans, and boot order with `restart: managed`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def mode(sandbox: Sandbox, service: str) -> str:
     return str(sandbox.one(service)["HostConfig"]["NetworkMode"])
 
 
-def test_who_shares_a_network_is_made_anew_when_its_owner_was(sandbox: Sandbox) -> None:
+def test_service_that_shares_a_network_is_recreated_after_its_owner(sandbox: Sandbox) -> None:
     sandbox.daemon.converged(saved(sandbox, COMPOSE.replace(EDGE, SHARING)))
     assert mode(sandbox, "edge") == f"container:{sandbox.one('web')['Id']}"
     for act in ("removed by hand", "remade by a person", "remade by us"):
@@ -49,7 +49,7 @@ def test_who_shares_a_network_is_made_anew_when_its_owner_was(sandbox: Sandbox) 
         assert sandbox.recorder.count(mark, "create", "edge") <= 2, act
 
 
-def test_who_asked_for_it_is_restarted_after_its_dependency_was_by_whomever(sandbox: Sandbox) -> None:
+def test_depends_on_restart_follows_any_restart_of_the_dependency(sandbox: Sandbox) -> None:
     follows = EDGE.replace("[web]", "{web: {condition: service_started, restart: true}}")
     sandbox.daemon.converged(saved(sandbox, COMPOSE.replace(EDGE, follows)))
     ids = sandbox.ids()
@@ -64,7 +64,7 @@ def test_who_asked_for_it_is_restarted_after_its_dependency_was_by_whomever(sand
 
 
 @pytest.mark.pitfall(42)
-def test_orphans_are_pruned_when_asked_for_and_their_volumes_stay(sandbox: Sandbox) -> None:
+def test_prune_removes_orphans_and_keeps_their_volumes(sandbox: Sandbox) -> None:
     labels = {PROJECT_LABEL: PROJECT, SERVICE: "former"}
     host = sandbox.docker.create_host_config(network_mode="none", binds=["former-data:/data"])
     made = sandbox.docker.create_container(
@@ -84,7 +84,7 @@ def test_orphans_are_pruned_when_asked_for_and_their_volumes_stay(sandbox: Sandb
 
 
 @pytest.mark.pitfall(17)
-def test_where_restarting_is_ours_a_boot_comes_up_in_order_and_what_is_off_stays_off(
+def test_managed_restart_boots_in_order_and_what_is_off_stays_off(
     sandbox: Sandbox,
 ) -> None:
     ids = sandbox.ids()
@@ -115,6 +115,6 @@ def test_where_restarting_is_ours_a_boot_comes_up_in_order_and_what_is_off_stays
     assert "cache" not in order
     assert "migrate" not in order
     assert sandbox.ids() == ids
-    # A person's own Compose finds nothing to do about it.
+    # Compose itself has nothing to do afterwards.
     sandbox.person("up", "-d", "--no-deps", "db", "api")
     assert sandbox.ids() == ids
