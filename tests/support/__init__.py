@@ -1,1 +1,1 @@
-"""What tests share: fixtures for unit tests, harnesses for real engines, hosts for whole machines."""
+"""Shared by the tests: fixtures for unit tests, harnesses for real engines, hosts for whole machines."""

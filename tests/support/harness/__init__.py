@@ -1,1 +1,1 @@
-"""Private engines, the daemon as a process, proxies and recorders between them."""
+"""Private engines, the daemon as a process, and proxies and recorders between them."""

@@ -1,4 +1,4 @@
-"""One project on a private engine, and the Docker adapter over it."""
+"""One project on a private engine, with the Docker adapter."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ services:
 
 
 class AdapterHarness:
-    """One project on the private engine, and the adapter over it."""
+    """One project on the private engine, with the adapter."""
 
     def __init__(self, bed: PrivateEngine, project: Project, patience: float) -> None:
         self.bed = bed

@@ -1,4 +1,4 @@
-"""Debian's Chromium, driven by playwright, and the few questions that every test asks of the page."""
+"""Debian's Chromium, driven by playwright, and the queries that all tests share."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ expect.set_options(timeout=WITHIN)
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """A browser with a profile of its own, gone afterwards."""
+    """A browser with a temporary profile."""
     program = shutil.which("chromium")
     assert program, "chromium is missing: sudo apt-get install chromium"
     with sync_playwright() as playwright:
@@ -47,12 +47,12 @@ def chromium() -> Iterator[Browser]:
 
 
 def _carry(route: Route) -> None:
-    # Chromium drops what it loads when an engine beside it makes a network interface; playwright does not.
+    # Chromium aborts loads when an engine creates a network interface; playwright does not.
     route.fulfill(response=route.fetch())
 
 
 class BrowserWindow:
-    """One person's browser window on one daemon's dashboard; what goes wrong in it is kept in ``errors``."""
+    """A browser window with a daemon's dashboard; errors of the page are in ``errors``."""
 
     def __init__(self, context: BrowserContext, url: str) -> None:
         context.set_default_timeout(WITHIN)
@@ -70,7 +70,7 @@ class BrowserWindow:
         self.page.on("request", lambda request: self.asked.append(request.url))
 
     def _heard(self, message: Any) -> None:
-        # A refusal of the API is told as an error too; what matters is what the page itself did wrong.
+        # Chromium logs a refusal of the API as an error too; only errors of the page itself count.
         if message.type == "error" and "Failed to load resource" not in message.text:
             self.errors.append(message.text)
 
@@ -86,7 +86,7 @@ class BrowserWindow:
         return self
 
     def go(self, address: str) -> None:
-        """To another place of the page, until it is there."""
+        """Go to another address of the page and wait for it."""
         self.page.evaluate("(hash) => { location.hash = hash; }", address)
         self.page.wait_for_function(
             """(hash) => {
@@ -114,16 +114,16 @@ class BrowserWindow:
         return self.page.locator(f'[data-service="{name}"]')
 
     def notice(self, key: str) -> Any:
-        """What the page says first, of one kind."""
+        """The first notice of a kind."""
         return self.page.locator(f'[data-notice="{key}"]')
 
     def is_well(self) -> None:
-        """Until everything is as it should be, on the page."""
+        """Wait until the page shows the stack as converged."""
         expect(self.page.locator("#overall")).to_have_text("converged")
         expect(self.notice("well")).to_contain_text("Everything is as it should be")
 
     def hold(self, pattern: str) -> list[Route]:
-        """Requests to such addresses wait in this list, until the test carries them on."""
+        """Hold requests to such addresses in a list until the test continues them."""
         held: list[Route] = []
 
         def keep(route: Route) -> None:
@@ -133,15 +133,15 @@ class BrowserWindow:
         return held
 
     def has_asked(self, held: list[Any]) -> None:
-        """Until a request came that a route of the test holds in this list."""
+        """Wait for a request that a route of the test holds in this list."""
         deadline = time.monotonic() + WITHIN / 1000
         while not held:
-            assert time.monotonic() < deadline, "nothing was asked for"
+            assert time.monotonic() < deadline, "no request arrived"
             # Routes are served while playwright waits.
             self.page.wait_for_timeout(20)
 
     def record(self, selector: str) -> None:
-        """From now on write down every text that this element has, as the page paints it."""
+        """Record every text of this element from now on, as the page paints it."""
         self.page.evaluate(
             """(selector) => {
               const seen = (window.seen = []);
@@ -157,6 +157,6 @@ class BrowserWindow:
         )
 
     def recorded(self) -> list[str]:
-        """What was written down."""
+        """The recorded texts."""
         found: list[str] = self.page.evaluate("window.seen")
         return found

@@ -1,4 +1,4 @@
-"""The daemon as a process, told things the way people and programs tell it: signals, files, REST, CLI."""
+"""The daemon as a process, controlled by signals, files, REST and CLI."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PROGRAM = (sys.executable, "-m", "reconciler")
 
 
 class RequestRefused(AssertionError):
-    """The daemon said no: ``status`` and the problem details."""
+    """The daemon refused a request: ``status`` and the problem details."""
 
     def __init__(self, status: int, value: Json) -> None:
         super().__init__(f"{status}: {value}")
@@ -34,8 +34,8 @@ class RequestRefused(AssertionError):
 class Daemon:
     """``service-manager run`` on one directory and one state directory; started and ended many times.
 
-    ``environ`` is all the environment that it gets, ``program`` what runs it. ``status`` is what it last said
-    by itself (SSE).
+    ``environ`` is its whole environment, ``program`` the program to run. ``status`` is the newest status
+    event (SSE).
     """
 
     def __init__(
@@ -52,10 +52,10 @@ class Daemon:
         self._log = state.parent / f"{state.name}.log"
         self._ear: _EventListener | None = None
 
-    # --- its life ---
+    # --- process ---
 
     def start(self, resync: float = 60.0, *, wait: bool = True, port: int = 0) -> Daemon:
-        """Start it, on a free port if none is named; on return it answers, unless not to be waited for."""
+        """Start it, on a free port by default; on return it answers, unless ``wait`` is false."""
         assert not self.running
         self.resync = resync
         self._port = port or free_port()
@@ -73,13 +73,13 @@ class Daemon:
         return self
 
     def command(self, word: str, *arguments: str) -> list[str]:
-        """A command line for a command that works on the same directories."""
+        """The command line of a command with the same directories."""
         more = [part for file in self._compose_files for part in ("--compose-file", str(file))]
         where = ["--desired-state", str(self.desired), "--state-dir", str(self.state)]
         return [*(self.program if word == "run" else PROGRAM), word, *where, *more, *arguments]
 
     def await_answer(self, within: float = 60.0) -> None:
-        """Until the port is open and the stream of events runs."""
+        """Wait until it answers and the event stream is open."""
         deadline = time.monotonic() + within
         while True:
             assert self.running, (
@@ -95,7 +95,7 @@ class Daemon:
 
     @property
     def running(self) -> bool:
-        """Whether the process is there."""
+        """Whether the process runs."""
         return self._process is not None and self._process.poll() is None
 
     @property
@@ -109,7 +109,7 @@ class Daemon:
         os.kill(self.pid, number)
 
     def end(self, within: float = 15.0) -> tuple[int, float]:
-        """SIGTERM: its exit code, and how many seconds it took."""
+        """Send SIGTERM; returns the exit code and the seconds it took."""
         assert self._process is not None
         began = time.monotonic()
         self._process.terminate()
@@ -119,21 +119,21 @@ class Daemon:
             self._deafen()
 
     def kill(self) -> None:
-        """SIGKILL; what it started lives on."""
+        """Send SIGKILL; its children stay."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(10)
         self._deafen()
 
     def wait_for_exit(self, within: float = 20.0) -> int:
-        """Until it ended by itself; its exit code."""
+        """Wait for its end; returns the exit code."""
         assert self._process is not None
         code = self._process.wait(within)
         self._deafen()
         return code
 
     def log(self) -> str:
-        """All that it said."""
+        """Its log."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     def _deafen(self) -> None:
@@ -145,20 +145,20 @@ class Daemon:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Its address."""
         return f"http://127.0.0.1:{self._port}"
 
     def get(self, path: str, *, timeout: float = 30.0) -> Any:
-        """A read."""
+        """GET."""
         return self._ask("GET", path, timeout)
 
     def post(self, path: str, *, timeout: float = 60.0) -> Json:
-        """A write."""
+        """POST."""
         found: Json = self._ask("POST", path, timeout)
         return found
 
     def put(self, path: str, body: Json) -> Json:
-        """A write with a body."""
+        """PUT or POST with a body."""
         found: Json = self._ask("PUT", path, 60.0, body)
         return found
 
@@ -168,7 +168,7 @@ class Daemon:
             try:
                 return self._ask_once(method, path, timeout, body)
             except RequestRefused as error:
-                # It answers before it has read its files, and asks for patience.
+                # It answers 503 until it has read its files.
                 starting = error.status == 503 and error.value.get("reason") == "starting"
                 if not starting or time.monotonic() > deadline:
                     raise
@@ -188,11 +188,11 @@ class Daemon:
             raise RequestRefused(answer.status, value)
         return value
 
-    # --- what it says by itself ---
+    # --- events ---
 
     @property
     def status(self) -> Json:
-        """The newest status it sent."""
+        """The newest status event."""
         assert self._ear is not None
         return self._ear.status
 
@@ -203,7 +203,7 @@ class Daemon:
 
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
-        """In its tracks for a while: what happens meanwhile it sees all at once."""
+        """Suspend the process for a while, so that it sees all changes of that time at once."""
         self.signal(signal.SIGSTOP)
         try:
             yield
@@ -211,7 +211,7 @@ class Daemon:
             self.signal(signal.SIGCONT)
 
     def converged(self, generation: int | None = None, within: float = 40.0) -> Json:
-        """Until it says that all is as this generation (or whichever is current) wants it."""
+        """Wait until this generation (by default the current one) is converged."""
 
         def good(status: Json) -> bool:
             return (
@@ -225,7 +225,7 @@ class Daemon:
         return self.until(good, within)
 
     def service(self, name: str, status: Json | None = None) -> Json:
-        """What it says of a service."""
+        """The status of a service."""
         return service_of(status or self.get("/services/status"), name)
 
     # --- CLI ---
@@ -233,7 +233,7 @@ class Daemon:
     def cli(
         self, *arguments: str, within: float = 60.0, local: bool = False
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command: over REST, or (``local``) on the directories as ``command`` has them."""
+        """Run a command: over REST, or (``local``) with the directories of ``command``."""
         return subprocess.run(
             self.command(*arguments) if local else [*PROGRAM, *arguments],
             cwd=ROOT,
@@ -281,7 +281,7 @@ class _EventListener:
             return self.status
 
     def close(self) -> None:
-        # The socket itself: closing the answer would wait for the lock that the reader holds.
+        # Close the socket itself: closing the response would wait for the reader's lock.
         with contextlib.suppress(OSError, AttributeError):
             self._connection.sock.shutdown(socket.SHUT_RDWR)
         self._thread.join(5)
@@ -327,7 +327,7 @@ def _short(status: Json) -> str:
 
 
 def free_port() -> int:
-    """A port that nobody uses just now, and that the system gives to nobody who asks for any."""
+    """A free port outside the range that the system assigns."""
     while True:
         port = random.SystemRandom().randrange(10_000, 32_000)
         with socket.socket() as probe, contextlib.suppress(OSError):

@@ -1,7 +1,7 @@
-"""A unix socket between the daemon and its engine: notes every request and who sent it, and makes faults.
+"""A proxy on a unix socket before the engine: records every request with its sender, injects faults.
 
-Knowing the sender (the kernel tells its process id) lets a test kill it at its n-th request, which is the
-same moment in every run, where a sleep would be another one each time.
+The sender's process id (from the kernel) lets a test kill it at its n-th request, the same moment in every
+run, unlike a sleep.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CREDENTIALS = struct.Struct("3i")
 
 
 class Call(NamedTuple):
-    """``at`` on the monotonic clock; ``path`` without API version and ``query``; ``pid`` of who asks."""
+    """``at`` on the monotonic clock; ``path`` without API version and ``query``; ``pid`` of the client."""
 
     at: float
     method: str
@@ -35,24 +35,24 @@ class Call(NamedTuple):
 
     @property
     def by_compose(self) -> bool:
-        """Whether Docker Compose asks, for the daemon."""
+        """Whether the client is Docker Compose."""
         return "compose" in self.agent.lower() or "docker-client" in self.agent.lower()
 
     @property
     def changes(self) -> bool:
-        """Whether the engine is asked to change a container, a network or a volume."""
+        """Whether the request changes a container, a network or a volume."""
         return self.method != "GET" and re.match(r"/(containers|networks|volumes)/", self.path) is not None
 
 
 Hook = Callable[[Call], str | None]
-"""Asked before a request is passed on. ``lose``: pass it on, and cut the line instead of answering;
+"""Called before a request is forwarded. ``lose``: forward it, and close the connection instead of answering;
 ``hold``: pass it on when ``release`` is called; ``late``: pass it on, and answer when that is called;
 ``refuse``: answer 500 without passing it on; ``lie``: answer that it is done without passing it on; ``cut``:
 cut the line without passing it on."""
 
 
 class AtCall:
-    """A hook that does a deed at the nth call that is meant, and at no other; ``met``: whether it came."""
+    """A hook that runs an action at the nth matching call only; ``met``: whether that call arrived."""
 
     def __init__(self, nth: int, meant: Callable[[Call], bool], deed: Callable[[Call], str | None]) -> None:
         self._left = nth
@@ -68,7 +68,7 @@ class AtCall:
 
     @property
     def met(self) -> bool:
-        """Whether the call came."""
+        """Whether the call arrived."""
         return self._left == 0
 
 
@@ -82,7 +82,7 @@ _ANSWERS = {
 
 
 class EngineProxy:
-    """In a thread with an event loop of its own. Requests begin where a chunk begins: nobody pipelines."""
+    """Runs in a thread with its own event loop. A request starts with a chunk: no client pipelines."""
 
     def __init__(self, engine_socket: Path, path: Path) -> None:
         self.path = path
@@ -109,17 +109,17 @@ class EngineProxy:
         self._loop.close()
 
     def show(self) -> None:
-        """Be there, where clients look for the engine."""
+        """Listen at the address of the engine."""
         if self._listener is None:
             self._do(self._show())
 
     def hide(self) -> None:
-        """Be gone: no socket, every line cut. The engine behind notices nothing."""
+        """Remove the socket and close every connection. The engine is not affected."""
         self._do(self._hide())
 
     @contextlib.contextmanager
     def hidden(self) -> Iterator[None]:
-        """Gone for a while."""
+        """Closed for a while."""
         self.hide()
         try:
             yield
@@ -128,7 +128,7 @@ class EngineProxy:
 
     @contextlib.contextmanager
     def hooked(self, hook: Hook) -> Iterator[None]:
-        """Ask ``hook`` of each request for a while."""
+        """Call ``hook`` for each request for a while."""
         self.arm()
         self.hook = hook
         try:
@@ -138,16 +138,16 @@ class EngineProxy:
             self.release()
 
     def arm(self) -> None:
-        """From now on ``hold`` and ``late`` hold again; once released, they let everything through."""
+        """Make ``hold`` and ``late`` hold requests again; after a release they forward everything."""
         self._loop.call_soon_threadsafe(self._released.clear)
 
     def release(self) -> None:
-        """Pass on what is held."""
+        """Forward held requests."""
         self._loop.call_soon_threadsafe(self._released.set)
 
     @contextlib.contextmanager
     def mute(self) -> Iterator[None]:
-        """Event streams stay open and carry nothing; what was said meanwhile is lost."""
+        """Keep event streams open and silent; events of that time are lost."""
         self._mute = True
         try:
             yield
@@ -155,11 +155,11 @@ class EngineProxy:
             self._mute = False
 
     def mark(self) -> int:
-        """A place in the record of calls."""
+        """A position in the record of calls."""
         return len(self.calls)
 
     def changes_since(self, mark: int) -> list[Call]:
-        """Requests since then that change something."""
+        """Requests since that position that change something."""
         return [call for call in self.calls[mark:] if call.changes]
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
@@ -190,7 +190,7 @@ class EngineProxy:
             client, _ = await self._loop.sock_accept(listener)
             task = self._loop.create_task(self._serve(client))
             self._tasks.add(task)
-            # Also where the task is cancelled before it began.
+            # Also if the task is cancelled before it started.
             task.add_done_callback(lambda task, client=client: self._over(task, client))  # type: ignore[misc]
 
     def _over(self, task: asyncio.Task[None], client: socket.socket) -> None:
@@ -213,7 +213,7 @@ class EngineProxy:
             engine.close()
 
     async def note(self, call: Call) -> str | None:
-        """What is to become of the request, once it is no longer held."""
+        """The fate of the request, after it is no longer held."""
         self.calls.append(call)
         hook = self.hook
         verdict = hook(call) if hook else None
@@ -222,7 +222,7 @@ class EngineProxy:
         return verdict
 
     async def released(self) -> None:
-        """Until ``release`` is called."""
+        """Wait for ``release``."""
         await self._released.wait()
 
     @property
@@ -235,7 +235,7 @@ class _Cut(OSError):
 
 
 class _Line:
-    """One connection, both ways."""
+    """One connection, in both directions."""
 
     def __init__(self, proxy: EngineProxy, pid: int) -> None:
         self._proxy = proxy
@@ -260,7 +260,7 @@ class _Line:
                     client.shutdown(socket.SHUT_RDWR)
                     raise _Cut
             await loop.sock_sendall(engine, data)
-        # Half closed: a Compose that has said all still wants to hear the rest.
+        # Half closed: a Compose that finished sending still reads the response.
         engine.shutdown(socket.SHUT_WR)
 
     async def back(self, engine: socket.socket, client: socket.socket) -> None:

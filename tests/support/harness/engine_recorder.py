@@ -1,4 +1,4 @@
-"""What really happened on the engine, by its own word: no part of the daemon has a say in it."""
+"""Records the engine's own events, independent of the daemon."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Event(NamedTuple):
 
 
 class EngineRecorder:
-    """Keeps every event from its start on; comes back by itself when the engine was away."""
+    """Records every event from its start on; reconnects after the engine was away."""
 
     def __init__(self, engine: PrivateEngine) -> None:
         self._engine = engine
@@ -57,21 +57,21 @@ class EngineRecorder:
         self._thread.join(5)
         self.client.close()
 
-    # --- what happened ---
+    # --- events ---
 
     def mark(self) -> int:
-        """A place in the record: everything that happened until now lies before it."""
+        """A position in the record, after everything that happened until now."""
         self._catch_up()
         return len(self.events)
 
     def since(self, mark: int, *, catch_up: bool = True) -> list[Event]:
-        """All that happened since then."""
+        """All events since that position."""
         if catch_up:
             self._catch_up()
         return self.events[mark:]
 
     def touched(self, mark: int, project: str = "") -> list[Event]:
-        """What was done to containers since then: all, or those of a project."""
+        """Container events since that position: all, or those of a project."""
         return [
             event
             for event in self.since(mark)
@@ -81,7 +81,7 @@ class EngineRecorder:
         ]
 
     def count(self, mark: int, action: str, service: str) -> int:
-        """How often that happened to a service since then."""
+        """How often this event occurred for a service since that position."""
         return sum(e.action == action and e.service == service for e in self.touched(mark))
 
     def until(self, good: Callable[[Event], Any], *, since: int, within: float = 20.0) -> Event:
@@ -101,7 +101,7 @@ class EngineRecorder:
                     self.changed.wait(min(left, 0.5))
 
     def look_until(self, look: Callable[[], T], good: Callable[[T], Any], within: float = 20.0) -> T:
-        """Look whenever something happened (and now and then) until what is seen is good."""
+        """Inspect after each event (and at intervals) until the condition holds."""
         deadline = time.monotonic() + within
         while True:
             seen = len(self.events)
@@ -119,7 +119,7 @@ class EngineRecorder:
                 if len(self.events) == seen:
                     self.changed.wait(min(left, 0.25))
 
-    # --- what there is ---
+    # --- state ---
 
     def containers(self, project: str) -> list[dict[str, Any]]:
         """Inspections of all containers of a project."""
@@ -130,21 +130,21 @@ class EngineRecorder:
         return self.inspect(self.client.containers(all=True))
 
     def inspect(self, entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Inspections of what a list names; without those that went meanwhile."""
+        """Inspect the containers of a list, without those removed in between."""
         found = []
         for entry in entries:
             with contextlib.suppress(NotFound):
                 found.append(self.client.inspect_container(entry["Id"]))
         return found
 
-    # --- how it comes in ---
+    # --- reading ---
 
     def _catch_up(self) -> None:
-        """Let a sentinel go through the stream: what came before it has been noted."""
+        """Send a sentinel through the stream: everything before it has been recorded."""
         at, sent = len(self.events), set[str]()
         deadline = time.monotonic() + 20.0
         while True:
-            # One that comes before we listen again to an engine that was restarted is not heard of.
+            # An event before the reconnect to a restarted engine is missed.
             name = f"sentinel-{next(self._numbers)}"
             sent.add(name)
             self.client.create_volume(name)
@@ -178,7 +178,7 @@ class EngineRecorder:
                 self.changed.wait(0.05)
 
     def _hang_up(self) -> None:
-        # Where it ended already, the SDK stumbles over what is no longer there, and leaves the socket open.
+        # If the stream ended already, the SDK raises and leaves the socket open.
         stream = self._stream
         if stream is not None:
             with contextlib.suppress(Exception):

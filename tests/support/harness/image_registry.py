@@ -1,8 +1,8 @@
-"""A registry of images on loopback that only gives: what a pull needs, and nothing more.
+"""A read-only image registry on loopback with what a pull needs.
 
-Its images are for several platforms, as those of the public registries: a tag names an index, that a manifest
-for each platform, that a configuration and layers. Which digest of these an engine shows as *the* id of the
-image depends on its image store (PITFALLS row 5).
+Its images are for several platforms, like those of public registries: a tag names an index, the index a
+manifest for each platform, the manifest a configuration and layers. Which of these digests an engine shows as
+the id of the image depends on its image store (PITFALLS row 5).
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ _LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _FOREIGN = "riscv64"
 _HELLO = b"\x16"
-"""The first byte of who tries TLS; told in plain HTTP that this is none, an engine goes on without."""
+"""The first byte of a TLS client; after a plain HTTP response an engine retries without."""
 
 
 class Blob(NamedTuple):
-    """Something with a digest, and of which kind it is."""
+    """Content with a digest and a media type."""
 
     kind: str
     content: bytes
 
     @property
     def digest(self) -> str:
-        """As everything refers to it."""
+        """Its digest."""
         return f"sha256:{hashlib.sha256(self.content).hexdigest()}"
 
     def entry(self, **more: Any) -> dict[str, Any]:
-        """How others refer to it."""
+        """Its descriptor."""
         return {"mediaType": self.kind, "digest": self.digest, "size": len(self.content), **more}
 
 
 class ImageRegistry:
-    """``with Registry() as registry:``; ``name`` is what stands before the image's name."""
+    """``with Registry() as registry:``; ``name`` is the prefix of image names."""
 
     def __init__(self) -> None:
         self._blobs: dict[str, Blob] = {}
@@ -66,10 +66,10 @@ class ImageRegistry:
         return f"127.0.0.1:{self._server.server_port}"
 
     def tag(self, tag: str, tree: bytes, labels: Mapping[str, str], foreign: Mapping[str, str]) -> None:
-        """Have this tag name an image of one layer, the ``tree`` (tar), with these labels.
+        """Point this tag at an image of one layer, the ``tree`` (tar), with these labels.
 
-        ``foreign`` are those of the same tag for a platform that nobody here has: with other ones the index
-        changes, and the image for this platform stays.
+        ``foreign`` are the labels of the same tag for another platform: changing them changes the index
+        and not the image for this platform.
         """
         layer = Blob(_LAYER, gzip.compress(tree, compresslevel=1, mtime=0))
         contents = f"sha256:{hashlib.sha256(tree).hexdigest()}"

@@ -1,7 +1,7 @@
-"""A folder as the whole file system of a program: a mount namespace of its own, rooted there.
+"""A folder as the root file system of a program, in its own mount namespace.
 
-More than a chroot: Docker unpacks images with `pivot_root`, which needs a root that is a mount. What the
-program mounts is in there alone, and goes with the last process in it.
+More than a chroot: Docker unpacks images with `pivot_root`, which needs a root that is a mount. The
+program's mounts are visible only there and end with its last process.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ read -r _
 
 
 class MountNamespace:
-    """``root`` read-only, with a /run of its own, and with this machine's /dev, /proc, /sys and /tmp."""
+    """``root`` read-only, with its own /run and this machine's /dev, /proc, /sys and /tmp."""
 
     def __init__(self, root: Path) -> None:
-        # Slave: what is mounted outside later shows inside, and never the other way round.
+        # Slave: later mounts outside appear inside, never the other way round.
         command = ["unshare", "--mount", "--propagation", "slave", "sh", "-c", _SET_UP, "sh", str(root)]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
             assert holder.stdout is not None
@@ -38,9 +38,9 @@ class MountNamespace:
 
     @property
     def entry(self) -> tuple[str, ...]:
-        """What stands before a command that shall run in it, with ``descriptor`` passed on."""
+        """The prefix of a command to run in it, with ``descriptor`` passed on."""
         return ("nsenter", f"--mount=/proc/self/fd/{self.descriptor}")
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close it."""
         os.close(self.descriptor)

@@ -1,4 +1,4 @@
-"""A private, real engine for tests: own data, own socket, no network of the host touched, gone afterwards.
+"""A private, real engine for tests: own data and socket, no change to the host's network, removed afterwards.
 
 Also for benches and chaos runs: ``with PrivateEngine() as engine: ...``. Needs root and Docker's
 ``dockerd``; never falls back to the engine of the machine. With the name of a Debian release it is that
@@ -45,7 +45,7 @@ RELEASE = os.environ.get("ENGINE_RELEASE", "")
 _START_DEADLINE = 60.0
 _PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/bin"
 _NEWER = ("trixie", (26, 1))
-"""The Debian release whose Docker stands for the newer ones, and its version."""
+"""The Debian release that provides the newer Docker, and its version."""
 _NEEDED = ("docker.io", "procps")
 """Packages that make an engine: it runs `ps` to tell which processes a container has."""
 _CONTAINERD = "+containerd"
@@ -54,14 +54,14 @@ T = TypeVar("T")
 
 
 class PrivateEngineError(RuntimeError):
-    """The machine lacks something; the message says what to do."""
+    """A part is missing on the machine; the message says what to do."""
 
 
 def engines() -> dict[str, str]:
     """The engines to test with, by name: "" for this machine's own, else the Debian release it comes from.
 
-    A second one where this machine's own is old and its archive has a newer one, and that once more with
-    the other image store.
+    A second one if this machine's engine is old and its archive has a newer one, and that one again with the
+    other image store.
     """
     release, newer = _NEWER
     version: tuple[int, ...] = ()
@@ -107,12 +107,12 @@ class PrivateEngine:
 
     @property
     def host(self) -> str:
-        """What goes into DOCKER_HOST."""
+        """The value of DOCKER_HOST."""
         return f"unix://{self.socket}"
 
     @property
     def environ(self) -> dict[str, str]:
-        """An environment in which every tool talks to this engine, with no settings of the user's."""
+        """An environment in which every tool uses this engine, without settings of the user."""
         return {
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": str(self.folder),
@@ -122,12 +122,12 @@ class PrivateEngine:
 
     @property
     def client(self) -> APIClient:
-        """The SDK's client: the tests' own eyes and hands, independent of the adapter."""
+        """The SDK's client, independent of the adapter."""
         return APIClient(base_url=self.host, version="1.41", timeout=60)
 
     @property
     def running(self) -> bool:
-        """Whether the process is there."""
+        """Whether the process runs."""
         return self._process is not None and self._process.poll() is None
 
     @property
@@ -137,7 +137,7 @@ class PrivateEngine:
         return self._process.pid
 
     def wait_for_exit(self, within: float) -> int:
-        """Until it ended, by somebody's hand; its exit code."""
+        """Wait for its end; returns the exit code."""
         assert self._process is not None
         return self._process.wait(within)
 
@@ -146,7 +146,7 @@ class PrivateEngine:
         if os.geteuid() != 0:
             raise PrivateEngineError("a private engine needs root: run the tests with sudo")
         program, descriptors = self._program()
-        # Named in any case, or it would take that of the machine.
+        # Always given, or it would use the machine's.
         settings = self.folder / "daemon.json"
         settings.write_text(json.dumps({"features": self._features, "insecure-registries": ["127.0.0.0/8"]}))
         log = (self.folder / "log").open("ab")
@@ -158,7 +158,7 @@ class PrivateEngine:
                 *("--config-file", str(settings)),
                 *("--pidfile", str(self.folder / "pid")),
                 *("-H", self.host),
-                # The host's own bridge and firewall stay as they are; published ports go by proxy.
+                # The host's bridge and firewall stay unchanged; published ports use the proxy.
                 *("--bridge", "none", "--iptables=false", "--ip6tables=false"),
                 *("--shutdown-timeout", "3"),
             ],
@@ -206,7 +206,7 @@ class PrivateEngine:
             client.close()
 
     def wipe(self) -> None:
-        """Remove every container, network and volume, so that a test begins with nothing."""
+        """Remove every container, network and volume."""
         client = self.client
         try:
             ids = [entry["Id"] for entry in client.containers(all=True)]
@@ -218,7 +218,7 @@ class PrivateEngine:
             client.close()
 
     def destroy(self) -> None:
-        """End it and everything that it left."""
+        """Stop it and remove everything that it left."""
         if self.running:
             with contextlib.suppress(DockerException, OSError):
                 self.wipe()
@@ -230,7 +230,7 @@ class PrivateEngine:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _program(self) -> tuple[tuple[str, ...], tuple[int, ...]]:
-        """The command that is the engine, and the descriptors that it needs."""
+        """The command of the engine, and the descriptors that it needs."""
         if not self._release:
             found = shutil.which("dockerd", path=_PATH)
             if not found:
@@ -239,7 +239,7 @@ class PrivateEngine:
                 )
             return (found,), ()
         if self._namespace is None:
-            # The same one for every start: in it are the mounts of containers that outlive a killed engine.
+            # One namespace for all starts: it has the mounts of containers that outlive a killed engine.
             self._namespace = MountNamespace(debian.tree(self._release, _NEEDED))
         return (*self._namespace.entry, "dockerd"), (self._namespace.descriptor,)
 
@@ -312,7 +312,7 @@ class Project:
         )
 
     def person(self, *arguments: str) -> str:
-        """Run Compose over the original file, as somebody in a shell would; its output."""
+        """Run Compose on the original file, as a person in a shell; returns its output."""
         done = subprocess.run(
             [find_compose(self.engine.environ).path, *arguments],
             cwd=self.folder,
@@ -325,14 +325,14 @@ class Project:
 
 
 def by_service(observed: ObservedState) -> Mapping[str, Container]:
-    """The containers of a look by their service; a test that expects two of one looks at the list."""
+    """The containers of an observation by service; a test with several per service uses the list."""
     return {container.service: container for container in observed.containers}
 
 
 async def until(
     look: Callable[[], Awaitable[T]], good: Callable[[T], Any], within: float = 15.0, pause: float = 0.02
 ) -> T:
-    """Look again and again until the answer is good; fails with the last one after ``within`` seconds."""
+    """Poll until the result is good; fails with the last one after ``within`` seconds."""
     deadline = time.monotonic() + within
     while True:
         found = await look()
@@ -348,7 +348,7 @@ def _remove(client: APIClient, id: str) -> None:
 
 
 def standin_tree(*folders: str) -> bytes:
-    """What is in an image (a tar): busybox and some folders, these among them."""
+    """The content of an image (a tar): busybox and some folders, including these."""
     busybox = shutil.which("busybox")
     if not busybox:
         raise PrivateEngineError("busybox is missing: `apt install busybox-static`")

@@ -1,7 +1,7 @@
-"""A small stack on a real engine, and who lives beside it: strangers, an unmanaged service, a person.
+"""A small stack on a real engine, with foreign containers, an unmanaged service and a person beside it.
 
-One sandbox serves many tests. ``settle`` brings it back to where each begins: the files below, every group
-on and converged, one daemon of default options. Mostly the daemon does that itself, as it should.
+One sandbox serves many tests. ``settle`` restores the start of each: the files below, every group on and
+converged, one daemon with default options. Usually the daemon itself does that.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ ONE_SHOTS = frozenset({"migrate"})
 
 
 class Sandbox:
-    """See the module. ``files`` are those of its desired state, ``desired`` is where they lie."""
+    """See the module. ``files`` are the files of its desired state, ``desired`` their folder."""
 
     def __init__(
         self,
@@ -184,17 +184,17 @@ class Sandbox:
         self._restore()
 
     def close(self) -> None:
-        """End what it started."""
+        """Stop what it started."""
         self.daemon.kill()
         self.docker.close()
 
-    # --- back to where a test begins ---
+    # --- reset ---
 
     def settle(self, *, files: dict[str, str] | None = None, start: bool = True) -> None:
-        """All as at the beginning, by the gentlest means that do."""
+        """Restore the initial state by the cheapest means that work."""
         try:
             self._settle(start=start)
-        except Exception:  # noqa: BLE001 - whatever a failed test left behind, the next one begins afresh
+        except Exception:  # noqa: BLE001 - after any failure the next test starts fresh
             self.reset()
             self._settle(start=start)
 
@@ -217,7 +217,7 @@ class Sandbox:
             self.daemon.end()
 
     def has_failed(self) -> bool:
-        """Whether something failed in a row: it would be repaired ever more slowly in tests after this."""
+        """Whether a service failed repeatedly: its back-off would slow down later tests."""
         return any(count > 1 for count in self._failures().values())
 
     def _failures(self) -> dict[str, int]:
@@ -235,7 +235,7 @@ class Sandbox:
         ledger.write_text(json.dumps(json.loads(ledger.read_text()) | {"failures": {}}))
 
     def reset(self) -> None:
-        """All anew: no daemon, no memory, no containers."""
+        """Start fresh: no daemon, no state, no containers."""
         self.daemon.kill()
         shutil.rmtree(self.folder / "state", ignore_errors=True)
         if self.desired.is_symlink():
@@ -277,7 +277,7 @@ class Sandbox:
     # --- files ---
 
     def save(self, name: str, text: str | bytes) -> None:
-        """As editors do: another file, renamed over it."""
+        """Save as editors do: a new file, renamed over the old one."""
         path = self.desired / name
         path.parent.mkdir(parents=True, exist_ok=True)
         other = path.with_name(f".{path.name}.new")
@@ -285,7 +285,7 @@ class Sandbox:
         other.replace(path)
 
     def edit(self, name: str, old: str, new: str) -> int:
-        """Replace one piece of a file; on return the daemon has taken it in, on its own. The generation."""
+        """Replace a part of a file; returns the generation, accepted by the daemon."""
         text = (self.desired / name).read_text()
         assert text.count(old) == 1, f"{name} has {text.count(old)} of {old!r}"
         before = int(self.daemon.get("/services/status")["generation"])
@@ -297,21 +297,21 @@ class Sandbox:
         return int(self.daemon.until(lambda s: s["generation"] > before, within)["generation"])
 
     def switch(self, **states: object) -> int:
-        """Save groups.yaml with these groups as said, all others on; the generation that it makes."""
+        """Save groups.yaml with these groups as given, all others on; returns the generation."""
         before = int(self.daemon.get("/services/status")["generation"])
         self.save("groups.yaml", groups_yaml(**states))
         return self.next_generation(before)
 
     def on_disk(self) -> int:
-        """The generation of what is on disk now, read or not yet read by the daemon before."""
+        """The generation of the current files, read before or not."""
         extra = "start" if "extra: on" in (self.desired / "groups.yaml").read_text() else "stop"
-        # A write that changes nothing takes in first what nobody has read yet.
+        # A write without a change first accepts files that were not read yet.
         return int(self.daemon.post(f"/services/{extra}/extra")["generation"])
 
-    # --- people and fate ---
+    # --- people and faults ---
 
     def person(self, *arguments: str, **environ: str) -> str:
-        """Run Compose over the original files, as somebody in a shell would; its output."""
+        """Run Compose on the original files, as a person in a shell; returns its output."""
         done = subprocess.run(
             [self.compose, "--ansi", "never", "--progress", "plain", *arguments],
             cwd=self.desired,
@@ -325,24 +325,24 @@ class Sandbox:
         return done.stdout + done.stderr
 
     def stranger(self, name: str, labels: dict[str, str] | None = None, *, image: str = STANDIN) -> str:
-        """A container that is nobody's business, running; its id."""
+        """A running foreign container; returns its id."""
         host = self.docker.create_host_config(network_mode="none")
         made = self.docker.create_container(image, name=name, labels=labels or {}, host_config=host)
         self.docker.start(made["Id"])
         return str(made["Id"])
 
     def restart_engine(self, *, kill: bool = False) -> None:
-        """As an upgrade of the engine does it; ``kill``: as a crash does."""
+        """Restart the engine as an upgrade does; ``kill``: as a crash does."""
         self.restarts += 1
         if kill:
             self.engine.kill()
-            # Its containerd went with it. Where nobody buries the dead, the next engine takes it to be alive.
+            # Its containerd ended with it. Without a reaper, the next engine considers it alive.
             (self.engine.folder / "exec" / "containerd" / "containerd.pid").unlink(missing_ok=True)
             self.engine.start()
         else:
             self.engine.restart()
 
-    # --- what there is ---
+    # --- state ---
 
     def one(self, service: str) -> dict[str, Any]:
         """The inspection of the one container of a service."""
@@ -358,7 +358,7 @@ class Sandbox:
         }
 
     def others(self) -> dict[str, tuple[str, str]]:
-        """Id and start of all that the daemon must never touch."""
+        """Id and start time of all containers that the daemon must never touch."""
         found = {}
         for seen in self.recorder.all_containers():
             labels = seen["Config"]["Labels"] or {}
@@ -371,12 +371,12 @@ class Sandbox:
         return sorted(n["Name"] for n in self.docker.networks() if n["Name"].startswith(f"{PROJECT}_"))
 
     def is_true(self, on: Iterable[str] = GROUP_NAMES, within: float = 20.0) -> None:
-        """Until an independent look says that these groups are up, as defined, and the others down."""
+        """Wait until an independent observation shows these groups up, as defined, and the others down."""
         wanted = set(on)
         self.recorder.look_until(lambda: self.complaints(wanted), lambda found: not found, within)
 
     def complaints(self, on: set[str]) -> list[str]:
-        """What differs between what should be and what is, by an independent look."""
+        """The differences between desired and actual state, by an independent observation."""
         found: list[str] = []
         by_service: dict[str, list[Json]] = {}
         for seen in self.recorder.containers(PROJECT):

@@ -1,1 +1,1 @@
-"""Whole machines for tests: Debian file systems, systemd in a container, git servers."""
+"""Hosts for tests: Debian file systems, systemd in a container, git servers."""

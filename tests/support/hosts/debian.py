@@ -1,4 +1,4 @@
-"""Debian file systems for tests, from debootstrap; kept under `.cache/`, and `make clean` takes them away."""
+"""Debian file systems for tests, from debootstrap; kept below `.cache/`, removed by `make clean`."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def own_release() -> str:
 
 
 def tree(release: str, included: Sequence[str]) -> Path:
-    """The folder of a file system with these packages; made once, which takes a minute or two."""
+    """The folder of a file system with these packages; created once, which takes a minute or two."""
     made = CACHE / f"{release}-{'-'.join(included)}"
     CACHE.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(CACHE, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        # Tests run in several processes, and the second to come waits for what the first makes.
+        # Tests run in several processes; the second waits for the first.
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         if not made.exists():
             _make(release, included, made)
@@ -45,7 +45,7 @@ def _make(release: str, included: Sequence[str], made: Path) -> None:
     shutil.rmtree(part, ignore_errors=True)
     subprocess.run(
         [
-            # Mounts of its own, so that none is left in the tree if it is killed on the way.
+            # Its own mount namespace, so that no mount is left in the tree if it is killed.
             *("unshare", "--mount"),
             *("debootstrap", "--variant=minbase", f"--include={','.join(included)}"),
             *(release, str(part), _mirror()),
@@ -60,7 +60,7 @@ def _make(release: str, included: Sequence[str], made: Path) -> None:
 
 
 def _mirror() -> str:
-    # Where this machine's own packages come from; it has the releases after this machine's too.
+    # The source of this machine's packages, which has newer releases too.
     release = own_release()
     wanted = ("--format", "$(REPO_URI) $(CODENAME) $(RELEASE)", "Created-By: Packages")
     told = subprocess.run(["apt-get", "indextargets", *wanted], capture_output=True, text=True, check=True)

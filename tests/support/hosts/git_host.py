@@ -1,4 +1,4 @@
-"""A box whose desired state is a git work tree, and people who push to it from their own clones."""
+"""A host whose desired state is a git work tree, and people who push to it from their clones."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def write(directory: Path, files: Mapping[str, str]) -> None:
 
 
 class GitResult(subprocess.CompletedProcess[str]):
-    """A command that ended; ``said`` is all that it said."""
+    """A finished command; ``said`` is its output."""
 
     @property
     def said(self) -> str:
@@ -67,7 +67,7 @@ class GitResult(subprocess.CompletedProcess[str]):
 
 
 class GitUser:
-    """Somebody with a name, at a clone or on the box itself."""
+    """A person with a name, in a clone or on the host."""
 
     def __init__(self, name: str, directory: Path, environ: Mapping[str, str]) -> None:
         self.name = name
@@ -97,7 +97,7 @@ class GitUser:
         return done.stdout.strip()
 
     def save(self, message: str, files: Mapping[str, str]) -> str:
-        """Edit and commit; the name of the commit."""
+        """Edit and commit; returns the commit."""
         write(self.directory, files)
         self.git("add", "-A")
         self.git("commit", "-qm", message)
@@ -108,7 +108,7 @@ class GitUser:
 
 
 class GitHost:
-    """The machine with the daemon. ``me`` works on it by hand."""
+    """The host with the daemon. ``me`` works on it by hand."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -141,13 +141,13 @@ class GitHost:
         return GitResult(done.args, done.returncode, done.stdout, done.stderr)
 
     def init(self) -> None:
-        """As the README says it."""
+        """Set it up as the guide describes."""
         self.fill()
         done = self.cli("git", "init", str(self.desired))
         assert done.returncode == 0, done.said
 
     def up(self) -> None:
-        """The daemon, as far as its first desired state."""
+        """Start the daemon and wait for its first desired state."""
         self.daemon.start()
         self.daemon.until(lambda s: s["generation"] and s["progress"]["state"] != "progressing")
 
@@ -157,7 +157,7 @@ class GitHost:
         person.git("clone", "-q", url or str(self.desired), str(place))
         return GitUser(name, place, self.environ)
 
-    # --- what is true of it ---
+    # --- state ---
 
     def log(self) -> list[tuple[str, str]]:
         """(author, subject) of every commit, the newest first."""
@@ -168,7 +168,7 @@ class GitHost:
         return self.me.git("rev-parse", "HEAD")
 
     def clean(self) -> bool:
-        # Asked again and again, so without the lock that it would have for most of the time.
+        # Polled, so without the lock, which would be held most of the time.
         return not self.me.git("--no-optional-locks", "status", "--porcelain", "--untracked-files=no")
 
     def groups(self) -> str:
@@ -179,12 +179,12 @@ def until(good: Callable[[], object], within: float = 10.0) -> None:
     """Wait for a condition."""
     deadline = time.monotonic() + within
     while not good():
-        assert time.monotonic() < deadline, "it did not come to that"
+        assert time.monotonic() < deadline, "the condition was not met"
         time.sleep(0.01)
 
 
 def refused(box: GitHost, person: GitUser, *arguments: str) -> str:
-    """Push, be refused, and find nothing changed; what was said."""
+    """Push, expect a refusal and no change; returns the output."""
     head, files = box.head(), {p: p.read_bytes() for p in box.desired.glob("*") if p.is_file()}
     objects = len(list((box.desired / ".git/objects").rglob("*")))
     generation = box.daemon.get("/services/status")["generation"]

@@ -1,4 +1,4 @@
-"""Ways to a repository: ssh and http on loopback, by the programs that everybody uses."""
+"""Access to a repository by ssh and http on loopback, with the usual programs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PidFile none
 
 @contextmanager
 def ssh(folder: Path) -> Iterator[tuple[str, str]]:
-    """A server of our own; yields the beginning of its URLs and what GIT_SSH_COMMAND has to be."""
+    """Run an ssh server; yields the prefix of its URLs and the value of GIT_SSH_COMMAND."""
     folder.mkdir()
     for name in ("host", "key"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
@@ -112,7 +112,7 @@ class _Server(ThreadingHTTPServer):
 
 @contextmanager
 def http(root: Path, environ: Mapping[str, str]) -> Iterator[str]:
-    """git's own backend over the repositories below ``root``; yields the beginning of their URLs."""
+    """git's own backend for the repositories below ``root``; yields the prefix of their URLs."""
     server = _Server(root, environ)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

@@ -1,7 +1,7 @@
-"""A Debian with a real systemd, booted in a container: what a package and a unit are worth shows only there.
+"""A Debian with a real systemd, booted in a container, for tests of the package and the unit.
 
 Its image is a Debian of `tests.support.hosts.debian`. Commands enter its namespaces directly, so that they
-work also while the engine that it runs on is held up.
+also work while its engine is blocked.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ services:
 
 
 def load(engine: PrivateEngine) -> None:
-    """Put its image into an engine."""
+    """Import its image into an engine."""
     repository, _, tag = IMAGE.partition(":")
     root = debian.tree(debian.own_release(), _INCLUDED)
     client = engine.client
@@ -65,7 +65,7 @@ def load(engine: PrivateEngine) -> None:
 
 
 class SystemdHost:
-    """One machine. The engine that it uses is behind ``proxy``, at /engine/s; its network is its own."""
+    """One host. Its engine is behind ``proxy``, at /engine/s; it has its own network."""
 
     def __init__(self, engine: PrivateEngine, proxy: EngineProxy, share: Path) -> None:
         self._engine = engine
@@ -75,10 +75,10 @@ class SystemdHost:
         self._id = ""
         self._pid = 0
 
-    # --- its life ---
+    # --- power ---
 
     def boot(self) -> SystemdHost:
-        """Make it and wait until it is up."""
+        """Create it and wait until it is up."""
         host = self._client.create_host_config(
             cap_add=["ALL"],
             cap_drop=["SYS_RESOURCE"],
@@ -89,7 +89,7 @@ class SystemdHost:
         )
         made = self._client.create_container(
             IMAGE,
-            # As Docker makes it, with private mounts: systemd can't hand over credentials here.
+            # As Docker creates it, with private mounts: systemd can't hand over credentials here.
             ["/sbin/init"],
             environment={"container": "docker"},
             stop_signal="SIGRTMIN+3",
@@ -100,13 +100,13 @@ class SystemdHost:
         return self
 
     def reboot(self, between: Callable[[], None]) -> None:
-        """Down, then something, then up again."""
+        """Shut down, run an action, boot again."""
         self._client.stop(self._id, timeout=30)
         between()
         self._start()
 
     def remove(self) -> None:
-        """Take it away."""
+        """Remove it."""
         self._client.remove_container(self._id, force=True, v=True)
         self._client.close()
 
@@ -118,7 +118,7 @@ class SystemdHost:
     # --- commands in it ---
 
     def run(self, *command: str, check: bool = True, user: str = "", stdin: str | None = None) -> str:
-        """Run a command as root, or as somebody; what it said on both outputs, without the last line end."""
+        """Run a command as root or another user; returns both outputs without the last newline."""
         home = f"/home/{user}" if user else "/root"
         as_user = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"] if user else []
         done = subprocess.run(
@@ -145,11 +145,11 @@ class SystemdHost:
         return done.stdout.rstrip("\n")
 
     def refused(self, *command: str, user: str = "") -> str:
-        """Run a command that must fail; what it said."""
+        """Run a command that must fail; returns its output."""
         return self.run("sh", "-c", f"! {shlex.join(command)}", user=user)
 
     def write(self, path: Path | str, content: str, *, mode: int = 0o664, owner: str = "root") -> None:
-        """Write a file there as an editor does: aside, then in its place."""
+        """Write a file as an editor does: a temporary file, then a rename."""
         new = f"{path}.test-new"
         self.run("mkdir", "-p", str(Path(path).parent))
         self.run("dd", "status=none", f"of={new}", stdin=content)
@@ -158,28 +158,28 @@ class SystemdHost:
         self.run("mv", new, str(path))
 
     def read(self, path: Path | str) -> str:
-        """What is in a file."""
+        """The content of a file."""
         return self.run("cat", str(path))
 
     def bring(self, file: Path) -> str:
-        """Put a file of this machine into it; where it lies there."""
+        """Copy a file of this machine into it; returns its path there."""
         shutil.copy2(file, self._share / file.name)
         return f"/engine/{file.name}"
 
     # --- the service ---
 
     def install(self, package: Path) -> str:
-        """Install a Debian package, with what it says."""
+        """Install a Debian package; returns the output."""
         return self.run("dpkg", "--install", self.bring(package))
 
     def use(self, options: str = "") -> None:
-        """Options of the daemon, among them where the engine is; takes effect with the next start."""
+        """Set options of the daemon, including the engine's address, for the next start."""
         self.write(
             "/etc/service-manager/service-manager.env", f"DOCKER_HOST=unix:///engine/s\n{options}", mode=0o640
         )
 
     def drop_in(self, lines: str) -> None:
-        """Settings of the unit beyond its own, until the next boot; none to take them away."""
+        """Add settings to the unit until the next boot; none removes them."""
         folder = f"/run/systemd/system/{UNIT}.d"
         if lines:
             self.write(f"{folder}/test.conf", f"[Service]\n{lines}\n")
@@ -188,23 +188,23 @@ class SystemdHost:
         self.run("systemctl", "daemon-reload")
 
     def show_engine(self) -> None:
-        """The engine comes up, for the box; to be used by its own group docker."""
+        """Make the engine reachable for the host, for its group docker."""
         self._proxy.show()
         group = self.run("getent", "group", "docker").split(":")[2]
         os.chown(self._proxy.path, 0, int(group))
         self._proxy.path.chmod(0o660)
 
     def let_credentials_through(self) -> None:
-        """Make systemd able to hand over credentials, which it does by a mount that others see."""
+        """Let systemd hand over credentials, which needs a shared mount."""
         self.run("mount", "--make-rshared", "/")
 
     def hide_engine(self) -> None:
-        """The engine goes, for the box."""
+        """Make the engine unreachable for the host."""
         self._proxy.hide()
 
     @contextlib.contextmanager
     def frozen_engine(self) -> Iterator[None]:
-        """The engine accepts connections and answers nothing, for the box."""
+        """Let the engine accept connections and not answer, for the host."""
         with self._proxy.hooked(lambda _: "hold"):
             yield
 
@@ -214,15 +214,15 @@ class SystemdHost:
 
     @property
     def pid(self) -> int:
-        """The daemon's process, as the box counts them."""
+        """The daemon's process id inside the host."""
         return int(self.shows("MainPID"))
 
     def journal(self, *filters: str) -> str:
-        """What the unit said, message by message."""
+        """The journal messages of the unit."""
         return self.run("journalctl", "--unit", UNIT, "--output", "cat", "--no-pager", *filters, check=False)
 
     def records(self, *filters: str) -> list[dict[str, Any]]:
-        """What the daemon told the journal, with all its fields."""
+        """The journal entries of the daemon with all fields."""
         lines = self.run("journalctl", "--output", "json", "--all", "--no-pager", *filters).splitlines()
         return [json.loads(line) for line in lines]
 
@@ -231,7 +231,7 @@ class SystemdHost:
         return until(lambda: self.shows("StatusText"), part, within)
 
     def containers(self) -> dict[str, tuple[str, str]]:
-        """Id and time of start of the stack's containers that run, by service."""
+        """Id and start time of the running containers of the stack, by service."""
         found = {}
         for entry in self._client.containers(filters={"label": f"com.docker.compose.project={PROJECT}"}):
             told = self._client.inspect_container(entry["Id"])
@@ -239,12 +239,12 @@ class SystemdHost:
         return found
 
     def stop_containers(self) -> None:
-        """Stop the stack's containers behind the daemon's back, as a power cut does."""
+        """Stop the stack's containers without the daemon, as a power cut does."""
         for id, _ in self.containers().values():
             self._client.kill(id)
 
     def begin(self) -> None:
-        """The small stack in place of the shipped one, while there is no engine to pull images for that."""
+        """Install the small stack instead of the shipped one, whose images can't be pulled here."""
         self.save()
         self.status_becomes("of 3 groups on")
 
@@ -256,7 +256,7 @@ class SystemdHost:
 
 
 def until(look: Callable[[], T], part: T, within: float) -> T:
-    """Look until the answer holds ``part`` (text) or is it; fails with the last one after so many seconds."""
+    """Poll until the result contains ``part`` (text) or equals it; fails with the last one."""
     deadline = time.monotonic() + within
     while True:
         found = look()
