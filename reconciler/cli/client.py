@@ -1,9 +1,9 @@
-"""Talks to the daemon over HTTP. Standard library only: the command line must start fast and stay small.
+"""Calls the daemon over HTTP. Standard library only, so that the command line starts quickly.
 
 ClientError
-├── Unreachable     nobody answers there, or not in time
-├── NotADaemon      somebody answers, and it is not a service-manager
-└── Refused         the daemon said no: status, title, detail and remedy of its problem details
+├── Unreachable         no answer, or not in time
+├── UnexpectedServer    the server is not a Service Manager daemon
+└── Refused             an error response: status, title, detail and remedy of its problem details
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from urllib.parse import quote, urlencode, urlsplit
 from reconciler.errors import ServiceManagerError
 
 _TIMEOUT = 15.0
-"""Seconds for an answer: reads come from memory, writes wait for the disk."""
+"""Seconds for a response: reads come from memory, writes wait for the disk."""
 STARTING = 60.0
-"""Seconds for which a daemon that has not read its files yet is asked again: Docker Compose may take 30."""
+"""Seconds to retry while the daemon still reads its files: Docker Compose may take 30."""
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
-_MOST = 64 * 2**20
+_LARGEST_RESPONSE = 64 * 2**20
+"""Bytes."""
 
 
 class ClientError(ServiceManagerError):
-    """A request that brought no answer to use. ``remedy`` says what to do."""
+    """A request without a usable response. ``remedy`` says what to do."""
 
     def __init__(self, message: str, remedy: str = "") -> None:
         super().__init__(message)
@@ -37,15 +38,15 @@ class ClientError(ServiceManagerError):
 
 
 class Unreachable(ClientError):
-    """Nobody answers at the address."""
+    """No server answers at the address."""
 
 
 class UnexpectedServer(ClientError):
-    """What answers there speaks no language of ours."""
+    """The server is not a Service Manager daemon."""
 
 
 class Refused(ClientError):
-    """The daemon's problem details. ``value`` is all that it sent."""
+    """An error response. ``value`` is its whole JSON body."""
 
     def __init__(
         self,
@@ -61,8 +62,8 @@ class Refused(ClientError):
         self.retry_after = retry_after
 
     @property
-    def starting(self) -> bool:
-        """Whether the daemon only has not read its files yet."""
+    def is_starting(self) -> bool:
+        """Whether the daemon has not read its files yet."""
         return self.status == 503 and self.value.get("reason") == "starting"
 
 
@@ -75,11 +76,11 @@ class Event(NamedTuple):
 
 
 class Client:
-    """One daemon. Every request has a connection of its own; nothing is kept between them.
+    """Client of one daemon. Every request opens a new connection.
 
-    ``starting`` is how many seconds a daemon that has not read its files yet is asked again, ``absent`` how
-    many seconds one that refuses the connection is waited for: it may just be starting. ``waiting`` is
-    called once when one of these begins.
+    Requests are retried for ``starting_timeout`` seconds while the daemon reads its files, and for
+    ``absent_timeout`` seconds while it refuses connections, because it may be starting. ``on_wait`` is called
+    once before the first retry of a request.
     """
 
     def __init__(
@@ -88,22 +89,22 @@ class Client:
         key: str = "",
         *,
         timeout: float = _TIMEOUT,
-        starting: float = STARTING,
-        absent: float = 0.0,
-        waiting: Callable[[], None] = lambda: None,
+        starting_timeout: float = STARTING,
+        absent_timeout: float = 0.0,
+        on_wait: Callable[[], None] = lambda: None,
     ) -> None:
         self.url = url
         self._key = key
         self._timeout = timeout
         self._parts = urlsplit(url)
-        self._starting = starting
-        self._absent = absent
-        self._waiting = waiting
+        self._starting_timeout = starting_timeout
+        self._absent_timeout = absent_timeout
+        self._on_wait = on_wait
 
     def get(
         self, path: str, query: Mapping[str, object] | None = None, *, timeout: float | None = None
     ) -> Any:
-        """The JSON answer to a GET.
+        """Return the JSON response to a GET. ``timeout`` is in seconds.
 
         Raises:
             ClientError: see the module.
@@ -113,16 +114,16 @@ class Client:
     def post(
         self, path: str, query: Mapping[str, object] | None = None, *, timeout: float | None = None
     ) -> Any:
-        """The JSON answer to a POST without a body; raises as ``get``."""
+        """Return the JSON response to a POST without a body; raises like ``get``."""
         return self._json("POST", path, query, timeout)
 
     def get_with_etag(self, path: str) -> tuple[Any, str]:
-        """The JSON answer to a GET and its ETag; raises as ``get``."""
+        """Return the JSON response to a GET, and its ETag; raises like ``get``."""
         with self._request("GET", path, None, self._timeout, {"Accept": "application/json"}) as response:
             return self._parsed(response), response.headers.get("ETag", "")
 
     def put(self, path: str, body: Mapping[str, object], *, if_match: str = "") -> Any:
-        """The JSON answer to a PUT; raises as ``get``."""
+        """Return the JSON response to a PUT; raises like ``get``."""
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
         if if_match:
             headers["If-Match"] = if_match
@@ -132,40 +133,48 @@ class Client:
 
     @contextmanager
     def lines(
-        self, path: str, query: Mapping[str, object] | None = None, *, quiet: float | None = None
+        self, path: str, query: Mapping[str, object] | None = None, *, idle_timeout: float | None = None
     ) -> Iterator[Iterator[str]]:
-        """Lines of plain text as they come, open while the ``with`` lasts.
+        """Iterate over the lines of a plain-text response as they arrive.
 
-        ``quiet`` is how many seconds may pass without one, None: as many as there are.
+        ``idle_timeout`` is the longest time between two lines, in seconds; None: no limit.
 
         Raises:
-            ClientError: it can't be opened, or (from within) it broke off.
+            ClientError: the request failed, or (during iteration) the response broke off.
         """
         headers = {"Accept": "text/plain, application/problem+json"}
-        with self._request("GET", path, query, quiet, headers) as response:
+        with self._request("GET", path, query, idle_timeout, headers) as response:
             if "text/plain" not in response.headers.get("Content-Type", ""):
-                raise UnexpectedServer(f"{self.url}{path} is no text", "is the daemon of another version?")
+                raise UnexpectedServer(
+                    f"{self.url}{path} does not return text", "check the version of the daemon"
+                )
             try:
                 yield _split_lines(response)
             except http.client.IncompleteRead:
-                raise Unreachable("the answer broke off", "the daemon or the engine went away") from None
+                raise Unreachable(
+                    "the response broke off", "check whether the daemon and the engine still run"
+                ) from None
 
     @contextmanager
-    def events(self, path: str, *, last_id: str = "", quiet: float = 60.0) -> Iterator[Iterator[Event]]:
-        """A stream of events, open while the ``with`` lasts; it ends when the daemon ends it.
+    def events(
+        self, path: str, *, last_id: str = "", idle_timeout: float = 60.0
+    ) -> Iterator[Iterator[Event]]:
+        """Iterate over a stream of events until the daemon ends it.
 
-        ``quiet`` is how many seconds may pass without a word, comments included. A comment is an event
+        ``idle_timeout`` is the longest time between two events, in seconds. A comment counts as an event
         without a name.
 
         Raises:
-            ClientError: it can't be opened, or (from within) it broke off.
+            ClientError: the request failed, or (during iteration) the stream broke off.
         """
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
         if last_id:
             headers["Last-Event-ID"] = last_id
-        with self._request("GET", path, None, quiet, headers) as response:
+        with self._request("GET", path, None, idle_timeout, headers) as response:
             if "text/event-stream" not in response.headers.get("Content-Type", ""):
-                raise UnexpectedServer(f"{self.url}{path} is not a stream of events")
+                raise UnexpectedServer(
+                    f"{self.url}{path} does not return a stream of events", "check the version of the daemon"
+                )
             yield _parse_events(response)
 
     def _json(self, method: str, path: str, query: Mapping[str, object] | None, timeout: float | None) -> Any:
@@ -175,10 +184,10 @@ class Client:
 
     def _parsed(self, response: http.client.HTTPResponse) -> Any:
         try:
-            return json.loads(response.read(_MOST))
+            return json.loads(response.read(_LARGEST_RESPONSE))
         except ValueError:
             raise UnexpectedServer(
-                f"{self.url} answers, but not as a service-manager does", "check --url"
+                f"{self.url} is not a Service Manager daemon: the response is not JSON", "check --url"
             ) from None
 
     @contextmanager
@@ -213,13 +222,15 @@ class Client:
         except ssl.SSLError as error:
             raise Unreachable(f"{self.url}: {error.reason or error}", "check --url") from error
         except TimeoutError as error:
-            raise Unreachable(f"{self.url} does not answer within {timeout or 0:.0f} s", _HOW) from error
+            raise Unreachable(
+                f"{self.url} does not answer within {timeout or 0:.0f} s", _START_REMEDY
+            ) from error
         except OSError as error:
-            raise Unreachable(f"no daemon answers at {self.url}: {_reason(error)}", _HOW) from error
+            raise Unreachable(f"no daemon answers at {self.url}: {_reason(error)}", _START_REMEDY) from error
         except http.client.HTTPException as error:
             raise UnexpectedServer(
-                f"{self.url} does not answer as a service-manager does: {type(error).__name__}",
-                "check --url, and http:// against https://",
+                f"{self.url} is not a Service Manager daemon: {type(error).__name__}",
+                "check --url, in particular http:// or https://",
             ) from error
         finally:
             connection.close()
@@ -227,17 +238,17 @@ class Client:
     def _connections(
         self, timeout: float | None
     ) -> Generator[http.client.HTTPConnection, ConnectionRefusedError | Refused, None]:
-        """Connections to ask over, one more for each failure sent in that is over soon; else it is raised."""
+        """Yield a connection per attempt. Raises the error sent in when there is no further attempt."""
         began = time.monotonic()
         first = True
         while True:
             error = yield self._connection(timeout)
             refused = isinstance(error, Refused)
-            left = began + (self._starting if refused else self._absent) - time.monotonic()
-            if left <= 0 or (isinstance(error, Refused) and not error.starting):
+            left = began + (self._starting_timeout if refused else self._absent_timeout) - time.monotonic()
+            if left <= 0 or (isinstance(error, Refused) and not error.is_starting):
                 raise error
             if first:
-                self._waiting()
+                self._on_wait()
                 first = False
             pause = _seconds(error.retry_after) if isinstance(error, Refused) else _SHORTEST_PAUSE
             time.sleep(min(pause, left))
@@ -254,36 +265,36 @@ class Client:
 
     def _refusal(self, response: http.client.HTTPResponse, path: str) -> ClientError:
         try:
-            value = json.loads(response.read(_MOST))
+            value = json.loads(response.read(_LARGEST_RESPONSE))
         except ValueError:
             value = None
         if not isinstance(value, dict):
             return UnexpectedServer(
-                f"{self.url}{path} answers with {response.status} {response.reason}", "check --url"
+                f"{self.url}{path} returns {response.status} {response.reason}", "check --url"
             )
         status = response.status
         detail = value.get("detail")
         message = detail if isinstance(detail, str) and detail else str(value.get("title") or response.reason)
         remedy = str(value.get("remedy") or value.get("hint") or "")
         if value.get("reason") in {"missing_key", "invalid_key"} or (not remedy and status in {401, 403}):
-            # What the daemon says is meant for whoever speaks HTTP.
+            # The daemon's remedy addresses HTTP clients.
             remedy = "give the API key with --api-key-file FILE or in SERVICE_MANAGER_API_KEY"
         return Refused(status, message, remedy, value, response.headers.get("Retry-After", ""))
 
 
-_HOW = (
+_START_REMEDY = (
     "start it with `service-manager run` (installed: `systemctl start service-manager`), "
-    "or say where it is with --url"
+    "or give its address with --url"
 )
 
 
 def _seconds(text: str) -> float:
-    """A pause out of a Retry-After, in seconds; a date is not understood, and a second then."""
+    """The pause that a Retry-After header asks for, in seconds; 1 if it is a date."""
     return min(_LONGEST_PAUSE, max(_SHORTEST_PAUSE, float(text))) if text.isdecimal() else 1.0
 
 
 def quote_path(name: str) -> str:
-    """A name as one part of a path."""
+    """Quote a name for use as one path segment."""
     return quote(name, safe="")
 
 
@@ -293,16 +304,16 @@ def _text(value: object) -> str:
 
 def _reason(error: OSError) -> str:
     if isinstance(error, socket.gaierror):
-        return "there is no such host"
+        return "no such host"
     return (error.strerror or str(error) or type(error).__name__).lower()
 
 
 def _split_lines(response: http.client.HTTPResponse) -> Iterator[str]:
-    # Not `for line in response`: that takes an answer that was cut for one that ended.
+    # `for line in response` would not detect a response that broke off.
     rest = b""
     while chunk := response.read1(2**16):
-        *whole, rest = (rest + chunk).split(b"\n")
-        yield from (line.decode(errors="replace") for line in whole)
+        *complete, rest = (rest + chunk).split(b"\n")
+        yield from (line.decode(errors="replace") for line in complete)
     if rest:
         yield rest.decode(errors="replace")
 
@@ -321,12 +332,12 @@ def _parse_events(response: http.client.HTTPResponse) -> Iterator[Event]:
             elif field == "id":
                 identity = text
             elif not field:
-                # A comment: the daemon is there and has nothing to say. Whoever reads may want to look up.
+                # A comment: the daemon is alive, without news. The consumer gets a chance to check its state.
                 yield Event("", None, identity)
             continue
         if data:
             try:
                 yield Event(name or "message", json.loads("\n".join(data)), identity)
             except ValueError:
-                raise UnexpectedServer("the stream of events holds something that is not JSON") from None
+                raise UnexpectedServer("the stream of events contains an event that is not JSON") from None
         name, data = "", []

@@ -1,4 +1,4 @@
-"""From the values of a command to the daemon that it means: address and API key."""
+"""Creates the client of a command from its ``--url`` and ``--api-key-file``."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ def client_from(
     environ: Mapping[str, str] | None = None,
     stdin: TextIO | None = None,
     *,
-    absent: float = 0.0,
-    waiting: Callable[[], None] = lambda: None,
+    absent_timeout: float = 0.0,
+    on_wait: Callable[[], None] = lambda: None,
 ) -> Client:
-    """The client that ``--url`` and ``--api-key-file`` describe; ``absent`` and ``waiting`` as it takes them.
+    """Create a client for ``--url`` and ``--api-key-file``; the other parameters are those of ``Client``.
 
-    A ``--timeout`` in seconds bounds its waiting for a daemon that is starting.
+    ``--timeout`` (seconds) also limits the time to wait for a daemon that is starting.
 
     Raises:
-        ClientError: the key can't be read, or can't be one.
+        ClientError: the API key can't be read or is malformed.
     """
     limit = values.get("timeout")
-    within = float(limit) if isinstance(limit, int | float) else STARTING
+    longest = float(limit) if isinstance(limit, int | float) else STARTING
     return Client(
         values["url"],
         _key(values["api_key_file"], environ, stdin),
-        starting=min(STARTING, within),
-        absent=min(absent, within),
-        waiting=waiting,
+        starting_timeout=min(STARTING, longest),
+        absent_timeout=min(absent_timeout, longest),
+        on_wait=on_wait,
     )
 
 
@@ -52,9 +52,9 @@ def _key(file: str | None, environ: Mapping[str, str] | None, stdin: TextIO | No
     key = key.strip()
     if file is not None and not key:
         raise ClientError(f"there is no API key in {source}")
-    # Anything else can't stand in a header, and would be a file that was not meant.
+    # Other characters are not valid in a header; the file is probably not a key file.
     if not all("!" <= letter <= "~" for letter in key):
-        raise ClientError(f"what is in {source} is not an API key: one line of plain characters is expected")
+        raise ClientError(f"{source} holds no valid API key: expected one line of printable ASCII characters")
     return key
 
 
@@ -69,10 +69,10 @@ def _from_file(file: str) -> str:
 
 
 def known_groups(client: Client) -> dict[str, dict[str, Any]]:
-    """Every group that the daemon has, with services, dependencies and estimate.
+    """Return every group by name, with services, dependencies and memory estimate.
 
     Raises:
-        ClientError: the daemon can't be asked.
+        ClientError: the request failed.
     """
     answer = client.get("/services/groups")
     groups = answer.get("groups") if isinstance(answer, dict) else None
@@ -80,10 +80,10 @@ def known_groups(client: Client) -> dict[str, dict[str, Any]]:
 
 
 def check_group(name: str, known: Mapping[str, object]) -> None:
-    """A mistyped group is a usage error, told before anything is changed.
+    """Check the name of a group before anything is changed.
 
     Raises:
-        UsageError: there is no such group; the hint names the nearest one, or all.
+        UsageError: unknown group; the hint names the most similar group, or all groups.
     """
     if name not in known:
         hint = closest(name, known) or f"the groups are {', '.join(known)}"

@@ -1,4 +1,4 @@
-"""Printing: colour where it is wanted, tables that fit, texts that can do a terminal no harm. Stdlib only."""
+"""Prints text, tables and JSON. Removes control characters. Standard library only."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Row = Sequence[Cell | str]
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """Where a command prints. ``width`` is in columns; 0: not a terminal, so nothing is cut."""
+    """The output of a command. ``columns`` is the width of the terminal; 0: no terminal, nothing is cut."""
 
     out: TextIO
     err: TextIO
@@ -50,57 +50,57 @@ class Console:
 
     @property
     def width(self) -> int:
-        """Columns to lay text out for."""
+        """Columns for wrapped text."""
         return self.columns or 100
 
     def print(self, text: str = "") -> None:
-        """A line for standard output."""
+        """Print a line to standard output."""
         self.out.write(text + "\n")
 
     def error(self, text: str) -> None:
-        """A line for standard error, after what was printed so far."""
+        """Print a line to standard error, after flushing standard output."""
         self.out.flush()
         self.err.write(text + "\n")
         self.err.flush()
 
     def failure(self, message: str, remedy: str = "") -> None:
-        """What went wrong, and what to do about it, on standard error."""
+        """Print an error and its remedy to standard error."""
         self.error(styled(clean(message), "red" if self.err_colour else ""))
         if remedy:
             self.error(f"  → {clean(remedy)}")
 
     def paint(self, text: str, style: str) -> str:
-        """The text in a style, where colours are wanted."""
+        """Return the text with the codes of a style if colour is on."""
         return styled(text, style if self.colour else "")
 
     def json(self, value: Any) -> None:
-        """A value for programs."""
+        """Print a value as JSON."""
         self.print(json.dumps(value, indent=2, ensure_ascii=False))
 
     def table(self, rows: Sequence[Row], right: Sequence[int] = ()) -> None:
-        """Rows in aligned columns; the first is the header."""
+        """Print rows in aligned columns; the first row is the header."""
         for line in table(rows, right=right, width=self.columns, colour=self.colour):
             self.print(line)
 
 
 def standard_console(environ: Mapping[str, str] | None = None) -> Console:
-    """The console of this process: colour on a terminal alone, and not with NO_COLOR or a dumb one."""
-    surroundings = os.environ if environ is None else environ
+    """The console of this process: colour only on a terminal, not with NO_COLOR or TERM=dumb."""
+    variables = os.environ if environ is None else environ
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
-    wanted = not surroundings.get("NO_COLOR") and surroundings.get("TERM") != "dumb"
+    colour = not variables.get("NO_COLOR") and variables.get("TERM") != "dumb"
     return Console(
         sys.stdout,
         sys.stderr,
-        colour=wanted and sys.stdout.isatty(),
-        err_colour=wanted and sys.stderr.isatty(),
+        colour=colour and sys.stdout.isatty(),
+        err_colour=colour and sys.stderr.isatty(),
         columns=terminal_size(sys.stdout)[0] if sys.stdout.isatty() else 0,
     )
 
 
 def terminal_size(stream: TextIO) -> tuple[int, int]:
-    """Columns and rows of a terminal as they are at this moment; 80 × 24 where it does not say."""
+    """The current columns and rows of a terminal; 80 × 24 if unknown."""
     try:
         size = os.get_terminal_size(stream.fileno())
     except (OSError, ValueError):
@@ -109,17 +109,17 @@ def terminal_size(stream: TextIO) -> tuple[int, int]:
 
 
 def styled(text: str, style: str) -> str:
-    """The text between the codes of a style; as it is without one."""
+    """The text with the codes of a style; unchanged if the style is empty."""
     return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if style and text else text
 
 
 def phase_style(phase: str) -> str:
-    """The colour of a phase: none when all is well."""
+    """The style of a phase; empty if the phase needs no attention."""
     return _PHASE_STYLES.get(phase, "")
 
 
 def clean(text: object) -> str:
-    """One line without anything that a terminal would obey: texts come from containers and files."""
+    """One line without control characters: texts come from containers and files."""
     return "".join(letter if _harmless(letter) else " " for letter in str(text)).strip()
 
 
@@ -128,7 +128,7 @@ def _harmless(letter: str) -> bool:
 
 
 def width_of(text: str) -> int:
-    """Columns that a text without style codes takes on a terminal."""
+    """The width of a text without style codes, in terminal columns."""
     if text.isascii():
         return len(text)
     return sum(_columns(letter) for letter in text)
@@ -141,7 +141,7 @@ def _columns(letter: str) -> int:
 
 
 def clip(text: str, width: int) -> str:
-    """The text in at most ``width`` columns; what is cut off is told by an ellipsis."""
+    """The text cut to ``width`` columns, with an ellipsis if it was cut."""
     if width_of(text) <= width:
         return text
     if width <= 0:
@@ -156,7 +156,7 @@ def clip(text: str, width: int) -> str:
 
 
 def pad(text: str, width: int, *, right: bool = False) -> str:
-    """The text filled up with blanks to ``width`` columns."""
+    """The text padded with blanks to ``width`` columns."""
     blanks = " " * max(0, width - width_of(text))
     return blanks + text if right else text + blanks
 
@@ -164,9 +164,9 @@ def pad(text: str, width: int, *, right: bool = False) -> str:
 def table(
     rows: Sequence[Row], *, right: Sequence[int] = (), width: int = 0, colour: bool = False
 ) -> list[str]:
-    """Rows in aligned columns, two blanks between them. ``right`` are the columns aligned to the right.
+    """Rows in columns with two blanks between them. ``right`` are the indexes of right-aligned columns.
 
-    With a ``width``, the last column is cut to fit; the others hold names and numbers, which are not.
+    With ``width``, the last column is cut to fit. The others hold names and numbers and are never cut.
     """
     cells = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in rows]
     count = max((len(row) for row in cells), default=0)
@@ -187,7 +187,7 @@ def table(
 
 
 def bar(share: float, width: int) -> str:
-    """A bar of ``width`` columns, filled to ``share`` (0 to 1) in eighths of a column."""
+    """A bar of ``width`` columns, filled to ``share`` (0 to 1), in steps of one eighth of a column."""
     share = min(1.0, max(0.0, share))
     eighths = round(share * width * 8)
     full, rest = divmod(eighths, 8)
@@ -195,12 +195,12 @@ def bar(share: float, width: int) -> str:
 
 
 def megabytes(value: object) -> str:
-    """'612 MB' for 612.3; a dash where it was not measured."""
+    """'612 MB' for 612.3; a dash if not measured."""
     return f"{value:.0f} MB" if isinstance(value, int | float) else "–"
 
 
 def duration(seconds: object) -> str:
-    """'45 s', '3 min', '2 h', '5 d': one unit is enough for a glance."""
+    """'45 s', '3 min', '2 h' or '5 d' for a number of seconds; a dash if unknown."""
     if not isinstance(seconds, int | float):
         return "–"
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):

@@ -1,7 +1,7 @@
-"""News from the daemon in a thread of its own: the stream of events, or asking again and again.
+"""Receives events from the daemon in a thread, from its event stream or by polling.
 
-What comes is put where the command's own loop picks it up, so that it can also look at the clock and
-the keyboard. The stream is opened anew whenever it breaks off; a daemon without one is polled.
+Items go to a queue, so that the command's own loop can also watch the clock and the keyboard. A stream that
+breaks off is reopened; a daemon without a stream is polled.
 """
 
 from __future__ import annotations
@@ -15,22 +15,23 @@ from reconciler.cli.client import Client, ClientError, Refused, UnexpectedServer
 _EVENTS = "/services/events"
 _STATUS = "/services/status"
 _NO_STREAM = frozenset({404, 405, 406, 501})
-_AGAIN_AFTER = 1.0
-"""Seconds before a lost daemon is asked again, and between two polls."""
-_SHORT = 0.2
-_QUIET = 45.0
-"""Seconds that a stream may say nothing; the daemon sends a comment well within."""
+_RETRY_PAUSE = 1.0
+"""Seconds before the next attempt after an error, and between two polls."""
+_POLL_PAUSE = 0.2
+"""Seconds between two polls if the daemon delays its response itself."""
+_IDLE_TIMEOUT = 45.0
+"""Seconds without an event until the stream counts as lost; the daemon sends comments more often."""
 
 
 class FeedItem(NamedTuple):
-    """``kind`` is status or progress (an answer), lost (an error, being mended) or failed (the end)."""
+    """``kind`` is status or progress (a response), lost (an error, will be retried) or failed (the end)."""
 
     kind: str
     value: Any
 
 
 class EventFeed(threading.Thread):
-    """Follows a daemon. With a generation: its progress too, also of those that overtake it."""
+    """Follows a daemon's status. With ``generation``: also its progress, and that of newer generations."""
 
     def __init__(
         self, client: Client, put: Callable[[FeedItem], None], generation: int | None = None
@@ -44,11 +45,11 @@ class EventFeed(threading.Thread):
         self._last_id = ""
 
     def stop(self) -> None:
-        """Nothing more is put. The thread ends by itself, with the process at the latest."""
+        """Emit nothing more. The thread ends on its own, at the latest with the process."""
         self._stop.set()
 
     def run(self) -> None:
-        """Runs until stopped, or until the daemon says no for good."""
+        """Emit items until stopped or until an error that a retry can't fix."""
         while not self._stop.is_set():
             try:
                 if self._streaming:
@@ -56,22 +57,22 @@ class EventFeed(threading.Thread):
                 else:
                     self._poll()
             except ClientError as error:
-                if _passing(error):
-                    self._tell("lost", error)
-                    self._stop.wait(_AGAIN_AFTER)
+                if _is_transient(error):
+                    self._emit("lost", error)
+                    self._stop.wait(_RETRY_PAUSE)
                     continue
-                if not self._without_stream(error):
-                    self._tell("failed", error)
+                if not self._switch_to_polling(error):
+                    self._emit("failed", error)
                     return
                 continue
             else:
                 if not self._streaming and self.generation is not None:
-                    # Its answer was waited for already.
-                    self._stop.wait(_SHORT)
+                    # The daemon has delayed its response already.
+                    self._stop.wait(_POLL_PAUSE)
                     continue
-            self._stop.wait(_AGAIN_AFTER)
+            self._stop.wait(_RETRY_PAUSE)
 
-    def _without_stream(self, error: ClientError) -> bool:
+    def _switch_to_polling(self, error: ClientError) -> bool:
         if not self._streaming:
             return False
         self._streaming = not (
@@ -80,32 +81,32 @@ class EventFeed(threading.Thread):
         return not self._streaming
 
     def _stream(self) -> None:
-        with self._client.events(_EVENTS, last_id=self._last_id, quiet=_QUIET) as events:
-            # Asked only now that the stream stands, so that nothing falls between the two.
-            self._ask()
+        with self._client.events(_EVENTS, last_id=self._last_id, idle_timeout=_IDLE_TIMEOUT) as events:
+            # Request the state after the stream is open, so that no event is lost between the two.
+            self._request_state()
             for event in events:
                 if self._stop.is_set():
                     return
                 self._last_id = event.id or self._last_id
                 if event.name in {"status", "progress"}:
-                    self._tell(event.name, event.value)
+                    self._emit(event.name, event.value)
 
     def _poll(self) -> None:
-        self._ask(wait=1)
+        self._request_state(wait=1)
 
-    def _ask(self, wait: int = 0) -> None:
+    def _request_state(self, wait: int = 0) -> None:
         if self.generation is not None:
             path = f"/services/progress/{self.generation}"
-            self._tell("progress", self._client.get(path, {"wait": wait} if wait else None))
-        self._tell("status", self._client.get(_STATUS))
+            self._emit("progress", self._client.get(path, {"wait": wait} if wait else None))
+        self._emit("status", self._client.get(_STATUS))
 
-    def _tell(self, kind: str, value: Any) -> None:
+    def _emit(self, kind: str, value: Any) -> None:
         if not self._stop.is_set():
             self._put(FeedItem(kind, value))
 
 
-def _passing(error: ClientError) -> bool:
-    """Whether the daemon may well answer in a moment: it is away, going down, or asked too often."""
+def _is_transient(error: ClientError) -> bool:
+    """Whether a retry may succeed: the daemon is unreachable, shutting down or rate-limiting."""
     if isinstance(error, Refused):
         return error.status == 429 or (error.status >= 500 and error.status not in _NO_STREAM)
     return isinstance(error, Unreachable)

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler.cli.oneshot import engine_of, observe, read_clocks, read_ledger, stack_with_model
+from reconciler.cli.oneshot import observe, open_engine, read_clocks, read_ledger, stack_with_model
 from reconciler.desired_state.assemble import LoadedState
 from reconciler.desired_state.store import Store
 from reconciler.errors import EngineError, InvalidDesiredState, ServiceManagerError
@@ -235,7 +235,7 @@ async def _steps(box: HookContext, loaded: LoadedState) -> list[str]:
         return []
     with stack_with_model(loaded) as stack:
         try:
-            async with asyncio.timeout(_LOOK), engine_of(box.engine) as engine:
+            async with asyncio.timeout(_LOOK), open_engine(box.engine) as engine:
                 observed = await observe(engine, stack)
         except (EngineError, TimeoutError, OSError):
             return ["what is to be done is seen by the daemon alone: the engine does not answer here"]

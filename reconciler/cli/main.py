@@ -1,6 +1,6 @@
-"""The command line: finds the command, hands it its values, and turns what comes back into an exit code.
+"""The entry point: finds the command, parses its options, runs it and returns its exit code.
 
-Nothing heavy is imported here; a command's own module is loaded when the command runs.
+Imports nothing heavy; a command's module is loaded when the command runs.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _PIPE_CLOSED = 141
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run one command line; returns the exit code."""
+    """Run a command line; return the exit code."""
     console = standard_console()
     try:
         code = run(list(sys.argv[1:] if words is None else words), console)
         console.out.flush()
     except BrokenPipeError:
-        # Whoever read our output has had enough (`| head`). Nothing more must be written, also not at exit.
+        # The reader of our output has exited (`| head`). Write nothing more, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _PIPE_CLOSED
     except KeyboardInterrupt:
@@ -36,7 +36,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def run(words: list[str], console: Console) -> int:
-    """Run one command line on this console; returns the exit code."""
+    """Run a command line on this console; return the exit code."""
     if not words:
         console.error(program_help(console.width))
         return USAGE
@@ -60,7 +60,7 @@ def run(words: list[str], console: Console) -> int:
 
 def _run(command: Command, values: dict[str, object], console: Console) -> int:
     handler = command.load()
-    # Imported by now, since every handler needs it; before that it would only slow --help down.
+    # Every handler has imported this module by now; importing it earlier would slow --help down.
     from reconciler.errors import EngineError, InvalidDesiredState, ServiceManagerError
 
     try:
@@ -69,7 +69,7 @@ def _run(command: Command, values: dict[str, object], console: Console) -> int:
         for mistake in error.mistakes:
             console.error(str(mistake))
     except ServiceManagerError as error:
-        remedy = "`service-manager doctor` looks for the reason" if isinstance(error, EngineError) else ""
+        remedy = "`service-manager doctor` shows the cause" if isinstance(error, EngineError) else ""
         console.failure(str(error), getattr(error, "remedy", remedy))
     return 1
 
@@ -84,8 +84,8 @@ def _help(rest: Sequence[str], console: Console) -> int:
 
 def _unknown(word: str) -> tuple[str, str]:
     if word.startswith("-"):
-        return f"unknown option {word}", "options stand after the command"
-    return f"there is no command {word!r}", closest(word, BY_NAME) or f"there are {', '.join(BY_NAME)}"
+        return f"unknown option {word}", "put options after the command"
+    return f"there is no command {word!r}", closest(word, BY_NAME) or f"the commands are {', '.join(BY_NAME)}"
 
 
 def _misused(console: Console, error: UsageError, program: str) -> int:

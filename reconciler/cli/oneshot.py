@@ -1,5 +1,5 @@
-"""Desired state and engine for one look without a daemon: what ``plan``, ``validate``, ``doctor`` and
-``init`` share. Like ``daemon`` a composition root, but one that only looks.
+"""Loads desired state and observes the engine once, without a daemon, for ``plan``, ``validate``, ``doctor``
+and ``init``. Like ``daemon`` a composition root, but it changes nothing.
 """
 
 from __future__ import annotations
@@ -32,30 +32,30 @@ if TYPE_CHECKING:
     from reconciler.model.stack import Stack
 
 
-_GLANCE = 2.0
-"""Seconds that an engine is given which only adds a warning."""
+_WARNING_TIMEOUT = 2.0
+"""Seconds for an engine call that only adds a warning."""
 
 
 class NoDirectory(ServiceManagerError):
-    """There is no desired-state directory where it was looked for. ``remedy`` says what to do."""
+    """The desired-state directory does not exist. ``remedy`` says what to do."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(f"there is no directory {directory}")
-        self.remedy = "say where it is with --desired-state, "
+        self.remedy = "give its path with --desired-state, "
         if directory != INSTALLED_DESIRED and INSTALLED_DESIRED.is_dir():
             self.remedy += f"the installed one is {INSTALLED_DESIRED}"
         else:
-            self.remedy += "or make one with `service-manager init COMPOSE_FILE`"
+            self.remedy += "or create one with `service-manager init COMPOSE_FILE`"
 
 
 async def load(
     directory: Path, compose_files: Sequence[Path] = (), *, key: DigestKey | None = None
 ) -> LoadedState:
-    """The desired state in a directory. ``key``: that of the daemon, to compare with what it remembers.
+    """Load the desired state of a directory. ``key``: the daemon's, to compare with its ledger.
 
     Raises:
-        NoDirectory: there is none.
-        InvalidDesiredState: with every mistake; paths as the caller gave them.
+        NoDirectory: the directory does not exist.
+        InvalidDesiredState: with every mistake; ``relative_to_cwd`` makes their paths usable.
         StepFailed: there is no Docker Compose.
     """
     from reconciler.desired_state.digest_key_file import keyed
@@ -72,7 +72,7 @@ async def load(
 
 
 def relative_to_cwd(mistake: Mistake, directory: Path) -> Mistake:
-    """The mistake with its path as seen from here, so that an editor can jump to it."""
+    """The mistake with its path relative to the current directory, so that an editor can open it."""
     path = directory / mistake.path
     with contextlib.suppress(ValueError):
         path = path.relative_to(current_directory())
@@ -80,7 +80,7 @@ def relative_to_cwd(mistake: Mistake, directory: Path) -> Mistake:
 
 
 def read_ledger(state_dir: Path, now: Clock) -> Ledger:
-    """What the daemon remembers; empty where there is nothing to be read. Reads only."""
+    """Read the daemon's ledger; empty if there is none or it can't be read. Changes nothing."""
     try:
         return for_boot(from_json(load_json(read_regular(state_dir / NAME)), now), boot_id())
     except (OSError, *MALFORMED):
@@ -88,15 +88,15 @@ def read_ledger(state_dir: Path, now: Clock) -> Ledger:
 
 
 def read_clocks() -> Clock:
-    """The two clocks, now."""
+    """Read the wall clock and the monotonic clock, in seconds."""
     return Clock(time.time(), time.monotonic())
 
 
 @contextmanager
 def stack_with_model(loaded: LoadedState) -> Iterator[Stack]:
-    """The stack with its resolved model in a file of its own, there as long as the ``with`` lasts.
+    """Return the stack with its resolved model in a temporary file, which is removed at the end.
 
-    It may hold secrets: the directory is the caller's alone.
+    The model may hold secrets: only the current user can read the directory.
     """
     from reconciler.desired_state.assemble import inputs_digest
     from reconciler.host.content_digest import digest
@@ -104,20 +104,20 @@ def stack_with_model(loaded: LoadedState) -> Iterator[Stack]:
     with TemporaryDirectory(prefix="service-manager-") as folder:
         path = Path(folder) / "resolved.json"
         path.write_bytes(loaded.resolved.text)
-        held = {name: digest(content) for name, content in loaded.sources.items()}
-        inputs = inputs_digest(loaded.stack.name, held)
+        digests = {name: digest(content) for name, content in loaded.sources.items()}
+        inputs = inputs_digest(loaded.stack.name, digests)
         yield replace(loaded.stack, model=str(path), inputs=inputs, compose=loaded.resolved.version)
 
 
 @asynccontextmanager
-async def engine_of(kind: str) -> AsyncIterator[Engine]:
-    """An engine to look at, closed at the end.
+async def open_engine(kind: str) -> AsyncIterator[Engine]:
+    """Open an engine for reading; it is closed at the end.
 
     Raises:
-        EngineUnavailable: where the engine is can't be found out.
+        EngineUnavailable: the address of the engine can't be determined.
     """
     with TemporaryDirectory(prefix="service-manager-") as folder:
-        engine = _made(kind, Path(folder))
+        engine = _create_engine(kind, Path(folder))
         try:
             yield engine
         finally:
@@ -125,10 +125,10 @@ async def engine_of(kind: str) -> AsyncIterator[Engine]:
 
 
 async def observe(engine: Engine, stack: Stack, ledger: Ledger | None = None) -> ObservedState:
-    """One whole look; with ``ledger`` also at what another project name would leave behind.
+    """Observe the engine once; with ``ledger``, include containers left under a former project name.
 
     Raises:
-        EngineUnavailable: it could not be had.
+        EngineUnavailable: the engine does not answer, or not completely.
     """
     from reconciler.desired_state.mounted_files import MountedFiles
 
@@ -139,12 +139,12 @@ async def observe(engine: Engine, stack: Stack, ledger: Ledger | None = None) ->
     if engine.is_local:
         observed = await MountedFiles().observe_mounts(observed, stack)
     if not observed.complete:
-        raise EngineUnavailable("the engine did not answer everything that was asked of it; try again")
+        raise EngineUnavailable("the engine answered only a part of the requests; try again")
     return observed
 
 
-async def name_warnings(loaded: LoadedState, state_dir: Path) -> tuple[str, ...]:
-    """What a changed project name would leave behind on this machine's engine; empty where none answers."""
+async def project_rename_warnings(loaded: LoadedState, state_dir: Path) -> tuple[str, ...]:
+    """Warn about containers that a changed project name leaves behind; empty if no engine answers."""
     from reconciler.engine.docker.engine import DockerEngine
     from reconciler.planning.project_rename import renamed, warnings
 
@@ -153,7 +153,7 @@ async def name_warnings(loaded: LoadedState, state_dir: Path) -> tuple[str, ...]
     if not is_new(loaded.stack, ledger):
         return ()
     with TemporaryDirectory(prefix="service-manager-") as folder:
-        engine = DockerEngine(Path(folder), patience=_GLANCE)
+        engine = DockerEngine(Path(folder), patience=_WARNING_TIMEOUT)
         try:
             observed = await engine.observe(loaded.stack, full=True)
             left = await engine.left_behind(loaded.stack, former_name(loaded.stack, ledger))
@@ -167,7 +167,7 @@ async def name_warnings(loaded: LoadedState, state_dir: Path) -> tuple[str, ...]
     return warnings(loaded.stack, states, observed, ledger)
 
 
-def _made(kind: str, folder: Path) -> Engine:
+def _create_engine(kind: str, folder: Path) -> Engine:
     if kind == "simulated":
         from reconciler.engine.simulated.engine import SimulatedEngine
 

@@ -1,6 +1,5 @@
-"""The commands of ``service-manager``, one module for those that belong together.
+"""The commands of ``service-manager``, related commands in one module.
 
-``definitions`` lists them. The module that does a command's work is imported when that command runs, so
-that
-``--help`` is quick.
+``definitions`` lists them. A command's module is imported only when the command runs, so that ``--help`` is
+quick.
 """

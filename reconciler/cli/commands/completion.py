@@ -40,7 +40,7 @@ def _groups() -> list[str]:
     try:
         url = option_types.url(os.environ.get("SERVICE_MANAGER_URL") or option_types.default_url())
         key = os.environ.get("SERVICE_MANAGER_API_KEY", "")
-        names = list(known_groups(Client(url, key, timeout=_PATIENCE, starting=0.0)))
+        names = list(known_groups(Client(url, key, timeout=_PATIENCE, starting_timeout=0.0)))
     except (ClientError, ValueError):
         names = _from_file()
     # A name with a blank in it would be split by the shell; it can still be typed.

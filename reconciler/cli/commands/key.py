@@ -25,7 +25,7 @@ def key(values: OptionValues, console: Console) -> int:
         raise UsageError(f"there is no 'key {action}'", hint)
     if action == "list":
         if name is not None:
-            raise UsageError(f"{name!r} is one argument too many")
+            raise UsageError(f"unexpected argument {name!r}")
         return _list(values, console)
     if name is None:
         raise UsageError("NAME is missing")

@@ -48,8 +48,8 @@ def accept(values: OptionValues, console: Console) -> int:
 def _carry_out(change: _Change, values: OptionValues, console: Console) -> int:
     client = client_from(
         values,
-        absent=_ABSENT,
-        waiting=lambda: console.error(f"waiting for the daemon at {values['url']}, which is not ready yet"),
+        absent_timeout=_ABSENT,
+        on_wait=lambda: console.error(f"waiting for the daemon at {values['url']}, which is not ready yet"),
     )
     known = known_groups(client)
     for name in values["group"]:

@@ -26,7 +26,7 @@ def logs(values: OptionValues, console: Console) -> int:
     kept: list[str] = []
     try:
         with client_from(values).lines(
-            f"/services/logs/{quote_path(service)}", query, quiet=None if follow else _PATIENCE
+            f"/services/logs/{quote_path(service)}", query, idle_timeout=None if follow else _PATIENCE
         ) as lines:
             for line in lines:
                 if as_json and not follow:

@@ -16,7 +16,7 @@ from reconciler.errors import InvalidDesiredState, ServiceManagerError
 
 def validate(values: OptionValues, console: Console) -> int:
     """Every mistake of a desired-state directory, or that there is none."""
-    from reconciler.cli.oneshot import load, name_warnings, relative_to_cwd
+    from reconciler.cli.oneshot import load, project_rename_warnings, relative_to_cwd
 
     directory = values["desired_state"] if values["dir"] is None else _directory(values["dir"])
     as_json = values["output"] == "json"
@@ -46,7 +46,7 @@ def validate(values: OptionValues, console: Console) -> int:
             return 1
         raise
     stack = loaded.stack
-    warnings = (*stack.warnings, *asyncio.run(name_warnings(loaded, nearest_state_dir())))
+    warnings = (*stack.warnings, *asyncio.run(project_rename_warnings(loaded, nearest_state_dir())))
     if as_json:
         console.json({"valid": True, "errors": [], "warnings": list(warnings)})
         return 0

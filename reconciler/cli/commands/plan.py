@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from reconciler.cli.console import Cell, Console, Row, clean
 from reconciler.cli.oneshot import (
-    engine_of,
     load,
     observe,
+    open_engine,
     read_clocks,
     read_ledger,
     relative_to_cwd,
@@ -63,7 +63,7 @@ async def _look(values: OptionValues) -> Preview:
     now = read_clocks()
     ledger = read_ledger(values["state_dir"], now)
     with stack_with_model(loaded) as stack:
-        async with engine_of(values["engine"]) as engine:
+        async with open_engine(values["engine"]) as engine:
             observed = await observe(engine, stack, ledger)
         # As the loop's first pass does it, or a running stack that the daemon adopts would seem to be remade.
         ledger = record_observation(stack, loaded.desired, observed, ledger, now, chance=0.0)

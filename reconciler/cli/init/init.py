@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from reconciler.cli.init.groups import Proposal, sketch
 from reconciler.cli.init.text import groups_text, stack_text
-from reconciler.cli.oneshot import engine_of, load, observe
+from reconciler.cli.oneshot import load, observe, open_engine
 from reconciler.desired_state.compose_model import services_from
 from reconciler.desired_state.schema import GROUPS, STACK
 from reconciler.errors import EngineError, InvalidDesiredState, ServiceManagerError
@@ -114,7 +114,7 @@ async def _running(name: str, resolved: Resolved, engine: str) -> _Running:
     services = services_from(resolved, name)
     stack = _everything(name, services)
     try:
-        async with engine_of(engine) as asked:
+        async with open_engine(engine) as asked:
             observed = await observe(asked, stack)
             alive = tuple(c for c in observed.containers if c.state in ALIVE and c.service in services)
             usage = await asked.stats(alive) if alive else {}

@@ -1,1 +1,1 @@
-"""What a command takes: its description, options and their types, the parser and the help texts."""
+"""Command descriptions, options and their types, the parser and the help texts."""

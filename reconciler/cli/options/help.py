@@ -52,7 +52,7 @@ def command_help(command: Command, width: int) -> str:
 
 def usage(command: Command) -> str:
     """The usage line."""
-    words = [argument.shown for argument in command.arguments] + (["[options]"] if command.options else [])
+    words = [argument.usage for argument in command.arguments] + (["[options]"] if command.options else [])
     return " ".join(["Usage:", PROGRAM, command.name, *words])
 
 

@@ -1,4 +1,4 @@
-"""Texts of flags and environment variables as values. Each raises ``ValueError`` with what was expected."""
+"""Converts texts of options and environment variables. Every function raises ``ValueError`` for bad text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FALSE = frozenset({"0", "false", "no", "off"})
 
 
 def parse_switch(text: str) -> bool:
-    """Whether a switch is on."""
+    """A switch: yes or no."""
     word = text.strip().lower()
     if word not in _TRUE | _FALSE:
         raise ValueError(f"expected yes or no, found {text!r}")
@@ -23,11 +23,11 @@ def parse_switch(text: str) -> bool:
 
 
 def path(text: str) -> Path:
-    """An absolute path; ``~`` is the home directory. Links in it stay, so that a swapped one is followed."""
+    """An absolute path; ``~`` is the home directory. Links are kept, so that a replaced link is followed."""
     if not text.strip():
-        raise ValueError("expected a path, found nothing")
+        raise ValueError("expected a path, found an empty text")
     named = Path(text).expanduser()
-    # Above a link the system goes up from where the link leads to, so that `..` is no matter of names.
+    # `..` after a link means the parent of the link's target, so it can't be resolved by name.
     start = Path.cwd() if ".." in named.parts else Path(current_directory())
     return Path(os.path.normpath(start / named))
 
@@ -40,19 +40,19 @@ def port(text: str) -> int:
 
 
 def host(text: str) -> str:
-    """A name or address to listen on; brackets around an IPv6 address are dropped."""
+    """A host name or address to listen on; brackets around an IPv6 address are removed."""
     name = text.strip().removeprefix("[").removesuffix("]")
     if not name or any(letter.isspace() or letter == "/" for letter in name):
         raise ValueError(f"expected a host name or address, found {text!r}")
     return name
 
 
-def name(text: str) -> str:
-    """A host name that requests are made to, as browsers write it."""
-    found = text.strip().lower().removesuffix(".")
-    if not found or not all(letter.isalnum() or letter in "-._" for letter in found):
-        raise ValueError(f"expected a host name without port, such as box.example.org, found {text!r}")
-    return found
+def host_name(text: str) -> str:
+    """A host name as browsers send it: lower case, without a final dot."""
+    name = text.strip().lower().removesuffix(".")
+    if not name or not all(letter.isalnum() or letter in "-._" for letter in name):
+        raise ValueError(f"expected a host name without port, such as server.example.org, found {text!r}")
+    return name
 
 
 def address(text: str) -> Address:
@@ -64,24 +64,24 @@ def address(text: str) -> Address:
 
 
 def seconds(text: str) -> float:
-    """A time above zero, in seconds or as '2m', '1m30s'."""
+    """A duration above zero in seconds; the text may be '90', '2m' or '1m30s'."""
     from reconciler.model.units import parse_duration
 
     try:
-        found = float(text)
+        duration = float(text)
     except ValueError:
-        found = parse_duration(text)
-    if not 0 < found < 1e9:
+        duration = parse_duration(text)
+    if not 0 < duration < 1e9:
         raise ValueError(f"expected a time above zero in seconds, such as 60, 90s or 2m, found {text!r}")
-    return found
+    return duration
 
 
 def parse_timeout(text: str) -> float:
-    """How long the daemon is to wait before it answers."""
-    found = seconds(text)
-    if found > 600:
+    """The time that the daemon may wait before it answers, in seconds."""
+    duration = seconds(text)
+    if duration > 600:
         raise ValueError(f"expected at most 600 seconds, found {text!r}")
-    return found
+    return duration
 
 
 def number(text: str) -> int:
@@ -92,22 +92,22 @@ def number(text: str) -> int:
 
 
 def parse_count(text: str) -> int:
-    """How many of something to show."""
-    found = number(text)
-    if found > 1000:
+    """A number of entries to show."""
+    count = number(text)
+    if count > 1000:
         raise ValueError(f"expected a number up to 1000, found {text!r}")
-    return found
+    return count
 
 
 def lines(text: str) -> int:
-    """How many lines of a log; 0 is none."""
+    """A number of log lines; 0 means none."""
     if not text.strip().isdecimal() or int(text) > 10_000:
         raise ValueError(f"expected a number of lines from 0 to 10000, found {text!r}")
     return int(text)
 
 
 def parse_time_option(text: str) -> str:
-    """A time as RFC 3339: given like that, or how long from now, such as 90m or 2h."""
+    """An RFC 3339 time from an RFC 3339 time, or from a duration from now such as 90m or 2h."""
     import time
 
     from reconciler.model.units import format_time, parse_duration, parse_time
@@ -120,43 +120,43 @@ def parse_time_option(text: str) -> str:
         return format_time(time.time() + parse_duration(text))
     except ValueError:
         raise ValueError(
-            f"expected a time such as 2026-11-24T06:00:00Z, or how long, such as 90m, found {text!r}"
+            f"expected a time such as 2026-11-24T06:00:00Z or a duration such as 90m, found {text!r}"
         ) from None
 
 
 def url(text: str) -> str:
-    """The address of a daemon, without a slash at its end."""
+    """The URL of a daemon, without a slash at the end."""
     plain = text.strip()
-    whole = plain if "://" in plain else f"http://{plain}"
-    parts = urlsplit(whole)
+    full = plain if "://" in plain else f"http://{plain}"
+    parts = urlsplit(full)
     try:
-        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        good = False
-    if not good or parts.query or parts.fragment:
+        valid = False
+    if not valid or parts.query or parts.fragment:
         raise ValueError(f"expected an address such as http://127.0.0.1:8000, found {text!r}")
-    return whole.rstrip("/")
+    return full.rstrip("/")
 
 
-def text(given: str) -> str:
-    """A word without blanks or a dash before it: a URL, the name of a branch."""
-    word = given.strip()
-    # What begins with a dash would be an option to git.
-    if not word or word.startswith("-") or any(letter.isspace() for letter in word):
+def word(given: str) -> str:
+    """One word that does not begin with a dash, such as a URL or the name of a branch."""
+    text = given.strip()
+    # git takes a word that begins with a dash for an option.
+    if not text or text.startswith("-") or any(letter.isspace() for letter in text):
         raise ValueError(f"expected one word, found {given!r}")
-    return word
+    return text
 
 
 def folder_within(given: str) -> str:
-    """A relative path that stays where it begins; empty for that place itself."""
+    """A relative path inside a repository; empty for the top of the repository."""
     parts = [part for part in given.strip().split("/") if part not in {"", "."}]
     if given.strip().startswith("/") or ".." in parts or ".git" in parts:
-        raise ValueError(f"expected a folder within the repository, found {given!r}")
+        raise ValueError(f"expected a folder inside the repository, found {given!r}")
     return "/".join(parts)
 
 
 def one_of(*words: str) -> Callable[[str], str]:
-    """A converter that takes these words alone."""
+    """Return a converter that accepts only these words."""
 
     def convert(text: str) -> str:
         if text not in words:
@@ -167,24 +167,24 @@ def one_of(*words: str) -> Callable[[str], str]:
 
 
 def default_state_dir(environ: Mapping[str, str] | None = None) -> Path:
-    """Where the daemon keeps its state: ``$STATE_DIRECTORY`` (systemd sets it), else the user's own."""
-    surroundings = os.environ if environ is None else environ
-    given = surroundings.get("STATE_DIRECTORY", "").split(":")[0]
+    """The daemon's state directory: ``$STATE_DIRECTORY`` (set by systemd), else one in the user's home."""
+    variables = os.environ if environ is None else environ
+    given = variables.get("STATE_DIRECTORY", "").split(":")[0]
     if given:
         return path(given)
     return path("~/.local/state/service-manager")
 
 
 def nearest_state_dir(environ: Mapping[str, str] | None = None) -> Path:
-    """The state that a command looks at: the installed daemon's if there is one, else as the daemon."""
-    surroundings = os.environ if environ is None else environ
-    if not surroundings.get("STATE_DIRECTORY") and INSTALLED_STATE.is_dir():
+    """The state directory for commands: the installed daemon's if it exists, else ``default_state_dir``."""
+    variables = os.environ if environ is None else environ
+    if not variables.get("STATE_DIRECTORY") and INSTALLED_STATE.is_dir():
         return INSTALLED_STATE
-    return default_state_dir(surroundings)
+    return default_state_dir(variables)
 
 
 def default_url(environ: Mapping[str, str] | None = None) -> str:
-    """Where the daemon of this machine answers, as its own variables have it."""
-    surroundings = os.environ if environ is None else environ
-    number = surroundings.get("SERVICE_MANAGER_PORT", "")
+    """The URL of this machine's daemon, with the port of ``$SERVICE_MANAGER_PORT``."""
+    variables = os.environ if environ is None else environ
+    number = variables.get("SERVICE_MANAGER_PORT", "")
     return f"http://127.0.0.1:{number if number.isdecimal() else 8000}"

@@ -1,6 +1,6 @@
-"""From arguments and environment to the values of a command. A flag wins over its variable.
+"""Parses arguments and environment variables into option values. A flag overrides its variable.
 
-argparse does the splitting; what is wrong with the words is said here, with a suggestion.
+argparse splits the arguments; the error messages and suggestions are ours.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from reconciler.cli.options.spec import PROGRAM, Argument, Command, Option
 
 
 class UsageError(Exception):
-    """The command line can't be understood (exit 64). ``hint`` is the line that helps."""
+    """The command line is wrong (exit 64). ``hint`` suggests a correction."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -24,7 +24,7 @@ class UsageError(Exception):
 
 
 class HelpRequested(Exception):
-    """``--help`` stood among the arguments."""
+    """The arguments contain ``--help``."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -33,41 +33,41 @@ class _Parser(argparse.ArgumentParser):
 
 
 def closest(word: str, known: Iterable[str]) -> str:
-    """'did you mean X?' for the known word that is nearest; empty if none is near."""
-    found = difflib.get_close_matches(word, list(known), 1, 0.55)
-    return f"did you mean {found[0]!r}?" if found else ""
+    """'did you mean X?' for the most similar known word; empty if none is similar."""
+    matches = difflib.get_close_matches(word, list(known), 1, 0.55)
+    return f"did you mean {matches[0]!r}?" if matches else ""
 
 
 def parse(command: Command, words: Sequence[str], environ: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """The values of one call, every option and argument of the command among them.
+    """Return the value of every option and argument of the command.
 
     Raises:
-        UsageError: unknown or incomplete options, a value that can't be one; a bad value in the
-            environment names its variable.
-        HelpWanted: help was asked for.
+        UsageError: an option is unknown or incomplete, or a value is invalid; the message names the option
+            or the environment variable.
+        HelpRequested: the arguments contain ``--help``.
     """
     parser = _Parser(prog=f"{PROGRAM} {command.name}", add_help=False, allow_abbrev=False)
     parser.add_argument("-h", "--help", action="store_true")
     for option in command.options:
         _add_option(parser, option)
     for argument in command.arguments:
-        # Told missing below, in our own words, and not before --help is seen.
+        # Missing arguments are reported below, after --help was handled.
         count = {"": "?", "+": "*"}.get(argument.arity, argument.arity)
         parser.add_argument(argument.name, nargs=count, default=None)
-    plain, switched = _split_switches(command, words)
+    plain, switch_values = _split_switches(command, words)
     try:
-        # Intermixed, so that options may stand between groups: `start kafka --force search`.
-        found, unknown = parser.parse_known_intermixed_args(plain)
+        # Intermixed: options may appear between groups, as in `start kafka --force search`.
+        parsed, unknown = parser.parse_known_intermixed_args(plain)
     except argparse.ArgumentError as error:
         raise UsageError(str(error)) from None
-    given = vars(found)
+    given = vars(parsed)
     if given.pop("help"):
         raise HelpRequested
     if unknown:
         raise UsageError(*_unknown(command, unknown[0]))
-    surroundings = os.environ if environ is None else environ
+    variables = os.environ if environ is None else environ
     values = {
-        option.name: _value(option, given.get(option.name), switched, surroundings)
+        option.name: _value(option, given.get(option.name), switch_values, variables)
         for option in command.options
     }
     for argument in command.arguments:
@@ -77,7 +77,7 @@ def parse(command: Command, words: Sequence[str], environ: Mapping[str, str] | N
 
 def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
     short = ["-o"] if option.flag == "--output" else []
-    if option.switch:
+    if option.is_switch:
         parser.add_argument(option.flag, dest=option.name, action="store_true", default=None)
     elif option.repeat:
         parser.add_argument(option.flag, dest=option.name, action="append", default=None)
@@ -86,39 +86,39 @@ def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
 
 
 def _split_switches(command: Command, words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Takes out ``--switch=no``: the one way to unsay what a variable says."""
-    flags = {option.flag: option for option in command.options if option.switch}
+    """Extract ``--switch=no``, the only way to override a variable that turns a switch on."""
+    flags = {option.flag: option for option in command.options if option.is_switch}
     plain: list[str] = []
-    switched: dict[str, str] = {}
+    switch_values: dict[str, str] = {}
     for index, word in enumerate(words):
         if word == "--":
             plain += words[index:]
             break
         flag, equals, text = word.partition("=")
         if equals and flag in flags:
-            switched[flags[flag].name] = text
+            switch_values[flags[flag].name] = text
         else:
             plain.append(word)
-    return plain, switched
+    return plain, switch_values
 
 
-def _value(option: Option, given: Any, switched: Mapping[str, str], environ: Mapping[str, str]) -> Any:
-    if option.switch and option.name in switched:
-        return _converted(option.flag, parse_switch, switched[option.name])
+def _value(option: Option, given: Any, switch_values: Mapping[str, str], environ: Mapping[str, str]) -> Any:
+    if option.is_switch and option.name in switch_values:
+        return _converted(option.flag, parse_switch, switch_values[option.name])
     if given is True:
         return True
-    convert = parse_switch if option.switch else option.convert
+    convert = parse_switch if option.is_switch else option.convert
     if given is not None:
         texts = given if option.repeat else [given]
-        found = [_converted(option.flag, convert, text) for text in texts]
-        return tuple(found) if option.repeat else found[0]
+        values = [_converted(option.flag, convert, text) for text in texts]
+        return tuple(values) if option.repeat else values[0]
     text = environ.get(option.variable, "")
     if text.strip():
-        # As COMPOSE_FILE does it: several in one variable, between colons.
+        # Colon-separated values in one variable, as in COMPOSE_FILE.
         texts = [part for part in text.split(os.pathsep) if part] if option.repeat else [text]
-        found = [_converted(option.variable, convert, part) for part in texts]
-        return tuple(found) if option.repeat else found[0]
-    if option.switch:
+        values = [_converted(option.variable, convert, part) for part in texts]
+        return tuple(values) if option.repeat else values[0]
+    if option.is_switch:
         return False
     return option.default() if callable(option.default) else option.default
 
@@ -144,8 +144,10 @@ def _positional(argument: Argument, given: Any) -> Any:
 
 def _unknown(command: Command, word: str) -> tuple[str, str]:
     if not word.startswith("-"):
-        return f"{word!r} is one argument too many", ""
+        return f"unexpected argument {word!r}", ""
     known = [option.flag for option in command.options]
     flag = word.partition("=")[0]
-    hint = closest(flag, known) or (f"its options are {', '.join(known)}" if known else "it has no options")
+    hint = closest(flag, known) or (
+        f"the options are {', '.join(known)}" if known else "this command has no options"
+    )
     return f"unknown option {flag}", hint

@@ -1,6 +1,6 @@
-"""What a command is, as data: its words, options, examples and exit codes.
+"""Describes commands as data: arguments, options, examples and exit codes.
 
-Help, parsing and shell completion are all made from these values, so none can say what another doesn't.
+Help, parser and shell completion all use these values, so they always agree.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 PROGRAM = "service-manager"
 
 OptionValues = Mapping[str, Any]
-"""The options and arguments of one call, by name with underscores, converted and complete."""
+"""All options and arguments of one call, converted, by name with underscores."""
 
 
 class Option(NamedTuple):
-    """One ``--flag``. ``convert`` raises ``ValueError`` with a sentence for a bad value.
+    """One ``--flag``. ``convert`` raises ``ValueError`` with a message for a bad value.
 
-    ``complete`` says what a shell offers for the value: files, dirs, or words separated by blanks.
-    ``default`` may be a function, called only when it is needed.
+    ``complete`` is what the shell completes: files, dirs, groups, or words separated by blanks.
+    ``default`` may be a function, which is called only when the default is used.
     """
 
     flag: str
@@ -33,22 +33,22 @@ class Option(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The name among the parsed values."""
+        """The key in ``OptionValues``."""
         return self.flag.removeprefix("--").replace("-", "_")
 
     @property
     def variable(self) -> str:
-        """The environment variable that says the same."""
+        """The environment variable of this option."""
         return f"SERVICE_MANAGER_{self.name.upper()}"
 
     @property
-    def switch(self) -> bool:
-        """Whether it takes no value."""
+    def is_switch(self) -> bool:
+        """Whether the option takes no value."""
         return not self.metavar
 
 
 class Argument(NamedTuple):
-    """One positional argument; ``arity`` as argparse's nargs ('' for exactly one)."""
+    """One positional argument; ``arity`` is argparse's ``nargs`` ('' for exactly one)."""
 
     name: str
     help: str
@@ -57,8 +57,8 @@ class Argument(NamedTuple):
     default: Any = None
 
     @property
-    def shown(self) -> str:
-        """As it stands in a usage line."""
+    def usage(self) -> str:
+        """The argument in a usage line."""
         return {"?": f"[{self.name}]", "+": f"{self.name}…", "*": f"[{self.name}…]"}.get(
             self.arity, self.name
         )
@@ -79,10 +79,9 @@ class Command:
     exits: tuple[tuple[str, str], ...] = ()
 
     def load(self) -> Callable[..., int]:
-        """The function that does the work: takes ``OptionValues`` and a ``Console``, returns the exit
-        code."""
+        """Import the handler: it takes ``OptionValues`` and a ``Console`` and returns the exit code."""
         module, function = self.handler.split(":")
-        found: Callable[..., int] = getattr(
+        handler: Callable[..., int] = getattr(
             importlib.import_module(f"reconciler.cli.commands.{module}"), function
         )
-        return found
+        return handler

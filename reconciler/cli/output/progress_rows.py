@@ -1,4 +1,4 @@
-"""From what the daemon says of a generation to lines for people. Pure: no clock, no terminal."""
+"""Formats the progress of a generation as rows and lines. Pure: no clock, no terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ENDED = frozenset({"converged", "degraded", "superseded"})
 
 
 class Row(NamedTuple):
-    """One service on its way. ``share`` is how far it is (0 to 1), ``left`` seconds, None: not known."""
+    """The progress of one service: ``share`` from 0 to 1; ``left`` in seconds, None if unknown."""
 
     service: str
     share: float
@@ -32,7 +32,7 @@ def is_finished(progress: JsonObject) -> bool:
 
 
 def elapsed_seconds(value: object) -> float | None:
-    """Wall seconds of a moment as the daemon writes it (RFC 3339, or seconds)."""
+    """Unix seconds of a time in a response (RFC 3339 or seconds); None if it is neither."""
     if isinstance(value, int | float):
         return float(value)
     try:
@@ -42,9 +42,9 @@ def elapsed_seconds(value: object) -> float | None:
 
 
 def step_rows(progress: JsonObject, status: JsonObject, since: float) -> list[Row]:
-    """A row for every service that has, or had, something to do; in the order of groups.
+    """Return a row for each service with steps, in the order of groups.
 
-    ``since`` is how many seconds ago the status was true, for what ticks by itself.
+    ``since`` is the age of the status in seconds; it advances uptimes.
     """
     records = _by_service(progress)
     services = {
@@ -94,13 +94,13 @@ def _starting(name: str, service: JsonObject, since: float) -> Row:
     if not isinstance(expected, int | float) or not isinstance(uptime, int | float) or expected <= 0:
         return Row(name, 0.5, "starting", note, style="amber")
     passed = uptime + since
-    # Never quite full: it is ready when its check says so, not when we thought it would be.
+    # At most 95 %: the health check decides when the service is ready, not the estimate.
     return Row(name, min(0.95, passed / expected), "starting", note, max(0.0, expected - passed), "amber")
 
 
 def _doing(record: JsonObject) -> str:
     action = clean(record.get("action") or "")
-    return {"stop": "stopping", "create": "creating", "recreate": "remaking", "remove": "removing"}.get(
+    return {"stop": "stopping", "create": "creating", "recreate": "replacing", "remove": "removing"}.get(
         action, f"{action}ing"
     )
 
@@ -113,15 +113,15 @@ def _attempt(record: JsonObject) -> str:
 def render_frame(
     rows: list[Row], progress: JsonObject, *, width: int, height: int, passed: float, wall: float
 ) -> list[Line]:
-    """The live view of a generation: a line per service, then the sum. Fits any size.
+    """Return the live view of a generation: a line per service, then the total. Fits any size.
 
-    ``passed`` is seconds since the watching began, ``wall`` the time now.
+    ``passed`` is in seconds since the start of watching; ``wall`` is the current Unix time.
     """
     name_width = min(_LONGEST_NAME, max((len(row.service) for row in rows), default=0), max(4, width // 3))
     bar_width = _BAR if width >= 60 else 0
     room = max(0, height - 2)
     if len(rows) > room:
-        # What is done is of least interest; the order of the rest stays.
+        # Hide finished services; keep the order of the others.
         open_ = [row for row in rows if row.share < 1.0]
         hidden = len(rows) - len(open_[: max(0, room - 1)])
         rows = open_[: max(0, room - 1)]
@@ -167,22 +167,22 @@ def _number(value: Any) -> float:
 
 
 class ProgressNarrator:
-    """What happened, told once each: what is new between one answer and the next."""
+    """Reports each event of a generation once, by comparing successive responses."""
 
     def __init__(self) -> None:
-        self._told: dict[tuple[str, str], tuple[Any, ...]] = {}
+        self._reported: dict[tuple[str, str], tuple[Any, ...]] = {}
         self._ready: set[str] = set()
 
     def news(self, progress: JsonObject, status: JsonObject) -> Iterator[tuple[str, str]]:
-        """(service, sentence) for each step that began, ended, failed or waits for something else."""
+        """Yield (service, message) for each step that started, ended, failed or waits for a new reason."""
         for record in progress.get("steps") or ():
             name, action = str(record.get("service", "?")), clean(record.get("action") or "")
             state = str(record.get("state"))
             waiting = state == "waiting"
             key = (name, "" if waiting else action)
             what = (state, record.get("reason") if waiting else record.get("attempts"))
-            if self._told.get(key) != what:
-                self._told[key] = what
+            if self._reported.get(key) != what:
+                self._reported[key] = what
                 yield name, _sentence(record, action, state)
         yield from self._newly_ready(progress, status)
 

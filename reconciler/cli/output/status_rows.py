@@ -1,6 +1,6 @@
-"""How groups and services look as rows. Pure: what the daemon answered in, cells out.
+"""Formats groups and services of a status response as table rows. Pure.
 
-The daemon may be newer or older than this program, so what is missing is left blank, never an error.
+The daemon may be newer or older than this program: a missing field is left blank, never an error.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ HEADER: Row = (
 
 
 def headline(status: JsonObject) -> list[Cell]:
-    """The stack in one line, as parts to be joined: how it is, which generation, what it uses."""
+    """The parts of the first line: name, state, generation, services and memory of the stack."""
     generation = status.get("generation")
     if status.get("converged"):
         state = Cell("converged", "bold")
@@ -45,7 +45,7 @@ def headline(status: JsonObject) -> list[Cell]:
 
 
 def problems(status: JsonObject) -> Iterator[Cell]:
-    """What a person has to know first: a lost engine, broken files, warnings."""
+    """Problems of the whole stack: engine, files, warnings."""
     engine = status.get("engine")
     if isinstance(engine, Mapping) and engine.get("reachable") is False:
         error = clean(engine.get("error") or "")
@@ -69,7 +69,7 @@ def mistake(value: object) -> str:
 
 
 def group_rows(name: str, group: JsonObject, *, services: bool) -> Iterator[Row]:
-    """A group, and its services below it if wanted."""
+    """The row of a group, and with ``services`` the rows of its services."""
     desired = word_for_switch(group.get("desired"))
     phase = clean(group.get("phase") or "")
     status = clean(group.get("status") or "")
@@ -100,7 +100,7 @@ def _memory(group: JsonObject, desired: str) -> str:
 
 
 def service_row(service: JsonObject) -> Row:
-    """A service as a row below its group."""
+    """The row of a service."""
     phase = clean(service.get("phase") or "")
     return (
         Cell(f"  {clean(service.get('name', '?'))}"),
@@ -112,7 +112,7 @@ def service_row(service: JsonObject) -> Row:
 
 
 def service_state(service: JsonObject) -> str:
-    """One word for how a service is: its container's state, its health where that says more."""
+    """The state of a service in one word: that of its container, or of its health check."""
     status, health = clean(service.get("status") or "absent"), service.get("health")
     if service.get("done"):
         return "done"
@@ -122,7 +122,7 @@ def service_state(service: JsonObject) -> str:
 
 
 def service_note(service: JsonObject) -> str:
-    """The sentence beside a service: why it is not as wanted, or since when it is well."""
+    """The note on a service: why it is not converged, or its uptime."""
     if service.get("phase") not in {None, "", "converged"}:
         notes = [clean(service.get("message") or "")]
         error = clean(service.get("last_error") or "")
@@ -141,25 +141,25 @@ def service_note(service: JsonObject) -> str:
 
 
 def service_drift(service: JsonObject) -> list[str]:
-    """The kinds of drift of a service as words."""
-    found = service.get("drift") or ()
-    if isinstance(found, str):
-        return [found]
-    return [str(item.get("kind", "?")) if isinstance(item, Mapping) else str(item) for item in found]
+    """The kinds of drift of a service."""
+    drift = service.get("drift") or ()
+    if isinstance(drift, str):
+        return [drift]
+    return [str(item.get("kind", "?")) if isinstance(item, Mapping) else str(item) for item in drift]
 
 
 def word_for_switch(value: object) -> str:
-    """'on' or 'off' for what the daemon says of a switch."""
+    """'on' or 'off' for a desired state."""
     if isinstance(value, bool):
         return "on" if value else "off"
     return clean(value or "")
 
 
 def mapping(value: object) -> JsonObject:
-    """The value if it is a mapping, else an empty one."""
+    """The value if it is a mapping, else an empty mapping."""
     return value if isinstance(value, Mapping) else {}
 
 
 def groups_of(status: JsonObject) -> Mapping[str, JsonObject]:
-    """The groups of a status by name."""
+    """The groups of a status response by name."""
     return {str(name): mapping(group) for name, group in mapping(status.get("groups")).items()}

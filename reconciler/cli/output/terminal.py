@@ -1,7 +1,7 @@
-"""Drawing on a terminal: a block of lines redrawn in place, or the whole screen.
+"""Draws on a terminal: lines redrawn in place, or the whole screen.
 
-A frame is written in one piece, each line is cut to the width that the terminal has at that moment, and
-nothing is erased before it is written over, so nothing flickers. No library, no thread, no signal.
+A frame is one write, each line is cut to the current width, and text is overwritten without being erased
+first, so nothing flickers. Uses no library, thread or signal.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ Line = Sequence[Cell]
 Size = tuple[int, int]
 
 _BEGIN, _END = "\x1b[?2026h", "\x1b[?2026l"
-"""Synchronized output: terminals that know it show the frame at once, others ignore it."""
+"""Synchronized output: terminals that support it show the whole frame at once, others ignore it."""
 _HIDE, _SHOW = "\x1b[?25l", "\x1b[?25h"
 _CLEAR_LINE, _CLEAR_BELOW = "\x1b[K", "\x1b[J"
 _ALTERNATE, _NORMAL = "\x1b[?1049h", "\x1b[?1049l"
 
 
 def fit_to_width(line: Line, width: int, *, colour: bool) -> tuple[str, int]:
-    """A line cut to ``width`` columns, and how many of them it takes."""
+    """Return the line cut to ``width`` columns, and its width."""
     parts, used = [], 0
     for text, style in line:
         shown = clip(text, width - used)
@@ -34,7 +34,7 @@ def fit_to_width(line: Line, width: int, *, colour: bool) -> tuple[str, int]:
 
 
 class InlineArea:
-    """Lines at the bottom of what was printed so far, redrawn in place."""
+    """Lines below the previous output, redrawn in place."""
 
     def __init__(
         self, stream: TextIO, *, colour: bool, size: Callable[[TextIO], Size] = terminal_size
@@ -47,10 +47,10 @@ class InlineArea:
         self._open = False
 
     def draw(self, lines: Sequence[Line]) -> None:
-        """Show these lines instead of the last ones; as many as the terminal has room for."""
+        """Replace the lines of the previous call; show as many as fit on the terminal."""
         size = self._size(self._stream)
         columns, rows = size
-        # The last column stays free: a full line leaves the cursor where terminals disagree.
+        # The last column stays free: after a full line, terminals put the cursor at different places.
         fits = [
             fit_to_width(line, max(1, columns - 1), colour=self._colour)
             for line in lines[-max(1, rows - 1) :]
@@ -61,7 +61,7 @@ class InlineArea:
         frame = [_BEGIN, "" if self._open else _HIDE, self._to_top(columns)]
         frame.append("\r\n".join(text + _CLEAR_LINE for text in texts))
         frame += [_CLEAR_BELOW, _END]
-        # Noted first: whoever interrupts us in the middle has to give the cursor back.
+        # Set before the write: after an interrupt, `close` must show the cursor again.
         self._open = True
         self._widths = [width for _, width in fits]
         self._shown = (size, texts)
@@ -69,12 +69,12 @@ class InlineArea:
         self._stream.flush()
 
     def _to_top(self, columns: int) -> str:
-        # A terminal made narrower has wrapped the old lines: they take more rows than they did.
+        # On a narrower terminal the old lines have wrapped and take more rows.
         rows = sum(max(1, -(-width // columns)) for width in self._widths)
         return "\r" + (f"\x1b[{rows - 1}A" if rows > 1 else "")
 
     def close(self) -> None:
-        """Leave the last frame standing, the cursor below it."""
+        """Keep the last frame and move the cursor below it."""
         if self._open:
             self._stream.write("\r\n" + _SHOW)
             self._stream.flush()
@@ -82,7 +82,7 @@ class InlineArea:
 
 
 class FullScreen:
-    """The whole terminal, given back as it was at the end."""
+    """The whole terminal; its content is restored at the end."""
 
     def __init__(
         self, stream: TextIO, *, colour: bool, size: Callable[[TextIO], Size] = terminal_size
@@ -94,7 +94,7 @@ class FullScreen:
 
     @property
     def size(self) -> Size:
-        """Columns and rows at this moment."""
+        """The current columns and rows."""
         return self._size(self._stream)
 
     def __enter__(self) -> FullScreen:
@@ -107,7 +107,7 @@ class FullScreen:
         self._stream.flush()
 
     def draw(self, lines: Sequence[Line]) -> None:
-        """Show these lines from the top; what does not fit is left out."""
+        """Show these lines from the top; cut what does not fit."""
         size = self.size
         columns, rows = size
         texts = [fit_to_width(line, max(1, columns - 1), colour=self._colour)[0] for line in lines[:rows]]

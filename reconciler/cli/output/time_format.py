@@ -1,4 +1,4 @@
-"""Moments as the daemon writes them, for people: local time, to the second."""
+"""Formats the daemon's times as local time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from reconciler.cli.console import clean
 
 
 def local_time(text: object) -> str:
-    """A time in local time; as it was sent where it is none."""
+    """An RFC 3339 time as local time, to the second; other text unchanged."""
     try:
         return datetime.fromisoformat(str(text)).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     except ValueError:

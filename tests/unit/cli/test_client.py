@@ -192,7 +192,7 @@ def starting(times: int, then: Any, retry_after: str = "0") -> Callable[[Request
 
 def test_a_daemon_that_has_not_read_its_files_is_asked_again(daemon: StubDaemon) -> None:
     waiting: list[str] = []
-    client = Client(daemon.url, waiting=lambda: waiting.append("waiting"))
+    client = Client(daemon.url, on_wait=lambda: waiting.append("waiting"))
     daemon.get("/x", starting(3, {"x": 1}))
     daemon.post("/x", starting(1, {"x": 2}))
     daemon.put("/x", starting(1, {"x": 3}))
@@ -206,7 +206,7 @@ def test_a_daemon_that_has_not_read_its_files_is_asked_again(daemon: StubDaemon)
 def test_it_is_asked_again_for_a_bounded_time_only(daemon: StubDaemon) -> None:
     daemon.get("/x", starting(1_000, {}))
     with pytest.raises(Refused, match="not read yet"):
-        Client(daemon.url, starting=0.3).get("/x")
+        Client(daemon.url, starting_timeout=0.3).get("/x")
     assert 2 <= len(daemon.requests) <= 5
 
 
@@ -225,7 +225,7 @@ def test_a_daemon_that_does_not_listen_yet_is_waited_for() -> None:
             Client(url).get("/x")
         served = threading.Thread(target=_serve_once, args=(bound,))
         # Begins to listen only once the client was refused for the first time.
-        client = Client(url, absent=60.0, waiting=served.start)
+        client = Client(url, absent_timeout=60.0, on_wait=served.start)
         assert client.get("/x") == {}
         served.join()
 

@@ -31,10 +31,10 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> SimulatedEngine:
     found = SimulatedEngine()
 
     @asynccontextmanager
-    async def engine_of(_: str) -> AsyncIterator[SimulatedEngine]:
+    async def open_engine(_: str) -> AsyncIterator[SimulatedEngine]:
         yield found
 
-    monkeypatch.setattr("reconciler.cli.init.init.engine_of", engine_of)
+    monkeypatch.setattr("reconciler.cli.init.init.open_engine", open_engine)
     return found
 
 

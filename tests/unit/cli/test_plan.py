@@ -51,10 +51,10 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> SimulatedEngine:
     found = SimulatedEngine()
 
     @asynccontextmanager
-    async def engine_of(_: str) -> AsyncIterator[SimulatedEngine]:
+    async def open_engine(_: str) -> AsyncIterator[SimulatedEngine]:
         yield found
 
-    monkeypatch.setattr("reconciler.cli.commands.plan.engine_of", engine_of)
+    monkeypatch.setattr("reconciler.cli.commands.plan.open_engine", open_engine)
     return found
 
 

@@ -139,7 +139,7 @@ def test_no_daemon() -> None:
     assert ran.err == (
         "no daemon answers at http://127.0.0.1:1: connection refused\n"
         "  → start it with `service-manager run` (installed: `systemctl start service-manager`), "
-        "or say where it is with --url\n"
+        "or give its address with --url\n"
     )
 
 

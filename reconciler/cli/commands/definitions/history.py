@@ -24,10 +24,10 @@ GIT_RUN: tuple[Option, ...] = (
         "repository to fetch desired state from, into the --desired-state directory (pull mode; default: "
         "none)",
         "URL",
-        option_types.text,
+        option_types.word,
         "",
     ),
-    Option("--git-branch", "branch to fetch (default: main)", "NAME", option_types.text, "main"),
+    Option("--git-branch", "branch to fetch (default: main)", "NAME", option_types.word, "main"),
     Option(
         "--git-path",
         "folder of stack.yaml in the repository (default: its top)",

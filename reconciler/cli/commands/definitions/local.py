@@ -47,7 +47,7 @@ LOCAL: tuple[Command, ...] = (
                 "additional host name to accept in requests, such as that of a reverse proxy; repeatable "
                 "(variable: colon-separated)",
                 "NAME",
-                option_types.name,
+                option_types.host_name,
                 (),
                 repeat=True,
             ),
