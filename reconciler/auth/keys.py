@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from reconciler.errors import ServiceManagerError
 from reconciler.host.atomic_files import chown_like, mkdir_private, write_file
-from reconciler.host.untrusted import MALFORMED, is_passing, read_regular
+from reconciler.host.untrusted import MALFORMED, is_transient, read_regular
 from reconciler.model.json_text import load_json
 
 log = logging.getLogger(__name__)
@@ -256,7 +256,7 @@ class KeyRing:
             self._read, self._damaged = file.read(), False
             self._seen = seen
         except KeyStoreError as error:
-            if isinstance(error.__cause__, OSError) and is_passing(error.__cause__):
+            if isinstance(error.__cause__, OSError) and is_transient(error.__cause__):
                 # Says nothing about the file: what was read last holds until the next look, a moment later.
                 return
             self._seen = seen

@@ -193,7 +193,7 @@ class _Daemon:
                 observed = await sources.observe_mounts(observed, stack)
             told = (
                 *disk.disk_warnings((options.state_dir, options.desired_state)),
-                *blindness.disk_warnings(),
+                *blindness.warnings(),
             )
             return replace(observed, notes=(*observed.notes, *told)) if told else observed
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reconciler.errors import InvalidDesiredState, Mistake, NotReadableNow
-from reconciler.host.untrusted import is_passing
+from reconciler.host.untrusted import is_transient
 from reconciler.host.yaml_positions import MAX_BYTES
 
 _TICK = 100_000_000
@@ -208,7 +208,7 @@ def _file_system(descriptor: int) -> str:
 
 def _failed(path: Path, error: OSError) -> InvalidDesiredState | NotReadableNow:
     why = error.strerror or str(error)
-    if is_passing(error):
+    if is_transient(error):
         return NotReadableNow(f"{path} can't be read at the moment: {why[:1].lower() + why[1:]}")
     return _unreadable(path, why)
 

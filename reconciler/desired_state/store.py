@@ -36,7 +36,7 @@ from reconciler.desired_state.stable_reader import FileBusy
 from reconciler.desired_state.transaction import delete_all, replace_all, restore, rollback
 from reconciler.desired_state.yaml_edit import apply_edit
 from reconciler.errors import InvalidDesiredState, NotReadableNow, ServiceManagerError, WriteRefused
-from reconciler.host.untrusted import is_passing
+from reconciler.host.untrusted import is_transient
 from reconciler.model.desired import Desired, GroupState
 from reconciler.model.resolved_compose import Resolved
 
@@ -262,7 +262,7 @@ class Store:
         except ServiceManagerError:
             raise
         except Exception as error:
-            if isinstance(error, OSError) and is_passing(error):
+            if isinstance(error, OSError) and is_transient(error):
                 raise NotReadableNow(f"{self.directory} can't be read at the moment: {error}") from error
             told = f"could not be read: {type(error).__name__}: {error}"[:500]
             if told != self._unforeseen:

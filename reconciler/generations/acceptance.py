@@ -28,7 +28,7 @@ from reconciler.errors import EngineError, InvalidDesiredState, Mistake, NotRead
 from reconciler.generations.edits import Changes, EditFunction, GroupEdit, WriteResult
 from reconciler.generations.outcomes import ended as ended_of
 from reconciler.generations.store import AcceptedState, Generations
-from reconciler.host.untrusted import is_passing
+from reconciler.host.untrusted import is_transient
 from reconciler.model.desired import GroupState, Suspension
 
 log = logging.getLogger(__name__)
@@ -186,7 +186,7 @@ class Acceptor:
                 # Compose itself is not to be had: said like a mistake, since nothing can be read without it.
                 self._broken((Mistake(str(self._store.directory), 0, 0, str(error)),))
             except Exception as error:
-                if isinstance(error, OSError) and is_passing(error):
+                if isinstance(error, OSError) and is_transient(error):
                     self._not_now(str(error))
                     return
                 told = f"could not be taken in: {type(error).__name__}: {error}"[:500]

@@ -1,4 +1,4 @@
-"""Files that are either there whole or not at all, whatever happens to the power."""
+"""Atomic, durable file writes: after a power failure a file is complete or absent."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 
 
 def mkdir_private(directory: Path) -> None:
-    """Makes a directory, and what leads to it, that only its owner can look into."""
+    """Create a directory and its missing parents; the directory has mode 0700."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Puts ``content`` at ``path``, mode 0600; on the disk when this returns.
+    """Write ``content`` to ``path`` with mode 0600; durable on return.
 
-    The temporary file beside it has a fixed name, so that one left by a crash is written over, not kept.
+    The temporary file beside it has a fixed name, so that the next write overwrites one left by a crash.
     """
     temporary = path.with_name(f".{path.name}.new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -34,9 +34,9 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def chown_like(descriptor: int, directory: Path) -> None:
-    """Give a file that root makes to whom the directory belongs.
+    """Change the owner of a file created by root to the owner of its directory.
 
-    ``sudo service-manager key add`` would else leave a file that the service's own user can't read.
+    Otherwise ``sudo service-manager key add`` leaves a file that the service's user can't read.
     """
     if os.geteuid() == 0:
         owner = directory.stat()
@@ -44,14 +44,14 @@ def chown_like(descriptor: int, directory: Path) -> None:
 
 
 def write_all(descriptor: int, content: bytes) -> None:
-    """``os.write`` until everything is written."""
-    left = memoryview(content)
-    while left:
-        left = left[os.write(descriptor, left) :]
+    """Call ``os.write`` until all content is written."""
+    remaining = memoryview(content)
+    while remaining:
+        remaining = remaining[os.write(descriptor, remaining) :]
 
 
 def sync_directory(directory: Path) -> None:
-    """Makes a rename in ``directory`` last."""
+    """Make a rename in ``directory`` durable."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

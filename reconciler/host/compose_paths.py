@@ -1,4 +1,4 @@
-"""Paths as Docker Compose makes them."""
+"""Compute paths as Docker Compose does."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pathlib import Path, PurePath
 
 
 def working_directory(directory: PurePath | str) -> str:
-    """The working directory and PWD of every Compose call for a project whose directory is this.
+    """Return the working directory and PWD of every Compose call for this project directory.
 
-    Made absolute and free of ``..`` as Compose does it, by text alone: ``/srv/stack/desired/..`` is
-    ``/srv/stack``, the folder in which a person calls ``docker compose up``.
+    Like Compose, this makes the path absolute and removes ``..`` without following links:
+    ``/srv/stack/desired/..`` is ``/srv/stack``, where a user runs ``docker compose up``.
     """
     return os.path.abspath(directory) if str(directory) else "/"  # noqa: PTH100 - resolve() follows links
 
 
 def current_directory() -> str:
-    """The directory that this process was called in, as the shell of its caller names it.
+    """Return the current directory as the calling shell names it (PWD).
 
-    In ``/srv/stack``, reached by a link as ``~/stack``, that is ``~/stack``: there Docker Compose names paths
-    in containers so, and the same files named otherwise are another definition.
+    In ``/srv/stack``, reached through the link ``~/stack``, this is ``~/stack``: Docker Compose uses that
+    name in container paths, and another name for the same files changes the definition.
     """
     named = Path(os.environ.get("PWD", ""))
     with suppress(OSError):

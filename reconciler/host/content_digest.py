@@ -1,4 +1,4 @@
-"""The digest that names a content."""
+"""The digest that identifies file content."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import hashlib
 
 
 def digest(content: bytes) -> str:
-    """SHA-256 of the content, in hexadecimal."""
+    """Return the SHA-256 of the content in hexadecimal."""
     return hashlib.sha256(content).hexdigest()

@@ -1,4 +1,4 @@
-"""One daemon per directory: a lock on the directory itself, so that nothing of ours lies in it."""
+"""One daemon per directory: locks the directory itself, which needs no lock file inside it."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ from reconciler.errors import AlreadyRunning
 
 
 class DirectoryLock:
-    """Holds a directory for as long as it lives; the kernel gives it back when the process ends.
+    """Lock a directory until ``close``; the kernel releases the lock when the process ends.
 
     Raises:
-        AlreadyRunning: another process holds it.
-        OSError: there is no such directory, or it can't be opened.
+        AlreadyRunning: another process holds the lock.
+        OSError: the directory does not exist or can't be opened.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._descriptor = _taken(directory)
+        self._descriptor = _lock(directory)
 
     def refresh(self) -> None:
-        """Takes the directory that is there now, where it was replaced by another; cheap, call it often.
+        """Move the lock to the new directory after the directory was replaced; cheap enough for every pass.
 
-        The old one is let go only when the new one is held. A directory that is gone for the moment
-        leaves things as they are.
+        Releases the old directory only after locking the new one. Does nothing while the directory is
+        missing.
 
         Raises:
-            AlreadyRunning: another process holds the new one.
+            AlreadyRunning: another process holds the new directory.
         """
         try:
-            now = self._directory.stat()
+            current = self._directory.stat()
         except OSError:
             return
-        held = os.fstat(self._descriptor)
-        if (now.st_dev, now.st_ino) == (held.st_dev, held.st_ino):
+        locked = os.fstat(self._descriptor)
+        if (current.st_dev, current.st_ino) == (locked.st_dev, locked.st_ino):
             return
         try:
-            descriptor = _taken(self._directory)
+            descriptor = _lock(self._directory)
         except OSError:
             return
         os.close(self._descriptor)
         self._descriptor = descriptor
 
     def close(self) -> None:
-        """Lets go of the directory."""
+        """Release the lock."""
         os.close(self._descriptor)
 
     def __enter__(self) -> Self:
@@ -56,7 +56,7 @@ class DirectoryLock:
         self.close()
 
 
-def _taken(directory: Path) -> int:
+def _lock(directory: Path) -> int:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

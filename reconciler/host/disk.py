@@ -1,5 +1,4 @@
-"""What people should know of the box: a disk about to stop us (one system call a folder and pass), files
-that nobody tells us of."""
+"""Warnings about the host: low disk space (one system call per folder and pass) and unwatched files."""
 
 from __future__ import annotations
 
@@ -7,48 +6,49 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-LEAST = 64 * 2**20
-"""Bytes free below which it is said; a generation takes some kilobytes, and the audit log grows."""
+MIN_FREE_BYTES = 64 * 2**20
+"""Free bytes below which a warning appears; a generation takes some kilobytes, and the audit log grows."""
 
 
-def disk_warnings(folders: Iterable[Path], least: int = LEAST) -> tuple[str, ...]:
-    """A sentence for each folder on a disk that is full, nearly so, or not to be written to.
+def disk_warnings(folders: Iterable[Path], min_free: int = MIN_FREE_BYTES) -> tuple[str, ...]:
+    """Return a warning for each folder on a disk that is read-only or has less than ``min_free`` bytes free.
 
-    Nothing that ticks is in them: the same trouble, the same words.
+    The text holds no changing figures, so that a lasting problem keeps the same text.
     """
-    return tuple(note for folder in folders if (note := _note(folder, least)))
+    return tuple(warning for folder in folders if (warning := _disk_warning(folder, min_free)))
 
 
-def _note(folder: Path, least: int) -> str:
+def _disk_warning(folder: Path, min_free: int) -> str:
     try:
-        found = os.statvfs(folder)
+        stats = os.statvfs(folder)
     except OSError:
-        # Not there, or not answering: others say so, and better.
+        # The readers and writers of this folder report that error in more detail.
         return ""
-    if found.f_flag & os.ST_RDONLY:
+    if stats.f_flag & os.ST_RDONLY:
         return f"{folder} is on a read-only file system: no change can be accepted"
-    if found.f_bavail * found.f_frsize < least:
-        return f"{folder} has less than {least // 2**20} MiB left: when it is full, no change can be accepted"
+    if stats.f_bavail * stats.f_frsize < min_free:
+        limit = f"{min_free // 2**20} MiB"
+        return f"{folder} has less than {limit} left: when it is full, no change can be accepted"
     return ""
 
 
 class WatchHealth:
-    """What keeps files from being watched, by who watches them. ``changed`` is called when that changes."""
+    """Collect the problems of the file watchers; calls ``changed`` when a problem begins, changes or ends."""
 
     def __init__(self, changed: Callable[[], None]) -> None:
         self._changed = changed
-        self._known: dict[str, str] = {}
+        self._problems: dict[str, str] = {}
 
-    def reporter(self, who: str) -> Callable[[str], None]:
-        """See ``watch.Told``."""
+    def reporter(self, watcher: str) -> Callable[[str], None]:
+        """Return the ``file_watch.ProblemListener`` of the named watcher."""
 
-        def tell(what: str) -> None:
-            if self._known.get(who, "") != what:
-                self._known[who] = what
+        def report(problem: str) -> None:
+            if self._problems.get(watcher, "") != problem:
+                self._problems[watcher] = problem
                 self._changed()
 
-        return tell
+        return report
 
-    def disk_warnings(self) -> tuple[str, ...]:
-        """A sentence for each trouble."""
-        return tuple(sorted({what for what in self._known.values() if what}))
+    def warnings(self) -> tuple[str, ...]:
+        """Return the current problems, sorted, each once."""
+        return tuple(sorted({problem for problem in self._problems.values() if problem}))

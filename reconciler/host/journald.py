@@ -1,7 +1,7 @@
-"""The journal's own protocol: a record arrives with its level and its fields, not as a line to be parsed.
+"""The native protocol of systemd-journald: sends each record with its level and fields.
 
-Used by ``logs`` where systemd connected our standard error to the journal. One datagram per record, so
-nothing of ours ever waits for the disk; a record too large for a datagram goes as a sealed memory file.
+``logging_setup`` uses it if systemd connected standard error to the journal. Each record is one datagram, so
+logging never waits for the disk; a record too large for a datagram is sent as a sealed memory file.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ from pathlib import Path
 SOCKET = Path("/run/systemd/journal/socket")
 IDENTIFIER = "service-manager"
 PREFIX = "SERVICE_MANAGER_"
-"""Before the name of a field of ours: ``service`` becomes ``SERVICE_MANAGER_SERVICE``."""
+"""Prefix of custom field names: ``service`` becomes ``SERVICE_MANAGER_SERVICE``."""
 
 _TOO_LARGE = frozenset({errno.EMSGSIZE, errno.ENOBUFS})
 _LONGEST_NAME = 64
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 
 
-def is_ours(stream: str, descriptor: int) -> bool:
-    """Whether a descriptor is the stream to the journal that ``$JOURNAL_STREAM`` names.
+def is_journal_stream(stream: str, descriptor: int) -> bool:
+    """Return whether a descriptor is the journal stream that ``$JOURNAL_STREAM`` names.
 
-    The variable alone says little: it is inherited also by what has its output redirected elsewhere.
+    The variable alone is no proof: child processes with redirected output inherit it as well.
     """
     device, _, inode = stream.partition(":")
     try:
-        found = os.fstat(descriptor)
+        status = os.fstat(descriptor)
     except OSError:
         return False
-    return (device, inode) == (str(found.st_dev), str(found.st_ino))
+    return (device, inode) == (str(status.st_dev), str(status.st_ino))
 
 
 def field_name(key: str) -> str:
-    """The journal's name for a field of ours; it allows capitals, digits and underscores alone."""
+    """Return the journal's name for a custom field; only capitals, digits and underscores are valid."""
     return (PREFIX + re.sub(r"[^A-Z0-9]", "_", key.upper()))[:_LONGEST_NAME]
 
 
 def encode_fields(fields: Iterable[tuple[str, str]]) -> bytes:
-    """Fields as the journal reads them. A value of several lines is told with its length."""
+    """Encode fields in the journal's format. A value with several lines is preceded by its length."""
     parts = []
     for name, value in fields:
         content = value.encode(errors="replace")
@@ -58,10 +58,10 @@ def encode_fields(fields: Iterable[tuple[str, str]]) -> bytes:
 
 
 class Journal:
-    """Sends records to the journal's socket.
+    """Send records to the journal's socket.
 
     Raises:
-        OSError: at the making, where there is no such socket.
+        OSError: the constructor can't connect to the socket.
     """
 
     def __init__(self, path: Path = SOCKET) -> None:
@@ -74,20 +74,20 @@ class Journal:
             raise
 
     def send(self, message: str, priority: int, fields: Mapping[str, str]) -> bool:
-        """One record; False where the journal did not take it. ``priority`` is syslog's, 0 to 7."""
-        known = (
+        """Send one record with a syslog ``priority`` from 0 to 7; return False if the journal rejects it."""
+        all_fields = (
             ("MESSAGE", message),
             ("PRIORITY", str(priority)),
             ("SYSLOG_IDENTIFIER", IDENTIFIER),
             *fields.items(),
         )
-        content = encode_fields(known)
+        content = encode_fields(all_fields)
         try:
             self._send(content)
         except OSError as error:
             if error.errno in _TOO_LARGE:
-                return self._hand_over(content)
-            # The journal was restarted: the socket that we knew is gone, another has its name.
+                return self._send_as_file(content)
+            # A restart of the journal replaces the socket: reconnect once.
             with contextlib.suppress(OSError):
                 self._socket.connect(self._path)
                 self._send(content)
@@ -96,13 +96,13 @@ class Journal:
         return True
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Close the connection."""
         self._socket.close()
 
     def _send(self, content: bytes) -> None:
         self._socket.send(content, socket.MSG_NOSIGNAL)
 
-    def _hand_over(self, content: bytes) -> bool:
+    def _send_as_file(self, content: bytes) -> bool:
         with contextlib.suppress(OSError):
             descriptor = os.memfd_create("journal", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
             try:

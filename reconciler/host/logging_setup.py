@@ -1,6 +1,6 @@
-"""How the daemon logs: one line per fact, constant text first, then what it is about.
+"""Log format of the daemon: one line per event, constant text first, then its fields.
 
-Under systemd a record goes to the journal with its level and its fields, so that
+Under systemd a record goes to the journal with its level and fields, so that
 ``journalctl -u service-manager -p warning`` and ``… SERVICE_MANAGER_SERVICE=kafka`` find it.
 """
 
@@ -14,22 +14,22 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-from reconciler.host.journald import SOCKET, Journal, field_name, is_ours
+from reconciler.host.journald import SOCKET, Journal, field_name, is_journal_stream
 
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _JOURNAL = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
 
 
 class LineFormatter(logging.Formatter):
-    """``message key=value …``; with the time, or for the journal with its level instead."""
+    """Format a record as ``message key=value …``, with its time, or for the journal with its level."""
 
     def __init__(self, *, journal: bool) -> None:
         super().__init__("%(message)s" if journal else "%(asctime)s %(message)s", datefmt="%H:%M:%S")
         self._journal = journal
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, with everything given as ``extra``."""
-        first, *rest = self.told(record).split("\n")
+        """Return the line or lines of a record, with the fields given as ``extra``."""
+        first, *rest = self.text(record).split("\n")
         if not self._journal:
             mark = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
             stamp, _, text = first.partition(" ")
@@ -37,15 +37,15 @@ class LineFormatter(logging.Formatter):
         prefix = f"<{_priority(record)}>"
         return "\n".join(prefix + part for part in (first, *rest))
 
-    def told(self, record: logging.LogRecord) -> str:
-        """Message, what it is about, and a traceback if there is one; no level yet."""
+    def text(self, record: logging.LogRecord) -> str:
+        """Return message, traceback and fields without the level."""
         line = super().format(record)
-        told = " ".join(f"{key}={_value(value)}" for key, value in _extra(record).items())
-        return f"{line}  {told}".rstrip()
+        fields = " ".join(f"{key}={_value(value)}" for key, value in _extra(record).items())
+        return f"{line}  {fields}".rstrip()
 
 
 class JournalHandler(logging.Handler):
-    """Records to the journal; as lines with their level to ``stream`` where it does not take them."""
+    """Send records to the journal, or to ``stream`` as lines with a level if the journal rejects them."""
 
     def __init__(self, journal: Journal, stream: TextIO) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class JournalHandler(logging.Handler):
         self._lines = LineFormatter(journal=True)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One record; never raises."""
+        """Send one record; never raises."""
         try:
             fields = {
                 "LOGGER": record.name,
@@ -63,13 +63,13 @@ class JournalHandler(logging.Handler):
                 "CODE_FUNC": record.funcName or "",
                 **{field_name(key): str(value) for key, value in _extra(record).items()},
             }
-            if not self._journal.send(self._lines.told(record), _priority(record), fields):
+            if not self._journal.send(self._lines.text(record), _priority(record), fields):
                 print(self._lines.format(record), file=self._stream, flush=True)
-        except Exception:  # noqa: BLE001 - logging must not end what it tells about
+        except Exception:  # noqa: BLE001 - a logging error must not stop the caller
             self.handleError(record)
 
     def close(self) -> None:
-        """Ends the connection to the journal."""
+        """Close the connection to the journal."""
         self._journal.close()
         super().close()
 
@@ -90,7 +90,7 @@ def _value(value: object) -> str:
 def handler(
     stream: TextIO, environ: Mapping[str, str] = os.environ, journal_socket: Path = SOCKET
 ) -> logging.Handler:
-    """Where records go: to the journal if ``stream`` is connected to it, else to ``stream`` as lines."""
+    """Return a handler for the journal if ``stream`` is connected to it, else for lines on ``stream``."""
     journal = _leads_to_journal(stream, environ)
     if journal:
         with suppress(OSError):
@@ -101,7 +101,7 @@ def handler(
 
 
 def emit(text: str, stream: TextIO | None = None, environ: Mapping[str, str] = os.environ) -> None:
-    """Why the daemon does not start: to whoever typed the command, or to the journal as critical."""
+    """Print a start-up error to the terminal, or to the journal with level critical."""
     stream = stream or sys.stderr
     mark = f"<{_JOURNAL['CRITICAL']}>" if _leads_to_journal(stream, environ) else ""
     print("\n".join(mark + line for line in f"service-manager: {text}".split("\n")), file=stream, flush=True)
@@ -109,13 +109,13 @@ def emit(text: str, stream: TextIO | None = None, environ: Mapping[str, str] = o
 
 def _leads_to_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
     try:
-        return is_ours(environ.get("JOURNAL_STREAM", ""), stream.fileno())
+        return is_journal_stream(environ.get("JOURNAL_STREAM", ""), stream.fileno())
     except (OSError, ValueError):
         return False
 
 
 def set_up(stream: TextIO = sys.stderr) -> None:
-    """Log to ``stream``; ``SERVICE_MANAGER_LOG_LEVEL`` says how much (default: info)."""
+    """Log to ``stream`` at the level ``SERVICE_MANAGER_LOG_LEVEL`` (default: info)."""
     root = logging.getLogger()
     root.addHandler(handler(stream))
     root.setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""Reading what others wrote: files, programs and engines may hand over anything; none of it is a crash."""
+"""Read untrusted input: malformed files, program output and engine responses must never crash the daemon."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import stat
 from pathlib import Path
 
 MALFORMED = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
-"""What code raises that takes a value apart which has another shape than expected."""
+"""Errors that parsing code raises for a value with an unexpected shape."""
 
-PASSING = frozenset(
+TRANSIENT = frozenset(
     {
         errno.EMFILE,
         errno.ENFILE,
@@ -31,28 +31,27 @@ PASSING = frozenset(
         errno.EHOSTDOWN,
     }
 )
-"""Errors that say nothing about a file itself: the next attempt may succeed."""
+"""Errors that are not about the file itself: a retry may succeed."""
 
-_MOST_BYTES = 64 << 20
-
-
-def is_passing(error: OSError) -> bool:
-    """Whether another attempt is worth making before the file counts as unreadable."""
-    return error.errno in PASSING
+_MAX_BYTES = 64 << 20
 
 
-def read_regular(path: Path, most: int = _MOST_BYTES) -> bytes:
-    """The content of a regular file; a pipe or a device is never waited for.
+def is_transient(error: OSError) -> bool:
+    """Return whether a retry may succeed, so that the file does not count as unreadable yet."""
+    return error.errno in TRANSIENT
+
+
+def read_regular(path: Path, max_bytes: int = _MAX_BYTES) -> bytes:
+    """Return the content of a regular file; never waits for a pipe or a device.
 
     Raises:
-        OSError: there is none, it can't be read, is of another kind (EINVAL) or longer than ``most`` (EFBIG).
+        OSError: the file is missing, unreadable, not regular (EINVAL) or above ``max_bytes`` (EFBIG).
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "is not a regular file", str(path))
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise OSError(errno.EFBIG, f"is longer than {most} bytes", str(path))
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise OSError(errno.EFBIG, f"is longer than {max_bytes} bytes", str(path))
     return content

@@ -1,7 +1,7 @@
-"""YAML as plain values that remember where they stood: every value and key has its line and column.
+"""Parse YAML to plain values, with the line and column of every value and key.
 
-Read by the YAML 1.2 rules, where ``on`` is a word and not a boolean. Nothing is constructed from tags,
-aliases are followed only so far as they can't blow up, and a key given twice is a mistake.
+Follows the YAML 1.2 rules, where ``on`` is a word and not a boolean. Tags construct nothing, the expansion
+of aliases is bounded, and a duplicate key is a mistake.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from ruamel.yaml.reader import ReaderError
 from reconciler.errors import InvalidDesiredState, Mistake
 
 MAX_BYTES = 1 << 20
-"""No file of ours comes near; one that is larger was not meant, and would take seconds to parse."""
+"""Far above any real stack file; parsing a larger file would take seconds."""
 
 _MAX_NODES = 30_000
-"""Nodes of the longest file that is still read; each takes some 30 µs."""
+"""Maximum number of nodes in a file; parsing each takes some 30 µs."""
 
 _MAX_DEPTH = 60
 _TOO_MANY = "far too many values: aliases (*name) multiply, or it is nested too deep"
@@ -38,7 +38,7 @@ Path = tuple[str | int, ...]
 
 
 class Position(NamedTuple):
-    """A place in a file; both count from 1."""
+    """A position in a file; both fields count from 1."""
 
     line: int
     column: int
@@ -49,7 +49,7 @@ _NOWHERE = Position(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One parsed file. ``values`` and ``keys`` say where the value and the key at a path stand."""
+    """One parsed file. ``values`` and ``keys`` map a path to the position of its value and its key."""
 
     name: str
     plain: Any
@@ -57,67 +57,68 @@ class Document:
     keys: Mapping[Path, Position] = field(default_factory=dict)
 
     def at(self, path: Path, *, key: bool = False) -> Position:
-        """Where ``path`` stands, or the nearest thing above it that stands anywhere."""
+        """Return the position of ``path``, or that of its nearest parent with a known position."""
         while path:
             order = (self.keys, self.values) if key else (self.values, self.keys)
-            for marks in order:
-                if path in marks:
-                    return marks[path]
+            for positions in order:
+                if path in positions:
+                    return positions[path]
             path = path[:-1]
         return self.values.get((), Position(1, 1))
 
     def mistake(self, path: Path, message: str, *, key: bool = False) -> Mistake:
-        """A mistake at the value (or the key) at ``path``."""
-        mark = self.at(path, key=key)
-        return Mistake(self.name, mark.line, mark.column, message)
+        """Return a mistake at the value (or the key) at ``path``."""
+        position = self.at(path, key=key)
+        return Mistake(self.name, position.line, position.column, message)
 
 
 def parse_document(name: str, content: bytes, *, lenient: bool = False) -> Document:
-    """The document in ``content``; ``name`` is how mistakes call the file.
+    """Parse the document in ``content``; mistakes name the file ``name``.
 
-    ``lenient`` reads what is not ours to judge (Compose files): tags, repeated keys and several documents
-    pass, and the first document counts.
+    ``lenient`` is for files that Compose validates: it accepts tags, duplicate keys and several documents,
+    and returns the first document.
 
     Raises:
-        InvalidDesiredState: with one mistake, since nothing can be said of what follows a syntax error.
+        InvalidDesiredState: with one mistake, since parsing stops at the first syntax error.
     """
-    node = _composed(name, content, lenient=True) if lenient else parse_nodes(name, content)
-    return _Reading(name, lenient).document(node)
+    node = _compose(name, content, lenient=True) if lenient else parse_nodes(name, content)
+    return _PlainValues(name, lenient).document(node)
 
 
 def tree(name: str, content: bytes) -> Node:
-    """The nodes of the first document of a file that is not ours to judge, within the same bounds.
+    """Return the nodes of the first document of a file, with the rules of a ``lenient`` parse.
 
     Raises:
         InvalidDesiredState: as ``parse_document``.
     """
-    return _composed(name, content, lenient=True)
+    return _compose(name, content, lenient=True)
 
 
 @lru_cache(maxsize=8)
 def parse_nodes(name: str, content: bytes) -> Node:
-    """The node tree of ``content``, whose marks count characters of the decoded text.
+    """Return the node tree of ``content``; its marks count characters of the decoded text.
 
-    Remembered, since an edit needs the tree of what was read a moment before; so nobody may change it.
+    Cached, since an edit needs the tree of the content read just before. Callers must not modify the tree.
 
     Raises:
         InvalidDesiredState: not UTF-8, empty, too long, or not YAML.
     """
-    return _composed(name, content, lenient=False)
+    return _compose(name, content, lenient=False)
 
 
-def _composed(name: str, content: bytes, *, lenient: bool) -> Node:
+def _compose(name: str, content: bytes, *, lenient: bool) -> Node:
     text = decode(name, content)
     try:
         loader = YAML(typ="safe", pure=True)
         loader.Composer = _Bounded
         node: Node | None = next(iter(loader.compose_all(text)), None) if lenient else loader.compose(text)
     except ReaderError as error:
-        raise _invalid(name, _place(text, error.position), _unprintable(error.character)) from None
+        position = _position_at(text, error.position)
+        raise _invalid(name, position, _unprintable(error.character)) from None
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = Position(mark.line + 1, mark.column + 1) if mark else _NOWHERE
-        raise _invalid(name, place, _reworded(error, text)) from None
+        position = Position(mark.line + 1, mark.column + 1) if mark else _NOWHERE
+        raise _invalid(name, position, _reworded(error, text)) from None
     except RecursionError:
         raise _invalid(name, _NOWHERE, "nested too deeply to be read") from None
     except (YAMLError, ValueError) as error:
@@ -128,10 +129,10 @@ def _composed(name: str, content: bytes, *, lenient: bool) -> Node:
 
 
 def decode(name: str, content: bytes) -> str:
-    """The text of a file, refused where it can't be one.
+    """Decode the text of a file.
 
     Raises:
-        InvalidDesiredState: empty, over ``MAX_BYTES``, or not UTF-8.
+        InvalidDesiredState: empty, over ``MAX_BYTES``, not UTF-8, or with a NUL character.
     """
     if len(content) > MAX_BYTES:
         raise _invalid(name, _NOWHERE, f"is {len(content)} bytes long; at most {MAX_BYTES} are read")
@@ -145,15 +146,15 @@ def decode(name: str, content: bytes) -> str:
         column = len(before[before.rfind(b"\n") + 1 :].decode(errors="replace")) + 1
         raise _invalid(name, Position(line, column), f"byte {error.start} is not UTF-8 text") from None
     if "\0" in text:
-        raise _invalid(name, _place(text, text.index("\0")), _unprintable("\0"))
+        raise _invalid(name, _position_at(text, text.index("\0")), _unprintable("\0"))
     return text
 
 
-def _invalid(name: str, mark: Position, message: str) -> InvalidDesiredState:
-    return InvalidDesiredState((Mistake(name, mark.line, mark.column, message),))
+def _invalid(name: str, position: Position, message: str) -> InvalidDesiredState:
+    return InvalidDesiredState((Mistake(name, position.line, position.column, message),))
 
 
-def _place(text: str, index: int) -> Position:
+def _position_at(text: str, index: int) -> Position:
     before = text[:index]
     return Position(before.count("\n") + 1, index - before.rfind("\n"))
 
@@ -161,7 +162,7 @@ def _place(text: str, index: int) -> Position:
 def _unprintable(character: object) -> str:
     code = character if isinstance(character, int) else ord(str(character)[:1] or "\0")
     hint = " (the file may have been cut off by a crash)" if code == 0 else ""
-    return f"the character U+{code:04X} can't stand in a YAML file{hint}"
+    return f"YAML does not allow the character U+{code:04X}{hint}"
 
 
 def _reworded(error: MarkedYAMLError, text: str) -> str:
@@ -199,11 +200,11 @@ def _context(error: MarkedYAMLError) -> str:
 
 
 class _Bounded(Composer):
-    """Gives up in the middle of a file that is far too large, rather than seconds later at its end."""
+    """Stop at the node or depth limit instead of parsing a huge file for seconds."""
 
     def __init__(self, loader: Any = None) -> None:
         super().__init__(loader=loader)
-        # A name that is anchored twice is allowed, and Python's warnings are for programmers.
+        # Duplicate anchors are valid YAML: show no Python warning for them.
         self.warn_double_anchors = False
         self._left = _MAX_NODES
         self._depth = 0
@@ -218,8 +219,8 @@ class _Bounded(Composer):
         return node
 
 
-class _Reading:
-    """One walk over a node tree; bounded, since aliases can make a small file a giant value."""
+class _PlainValues:
+    """Convert a node tree to plain values; bounded, since aliases can expand a small file to a huge value."""
 
     def __init__(self, name: str, lenient: bool) -> None:
         self._name = name
@@ -234,18 +235,18 @@ class _Reading:
 
     def _plain(self, node: Node, path: Path) -> Any:
         self._left -= 1
-        # Counted apart from the path, which does not grow with what is merged in.
+        # The path can't serve as depth: it does not grow with merged mappings.
         self._depth += 1
         if self._left < 0 or self._depth > _MAX_DEPTH + 1:
             raise self._mistake(node, _TOO_MANY)
-        found = self._value(node, path)
+        value = self._value(node, path)
         self._depth -= 1
-        return found
+        return value
 
     def _value(self, node: Node, path: Path) -> Any:
         if node.tag not in _KNOWN_TAGS and not self._lenient:
-            raise self._mistake(node, f"the tag {str(node.tag).replace(_TAG, '!!')} means nothing here")
-        self._values[path] = _mark(node)
+            raise self._mistake(node, f"unknown tag {str(node.tag).replace(_TAG, '!!')}")
+        self._values[path] = _position(node)
         if isinstance(node, MappingNode):
             return self._mapping(node, path)
         if isinstance(node, SequenceNode):
@@ -253,27 +254,27 @@ class _Reading:
         return _scalar(node)
 
     def _mapping(self, node: MappingNode, path: Path) -> dict[str, Any]:
-        # What is merged in comes first, so that the mapping's own keys, and their places, overrule it.
-        found: dict[str, Any] = {}
+        # Merged mappings come first, so that the mapping's own keys and positions override them.
+        values: dict[str, Any] = {}
         for source in self._merged(node):
-            found = self._plain(source, path) | found
-        self._values[path] = _mark(node)
+            values = self._plain(source, path) | values
+        self._values[path] = _position(node)
         own: set[str] = set()
         for key_node, value_node in node.value:
             if key_node.tag == _MERGE:
                 continue
             key = self._key(key_node)
-            place = (*path, key)
+            inner = (*path, key)
             if key in own and not self._lenient:
-                first = self._keys[place]
+                first = self._keys[inner]
                 raise self._mistake(key_node, f"the key {key!r} is given twice; first on line {first.line}")
             own.add(key)
-            self._keys[place] = _mark(key_node)
-            found[key] = self._plain(value_node, place)
+            self._keys[inner] = _position(key_node)
+            values[key] = self._plain(value_node, inner)
             if value_node.start_mark.index == value_node.end_mark.index:
-                # A value left out "stands" at whatever comes next, lines below.
-                self._values[place] = self._keys[place]
-        return found
+                # The mark of an empty value is that of the next token, lines below.
+                self._values[inner] = self._keys[inner]
+        return values
 
     def _key(self, node: Node) -> str:
         if not isinstance(node, ScalarNode):
@@ -291,10 +292,10 @@ class _Reading:
                     raise self._mistake(value_node, "<< takes a mapping, or a list of mappings")
 
     def _mistake(self, node: Node, message: str) -> InvalidDesiredState:
-        return _invalid(self._name, _mark(node), message)
+        return _invalid(self._name, _position(node), message)
 
 
-def _mark(node: Node) -> Position:
+def _position(node: Node) -> Position:
     return Position(node.start_mark.line + 1, node.start_mark.column + 1)
 
 

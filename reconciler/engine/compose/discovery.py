@@ -21,7 +21,7 @@ from reconciler.engine.compose.release import VERSION, architecture, is_genuine,
 from reconciler.engine.compose.remedy import remedy, this_host
 from reconciler.engine.compose.versions import Fitness, Verdict, judge
 from reconciler.errors import NotReadableNow, StepFailed
-from reconciler.host.untrusted import is_passing, read_regular
+from reconciler.host.untrusted import is_transient, read_regular
 from reconciler.model.json_text import load_json
 
 _SYSTEM_PLUGIN_DIRECTORIES = (
@@ -173,7 +173,7 @@ def _version(path: str, environ: Mapping[str, str]) -> str:
             timeout=_VERSION_DEADLINE,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        if isinstance(error, OSError) and is_passing(error):
+        if isinstance(error, OSError) and is_transient(error):
             raise NotReadableNow(f"{path} can't be run at the moment: {error.strerror}") from error
         return ""
     said = done.stdout.decode(errors="replace").strip().removeprefix("v")

@@ -36,7 +36,7 @@ from reconciler.errors import (
     StepFailed,
 )
 from reconciler.host.compose_paths import working_directory
-from reconciler.host.untrusted import MALFORMED, is_passing
+from reconciler.host.untrusted import MALFORMED, is_transient
 from reconciler.model.json_text import load_json
 from reconciler.model.resolved_compose import Resolved
 from reconciler.model.secret_values import variables_of
@@ -158,7 +158,7 @@ async def _config(
         message = f"Docker Compose did not resolve the files within {_RESOLVE_DEADLINE:.0f} s"
         raise StepFailed(message, "compose_slow") from error
     except OSError as error:
-        if is_passing(error):
+        if is_transient(error):
             message = f"{compose.path} can't be run at the moment: {error.strerror}"
             raise NotReadableNow(message) from error
         raise _not_runnable(compose, error) from error

@@ -10,7 +10,7 @@ from reconciler.errors import AlreadyRunning
 from reconciler.host.directory_lock import DirectoryLock
 
 
-def test_a_directory_is_held_once_and_nothing_lies_in_it(tmp_path: Path) -> None:
+def test_directory_is_locked_once_and_without_a_lock_file(tmp_path: Path) -> None:
     lock = DirectoryLock(tmp_path)
     with pytest.raises(AlreadyRunning, match=str(tmp_path)):
         DirectoryLock(tmp_path)
@@ -19,7 +19,7 @@ def test_a_directory_is_held_once_and_nothing_lies_in_it(tmp_path: Path) -> None
     DirectoryLock(tmp_path).close()
 
 
-def test_a_directory_replaced_by_another_is_taken_again(tmp_path: Path) -> None:
+def test_replaced_directory_is_locked_again(tmp_path: Path) -> None:
     directory = tmp_path / "d"
     directory.mkdir()
     lock = DirectoryLock(directory)
@@ -41,7 +41,7 @@ def test_a_directory_replaced_by_another_is_taken_again(tmp_path: Path) -> None:
     lock.close()
 
 
-def test_a_link_means_what_it_leads_to(tmp_path: Path) -> None:
+def test_lock_through_a_link_is_the_lock_of_its_target(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "link").symlink_to("d")
     lock = DirectoryLock(tmp_path / "d")

@@ -1,4 +1,4 @@
-"""What of the log reaches the journal, on a real socket and a real stream such as systemd's."""
+"""Log records in the journal, through a real socket and a stream like the one that systemd passes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Fields = dict[str, str]
 
 
 class Journald:
-    """The socket that the journal listens on."""
+    """A server on the journal's socket."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -29,7 +29,7 @@ class Journald:
         self._socket.settimeout(5.0)
 
     def record(self) -> Fields:
-        """The next record, as the journal would read it."""
+        """Return the next record, decoded as the journal does."""
         content, ancillary, _, _ = self._socket.recvmsg(1 << 20, socket.CMSG_SPACE(4))
         for level, kind, data in ancillary:
             assert (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
@@ -68,7 +68,7 @@ def stream(tmp_path: Path) -> Iterator[io.TextIOWrapper]:
 
 
 def stream_to_journal(stream: io.TextIOWrapper) -> Fields:
-    """The variable that systemd sets where this stream leads to the journal."""
+    """Return the variable that systemd sets for a stream to the journal."""
     found = os.fstat(stream.fileno())
     return {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
 
@@ -101,56 +101,54 @@ def test_a_record_reaches_the_journal_with_level_and_fields(
     assert stream.read() == ""
 
 
-def test_a_traceback_is_one_record_of_several_lines(journald: Journald, stream: io.TextIOWrapper) -> None:
+def test_traceback_is_one_record_with_several_lines(journald: Journald, stream: io.TextIOWrapper) -> None:
     handler = logging_setup.handler(stream, stream_to_journal(stream), journald.path)
     try:
         raise ValueError("first\nPRIORITY=0")  # noqa: TRY301
     except ValueError:
-        logger_to(handler).exception("nobody foresaw this")
+        logger_to(handler).exception("unexpected error")
     record = journald.record()
     assert record["PRIORITY"] == "3"
     first, *rest = record["MESSAGE"].split("\n")
-    assert first == "nobody foresaw this"
+    assert first == "unexpected error"
     assert "ValueError: first" in rest
     handler.close()
 
 
-def test_a_record_too_large_for_a_datagram_arrives_whole(
+def test_record_too_large_for_a_datagram_arrives_complete(
     journald: Journald, stream: io.TextIOWrapper
 ) -> None:
     handler = logging_setup.handler(stream, stream_to_journal(stream), journald.path)
-    logger_to(handler).error("large", extra={"told": "x" * 3_000_000})
-    assert journald.record()["SERVICE_MANAGER_TOLD"] == "x" * 3_000_000
+    logger_to(handler).error("large", extra={"output": "x" * 3_000_000})
+    assert journald.record()["SERVICE_MANAGER_OUTPUT"] == "x" * 3_000_000
     handler.close()
 
 
-def test_a_journal_that_was_restarted_is_found_again_and_one_that_is_gone_leaves_lines(
+def test_restarted_journal_is_reconnected_and_a_stopped_one_is_replaced_by_lines(
     tmp_path: Path, stream: io.TextIOWrapper
 ) -> None:
     first = Journald(tmp_path / "socket")
     handler = logging_setup.handler(stream, stream_to_journal(stream), first.path)
     log = logger_to(handler)
     first.close()
-    log.error("nobody there", extra={"service": "kafka"})
+    log.error("no journal", extra={"service": "kafka"})
     second = Journald(tmp_path / "socket")
     log.error("again")
     assert second.record()["MESSAGE"] == "again"
     second.close()
     handler.close()
     stream.seek(0)
-    assert stream.read() == "<3>nobody there  service=kafka\n"
+    assert stream.read() == "<3>no journal  service=kafka\n"
 
 
-def test_where_there_is_no_such_socket_lines_carry_their_level(
-    tmp_path: Path, stream: io.TextIOWrapper
-) -> None:
+def test_lines_carry_their_level_without_a_journal_socket(tmp_path: Path, stream: io.TextIOWrapper) -> None:
     handler = logging_setup.handler(stream, stream_to_journal(stream), tmp_path / "none")
     logger_to(handler).critical("one\ntwo")
     stream.seek(0)
     assert stream.read() == "<2>one\n<2>two\n"
 
 
-def test_output_that_was_redirected_is_no_journal(journald: Journald, stream: io.TextIOWrapper) -> None:
+def test_redirected_output_is_no_journal_stream(journald: Journald, stream: io.TextIOWrapper) -> None:
     for environ in ({}, {"JOURNAL_STREAM": "1:2"}, {"JOURNAL_STREAM": "x"}):
         logger_to(logging_setup.handler(stream, environ, journald.path)).warning("hm", extra={"a": 1})
     stream.seek(0)
@@ -159,19 +157,19 @@ def test_output_that_was_redirected_is_no_journal(journald: Journald, stream: io
     assert all(line[8:] == " warning: hm  a=1" for line in lines)
 
 
-def test_why_it_does_not_start_is_critical_in_the_journal(stream: io.TextIOWrapper) -> None:
+def test_start_up_error_is_critical_in_the_journal(stream: io.TextIOWrapper) -> None:
     logging_setup.emit("no\n  → do this", stream, stream_to_journal(stream))
     logging_setup.emit("no", stream, {})
     stream.seek(0)
     assert stream.read() == "<2>service-manager: no\n<2>  → do this\nservice-manager: no\n"
 
 
-def test_fields_are_what_the_journal_allows() -> None:
+def test_field_names_and_values_are_valid_for_the_journal() -> None:
     assert field_name("exit-code") == "SERVICE_MANAGER_EXIT_CODE"
     assert len(field_name("x" * 100)) == 64
     assert unpacked(encode_fields([("A", "one\ntwo"), ("B", "= \ud800")])) == {"A": "one\ntwo", "B": "= ?"}
 
 
-def test_the_journal_says_when_it_is_not_there(tmp_path: Path) -> None:
+def test_missing_journal_socket_raises(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         Journal(tmp_path / "none")
