@@ -22,7 +22,7 @@ from reconciler.host.untrusted import MALFORMED, read_regular
 from reconciler.model.json_text import load_json
 from reconciler.model.ledger import Clock, Ledger, for_boot, from_json
 from reconciler.options import INSTALLED_DESIRED
-from reconciler.planning.project_rename import former_name, is_new
+from reconciler.planning.project_rename import former_name, is_new_name
 
 if TYPE_CHECKING:
     from reconciler.desired_state.store import LoadedState
@@ -133,7 +133,7 @@ async def observe(engine: Engine, stack: Stack, ledger: Ledger | None = None) ->
     from reconciler.desired_state.mounted_files import MountedFiles
 
     observed = await engine.observe(stack, full=True)
-    if ledger is not None and is_new(stack, ledger):
+    if ledger is not None and is_new_name(stack, ledger):
         left = await engine.left_behind(stack, former_name(stack, ledger))
         observed = replace(observed, left=left)
     if engine.is_local:
@@ -146,11 +146,11 @@ async def observe(engine: Engine, stack: Stack, ledger: Ledger | None = None) ->
 async def project_rename_warnings(loaded: LoadedState, state_dir: Path) -> tuple[str, ...]:
     """Warn about containers that a changed project name leaves behind; empty if no engine answers."""
     from reconciler.engine.docker.engine import DockerEngine
-    from reconciler.planning.project_rename import renamed, warnings
+    from reconciler.planning.project_rename import record_rename, warnings
 
     now = read_clocks()
     ledger = read_ledger(state_dir, now)
-    if not is_new(loaded.stack, ledger):
+    if not is_new_name(loaded.stack, ledger):
         return ()
     with TemporaryDirectory(prefix="service-manager-") as folder:
         engine = DockerEngine(Path(folder), patience=_WARNING_TIMEOUT)
@@ -162,7 +162,7 @@ async def project_rename_warnings(loaded: LoadedState, state_dir: Path) -> tuple
         finally:
             await engine.close()
     observed = replace(observed, left=left)
-    ledger = renamed(loaded.stack, loaded.desired, observed, ledger, now)
+    ledger = record_rename(loaded.stack, loaded.desired, observed, ledger, now)
     states = {name: state.on for name, state in loaded.desired.groups.items()}
     return warnings(loaded.stack, states, observed, ledger)
 

@@ -290,7 +290,7 @@ class Loop:
     async def _look(self, target: _Target, *, full: bool) -> str:
         try:
             observed = await self._engine.observe(target.stack, full=full)
-            if project_rename.is_new(target.stack, self._ledger):
+            if project_rename.is_new_name(target.stack, self._ledger):
                 observed = replace(observed, left=await self._left_behind(target, full=full))
             if self._look_further is not None:
                 observed = await self._look_further(observed, target.stack)
@@ -354,7 +354,9 @@ class Loop:
         self._ledger = record_observation(
             target.stack, target.desired, self._observed, before, now, chance=self._chance()
         )
-        self._ledger = project_rename.renamed(target.stack, target.desired, self._observed, self._ledger, now)
+        self._ledger = project_rename.record_rename(
+            target.stack, target.desired, self._observed, self._ledger, now
+        )
         self._farewell.capture(before, self._ledger)
         self._replan(self._observed)
         self._ledger = mark_settled(self._ledger, self._plan)

@@ -64,7 +64,7 @@ class PreviewResult:
 
     def __str__(self) -> str:
         if not self.complete:
-            return "nothing: the look at the engine was incomplete"
+            return "nothing: the observation of the engine was incomplete"
         lines = [f"{s.service}: {s.action} ({s.cause}: {s.why})" for s in self.steps]
         lines += [f"{rest.service}: {rest.phase} ({rest.reason}: {rest.message})" for rest in self.left]
         return "\n".join(lines) or "nothing to do"

@@ -1,4 +1,4 @@
-"""Whether two desired states mean the same, and in what they differ, said for people. Pure."""
+"""Compare two desired states and describe the differences for people. Pure."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ from reconciler.model.desired import GroupState, Suspension
 from reconciler.model.stack import Group, Service, Stack
 from reconciler.model.units import format_time
 
-_NOT_MEANT = frozenset({"config_hash", "fields", "named", "replicas", "start", "volumes_from"})
-"""Of a service: what is derived from its definition, or from the Compose that looked at it."""
+_DERIVED_FIELDS = frozenset({"config_hash", "fields", "named", "replicas", "start", "volumes_from"})
+"""Service fields that derive from the definition or from the Compose version."""
 
 
 def canonical_json(stack: Stack, groups: Mapping[str, GroupState]) -> str:
-    """A digest of all that matters to the loop: equal digests are one generation.
+    """Return a digest of what matters to the loop: equal digests are one generation.
 
-    The Compose version, where files lie, and everything that is only comment are left out.
+    Compose version, file locations and comments are left out.
     """
     desired = json.dumps(dict(groups), default=_fields, sort_keys=True)
-    return hashlib.sha256(f'{{"desired": {desired}, {_stack_meaning(stack)[1:]}'.encode()).hexdigest()
+    return hashlib.sha256(f'{{"desired": {desired}, {_stack_json(stack)[1:]}'.encode()).hexdigest()
 
 
 def _fields(state: GroupState | Suspension) -> dict[str, object]:
     return {f.name: getattr(state, f.name) for f in fields(state)}
 
 
-def _stack_meaning(stack: Stack) -> str:
-    # Kept with the stack, which never changes: groups are switched far more often than services are edited.
+def _stack_json(stack: Stack) -> str:
+    # Cached on the immutable stack: groups are switched far more often than services are edited.
     known: str | None = stack.__dict__.get("_meaning")
     if known is None:
-        told = {
+        meaning = {
             "name": stack.name,
             "prune": stack.prune,
             "restart": stack.restart,
             "pilot": asdict(stack.pilot),
             "groups": [asdict(group) for group in stack.groups.values()],
-            "services": {name: _meant(service) for name, service in stack.services.items()},
+            "services": {name: _compared_fields(service) for name, service in stack.services.items()},
         }
-        known = stack.__dict__["_meaning"] = json.dumps(told, sort_keys=True)
+        known = stack.__dict__["_meaning"] = json.dumps(meaning, sort_keys=True)
     return known
 
 
 def differences(
     before: tuple[Stack, Mapping[str, GroupState]], after: tuple[Stack, Mapping[str, GroupState]]
 ) -> Iterator[str]:
-    """One line for each thing that ``after`` has otherwise: groups switched first, then what they are."""
+    """Yield one line per difference: switched groups first, then stack and services."""
     old, new = before[1], after[1]
     for name in new:
         yield from _state_lines(name, old.get(name), new[name])
@@ -56,10 +56,10 @@ def differences(
     yield from _service_lines(before[0].services, after[0].services)
 
 
-def _meant(service: Service) -> dict[str, object]:
-    # Named tuples become lists in JSON, which is all the same to a digest.
-    meant = {f.name: getattr(service, f.name) for f in fields(service) if f.name not in _NOT_MEANT}
-    # Left out where it is one, so that a stack means the same as to versions that knew no other number.
+def _compared_fields(service: Service) -> dict[str, object]:
+    # Named tuples become lists in JSON, which does not matter to a digest.
+    meant = {f.name: getattr(service, f.name) for f in fields(service) if f.name not in _DERIVED_FIELDS}
+    # Left out if it is one, so that digests equal those of versions without replicas.
     return meant if service.replicas == 1 else {**meant, "replicas": service.replicas}
 
 
@@ -115,7 +115,7 @@ def _service_lines(old: Mapping[str, Service], new: Mapping[str, Service]) -> It
     for name, service in new.items():
         if name not in old:
             yield f"{name}: new service"
-        elif old[name] is not service and _meant(old[name]) != _meant(service):
+        elif old[name] is not service and _compared_fields(old[name]) != _compared_fields(service):
             yield f"{name}: {', '.join(_service_fields(old[name], service)) or 'definition'} changed"
     yield from (f"{name}: service removed" for name in old if name not in new)
 

@@ -1,7 +1,7 @@
-"""What differs between one service as it should be and its containers as they are. Pure.
+"""Compare the desired service with its containers. Pure.
 
-``plan`` decides what to do about it; here nothing is decided but which of several containers of one
-service is *the* container, because every difference is measured on that one.
+``plan`` decides what follows. This module only selects, among several containers of one service, the one
+that every difference is measured on.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from reconciler.model.observed import ALIVE, Container, Health, ObservedState, S
 from reconciler.model.stack import Service, Stack
 from reconciler.planning.mounts import changed_mounts
 
-LOOP = 2
-"""Restarts by the engine's policy that make a loop."""
+CRASH_LOOP_RESTARTS = 2
+"""Restarts by the engine's policy that count as a crash loop."""
 
-CALM = 10.0
-"""Seconds of running that Docker takes for a success."""
+STABLE_SECONDS = 10.0
+"""Seconds of running after which Docker considers a start successful."""
 
-LONGEST_CALM = 300.0
+MAX_STABLE_SECONDS = 300.0
 
 
 class DriftKind(StrEnum):
@@ -42,9 +42,9 @@ class DriftKind(StrEnum):
 
 
 class Drift(NamedTuple):
-    """One difference. ``pending``: desired state changed and this is still to be carried out.
+    """One difference. ``pending``: it comes from a change of desired state that is not carried out yet.
 
-    ``fields`` names what differs, leaf by leaf, never with values: they may be secrets.
+    ``fields`` names the leaves that differ, never values: they may be secrets.
     """
 
     service: str
@@ -56,7 +56,7 @@ class Drift(NamedTuple):
 
 
 def desired_fingerprint(service: Service, state: GroupState) -> str:
-    """The fingerprint of what is wanted of a service. While it stays, a difference is drift."""
+    """Return the fingerprint of a service's desired state. While it is unchanged, a difference is drift."""
     if not state.on:
         return "off"
     if service.replicas == 1:
@@ -65,30 +65,30 @@ def desired_fingerprint(service: Service, state: GroupState) -> str:
 
 
 def includes_restart(wants: str, at: float) -> bool:
-    """Whether what was wanted once (``desired_fingerprint``) held this request to restart already."""
+    """Whether a ``desired_fingerprint`` includes the restart requested ``at`` this wall time."""
     return wants.rpartition(" ")[2] == str(at)
 
 
 def attempt_fingerprint(service: Service, state: GroupState, observed: ObservedState, wants: str = "") -> str:
-    """What an attempt is made with: a change of it ends the back-off (CONTRACT section 3).
+    """Return the fingerprint of an attempt's inputs: a change ends the back-off (CONTRACT section 3).
 
-    ``wants``: as ``desired_fingerprint`` says it, where that is at hand.
+    ``wants``: the ``desired_fingerprint``, if the caller has it.
     """
     if not state.on:
         return "off"
     inputs = f"{wants or desired_fingerprint(service, state)} {observed.images.get(service.image, '')}"
     if not service.mounts:
         return inputs
-    # A file that the container may write itself says nothing of what people want.
+    # A file that the container may write itself does not express desired state.
     files = (observed.sources.get(mount.source) for mount in service.mounts if not mount.writable)
     return inputs + "".join(f" {file.kind} {file.digest}" for file in files if file is not None)
 
 
 def is_ready(container: Container) -> bool:
-    """Whether dependents may count on it: running, and healthy where it has a check.
+    """Whether the container is ready: running, and healthy if it has a check.
 
-    While the engine has not made up its mind, an early probe of ours that succeeded is enough; the
-    engine's verdict rules from then on (DESIGN, Readiness).
+    While the engine reports ``starting``, a successful early probe is enough; later the engine's health
+    state decides (DESIGN, Readiness).
     """
     if container.state is not State.RUNNING:
         return False
@@ -99,27 +99,27 @@ def is_ready(container: Container) -> bool:
 
 
 def crash_loops(ledger: Ledger, container: Container, now: Clock) -> float | None:
-    """Until when (monotonic) a container counts as crash looping if nothing more happens; None: it does not.
+    """Return until when (monotonic) a container counts as crash looping without another exit; None if not.
 
-    The engine restarts it by its policy, so between two ends it looks as if it were well. It is believed
-    again once it has run for twice as long as it lasted the last time, and at least as long as the engine
-    itself takes for a success.
+    The engine restarts it by its policy, so it looks healthy between two exits. It counts as stable again
+    once it has run twice as long as the last time, and at least as long as the engine requires for a
+    successful start.
     """
     known = ledger.restarts.get(container.service)
-    if known is None or known.container != container.id or len(known.times) < LOOP:
+    if known is None or known.container != container.id or len(known.times) < CRASH_LOOP_RESTARTS:
         return None
     before, last = known.times[-2:]
-    if last - before > LONGEST_CALM or container.state is not State.RUNNING:
+    if last - before > MAX_STABLE_SECONDS or container.state is not State.RUNNING:
         return None
-    calm = last + min(LONGEST_CALM, max(CALM, 2 * (last - before)))
-    return calm if now.mono < calm else None
+    stable_at = last + min(MAX_STABLE_SECONDS, max(STABLE_SECONDS, 2 * (last - before)))
+    return stable_at if now.mono < stable_at else None
 
 
 def same_definition(service: Service, container: Container, made: BuiltFrom | None) -> bool:
-    """Whether the container was made from this definition.
+    """Whether the container was created from this definition.
 
-    Compose's label is enough. Where it differs, our own record of the inputs decides: a new Compose
-    version that hashes the same inputs differently must remake nothing (PITFALLS rows 1, 2 and 4).
+    An equal Compose label is enough. Otherwise the ledger's record of the inputs decides: a new Compose
+    version that hashes the same inputs differently must recreate nothing (PITFALLS rows 1, 2 and 4).
     """
     return container.config_hash == service.config_hash or (
         made is not None and made.definition == service.definition
@@ -127,10 +127,10 @@ def same_definition(service: Service, container: Container, made: BuiltFrom | No
 
 
 def same_image(container: Container, wanted: str | None, made: BuiltFrom | None) -> bool:
-    """Whether the container runs the image that its reference names now (None: names none).
+    """Whether the container runs the image that its reference names now (None: no image).
 
-    A container that we made while the reference named this very id is up to date, whatever id the
-    engine shows for it: image stores disagree about which digest is *the* id (PITFALLS row 5).
+    A container that the daemon created while the reference named this id is up to date, whatever id the
+    engine reports: image stores disagree about which digest is *the* id (PITFALLS row 5).
     """
     return wanted is None or container.image == wanted or (made is not None and made.image == wanted)
 
@@ -138,7 +138,7 @@ def same_image(container: Container, wanted: str | None, made: BuiltFrom | None)
 def change_fingerprint(
     service: Service, container: Container, observed: ObservedState, made: BuiltFrom | None
 ) -> str:
-    """What the container would be remade for, as one word: the same change, the same mark; empty for none."""
+    """Return the fingerprint of the change that would recreate the container; empty if none."""
     wanted = observed.images.get(service.image)
     changed = changed_mounts(service, container, observed, made)
     if same_definition(service, container, made) and same_image(container, wanted, made) and not changed:
@@ -151,10 +151,10 @@ def change_fingerprint(
 def select_container(
     service: Service, containers: Sequence[Container], observed: ObservedState, ledger: Ledger
 ) -> Container | None:
-    """The one container that stands for the service; None without any.
+    """Return the container that counts for the service; None without containers.
 
-    Chosen by what it is made from and whether it runs, never by name alone: a remake that was cut
-    short leaves the successor under a prefixed name (PITFALLS row 6).
+    Selected by definition and state, never by name alone: an interrupted recreation leaves the successor
+    under a prefixed name (PITFALLS row 6).
     """
     if len(containers) < 2:
         return containers[0] if containers else None
@@ -162,7 +162,7 @@ def select_container(
     def rank(container: Container) -> tuple[bool, bool, bool, bool, float, str]:
         return (
             container.state not in {State.DEAD, State.REMOVING},
-            as_made(service, container, observed, ledger),
+            is_up_to_date(service, container, observed, ledger),
             container.state in ALIVE,
             container.name == service.name_of(container.number),
             container.created_at,
@@ -172,8 +172,8 @@ def select_container(
     return max(containers, key=rank)
 
 
-def as_made(service: Service, container: Container, observed: ObservedState, ledger: Ledger) -> bool:
-    """Whether a container made now would be the same: in definition, image and content of mounts."""
+def is_up_to_date(service: Service, container: Container, observed: ObservedState, ledger: Ledger) -> bool:
+    """Whether a container created now would have the same definition, image and mount contents."""
     made = ledger.made.get(container.id)
     return (
         same_definition(service, container, made)
@@ -190,53 +190,54 @@ def wanted_policy(stack: Stack, service: Service) -> str:
 def altered_fields(
     stack: Stack, service: Service, container: Container, made: BuiltFrom | None
 ) -> tuple[str, ...]:
-    """What somebody changed on the container itself, by field: ``name``, ``restart``, ``networks.X``."""
+    """Return the fields changed by hand on the container: ``name``, ``restart``, ``networks.X``."""
     found = []
     if container.name != service.name_of(container.number):
         found.append("name")
     if container.restart != wanted_policy(stack, service):
         found.append("restart")
     if container.networks != service.networks:
-        # More networks than declared are a person's business; fewer cut the service off.
+        # Additional networks are allowed; missing ones cut the service off.
         found += [f"networks.{name}" for name in missing_networks(service, container, made)]
     return tuple(found)
 
 
 def missing_networks(service: Service, container: Container, made: BuiltFrom | None) -> tuple[str, ...]:
-    """The networks that the container was on, or should have been from the start, and is not."""
+    """Return networks that the container lacks, except those it lacked since its creation."""
     lacks = made.lacks if made else ()
     return tuple(n for n in service.networks if n not in container.networks and n not in lacks)
 
 
 def stale_namespaces(
-    service: Service, container: Container, kept: Mapping[str, Container | None]
+    service: Service, container: Container, selected: Mapping[str, Container | None]
 ) -> tuple[str, ...]:
-    """Services of which the container should use the network, processes, memory or volumes, and does not.
+    """Return parent services whose current network, processes, memory or volumes the container lacks.
 
-    A container is tied to the very one that it was made for: once that was remade, by anybody, only another
-    one will do, as for Compose itself. While there is none to be tied to, there is nothing to say.
+    A container is tied to the parent container of its creation. After the parent is recreated, by the daemon
+    or by other means, the container must be recreated too, as with Compose. Without a parent container the
+    result is empty.
     """
     found: tuple[str, ...] = ()
     if container.joins and service.shares:
-        parents = _present(service.shares, kept)
+        parents = _present(service.shares, selected)
         if parents and not set(container.joins) <= {parent.id for parent in parents.values()}:
             found = tuple(sorted(parents))
     if not found and service.volumes_from:
         sources = {of for key, of in container.borrowed if key == "volumes_from"}
-        parents = _present(service.volumes_from, kept)
+        parents = _present(service.volumes_from, selected)
         if sources and not {parent.id for parent in parents.values()} <= sources:
             found = tuple(sorted(parents))
     return found
 
 
-def _present(names: Sequence[str], kept: Mapping[str, Container | None]) -> dict[str, Container]:
-    """The containers of these services; none where one of the services has none."""
-    found = {name: parent for name in names if (parent := kept.get(name)) is not None}
+def _present(names: Sequence[str], selected: Mapping[str, Container | None]) -> dict[str, Container]:
+    """Return the containers of these services; empty if one of the services has none."""
+    found = {name: parent for name in names if (parent := selected.get(name)) is not None}
     return found if len(found) == len(names) else {}
 
 
 def changed_fields(service: Service, made: BuiltFrom | None) -> tuple[str, ...]:
-    """Which leaves of the definition differ from what the container was made of; () if not known."""
+    """Return the definition leaves that differ from the container's record; () if unknown."""
     if made is None or made == UNKNOWN:
         return ()
     names = sorted(made.fields.keys() | service.fields.keys())
@@ -244,9 +245,9 @@ def changed_fields(service: Service, made: BuiltFrom | None) -> tuple[str, ...]:
 
 
 def has_completed(stack: Stack, ledger: Ledger, service: Service, container: Container) -> bool:
-    """Whether this is a one-shot that did its work (CONTRACT section 2).
+    """Whether this is a one-shot that completed (CONTRACT section 2).
 
-    One that we stopped, or that went down with its box, did not end by itself, however politely it went.
+    A run that the daemon stopped, or that a shutdown of the machine ended, is not complete even with code 0.
     """
     return (
         is_one_shot(stack, service)
@@ -259,19 +260,19 @@ def has_completed(stack: Stack, ledger: Ledger, service: Service, container: Con
 
 
 def is_one_shot(stack: Stack, service: Service) -> bool:
-    """Whether ending with code 0 is what the service is there for: never where it has to stay healthy."""
+    """Whether the service completes by exiting with code 0; never if dependents need it healthy."""
     return service.name in stack.one_shots or (service.restart == "no" and service.name not in stack.lasting)
 
 
 def stopped_by_us(ledger: Ledger, container: Container) -> bool:
-    """Whether we sent this run of the container a stop."""
+    """Whether the daemon sent this run of the container a stop."""
     return ledger.stopped.get(container.id) == container.started_at
 
 
 def stop_reason(container: Container) -> str:
-    """Why the container does not run, for a sentence."""
+    """Return why the container does not run, as part of a sentence."""
     if container.state is State.CREATED:
-        return "was made and never started"
+        return "was created and never started"
     if container.state is not State.EXITED:
         return f"is {container.state}"
     return f"exited with code {container.exit_code}" + (", out of memory" if container.oom_killed else "")
@@ -283,14 +284,13 @@ def differences(
     ledger: Ledger,
     service: Service,
     containers: Sequence[Container],
-    kept: Mapping[str, Container | None],
+    selected: Mapping[str, Container | None],
     *,
     done: bool,
     pending: bool,
 ) -> tuple[Drift, ...]:
-    """Every difference of a service that should be on. ``kept`` is what stands for each
-    (``select_container``)."""
-    container = kept.get(service.name)
+    """Return every difference of a service that should be on; ``selected`` as by ``select_container``."""
+    container = selected.get(service.name)
     if container is None:
         return (Drift(service.name, DriftKind.MISSING, pending, "has no container"),)
 
@@ -305,24 +305,23 @@ def differences(
     made = ledger.made.get(container.id)
     if not same_definition(service, container, made):
         fields = changed_fields(service, made)
-        detail = f"differs in {join_names(fields)}" if fields else "was made from another definition"
+        detail = f"differs in {join_names(fields)}" if fields else "was created from another definition"
         found.append(drift(DriftKind.DEFINITION, detail, fields))
     if not same_image(container, observed.images.get(service.image), made):
         found.append(drift(DriftKind.IMAGE, f"{service.image} names another image now"))
     changed = changed_mounts(service, container, observed, made)
     if changed:
-        verb = "is" if len(changed) == 1 else "are"
-        detail = f"{join_names(changed)} {verb} not what it was made with"
+        detail = f"{join_names(changed)} changed since it was created"
         found.append(drift(DriftKind.MOUNTS, detail, tuple(f"mounts.{target}" for target in changed)))
     altered = altered_fields(stack, service, container, made)
     if altered == ("restart",) and stack.restart == "managed":
-        detail = f"has the restart policy {container.restart}, and restarting is ours here"
+        detail = f"has the restart policy {container.restart}, but `restart: managed` wants no"
         found.append(drift(DriftKind.ALTERED, detail, altered))
     elif altered:
         found.append(drift(DriftKind.ALTERED, f"was changed by hand: {join_names(altered)}", altered))
-    lost = stale_namespaces(service, container, kept)
+    lost = stale_namespaces(service, container, selected)
     if lost:
-        detail = f"was made for a container of {join_names(lost)} that is gone"
+        detail = f"was created for a container of {join_names(lost)} that is gone"
         found.append(drift(DriftKind.ALTERED, detail, ("shares",)))
     if container.state is State.PAUSED:
         found.append(drift(DriftKind.PAUSED, "is paused"))
@@ -334,7 +333,7 @@ def differences(
 
 
 def join_names(names: Sequence[str]) -> str:
-    """Names for a sentence: "a, b and c", cut after four."""
+    """Join names for a sentence: "a, b and c", at most four."""
     if len(names) < 2:
         return "".join(names)
     shown = list(names[:4]) + ([f"{len(names) - 4} more"] if len(names) > 4 else [])

@@ -1,8 +1,8 @@
-"""What will come: every step until nothing more happens, if every step succeeds. Pure.
+"""Forecast every step until nothing more happens, if every step succeeds. Pure.
 
-``plan`` tells the next step of each service only, because the loop looks again after each. Here its
-steps are applied to the observed value instead of to an engine and it is asked again, until it has no
-more to say. Used by the command ``plan`` and by whoever shows a plan to a person.
+``plan`` returns only the next step of each service, because the loop observes again after each. A dry run
+applies the steps to the observed state instead of an engine and plans again, until no step is left. Used by
+the command ``plan`` and by previews.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from reconciler.model.observed import Action, Container, Health, ObservedState, 
 from reconciler.model.stack import UNIT, Service, Stack
 from reconciler.planning.planner import Plan, Step, plan
 
-_IMAGINED = "forecast:"
-"""Begins the ids of containers and images that are not there yet."""
+_SIMULATED = "forecast:"
+"""Prefix of the ids of simulated containers and images."""
 
 _ROUNDS_PER_LINK = 6
 _ROUNDS = 20
 _SAME_STEP = 2
-"""How often one step of one service may be due before it counts as going in circles."""
+"""How often one step of one service may be due before it counts as a cycle."""
 
 _ENDED_BY_SIGNAL = 143
 
 
 class DryRun(NamedTuple):
-    """The steps in order, and the plan that is left after them: what waits, is blocked or suspended."""
+    """The steps in order, and the plan after them: what still waits, is blocked or suspended."""
 
     steps: tuple[Step, ...]
     rest: Plan
@@ -38,18 +38,18 @@ class DryRun(NamedTuple):
 def expected_steps(
     stack: Stack, desired: Desired, observed: ObservedState, ledger: Ledger, now: Clock
 ) -> tuple[Step, ...]:
-    """Every step, in the order in which they fall due, until the stack is as desired or nothing moves.
+    """Return every step in order until the stack matches desired state or nothing more happens.
 
-    Steps that fall due together stand together, the heaviest first. An incomplete look: no steps.
+    Steps due together are adjacent, highest weight first. An incomplete observation gives no steps.
     """
     return dry_run(stack, desired, observed, ledger, now).steps
 
 
 def dry_run(stack: Stack, desired: Desired, observed: ObservedState, ledger: Ledger, now: Clock) -> DryRun:
-    """The steps of ``dry_run`` and what is left after them. Time stands still, back-off is waited out.
+    """Return all steps and the plan after them. Time advances only to the end of a back-off.
 
-    Health checks are taken to succeed, one-shots to end well; what somebody else has to mend stays.
-    Linear in services for each link of the longest chain, and bounded whatever the plan says.
+    Health checks succeed and one-shots complete; what needs a person stays. Linear in services for each link
+    of the longest chain, with a bounded number of rounds.
     """
     steps: list[Step] = []
     taken: dict[tuple[str, Action, str, str], int] = {}
@@ -66,20 +66,20 @@ def dry_run(stack: Stack, desired: Desired, observed: ObservedState, ledger: Led
             break
         observed, now = moved, later
         current = plan(stack, desired, observed, ledger, now)
-    return DryRun(tuple(map(_without_imagined, steps)), current)
+    return DryRun(tuple(map(_without_simulated_id, steps)), current)
 
 
 def simulate_steps(steps: Iterable[Step], stack: Stack, observed: ObservedState, now: Clock) -> ObservedState:
-    """What a look would show if these steps had just been taken and had succeeded."""
+    """Return the observed state as if these steps had just succeeded."""
     containers = {container.id: container for container in observed.containers}
     images = dict(observed.images)
-    # Nothing starts before what is there already was started, even where clocks disagree.
+    # No start precedes one that was observed, even if clocks disagree.
     wall = max([now.wall, *(container.started_at for container in observed.containers)])
     for step in steps:
         service = stack.services.get(step.service)
         if step.action in {Action.PULL, Action.BUILD}:
             if service is not None:
-                images[service.image] = images.get(service.image, _IMAGINED + service.image)
+                images[service.image] = images.get(service.image, _SIMULATED + service.image)
         elif step.action in {Action.CREATE, Action.RECREATE}:
             if service is not None:
                 number = _number(step, containers.get(step.container))
@@ -98,7 +98,7 @@ def simulate_steps(steps: Iterable[Step], stack: Stack, observed: ObservedState,
 
 
 def simulate_settling(observed: ObservedState, stack: Stack) -> ObservedState:
-    """What a look would show once checks have succeeded, one-shots have ended, removals are through."""
+    """Return the observed state after checks succeed, one-shots complete and removals finish."""
     containers = tuple(
         _settled(container, stack)
         for container in observed.containers
@@ -112,7 +112,7 @@ def _key(step: Step) -> tuple[str, Action, str, str]:
 
 
 def _number(step: Step, replaced: Container | None) -> int:
-    """The number of the replica that a step makes."""
+    """Return the replica number of the container that a step creates."""
     if replaced is not None:
         return replaced.number
     digits = step.unit.partition(UNIT)[2]
@@ -121,7 +121,7 @@ def _number(step: Step, replaced: Container | None) -> int:
 
 def _created(service: Service, number: int, images: Mapping[str, str], wall: float) -> Container:
     return Container(
-        id=f"{_IMAGINED}{service.name}{UNIT}{number}" if number > 1 else _IMAGINED + service.name,
+        id=f"{_SIMULATED}{service.name}{UNIT}{number}" if number > 1 else _SIMULATED + service.name,
         name=service.name_of(number),
         number=number,
         service=service.name,
@@ -145,7 +145,7 @@ def _acted_on(
             health = Health.STARTING if checked else Health.NONE
             return replace(container, state=State.RUNNING, health=health, started_at=wall, finished_at=0.0)
         case Action.STOP | Action.KILL:
-            # Ended by a signal, as told to: never to be taken for a one-shot that did its work.
+            # Ended by a signal, so it does not count as a completed one-shot.
             return replace(
                 container, state=State.EXITED, exit_code=_ENDED_BY_SIGNAL, finished_at=wall, probed=False
             )
@@ -169,12 +169,12 @@ def _settled(container: Container, stack: Stack) -> Container:
 
 
 def _after_back_off(current: Plan, now: Clock) -> Clock:
-    """The moment at which the next back-off is over; ``now`` where none is waited for."""
+    """Return the clock at the end of the next back-off; ``now`` without a back-off."""
     waits = (verdict.wait for verdict in current.leaves)
     moments = [w.until for w in waits if w is not None and w.reason == "back_off" and w.until is not None]
     later = min((moment for moment in moments if moment > now.mono), default=now.mono)
     return Clock(now.wall + later - now.mono, later)
 
 
-def _without_imagined(step: Step) -> Step:
-    return step._replace(container="") if step.container.startswith(_IMAGINED) else step
+def _without_simulated_id(step: Step) -> Step:
+    return step._replace(container="") if step.container.startswith(_SIMULATED) else step

@@ -1,7 +1,7 @@
-"""What has to happen first: what a group is allowed, what a service waits for, what stops before it.
+"""Order of steps: the gate of a group, what a service waits for, what stops before it.
 
-Pure helpers of one decision. ``PlanningContext`` is the working state of one call of ``plan``; nothing of it
-outlives the call.
+Pure helpers of one decision. ``PlanningContext`` is the working state of one call of ``plan`` and does not
+outlive it.
 """
 
 from __future__ import annotations
@@ -30,23 +30,22 @@ from reconciler.planning.drift import (
 from reconciler.planning.mounts import changed_mounts
 from reconciler.planning.plan_types import Block, Wait
 
-REMAKE_TAKES = 5.0
-"""Seconds that Compose takes to remake a container, besides stopping the old one."""
+RECREATE_SECONDS = 5.0
+"""Seconds that Compose takes to recreate a container, besides stopping the old one."""
 
-ENDED = frozenset({"exited", "out_of_memory"})
-"""Reasons of failures that are no failed step of ours: whoever remakes a container also ends the old one."""
+EXIT_REASONS = frozenset({"exited", "out_of_memory"})
+"""Failure reasons that are not a failed step: recreating a container from outside also ends the old one."""
 
 SEEN_LATER = 2.0
-"""Seconds by which a change may be first seen after it was accepted: whoever saves a file and accepts it at
-once is quicker than the look that finds it."""
+"""Seconds by which a change may be first observed after its acceptance: a file can be saved and accepted
+before the next observation finds it."""
 
-
-HOSTS_DIFFER = 60.0
-"""Seconds by which the clock of an engine elsewhere may be ahead of ours."""
+CLOCK_SKEW = 60.0
+"""Seconds by which the clock of a remote engine may be ahead of the daemon's."""
 
 
 class GroupGate(NamedTuple):
-    """What holds for every service of a group in this pass.
+    """What applies to every service of a group in this pass.
 
     ``restart_at`` and ``accept_at`` are wall times, never future ones.
     """
@@ -62,10 +61,10 @@ class GroupGate(NamedTuple):
 
 @dataclass(slots=True)
 class PlanningContext:
-    """What is known at the start of a call, and what the services judged so far add to it.
+    """The inputs of one call, and the results of the services planned so far.
 
-    ``kept`` is the container that stands for each service, ``stopping_services`` the services that go down,
-    for good or to come back, ``claimed`` which service fetches an image for all that use it.
+    ``selected`` is the container that counts for each service. ``stopping`` holds the services that go down,
+    for good or for a restart. ``fetching`` maps an image to the service that fetches it for all users.
     """
 
     stack: Stack
@@ -74,17 +73,17 @@ class PlanningContext:
     ledger: Ledger
     now: Clock
     gates: Mapping[str, GroupGate]
-    found: Mapping[str, Sequence[Container]]
-    kept: dict[str, Container | None]
-    going: set[str]
+    containers: Mapping[str, Sequence[Container]]
+    selected: dict[str, Container | None]
+    stopping: set[str]
     ready: set[str] = field(default_factory=set)
     done: set[str] = field(default_factory=set)
-    claimed: dict[str, str] = field(default_factory=dict)
+    fetching: dict[str, str] = field(default_factory=dict)
     creating: set[str] = field(default_factory=set)
 
 
 def group_gate(stack: Stack, desired: Desired, name: str, now: Clock) -> GroupGate:
-    """What the group is allowed now: whether hands are off, what blocks it, which groups it waits for."""
+    """Return whether the group is suspended, what blocks it and which groups it waits for."""
     group, state = stack.groups[name], desired.groups[name]
     suspended = state.suspended(now.wall)
     block = None
@@ -102,89 +101,89 @@ def group_gate(stack: Stack, desired: Desired, name: str, now: Clock) -> GroupGa
     return GroupGate(name, state, suspended, block, ready_groups, restart_at, accept_at)
 
 
-def stopping_services(scratch: PlanningContext) -> set[str]:
-    """Services that are up and have to go down, for good or to come back: their order is reversed."""
-    going: set[str] = set()
-    for gate in scratch.gates.values():
+def stopping_services(context: PlanningContext) -> set[str]:
+    """Return the running services that go down, for good or for a restart; they stop in reverse order."""
+    stopping: set[str] = set()
+    for gate in context.gates.values():
         if gate.suspended or gate.block:
             continue
-        names = scratch.stack.groups[gate.group].services
+        names = context.stack.groups[gate.group].services
         if not gate.state.on:
-            # Without a container that stands for it (``kept``), nothing is done to the service.
-            up = (n for n in names if any(c.state in ALIVE for c in scratch.found.get(n, ())))
-            going.update(n for n in up if scratch.kept.get(n) is not None)
+            # A service without a selected container gets no step.
+            up = (n for n in names if any(c.state in ALIVE for c in context.containers.get(n, ())))
+            stopping.update(n for n in up if context.selected.get(n) is not None)
         elif gate.restart_at is not None:
-            going.update(n for n in names if can_stop_for_restart(scratch, gate, n))
-    return going
+            stopping.update(n for n in names if can_stop_for_restart(context, gate, n))
+    return stopping
 
 
-def is_restart_due(scratch: PlanningContext, gate: GroupGate, name: str) -> bool:
-    """Whether the service runs since before the restart asked for, and was not restarted for it yet."""
-    container = scratch.kept.get(name)
+def is_restart_due(context: PlanningContext, gate: GroupGate, name: str) -> bool:
+    """Whether the service has run since before the requested restart and was not restarted for it yet."""
+    container = context.selected.get(name)
     if (
         gate.restart_at is None
         or container is None
         or container.state not in ALIVE
-        or scratch.ledger.restarted.get(name) == gate.restart_at
+        or context.ledger.restarted.get(name) == gate.restart_at
     ):
         return False
-    if container.started_at <= scratch.now.wall + HOSTS_DIFFER:
+    if container.started_at <= context.now.wall + CLOCK_SKEW:
         return container.started_at < gate.restart_at
-    # It began at a time that is yet to come, so the clock was set back, and tells no more what came first.
-    # But what was not asked for yet when the service last was as wanted was asked for after its start.
-    settled = scratch.ledger.settled.get(service_of(name))
+    # The start time is in the future: the clock was set back, so times do not order start and request.
+    # A request that was not part of the last settled state came after the start.
+    settled = context.ledger.settled.get(service_of(name))
     return settled is not None and not includes_restart(settled, gate.restart_at)
 
 
-def can_stop_for_restart(scratch: PlanningContext, gate: GroupGate, name: str) -> bool:
-    """Whether the service can be stopped for the restart asked for: what comes back has to be there first."""
-    container = scratch.kept.get(name)
-    if container is None or not is_restart_due(scratch, gate, name):
+def can_stop_for_restart(context: PlanningContext, gate: GroupGate, name: str) -> bool:
+    """Whether the service can be stopped for the requested restart: mounts and image must be present."""
+    container = context.selected.get(name)
+    if container is None or not is_restart_due(context, gate, name):
         return False
-    service = scratch.stack.services[name]
-    if missing_mount(scratch, service, container):
+    service = context.stack.services[name]
+    if missing_mount(context, service, container):
         return False
-    there = not service.image or service.image in scratch.observed.images
-    return there or not must_recreate(scratch, service, container)
+    there = not service.image or service.image in context.observed.images
+    return there or not must_recreate(context, service, container)
 
 
-def must_recreate(scratch: PlanningContext, service: Service, container: Container) -> bool:
-    """Whether only another container will do, and it may be made."""
-    made = scratch.ledger.made.get(container.id)
+def must_recreate(context: PlanningContext, service: Service, container: Container) -> bool:
+    """Whether the container must be recreated and may be."""
+    made = context.ledger.made.get(container.id)
     differs = (
         not same_definition(service, container, made)
-        or not same_image(container, scratch.observed.images.get(service.image), made)
-        or bool(service.mounts and changed_mounts(service, container, scratch.observed, made))
+        or not same_image(container, context.observed.images.get(service.image), made)
+        or bool(service.mounts and changed_mounts(service, container, context.observed, made))
     )
     if differs:
-        return not awaits_acceptance(scratch, service, container)
+        return not awaits_acceptance(context, service, container)
     return bool(
-        missing_networks(service, container, made) or stale_namespaces(service, container, scratch.kept)
+        missing_networks(service, container, made) or stale_namespaces(service, container, context.selected)
     )
 
 
-def awaits_acceptance(scratch: PlanningContext, service: Service, container: Container) -> bool:
-    """Whether what the container would be remade for waits to be accepted."""
-    group = scratch.stack.group_of[service.name]
-    if scratch.stack.groups[group].on_change != "report":
+def awaits_acceptance(context: PlanningContext, service: Service, container: Container) -> bool:
+    """Whether the change that would recreate the container waits for acceptance."""
+    group = context.stack.group_of[service.name]
+    if context.stack.groups[group].on_change != "report":
         return False
-    made = scratch.ledger.made.get(container.id)
-    mark = change_fingerprint(service, container, scratch.observed, made)
-    known, accepted = scratch.ledger.changes.get(service.name), scratch.gates[group].accept_at
+    made = context.ledger.made.get(container.id)
+    mark = change_fingerprint(service, container, context.observed, made)
+    known, accepted = context.ledger.changes.get(service.name), context.gates[group].accept_at
     if known is None or known.mark != mark or accepted is None:
         return bool(mark)
     return known.since > accepted + SEEN_LATER
 
 
-def missing_mount(scratch: PlanningContext, service: Service, container: Container | None) -> Block | None:
-    """Why no container of the service can be made or started now for want of what it mounts; None: all there.
+def missing_mount(context: PlanningContext, service: Service, container: Container | None) -> Block | None:
+    """Return the block for a missing mount source; None when all are present.
 
-    A bind source that is not there is made as a folder, as Compose does, unless a file stood there when
-    ``container`` was made: a folder in its place would start nothing. What can't be read by us is there.
+    A missing bind source is created as a folder, as Compose does, unless it was a file when ``container``
+    was created: the container can't start with a folder in its place. An unreadable source counts as present.
     """
-    made = scratch.ledger.made.get(container.id) if container is not None else None
+    made = context.ledger.made.get(container.id) if container is not None else None
     for mount in service.mounts:
-        source = scratch.observed.sources.get(mount.source)
+        source = context.observed.sources.get(mount.source)
         if source is None:
             continue
         before = made.mounts.get(mount.key) if made else None
@@ -192,58 +191,60 @@ def missing_mount(scratch: PlanningContext, service: Service, container: Contain
         if source.kind == "missing" and (was_file or not mount.create):
             return Block("mount_missing", f"needs {mount.source} (mounted at {mount.target}), which is gone")
         if source.kind == "folder" and was_file:
-            message = f"needs the file {mount.source} (mounted at {mount.target}), where a folder stands now"
+            message = f"needs the file {mount.source} (mounted at {mount.target}), which is a folder now"
             return Block("mount_missing", message)
     return None
 
 
-def recreated_externally(scratch: PlanningContext, service: Service) -> Wait | None:
-    """Why hands are off a service for a moment: a person's Compose seems to be remaking its container.
+def recreated_externally(context: PlanningContext, service: Service) -> Wait | None:
+    """Return a wait while another Compose process seems to be recreating the service's container.
 
-    Compose makes the successor under a prefixed name, stops and removes the old one, then renames. Meddling
-    in between makes that command fail. One of ours that was cut short is nobody's business but ours.
+    Compose creates the successor under a prefixed name, stops and removes the old one, then renames. A step
+    in between makes that command fail. An interrupted recreation by the daemon itself is not waited for.
     """
-    now, failure = scratch.now, scratch.ledger.failures.get(service.name)
-    making = scratch.ledger.making.get(service.name)
-    for container in scratch.found.get(service.name, ()):
+    now, failure = context.now, context.ledger.failures.get(service.name)
+    making = context.ledger.making.get(service.name)
+    for container in context.containers.get(service.name, ()):
         name = service.name_of(container.number)
         if container.name == name:
             continue
         if not container.name.endswith(f"_{name}") or container.state is not State.CREATED:
             continue
-        age, patience = now.wall - container.created_at, service.stop_grace + REMAKE_TAKES
+        age, patience = now.wall - container.created_at, service.stop_grace + RECREATE_SECONDS
         ours = making is not None and making.at <= container.created_at
-        if failure is not None and failure.reason not in ENDED:
+        if failure is not None and failure.reason not in EXIT_REASONS:
             ours = ours or failure.at >= container.created_at
         if 0 <= age < patience and not ours:
-            message = f"{container.name} was just made: somebody seems to be remaking it"
+            message = (
+                f"{container.name} was just created: another process seems to be recreating the container"
+            )
             return Wait("being_remade", message, until=now.mono + patience - age)
     return None
 
 
-def mount_unstable(scratch: PlanningContext, service: Service) -> Wait | None:
-    """Why a container should not be made at this moment: a file that it is given is just being changed.
+def mount_unstable(context: PlanningContext, service: Service) -> Wait | None:
+    """Return a wait while a mounted file is changing.
 
-    One change of several files at once, as a checkout makes it, is to be one remake.
+    One change of several files, such as a git checkout, causes one recreation.
     """
     for mount in service.mounts:
-        source = scratch.observed.sources.get(mount.source)
+        source = context.observed.sources.get(mount.source)
         if source is not None and source.moving:
-            message = f"waits for {mount.source} to stand still"
-            return Wait("mount_changing", message, until=scratch.observed.again)
+            message = f"waits until {mount.source} stops changing"
+            return Wait("mount_changing", message, until=context.observed.again)
     return None
 
 
-def parent_restarted(scratch: PlanningContext, service: Service, container: Container) -> str | None:
-    """The service to be followed that was started after this container; each start once.
+def parent_restarted(context: PlanningContext, service: Service, container: Container) -> str | None:
+    """Return the parent service that was started after this container; each start counts once.
 
-    What was seen to run when decides. Only where that was not seen does the clock, which may have been set.
+    The observed order of runs decides. The clock, which may have been set, decides only without one.
     """
-    for name in scratch.stack.follows.get(service.name, ()):
-        parent = scratch.kept.get(name)
-        if parent is None or not parent.started_at or scratch.ledger.followed.get(service.name) == parent.run:
+    for name in context.stack.follows.get(service.name, ()):
+        parent = context.selected.get(name)
+        if parent is None or not parent.started_at or context.ledger.followed.get(service.name) == parent.run:
             continue
-        tie = scratch.ledger.tied.get(service.name)
+        tie = context.ledger.tied.get(service.name)
         known = tie.parents.get(name) if tie is not None and tie.run == container.run else None
         later = parent.started_at > container.started_at if known is None else known != parent.run
         if later:
@@ -251,65 +252,65 @@ def parent_restarted(scratch: PlanningContext, service: Service, container: Cont
     return None
 
 
-def blocked_by_dependents(scratch: PlanningContext, service: Service) -> Wait | None:
-    """Why the service can't be stopped yet: what depends on it has to go down first; None: nothing."""
-    stack = scratch.stack
+def blocked_by_dependents(context: PlanningContext, service: Service) -> Wait | None:
+    """Return the wait for dependents that stop first; None when nothing blocks the stop."""
+    stack = context.stack
     names = [*stack.dependents[service.name]]
     for group in stack.ready_dependents[stack.group_of[service.name]]:
         names += stack.groups[group].services
-    later = [n for n in dict.fromkeys(names) if n in scratch.going and not _gave_up(scratch, n)]
+    later = [n for n in dict.fromkeys(names) if n in context.stopping and not _stop_keeps_failing(context, n)]
     if not later:
         return None
     return Wait("stops_after", f"stops after {join_names(later)}", tuple(later))
 
 
-def _gave_up(scratch: PlanningContext, name: str) -> bool:
-    # What can't be stopped, time and again, must not keep others up for ever.
-    failure = scratch.ledger.failures.get(name)
+def _stop_keeps_failing(context: PlanningContext, name: str) -> bool:
+    # A dependent whose stop keeps failing must not block the others indefinitely.
+    failure = context.ledger.failures.get(name)
     if failure is None or failure.attempts < TRIES:
         return False
-    state = scratch.gates[scratch.stack.group_of[name]].state
-    return failure.inputs == attempt_fingerprint(scratch.stack.services[name], state, scratch.observed)
+    state = context.gates[context.stack.group_of[name]].state
+    return failure.inputs == attempt_fingerprint(context.stack.services[name], state, context.observed)
 
 
-def unmet_dependency(scratch: PlanningContext, service: Service) -> Wait | None:
-    """What the service has to wait for before it may start; None: nothing."""
-    for group in scratch.gates[scratch.stack.group_of[service.name]].ready_groups:
+def unmet_dependency(context: PlanningContext, service: Service) -> Wait | None:
+    """Return the wait for dependencies before a start; None when all are met."""
+    for group in context.gates[context.stack.group_of[service.name]].ready_groups:
         missing = tuple(
             n
-            for n in scratch.stack.groups[group].services
-            if n not in scratch.ready and n not in scratch.done
+            for n in context.stack.groups[group].services
+            if n not in context.ready and n not in context.done
         )
         if missing:
             return Wait("group_not_ready", f"waits for all of {group} to be ready", missing)
-    for dependency in scratch.stack.needs[service.name]:
-        message = _missing(scratch, dependency)
-        if message and dependency.condition is Condition.HEALTHY and dependency.service in scratch.done:
-            ended = f"needs {dependency.service} to be healthy, but it did its work and ended"
+    for dependency in context.stack.needs[service.name]:
+        message = _unmet_reason(context, dependency)
+        if message and dependency.condition is Condition.HEALTHY and dependency.service in context.done:
+            ended = f"needs {dependency.service} to be healthy, but it has completed"
             return Wait("dependency_ended", ended, (dependency.service,))
         if message:
             return Wait("dependency_not_ready", message, (dependency.service,))
     return None
 
 
-def _missing(scratch: PlanningContext, dependency: Dependency) -> str:
+def _unmet_reason(context: PlanningContext, dependency: Dependency) -> str:
     name = dependency.service
-    if not scratch.gates[scratch.stack.group_of[name]].state.on:
-        # Compose's order holds among those that are on; one that is off is never waited for.
+    if not context.gates[context.stack.group_of[name]].state.on:
+        # Compose's order applies among services that are on.
         return ""
-    if not dependency.required and name in scratch.ledger.failures:
+    if not dependency.required and name in context.ledger.failures:
         return ""
-    container = scratch.kept.get(name)
+    container = context.selected.get(name)
     if dependency.condition is Condition.COMPLETED:
-        return "" if name in scratch.done else f"waits for {name} to complete"
-    if container is not None and container.id in scratch.ledger.hooks and name not in scratch.done:
-        # Compose starts what depends on it after its hooks, too.
+        return "" if name in context.done else f"waits for {name} to complete"
+    if container is not None and container.id in context.ledger.hooks and name not in context.done:
+        # Compose also starts dependents after the hooks.
         return f"waits for the post_start hooks of {name}"
     if dependency.condition is Condition.STARTED:
-        runs = container is not None and container.state is State.RUNNING and name not in scratch.going
-        return "" if runs or name in scratch.done else f"waits for {name} to start"
-    if container is not None and is_ready(container) and name not in scratch.going:
-        if crash_loops(scratch.ledger, container, scratch.now) is None:
+        runs = container is not None and container.state is State.RUNNING and name not in context.stopping
+        return "" if runs or name in context.done else f"waits for {name} to start"
+    if container is not None and is_ready(container) and name not in context.stopping:
+        if crash_loops(context.ledger, container, context.now) is None:
             return ""
         return f"waits for {name}, which ends again and again"
     has_check = container is None or container.health is not Health.NONE

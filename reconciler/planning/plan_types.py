@@ -1,7 +1,7 @@
-"""What a decision is made of: steps, waits, blocks, and the plan that holds one verdict per service.
+"""Values of a plan: steps, waits, blocks, and one verdict (``ServicePlan``) per service.
 
-Values only. ``plan`` makes them; progress, drift, reasons and the dry run are read off them, so what is
-shown is what is done. A plan prints itself as stable text, and tests compare that text.
+``plan`` returns them; progress, drift, reasons and the dry run derive from them, so every reader shows what
+the loop does. A plan prints as stable text, which tests compare.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from reconciler.planning.drift import Drift, DriftKind
 
 
 class Step(NamedTuple):
-    """One action to take now. ``cause`` is a stable word, ``why`` says it to a person.
+    """One action to take now. ``cause`` is a stable word, ``why`` a sentence for people.
 
-    ``weight`` is how many services wait in a row behind this one, to start or to stop: the heaviest go first.
-    ``long``: it waits for commands of people's own (hooks), so it holds up no other and may be given up.
-    ``unit`` names the replica, where the service has not exactly one.
+    ``weight`` is the length of the chain of services that wait for this one; higher goes first.
+    ``long``: the step waits for user commands (hooks), so it does not delay others and may be abandoned.
+    ``unit`` names the replica, unless the service has exactly one.
     """
 
     service: str
@@ -36,16 +36,16 @@ class Step(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The unit that the step is for: the service itself, or one replica of it (``web#2``)."""
+        """The unit of the step: the service itself, or one replica (``web#2``)."""
         return self.unit or self.service
 
     def command(self) -> Command:
-        """The order to the engine."""
+        """Return the engine command."""
         return Command(self.action, (self.service,), self.container, self.grace, self.value)
 
 
 class Wait(NamedTuple):
-    """Why nothing is done now, though it will be by itself. ``until`` is monotonic, None: an event."""
+    """Why there is no step yet. ``until`` is the monotonic end; None: an event ends the wait."""
 
     reason: str
     message: str
@@ -54,23 +54,23 @@ class Wait(NamedTuple):
 
 
 REPLICA_FIRST = "replica_first"
-"""The reason of a wait for another replica of the same service to be remade."""
+"""The wait reason while another replica of the same service is recreated first."""
 
 
 class Block(NamedTuple):
-    """Why nothing is done until somebody changes something."""
+    """Why there is no step until a person changes something."""
 
     reason: str
     message: str
 
 
 class ServicePlan(NamedTuple):
-    """All there is to say of one service. ``settled``: as wanted, nothing to do and nothing to wait for.
+    """The plan of one service. ``settled``: it matches desired state, with no step and no wait.
 
-    ``wants`` is the fingerprint of what is wanted of it, ``inputs`` of what an attempt is made with.
+    ``wants`` is the fingerprint of desired state, ``inputs`` that of an attempt.
 
-    ``replicas`` is how many containers the file asks for. Where that is not one, or more are there, ``units``
-    has the verdict on each, with the unit as its service; what is beside them sums them up.
+    ``replicas`` is the number in the Compose file. If it is not one, or more containers exist, ``units`` has
+    the plan of each, with the unit as its service; the other fields summarise them.
     """
 
     service: str
@@ -90,19 +90,19 @@ class ServicePlan(NamedTuple):
     replicas: int = 1
 
     def with_step(self, step: Step) -> ServicePlan:
-        """The same, with a step: ``_replace`` in less time, for what is made for every service that moves."""
+        """Return a copy with a step; faster than ``_replace``, since every changing service needs one."""
         return ServicePlan(*self[:9], step, *self[10:])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The outcome of one decision. ``due`` is the monotonic second of the next wake-up by time.
+    """The plan of a stack. ``due`` is the monotonic second of the next timed wake-up.
 
-    ``orphans`` have a verdict, of no group, only where they are to be pruned.
+    ``orphans`` have a verdict, without a group, only with ``prune``.
 
-    ``complete`` is False when the look was not: such a plan has no verdicts and must change nothing.
+    ``complete`` is False after an incomplete observation: such a plan has no verdicts and changes nothing.
 
-    ``stack`` is the one that was decided on, by units (``replicas``); None where each service is its own.
+    ``stack`` is the stack by units (``replicas``); None if each service is one unit.
     """
 
     verdicts: Mapping[str, ServicePlan] = field(default_factory=dict)
@@ -113,7 +113,7 @@ class Plan:
 
     @property
     def leaves(self) -> Iterable[ServicePlan]:
-        """The verdicts on single containers: one per service, or one per unit."""
+        """The plans of single containers: one per service, or one per unit."""
         for verdict in self.verdicts.values():
             if verdict.units:
                 yield from verdict.units
@@ -121,7 +121,7 @@ class Plan:
                 yield verdict
 
     def verdict(self, key: str) -> ServicePlan | None:
-        """The verdict on a unit (``Step.key``), which may be a service; None: there is none."""
+        """Return the plan of a unit (``Step.key``), which may be a service; None if unknown."""
         found = self.verdicts.get(service_of(key))
         if found is None or not found.units:
             return found
@@ -129,7 +129,7 @@ class Plan:
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """What to do now, the heaviest first; equal weights in start order."""
+        """The steps to take now, highest weight first; equal weights in start order."""
         found = [verdict.step for verdict in self.leaves if verdict.step]
         return tuple(sorted(found, key=lambda step: -step.weight))
 
@@ -137,7 +137,7 @@ class Plan:
     def drifts(self) -> tuple[Drift, ...]:
         """Every difference between desired and observed."""
         orphans = (
-            Drift(c.service, DriftKind.ORPHAN, False, f"{c.name} belongs to no service of the files", c.id)
+            Drift(c.service, DriftKind.ORPHAN, False, f"{c.name} belongs to no service in the files", c.id)
             for c in self.orphans
             if c.service not in self.verdicts
         )
@@ -145,7 +145,7 @@ class Plan:
 
     def __str__(self) -> str:
         if not self.complete:
-            return "nothing: the look at the engine was incomplete"
+            return "nothing: the observation of the engine was incomplete"
         lines = [line for verdict in self.verdicts.values() for line in _all_lines(verdict)]
         lines += [f"{c.service}: orphan {c.name}" for c in self.orphans if c.service not in self.verdicts]
         return "\n".join(lines) or "nothing to do"

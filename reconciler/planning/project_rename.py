@@ -1,8 +1,8 @@
-"""A changed project name: what it would leave behind, and whether it is carried out. Pure.
+"""Hold back a changed project name while it would leave something behind. Pure.
 
-Compose tells projects apart by their names alone. Under another ``name:`` everything is made a second time,
-with empty volumes, while the former containers run on or hold the ports. So a new name is held back as long
-as something of another name carries the same Compose files, until that is gone or the change is accepted.
+Compose identifies projects by name alone. A new ``name:`` creates everything a second time, with empty
+volumes, while the former containers run on or hold the ports. So a new name is held back while containers or
+volumes of another name carry the same Compose files, until they are gone or the change is accepted.
 """
 
 from __future__ import annotations
@@ -17,32 +17,34 @@ from reconciler.model.stack import Stack
 
 REASON = "project_renamed"
 SEEN_LATER = 2.0
-"""Seconds by which the change may be first seen after it was accepted, as for every change held back."""
+"""Seconds by which the change may be first observed after its acceptance, as for other held changes."""
 
 
-def is_new(stack: Stack, ledger: Ledger) -> bool:
-    """Whether nothing was done under this name so far: the engine has to be asked what else there is."""
+def is_new_name(stack: Stack, ledger: Ledger) -> bool:
+    """Whether the name is not established yet, so that the engine must list what other names left."""
     return ledger.named is None or ledger.named.name != stack.name
 
 
 def former_name(stack: Stack, ledger: Ledger) -> str:
-    """The name that this stack, known by its files, had before; empty: none, or not known."""
+    """Return the previous name of this stack, identified by its files; empty if unknown."""
     named = ledger.named
     return named.name if named is not None and set(named.files) & set(stack.files) else ""
 
 
-def renamed(stack: Stack, desired: Desired, observed: ObservedState, ledger: Ledger, now: Clock) -> Ledger:
-    """The ledger after a complete look that holds what is left of other names (``ObservedState.left``).
+def record_rename(
+    stack: Stack, desired: Desired, observed: ObservedState, ledger: Ledger, now: Clock
+) -> Ledger:
+    """Return the ledger after a complete observation with ``ObservedState.left`` (what other names left).
 
-    A name counts as established where nothing else is left, where its own containers are known or run when
-    it is first seen (a stack that is adopted), or when every group that is on has accepted the change. Where
-    they run and this stack had another name before, people are warned of what that left.
+    A name is established if nothing else is left, if its own containers are known or run when it is first
+    seen (an adopted stack), or once every group that is on has accepted the change. If they run and the
+    stack had another name before, readers get a warning about what that name left.
     """
     named = Named(stack.name, stack.files)
     if ledger.named == named and ledger.renaming is None:
         return ledger
     known = ledger.renaming if ledger.renaming and ledger.renaming.name == stack.name else None
-    if not is_new(stack, ledger) or not observed.left:
+    if not is_new_name(stack, ledger) or not observed.left:
         return replace(ledger, named=named, renaming=None)
     if known is None:
         runs = any(c.state in ALIVE for c in observed.containers)
@@ -57,10 +59,10 @@ def renamed(stack: Stack, desired: Desired, observed: ObservedState, ledger: Led
     return ledger
 
 
-def holds(
+def holds_back(
     stack: Stack, observed: ObservedState, ledger: Ledger, accepted_at: float | None, now: Clock
 ) -> bool:
-    """Whether nothing may be made or started for a group whose ``accepted_at`` is this."""
+    """Whether creates and starts are held back for a group with this ``accepted_at`` (wall seconds)."""
     renaming = ledger.renaming
     if renaming is None or renaming.name != stack.name or not renaming.held or not observed.left:
         return False
@@ -71,8 +73,8 @@ def _covers(accepted_at: float | None, renaming: Renaming, now: Clock) -> bool:
     return accepted_at is not None and renaming.since - SEEN_LATER <= accepted_at <= now.wall
 
 
-def told(stack: Stack, left: Iterable[LeftBehind], groups: Iterable[str], *, held: bool = True) -> str:
-    """What is left behind and what to do about it, for people; ``groups`` are those that can accept it."""
+def describe(stack: Stack, left: Iterable[LeftBehind], groups: Iterable[str], *, held: bool = True) -> str:
+    """Describe what is left behind and what to do; ``groups`` are those that can accept the change."""
     accept = f"`service-manager accept {' '.join(groups)}`"
     found = list(left)
     parts = " and ".join(f"{_counted(one)} of the project {one.project}" for one in found)
@@ -83,14 +85,14 @@ def told(stack: Stack, left: Iterable[LeftBehind], groups: Iterable[str], *, hel
     )
     if not held:
         return (
-            f"the project is called {stack.name} now, and its containers run; {parts}, made from the same "
-            f"files, are there beside them. Remove them ({remove}; volumes stay unless they are removed as "
+            f"the project name is {stack.name} now, and its containers run; {parts}, created from the same "
+            f"files, also exist. Remove them ({remove}; volumes stay unless they are removed as "
             f"well), or keep both: {accept}"
         )
     return (
-        f"the project name {stack.name} is new, and would leave behind {parts}, made from the same files; "
-        "nothing is created a second time, with empty volumes, before that is decided. To go on with what "
-        f"there is, write `name: {names[0]}` into stack.yaml; to begin under the new name, run "
+        f"the project name {stack.name} is new, and would leave behind {parts}, created from the same files; "
+        "nothing is created a second time, with empty volumes, until one of these is done. To keep the "
+        f"existing project, write `name: {names[0]}` into stack.yaml; to start under the new name, run "
         f"{accept}, or first remove what is left ({remove}; volumes stay "
         "unless they are removed as well)"
     )
@@ -112,8 +114,8 @@ def _listed(names: tuple[str, ...]) -> str:
 def warnings(
     stack: Stack, states: Mapping[str, bool], observed: ObservedState, ledger: Ledger
 ) -> tuple[str, ...]:
-    """What readers are told while the change is held back; ``states``: whether each group is on."""
+    """Return warnings while something is left behind; ``states``: whether each group is on."""
     if ledger.renaming is None or ledger.renaming.name != stack.name or not observed.left:
         return ()
     on = [name for name, is_on in states.items() if is_on]
-    return (told(stack, observed.left, on or states, held=ledger.renaming.held),)
+    return (describe(stack, observed.left, on or states, held=ledger.renaming.held),)

@@ -1,6 +1,6 @@
-"""What one look adds to the ledger. Pure: takes a ledger and what was seen, returns another ledger.
+"""Update the ledger from one observation. Pure: returns another ledger.
 
-Kept apart from ``plan`` so that the plan only reads what is remembered and never changes it.
+Separate from ``plan``, which only reads the ledger.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ from reconciler.planning.mounts import current_mounts, mounts_to_learn
 from reconciler.planning.planner import Plan
 from reconciler.planning.replicas import Units, units_of
 
-MOST_TIMES = 5
+MAX_RESTART_TIMES = 5
 
-CLOCKS_DIFFER = 2.0
-"""Seconds by which a container may seem older than the order to make it. What is older still was there
-before, and an engine that was told to make it let it be."""
+CREATE_CLOCK_SKEW = 2.0
+"""Seconds by which a container may seem older than the command to create it. An older one existed before, and
+the engine kept it."""
 
 
 def record_observation(
     stack: Stack, desired: Desired, observed: ObservedState, ledger: Ledger, now: Clock, *, chance: float
 ) -> Ledger:
-    """Take in one complete look; an incomplete one teaches nothing. ``chance`` in [0, 1) is the jitter."""
+    """Record one complete observation; ignore an incomplete one. ``chance`` in [0, 1) is the jitter."""
     if not observed.complete:
         return ledger
     by_service: dict[str, list[Container]] = {}
@@ -58,37 +58,39 @@ def record_observation(
     units = None
     if stack.replicated or len(by_service) != len(observed.containers):
         units = units_of(stack, desired, observed, ledger, found)
-    ledger = _surplus(ledger, units, now)
+    ledger = _record_surplus(ledger, units, now)
     whole = stack
     if units is not None:
-        # What is remembered of a replica that is gone would be taken for that of a later one.
-        ledger = _of_units(ledger, units)
+        # Entries of a removed replica would apply to a later one with the same number.
+        ledger = _forget_removed_units(ledger, units)
         stack, found = units.stack, units.found
     for name, group in stack.group_of.items():
         service = stack.services[name]
         state = desired.groups[group]
         if any(c.state is State.UNKNOWN for c in found.get(name, ())):
-            # What can't be read says nothing new, and contradicts nothing that is remembered.
+            # An unreadable container neither adds to the ledger nor contradicts it.
             continue
-        kept = select_container(service, found.get(name, ()), observed, ledger)
+        selected = select_container(service, found.get(name, ()), observed, ledger)
         if not state.on:
             down = not any(c.state in ALIVE for c in found.get(name, ()))
-            ledger = _forget(ledger, name, down=down)
-            if kept is not None:
-                ledger = _made(stack, ledger, observed, service, kept)
-        elif kept is not None:
-            ledger = _look(stack, state, observed, ledger, service, kept, now, chance)
-            if name in stack.follows and kept.state in ALIVE:
+            ledger = _forget_stopped(ledger, name, down=down)
+            if selected is not None:
+                ledger = _record_build(stack, ledger, observed, service, selected)
+        elif selected is not None:
+            ledger = _record_container(stack, state, observed, ledger, service, selected, now, chance)
+            if name in stack.follows and selected.state in ALIVE:
                 parents = {
                     p: select_container(stack.services[p], found.get(p, ()), observed, ledger)
                     for p in stack.follows[name]
                 }
-                ledger = _tied(ledger, kept, parents)
-    return forget_recovered(_pruned(_same_inputs(whole, observed, ledger), observed), now)
+                ledger = _record_parents(ledger, selected, parents)
+    return forget_recovered(
+        _forget_removed_containers(_adopt_new_compose(whole, observed, ledger), observed), now
+    )
 
 
-def _surplus(ledger: Ledger, units: Units | None, now: Clock) -> Ledger:
-    """Since when there are more containers than the file says: more of them have to be accepted anew."""
+def _record_surplus(ledger: Ledger, units: Units | None, now: Clock) -> Ledger:
+    """Record since when there are surplus containers; additional ones need another acceptance."""
     here = {} if units is None else units.surplus
     if not here and not ledger.surplus:
         return ledger
@@ -100,8 +102,8 @@ def _surplus(ledger: Ledger, units: Units | None, now: Clock) -> Ledger:
     return ledger if new == ledger.surplus else replace(ledger, surplus=new)
 
 
-def _of_units(ledger: Ledger, units: Units) -> Ledger:
-    """The ledger without entries of units that are no more."""
+def _forget_removed_units(ledger: Ledger, units: Units) -> Ledger:
+    """Return the ledger without entries of removed units."""
     known = {unit for names in units.of.values() for unit in names}
     for name, containers in units.surplus.items():
         known |= {f"{name}{UNIT}{c.number}" for c in containers}
@@ -115,11 +117,11 @@ def _of_units(ledger: Ledger, units: Units) -> Ledger:
     return replace(ledger, **changed) if changed else ledger
 
 
-def _same_inputs(stack: Stack, observed: ObservedState, ledger: Ledger) -> Ledger:
-    """Take as defined what was so in the same files, where only Compose is another one by now.
+def _adopt_new_compose(stack: Stack, observed: ObservedState, ledger: Ledger) -> Ledger:
+    """Adopt the definitions of another Compose version if the input files are the same.
 
-    A new version writes other hashes, and even other fields, for the same bytes; that is no change of
-    anything that a person wrote, and must remake nothing (PITFALLS row 4).
+    A new version writes other hashes, and even other fields, for the same bytes. No file changed, so nothing
+    must be recreated (PITFALLS row 4).
     """
     if not stack.inputs:
         return ledger
@@ -139,13 +141,13 @@ def _same_inputs(stack: Stack, observed: ObservedState, ledger: Ledger) -> Ledge
     return replace(ledger, made={**ledger.made, **new}) if new else ledger
 
 
-def _of_another_compose(stack: Stack, container: Container) -> bool:
-    """Whether its label can't be compared with our hashes: then it is taken as it is, not made anew."""
+def _made_by_other_compose(stack: Stack, container: Container) -> bool:
+    """Whether the container's label is of another Compose version: then it is adopted, not recreated."""
     return bool(container.compose and stack.compose) and container.compose != stack.compose
 
 
-def _pruned(ledger: Ledger, observed: ObservedState) -> Ledger:
-    """Without what is remembered of containers that are gone, or of an earlier run of theirs."""
+def _forget_removed_containers(ledger: Ledger, observed: ObservedState) -> Ledger:
+    """Drop entries of removed containers and of their earlier runs."""
     started = {container.id: container.started_at for container in observed.containers}
     unread = {container.id for container in observed.containers if container.state is State.UNKNOWN}
     lost = [id_ for id_ in ledger.made if id_ not in started]
@@ -172,8 +174,8 @@ def _pruned(ledger: Ledger, observed: ObservedState) -> Ledger:
     return replace(ledger, stopped=omit(ledger.stopped, past)) if past else ledger
 
 
-def _forget(ledger: Ledger, name: str, *, down: bool) -> Ledger:
-    """A service that is off starts afresh when it is switched on; one that is down has failed at nothing."""
+def _forget_stopped(ledger: Ledger, name: str, *, down: bool) -> Ledger:
+    """Reset a service that is off: once switched on, it starts without earlier failures."""
     failure = ledger.failures.get(name)
     if failure is not None and (down or failure.inputs != "off"):
         ledger = replace(ledger, failures=omit(ledger.failures, [name]))
@@ -189,7 +191,7 @@ def _forget(ledger: Ledger, name: str, *, down: bool) -> Ledger:
     return ledger
 
 
-def _look(
+def _record_container(
     stack: Stack,
     state: GroupState,
     observed: ObservedState,
@@ -200,16 +202,16 @@ def _look(
     chance: float,
 ) -> Ledger:
     name = service.name
-    ledger = _made(stack, ledger, observed, service, container)
+    ledger = _record_build(stack, ledger, observed, service, container)
     if stack.groups[stack.group_of[name]].on_change == "report":
-        ledger = _change(ledger, observed, service, container, now)
+        ledger = _record_held_change(ledger, observed, service, container, now)
     if container.state in ALIVE:
         if ledger.live.get(name) != container.id:
             ledger = replace(ledger, live={**ledger.live, name: container.id})
-        ledger = _unhealthy(_restarted(ledger, container, now), container, now)
+        ledger = _record_health(_record_restarts(ledger, container, now), container, now)
         if container.id not in ledger.at_work and is_one_shot(stack, service):
             ledger = replace(ledger, at_work={**ledger.at_work, container.id: container.started_at})
-        return _ready(stack, ledger, service, container, now)
+        return _record_readiness(stack, ledger, service, container, now)
     if name in ledger.ready:
         ledger = replace(ledger, ready=omit(ledger.ready, [name]))
     if ledger.live.get(name) != container.id or container.state not in {State.EXITED, State.DEAD}:
@@ -218,14 +220,14 @@ def _look(
     if stopped_by_us(ledger, container):
         return ledger
     if container.exit_code == 0 and is_one_shot(stack, service):
-        return _completed(stack, ledger, service, container)
+        return _record_completion(stack, ledger, service, container)
     end = ContainerExit(container.id, container.finished_at, container.exit_code, container.oom_killed)
     inputs = attempt_fingerprint(service, state, observed)
     return record_exit(ledger, name, end, inputs=inputs, now=now, chance=chance)
 
 
-def _tied(ledger: Ledger, container: Container, parents: Mapping[str, Container | None]) -> Ledger:
-    """On which runs of the services that it follows this run began; told by what was seen before."""
+def _record_parents(ledger: Ledger, container: Container, parents: Mapping[str, Container | None]) -> Ledger:
+    """Record the parent runs that this run started on, from earlier observations."""
     before = ledger.tied.get(container.service)
     known = before.parents if before is not None else {}
     same = before is not None and before.run == container.run
@@ -241,12 +243,12 @@ def _tied(ledger: Ledger, container: Container, parents: Mapping[str, Container 
 def _began_on(container: Container, parent: Container | None, known: str | None) -> str:
     if parent is None or not parent.started_at:
         return ""
-    # One that was seen to run before is older than this run. Of two new ones the clock has to be asked.
+    # A parent run that was observed before is older than this run. For two new runs the clock decides.
     return parent.run if known == parent.run or parent.started_at <= container.started_at else ""
 
 
-def _restarted(ledger: Ledger, container: Container, now: Clock) -> Ledger:
-    """What the engine restarted by its own policy, and the end that made it do so."""
+def _record_restarts(ledger: Ledger, container: Container, now: Clock) -> Ledger:
+    """Record restarts by the engine's policy, and the exit that caused the last one."""
     name, count = container.service, container.restart_count
     if container.state is State.RESTARTING:
         end = ContainerExit(container.id, container.finished_at, container.exit_code, container.oom_killed)
@@ -257,17 +259,17 @@ def _restarted(ledger: Ledger, container: Container, now: Clock) -> Ledger:
     if known is None and not count:
         return ledger
     if known is None or known.container != container.id or count < known.total:
-        # The first one was just now; more of them may be of long ago.
+        # A first restart was just now; several may be old.
         entry = Restarts(container.id, count, (now.mono,) if count == 1 else ())
     elif count > known.total:
         times = (*known.times, *[now.mono] * (count - known.total))
-        entry = Restarts(container.id, count, times[-MOST_TIMES:])
+        entry = Restarts(container.id, count, times[-MAX_RESTART_TIMES:])
     else:
         return ledger
     return replace(ledger, restarts={**ledger.restarts, name: entry})
 
 
-def _unhealthy(ledger: Ledger, container: Container, now: Clock) -> Ledger:
+def _record_health(ledger: Ledger, container: Container, now: Clock) -> Ledger:
     name, known = container.service, ledger.unhealthy.get(container.service)
     if container.state is not State.RUNNING or container.health is not Health.UNHEALTHY:
         return replace(ledger, unhealthy=omit(ledger.unhealthy, [name])) if known else ledger
@@ -277,8 +279,8 @@ def _unhealthy(ledger: Ledger, container: Container, now: Clock) -> Ledger:
     return replace(ledger, unhealthy={**ledger.unhealthy, name: entry})
 
 
-def _completed(stack: Stack, ledger: Ledger, service: Service, container: Container) -> Ledger:
-    """A one-shot did its work: what failed before is over, and how long it took is worth knowing."""
+def _record_completion(stack: Stack, ledger: Ledger, service: Service, container: Container) -> Ledger:
+    """Record a completed one-shot: drop earlier failures and measure its duration."""
     name = service.name
     if name in ledger.failures:
         ledger = replace(ledger, failures=omit(ledger.failures, [name]))
@@ -288,27 +290,27 @@ def _completed(stack: Stack, ledger: Ledger, service: Service, container: Contai
     return ledger
 
 
-def _made(
+def _record_build(
     stack: Stack, ledger: Ledger, observed: ObservedState, service: Service, container: Container
 ) -> Ledger:
-    """Record what the container was made from: what we made it from, or what its label says."""
+    """Record what the container was created from: the daemon's own record, or its label."""
     known = ledger.made.get(container.id)
     label = observed.labels.get(container.id)
     if known is not None:
         if known.definition != service.definition and label == container.config_hash:
-            # Written down by a version of ours that digested the same definition differently.
+            # Recorded by an earlier version that digested the same definition differently.
             known = known._replace(definition=service.definition, fields=service.fields)
             ledger = replace(ledger, made={**ledger.made, container.id: known})
-        return _mounts_learned(ledger, observed, service, container, known)
+        return _record_mounts(ledger, observed, service, container, known)
     made = ledger.making.get(service.name)
-    if made is not None and container.created_at >= made.at - CLOCKS_DIFFER:
+    if made is not None and container.created_at >= made.at - CREATE_CLOCK_SKEW:
         ledger = replace(ledger, making=omit(ledger.making, [service.name]))
-        # What its predecessor lacked, and it lacks as well, another remake would not bring.
+        # Networks that both the predecessor and this container lack would stay missing after a recreation.
         made = made._replace(lacks=tuple(n for n in made.lacks if n not in container.networks))
     elif (
         container.config_hash == service.config_hash
         or label in {container.config_hash, LABEL_UNKNOWN}
-        or _of_another_compose(stack, container)
+        or _made_by_other_compose(stack, container)
     ):
         mounts = current_mounts(service, observed)
         made = BuiltFrom(service.definition, service.fields, container.image, mounts=mounts)
@@ -317,10 +319,10 @@ def _made(
     return replace(ledger, made={**ledger.made, container.id: made})
 
 
-def _change(
+def _record_held_change(
     ledger: Ledger, observed: ObservedState, service: Service, container: Container, now: Clock
 ) -> Ledger:
-    """Since when a change is there to be accepted: a later one has to be accepted on its own."""
+    """Record since when a change waits for acceptance; a later change needs its own."""
     name, known = service.name, ledger.changes.get(service.name)
     mark = change_fingerprint(service, container, observed, ledger.made.get(container.id))
     if mark == (known.mark if known else ""):
@@ -329,10 +331,10 @@ def _change(
     return replace(ledger, changes=changes)
 
 
-def _mounts_learned(
+def _record_mounts(
     ledger: Ledger, observed: ObservedState, service: Service, container: Container, made: BuiltFrom
 ) -> Ledger:
-    """Take what is mounted now as what it was made with, where nobody had looked at that before."""
+    """Record the current mounts as those of the creation if none were recorded before."""
     if not service.mounts or made.definition != service.definition:
         return ledger
     new = mounts_to_learn(service, observed, made)
@@ -342,7 +344,9 @@ def _mounts_learned(
     return replace(ledger, made={**ledger.made, container.id: made})
 
 
-def _ready(stack: Stack, ledger: Ledger, service: Service, container: Container, now: Clock) -> Ledger:
+def _record_readiness(
+    stack: Stack, ledger: Ledger, service: Service, container: Container, now: Clock
+) -> Ledger:
     name = service.name
     since = ledger.ready.get(name)
     if not is_ready(container):
@@ -352,7 +356,7 @@ def _ready(stack: Stack, ledger: Ledger, service: Service, container: Container,
         and service_of(name) not in ledger.durations
         and name not in stack.one_shots
     ):
-        # Ready as soon as it runs: known without ever measuring it.
+        # Without a check it is ready as soon as it runs: no measurement needed.
         ledger = record_start_time(ledger, service_of(name), not_at=0.0, at=0.0)
     if since is not None and (since.container, since.started_at) == (container.id, container.started_at):
         return ledger
@@ -361,7 +365,7 @@ def _ready(stack: Stack, ledger: Ledger, service: Service, container: Container,
 
 
 def mark_settled(ledger: Ledger, plan: Plan) -> Ledger:
-    """Remember what was wanted of every service that is as wanted: from now on, a difference is drift."""
+    """Record the desired state of every settled service: later differences are drift."""
     new = {
         name: verdict.wants
         for name, verdict in plan.verdicts.items()

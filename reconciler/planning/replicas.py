@@ -1,12 +1,11 @@
-"""Which container is which replica of its service. Pure.
+"""Assign containers to the replicas of their service. Pure.
 
-A service that should have any other number of containers than one is taken apart into units, one per
-replica, named after the number that Compose gave the container (``web#2``). Units are services of a stack of
-their own, so everything that decides about one container of one service decides about each replica. A
-service scaled to zero has no unit at all while its group is on.
+A service with a number of replicas other than one is split into units, one per replica, named by the number
+that Compose gave the container (``web#2``). Units are services of a derived stack, so every rule for one
+container of one service applies to each replica. A service scaled to zero has no units while its group is on.
 
-Containers beyond the number in the file are the surplus: reported, and left alone until they are accepted.
-Two containers with one number are two ends of an interrupted remake (PITFALLS row 6) and stay together.
+Containers beyond the number in the Compose file are surplus: reported, and left alone until accepted. Two
+containers with one number come from an interrupted recreation (PITFALLS row 6) and stay in one unit.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ from reconciler.model.desired import Desired
 from reconciler.model.ledger import Ledger
 from reconciler.model.observed import Container, ObservedState, State
 from reconciler.model.stack import UNIT, Service, Stack
-from reconciler.planning.drift import as_made, select_container
+from reconciler.planning.drift import is_up_to_date, select_container
 
 _MOST_VARIANTS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """A stack by units. ``of`` names the units of each service that was taken apart (none: scaled to zero).
+    """A stack by units. ``of`` names the units of each service that was split (none: scaled to zero).
 
-    ``found`` are the containers by unit, each with the unit as its service; what belongs to no unit of the
-    stack stays under the name of its service. ``surplus`` is by service, in the order of removal.
+    ``found`` holds the containers by unit, each with the unit as its service; others stay under the name of
+    their service. ``surplus`` is by service, in the order of removal.
     """
 
     stack: Stack
@@ -44,9 +43,9 @@ def units_of(
     ledger: Ledger,
     found: Mapping[str, Sequence[Container]],
 ) -> Units | None:
-    """The units of a stack; None where each service is its own and there is no surplus.
+    """Return the units of a stack; None if each service is one unit without surplus.
 
-    ``found`` are the containers by service.
+    ``found`` holds the containers by service.
     """
     crowded = [
         name
@@ -65,7 +64,7 @@ def units_of(
         service, here = stack.services[name], found.get(name, ())
         on = desired.groups[stack.group_of[name]].on
         if service.replicas < 2 and not on:
-            # What is off goes down whole, whatever the number.
+            # All containers of a service that is off stop, whatever their number.
             continue
         by_number: dict[int, list[Container]] = {}
         for container in here:
@@ -97,9 +96,9 @@ def units_of(
 def _kept(
     service: Service, by_number: Mapping[int, list[Container]], observed: ObservedState, ledger: Ledger
 ) -> list[int]:
-    """The numbers that stay: as many as the file asks for, those that Compose would keep.
+    """Return the replica numbers that Compose would keep, up to the number in the file.
 
-    Compose (2.40 to 5.5) removes what is out of date first, then the highest numbers.
+    Compose (2.40 to 5.5) removes outdated containers first, then the highest numbers.
     """
     if len(by_number) <= service.replicas:
         return sorted(by_number)
@@ -108,14 +107,14 @@ def _kept(
         container = select_container(service, by_number[number], observed, ledger)
         assert container is not None
         ending = container.state in {State.DEAD, State.REMOVING}
-        # What has no number was not made by Compose.
-        return ending, not as_made(service, container, observed, ledger), not number, number
+        # Compose did not create a container without a number.
+        return ending, not is_up_to_date(service, container, observed, ledger), not number, number
 
     return sorted(sorted(by_number, key=rank)[: service.replicas])
 
 
 def _by_units(stack: Stack, numbers: Mapping[str, tuple[int, ...]]) -> Stack:
-    """The stack with units in place of the services in ``numbers``."""
+    """Return the stack with units in place of the services in ``numbers``."""
     if not numbers:
         return stack
     key = tuple(sorted(numbers.items()))
@@ -131,14 +130,14 @@ def _derived(stack: Stack, numbers: Mapping[str, tuple[int, ...]]) -> Stack:
     units = {name: tuple(f"{name}{UNIT}{n}" for n in chosen) for name, chosen in numbers.items()}
 
     def each(names: Sequence[str], *, zero: bool = False) -> tuple[str, ...]:
-        """Units for services; with ``zero`` also what is scaled to zero, under its own name."""
+        """Return the units of services; with ``zero`` also services scaled to zero, by name."""
         return tuple(unit for name in names for unit in units.get(name, (name,)) or ((name,) if zero else ()))
 
     services: dict[str, Service] = {}
     for name, service in stack.services.items():
         used = {*service.shares, *service.volumes_from, *(d.service for d in service.depends_on)}
         if used & units.keys():
-            # Compose waits for every container of a dependency, and for none of one that is scaled to zero.
+            # Compose waits for every container of a dependency, and not for one that is scaled to zero.
             depends_on = tuple(
                 dependency._replace(service=unit)
                 for dependency in service.depends_on
@@ -148,10 +147,10 @@ def _derived(stack: Stack, numbers: Mapping[str, tuple[int, ...]]) -> Stack:
                 service,
                 depends_on=depends_on,
                 shares=each(service.shares, zero=True),
-                # Compose draws on the volumes of the first of several, which any number may stand for.
+                # Compose takes the volumes of the first of several, which can be any number.
                 volumes_from=tuple(name for name in service.volumes_from if name not in units),
             )
-        # A service scaled to zero stays, in no group.
+        # A service scaled to zero stays in the stack, without a group.
         if not units.get(name):
             services[name] = service
         for unit, number in zip(units.get(name, ()), numbers.get(name, ()), strict=True):

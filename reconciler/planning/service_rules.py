@@ -1,7 +1,7 @@
-"""A service whose group is on: what differs, and the one thing to do about it now.
+"""Rules for a service whose group is on: its drift and the next step.
 
-``plan`` calls ``plan_service`` in start order. Whatever takes several actions (a remake, a restart) is a row
-of phases, each of which any pass can pick up: no step knows of the one before it.
+``plan`` calls ``plan_service`` in start order. A change of several actions (recreate, restart) is a sequence
+of phases that any pass can continue: no step depends on memory of the previous one.
 """
 
 from __future__ import annotations
@@ -57,45 +57,45 @@ from reconciler.planning.step_factory import (
     wait_for_removal,
 )
 
-BEYOND_STARTING = frozenset({"network_missing", "start_left_over"})
-"""Reasons why a container never starts, or never again, while another one would (PITFALLS row 25)."""
+NEVER_STARTS = frozenset({"network_missing", "start_left_over"})
+"""Failure reasons of a container that never starts again, while a new one would (PITFALLS row 25)."""
 
 
-def plan_service(scratch: PlanningContext, gate: GroupGate, service: Service) -> ServicePlan:
-    """All there is to say of a service whose group is on."""
+def plan_service(context: PlanningContext, gate: GroupGate, service: Service) -> ServicePlan:
+    """Return the plan of a service whose group is on."""
     name = service.name
-    containers = scratch.found.get(name, ())
-    container = scratch.kept.get(name)
+    containers = context.containers.get(name, ())
+    container = context.selected.get(name)
     wants = desired_fingerprint(service, gate.state)
     ready = (
         container is not None
         and is_ready(container)
-        and not (scratch.ledger.hooks and hooks_due(scratch.ledger, container))
-        and name not in scratch.stack.one_shots
+        and not (context.ledger.hooks and hooks_due(context.ledger, container))
+        and name not in context.stack.one_shots
         and (
-            name not in scratch.ledger.restarts or crash_loops(scratch.ledger, container, scratch.now) is None
+            name not in context.ledger.restarts or crash_loops(context.ledger, container, context.now) is None
         )
     )
     if (
         container is not None
         and ready
         and len(containers) == 1
-        and _is_as_wanted(scratch, gate, service, container)
+        and _is_settled(context, gate, service, container)
     ):
         return ServicePlan(name, gate.group, True, True, True, container, wants)
-    inputs = attempt_fingerprint(service, gate.state, scratch.observed, wants)
-    done = container is not None and has_completed(scratch.stack, scratch.ledger, service, container)
-    renaming = scratch.ledger.renaming
-    pending = scratch.ledger.settled.get(service_of(name)) != wants or (
-        renaming is not None and renaming.held and renaming.name == scratch.stack.name
+    inputs = attempt_fingerprint(service, gate.state, context.observed, wants)
+    done = container is not None and has_completed(context.stack, context.ledger, service, container)
+    renaming = context.ledger.renaming
+    pending = context.ledger.settled.get(service_of(name)) != wants or (
+        renaming is not None and renaming.held and renaming.name == context.stack.name
     )
     drifts = differences(
-        scratch.stack,
-        scratch.observed,
-        scratch.ledger,
+        context.stack,
+        context.observed,
+        context.ledger,
         service,
         containers,
-        scratch.kept,
+        context.selected,
         done=done,
         pending=pending,
     )
@@ -115,13 +115,13 @@ def plan_service(scratch: PlanningContext, gate: GroupGate, service: Service) ->
         return verdict._replace(wait=suspended_wait(gate), settled=not drifts and (done or verdict.ready))
     if gate.block:
         return verdict._replace(block=gate.block, settled=False)
-    verdict = _repair(scratch, gate, service, verdict, containers)
-    if verdict.settled and container is not None and awaits_acceptance(scratch, service, container):
-        return verdict._replace(settled=False, block=_held_back(gate, verdict))
+    verdict = _next_action(context, gate, service, verdict, containers)
+    if verdict.settled and container is not None and awaits_acceptance(context, service, container):
+        return verdict._replace(settled=False, block=_held_back_block(gate, verdict))
     return verdict
 
 
-def _held_back(gate: GroupGate, verdict: ServicePlan) -> Block:
+def _held_back_block(gate: GroupGate, verdict: ServicePlan) -> Block:
     changes = [
         d for d in verdict.drifts if d.kind in {DriftKind.DEFINITION, DriftKind.IMAGE, DriftKind.MOUNTS}
     ]
@@ -129,11 +129,11 @@ def _held_back(gate: GroupGate, verdict: ServicePlan) -> Block:
     return Block("held_back", f"{message} (`service-manager accept {gate.group}`)")
 
 
-def _is_as_wanted(scratch: PlanningContext, gate: GroupGate, service: Service, container: Container) -> bool:
-    # The path of nearly every service in nearly every pass, so it builds nothing.
+def _is_settled(context: PlanningContext, gate: GroupGate, service: Service, container: Container) -> bool:
+    # Nearly every service takes this path in nearly every pass, so it allocates nothing.
     if gate.block or gate.suspended:
         return False
-    made = scratch.ledger.made.get(container.id)
+    made = context.ledger.made.get(container.id)
     return (
         (
             container.name == service.container_name
@@ -141,111 +141,111 @@ def _is_as_wanted(scratch: PlanningContext, gate: GroupGate, service: Service, c
             else container.name == service.name_of(container.number)
         )
         and container.networks == service.networks
-        and container.restart == wanted_policy(scratch.stack, service)
+        and container.restart == wanted_policy(context.stack, service)
         and same_definition(service, container, made)
-        and same_image(container, scratch.observed.images.get(service.image), made)
-        and not (service.mounts and changed_mounts(service, container, scratch.observed, made))
-        and not (gate.restart_at is not None and is_restart_due(scratch, gate, service.name))
-        and parent_restarted(scratch, service, container) is None
+        and same_image(container, context.observed.images.get(service.image), made)
+        and not (service.mounts and changed_mounts(service, container, context.observed, made))
+        and not (gate.restart_at is not None and is_restart_due(context, gate, service.name))
+        and parent_restarted(context, service, container) is None
         and not (
-            (container.joins or container.borrowed) and stale_namespaces(service, container, scratch.kept)
+            (container.joins or container.borrowed) and stale_namespaces(service, container, context.selected)
         )
     )
 
 
-def _repair(
-    scratch: PlanningContext,
+def _next_action(
+    context: PlanningContext,
     gate: GroupGate,
     service: Service,
     verdict: ServicePlan,
     containers: Sequence[Container],
 ) -> ServicePlan:
-    """What to do now about a service that is on and not, or not yet, as wanted. First match wins."""
+    """Return the next step, wait or block of a service that differs from desired state. First match wins."""
     container = verdict.container
     if (container is None or container.state not in ALIVE) and not verdict.done:
-        renamed = project_renamed(scratch, gate)
+        renamed = project_renamed(context, gate)
         if renamed is not None:
             return verdict._replace(block=renamed)
     if container is None:
-        return _create(scratch, service, verdict)
+        return _create(context, service, verdict)
     if container.state is State.REMOVING:
         return verdict._replace(wait=wait_for_removal())
     if container.state is State.DEAD:
         return step_or_backoff(
-            scratch, verdict, step_for(scratch, service, Action.REMOVE, "stopped", "is dead", container)
+            context, verdict, step_for(context, service, Action.REMOVE, "stopped", "is dead", container)
         )
-    remade = recreated_externally(scratch, service)
+    remade = recreated_externally(context, service)
     if remade is not None:
         return verdict._replace(wait=remade)
     if len(containers) > 1:
-        return _thin_out(scratch, service, verdict, container, containers)
-    if can_stop_for_restart(scratch, gate, service.name):
-        held = blocked_by_dependents(scratch, service)
+        return _remove_duplicate(context, service, verdict, container, containers)
+    if can_stop_for_restart(context, gate, service.name):
+        held = blocked_by_dependents(context, service)
         if held:
             return verdict._replace(wait=held, ready=False)
-        return stop_for_recreate(scratch, service, verdict, container, "restart", "a restart was asked for")
+        return stop_for_recreate(context, service, verdict, container, "restart", "a restart was requested")
     kinds = {drift.kind for drift in verdict.drifts}
-    if must_recreate(scratch, service, container):
+    if must_recreate(context, service, container):
         cause = next(
             k
             for k in (DriftKind.DEFINITION, DriftKind.IMAGE, DriftKind.MOUNTS, DriftKind.ALTERED)
             if k in kinds
         )
         why = next(drift.detail for drift in verdict.drifts if drift.kind is cause)
-        return _remake(scratch, service, verdict._replace(done=False), container, cause, why)
+        return _recreate(context, service, verdict._replace(done=False), container, cause, why)
     if DriftKind.ALTERED in kinds:
-        mended = _mend(scratch, service, verdict, container)
+        mended = _repair_in_place(context, service, verdict, container)
         if mended is not None:
             return mended
     if container.state is State.PAUSED:
-        step = step_for(scratch, service, Action.UNPAUSE, "paused", "is paused", container)
-        return step_or_backoff(scratch, verdict, step)
+        step = step_for(context, service, Action.UNPAUSE, "paused", "is paused", container)
+        return step_or_backoff(context, verdict, step)
     if container.state is State.RESTARTING:
-        return verdict._replace(wait=crash_loop_wait(scratch, container, None))
+        return verdict._replace(wait=crash_loop_wait(context, container, None))
     if container.state is State.RUNNING:
-        return _running(scratch, service, verdict, container)
+        return _running(context, service, verdict, container)
     if verdict.done:
         return verdict._replace(settled=True)
-    return _start(scratch, service, verdict, container)
+    return _start(context, service, verdict, container)
 
 
-def _create(scratch: PlanningContext, service: Service, verdict: ServicePlan) -> ServicePlan:
-    # Made ahead of being needed: all that is missing goes into one Compose call, and only starting
-    # has to wait for others.
-    absent = pull_step(scratch, service, verdict)
-    if absent is not None:
-        return absent
-    if service.container_name in scratch.observed.foreign:
+def _create(context: PlanningContext, service: Service, verdict: ServicePlan) -> ServicePlan:
+    # Created before dependencies are ready: one Compose call creates all missing containers, and only
+    # starts wait.
+    pull = pull_step(context, service, verdict)
+    if pull is not None:
+        return pull
+    if service.container_name in context.observed.foreign:
         return verdict._replace(wait=wait_for_name(service))
     if service.mounts:
-        missing = missing_mount(scratch, service, None)
+        missing = missing_mount(context, service, None)
         if missing is not None:
             return verdict._replace(block=missing)
-        moving = mount_unstable(scratch, service)
+        moving = mount_unstable(context, service)
         if moving is not None:
             return verdict._replace(wait=moving)
     for parent in service.shares:
-        if parent not in scratch.stack.group_of and scratch.stack.services[parent].replicas == 0:
+        if parent not in context.stack.group_of and context.stack.services[parent].replicas == 0:
             message = f"shares the network or processes of {parent}, which is scaled to zero"
             return verdict._replace(block=Block("dependency_scaled_to_zero", message))
-        if scratch.kept.get(parent) is None and parent not in scratch.creating:
+        if context.selected.get(parent) is None and parent not in context.creating:
             wait = Wait(
                 "dependency_not_ready", f"waits for {parent}, whose network or processes it shares", (parent,)
             )
             return verdict._replace(wait=wait)
     return step_or_backoff(
-        scratch, verdict, step_for(scratch, service, Action.CREATE, "missing", "has no container", None)
+        context, verdict, step_for(context, service, Action.CREATE, "missing", "has no container", None)
     )
 
 
-def _thin_out(
-    scratch: PlanningContext,
+def _remove_duplicate(
+    context: PlanningContext,
     service: Service,
     verdict: ServicePlan,
     container: Container,
     containers: Sequence[Container],
 ) -> ServicePlan:
-    """One container of a service is enough: stop what else runs, then remove it. Volumes stay."""
+    """Stop, then remove a duplicate container of a service. Volumes stay."""
     others = sorted((c for c in containers if c.id != container.id), key=lambda c: (c.created_at, c.id))
     other = next((c for c in others if c.state in ALIVE), None)
     if other is None:
@@ -254,120 +254,117 @@ def _thin_out(
             return verdict._replace(wait=wait_for_removal())
         why = f"{other.name} is a second container"
         return step_or_backoff(
-            scratch, verdict, step_for(scratch, service, Action.REMOVE, "duplicate", why, other)
+            context, verdict, step_for(context, service, Action.REMOVE, "duplicate", why, other)
         )
-    waits = None if container.state in ALIVE else unmet_dependency(scratch, service)
+    waits = None if container.state in ALIVE else unmet_dependency(context, service)
     if waits:
-        # What runs is stopped only when the one that is to stay could be started at once.
+        # A running container is stopped only if the selected one could start now.
         return verdict._replace(wait=waits)
     why = f"{other.name} is a second container"
-    return step_or_backoff(scratch, verdict, stop_for(scratch, service, other, "duplicate", why))
+    return step_or_backoff(context, verdict, stop_for(context, service, other, "duplicate", why))
 
 
-def _remake(
-    scratch: PlanningContext,
+def _recreate(
+    context: PlanningContext,
     service: Service,
     verdict: ServicePlan,
     container: Container,
     cause: DriftKind,
     why: str,
 ) -> ServicePlan:
-    """Replace the container, one phase per pass: fetch, wait, stop, recreate. Never worse than before.
+    """Replace the container, one phase per pass: fetch, wait, stop, recreate.
 
-    Nothing that runs is stopped before its successor could be made and started at once.
+    A running container is not stopped before its successor can be created and started at once.
     """
-    missing = missing_mount(scratch, service, container)
+    missing = missing_mount(context, service, container)
     if missing is not None:
         return verdict._replace(block=missing)
-    absent = pull_step(scratch, service, verdict)
-    if absent is not None:
-        return absent
-    moving = mount_unstable(scratch, service)
+    pull = pull_step(context, service, verdict)
+    if pull is not None:
+        return pull
+    moving = mount_unstable(context, service)
     if moving is not None:
         return verdict._replace(wait=moving)
     if container.state not in ALIVE:
         return step_or_backoff(
-            scratch, verdict, step_for(scratch, service, Action.RECREATE, cause, why, container)
+            context, verdict, step_for(context, service, Action.RECREATE, cause, why, container)
         )
-    waits = unmet_dependency(scratch, service)
+    waits = unmet_dependency(context, service)
     if waits:
         return verdict._replace(wait=waits)
-    return stop_for_recreate(scratch, service, verdict, container, cause, why)
+    return stop_for_recreate(context, service, verdict, container, cause, why)
 
 
-def _mend(
-    scratch: PlanningContext, service: Service, verdict: ServicePlan, container: Container
+def _repair_in_place(
+    context: PlanningContext, service: Service, verdict: ServicePlan, container: Container
 ) -> ServicePlan | None:
-    """Undo by hand what was done by hand, without a restart; None where a name is not to be had."""
+    """Undo a manual change of name or restart policy without a restart; None if neither differs."""
     why = next(drift.detail for drift in verdict.drifts if drift.kind is DriftKind.ALTERED)
     proper = service.name_of(container.number)
     if container.name != proper:
-        if proper in scratch.observed.foreign:
+        if proper in context.observed.foreign:
             return verdict._replace(wait=wait_for_name(service))
-        step = step_for(scratch, service, Action.RENAME, "altered", why, container, proper)
-        return step_or_backoff(scratch, verdict, step)
-    policy = wanted_policy(scratch.stack, service)
+        step = step_for(context, service, Action.RENAME, "altered", why, container, proper)
+        return step_or_backoff(context, verdict, step)
+    policy = wanted_policy(context.stack, service)
     if container.restart != policy:
-        step = step_for(scratch, service, Action.UPDATE, "altered", why, container, policy)
-        return step_or_backoff(scratch, verdict, step)
+        step = step_for(context, service, Action.UPDATE, "altered", why, container, policy)
+        return step_or_backoff(context, verdict, step)
     return None
 
 
 def _running(
-    scratch: PlanningContext, service: Service, verdict: ServicePlan, container: Container
+    context: PlanningContext, service: Service, verdict: ServicePlan, container: Container
 ) -> ServicePlan:
-    hooked = run_hooks(scratch, service, verdict, container)
+    hooked = run_hooks(context, service, verdict, container)
     if hooked is not None:
         return hooked
-    parent = parent_restarted(scratch, service, container)
+    parent = parent_restarted(context, service, container)
     if parent is not None:
-        hindrance = start_blocked_by(scratch, service, verdict, container)
-        if hindrance is not None:
-            return hindrance
-        return stop_for_recreate(scratch, service, verdict, container, "follows", f"{parent} was restarted")
-    calm = crash_loops(scratch.ledger, container, scratch.now)
-    if calm is not None:
-        return verdict._replace(wait=crash_loop_wait(scratch, container, calm))
+        blocked = start_blocked_by(context, service, verdict, container)
+        if blocked is not None:
+            return blocked
+        return stop_for_recreate(context, service, verdict, container, "follows", f"{parent} was restarted")
+    stable_at = crash_loops(context.ledger, container, context.now)
+    if stable_at is not None:
+        return verdict._replace(wait=crash_loop_wait(context, container, stable_at))
     if container.health is Health.UNHEALTHY:
-        return unhealthy_action(scratch, service, verdict, container)
+        return unhealthy_action(context, service, verdict, container)
     if not is_ready(container):
         return verdict._replace(wait=Wait("starting", "waits for its own health check to succeed"))
     if not verdict.ready:
-        return verdict._replace(wait=Wait("completing", "runs until it has done its work"))
+        return verdict._replace(wait=Wait("completing", "runs until its work is complete"))
     return verdict._replace(settled=True)
 
 
 def _start(
-    scratch: PlanningContext, service: Service, verdict: ServicePlan, container: Container
+    context: PlanningContext, service: Service, verdict: ServicePlan, container: Container
 ) -> ServicePlan:
-    hindrance = start_blocked_by(scratch, service, verdict, container)
-    if hindrance is not None:
-        return hindrance
-    failure = scratch.ledger.failures.get(service.name)
+    blocked = start_blocked_by(context, service, verdict, container)
+    if blocked is not None:
+        return blocked
+    failure = context.ledger.failures.get(service.name)
     if (
         failure is not None
         and failure.inputs == verdict.inputs
-        and failure.reason in BEYOND_STARTING
+        and failure.reason in NEVER_STARTS
         and failure.container == container.id
-        # What Compose does not make (`network_mode: missing`), it makes no more with another container.
+        # Compose does not create a network of `network_mode: missing`, with a new container neither.
         and (service.networks or failure.reason != "network_missing" or container.state is not State.CREATED)
     ):
         why = f"can't be started any more: {failure.error}"
-        if awaits_acceptance(scratch, service, container):
-            return verdict._replace(block=Block("held_back", f"{why}; another one waits to be accepted"))
-        return _remake(scratch, service, verdict, container, DriftKind.STOPPED, why)
+        if awaits_acceptance(context, service, container):
+            return verdict._replace(block=Block("held_back", f"{why}; its replacement waits to be accepted"))
+        return _recreate(context, service, verdict, container, DriftKind.STOPPED, why)
     why = stop_reason(container)
     return step_or_backoff(
-        scratch, verdict, step_for(scratch, service, Action.START, "stopped", why, container)
+        context, verdict, step_for(context, service, Action.START, "stopped", why, container)
     )
 
 
-def plan_orphan(scratch: PlanningContext, name: str, containers: Sequence[Container]) -> ServicePlan:
-    """A service that is in the files no more, with ``prune``: stop its containers, then remove them.
-
-    Volumes stay, as ever.
-    """
-    nowhere = "belongs to no service of the files"
+def plan_orphan(context: PlanningContext, name: str, containers: Sequence[Container]) -> ServicePlan:
+    """Stop, then remove the containers of a service that left the files, with ``prune``. Volumes stay."""
+    nowhere = "belongs to no service in the files"
     drifts = tuple(Drift(name, DriftKind.ORPHAN, True, f"{c.name} {nowhere}", c.id) for c in containers)
     verdict = ServicePlan(name, "", False, False, False, containers[0], "gone", inputs="gone", drifts=drifts)
     odd = next((c for c in containers if c.state is State.UNKNOWN), None)
@@ -384,4 +381,4 @@ def plan_orphan(scratch: PlanningContext, name: str, containers: Sequence[Contai
         return verdict._replace(wait=wait_for_removal())
     why = f"{container.name} {nowhere}"
     grace = 10.0 if container.grace is None else container.grace
-    return step_or_backoff(scratch, verdict, Step(name, action, "orphan", why, container.id, grace=grace))
+    return step_or_backoff(context, verdict, Step(name, action, "orphan", why, container.id, grace=grace))

@@ -1,7 +1,7 @@
-"""What the hooks after a start mean for the plan: when they are due, and what follows if they fail. Pure.
+"""Plan post_start hooks: when they are due and what follows a failure. Pure.
 
-A service is not ready before they have succeeded. If one fails, the start failed: the container is stopped,
-and started again after the back-off.
+A service is not ready before its hooks succeed. A failed hook fails the start: the container is stopped and
+started again after the back-off.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from reconciler.planning.plan_types import ServicePlan
 from reconciler.planning.step_factory import step_for, step_or_backoff, stop_for
 
 FAILED = "hook_failed"
-"""The reason of a step that failed because a hook did."""
+"""The failure reason of a step whose hook failed."""
 
 
 def hooks_due(ledger: Ledger, container: Container) -> bool:
@@ -23,19 +23,19 @@ def hooks_due(ledger: Ledger, container: Container) -> bool:
 
 
 def run_hooks(
-    scratch: PlanningContext, service: Service, verdict: ServicePlan, container: Container
+    context: PlanningContext, service: Service, verdict: ServicePlan, container: Container
 ) -> ServicePlan | None:
-    """The step that is due because of post_start hooks; None where they are none of it."""
-    if container.state is not State.RUNNING or not hooks_due(scratch.ledger, container):
+    """Return the service plan with the step for post_start hooks; None when no hook is due."""
+    if container.state is not State.RUNNING or not hooks_due(context.ledger, container):
         return None
-    if not scratch.ledger.hooks[container.id]:
+    if not context.ledger.hooks[container.id]:
         why = "its post_start hooks have to run"
         return step_or_backoff(
-            scratch, verdict, step_for(scratch, service, Action.POST_START, "hook", why, container)
+            context, verdict, step_for(context, service, Action.POST_START, "hook", why, container)
         )
-    failure = scratch.ledger.failures.get(service.name)
-    stop = stop_for(scratch, service, container, "hook", "a post_start hook failed, so that the start failed")
+    failure = context.ledger.failures.get(service.name)
+    stop = stop_for(context, service, container, "hook", "a post_start hook failed, so the start failed")
     if failure is not None and failure.reason == FAILED:
-        # At once: the back-off of the failed hook is waited out by the start that follows.
+        # Stop at once: the next start waits for the back-off of the failed hook.
         return verdict.with_step(stop)
-    return step_or_backoff(scratch, verdict, stop)
+    return step_or_backoff(context, verdict, stop)

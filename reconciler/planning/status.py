@@ -1,6 +1,6 @@
-"""From verdicts to the words that people read: phase, reason, message, and whether it is over. Pure.
+"""Derive phase, reason and message of services, groups and generations from a plan. Pure.
 
-A phase is derived at publishing, never stored and never an input to a decision.
+A phase is derived for each snapshot, never stored and never an input to a decision.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from reconciler.model.stack import UNIT
 from reconciler.planning.plan_types import REPLICA_FIRST
 from reconciler.planning.planner import Plan, ServicePlan
 
-AT_ONCE = frozenset(
+DEGRADED_AT_ONCE = frozenset(
     {
         "image_unavailable",
         "name_conflict",
@@ -27,15 +27,15 @@ AT_ONCE = frozenset(
         "state_unknown",
     }
 )
-"""Reasons that make a service degraded without further attempts: trying alone mends none of them."""
+"""Reasons that make a service degraded at the first attempt: another attempt alone does not help."""
 
 
-_ON_ITS_WAY = frozenset({"starting", "completing"})
-# Reasons to wait for what the service itself is at.
+_OWN_PROGRESS = frozenset({"starting", "completing"})
+# Wait reasons for progress of the service itself.
 
 
 class Phase(StrEnum):
-    """CONTRACT section 4's phases, from well to worst but for suspended."""
+    """The phases of CONTRACT section 4, from best to worst, then suspended."""
 
     CONVERGED = "converged"
     PROGRESSING = "progressing"
@@ -46,7 +46,7 @@ class Phase(StrEnum):
 
 
 class ServiceStatus(NamedTuple):
-    """A phase with its stable reason and a sentence. ``stuck``: no pass will change it by itself soon."""
+    """A phase with its stable reason and a sentence. ``stuck``: no pass changes it without outside help."""
 
     phase: Phase
     reason: str
@@ -59,7 +59,7 @@ SCALED_TO_ZERO = ServiceStatus(Phase.CONVERGED, "scaled_to_zero", "scaled to zer
 
 
 def summarise(plan: Plan, ledger: Ledger, in_flight: Mapping[str, Action]) -> dict[str, ServiceStatus]:
-    """A summary per service, in start order, so that what waits for something stuck is stuck as well."""
+    """Return a status per service, in start order: a wait for a stuck service is stuck as well."""
     found: dict[str, ServiceStatus] = {}
     for name, verdict in plan.verdicts.items():
         if verdict.units:
@@ -74,18 +74,18 @@ def summarise(plan: Plan, ledger: Ledger, in_flight: Mapping[str, Action]) -> di
 def _of_units(
     verdict: ServicePlan, ledger: Ledger, in_flight: Mapping[str, Action], before: Mapping[str, ServiceStatus]
 ) -> ServiceStatus:
-    """One summary for a service of several replicas: that of the one worst off, with its number."""
+    """Return the status of the worst replica of a service, with its number."""
     each = {
         unit.service: CONVERGED
         if unit.settled and unit.service not in in_flight
         else _summary(unit, ledger.failures.get(unit.service), in_flight.get(unit.service), before)
         for unit in verdict.units
     }
-    worst = max(each, key=lambda key: _BADNESS[each[key].phase])
+    worst = max(each, key=lambda key: _SEVERITY[each[key].phase])
     found = each[worst]
     if found.phase is Phase.CONVERGED:
         return CONVERGED if verdict.replicas else SCALED_TO_ZERO
-    # Where the first to be remade is stuck, so are those that wait for it.
+    # If the first replica to be recreated is stuck, so are those that wait for it.
     open_ = [one for one in each.values() if one.phase is not Phase.CONVERGED]
     stuck = all(one.stuck for one in open_ if one.reason != REPLICA_FIRST or len(open_) == 1)
     number = worst.partition(UNIT)[2]
@@ -102,12 +102,12 @@ def _summary(
     if wait and wait.reason == "suspended":
         return ServiceStatus(Phase.SUSPENDED, wait.reason, wait.message, stuck=True)
     if block:
-        phase = Phase.DEGRADED if block.reason in AT_ONCE else Phase.BLOCKED
+        phase = Phase.DEGRADED if block.reason in DEGRADED_AT_ONCE else Phase.BLOCKED
         return ServiceStatus(phase, block.reason, block.message, stuck=True)
-    if wait and wait.reason in AT_ONCE:
+    if wait and wait.reason in DEGRADED_AT_ONCE:
         return ServiceStatus(Phase.DEGRADED, wait.reason, wait.message, stuck=True)
     current = failure is not None and failure.inputs == verdict.inputs
-    if failure and current and (failure.attempts >= TRIES or failure.reason in AT_ONCE):
+    if failure and current and (failure.attempts >= TRIES or failure.reason in DEGRADED_AT_ONCE):
         return ServiceStatus(Phase.DEGRADED, failure.reason, failure.error, stuck=True)
     if action:
         return ServiceStatus(Phase.PROGRESSING, str(action), f"{_doing(action)} now")
@@ -117,7 +117,7 @@ def _summary(
         )
     if wait is None:
         return CONVERGED
-    if wait.reason in _ON_ITS_WAY:
+    if wait.reason in _OWN_PROGRESS:
         return ServiceStatus(Phase.PROGRESSING, wait.reason, wait.message)
     stuck = any(before[name].stuck for name in wait.on if name in before)
     return ServiceStatus(Phase.WAITING, wait.reason, wait.message, stuck)
@@ -137,13 +137,13 @@ def _doing(action: Action) -> str:
 
 
 def of_group(summaries: Iterable[tuple[str, ServiceStatus]], *, suspended: bool) -> ServiceStatus:
-    """One summary for a group: that of its service worst off, prefixed with the service's name."""
+    """Return the status of a group: that of its worst service, prefixed with the service's name."""
     if suspended:
         differing = [name for name, s in summaries if s.phase is not Phase.CONVERGED]
         verb = "differs" if len(differing) == 1 else "differ"
-        message = f"hands off; {', '.join(differing)} {verb}" if differing else "hands off"
+        message = f"suspended; {', '.join(differing)} {verb}" if differing else "suspended"
         return ServiceStatus(Phase.SUSPENDED, "suspended", message, stuck=True)
-    worst = max(summaries, key=lambda pair: _BADNESS[pair[1].phase], default=None)
+    worst = max(summaries, key=lambda pair: _SEVERITY[pair[1].phase], default=None)
     if worst is None or worst[1].phase is Phase.CONVERGED:
         return CONVERGED
     name, summary = worst
@@ -152,7 +152,7 @@ def of_group(summaries: Iterable[tuple[str, ServiceStatus]], *, suspended: bool)
     return summary._replace(message=f"{name}: {summary.message}")
 
 
-_BADNESS = {
+_SEVERITY = {
     Phase.CONVERGED: 0,
     Phase.WAITING: 1,
     Phase.PROGRESSING: 2,
@@ -163,7 +163,7 @@ _BADNESS = {
 
 
 def outcome(summaries: Collection[ServiceStatus]) -> str:
-    """How a generation stands: ``converged``, ``degraded`` (nothing will move it) or ``progressing``."""
+    """Return a generation's outcome: ``converged``, ``degraded`` (all others stuck) or ``progressing``."""
     open_ = [s for s in summaries if s.phase not in {Phase.CONVERGED, Phase.SUSPENDED}]
     if not open_:
         return "converged"
@@ -171,9 +171,9 @@ def outcome(summaries: Collection[ServiceStatus]) -> str:
 
 
 def time_left(plan: Plan, ledger: Ledger, summaries: Mapping[str, ServiceStatus], now: Clock) -> float | None:
-    """Seconds until everything is ready, by what starts took before; None where nobody can know.
+    """Return seconds until everything is ready, estimated from earlier starts; None without a measurement.
 
-    The longest chain counts, not the sum: independent services start side by side.
+    The longest chain counts, not the sum: independent services start in parallel.
     """
     left: dict[str, float] = {}
     for name, verdict in plan.verdicts.items():
@@ -186,7 +186,7 @@ def time_left(plan: Plan, ledger: Ledger, summaries: Mapping[str, ServiceStatus]
         takes = expected_start_time(ledger, name)
         if takes is None:
             return None
-        if verdict.wait and verdict.wait.reason in _ON_ITS_WAY and verdict.container:
+        if verdict.wait and verdict.wait.reason in _OWN_PROGRESS and verdict.container:
             takes = max(0.0, takes - (now.wall - verdict.container.started_at))
         waits = verdict.wait.on if verdict.wait else ()
         left[name] = takes + max((left.get(other, 0.0) for other in waits), default=0.0)

@@ -1,6 +1,6 @@
-"""The single step, and what has to be said instead of one: a wait, a block, an image to be had first. Pure.
+"""Build one step, or the wait, block or image pull that comes instead. Pure.
 
-What ``service_rules``, ``health_policy`` and ``plan`` have in common; nothing here knows why a step is due.
+Shared by ``service_rules``, ``health_policy`` and ``planner``; the callers decide why a step is due.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from reconciler.model.observed import Action, Container, State
 from reconciler.model.stack import Service
 from reconciler.planning.ordering import GroupGate, PlanningContext, missing_mount, unmet_dependency
 from reconciler.planning.plan_types import Block, ServicePlan, Step, Wait
-from reconciler.planning.project_rename import REASON, holds, told
+from reconciler.planning.project_rename import REASON, describe, holds_back
 
 
 def step_for(
-    scratch: PlanningContext,
+    context: PlanningContext,
     service: Service,
     action: Action,
     cause: str,
@@ -21,8 +21,8 @@ def step_for(
     container: Container | None,
     value: str = "",
 ) -> Step:
-    """The step, with what every step of this service carries."""
-    weights = scratch.stack.depth if action is Action.STOP else scratch.stack.chain
+    """Return a step with the grace period, weight and duration class of its service."""
+    weights = context.stack.depth if action is Action.STOP else context.stack.chain
     return Step(
         service.name,
         action,
@@ -36,68 +36,68 @@ def step_for(
     )
 
 
-def stop_for(scratch: PlanningContext, service: Service, container: Container, cause: str, why: str) -> Step:
-    """A step towards the container being stopped."""
-    # A frozen process can't obey a signal, and engines refuse to stop a paused container.
+def stop_for(context: PlanningContext, service: Service, container: Container, cause: str, why: str) -> Step:
+    """Return the next step towards a stopped container."""
+    # A frozen process handles no signal, and engines refuse to stop a paused container.
     action = Action.UNPAUSE if container.state is State.PAUSED else Action.STOP
-    return step_for(scratch, service, action, cause, why, container)
+    return step_for(context, service, action, cause, why, container)
 
 
 def stop_for_recreate(
-    scratch: PlanningContext,
+    context: PlanningContext,
     service: Service,
     verdict: ServicePlan,
     container: Container,
     cause: str,
     why: str,
 ) -> ServicePlan:
-    """Stop the service's own container, for it to come back; nobody may count on it from now on."""
-    tried = step_or_backoff(scratch, verdict, stop_for(scratch, service, container, cause, why))
+    """Stop a container that is recreated or restarted next; the service is no longer ready."""
+    tried = step_or_backoff(context, verdict, stop_for(context, service, container, cause, why))
     return tried._replace(ready=False) if tried.step else tried
 
 
 def state_unknown(container: Container) -> Block:
-    """Why nothing is done about a service while the state of one of its containers can't be read."""
+    """Return the block for a service with a container whose state can't be read."""
     return Block(
         "state_unknown", f"{container.name} is left alone: {container.error or 'its state is unknown'}"
     )
 
 
-def project_renamed(scratch: PlanningContext, gate: GroupGate) -> Block | None:
-    """Why nothing is made or started under a new project name; None: nothing speaks against it."""
-    if not holds(scratch.stack, scratch.observed, scratch.ledger, gate.accept_at, scratch.now):
+def project_renamed(context: PlanningContext, gate: GroupGate) -> Block | None:
+    """Return the block while a new project name is held back; None otherwise."""
+    if not holds_back(context.stack, context.observed, context.ledger, gate.accept_at, context.now):
         return None
-    on = [name for name, state in scratch.desired.groups.items() if state.on]
-    return Block(REASON, told(scratch.stack, scratch.observed.left, on))
+    on = [name for name, state in context.desired.groups.items() if state.on]
+    return Block(REASON, describe(context.stack, context.observed.left, on))
 
 
-def step_or_backoff(scratch: PlanningContext, verdict: ServicePlan, step: Step) -> ServicePlan:
-    """The verdict with the step, or with a wait where the last attempts failed too recently."""
-    failure = scratch.ledger.failures.get(verdict.service)
-    if failure is not None and failure.inputs == verdict.inputs and scratch.now.mono < failure.due:
+def step_or_backoff(context: PlanningContext, verdict: ServicePlan, step: Step) -> ServicePlan:
+    """Return the service plan with the step, or with a wait during back-off."""
+    failure = context.ledger.failures.get(verdict.service)
+    if failure is not None and failure.inputs == verdict.inputs and context.now.mono < failure.due:
         message = f"tried {failure.attempts} time{'s' if failure.attempts > 1 else ''}: {failure.error}"
         return verdict._replace(wait=Wait("back_off", message, until=failure.due))
     return verdict.with_step(step)
 
 
 def start_blocked_by(
-    scratch: PlanningContext, service: Service, verdict: ServicePlan, container: Container
+    context: PlanningContext, service: Service, verdict: ServicePlan, container: Container
 ) -> ServicePlan | None:
-    """A verdict that says why a stopped container could not be started at once; None where it could."""
-    missing = missing_mount(scratch, service, container)
+    """Return the service plan with what prevents a start now; None if the container could start."""
+    missing = missing_mount(context, service, container)
     if missing is not None:
         return verdict._replace(block=missing)
-    waits = unmet_dependency(scratch, service)
+    waits = unmet_dependency(context, service)
     return verdict._replace(wait=waits) if waits else None
 
 
-def pull_step(scratch: PlanningContext, service: Service, verdict: ServicePlan) -> ServicePlan | None:
-    """A verdict that gets the image first; None where it is there already."""
+def pull_step(context: PlanningContext, service: Service, verdict: ServicePlan) -> ServicePlan | None:
+    """Return the service plan that fetches the image first; None if the image is present."""
     image = service.image
-    if not image or image in scratch.observed.images:
+    if not image or image in context.observed.images:
         return None
-    if image in scratch.claimed:
-        other = scratch.claimed[image]
+    if image in context.fetching:
+        other = context.fetching[image]
         return verdict._replace(wait=Wait("image", f"waits for the image {image}", (other,)))
     if service.has_build:
         action, why = Action.BUILD, f"the image {image} is not there and has to be built"
@@ -106,25 +106,25 @@ def pull_step(scratch: PlanningContext, service: Service, verdict: ServicePlan) 
         return verdict._replace(block=Block("image_unavailable", message))
     else:
         action, why = Action.PULL, f"the image {image} is not there and has to be pulled"
-    scratch.claimed[image] = service.name
-    return step_or_backoff(scratch, verdict, step_for(scratch, service, action, "image", why, None))
+    context.fetching[image] = service.name
+    return step_or_backoff(context, verdict, step_for(context, service, action, "image", why, None))
 
 
 def wait_for_removal() -> Wait:
-    """The engine is at it."""
+    """Return the wait for a removal that the engine has begun."""
     return Wait("removing", "waits for the engine to finish removing it")
 
 
 def wait_for_name(service: Service) -> Wait:
-    """Somebody else has the name."""
+    """Return the wait for a container name that another project holds."""
     return Wait(
         "name_conflict",
-        f"a container that is not ours holds the name {service.container_name}: rename or remove it",
+        f"a container outside this project has the name {service.container_name}: rename or remove it",
     )
 
 
 def suspended_wait(gate: GroupGate) -> Wait:
-    """Why nothing is done about a service of a suspended group."""
+    """Return the wait of every service of a suspended group."""
     suspend = gate.state.suspend
     reason = f": {suspend.reason}" if suspend and suspend.reason else ""
     return Wait("suspended", f"{gate.group} is suspended{reason}")

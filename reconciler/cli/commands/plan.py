@@ -26,7 +26,7 @@ from reconciler.planning.drift import Drift
 from reconciler.planning.dry_run import dry_run
 from reconciler.planning.planner import Plan, Step
 from reconciler.planning.planner import plan as decide
-from reconciler.planning.project_rename import renamed, warnings
+from reconciler.planning.project_rename import record_rename, warnings
 from reconciler.planning.record_observation import record_observation
 
 CHANGES = 2
@@ -67,7 +67,7 @@ async def _look(values: OptionValues) -> Preview:
             observed = await observe(engine, stack, ledger)
         # As the loop's first pass does it, or a running stack that the daemon adopts would seem to be remade.
         ledger = record_observation(stack, loaded.desired, observed, ledger, now, chance=0.0)
-        ledger = renamed(stack, loaded.desired, observed, ledger, now)
+        ledger = record_rename(stack, loaded.desired, observed, ledger, now)
         outlook = dry_run(stack, loaded.desired, observed, ledger, now)
         first = decide(stack, loaded.desired, observed, ledger, now)
         states = {name: state.on for name, state in loaded.desired.groups.items()}

@@ -123,7 +123,7 @@ def test_a_running_stack_that_another_compose_made_is_adopted_as_the_daemon_does
     engine.alter("id-web", compose=find_compose().version)
     ran = run_cli(*words(directory))
     assert ran.code == 2
-    assert "web  stop, recreate, start  was made from another definition" in ran.out
+    assert "web  stop, recreate, start  was created from another definition" in ran.out
 
 
 def test_an_engine_that_can_not_be_asked_exits_with_1(directory: Path, engine: SimulatedEngine) -> None:

@@ -165,7 +165,7 @@ def test_drift(daemon: StubDaemon) -> None:
             "service": "loki",
             "kind": "definition",
             "pending": True,
-            "message": "was made from another definition",
+            "message": "was created from another definition",
             "fields": ["environment.A"],
         },
     ]
@@ -173,7 +173,7 @@ def test_drift(daemon: StubDaemon) -> None:
     assert out(daemon, "drift") == (
         "SERVICE  KIND                 WHAT DIFFERS\n"
         "kafka    stopped     drifted  exited with code 137\n"
-        "loki     definition  pending  was made from another definition (environment.A)\n"
+        "loki     definition  pending  was created from another definition (environment.A)\n"
     )
     daemon.get("/services/drift", {"drift": []})
     assert out(daemon, "drift") == "no difference between desired and observed\n"
@@ -195,10 +195,10 @@ def test_a_container_can_not_speak_to_the_terminal(daemon: StubDaemon) -> None:
 
 
 def test_a_suspended_group_says_until_when_and_why(daemon: StubDaemon) -> None:
-    held = group(service("kafka"), group="kafka", phase="suspended", message="hands off")
+    held = group(service("kafka"), group="kafka", phase="suspended", message="suspended")
     daemon.get("/services/status/kafka", held)
     assert out(daemon, "status", "kafka").splitlines()[1:3] == [
-        "hands off",
+        "suspended",
         "until `service-manager resume kafka`",
     ]
     daemon.get(

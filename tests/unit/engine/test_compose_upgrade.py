@@ -71,7 +71,7 @@ def test_a_container_of_another_version_of_which_nothing_is_known_is_taken_as_it
     same = replace(MADE, compose="2.40")
     ledger = record_observation(new, desire(new, "main"), look(new, same), Ledger(), NOW, chance=0.5)
     found = plan(new, desire(new, "main"), look(new, same), ledger, NOW)
-    assert str(found) == "a: stop (definition: was made from another definition)"
+    assert str(found) == "a: stop (definition: was created from another definition)"
 
 
 def test_what_is_ours_alone_is_no_input_of_compose() -> None:

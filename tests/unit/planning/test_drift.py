@@ -132,7 +132,7 @@ def test_wants_change_with_what_is_asked_for_and_inputs_with_the_image_too() -> 
 
 
 def test_ends_are_told_in_words() -> None:
-    assert stop_reason(container(A, State.CREATED)) == "was made and never started"
+    assert stop_reason(container(A, State.CREATED)) == "was created and never started"
     assert stop_reason(container(A, State.DEAD)) == "is dead"
     assert stop_reason(container(A, State.EXITED, exit_code=3)) == "exited with code 3"
 

@@ -35,7 +35,7 @@ from tests.support.fixtures.plans import (
     [
         ([], "kafka: create (missing: has no container)"),
         ([alone()], "nothing to do"),
-        ([alone(State.CREATED)], "kafka: start (stopped: was made and never started)"),
+        ([alone(State.CREATED)], "kafka: start (stopped: was created and never started)"),
         ([alone(State.EXITED)], "kafka: start (stopped: exited with code 0)"),
         ([alone(State.EXITED, exit_code=137)], "kafka: start (stopped: exited with code 137)"),
         (
@@ -57,10 +57,10 @@ from tests.support.fixtures.plans import (
             "kafka: recreate (altered: was changed by hand: networks.net)",
         ),
         ([alone(networks=("mine", "net"))], "nothing to do"),
-        ([alone(config_hash="old")], "kafka: stop (definition: was made from another definition)"),
+        ([alone(config_hash="old")], "kafka: stop (definition: was created from another definition)"),
         (
             [alone(State.EXITED, config_hash="old")],
-            "kafka: recreate (definition: was made from another definition)",
+            "kafka: recreate (definition: was created from another definition)",
         ),
         ([alone(image="sha-old")], "kafka: stop (image: kafka:1 names another image now)"),
         ([alone(State.PAUSED, image="sha-old")], "kafka: unpause (image: kafka:1 names another image now)"),
@@ -167,7 +167,7 @@ def test_drift_is_pending_until_the_service_once_was_as_wanted() -> None:
 
 def test_restart_managed_wants_the_policy_no() -> None:
     stack = replace(ONE, restart="managed")
-    why = "altered: has the restart policy unless-stopped, and restarting is ours here"
+    why = "altered: has the restart policy unless-stopped, but `restart: managed` wants no"
     assert text(stack, ONE_ON, alone()) == f"kafka: update no ({why})"
     # Before it is started, or the engine might be quicker one day.
     assert text(stack, ONE_ON, alone(State.CREATED)) == f"kafka: update no ({why})"
@@ -322,7 +322,8 @@ def test_a_missing_image_holds_up_nothing_else() -> None:
 def test_a_name_that_somebody_else_holds_is_waited_for() -> None:
     taken = look(ONE, foreign={"kafka": "id-foreign"})
     assert str(planned(ONE, ONE_ON, taken)) == (
-        "kafka: waits (name_conflict: a container that is not ours holds the name kafka: rename or remove it)"
+        "kafka: waits (name_conflict: a container outside this project has the name kafka: "
+        "rename or remove it)"
     )
     renamed = look(ONE, alone(name="kafka_old"), foreign={"kafka": "id-foreign"})
     assert "name_conflict" in str(planned(ONE, ONE_ON, renamed))
@@ -342,7 +343,9 @@ def test_what_runs_is_stopped_for_a_remake_only_when_its_successor_could_start()
     assert "app: waits (dependency_not_ready: waits for db to be healthy)" in text(
         TIERS, ON, container(DB, health=Health.STARTING), old
     )
-    assert "app: stop (definition: was made from another definition)" in text(TIERS, ON, container(DB), old)
+    assert "app: stop (definition: was created from another definition)" in text(
+        TIERS, ON, container(DB), old
+    )
 
 
 def test_a_stopped_container_is_remade_without_waiting_for_dependencies() -> None:
@@ -354,11 +357,11 @@ def test_a_service_and_what_it_depends_on_are_remade_one_after_the_other() -> No
     old_db, old_app = container(DB, config_hash="old"), container(APP, config_hash="old")
     web = container(WEB)
     assert text(TIERS, ON, old_db, old_app, web) == (
-        "db: stop (definition: was made from another definition)\n"
+        "db: stop (definition: was created from another definition)\n"
         "app: waits (dependency_not_ready: waits for db to be healthy)"
     )
     assert text(TIERS, ON, container(DB), old_app, web) == (
-        "app: stop (definition: was made from another definition)"
+        "app: stop (definition: was created from another definition)"
     )
 
 

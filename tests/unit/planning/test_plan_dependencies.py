@@ -32,7 +32,7 @@ def text(*containers: Container) -> str:
     return str(planned(TIED, ON, look(TIED, *containers)))
 
 
-GONE = "altered: was made for a container of vpn that is gone"
+GONE = "altered: was created for a container of vpn that is gone"
 
 
 def test_what_shares_the_network_of_a_container_is_made_anew_once_that_was_remade_by_anybody() -> None:
@@ -220,7 +220,7 @@ def test_orphans_are_listed_and_left_alone_unless_asked_to_prune() -> None:
     ],
 )
 def test_an_orphan_is_stopped_then_removed(state: State, action: str) -> None:
-    assert orphans(container(OLD, state)) == f"old: {action} (orphan: old belongs to no service of the files)"
+    assert orphans(container(OLD, state)) == f"old: {action} (orphan: old belongs to no service in the files)"
 
 
 def test_an_orphan_is_given_the_time_to_stop_that_it_was_made_with() -> None:

@@ -51,7 +51,7 @@ def test_who_stays_unhealthy_is_restarted_once_its_time_is_over() -> None:
     assert (str(found), found.due) == (FAILS, NOW.mono + 120)
     assert str(decide(stack, SICK, ledger, after(119))[0]) == FAILS
     found, _ = decide(stack, SICK, ledger, after(120))
-    assert str(found) == "db: stop (unhealthy: its health check fails for longer than 120 s)"
+    assert str(found) == "db: stop (unhealthy: its health check has failed for more than 120 s)"
     assert not found.verdicts["db"].ready
 
 
@@ -77,7 +77,7 @@ def test_a_limit_within_a_window_ends_the_attempts() -> None:
     old = Ledger(unhealthy={"db": ReadySince("id-db", SICK.started_at, 0.0)})
     tried = replace(old, healed={"db": (NOW.mono - 700, NOW.mono - 500, NOW.mono - 1)})
     found, _ = decide(stack, SICK, tried, NOW)
-    assert str(found) == f"{FAILS[:-1]} still, after 2 attempts to mend it in the last 10 minutes)"
+    assert str(found) == f"{FAILS[:-1]} still, after 2 attempts to repair it in the last 10 minutes)"
     assert found.due == NOW.mono + 100
     assert decide(stack, SICK, tried, after(100))[0].steps
 

@@ -51,7 +51,7 @@ def decide(
 
 
 HELD = (
-    "a: blocked (held_back: a: was made from another definition: waits to be accepted "
+    "a: blocked (held_back: a: was created from another definition: waits to be accepted "
     "(`service-manager accept main`))"
 )
 OLD = container(A, config_hash="old")
@@ -90,7 +90,7 @@ def test_accepting_carries_out_what_was_there_until_then_and_nothing_later() -> 
     assert decide(seen(OLD), on(NOW.wall - 1), ledger)[0].steps
     accepted = on(NOW.wall + 30)
     found, ledger = decide(seen(OLD), accepted, ledger, LATER)
-    assert str(found) == "a: stop (definition: was made from another definition)"
+    assert str(found) == "a: stop (definition: was created from another definition)"
     another = replace(STACK.services["a"], definition="def-new", config_hash="new")
     stack = replace(STACK, services={**STACK.services, "a": another})
     ledger = record_observation(stack, accepted, seen(OLD), ledger, LATER, chance=0.5)

@@ -13,7 +13,7 @@ from reconciler.model.ledger import BuiltFrom, Ledger, Mounted, from_json, to_js
 from reconciler.model.observed import Container, HostPath, ObservedState, State
 from reconciler.model.stack import Mount
 from reconciler.planning.drift import DriftKind, attempt_fingerprint
-from reconciler.planning.mounts import MOST_CHURN, current_mounts, self_write_counts
+from reconciler.planning.mounts import MAX_SELF_WRITES, current_mounts, self_write_counts
 from reconciler.planning.record_observation import record_observation
 from reconciler.planning.status import Phase, summarise
 from tests.support.fixtures.builders import NOW, a_stack, container, desire, look, planned, service
@@ -40,7 +40,7 @@ def text(observed: ObservedState, ledger: Ledger) -> str:
     return str(planned(STACK, ON, observed, ledger))
 
 
-STALE = "a: stop (mounts: /etc/conf is not what it was made with)"
+STALE = "a: stop (mounts: /etc/conf changed since it was created)"
 GONE = "a: blocked (mount_missing: needs /box/conf (mounted at /etc/conf), which is gone)"
 
 
@@ -102,7 +102,7 @@ def test_a_container_of_which_nothing_is_known_is_taken_as_it_is() -> None:
 
 def test_nothing_is_made_while_a_file_that_it_needs_is_being_changed() -> None:
     moving = seen(ONE._replace(moving=True), container(A, config_hash="old"), again=1_000.5)
-    waits = "a: waits (mount_changing: waits for /box/conf to stand still)"
+    waits = "a: waits (mount_changing: waits until /box/conf stops changing)"
     found = planned(STACK, ON, moving, Ledger())
     assert (str(found), found.due) == (waits, 1_000.5)
     assert str(planned(STACK, ON, replace(moving, containers=()))) == waits
@@ -174,7 +174,7 @@ def test_a_file_that_the_container_writes_itself_does_not_have_it_remade_for_eve
         remade += 1
         churn = self_write_counts(own, container(own), observed, before)
         before = before._replace(mounts=current_mounts(own, observed), churn=churn)
-    assert remade == MOST_CHURN
+    assert remade == MAX_SELF_WRITES
     # Somebody who edits it an hour later is not taken for the container.
     later = look(stack, container(own), sources={"/box/conf": HostPath("file", "x", "1:1", 1_003_000.0)})
     assert self_write_counts(own, container(own), later, before._replace(churn={mount.key: 2})) == {

@@ -48,8 +48,8 @@ def test_services_start_when_their_compose_conditions_hold() -> None:
     on = desire(stack, "main")
     first = text(stack, on, *made(stack))
     assert first == (
-        "db: start (stopped: was made and never started)\n"
-        "init: start (stopped: was made and never started)\n"
+        "db: start (stopped: was created and never started)\n"
+        "init: start (stopped: was created and never started)\n"
         "app: waits (dependency_not_ready: waits for init to complete)\n"
         "web: waits (dependency_not_ready: waits for app to start)"
     )
@@ -66,7 +66,7 @@ def test_services_start_when_their_compose_conditions_hold() -> None:
 def test_condition_started_asks_for_running_and_no_more() -> None:
     starting = container(APP, health=Health.STARTING)
     found = text(TIERS, ON, container(DB), starting, container(WEB, State.CREATED))
-    assert "web: start (stopped: was made and never started)" in found
+    assert "web: start (stopped: was created and never started)" in found
 
 
 def test_condition_healthy_without_a_check_asks_for_running() -> None:
@@ -74,7 +74,7 @@ def test_condition_healthy_without_a_check_asks_for_running() -> None:
     on = desire(stack, "main")
     assert "waits for db to be running" in text(stack, on, *made(stack))
     assert text(stack, on, container(stack.services["db"]), container(APP, State.CREATED)) == (
-        "app: start (stopped: was made and never started)"
+        "app: start (stopped: was created and never started)"
     )
 
 
@@ -87,13 +87,13 @@ def test_the_heaviest_chain_goes_first() -> None:
 def test_a_dependency_that_is_off_is_not_waited_for() -> None:
     stack = a_stack({"main": [service("api", "search:healthy")], "find": [service("search", check=True)]})
     api = container(stack.services["api"], State.CREATED)
-    assert text(stack, desire(stack, "main"), api) == "api: start (stopped: was made and never started)"
+    assert text(stack, desire(stack, "main"), api) == "api: start (stopped: was created and never started)"
 
 
 def test_a_dependency_that_is_unmanaged_is_not_waited_for() -> None:
     stack = a_stack({"main": [service("api", "tempo:healthy")]}, service("tempo", check=True))
     api = container(stack.services["api"], State.CREATED)
-    assert text(stack, desire(stack, "main"), api) == "api: start (stopped: was made and never started)"
+    assert text(stack, desire(stack, "main"), api) == "api: start (stopped: was created and never started)"
 
 
 def test_a_dependency_that_is_not_required_is_waited_for_until_it_fails() -> None:
@@ -137,7 +137,7 @@ def test_a_dependent_that_can_not_be_stopped_does_not_keep_the_others_up_for_eve
     ("stack", "expected"),
     [
         (STRONG, "api: waits (group_not_ready: waits for all of base to be ready)"),
-        (WEAK, "api: start (stopped: was made and never started)"),
+        (WEAK, "api: start (stopped: was created and never started)"),
     ],
 )
 def test_the_strength_of_a_group_dependency_decides_when_its_services_start(
@@ -188,7 +188,7 @@ def test_force_lifts_the_dependencies_of_groups_but_not_those_between_services()
     stack = a_stack({"base": [DB], "top needs base:ready": [service("api"), service("ui", "api")]})
     forced = desire(stack, top=GroupState(on=True, force=True))
     assert text(stack, forced, *made(stack)[1:]) == (
-        "api: start (stopped: was made and never started)\n"
+        "api: start (stopped: was created and never started)\n"
         "ui: waits (dependency_not_ready: waits for api to start)"
     )
 
@@ -267,7 +267,7 @@ def test_one_failing_service_delays_only_those_that_need_it() -> None:
 def test_an_incomplete_look_leads_to_nothing() -> None:
     found = planned(TIERS, OFF, look(TIERS, container(DB), complete=False))
     assert found == Plan(complete=False)
-    assert str(found) == "nothing: the look at the engine was incomplete"
+    assert str(found) == "nothing: the observation of the engine was incomplete"
     assert found.steps == found.drifts == ()
 
 

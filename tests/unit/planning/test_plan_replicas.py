@@ -140,7 +140,7 @@ def test_the_service_is_ready_when_all_are() -> None:
     assert waiting.verdicts["app"].wait.on == ("web",)
     ready = planned(STACK, ON, look(STACK, *three(), app))
     assert ready.verdicts["web"].ready
-    assert str(ready) == "app: start (stopped: was made and never started)"
+    assert str(ready) == "app: start (stopped: was created and never started)"
 
 
 def test_a_replica_that_is_gone_is_made_with_the_next_number_as_compose_does() -> None:
@@ -241,9 +241,9 @@ def test_a_new_definition_remakes_one_after_the_other() -> None:
     app = container(APP)
     first = planned(STACK, ON, look(STACK, old(1), old(2), old(3), app))
     assert str(first) == (
-        "web#1: stop (definition: was made from another definition)\n"
-        "web#2: waits (replica_first: waits for web#1 to be remade and ready)\n"
-        "web#3: waits (replica_first: waits for web#1 to be remade and ready)"
+        "web#1: stop (definition: was created from another definition)\n"
+        "web#2: waits (replica_first: waits for web#1 to be recreated and ready)\n"
+        "web#3: waits (replica_first: waits for web#1 to be recreated and ready)"
     )
     assert steps(first) == [("stop", "id-web-1")]
     ended = planned(STACK, ON, look(STACK, old(1, State.EXITED), old(2), old(3), app))

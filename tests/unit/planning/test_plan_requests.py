@@ -28,11 +28,11 @@ def test_a_restart_stops_in_reverse_and_starts_in_order() -> None:
     assert text(TIERS, wish, db, app, web) == (
         "db: waits (stops_after: stops after app)\n"
         "app: waits (stops_after: stops after web)\n"
-        "web: stop (restart: a restart was asked for)"
+        "web: stop (restart: a restart was requested)"
     )
     down = text(TIERS, wish, db, replace(app, state=ended), replace(web, state=ended))
     assert down == (
-        "db: stop (restart: a restart was asked for)\n"
+        "db: stop (restart: a restart was requested)\n"
         "app: waits (dependency_not_ready: waits for db to be healthy)\n"
         "web: waits (dependency_not_ready: waits for app to start)"
     )
@@ -45,7 +45,7 @@ def test_a_service_does_not_start_beside_a_dependency_that_is_about_to_be_stoppe
     stack = a_stack({"main": [service("zoo"), service("kafka", "zoo")]})
     seen = container(stack.services["zoo"]), container(stack.services["kafka"], State.EXITED)
     assert text(stack, restarting(stack), *seen) == (
-        "zoo: stop (restart: a restart was asked for)\n"
+        "zoo: stop (restart: a restart was requested)\n"
         "kafka: waits (dependency_not_ready: waits for zoo to start)"
     )
     remade = container(stack.services["zoo"], config_hash="old"), seen[1]
@@ -54,7 +54,7 @@ def test_a_service_does_not_start_beside_a_dependency_that_is_about_to_be_stoppe
 
 def test_a_restart_is_carried_out_once() -> None:
     wish = restarting(ONE)
-    assert text(ONE, wish, alone()) == "kafka: stop (restart: a restart was asked for)"
+    assert text(ONE, wish, alone()) == "kafka: stop (restart: a restart was requested)"
     assert text(ONE, wish, alone(started_at=NOW.wall)) == "nothing to do"
     skewed = Ledger(restarted={"kafka": NOW.wall})
     assert text(ONE, wish, alone(), ledger=skewed) == "nothing to do"
@@ -66,7 +66,7 @@ def test_a_restart_asked_for_after_the_clock_was_set_back_is_carried_out_too() -
     wanted = planned(ONE, ONE_ON, look(ONE, ahead)).verdicts["kafka"].wants
     before = Ledger(settled={"kafka": wanted})
     asked = restarting(ONE, NOW.wall - 1)
-    assert text(ONE, asked, ahead, ledger=before) == "kafka: stop (restart: a restart was asked for)"
+    assert text(ONE, asked, ahead, ledger=before) == "kafka: stop (restart: a restart was requested)"
     # One that was carried out long ago, or of which nothing is known, is none.
     settled = Ledger(settled={"kafka": planned(ONE, asked, look(ONE, ahead)).verdicts["kafka"].wants})
     assert text(ONE, asked, ahead, ledger=settled) == "nothing to do"
@@ -86,7 +86,7 @@ def test_a_restart_of_a_container_that_crash_loops_does_not_wait_for_it_for_ever
     stack = a_stack({"main": [service("db"), service("app", "db")]})
     up = container(stack.services["db"]), container(stack.services["app"], State.RESTARTING)
     assert text(stack, restarting(stack), *up) == (
-        "db: waits (stops_after: stops after app)\napp: stop (restart: a restart was asked for)"
+        "db: waits (stops_after: stops after app)\napp: stop (restart: a restart was requested)"
     )
 
 
@@ -95,7 +95,7 @@ def test_a_restart_together_with_a_new_definition_is_no_deadlock() -> None:
     first = text(TIERS, restarting(TIERS), *up)
     assert "web: stop (restart" in first
     second = text(TIERS, restarting(TIERS), *up[:2], container(WEB, State.EXITED))
-    assert "app: stop (restart: a restart was asked for)" in second
+    assert "app: stop (restart: a restart was requested)" in second
     third = text(TIERS, restarting(TIERS), up[0], replace(up[1], state=State.EXITED))
     assert "db: stop (restart" in third
     assert "app: recreate (definition" in third
@@ -105,7 +105,7 @@ def test_a_restart_with_a_definition_whose_image_is_not_there_holds_up_no_other_
     observed = look(TIERS, container(DB), container(APP, config_hash="old"), images={"db:1": "sha-db:1"})
     found = str(planned(TIERS, restarting(TIERS), observed))
     assert "app: pull" in found
-    assert "db: stop (restart: a restart was asked for)" in found
+    assert "db: stop (restart: a restart was requested)" in found
 
 
 def test_a_blocked_group_is_not_restarted() -> None:
@@ -158,7 +158,7 @@ def test_a_one_shot_that_others_wait_for_is_not_settled_while_it_runs() -> None:
     app = container(WITH_INIT.services["app"], State.CREATED)
     found = planned(WITH_INIT, INIT_ON, look(WITH_INIT, DONE[0], container(MIGRATION), app))
     assert str(found) == (
-        "migration: waits (completing: runs until it has done its work)\n"
+        "migration: waits (completing: runs until its work is complete)\n"
         "app: waits (dependency_not_ready: waits for migration to complete)"
     )
     assert not found.verdicts["migration"].ready
@@ -189,7 +189,7 @@ def test_a_one_shot_with_a_new_definition_runs_again_before_what_waits_for_it() 
     old = container(MIGRATION, State.EXITED, config_hash="old")
     app = container(WITH_INIT.services["app"], State.EXITED)
     assert text(WITH_INIT, INIT_ON, DONE[0], old, app) == (
-        "migration: recreate (definition: was made from another definition)\n"
+        "migration: recreate (definition: was created from another definition)\n"
         "app: waits (dependency_not_ready: waits for migration to complete)"
     )
 
@@ -199,7 +199,7 @@ def test_who_needs_a_finished_one_shot_to_be_healthy_is_told_that_it_will_not_be
     stack = a_stack({"main": [INIT, service("app", "init:healthy"), other]})
     app = container(stack.services["app"], State.CREATED)
     assert text(stack, desire(stack, "main"), DONE[0], app, container(other)) == (
-        "app: waits (dependency_ended: needs init to be healthy, but it did its work and ended)"
+        "app: waits (dependency_ended: needs init to be healthy, but it has completed)"
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from reconciler.model.desired import Desired, GroupState
 from reconciler.model.ledger import BuiltFrom, Ledger, Named, Renaming, from_json, to_json
 from reconciler.model.observed import Container, LeftBehind, ObservedState, State
-from reconciler.planning.project_rename import REASON, former_name, is_new, renamed, warnings
+from reconciler.planning.project_rename import REASON, former_name, is_new_name, record_rename, warnings
 from reconciler.planning.status import outcome, summarise
 from tests.support.fixtures.builders import NOW, a_stack, container, desire, look, planned, service
 from tests.support.fixtures.control_loop import ONE, up, virtual
@@ -32,7 +32,7 @@ def seen(*containers: Container, left: tuple[LeftBehind, ...] = (LEFT,)) -> Obse
 def after(
     ledger: Ledger, *containers: Container, desired: Desired = ON, **more: tuple[LeftBehind, ...]
 ) -> Ledger:
-    return renamed(STACK, desired, seen(*containers, **more), ledger, NOW)
+    return record_rename(STACK, desired, seen(*containers, **more), ledger, NOW)
 
 
 def accepted(*groups: str, at: float = NOW.wall) -> Desired:
@@ -70,7 +70,7 @@ def test_it_is_carried_out_group_by_group_as_it_is_accepted() -> None:
     settled = after(HELD, container(WEB), desired=accepted("a", "b"))
     assert settled == Ledger(named=Named("new", FILES))
     # A group that was off all the time, and later looks, are no matter any more.
-    assert not is_new(STACK, settled)
+    assert not is_new_name(STACK, settled)
     plan = planned(STACK, desire(STACK, "a", "b", "c"), look(STACK, container(WEB)), settled)
     assert [step.service for step in plan.steps] == ["job", "off"]
 
@@ -88,7 +88,7 @@ def test_without_anything_left_the_name_is_taken_as_it_is() -> None:
 
 def test_the_former_name_written_back_is_as_if_nothing_had_been() -> None:
     stack = replace(STACK, name="old")
-    assert renamed(stack, ON, look(stack, container(WEB)), HELD, NOW) == BEFORE
+    assert record_rename(stack, ON, look(stack, container(WEB)), HELD, NOW) == BEFORE
     assert planned(stack, ON, look(stack, container(WEB), container(JOB)), HELD).steps == ()
 
 

@@ -145,8 +145,8 @@ def test_a_group_is_as_its_worst_service() -> None:
 
 def test_a_suspended_group_says_who_differs() -> None:
     pairs = [("a", CONVERGED), ("b", ServiceStatus(Phase.SUSPENDED, "suspended", ""))]
-    assert of_group(pairs, suspended=True).message == "hands off; b differs"
-    assert of_group(pairs[:1], suspended=True).message == "hands off"
+    assert of_group(pairs, suspended=True).message == "suspended; b differs"
+    assert of_group(pairs[:1], suspended=True).message == "suspended"
 
 
 # --- time left ------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""One verdict on a service out of those on its replicas, and on what is more than the file asks for. Pure."""
+"""Combine the plans of replicas and of surplus containers into one plan per service. Pure."""
 
 from __future__ import annotations
 
@@ -12,65 +12,65 @@ from reconciler.planning.plan_types import REPLICA_FIRST, Block, ServicePlan, St
 from reconciler.planning.replicas import Units
 from reconciler.planning.step_factory import step_or_backoff, suspended_wait, wait_for_removal
 
-_REMADE_FOR = frozenset({DriftKind.DEFINITION, DriftKind.IMAGE, DriftKind.MOUNTS, DriftKind.ALTERED})
+_RECREATE_CAUSES = frozenset({DriftKind.DEFINITION, DriftKind.IMAGE, DriftKind.MOUNTS, DriftKind.ALTERED})
 
 
-def one_by_one(scratch: PlanningContext, units: Units, verdicts: dict[str, ServicePlan]) -> None:
-    """Of the replicas that are ready and have to be remade, let only one go at a time.
+def replace_one_by_one(context: PlanningContext, units: Units, verdicts: dict[str, ServicePlan]) -> None:
+    """Recreate ready replicas one at a time.
 
-    It goes while all others are ready: where the new definition does not work, the rest run on with the old
-    one. A replica that is not ready is remade at once.
+    One is stopped while all others are ready: if the new definition does not work, the rest keep running the
+    old one. A replica that is not ready is recreated at once.
     """
     for names in units.of.values():
-        leaving = [name for name in names if _leaves(scratch, verdicts[name])]
+        leaving = [name for name in names if _is_replaced_while_ready(context, verdicts[name])]
         if not leaving:
             continue
         others = tuple(n for n in names if n not in leaving and not (verdicts[n].ready or verdicts[n].done))
         for name in leaving if others else leaving[1:]:
             first = others or (leaving[0],)
-            message = f"waits for {join_names(first)} to be remade and ready"
+            message = f"waits for {join_names(first)} to be recreated and ready"
             wait = Wait(REPLICA_FIRST, message, first)
             verdicts[name] = verdicts[name]._replace(step=None, wait=wait, ready=True)
 
 
-def _leaves(scratch: PlanningContext, verdict: ServicePlan) -> bool:
-    """Whether a replica that is ready would be stopped to be remade."""
+def _is_replaced_while_ready(context: PlanningContext, verdict: ServicePlan) -> bool:
+    """Whether a ready replica would be stopped to be recreated."""
     step, container = verdict.step, verdict.container
     return (
         step is not None
         and step.action is Action.STOP
-        and step.cause in _REMADE_FOR
+        and step.cause in _RECREATE_CAUSES
         and container is not None
         and step.container == container.id
         and is_ready(container)
-        and crash_loops(scratch.ledger, container, scratch.now) is None
+        and crash_loops(context.ledger, container, context.now) is None
     )
 
 
-def merged(
-    scratch: PlanningContext,
+def merge_units(
+    context: PlanningContext,
     stack: Stack,
     units: Units,
     verdicts: Mapping[str, ServicePlan],
     seen: Mapping[str, Container],
 ) -> dict[str, ServicePlan]:
-    """The verdicts by service, in the order of ``stack``. ``seen`` are the containers as observed, by id."""
+    """Return plans by service, in the order of ``stack``; ``seen`` are the observed containers by id."""
     found: dict[str, ServicePlan] = {}
     for name in stack.order:
         names = units.of.get(name, (name,))
         beyond = units.surplus.get(name, ())
         if names == (name,) and not beyond:
-            found[name] = _translated(verdicts[name], name, units, seen)
+            found[name] = _by_service(verdicts[name], name, units, seen)
             continue
-        service, gate = stack.services[name], scratch.gates[stack.group_of[name]]
-        own = tuple(_translated(verdicts[unit], name, units, seen) for unit in names)
-        more = tuple(_surplus(scratch, gate, service, beyond))
-        found[name] = _summed(scratch, gate, service, own, more)
+        service, gate = stack.services[name], context.gates[stack.group_of[name]]
+        own = tuple(_by_service(verdicts[unit], name, units, seen) for unit in names)
+        more = tuple(_surplus(context, gate, service, beyond))
+        found[name] = _sum_units(context, gate, service, own, more)
     return found
 
 
-def _translated(verdict: ServicePlan, name: str, units: Units, seen: Mapping[str, Container]) -> ServicePlan:
-    """The same verdict, as people and the loop know it: containers and steps belong to services."""
+def _by_service(verdict: ServicePlan, name: str, units: Units, seen: Mapping[str, Container]) -> ServicePlan:
+    """Return a unit's plan with containers, steps and waits that name services."""
     container, step, wait = verdict.container, verdict.step, verdict.wait
     unit = verdict.service if verdict.service != name else ""
     if wait is not None and wait.on:
@@ -88,8 +88,8 @@ def _translated(verdict: ServicePlan, name: str, units: Units, seen: Mapping[str
     )
 
 
-def _summed(
-    scratch: PlanningContext,
+def _sum_units(
+    context: PlanningContext,
     gate: GroupGate,
     service: Service,
     own: tuple[ServicePlan, ...],
@@ -121,17 +121,17 @@ def _summed(
 
 
 def _surplus(
-    scratch: PlanningContext, gate: GroupGate, service: Service, beyond: tuple[Container, ...]
+    context: PlanningContext, gate: GroupGate, service: Service, beyond: tuple[Container, ...]
 ) -> Iterator[ServicePlan]:
-    """Containers beyond the number in the file: reported only, until they are accepted; then they go."""
+    """Report containers beyond the number in the Compose file; stop and remove them once accepted."""
     if not beyond:
         return
     wants = desired_fingerprint(service, gate.state)
-    known, accepted = scratch.ledger.surplus.get(service.name), gate.accept_at
+    known, accepted = context.ledger.surplus.get(service.name), gate.accept_at
     taken_away = known is not None and accepted is not None and known.since <= accepted + SEEN_LATER
     here = service.replicas + len(beyond)
     numbers = f"{here} container{'s' if here > 1 else ''} here, {service.replicas} in the Compose file"
-    pending = scratch.ledger.settled.get(service.name) != wants
+    pending = context.ledger.settled.get(service.name) != wants
     names: set[str] = set()
     for container in beyond:
         why = f"{container.name} is more than wanted: {numbers}"
@@ -158,7 +158,7 @@ def _surplus(
             action = Action.UNPAUSE if container.state is State.PAUSED else action
             grace = service.stop_grace if container.grace is None else container.grace
             step = Step(service.name, action, "duplicate", why, container.id, grace=grace, unit=unit)
-            yield step_or_backoff(scratch, verdict._replace(settled=False), step)
+            yield step_or_backoff(context, verdict._replace(settled=False), step)
         elif verdict.settled:
             yield verdict
         else:
