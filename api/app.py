@@ -72,7 +72,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         if audit is not None:
-            audit.listen(publish_from_thread(asyncio.get_running_loop(), broadcast.tell))
+            audit.subscribe(publish_from_thread(asyncio.get_running_loop(), broadcast.tell))
         yield
         close_streams(app)
         await broadcast.aclose()

@@ -21,7 +21,7 @@ from api.wire.openapi import read_responses
 from api.wire.problems import Problem
 from reconciler.audit.chain import AuditEvent, Entry
 from reconciler.audit.database import AuditDatabaseError
-from reconciler.audit.query import MOST
+from reconciler.audit.query import MAX_LIMIT
 from reconciler.audit.query import Query as Wanted
 
 _RECORDED = frozenset({401, 403, 409, 412, 421, 429})
@@ -53,7 +53,7 @@ class AuditSource(Protocol):
     async def read(self, query: Wanted) -> list[Entry]:
         """Entries, the newest last."""
 
-    def listen(self, told: Callable[[Sequence[Entry]], None]) -> None:
+    def subscribe(self, listener: Callable[[Sequence[Entry]], None]) -> None:
         """Have entries told when they are on the disk, in whatever thread."""
 
 
@@ -94,20 +94,20 @@ class AuditPage(_Model):
 
 def as_json(entry: Entry) -> views.Json:
     """An entry as it is shown."""
-    fact = entry.fact
+    event = entry.event
     return {
         "id": entry.id,
-        "timestamp": views.rfc3339(fact.at),
-        "action": fact.action,
-        "target": fact.target,
-        "result": fact.result,
-        "user": fact.user,
-        "reason": fact.reason,
-        "message": fact.message,
-        "source": fact.source,
-        "generation": fact.generation or None,
-        "groups": list(fact.groups),
-        "count": fact.times,
+        "timestamp": views.rfc3339(event.at),
+        "action": event.action,
+        "target": event.target,
+        "result": event.result,
+        "user": event.user,
+        "reason": event.reason,
+        "message": event.message,
+        "source": event.source,
+        "generation": event.generation or None,
+        "groups": list(event.groups),
+        "count": event.times,
         "hash": entry.hash.hex(),
     }
 
@@ -123,7 +123,7 @@ class AuditEndpoints:
 
     async def audit(
         self,
-        limit: Annotated[int, Query(ge=1, le=MOST, description="entries at the most")] = 100,
+        limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="entries at the most")] = 100,
         before: Annotated[
             int | None, Query(ge=1, le=2**53, description="only entries with a smaller id", examples=[1204])
         ] = None,

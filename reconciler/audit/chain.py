@@ -1,7 +1,7 @@
-"""What stands in the audit log: facts, and the chain that each entry is a link of. Pure.
+"""Audit events, and the hash chain that links their entries. Pure.
 
-An entry's hash covers its number, all its fields and the hash of the entry before it. One that was changed
-no longer fits its own hash, one that was taken out or moved leaves a neighbour that does not fit.
+An entry's hash covers its number, all its fields and the hash of the previous entry. A changed entry no
+longer matches its own hash; a removed or moved one breaks the link to its neighbour.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 GENESIS = bytes(32)
-"""Stands where the hash of the entry before the first one would."""
+"""The previous hash of the first entry."""
 
 _FORMAT = b"service-manager audit 1\n"
 _LONGEST = (100, 200, 100, 100, 100, 500, 100)
@@ -23,12 +23,12 @@ _MOST_GROUPS = 64
 
 
 class AuditEvent(NamedTuple):
-    """Something that happened, as it is to be recorded.
+    """Something that happened, ready to be recorded.
 
-    ``action`` and ``result`` are stable words, ``reason`` a stable word for why, ``message`` the same for
-    people. ``user`` is a key's name, ``file``, ``loop``, ``daemon`` or ``anonymous``; ``source`` the address
-    that it came from. ``times`` tells how often it happened, where repeats are recorded as one. ``at`` is
-    wall time in seconds since the epoch.
+    ``action``, ``result`` and ``reason`` are stable words; ``message`` gives the reason for people. ``user``
+    is a key's name, ``file``, ``loop``, ``daemon`` or ``anonymous``; ``source`` the address of the client.
+    ``times`` counts occurrences, where repeats are recorded as one event. ``at`` is wall time in seconds
+    since the epoch.
     """
 
     action: str
@@ -45,7 +45,7 @@ class AuditEvent(NamedTuple):
 
 
 class ChainLink(NamedTuple):
-    """A place in the chain: the number of an entry and its hash; ``(0, GENESIS)`` before the first."""
+    """A position in the chain: an entry's number and hash; ``(0, GENESIS)`` before the first entry."""
 
     id: int
     hash: bytes
@@ -55,40 +55,40 @@ START = ChainLink(0, GENESIS)
 
 
 class Entry(NamedTuple):
-    """One entry: the fact, its number, the hash of the entry before and its own."""
+    """One entry: its number, the event, the hash of the previous entry and its own hash."""
 
     id: int
-    fact: AuditEvent
+    event: AuditEvent
     before: bytes
     hash: bytes
 
 
-def append_link(before: ChainLink, facts: Sequence[AuditEvent]) -> list[Entry]:
-    """The facts as entries that follow ``before``, their texts made harmless and short."""
+def append_link(before: ChainLink, events: Sequence[AuditEvent]) -> list[Entry]:
+    """Turn events into entries that follow ``before``, with their texts cleaned (see ``clean``)."""
     entries = []
-    for given in facts:
-        fact = clean(given)
+    for raw in events:
+        event = clean(raw)
         number = before.id + 1
-        entries.append(Entry(number, fact, before.hash, entry_hash(number, fact, before.hash)))
+        entries.append(Entry(number, event, before.hash, entry_hash(number, event, before.hash)))
         before = ChainLink(number, entries[-1].hash)
     return entries
 
 
-def entry_hash(number: int, fact: AuditEvent, before: bytes) -> bytes:
-    """The hash that the entry with this number must have."""
-    fields = [number, *to_row(fact)]
+def entry_hash(number: int, event: AuditEvent, before: bytes) -> bytes:
+    """Return the hash that the entry with this number must have."""
+    fields = [number, *to_row(event)]
     text = json.dumps(fields, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(_FORMAT + before + text.encode()).digest()
 
 
-def to_row(fact: AuditEvent) -> tuple[Any, ...]:
-    """The fact as plain values, in the order of ``COLUMNS``."""
+def to_row(event: AuditEvent) -> tuple[Any, ...]:
+    """Return the event as plain values, in the order of ``COLUMNS``."""
     return (
-        round(fact.at * 1e6),
-        *fact[:7],
-        fact.generation,
-        json.dumps(fact.groups, separators=(",", ":")),
-        fact.times,
+        round(event.at * 1e6),
+        *event[:7],
+        event.generation,
+        json.dumps(event.groups, separators=(",", ":")),
+        event.times,
     )
 
 
@@ -97,10 +97,10 @@ COLUMNS = ("at", *AuditEvent._fields[:10])
 
 
 def from_row(row: Sequence[Any]) -> AuditEvent:
-    """What ``to_row`` gave.
+    """Return the event that ``to_row`` turned into this row.
 
     Raises:
-        ValueError, TypeError: it is not one of ours; somebody wrote into the database.
+        ValueError, TypeError: ``to_row`` never makes such a row; another program wrote it.
     """
     at, *words, generation, groups, times = row
     action, target, result, user, reason, message, source = words
@@ -119,12 +119,12 @@ def from_row(row: Sequence[Any]) -> AuditEvent:
     )
 
 
-def clean(fact: AuditEvent) -> AuditEvent:
-    """Every text on one line, without anything a terminal would obey, and of a sane length."""
-    words = [clean_text(word, most) for word, most in zip(fact[:7], _LONGEST, strict=True)]
-    groups = tuple(clean_text(name, _LONGEST_NAME) for name in fact.groups[:_MOST_GROUPS])
+def clean(event: AuditEvent) -> AuditEvent:
+    """Limit every text to one line of bounded length without control characters."""
+    words = [clean_text(word, most) for word, most in zip(event[:7], _LONGEST, strict=True)]
+    groups = tuple(clean_text(name, _LONGEST_NAME) for name in event.groups[:_MOST_GROUPS])
     action, target, result, user, reason, message, source = words
-    return fact._replace(
+    return event._replace(
         action=action,
         target=target,
         result=result,
@@ -133,12 +133,12 @@ def clean(fact: AuditEvent) -> AuditEvent:
         message=message,
         source=source,
         groups=groups,
-        at=round(fact.at * 1e6) / 1e6,
+        at=round(event.at * 1e6) / 1e6,
     )
 
 
 def clean_text(text: str, longest: int) -> str:
-    """One text, cut where it is too long; half a surrogate pair, which no database takes, becomes ``?``."""
+    """Clean one text and cut it to ``longest``; a lone surrogate, which SQLite can't store, becomes ``?``."""
     if len(text) > longest:
         text = f"{text[: longest - 1]}…"
     if text.isascii() and text.isprintable():

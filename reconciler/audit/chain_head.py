@@ -1,8 +1,8 @@
-"""Where the chain of the audit log ends, kept apart from the database: a cut tail shows.
+"""The chain's last link, stored outside the database so that a truncated audit log is detected.
 
-Two slots in one small file, written in turn and each with a checksum: whatever write is torn by a power
-cut, the other slot still holds. Written after the database, so a head that lags behind is no sign of harm;
-one that is ahead is. The file is also the lock that appenders of several processes take turns by.
+One small file has two slots with checksums, written in turn: when a power cut tears one write, the other slot
+is still valid. The head is written after the database, so a head that lags behind is harmless; a head that is
+ahead means missing entries. The file is also the lock between processes that append.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from reconciler.host.atomic_files import chown_like, sync_directory
 
 NAME = "audit.head"
 _SLOT = 512
-"""Bytes; a sector is written whole or not at all, so that no write can tear both slots."""
+"""Bytes of a sector, which is written whole or not at all: no write can tear both slots."""
 
 
 class ChainHead:
-    """The head file of a state directory, made when it is not there.
+    """The head file of a state directory; created when missing.
 
     Raises:
-        OSError: it can't be opened, or made.
+        OSError: the file can't be opened or created.
     """
 
     def __init__(self, state_dir: Path) -> None:
@@ -34,14 +34,14 @@ class ChainHead:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if not os.fstat(self._descriptor).st_size:
             chown_like(self._descriptor, state_dir)
-            # All of it at once: later writes need no room on a disk that may be full by then.
+            # Allocate both slots now: later writes then need no space on a full disk.
             os.pwrite(self._descriptor, b" " * (2 * _SLOT), 0)
             os.fsync(self._descriptor)
             sync_directory(state_dir)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the chain's end: nobody else appends meanwhile."""
+        """Hold the lock, so that no other process appends."""
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         try:
             yield
@@ -49,22 +49,22 @@ class ChainHead:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def read(self) -> ChainLink | None:
-        """Where the chain ended when it was last written; None where nobody knows."""
+        """Return the newest link written; None when neither slot is valid."""
         return max(filter(None, self._slots()), default=None)
 
     def write(self, link: ChainLink) -> None:
-        """Note a new end; lasts through a power cut after ``sync`` only."""
-        slots = [found or ChainLink(-1, b"") for found in self._slots()]
+        """Write a new link; it survives a power cut only after ``sync``."""
+        slots = [slot or ChainLink(-1, b"") for slot in self._slots()]
         text = f"{link.id:020d} {link.hash.hex()}".encode()
         line = b"%s %08x" % (text, zlib.crc32(text))
         os.pwrite(self._descriptor, line.ljust(_SLOT - 1) + b"\n", slots.index(min(slots)) * _SLOT)
 
     def sync(self) -> None:
-        """Have the head last."""
+        """Flush the head to disk."""
         os.fdatasync(self._descriptor)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file, which also releases the lock."""
         os.close(self._descriptor)
 
     def _slots(self) -> list[ChainLink | None]:
@@ -73,15 +73,15 @@ class ChainHead:
 
 
 def parse(content: bytes) -> list[ChainLink | None]:
-    """Both slots of a head file; None for one that is empty or torn."""
+    """Return both slots of a head file; None for an empty or torn slot."""
     return [_slot(content[:_SLOT]), _slot(content[_SLOT : 2 * _SLOT])]
 
 
 def read_head(state_dir: Path) -> ChainLink | None:
-    """The head without making or locking anything; None where there is none that can be read.
+    """Read the head without creating or locking the file; None when it is missing or invalid.
 
     Raises:
-        OSError: there is a file, and it can't be read.
+        OSError: the file exists and can't be read.
     """
     try:
         content = (state_dir / NAME).read_bytes()

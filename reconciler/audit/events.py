@@ -1,7 +1,7 @@
-"""What the daemon does, in the words of the audit log: steps, generations, changes, its own life.
+"""Turns steps, generations, changes and the daemon's start and stop into audit events.
 
-Only names and words of ours go in: no file contents, no headers, no environment. Error texts come from the
-engine and are cut to a sane length where they are recorded.
+Events hold only names and messages made here, never file contents, headers or environment variables. Error
+texts come from the engine; ``chain.clean`` limits their length.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DAEMON = "daemon"
 LOOP = "loop"
 
 Target = tuple[Stack, Desired]
-Tell = Callable[[AuditEvent], object]
+RecordEvent = Callable[[AuditEvent], object]
 
 _IMAGES = frozenset({Action.PULL, Action.BUILD})
 
@@ -34,35 +34,37 @@ class _Sent(NamedTuple):
 
 
 class StepRecorder:
-    """Listens to the loop's hooks: one entry per finished step, one per end of a generation.
+    """Records one event per finished step and per outcome of a generation, from the loop's hooks.
 
-    ``tell`` records a fact and returns at once, ``target`` is what the loop converges to, ``wall`` gives
-    the time of day in seconds.
+    ``record`` takes an event and returns at once; ``target`` returns the state that the loop converges to;
+    ``wall`` returns wall time in seconds.
     """
 
-    def __init__(self, tell: Tell, target: Callable[[], Target | None], wall: Callable[[], float]) -> None:
-        self._tell = tell
+    def __init__(
+        self, record: RecordEvent, target: Callable[[], Target | None], wall: Callable[[], float]
+    ) -> None:
+        self._record = record
         self._target = target
         self._wall = wall
         self._sent: dict[str, _Sent] = {}
 
     def on_step(self, step: Step, error: EngineError | None, over: bool) -> None:
-        """A step was sent, or came back (``daemon_stopped``)."""
+        """Handle a step that was sent, or that finished (``over``)."""
         if not over:
-            self._sent[step.key] = self._noted(step)
+            self._sent[step.key] = self._sent_step(step)
             return
-        sent = self._sent.pop(step.key, None) or self._noted(step)
+        sent = self._sent.pop(step.key, None) or self._sent_step(step)
         if error is None:
             result, message = "done", f"{step.why}; took {max(0.0, self._wall() - sent.at):.1f} s"
         elif isinstance(error, OutcomeUnknown | EngineUnavailable):
             result, message = "unknown", f"{step.why}; {error}"
         else:
             result, message = "failed", f"{step.why}; {error}"
-        self._tell(self._fact(sent, result, message))
+        self._record(self._step_event(sent, result, message))
 
     def on_outcome(self, progress: Progress) -> None:
-        """A generation came to an end, or to another one."""
-        self._tell(
+        """Record a generation's new outcome."""
+        self._record(
             AuditEvent(
                 "generation_end",
                 target=str(progress.generation),
@@ -76,13 +78,13 @@ class StepRecorder:
         )
 
     def close(self) -> None:
-        """The daemon ends: what is still under way goes on without it, and nobody here will see its end."""
+        """Record the steps still in flight as unknown: the engine finishes them after the daemon stops."""
         for sent in self._sent.values():
-            message = f"{sent.step.why}; the daemon ended before it came back"
-            self._tell(self._fact(sent, "unknown", message))
+            message = f"{sent.step.why}; the daemon stopped before the step finished"
+            self._record(self._step_event(sent, "unknown", message))
         self._sent.clear()
 
-    def _noted(self, step: Step) -> _Sent:
+    def _sent_step(self, step: Step) -> _Sent:
         target = self._target()
         if target is None:
             return _Sent(step, self._wall(), 0, ())
@@ -90,7 +92,7 @@ class StepRecorder:
         group = stack.group_of.get(step.service)
         return _Sent(step, self._wall(), desired.generation, (group,) if group else ())
 
-    def _fact(self, sent: _Sent, result: str, message: str) -> AuditEvent:
+    def _step_event(self, sent: _Sent, result: str, message: str) -> AuditEvent:
         step = sent.step
         kind = "image" if step.action in _IMAGES else "container"
         return AuditEvent(
@@ -107,7 +109,7 @@ class StepRecorder:
 
 
 def accepted(
-    asked: str,
+    reason: str,
     *,
     user: str,
     source: str,
@@ -116,8 +118,10 @@ def accepted(
     changes: Iterable[str],
     at: float,
 ) -> AuditEvent:
-    """A change of desired state that was accepted. ``asked`` is ``ACTION TARGET``, or ``edited``."""
-    action, _, target = asked.partition(" ")
+    """Return the event for an accepted change of desired state; ``reason`` is ``ACTION TARGET`` or
+    ``edited``.
+    """
+    action, _, target = reason.partition(" ")
     return AuditEvent(
         "edit" if action == "edited" else action,
         target=target or "desired-state",
@@ -133,10 +137,12 @@ def accepted(
 
 
 def rejected(mistakes: Iterable[Mistake], *, user: str, generation: int, at: float) -> AuditEvent:
-    """An edit that is not taken over. Where the mistakes are, not what stands there: it may be a secret."""
-    told = tuple(mistakes)
+    """Return the event for a rejected edit. It names the places of mistakes, not their content: that may be a
+    secret.
+    """
+    found = tuple(mistakes)
     places = [
-        place._replace(message="").path + (f":{place.line}" if place.line else "") for place in told[:5]
+        place._replace(message="").path + (f":{place.line}" if place.line else "") for place in found[:5]
     ]
     shown = ", ".join(dict.fromkeys(places))
     return AuditEvent(
@@ -145,14 +151,14 @@ def rejected(mistakes: Iterable[Mistake], *, user: str, generation: int, at: flo
         result="refused",
         user=user,
         reason="desired_state_invalid",
-        message=f"{len(told)} mistake{'s' if told[1:] else ''}, in {shown}; the last good state is kept",
+        message=f"{len(found)} mistake{'s' if found[1:] else ''}, in {shown}; the last good state is kept",
         generation=generation,
         at=at,
     )
 
 
 def changed_groups(before: Target | None, after: Target) -> tuple[str, ...]:
-    """The groups that are not as they were, in display order; those that are gone come last."""
+    """Return the groups that differ, in display order; removed groups come last."""
     if before is None:
         return tuple(after[0].groups)
     old, new = ({name: _meaning(target, name) for name in target[0].groups} for target in (before, after))
@@ -162,13 +168,13 @@ def changed_groups(before: Target | None, after: Target) -> tuple[str, ...]:
 def _meaning(target: Target, name: str) -> object:
     stack, desired = target
     group = stack.groups[name]
-    # A service without its place in the model: what another service does changes no group but its own.
+    # Services of this group only: a change to another service must not count for this group.
     return group, desired.groups.get(name), [stack.services.get(service) for service in group.services]
 
 
 def daemon_started(version: str, *, engine: str, address: str, crashed: bool, at: float) -> AuditEvent:
-    """The daemon started. ``crashed``: the run before came to no end of its own."""
-    note = "; the run before did not end by itself" if crashed else ""
+    """Return the event for the daemon's start. ``crashed``: the previous run recorded no stop."""
+    note = "; the previous run did not shut down cleanly" if crashed else ""
     return AuditEvent(
         "daemon_start",
         target=address,
@@ -180,7 +186,7 @@ def daemon_started(version: str, *, engine: str, address: str, crashed: bool, at
 
 
 def daemon_stopped(*, failed: bool, at: float) -> AuditEvent:
-    """The daemon ends: it was told to, or a part of it failed."""
+    """Return the event for the daemon's stop, on request or after an internal failure."""
     return AuditEvent(
         "daemon_stop",
         result="failed" if failed else "done",

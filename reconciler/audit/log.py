@@ -1,7 +1,7 @@
-"""The audit log of a running daemon: one thread that writes, everybody else only hands over.
+"""The audit log of a running daemon: one writer thread and a queue.
 
-Whatever the disk does, no caller waits but one who asked to, and converging goes on: facts that can't be
-written are held and tried again, those that there is no room to hold are counted, and the count is an entry.
+A slow or full disk blocks neither callers nor reconciling: events that can't be written stay in the queue and
+are retried; events that overflow the queue are counted, and the count is recorded.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import NamedTuple
 
-from reconciler.audit import query as audit_read
+from reconciler.audit import query as audit_query
 from reconciler.audit.chain import AuditEvent, Entry
 from reconciler.audit.database import Retention
 from reconciler.audit.maintenance import AuditWriter
@@ -29,13 +29,13 @@ __all__ = ["Audit", "AuditEvent", "Entry", "Query", "Retention"]
 log = logging.getLogger(__name__)
 
 Listener = Callable[[Sequence[Entry]], None]
-"""Called with entries that are on the disk, in the writer's thread; returns at once."""
+"""Called in the writer's thread with entries that are on disk; must return at once."""
 
 
 class WriterTimings(NamedTuple):
-    """Seconds: how long facts nobody waits for are gathered into one write; pauses after a write that
-    failed (the last one repeats); ``cut`` and ``sync`` as for ``AuditWriter``. ``held``: facts that wait for
-    a disk, at the most; ``batch``: facts in one write."""
+    """``gather``: seconds to collect events into one write; ``again``: pauses in seconds after failed writes,
+    the last one repeated; ``cut``, ``sync``: see ``AuditWriter``. ``held``: most events in the queue;
+    ``batch``: most events in one write."""
 
     gather: float = 0.1
     again: tuple[float, ...] = (1.0, 2.0, 5.0, 10.0, 30.0)
@@ -45,14 +45,14 @@ class WriterTimings(NamedTuple):
     batch: int = 500
 
 
-class _Waiting(NamedTuple):
-    fact: AuditEvent
+class _Queued(NamedTuple):
+    event: AuditEvent
     done: Future[bool] | None
 
 
 class Audit:
-    """The log in a state directory. Safe to be told things from any thread; nothing is told in vain
-    before ``start``, and nothing is taken after ``close``. ``wall`` gives the time of day in seconds.
+    """The log in a state directory. Thread-safe. Events before ``start`` are queued; events after ``close``
+    are dropped. ``wall`` returns wall time in seconds.
     """
 
     def __init__(
@@ -71,112 +71,112 @@ class Audit:
         self._retention = retention
         self._pace = pace
         self._change = threading.Condition()
-        self._queue: deque[_Waiting] = deque()
+        self._queue: deque[_Queued] = deque()
         self._urgent = False
         self._closing = False
-        self._lost_untold = 0
+        self._lost_unrecorded = 0
         self._repeats = Coalescer()
-        self._told: list[Listener] = []
-        self._keeper = AuditWriter(state_dir, retention, cut=pace.cut, sync=pace.sync, now=time.monotonic())
+        self._listeners: list[Listener] = []
+        self._writer = AuditWriter(state_dir, retention, cut=pace.cut, sync=pace.sync, now=time.monotonic())
         self._failures = 0
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
 
     def start(self) -> None:
-        """Begin to write; opening and looking through the database happens in the thread, too."""
+        """Start the writer thread, which also opens and checks the database."""
         self._thread.start()
 
-    def listen(self, told: Listener) -> None:
-        """Have every entry told once it is on the disk."""
-        self._told.append(told)
+    def subscribe(self, listener: Listener) -> None:
+        """Call ``listener`` with every entry once it is on disk."""
+        self._listeners.append(listener)
 
-    # --- what others hand over -------------------------------------------------------------------
+    # --- callers ---------------------------------------------------------------------------------
 
-    def append(self, fact: AuditEvent) -> None:
-        """Record it soon; never waits and never fails."""
-        self._hand_over(fact, None)
+    def append(self, event: AuditEvent) -> None:
+        """Queue an event; never blocks and never fails."""
+        self._submit(event, None)
 
-    def append_durable(self, fact: AuditEvent) -> Future[bool]:
-        """Record it now. The result is there when it is on the disk: True, or False where it can't be.
+    def append_durable(self, event: AuditEvent) -> Future[bool]:
+        """Write an event at once. The future is True when it is on disk, False when the write failed.
 
-        One that can't be written now is tried again later, like any other.
+        A failed event is retried later, like any other.
         """
         done: Future[bool] = Future()
-        # So that nobody who waits can take it back.
+        # Callers must not be able to cancel it.
         done.set_running_or_notify_cancel()
-        self._hand_over(fact, done)
+        self._submit(event, done)
         return done
 
-    def append_coalesced(self, key: tuple[str, ...], fact: AuditEvent) -> None:
-        """Record what may come again and again: the first of a key soon, the rest counted by the minute."""
+    def append_coalesced(self, key: tuple[str, ...], event: AuditEvent) -> None:
+        """Queue an event that may repeat: the first of a key soon, repeats counted once a minute."""
         with self._change:
-            first = self._repeats.add(key, self._stamped(fact), time.monotonic())
+            first = self._repeats.add(key, self._stamped(event), time.monotonic())
             if first is not None and not self._closing:
-                self._take(_Waiting(first, None))
+                self._enqueue(_Queued(first, None))
             self._change.notify()
 
     async def read(self, query: Query) -> list[Entry]:
-        """Entries on the disk, the newest last.
+        """Return matching entries on disk, the newest last.
 
         Raises:
             sqlite3.Error: the log can't be read.
         """
-        return await asyncio.to_thread(audit_read.read, self._state_dir, query)
+        return await asyncio.to_thread(audit_query.read, self._state_dir, query)
 
     async def latest(self, *actions: str, result: str = "") -> Entry | None:
-        """See ``query.newest``; None also where the log can't be read."""
+        """See ``query.latest``; None also when the log can't be read."""
         try:
-            return await asyncio.to_thread(audit_read.latest, self._state_dir, *actions, result=result)
+            return await asyncio.to_thread(audit_query.latest, self._state_dir, *actions, result=result)
         except sqlite3.Error:
             return None
 
     def close(self, seconds: float = 3.0) -> None:
-        """Write what there is, and end. Waits for so long at most; call it in a thread of its own."""
+        """Write the queue and stop the thread. Blocks up to ``seconds``: call it outside the event loop."""
         with self._change:
-            for fact in self._repeats.due(time.monotonic(), self._wall(), everything=True):
-                self._take(_Waiting(fact, None))
+            for event in self._repeats.due(time.monotonic(), self._wall(), everything=True):
+                self._enqueue(_Queued(event, None))
             self._closing = True
             self._change.notify()
         if self._thread.ident is not None:
             self._thread.join(seconds)
 
-    def _stamped(self, fact: AuditEvent) -> AuditEvent:
-        return fact if fact.at else fact._replace(at=self._wall())
+    def _stamped(self, event: AuditEvent) -> AuditEvent:
+        return event if event.at else event._replace(at=self._wall())
 
-    def _hand_over(self, fact: AuditEvent, done: Future[bool] | None) -> None:
+    def _submit(self, event: AuditEvent, done: Future[bool] | None) -> None:
         with self._change:
             if self._closing:
                 if done is not None:
                     done.set_result(False)
                 return
-            self._take(_Waiting(self._stamped(fact), done))
+            self._enqueue(_Queued(self._stamped(event), done))
             self._change.notify()
 
-    def _take(self, waiting: _Waiting) -> None:
+    def _enqueue(self, waiting: _Queued) -> None:
         self._queue.append(waiting)
         self._urgent = self._urgent or waiting.done is not None
         if len(self._queue) > self._pace.held:
             self._drop(self._queue.popleft())
 
-    def _drop(self, waiting: _Waiting) -> None:
-        self.lost += waiting.fact.times
-        self._lost_untold += waiting.fact.times
-        _answer(waiting, good=False)
+    def _drop(self, waiting: _Queued) -> None:
+        self.lost += waiting.event.times
+        self._lost_unrecorded += waiting.event.times
+        _resolve(waiting, good=False)
 
     # --- the writer's thread ---------------------------------------------------------------------
 
     def _run(self) -> None:
-        going = True
-        while going:
+        running = True
+        while running:
             try:
-                going = self._turn()
+                running = self._write_next()
             except Exception:
-                # A bug of ours. Without this thread every write would wait for ever.
-                log.exception("the audit log failed in a way nobody foresaw")
+                # A bug here. Without this thread every durable write would block.
+                log.exception("the audit log failed unexpectedly")
                 time.sleep(self._pace.again[0])
-        self._keeper.close()
+        self._writer.close()
 
-    def _turn(self) -> bool:
-        """Wait for something to do, and do it; False when it is all over."""
+    def _write_next(self) -> bool:
+        """Wait for a batch and write it; False once the log is closed and written."""
         batch = self._batch()
         if batch:
             good = self._write(batch)
@@ -185,26 +185,26 @@ class Audit:
         elif self._closing:
             return False
         if not self._closing:
-            for entries in self._keeper.apply_retention(time.monotonic(), self._wall):
-                self._tell_others(entries)
+            for entries in self._writer.apply_retention(time.monotonic(), self._wall):
+                self._notify_listeners(entries)
         return True
 
-    def _batch(self) -> list[_Waiting]:
+    def _batch(self) -> list[_Queued]:
         with self._change:
             while not self._closing:
                 now = time.monotonic()
-                for fact in self._repeats.due(now, self._wall()):
-                    self._take(_Waiting(fact, None))
+                for event in self._repeats.due(now, self._wall()):
+                    self._enqueue(_Queued(event, None))
                 if self._urgent:
                     break
                 if self._queue and self._failures:
-                    # Not in a tight loop; but somebody who waits is worth a try at once.
+                    # Pause between retries; a durable event is tried at once.
                     again = self._pace.again
                     pause = again[min(self._failures, len(again)) - 1]
-                    self._change.wait_for(self._pressed, pause)
+                    self._change.wait_for(self._is_urgent, pause)
                     break
                 if self._queue:
-                    self._change.wait_for(self._pressed, self._pace.gather)
+                    self._change.wait_for(self._is_urgent, self._pace.gather)
                     break
                 due = self._due()
                 if due <= now:
@@ -214,72 +214,72 @@ class Audit:
             self._urgent = any(waiting.done for waiting in self._queue)
             return batch
 
-    def _pressed(self) -> bool:
+    def _is_urgent(self) -> bool:
         return self._urgent or self._closing
 
     def _due(self) -> float:
-        due, repeats = self._keeper.due(), self._repeats.next()
+        due, repeats = self._writer.due(), self._repeats.next_due()
         return due if repeats is None else min(due, repeats)
 
-    def _write(self, batch: list[_Waiting]) -> bool:
-        facts = [waiting.fact for waiting in batch]
-        lost = self._lost_untold
+    def _write(self, batch: list[_Queued]) -> bool:
+        events = [waiting.event for waiting in batch]
+        lost = self._lost_unrecorded
         if lost:
-            facts.insert(0, self._about_lost(lost))
+            events.insert(0, self._lost_event(lost))
         try:
-            entries = self._keeper.append(facts, time.monotonic())
+            entries = self._writer.append(events, time.monotonic())
         except (sqlite3.Error, OSError) as error:
             self._failed(batch, error)
             return False
         except BaseException:
-            # A bug of ours: these would only fail again, the next may fare better.
+            # A bug here: these events would fail again; later ones may succeed.
             with self._change:
                 for waiting in batch:
                     self._drop(waiting)
             raise
         with self._change:
-            self._lost_untold -= lost
+            self._lost_unrecorded -= lost
         if self._failures:
-            log.info("the audit log is written again", extra={"lost": lost})
+            log.info("the audit log is writable again", extra={"lost": lost})
         self._failures, self.error = 0, ""
         self.written += len(entries)
         for waiting in batch:
-            _answer(waiting, good=True)
-        self._tell_others(entries)
+            _resolve(waiting, good=True)
+        self._notify_listeners(entries)
         return True
 
-    def _failed(self, batch: list[_Waiting], error: Exception) -> None:
+    def _failed(self, batch: list[_Queued], error: Exception) -> None:
         if not self._failures:
-            log.warning("the audit log can't be written; it is tried again", extra={"error": str(error)})
+            log.warning("the audit log can't be written; retrying", extra={"error": str(error)})
         self.error = str(error)
         with self._change:
             self._failures += 1
             for waiting in batch:
-                _answer(waiting, good=False)
-            # Back to where they were taken from, the oldest first; no room means lost.
-            self._queue.extendleft(_Waiting(waiting.fact, None) for waiting in reversed(batch))
+                _resolve(waiting, good=False)
+            # Return them to the front of the queue, the oldest first; events that overflow are lost.
+            self._queue.extendleft(_Queued(waiting.event, None) for waiting in reversed(batch))
             while len(self._queue) > self._pace.held:
                 self._drop(self._queue.popleft())
 
-    def _about_lost(self, lost: int) -> AuditEvent:
+    def _lost_event(self, lost: int) -> AuditEvent:
         return AuditEvent(
             "audit_lost",
             result="lost",
             user="daemon",
             reason="not_writable",
-            message=f"{lost} entries were lost, because the log could not be written",
+            message=f"{lost} entries were lost because the log could not be written",
             times=lost,
             at=self._wall(),
         )
 
-    def _tell_others(self, entries: Sequence[Entry]) -> None:
-        for told in self._told:
+    def _notify_listeners(self, entries: Sequence[Entry]) -> None:
+        for listener in self._listeners:
             try:
-                told(entries)
+                listener(entries)
             except Exception:
                 log.exception("a listener of the audit log failed")
 
 
-def _answer(waiting: _Waiting, *, good: bool) -> None:
-    if waiting.done is not None and not waiting.done.done():
-        waiting.done.set_result(good)
+def _resolve(queued: _Queued, *, good: bool) -> None:
+    if queued.done is not None and not queued.done.done():
+        queued.done.set_result(good)

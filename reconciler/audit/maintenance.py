@@ -1,6 +1,6 @@
-"""Keeps one audit file open and in order: opened again after trouble, its head made to last, cut in time.
+"""Maintains the open audit database: reopens it after errors, flushes its head, applies retention.
 
-Belongs to the writer's thread of ``audit.Audit``.
+Used by the writer thread of ``log.Audit`` only.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from pathlib import Path
 from reconciler.audit.chain import AuditEvent, Entry
 from reconciler.audit.database import AuditFile, Retention, is_damage
 
-_OFTEN = 1000
-"""Entries after which the size is looked at, whatever the time."""
-_NEVER = 1e11
-"""Seconds that nothing is older than."""
+_SIZE_CHECK = 1000
+"""Entries between two checks of the size."""
+_ANY_AGE = 1e11
+"""Seconds; no entry is older."""
 
 
 class AuditWriter:
-    """The file in a state directory, opened when it is first written to.
+    """The database in a state directory, opened at the first write.
 
-    ``cut`` is the time in seconds between looks at what is too old, ``sync`` how long after an entry the
-    head is made to last. The first look comes after a whole ``cut``: at boot a clock may be wrong. ``now``
-    is monotonic, ``wall`` the time of day.
+    ``cut``: seconds between two deletions of old entries; ``sync``: seconds from an entry to the flush of the
+    head. The first deletion comes after a whole ``cut``, since the clock may be wrong at boot. ``now`` is
+    monotonic, ``wall`` returns wall time.
     """
 
     def __init__(self, state_dir: Path, retention: Retention, *, cut: float, sync: float, now: float) -> None:
@@ -37,23 +37,23 @@ class AuditWriter:
         self._sync_at: float | None = None
         self._since_cut = 0
 
-    def append(self, facts: list[AuditEvent], now: float) -> list[Entry]:
-        """See ``AuditFile.append``; a file that is damaged, or gone, is replaced by a new one first.
+    def append(self, events: list[AuditEvent], now: float) -> list[Entry]:
+        """See ``AuditFile.append``; a damaged or missing file is replaced first.
 
         Raises:
-            OSError, sqlite3.Error: nothing was added.
+            OSError, sqlite3.Error: nothing was appended.
         """
-        entries = self._appended(facts)
+        entries = self._append(events)
         self._since_cut += len(entries)
         self._sync_at = self._sync_at or now + self._delay
         return entries
 
     def due(self) -> float:
-        """When ``tidy`` should be called."""
+        """Return the monotonic time of the next ``apply_retention``."""
         return min(self._cut_at, self._sync_at or self._cut_at)
 
     def apply_retention(self, now: float, wall: Callable[[], float]) -> Iterator[list[Entry]]:
-        """Do what is due; yields the entries that say so. Trouble is left to the next write to find."""
+        """Flush and delete what is due; yield the entries that record it. The next write reports errors."""
         aged, synced = self._cut_at <= now, self._sync_at is not None and self._sync_at <= now
         if aged:
             self._cut_at = now + self._pause
@@ -65,40 +65,40 @@ class AuditWriter:
         with suppress(OSError, sqlite3.Error):
             if synced:
                 file.sync()
-            if aged or self._since_cut >= _OFTEN:
+            if aged or self._since_cut >= _SIZE_CHECK:
                 self._since_cut = 0
-                retention = self._retention if aged else self._retention._replace(age=_NEVER)
+                retention = self._retention if aged else self._retention._replace(age=_ANY_AGE)
                 while entries := file.truncate_before(retention, wall()):
                     yield entries
 
     def close(self) -> None:
-        """Let go of the file, its head made to last."""
+        """Flush the head and close the file."""
         if self._file is not None:
             with suppress(OSError):
                 self._file.sync()
-        self._shut()
+        self._close_file()
 
-    def _appended(self, facts: list[AuditEvent]) -> list[Entry]:
+    def _append(self, events: list[AuditEvent]) -> list[Entry]:
         if self._file is not None and self._file.was_replaced():
-            self._shut()
+            self._close_file()
         try:
-            return self._opened().append(facts)
+            return self._open().append(events)
         except sqlite3.DatabaseError as error:
-            self._shut()
+            self._close_file()
             if not is_damage(error):
                 raise
-            # Damaged under our hands: opening it looks through it and sets it aside.
-            return self._opened().append(facts)
+            # Damaged while open: opening it again checks and renames it.
+            return self._open().append(events)
         except OSError:
-            self._shut()
+            self._close_file()
             raise
 
-    def _opened(self) -> AuditFile:
+    def _open(self) -> AuditFile:
         if self._file is None:
             self._file = AuditFile(self._state_dir)
         return self._file
 
-    def _shut(self) -> None:
+    def _close_file(self) -> None:
         file, self._file = self._file, None
         if file is not None:
             file.close()

@@ -1,6 +1,6 @@
-"""Reading the audit log: pages of entries by what they are about, and whether the chain holds.
+"""Reads pages of the audit log and verifies its chain.
 
-Both open the database for reading only, beside whoever writes, and need no daemon.
+Both open the database read-only, at the same time as writers, and need no daemon.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from reconciler.audit.chain import COLUMNS, START, ChainLink, Entry, entry_hash,
 from reconciler.audit.chain_head import read_head
 from reconciler.audit.database import NAME
 
-MOST = 1000
-_MOST_PROBLEMS = 100
+MAX_LIMIT = 1000
+_MAX_PROBLEMS = 100
 _SELECT = f"SELECT id, {', '.join(COLUMNS)}, before, hash FROM entries"  # noqa: S608 - constants alone
 
 
 class Query(NamedTuple):
-    """Which entries: at most ``limit``, those before ``before`` (a number; 0: the newest), and of these
-    only those about a group, with an action, by a user; an empty word asks for nothing."""
+    """Selects at most ``limit`` entries before number ``before`` (0: the newest), by group, action and user;
+    an empty field matches every entry."""
 
     limit: int = 100
     before: int = 0
@@ -33,14 +33,14 @@ class Query(NamedTuple):
 
 
 class ChainProblem(NamedTuple):
-    """Something that verifying found: at which entry (0: none), and what."""
+    """A problem found by ``verify``: the entry's number (0: none) and a message."""
 
     id: int
     message: str
 
 
 class VerifyReport(NamedTuple):
-    """What verifying came to: the entries there are, and everything that is wrong with them."""
+    """The result of ``verify``: the number of entries, the first and last, and every problem."""
 
     entries: int
     first: int
@@ -50,16 +50,16 @@ class VerifyReport(NamedTuple):
 
     @property
     def good(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether the chain has no problem."""
         return not self.problems
 
 
 class NoAuditLog(Exception):
-    """There is nothing to read in the state directory."""
+    """The state directory has no audit log."""
 
 
 def read(state_dir: Path, query: Query) -> list[Entry]:
-    """Entries, the newest last; none where there is no log yet.
+    """Return matching entries, the newest last; empty without a log.
 
     Raises:
         sqlite3.Error: the log can't be read, or is damaged.
@@ -73,18 +73,18 @@ def read(state_dir: Path, query: Query) -> list[Entry]:
         if word := getattr(query, column):
             conditions.append(f"{column} = ?")
             parameters.append(word)
-    parameters.append(max(0, min(query.limit, MOST)))
+    parameters.append(max(0, min(query.limit, MAX_LIMIT)))
     text = f"{_SELECT} WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?"
     try:
-        with _opened(state_dir) as db:
+        with _open(state_dir) as db:
             rows = db.execute(text, parameters).fetchall()
     except NoAuditLog:
         return []
-    return [_shown(row) for row in reversed(rows)]
+    return [_checked_entry(row) for row in reversed(rows)]
 
 
 def latest(state_dir: Path, *actions: str, result: str = "") -> Entry | None:
-    """The newest entry with one of these actions, and this result where one is given.
+    """Return the newest entry with one of these actions and, if given, this result.
 
     Raises:
         sqlite3.Error: as ``read``.
@@ -93,17 +93,17 @@ def latest(state_dir: Path, *actions: str, result: str = "") -> Entry | None:
     where += ["result = ?"] if result else []
     text = f"{_SELECT} WHERE {' AND '.join(where or ['1'])} ORDER BY id DESC LIMIT 1"
     try:
-        with _opened(state_dir) as db:
+        with _open(state_dir) as db:
             row = db.execute(text, [*actions, *([result] if result else [])]).fetchone()
     except NoAuditLog:
         return None
-    return _shown(row) if row else None
+    return _checked_entry(row) if row else None
 
 
 def highest_generation(state_dir: Path) -> int | None:
-    """The highest generation whose acceptance is recorded; None where nothing is known."""
+    """Return the highest generation recorded as accepted; None when the log has none."""
     try:
-        with _opened(state_dir) as db:
+        with _open(state_dir) as db:
             row = db.execute("SELECT max(generation) FROM entries WHERE result = 'accepted'").fetchone()
     except (NoAuditLog, sqlite3.Error):
         return None
@@ -111,32 +111,32 @@ def highest_generation(state_dir: Path) -> int | None:
 
 
 def verify(state_dir: Path) -> VerifyReport:
-    """Look through the whole chain, as it is on disk now.
+    """Verify the whole chain as it is on disk.
 
     Raises:
-        NoAuditLog: there is none, and no sign that there ever was.
-        OSError: the file with the chain's end can't be read.
+        NoAuditLog: there is neither a log nor a sign of an earlier one.
+        OSError: the head file can't be read.
     """
-    # First the head: whatever is appended meanwhile only comes after it.
+    # Read the head first: entries appended later come after it.
     head = read_head(state_dir)
-    chain = _Chain(head)
+    chain = _ChainVerifier(head)
     try:
-        with _opened(state_dir) as db:
+        with _open(state_dir) as db:
             damage = db.execute("PRAGMA quick_check(1)").fetchone()[0]
             if damage != "ok":
-                chain.wrong(0, f"the database is damaged: {str(damage).splitlines()[-1]}")
+                chain.add_problem(0, f"the database is damaged: {str(damage).splitlines()[-1]}")
             for row in db.execute(f"{_SELECT} ORDER BY id"):
                 chain.add(row)
     except NoAuditLog:
         if head is None or head == START:
             raise
     except sqlite3.Error as error:
-        chain.wrong(chain.last.id, f"the database can't be read on from here: {error}")
-    return chain.verdict()
+        chain.add_problem(chain.last.id, f"the database can't be read beyond this entry: {error}")
+    return chain.report()
 
 
-class _Chain:
-    """Takes in rows in order; each has to follow the one before."""
+class _ChainVerifier:
+    """Takes rows in order and checks that each follows the previous one."""
 
     def __init__(self, head: ChainLink | None) -> None:
         self.last = START
@@ -149,56 +149,62 @@ class _Chain:
         self._problems: list[ChainProblem] = []
         self._notes: list[str] = []
 
-    def wrong(self, number: int, message: str) -> None:
-        if len(self._problems) < _MOST_PROBLEMS:
+    def add_problem(self, number: int, message: str) -> None:
+        if len(self._problems) < _MAX_PROBLEMS:
             self._problems.append(ChainProblem(number, message))
 
     def add(self, row: tuple[object, ...]) -> None:
         try:
             entry = _entry(row)
-            good = entry_hash(entry.id, entry.fact, entry.before) == entry.hash
+            good = entry_hash(entry.id, entry.event, entry.before) == entry.hash
         except (ValueError, TypeError, AttributeError):
-            self.wrong(int(str(row[0])), f"entry {row[0]} was changed: it holds what was never written")
+            self.add_problem(
+                int(str(row[0])), f"entry {row[0]} was changed: it has values that were never written"
+            )
             self.last = ChainLink(int(str(row[0])), b"")
             return
         if not good:
-            self.wrong(entry.id, f"entry {entry.id} was changed: it does not fit its hash")
+            self.add_problem(entry.id, f"entry {entry.id} was changed: it does not match its hash")
         if self._first is None:
             self._first, self._first_before = ChainLink(entry.id, entry.hash), entry.before
         elif entry.id != self.last.id + 1:
-            self.wrong(entry.id, f"{_entries(self.last.id + 1, entry.id - 1)} missing")
+            self.add_problem(entry.id, f"{_entries(self.last.id + 1, entry.id - 1)} missing")
         elif entry.before != self.last.hash:
-            self.wrong(entry.id, f"entry {entry.id} does not follow entry {self.last.id}: one was replaced")
-        self._noted(entry)
+            self.add_problem(
+                entry.id, f"entry {entry.id} does not follow entry {self.last.id}: one was replaced"
+            )
+        self._check_event(entry)
         if self._head is not None and entry.id == self._head.id:
             self._head_seen = True
             if entry.hash != self._head.hash:
-                self.wrong(entry.id, f"entry {entry.id} was replaced: the head file knows another one")
+                self.add_problem(entry.id, f"entry {entry.id} was replaced: the head file names another hash")
         self.last = ChainLink(entry.id, entry.hash)
         self._count += 1
 
-    def _noted(self, entry: Entry) -> None:
-        fact = entry.fact
-        if fact.action == "audit_cut" and fact.target.isdecimal():
-            self._cut_through = int(fact.target)
-        elif fact.action == "audit_broken":
-            self.wrong(entry.id, f"entry {entry.id} says: {fact.message}")
-        elif fact.action == "audit_lost":
-            self._notes.append(f"entry {entry.id} says: {fact.message}")
+    def _check_event(self, entry: Entry) -> None:
+        event = entry.event
+        if event.action == "audit_cut" and event.target.isdecimal():
+            self._cut_through = int(event.target)
+        elif event.action == "audit_broken":
+            self.add_problem(entry.id, f"entry {entry.id} reports: {event.message}")
+        elif event.action == "audit_lost":
+            self._notes.append(f"entry {entry.id} reports: {event.message}")
 
-    def verdict(self) -> VerifyReport:
+    def report(self) -> VerifyReport:
         first = self._first
         if first is not None and first.id != self._cut_through + 1:
             gone = _entries(self._cut_through + 1, first.id - 1)
             self._problems.insert(0, ChainProblem(first.id, f"{gone} missing at the beginning"))
         elif first is not None and first.id == 1 and self._first_before != START.hash:
-            self.wrong(1, "entry 1 was replaced: it follows another one")
+            self.add_problem(1, "entry 1 was replaced: it follows another one")
         if first is not None and self._cut_through:
-            self._notes.insert(0, f"entries up to {self._cut_through} were taken away by retention")
+            self._notes.insert(0, f"entries up to {self._cut_through} were deleted by retention")
         if self._head is None:
-            self.wrong(self.last.id, "the head file is gone: a cut tail would not show")
+            self.add_problem(
+                self.last.id, "the head file is missing: missing entries at the end can't be detected"
+            )
         elif not self._head_seen and self._head.id > self.last.id:
-            self.wrong(self._head.id, f"{_entries(self.last.id + 1, self._head.id)} missing at the end")
+            self.add_problem(self._head.id, f"{_entries(self.last.id + 1, self._head.id)} missing at the end")
         return VerifyReport(
             self._count, first.id if first else 0, self.last.id, tuple(self._problems), tuple(self._notes)
         )
@@ -211,11 +217,11 @@ def _entries(first: int, last: int) -> str:
 def _entry(row: tuple[object, ...]) -> Entry:
     number, *fields, before, hash_ = row
     if not (isinstance(number, int) and isinstance(before, bytes) and isinstance(hash_, bytes)):
-        raise TypeError("an entry holds what was never written")
+        raise TypeError("an entry has values that were never written")
     return Entry(number, from_row(fields), before, hash_)
 
 
-def _shown(row: tuple[object, ...]) -> Entry:
+def _checked_entry(row: tuple[object, ...]) -> Entry:
     try:
         return _entry(row)
     except (ValueError, TypeError) as error:
@@ -223,7 +229,7 @@ def _shown(row: tuple[object, ...]) -> Entry:
 
 
 @contextmanager
-def _opened(state_dir: Path) -> Iterator[sqlite3.Connection]:
+def _open(state_dir: Path) -> Iterator[sqlite3.Connection]:
     path = state_dir / NAME
     if not path.exists():
         raise NoAuditLog(f"there is no audit log in {state_dir}")
@@ -231,6 +237,6 @@ def _opened(state_dir: Path) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(uri, uri=True, timeout=5.0, isolation_level=None)) as db:
         db.execute("BEGIN")
         if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'entries'").fetchone() is None:
-            # A daemon that starts for the first time has made the file, and its table not yet.
-            raise NoAuditLog(f"the audit log in {state_dir} has only just been begun")
+            # A daemon at its first start has created the file, but not yet the table.
+            raise NoAuditLog(f"the audit log in {state_dir} is still empty")
         yield db

@@ -1,7 +1,7 @@
-"""Repeats made into one: whoever is refused a thousand times a minute gets two entries, not a thousand.
+"""Coalesces repeated events: a thousand refusals of one client in a minute make two entries.
 
-The first of its kind is recorded at once, later ones are counted and recorded together. New kinds are
-rationed, whoever they come from: else many addresses could push everything else out of the log.
+The first event of a key is recorded at once; repeats are counted and recorded together. New keys share one
+rate limit: otherwise requests from many addresses could push all other entries out of the log.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from reconciler.audit.chain import AuditEvent
 
 
 class Rates(NamedTuple):
-    """``window``: seconds that repeats are gathered for. ``most`` kinds are gathered side by side.
+    """``window``: seconds in which repeats are counted together. ``most``: keys counted at the same time.
 
-    Of all their entries there may be ``burst`` at once, then one per ``refill`` seconds: 3 MB a day.
+    All keys together may record ``burst`` entries at once, then one per ``refill`` seconds: 3 MB a day.
     """
 
     window: float = 60.0
@@ -26,75 +26,75 @@ class Rates(NamedTuple):
 DEFAULT = Rates()
 
 
-class _Gathered:
-    __slots__ = ("fact", "more", "until")
+class _Repeats:
+    __slots__ = ("event", "more", "until")
 
-    def __init__(self, fact: AuditEvent, until: float) -> None:
-        self.fact = fact
+    def __init__(self, event: AuditEvent, until: float) -> None:
+        self.event = event
         self.more = 0
         self.until = until
 
 
 class Coalescer:
-    """Gathers facts by a key. Times are monotonic seconds. Not safe for several threads."""
+    """Counts repeated events by key. Times are monotonic seconds. Not thread-safe."""
 
     def __init__(self, rates: Rates = DEFAULT) -> None:
         self._rates = rates
-        self._gathered: dict[tuple[str, ...], _Gathered] = {}
+        self._by_key: dict[tuple[str, ...], _Repeats] = {}
         self._others = 0
         self._others_until = 0.0
         self._tokens = rates.burst
         self._filled_at = 0.0
 
-    def add(self, key: tuple[str, ...], fact: AuditEvent, now: float) -> AuditEvent | None:
-        """The fact where it is to be recorded now; None: it was counted, see ``due``."""
-        held = self._gathered.get(key)
+    def add(self, key: tuple[str, ...], event: AuditEvent, now: float) -> AuditEvent | None:
+        """Return the event if it should be recorded now; None if it was only counted (see ``due``)."""
+        held = self._by_key.get(key)
         if held is not None:
-            held.fact = fact
-            held.more += fact.times
+            held.event = event
+            held.more += event.times
             return None
-        if len(self._gathered) < self._rates.most and self._token(now):
-            self._gathered[key] = _Gathered(fact, now + self._rates.window)
-            return fact
+        if len(self._by_key) < self._rates.most and self._take_token(now):
+            self._by_key[key] = _Repeats(event, now + self._rates.window)
+            return event
         if not self._others:
             self._others_until = now + self._rates.window
-        self._others += fact.times
+        self._others += event.times
         return None
 
     def due(self, now: float, wall: float, *, everything: bool = False) -> list[AuditEvent]:
-        """What was gathered and is to be recorded now. ``wall``: the time of day, in seconds."""
-        found = []
-        for key, held in list(self._gathered.items()):
+        """Return the counted events that are due, or ``everything``; ``wall`` is wall time in seconds."""
+        summed = []
+        for key, held in list(self._by_key.items()):
             if held.until > now and not everything:
                 continue
             if not held.more:
-                del self._gathered[key]
-            elif everything or self._token(now):
-                found.append(_summed(held))
+                del self._by_key[key]
+            elif everything or self._take_token(now):
+                summed.append(_summed(held))
                 held.more = 0
                 held.until = now + self._rates.window
             else:
                 held.until = now + self._rates.refill
         if self._others and (everything or self._others_until <= now):
-            found.append(
+            summed.append(
                 AuditEvent(
                     "refusals",
                     result="refused",
                     reason="many",
-                    message=f"{self._others} further refusals, from too many places to tell them apart",
+                    message=f"{self._others} further refusals, from too many sources to list",
                     times=self._others,
                     at=wall,
                 )
             )
             self._others = 0
-        return found
+        return summed
 
-    def next(self) -> float | None:
-        """When ``due`` should be asked again; None while there is nothing to wait for."""
-        times = [held.until for held in self._gathered.values()]
+    def next_due(self) -> float | None:
+        """Return the monotonic time of the next ``due``; None when nothing is counted."""
+        times = [held.until for held in self._by_key.values()]
         return min([*times, self._others_until] if self._others else times, default=None)
 
-    def _token(self, now: float) -> bool:
+    def _take_token(self, now: float) -> bool:
         earned = (now - self._filled_at) / self._rates.refill
         self._tokens, self._filled_at = min(self._rates.burst, self._tokens + earned), now
         if self._tokens < 1:
@@ -103,9 +103,9 @@ class Coalescer:
         return True
 
 
-def _summed(held: _Gathered) -> AuditEvent:
-    fact = held.fact
+def _summed(held: _Repeats) -> AuditEvent:
+    event = held.event
     if held.more == 1:
-        return fact
-    message = f"{held.more} times more, last now" + (f": {fact.message}" if fact.message else "")
-    return fact._replace(times=held.more, message=message)
+        return event
+    message = f"{held.more} more times, the last one now" + (f": {event.message}" if event.message else "")
+    return event._replace(times=held.more, message=message)

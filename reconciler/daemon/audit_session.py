@@ -30,7 +30,7 @@ class AuditSession:
         self._target: Callable[[], Target | None] = lambda: None
         self.audit = Audit(state_dir, wall=wall)
         self.chronicle = StepRecorder(self.audit.append, self._followed, wall)
-        self.audit.listen(self._told)
+        self.audit.subscribe(self._told)
 
     async def begin(self, generations: Generations, *, engine: str, address: str) -> None:
         """Start writing, and make up for what a crash kept out of the log."""
@@ -49,7 +49,7 @@ class AuditSession:
                     at=record.at,
                 )
                 self.audit.append(fact)
-        crashed = before is not None and before.fact.action == "daemon_start"
+        crashed = before is not None and before.event.action == "daemon_start"
         self.audit.append(
             events.daemon_started(
                 __version__, engine=engine, address=address, crashed=crashed, at=self._wall()

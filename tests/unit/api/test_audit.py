@@ -23,8 +23,8 @@ from tests.support.fixtures.auth import a_daemon, locked, reached, x
 class Kept:
     """A log in memory; repeats are kept one by one, with their keys."""
 
-    def __init__(self, *facts: AuditEvent) -> None:
-        self.entries = append_link(START, facts)
+    def __init__(self, *events: AuditEvent) -> None:
+        self.entries = append_link(START, events)
         self.told: list[tuple[tuple[str, ...], AuditEvent]] = []
         self.asked: list[Query] = []
         self.error: Exception | None = None
@@ -41,7 +41,7 @@ class Kept:
             raise self.error
         return self.entries[-query.limit :]
 
-    def listen(self, told: object) -> None:
+    def subscribe(self, listener: object) -> None:
         pass
 
     @property
@@ -244,7 +244,7 @@ async def test_a_flood_of_refusals_fills_no_disk(tmp_path: Path) -> None:
         for number in range(300):
             await world.client.post(f"/services/start/group-{number}", headers={"host": "evil.example"})
     await asyncio.to_thread(audit.close, 30.0)
-    assert [(e.fact.reason, e.fact.times) for e in read(tmp_path, Query())] == [
+    assert [(e.event.reason, e.event.times) for e in read(tmp_path, Query())] == [
         ("foreign_host", 1),
         ("foreign_host", 299),
     ]
@@ -303,7 +303,7 @@ def test_a_daemon_records_everything_from_its_start_to_its_end(tmp_path: Path) -
             stopped = client.post("/services/stop/web")
             # Durable before the reply, so it is there without any waiting.
             (entry,) = read(state, Query(action="stop"))
-            assert (entry.fact.target, entry.fact.generation) == ("web", stopped.json()["generation"])
+            assert (entry.event.target, entry.event.generation) == ("web", stopped.json()["generation"])
             assert next(line for line in lines if line == "event: audit")
         client.get("/services/progress/2?wait=30", timeout=40)
         groups = tmp_path / "desired-state" / "groups.yaml"
@@ -312,7 +312,7 @@ def test_a_daemon_records_everything_from_its_start_to_its_end(tmp_path: Path) -
         groups.write_text("groups:\n  web: hunter2\n")
         waited(lambda: len(read(state, Query(action="edit"))) == 3)
         waited(lambda: len(read(state, Query(action="generation_end"))) >= 3)
-    found = [(e.fact.action, e.fact.target, e.fact.result, e.fact.user) for e in read(state, Query())]
+    found = [(e.event.action, e.event.target, e.event.result, e.event.user) for e in read(state, Query())]
     assert found[0][:1] + found[0][2:] == ("daemon_start", "done", "daemon")
     assert found[-1] == ("daemon_stop", "", "done", "daemon")
     for expected in (
@@ -342,6 +342,6 @@ def test_kill_9_loses_no_change_that_was_answered(tmp_path: Path) -> None:
         daemon.kill()
         daemon.wait()
     state = tmp_path / "state"
-    recorded = {(e.fact.action, e.fact.generation) for e in read(state, Query(limit=1000))}
+    recorded = {(e.event.action, e.event.generation) for e in read(state, Query(limit=1000))}
     assert set(answered) <= recorded
     assert verify(state).problems == ()

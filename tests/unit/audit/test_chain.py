@@ -1,4 +1,4 @@
-"""The chain of the audit log: whatever is changed, removed, moved or replaced shows."""
+"""The chain of the audit log: every changed, removed, moved or replaced entry is detected."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from reconciler.audit.chain import START, ChainLink, append_link, clean, entry_h
 from reconciler.audit.chain_head import ChainHead
 from reconciler.audit.log import AuditEvent, Query
 from reconciler.audit.query import NoAuditLog, highest_generation, read, verify
-from tests.support.fixtures.audit_log import a_fact, a_file, by_hand, filled, problems, targets
+from tests.support.fixtures.audit_log import a_file, an_event, by_hand, filled, problems, targets
 
 # --- entries ------------------------------------------------------------------------------------------
 
 
-FACTS = st.builds(
+EVENTS = st.builds(
     AuditEvent,
     action=st.text(max_size=120),
     target=st.text(max_size=250),
@@ -37,23 +37,23 @@ FACTS = st.builds(
 )
 
 
-@given(FACTS)
-def test_a_fact_comes_back_from_its_row_as_it_went_in(fact: AuditEvent) -> None:
-    tidied = clean(fact)
-    assert clean(tidied) == tidied
-    assert from_row(to_row(tidied)) == tidied
-    assert len(tidied.message) <= 500
-    assert len(tidied.groups) <= 64
+@given(EVENTS)
+def test_an_event_survives_the_round_trip_through_a_row(event: AuditEvent) -> None:
+    cleaned = clean(event)
+    assert clean(cleaned) == cleaned
+    assert from_row(to_row(cleaned)) == cleaned
+    assert len(cleaned.message) <= 500
+    assert len(cleaned.groups) <= 64
 
 
-def test_texts_are_one_harmless_line() -> None:
-    fact = clean(AuditEvent("a\nb", "\x1b[31mred\x00\u2028", message="x" * 9999, user="\ud800"))
-    assert (fact.action, fact.target, fact.user) == ("a b", "[31mred", "?")
-    assert (len(fact.message), fact.message[-1]) == (500, "…")
+def test_texts_are_one_line_without_control_characters() -> None:
+    event = clean(AuditEvent("a\nb", "\x1b[31mred\x00\u2028", message="x" * 9999, user="\ud800"))
+    assert (event.action, event.target, event.user) == ("a b", "[31mred", "?")
+    assert (len(event.message), event.message[-1]) == (500, "…")
 
 
-def test_a_hash_covers_every_field_the_number_and_the_entry_before() -> None:
-    plain = clean(a_fact())
+def test_a_hash_covers_every_field_the_number_and_the_previous_hash() -> None:
+    plain = clean(an_event())
     seen = {
         entry_hash(1, plain, START.hash),
         entry_hash(2, plain, START.hash),
@@ -65,25 +65,25 @@ def test_a_hash_covers_every_field_the_number_and_the_entry_before() -> None:
     assert len(seen) == 3 + len(AuditEvent._fields)
 
 
-def test_each_entry_follows_the_one_before() -> None:
-    first, second = append_link(START, [a_fact(1), a_fact(2)])
+def test_each_entry_links_to_the_previous_one() -> None:
+    first, second = append_link(START, [an_event(1), an_event(2)])
     assert (first.id, first.before, second.id, second.before) == (1, START.hash, 2, first.hash)
 
 
 # --- the file -----------------------------------------------------------------------------------------
 
 
-def test_what_was_appended_is_read_and_verified(tmp_path: Path) -> None:
+def test_appended_entries_can_be_read_and_verified(tmp_path: Path) -> None:
     filled(tmp_path)
-    verdict = verify(tmp_path)
-    assert (verdict.good, verdict.entries, verdict.first, verdict.last) == (True, 20, 1, 20)
+    report = verify(tmp_path)
+    assert (report.good, report.entries, report.first, report.last) == (True, 20, 1, 20)
     assert targets(tmp_path, limit=2) == ["group-19", "group-20"]
     assert targets(tmp_path, limit=2, before=3) == ["group-1", "group-2"]
     for name in ("audit.db", "audit.head"):
         assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
 
 
-def test_nothing_recorded_is_told_apart_from_nothing_there(tmp_path: Path) -> None:
+def test_an_empty_log_differs_from_a_missing_one(tmp_path: Path) -> None:
     with pytest.raises(NoAuditLog):
         verify(tmp_path)
     assert read(tmp_path, Query()) == []
@@ -93,12 +93,15 @@ def test_nothing_recorded_is_told_apart_from_nothing_there(tmp_path: Path) -> No
     assert verify(tmp_path).good
 
 
-def test_queries_combine(tmp_path: Path) -> None:
+def test_query_filters_combine(tmp_path: Path) -> None:
     with a_file(tmp_path) as file:
         file.append(
-            [a_fact(1, groups=("kafka", 'sto"rage'), user="ann"), a_fact(2, groups=("kafka",), action="stop")]
+            [
+                an_event(1, groups=("kafka", 'sto"rage'), user="ann"),
+                an_event(2, groups=("kafka",), action="stop"),
+            ]
         )
-        file.append([a_fact(3, groups=("search",), user="loop", generation=7)])
+        file.append([an_event(3, groups=("search",), user="loop", generation=7)])
     assert targets(tmp_path, group="kafka") == ["group-1", "group-2"]
     assert targets(tmp_path, group='sto"rage') == ["group-1"]
     assert targets(tmp_path, group="kafka", action="stop") == ["group-2"]
@@ -124,18 +127,16 @@ def test_queries_combine(tmp_path: Path) -> None:
         "times",
     ],
 )
-def test_a_changed_field_shows(tmp_path: Path, field: str) -> None:
+def test_a_changed_field_is_reported(tmp_path: Path, field: str) -> None:
     filled(tmp_path)
     value = {"at": 5, "generation": 99, "groups": '["x"]', "times": 2}.get(field, "forged")
     by_hand(tmp_path, f"UPDATE entries SET {field} = ? WHERE id = 7", value)
-    assert problems(tmp_path) == ["entry 7 was changed: it does not fit its hash"]
+    assert problems(tmp_path) == ["entry 7 was changed: it does not match its hash"]
 
 
 @pytest.mark.parametrize("field", ["at", "groups", "hash", "before", "generation"])
 @pytest.mark.parametrize("value", [None, "[", b"\xff", 10**15, 1.5, '{"a": 1}', "5"])
-def test_whatever_somebody_writes_into_a_row_verifying_says_so(
-    tmp_path: Path, field: str, value: object
-) -> None:
+def test_any_value_written_into_a_row_is_reported(tmp_path: Path, field: str, value: object) -> None:
     filled(tmp_path, 9)
     try:
         by_hand(tmp_path, f"UPDATE entries SET {field} = ? WHERE id = 7", value)
@@ -146,37 +147,37 @@ def test_whatever_somebody_writes_into_a_row_verifying_says_so(
     assert {problem.id for problem in found.problems} <= {7, 8}
 
 
-def test_a_changed_entry_with_its_hash_made_to_fit_shows_at_the_next(tmp_path: Path) -> None:
+def test_a_changed_entry_with_a_recomputed_hash_is_reported_at_the_next_entry(tmp_path: Path) -> None:
     filled(tmp_path)
-    forged = a_fact(7, user="somebody")
+    forged = an_event(7, user="mallory")
     before = read(tmp_path, Query())[6].before
     by_hand(
         tmp_path,
         "UPDATE entries SET user = ?, hash = ? WHERE id = 7",
-        "somebody",
+        "mallory",
         entry_hash(7, forged, before),
     )
     assert problems(tmp_path) == ["entry 8 does not follow entry 7: one was replaced"]
 
 
-def test_the_whole_chain_made_anew_shows_at_the_head(tmp_path: Path) -> None:
+def test_a_recomputed_chain_is_reported_at_the_head(tmp_path: Path) -> None:
     filled(tmp_path)
-    facts = [entry.fact for entry in read(tmp_path, Query())]
-    facts[6] = facts[6]._replace(user="somebody")
-    for entry in append_link(START, facts):
+    events = [entry.event for entry in read(tmp_path, Query())]
+    events[6] = events[6]._replace(user="mallory")
+    for entry in append_link(START, events):
         by_hand(
             tmp_path,
             "UPDATE entries SET user = ?, before = ?, hash = ? WHERE id = ?",
-            entry.fact.user,
+            entry.event.user,
             entry.before,
             entry.hash,
             entry.id,
         )
-    assert problems(tmp_path) == ["entry 20 was replaced: the head file knows another one"]
+    assert problems(tmp_path) == ["entry 20 was replaced: the head file names another hash"]
 
 
 @pytest.mark.parametrize(
-    ("where", "told"),
+    ("where", "problem"),
     [
         ("id = 7", "entry 7 is missing"),
         ("id BETWEEN 5 AND 8", "entries 5 to 8 are missing"),
@@ -187,13 +188,13 @@ def test_the_whole_chain_made_anew_shows_at_the_head(tmp_path: Path) -> None:
         ("1", "entries 1 to 20 are missing at the end"),
     ],
 )
-def test_a_removed_entry_shows(tmp_path: Path, where: str, told: str) -> None:
+def test_a_removed_entry_is_reported(tmp_path: Path, where: str, problem: str) -> None:
     filled(tmp_path)
     by_hand(tmp_path, f"DELETE FROM entries WHERE {where}")
-    assert problems(tmp_path) == [told]
+    assert problems(tmp_path) == [problem]
 
 
-def test_entries_changed_round_show(tmp_path: Path) -> None:
+def test_swapped_entries_are_reported(tmp_path: Path) -> None:
     filled(tmp_path)
     for old, new in ((7, 100), (8, 7), (100, 8)):
         by_hand(tmp_path, "UPDATE entries SET id = ? WHERE id = ?", new, old)
@@ -201,18 +202,18 @@ def test_entries_changed_round_show(tmp_path: Path) -> None:
     assert not verify(tmp_path).good
 
 
-def test_a_tail_cut_while_nobody_runs_still_shows_after_the_next_run(tmp_path: Path) -> None:
+def test_entries_removed_from_the_end_are_still_reported_after_the_next_run(tmp_path: Path) -> None:
     filled(tmp_path)
     by_hand(tmp_path, "DELETE FROM entries WHERE id > 15")
     with a_file(tmp_path) as file:
-        assert [entry.id for entry in file.append([a_fact(99)])] == [21, 22]
+        assert [entry.id for entry in file.append([an_event(99)])] == [21, 22]
     assert problems(tmp_path) == [
         "entries 16 to 20 are missing",
-        "entry 21 says: entries 16 to 20 are gone",
+        "entry 21 reports: entries 16 to 20 are missing",
     ]
 
 
-def test_a_whole_database_taken_away_shows_too(tmp_path: Path) -> None:
+def test_a_deleted_database_is_reported(tmp_path: Path) -> None:
     filled(tmp_path)
     (tmp_path / "audit.db").unlink()
     assert problems(tmp_path) == ["entries 1 to 20 are missing at the end"]
@@ -220,15 +221,15 @@ def test_a_whole_database_taken_away_shows_too(tmp_path: Path) -> None:
     assert problems(tmp_path)[0] == "entries 1 to 20 are missing at the beginning"
 
 
-def test_a_head_taken_away_shows_and_is_said_for_good(tmp_path: Path) -> None:
+def test_a_deleted_head_is_reported_and_recorded(tmp_path: Path) -> None:
     filled(tmp_path)
     (tmp_path / "audit.head").unlink()
-    assert problems(tmp_path) == ["the head file is gone: a cut tail would not show"]
+    assert problems(tmp_path) == ["the head file is missing: missing entries at the end can't be detected"]
     filled(tmp_path, 1)
-    assert problems(tmp_path) == ["entry 21 says: the file with the chain's end is gone"]
+    assert problems(tmp_path) == ["entry 21 reports: the file with the chain's head is missing"]
 
 
-def test_an_older_copy_of_the_database_shows(tmp_path: Path) -> None:
+def test_an_older_copy_of_the_database_is_reported(tmp_path: Path) -> None:
     filled(tmp_path, 5)
     old = (tmp_path / "audit.db").read_bytes()
     filled(tmp_path, 5)
@@ -239,7 +240,7 @@ def test_an_older_copy_of_the_database_shows(tmp_path: Path) -> None:
 # --- the head -----------------------------------------------------------------------------------------
 
 
-def test_a_head_survives_any_write_that_is_torn(tmp_path: Path) -> None:
+def test_the_head_survives_any_torn_write(tmp_path: Path) -> None:
     head = ChainHead(tmp_path)
     path = tmp_path / chain_head.NAME
     links = [ChainLink(number, bytes([number]) * 32) for number in range(1, 8)]
@@ -256,13 +257,13 @@ def test_a_head_survives_any_write_that_is_torn(tmp_path: Path) -> None:
     head.close()
 
 
-def test_a_head_of_rubbish_is_none(tmp_path: Path) -> None:
+def test_a_head_with_random_content_is_none(tmp_path: Path) -> None:
     (tmp_path / chain_head.NAME).write_bytes(os.urandom(1024))
     with closing(ChainHead(tmp_path)) as head:
         assert head.read() is None
 
 
-def test_a_head_that_lags_behind_is_no_harm(tmp_path: Path) -> None:
+def test_a_head_that_lags_behind_is_no_problem(tmp_path: Path) -> None:
     filled(tmp_path, 5)
     old = (tmp_path / "audit.head").read_bytes()
     filled(tmp_path, 5)

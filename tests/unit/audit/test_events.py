@@ -1,4 +1,4 @@
-"""What is told to the audit log: steps, ends, changes, the daemon's own life; repeats made into one."""
+"""Audit events of steps, outcomes, changes and the daemon; coalescing of repeats."""
 
 from __future__ import annotations
 
@@ -23,92 +23,92 @@ from reconciler.generations.records import Record
 from reconciler.generations.store import Generations
 from reconciler.model.observed import Action
 from reconciler.planning.planner import Step
-from tests.support.fixtures.audit_log import NOW, a_fact, a_file, an_audit, filled, targets, waited
+from tests.support.fixtures.audit_log import NOW, a_file, an_audit, an_event, filled, targets, waited
 
 # --- repeats ------------------------------------------------------------------------------------------
 
 
-def test_repeats_become_one_entry_a_minute() -> None:
+def test_repeats_make_one_entry_a_minute() -> None:
     repeats = Coalescer()
     refused = AuditEvent("start", "kafka", "refused", source="10.0.0.9")
     assert repeats.add(("k",), refused, 0.0) == refused
     for number in range(1000):
         assert repeats.add(("k",), refused, number / 20) is None
     assert repeats.due(59.9, NOW) == []
-    assert repeats.next() == 60.0
+    assert repeats.next_due() == 60.0
     (summed,) = repeats.due(60.0, NOW)
-    assert (summed.times, summed.message) == (1000, "1000 times more, last now")
+    assert (summed.times, summed.message) == (1000, "1000 more times, the last one now")
     assert repeats.add(("k",), refused, 61.0) is None
     assert repeats.due(120.0, NOW) == [refused]
     assert repeats.due(180.0, NOW) == []
-    assert repeats.next() is None
+    assert repeats.next_due() is None
 
 
-def test_a_flood_from_everywhere_is_rationed() -> None:
-    """However many addresses: in an hour no more than the burst, a tenth of it per minute, and the rest."""
+def test_refusals_from_many_addresses_are_rate_limited() -> None:
+    """In one hour at most the burst, then one per 10 seconds, and the rest at the end."""
     repeats = Coalescer(Rates())
-    count = told = 0
+    count = recorded = 0
     for second in range(3600):
         for number in range(30):
-            fact = AuditEvent("start", source=f"{second}-{number % 20}")
-            if (first := repeats.add((fact.source,), fact, float(second))) is not None:
-                count, told = count + 1, told + first.times
+            event = AuditEvent("start", source=f"{second}-{number % 20}")
+            if (first := repeats.add((event.source,), event, float(second))) is not None:
+                count, recorded = count + 1, recorded + first.times
         due = repeats.due(float(second), NOW)
-        count, told = count + len(due), told + sum(fact.times for fact in due)
-        assert len(repeats._gathered) <= 256
+        count, recorded = count + len(due), recorded + sum(event.times for event in due)
+        assert len(repeats._by_key) <= 256
     rest = repeats.due(3600.0, NOW, everything=True)
     assert count <= 100 + 360 + 60
-    assert told + sum(fact.times for fact in rest) == 3600 * 30
+    assert recorded + sum(event.times for event in rest) == 3600 * 30
 
 
-def test_repeats_reach_the_disk_at_the_end_at_the_latest(tmp_path: Path) -> None:
+def test_repeats_are_written_on_close_at_the_latest(tmp_path: Path) -> None:
     with an_audit(tmp_path) as audit:
         for _ in range(500):
-            audit.append_coalesced(("k",), a_fact(result="refused"))
-    assert [entry.fact.times for entry in read(tmp_path, Query())] == [1, 499]
+            audit.append_coalesced(("k",), an_event(result="refused"))
+    assert [entry.event.times for entry in read(tmp_path, Query())] == [1, 499]
 
 
-# --- what the daemon tells ----------------------------------------------------------------------------
+# --- events of the daemon -----------------------------------------------------------------------------
 
 
 def a_step(action: Action = Action.START, service: str = "kafka") -> Step:
     return Step(service=service, action=action, cause="stopped", why="kafka is not running")
 
 
-def test_every_step_that_came_back_is_one_entry() -> None:
-    told: list[AuditEvent] = []
+def test_every_finished_step_is_one_event() -> None:
+    recorded: list[AuditEvent] = []
     clock = iter(range(1000))
-    chronicle = StepRecorder(told.append, lambda: None, lambda: NOW + next(clock))
+    recorder = StepRecorder(recorded.append, lambda: None, lambda: NOW + next(clock))
     ends: list[EngineError | None] = [None, StepFailed("port is taken"), OutcomeUnknown("no answer")]
     for end in ends:
-        chronicle.on_step(a_step(), None, False)
-        chronicle.on_step(a_step(), end, True)
-    assert [(fact.action, fact.result, fact.reason, fact.user) for fact in told] == [
+        recorder.on_step(a_step(), None, False)
+        recorder.on_step(a_step(), end, True)
+    assert [(event.action, event.result, event.reason, event.user) for event in recorded] == [
         ("container_start", "done", "stopped", "loop"),
         ("container_start", "failed", "stopped", "loop"),
         ("container_start", "unknown", "stopped", "loop"),
     ]
-    assert told[0].message == "kafka is not running; took 1.0 s"
-    assert told[1].message == "kafka is not running; port is taken"
+    assert recorded[0].message == "kafka is not running; took 1.0 s"
+    assert recorded[1].message == "kafka is not running; port is taken"
 
 
-def test_steps_that_outlive_the_daemon_are_said_to() -> None:
-    told: list[AuditEvent] = []
-    chronicle = StepRecorder(told.append, lambda: None, lambda: NOW)
-    chronicle.on_step(a_step(Action.PULL), None, False)
-    chronicle.close()
-    chronicle.close()
-    assert [(fact.action, fact.result) for fact in told] == [("image_pull", "unknown")]
+def test_steps_in_flight_at_shutdown_are_recorded_as_unknown() -> None:
+    recorded: list[AuditEvent] = []
+    recorder = StepRecorder(recorded.append, lambda: None, lambda: NOW)
+    recorder.on_step(a_step(Action.PULL), None, False)
+    recorder.close()
+    recorder.close()
+    assert [(event.action, event.result) for event in recorded] == [("image_pull", "unknown")]
 
 
-def test_an_end_of_a_generation_is_an_entry() -> None:
-    told: list[AuditEvent] = []
-    chronicle = StepRecorder(told.append, lambda: None, lambda: NOW)
-    chronicle.on_outcome(
+def test_an_outcome_of_a_generation_is_one_event() -> None:
+    recorded: list[AuditEvent] = []
+    recorder = StepRecorder(recorded.append, lambda: None, lambda: NOW)
+    recorder.on_outcome(
         Progress(generation=7, state="degraded", reason="image_unavailable", message="kafka: no")
     )
-    (fact,) = told
-    assert (fact.action, fact.target, fact.result, fact.reason) == (
+    (event,) = recorded
+    assert (event.action, event.target, event.result, event.reason) == (
         "generation_end",
         "7",
         "degraded",
@@ -116,17 +116,17 @@ def test_an_end_of_a_generation_is_an_entry() -> None:
     )
 
 
-def test_a_broken_file_is_told_by_place_and_not_by_content() -> None:
+def test_a_rejected_edit_names_places_and_no_content() -> None:
     mistakes = [Mistake("groups.yaml", 3, 9, "'hunter2' is neither on nor off")] * 2 + [
         Mistake("env", 0, 0, "hunter2")
     ]
-    fact = rejected(mistakes, user="file", generation=4, at=NOW)
-    assert fact.message == "3 mistakes, in groups.yaml:3, env; the last good state is kept"
-    assert (fact.result, fact.reason) == ("refused", "desired_state_invalid")
+    event = rejected(mistakes, user="file", generation=4, at=NOW)
+    assert event.message == "3 mistakes, in groups.yaml:3, env; the last good state is kept"
+    assert (event.result, event.reason) == ("refused", "desired_state_invalid")
 
 
-def test_a_change_is_told_with_who_from_where_and_what() -> None:
-    fact = accepted(
+def test_an_accepted_change_has_user_source_and_changes() -> None:
+    event = accepted(
         "start kafka",
         user="ann",
         source="10.0.0.9",
@@ -135,25 +135,25 @@ def test_a_change_is_told_with_who_from_where_and_what() -> None:
         changes=("kafka: off → on",),
         at=NOW,
     )
-    assert fact[:7] == ("start", "kafka", "accepted", "ann", "requested", "kafka: off → on", "10.0.0.9")
+    assert event[:7] == ("start", "kafka", "accepted", "ann", "requested", "kafka: off → on", "10.0.0.9")
     assert (
         accepted("edited", user="file", source="", generation=1, groups=(), changes=(), at=NOW).action
         == "edit"
     )
 
 
-async def test_a_run_records_its_beginning_and_end_and_a_crash_before(tmp_path: Path) -> None:
+async def test_a_run_records_start_stop_and_an_earlier_crash(tmp_path: Path) -> None:
     generations = await asyncio.to_thread(Generations, tmp_path)
     for run in range(3):
-        recording = AuditSession(tmp_path, lambda: NOW)
-        await recording.begin(generations, engine="simulated", address="127.0.0.1:8000")
+        session = AuditSession(tmp_path, lambda: NOW)
+        await session.begin(generations, engine="simulated", address="127.0.0.1:8000")
         if run == 1:
-            # As if it were killed here: nothing more of it is heard.
+            # As if killed here: no stop is recorded.
             waited(lambda: len(targets(tmp_path)) == 3)
-            recording.audit.close(30.0)
+            session.audit.close(30.0)
         else:
-            await recording.end(failed=run == 2)
-    found = [(e.fact.action, e.fact.result) for e in read(tmp_path, Query())]
+            await session.end(failed=run == 2)
+    found = [(e.event.action, e.event.result) for e in read(tmp_path, Query())]
     assert found == [
         ("daemon_start", "done"),
         ("daemon_stop", "done"),
@@ -164,7 +164,7 @@ async def test_a_run_records_its_beginning_and_end_and_a_crash_before(tmp_path: 
 
 
 class History:
-    """Generations that were accepted, as the state directory knows them."""
+    """Accepted generations of a state directory."""
 
     def __init__(self, highest: int) -> None:
         self._highest = highest
@@ -184,42 +184,40 @@ class History:
         )
 
 
-async def test_a_change_that_a_crash_kept_out_of_the_log_is_made_up_for(tmp_path: Path) -> None:
+async def test_a_change_missing_after_a_crash_is_recorded_at_start(tmp_path: Path) -> None:
     for highest in (5, 7, 7):
         if highest == 5:
-            # Of a log that is new, nothing can be missing.
+            # A new log has no missing entries.
             filled(tmp_path, 1)
             with a_file(tmp_path) as file:
-                file.append([a_fact(2, generation=5)])
-        recording = AuditSession(tmp_path, lambda: NOW)
-        await recording.begin(History(highest), engine="docker", address="")  # type: ignore[arg-type]
-        await recording.end(failed=False)
-    found = [e.fact for e in read(tmp_path, Query(action="stop"))]
-    assert [(fact.generation, fact.user, fact.target, fact.at) for fact in found] == [
+                file.append([an_event(2, generation=5)])
+        session = AuditSession(tmp_path, lambda: NOW)
+        await session.begin(History(highest), engine="docker", address="")  # type: ignore[arg-type]
+        await session.end(failed=False)
+    found = [e.event for e in read(tmp_path, Query(action="stop"))]
+    assert [(event.generation, event.user, event.target, event.at) for event in found] == [
         (6, "ann", "kafka", NOW + 6),
         (7, "ann", "kafka", NOW + 7),
     ]
     assert found[0].message == "kafka: on → off; recorded after a crash"
 
 
-def test_recording_never_takes_longer_than_handing_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A disk that hangs holds up the writer, and nobody who tells it something."""
+def test_recording_never_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that hangs blocks the writer thread, and no caller."""
     hung = threading.Event()
     plain = AuditFile.append
 
-    def append(file: AuditFile, facts: list[AuditEvent]) -> list[Entry]:
+    def append(file: AuditFile, events: list[AuditEvent]) -> list[Entry]:
         hung.wait(20)
-        return plain(file, facts)
+        return plain(file, events)
 
     monkeypatch.setattr(AuditFile, "append", append)
     with an_audit(tmp_path) as audit:
         began = time.monotonic()
-        pending: list[Future[bool]] = [audit.append_durable(a_fact(n)) for n in range(10)]
+        pending: list[Future[bool]] = [audit.append_durable(an_event(n)) for n in range(10)]
         for number in range(2000):
-            audit.append(a_fact(number))
-            audit.append_coalesced((str(number),), a_fact(number))
+            audit.append(an_event(number))
+            audit.append_coalesced((str(number),), an_event(number))
         assert time.monotonic() - began < 10.0
         assert not any(future.done() for future in pending)
         hung.set()

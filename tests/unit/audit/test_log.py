@@ -1,4 +1,4 @@
-"""The audit log of a running daemon: nobody waits for it who did not ask to; and its command."""
+"""The audit log of a running daemon: its queue, full and damaged disks, and the ``audit`` command."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from reconciler.audit.chain import Entry
 from reconciler.audit.database import AuditFile
 from reconciler.audit.log import AuditEvent, Query, Retention, WriterTimings
 from reconciler.audit.query import read, verify
-from tests.support.fixtures.audit_log import DAY, NOW, a_fact, an_audit, by_hand, filled, targets, waited
+from tests.support.fixtures.audit_log import DAY, NOW, an_audit, an_event, by_hand, filled, targets, waited
 from tests.support.fixtures.stub_server import a_daemon, run_cli
 
 # --- the daemon's writer ------------------------------------------------------------------------------
 
 
-def test_an_entry_is_on_the_disk_when_recording_it_is_over(tmp_path: Path) -> None:
+def test_a_durable_entry_is_on_disk_when_its_future_resolves(tmp_path: Path) -> None:
     with an_audit(tmp_path, pace=WriterTimings(gather=60.0)) as audit:
-        audit.append(a_fact(1))
-        assert audit.append_durable(a_fact(2)).result(10)
+        audit.append(an_event(1))
+        assert audit.append_durable(an_event(2)).result(10)
         # Read by another connection, while the writer has its own open.
         assert targets(tmp_path) == ["group-1", "group-2"]
 
 
-def test_what_nobody_waits_for_is_gathered_and_flushed_at_the_end(tmp_path: Path) -> None:
-    told: list[int] = []
+def test_other_entries_are_batched_and_flushed_on_close(tmp_path: Path) -> None:
+    batches: list[int] = []
     with an_audit(tmp_path, pace=WriterTimings(gather=60.0)) as audit:
-        audit.listen(lambda entries: told.append(len(entries)))
+        audit.subscribe(lambda entries: batches.append(len(entries)))
         for number in range(50):
-            audit.append(a_fact(number))
+            audit.append(an_event(number))
         assert targets(tmp_path) == []
-    assert (told, len(targets(tmp_path))) == ([50], 50)
+    assert (batches, len(targets(tmp_path))) == ([50], 50)
     assert verify(tmp_path).good
 
 
-def test_after_the_end_nothing_is_taken_and_nobody_waits(tmp_path: Path) -> None:
+def test_a_closed_log_drops_events_and_blocks_no_caller(tmp_path: Path) -> None:
     with an_audit(tmp_path) as audit:
         pass
-    audit.append(a_fact())
-    assert audit.append_durable(a_fact()).result(1) is False
+    audit.append(an_event())
+    assert audit.append_durable(an_event()).result(1) is False
 
 
 FULL = """
@@ -67,8 +67,8 @@ print(audit.lost, flush=True)
 
 
 @pytest.mark.pitfall(35)
-def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
-    """No file may grow beyond 60 kB: the system itself says no, in the middle of whatever SQLite does."""
+def test_a_full_disk_is_survived(tmp_path: Path) -> None:
+    """RLIMIT_FSIZE of 60 kB makes the kernel refuse writes in the middle of a transaction."""
     words = [sys.executable, "-c", FULL, str(tmp_path)]
     ran = subprocess.run(
         words, check=False, capture_output=True, text=True, cwd=Path(__file__).parents[3], timeout=60
@@ -79,46 +79,46 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
 
 
 class Disk:
-    """Lets writes through, or says that it is full."""
+    """Passes writes on, or fails them as a full disk does."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.full = False
         plain = AuditFile.append
 
-        def append(file: AuditFile, facts: list[AuditEvent]) -> list[Entry]:
+        def append(file: AuditFile, events: list[AuditEvent]) -> list[Entry]:
             if self.full:
                 raise sqlite3.OperationalError("database or disk is full")
-            return plain(file, facts)
+            return plain(file, events)
 
         monkeypatch.setattr(AuditFile, "append", append)
 
 
-def test_a_full_disk_costs_time_first_and_then_entries_that_are_counted(
+def test_a_full_disk_delays_entries_and_counts_those_that_overflow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     disk = Disk(monkeypatch)
     with an_audit(tmp_path, pace=WriterTimings(gather=0.0, again=(0.01,), held=10)) as audit:
-        assert audit.append_durable(a_fact(1)).result(10)
+        assert audit.append_durable(an_event(1)).result(10)
         disk.full = True
-        assert audit.append_durable(a_fact(2)).result(10) is False
+        assert audit.append_durable(an_event(2)).result(10) is False
         for number in range(3, 31):
-            audit.append(a_fact(number))
-        assert audit.append_durable(a_fact(31)).result(10) is False
+            audit.append(an_event(number))
+        assert audit.append_durable(an_event(31)).result(10) is False
         assert (audit.lost, audit.error) == (20, "database or disk is full")
         disk.full = False
-        assert audit.append_durable(a_fact(32)).result(10)
+        assert audit.append_durable(an_event(32)).result(10)
     found = read(tmp_path, Query())
-    lost = [e.fact for e in found if e.fact.action == "audit_lost"]
-    # The one that found the disk free again may have pushed out one more.
-    assert sum(fact.times for fact in lost) == audit.lost
+    lost = [e.event for e in found if e.event.action == "audit_lost"]
+    # The entry that found the disk writable again may have displaced one more.
+    assert sum(event.times for event in lost) == audit.lost
     assert audit.lost in {20, 21}
-    assert [e.fact.target for e in found if e.fact.action == "start"][1:] == [
+    assert [e.event.target for e in found if e.event.action == "start"][1:] == [
         f"group-{number}" for number in range(2 + audit.lost, 33)
     ]
-    assert found[0].fact.target == "group-1"
-    assert found[-1].fact.target == "group-32"
-    verdict = verify(tmp_path)
-    assert (verdict.good, len(verdict.notes)) == (True, len(lost))
+    assert found[0].event.target == "group-1"
+    assert found[-1].event.target == "group-32"
+    report = verify(tmp_path)
+    assert (report.good, len(report.notes)) == (True, len(lost))
     assert sum("can't be written" in record.message for record in caplog.records) == 1
 
 
@@ -129,56 +129,56 @@ def test_a_database_damaged_while_it_is_open_is_replaced(
     plain = AuditFile.append
     broken = [True]
 
-    def append(file: AuditFile, facts: list[AuditEvent]) -> list[Entry]:
+    def append(file: AuditFile, events: list[AuditEvent]) -> list[Entry]:
         if broken:
             broken.clear()
             file.close()
             (tmp_path / "audit.db").write_bytes(b"scribbled" * 2000)
             raise database._damaged("malformed")
-        return plain(file, facts)
+        return plain(file, events)
 
     with an_audit(tmp_path) as audit:
-        assert audit.append_durable(a_fact(1)).result(10)
+        assert audit.append_durable(an_event(1)).result(10)
         monkeypatch.setattr(AuditFile, "append", append)
-        assert audit.append_durable(a_fact(2)).result(10)
+        assert audit.append_durable(an_event(2)).result(10)
     assert targets(tmp_path)[-1] == "group-2"
     assert len(list(tmp_path.glob("audit.damaged-*.db"))) == 1
 
 
-def test_a_database_deleted_under_its_hands_is_begun_anew_and_said(tmp_path: Path) -> None:
+def test_a_database_deleted_while_open_is_replaced_and_recorded(tmp_path: Path) -> None:
     with an_audit(tmp_path) as audit:
-        assert audit.append_durable(a_fact(1)).result(10)
+        assert audit.append_durable(an_event(1)).result(10)
         for part in ("", "-wal", "-shm"):
             (tmp_path / f"audit.db{part}").unlink()
-        assert audit.append_durable(a_fact(2)).result(10)
-    assert [(e.id, e.fact.action) for e in read(tmp_path, Query())] == [(2, "audit_broken"), (3, "start")]
+        assert audit.append_durable(an_event(2)).result(10)
+    assert [(e.id, e.event.action) for e in read(tmp_path, Query())] == [(2, "audit_broken"), (3, "start")]
 
 
-def test_a_bug_in_the_writer_lets_nobody_wait_for_ever(
+def test_a_bug_in_the_writer_blocks_no_caller(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with an_audit(tmp_path, pace=WriterTimings(again=(0.01,))) as audit:
         monkeypatch.setattr(AuditFile, "append", lambda *_: 1 / 0)
-        assert audit.append_durable(a_fact(1)).result(10) is False
+        assert audit.append_durable(an_event(1)).result(10) is False
         monkeypatch.undo()
-        assert audit.append_durable(a_fact(2)).result(10)
-    assert [fact.fact.action for fact in read(tmp_path, Query())] == ["audit_lost", "start"]
-    assert "nobody foresaw" in caplog.text
+        assert audit.append_durable(an_event(2)).result(10)
+    assert [event.event.action for event in read(tmp_path, Query())] == ["audit_lost", "start"]
+    assert "failed unexpectedly" in caplog.text
 
 
-def test_the_writer_cuts_by_itself(tmp_path: Path) -> None:
+def test_the_writer_applies_retention(tmp_path: Path) -> None:
     retention, pace = Retention(age=DAY, least=5), WriterTimings(gather=0.0, cut=0.05)
     with an_audit(tmp_path, wall=lambda: NOW + 3 * DAY, retention=retention, pace=pace) as audit:
         for number in range(50):
-            audit.append(a_fact(number))
-        waited(lambda: any(e.fact.action == "audit_cut" for e in read(tmp_path, Query())))
+            audit.append(an_event(number))
+        waited(lambda: any(e.event.action == "audit_cut" for e in read(tmp_path, Query())))
     assert verify(tmp_path).good
 
 
 # --- the command line ---------------------------------------------------------------------------------
 
 
-def test_verify_needs_no_daemon_and_says_what_is_wrong(tmp_path: Path) -> None:
+def test_verify_needs_no_daemon_and_reports_problems(tmp_path: Path) -> None:
     words = ("audit", "--verify", "--state-dir", str(tmp_path))
     missing = run_cli(*words)
     assert (missing.code, "no audit log" in missing.err) == (1, True)
@@ -189,11 +189,11 @@ def test_verify_needs_no_daemon_and_says_what_is_wrong(tmp_path: Path) -> None:
     broken = run_cli(*words)
     assert broken.code == 1
     assert "entry 9 was changed" in broken.err
-    told = run_cli(*words, "--output", "json")
-    assert (told.code, '"good": false' in told.out, '"id": 9' in told.out) == (1, True, True)
+    as_json = run_cli(*words, "--output", "json")
+    assert (as_json.code, '"good": false' in as_json.out, '"id": 9' in as_json.out) == (1, True, True)
 
 
-def test_audit_asks_the_daemon_and_shows_what_it_says() -> None:
+def test_audit_shows_the_entries_of_the_daemon() -> None:
     entry = {
         "id": 12,
         "timestamp": "2026-11-24T05:00:00Z",

@@ -279,7 +279,7 @@ def test_a_key_is_shown_alone_on_the_last_line_and_once(tmp_path: Path) -> None:
     for shown in (listed, revoked, run_cli("key", "list", "-o", "json", *where)):
         assert made not in shown.out + shown.err
         assert key_hash(made).hex() not in shown.out
-    assert [(e.fact.action, e.fact.target) for e in read(tmp_path, Query())] == [
+    assert [(e.event.action, e.event.target) for e in read(tmp_path, Query())] == [
         ("key_add", "ann"),
         ("key_revoke", "ann"),
     ]
