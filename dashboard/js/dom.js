@@ -1,5 +1,4 @@
-// What views are made with: tagged templates, components that are drawn again only when what they were given
-// changed, and the few that update every second.
+// Tagged templates, components that render only when their properties change, and a few that tick every second.
 
 import { Component, h, render } from "../vendor/preact.js";
 import htm from "../vendor/htm.js";
@@ -8,7 +7,7 @@ import { duration, now, rough, until } from "./format.js";
 export const html = htm.bind(h);
 export { Component, render };
 
-/** A component out of a pure function; drawn again only when one of its properties is another value. */
+/** A component from a pure function, rendered only when a property changes. */
 export function memo(view) {
   return class extends Component {
     shouldComponentUpdate(next) {

@@ -31,7 +31,7 @@ let drawing = false;
 function draw() {
   if (drawing) return;
   drawing = true;
-  // A page in the background gets no frames; what it shows when it comes back must be drawn all the same.
+  // A hidden page gets no frames, but must be current when it is shown.
   const soon = document.hidden ? (f) => setTimeout(f, 0) : requestAnimationFrame;
   soon(() => {
     drawing = false;

@@ -31,7 +31,7 @@ export function reached(groups, name, field) {
   return Object.keys(groups).filter((other) => found.has(other) && other !== name);
 }
 
-/** These groups in an order in which each may be switched: what others need comes on first, goes off last. */
+/** These groups in an order that no write refuses: dependencies on first, off last. */
 export function inOrder(groups, names, on) {
   const below = (name) => reached(groups, name, "dependencies").length;
   return [...names].sort((a, b) => (on ? below(a) - below(b) : below(b) - below(a)));

@@ -1,6 +1,6 @@
 // Reuses unchanged objects from one snapshot to the next, so that a view can compare by identity. Pure.
 
-/** `next`, with every part that equals that part of `before` replaced by it; `before` where all is equal. */
+/** `next`, with equal parts of `before` reused; `before` if all are equal. */
 export function share(before, next) {
   const deep = before && next && typeof before === "object" && typeof next === "object";
   if (!deep || Array.isArray(before) !== Array.isArray(next)) return next;

@@ -1,4 +1,4 @@
-// One group: a line that says whether it should be on, is, what it waits for and costs; the rest opens below.
+// One group: a line with its switch, state and cost; details open below.
 
 import { About, html, Icon, memo } from "./dom.js";
 import { count, memory, memoryOf } from "./format.js";

@@ -52,7 +52,7 @@ def test_it_installs_and_starts_on_a_clean_debian(box: SystemdHost, package: Pat
     assert box.run("service-manager", "validate", str(DESIRED)).splitlines()[-1]
     assert box.run("dpkg", "--verify", NAME) == ""
     compiled = box.run("find", "/usr/lib/service-manager", "-name", "loop.cpython-*.pyc")
-    assert "reconciler/__pycache__" in compiled
+    assert "reconciler/controller/__pycache__" in compiled
 
 
 def test_an_upgrade_keeps_what_is_there_and_restarts_the_daemon_alone(
