@@ -1,21 +1,21 @@
-"""Every error that this project raises on purpose.
+"""The error classes of this project.
 
     ServiceManagerError
-    ├── InvalidDesiredState      the files can't be used as they are; carries every Mistake found
-    ├── WriteRefused             a write to desired state that is not carried out (HTTP 4xx)
-    │   └── NoSuchGroup          names a group that stack.yaml does not have (HTTP 404)
-    ├── NotReadableNow           a file can't be read at the moment; says nothing about what is in it
+    ├── InvalidDesiredState      the files are not valid; carries every Mistake
+    ├── WriteRefused             a write to the desired state is rejected (HTTP 4xx)
+    │   └── UnknownGroup         stack.yaml has no group of this name (HTTP 404)
+    ├── NotReadableNow           a file can't be read for a passing reason
     ├── AlreadyRunning           another daemon holds this directory
-    └── EngineError              what came back from a container engine
-        ├── EngineUnavailable    no answer at all: refused, cut off, timed out before it was sent
-        ├── OutcomeUnknown       the call was sent and no answer came: look before trying again
-        ├── StepFailed           the engine said no; worth another try after a back-off
-        │   ├── StepImpossible   will fail in the same way until its inputs change
-        │   └── BatchFailed      some of the services that one step was for; says which
-        └── Gone                 the container the step was meant for is no longer as it was seen
+    └── EngineError              a container engine reported an error
+        ├── EngineUnavailable    no connection: refused, cut off, timed out before the request was sent
+        ├── OutcomeUnknown       the request was sent, no response came: observe before retrying
+        ├── StepFailed           the engine refused or failed; retry after a back-off
+        │   ├── PermanentStepFailure   fails in the same way until an input changes
+        │   └── BatchFailed      failed for some of the services of one step; names them
+        └── ContainerGone        the step's container is gone or has changed since it was observed
 
-Two kinds matter to the loop: ``OutcomeUnknown`` and ``EngineUnavailable`` say nothing about the
-service, so they count no failed attempt; ``StepFailed`` does.
+The loop distinguishes two kinds: ``StepFailed`` counts as a failed attempt of the service;
+``OutcomeUnknown`` and ``EngineUnavailable`` say nothing about the service and do not count.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from typing import NamedTuple
 
 
 class ServiceManagerError(Exception):
-    """The root, for callers that want to catch all of ours and nothing else."""
+    """The root class: catches every error of this project and no other."""
 
 
 class Mistake(NamedTuple):
-    """One thing wrong with a file, for a person to mend. Lines and columns count from 1; 0: unknown."""
+    """One mistake in a file, for a person to fix. Lines and columns count from 1; 0: unknown."""
 
     path: str
     line: int
@@ -46,7 +46,7 @@ class Mistake(NamedTuple):
 
 
 class InvalidDesiredState(ServiceManagerError):
-    """The desired-state directory is rejected whole; ``mistakes`` has all that was found in it."""
+    """The desired-state directory is rejected as a whole; ``mistakes`` lists all reasons."""
 
     def __init__(self, mistakes: tuple[Mistake, ...]) -> None:
         super().__init__("\n".join(str(mistake) for mistake in mistakes))
@@ -54,7 +54,7 @@ class InvalidDesiredState(ServiceManagerError):
 
 
 class WriteRefused(ServiceManagerError):
-    """A write that is not carried out. ``reason`` is a stable word, ``remedy`` what to do instead."""
+    """A rejected write. ``reason`` is a stable word for programs, ``remedy`` what to do instead."""
 
     def __init__(self, reason: str, message: str, remedy: str = "") -> None:
         super().__init__(message)
@@ -74,15 +74,15 @@ class UnknownGroup(WriteRefused):
 
 
 class NotReadableNow(ServiceManagerError):
-    """A file can't be read for a reason that passes (no descriptor left, a disk's error): try again."""
+    """A file can't be read for a passing reason (no descriptor left, a disk error): retry."""
 
 
 class AlreadyRunning(ServiceManagerError):
-    """Another daemon holds the desired-state directory or the state directory."""
+    """Another daemon has locked the desired-state directory or the state directory."""
 
 
 class EngineError(ServiceManagerError):
-    """Anything a container engine did not do. ``reason`` is a stable word for programs."""
+    """A container engine reported an error. ``reason`` is a stable word for programs."""
 
     def __init__(self, message: str, reason: str = "engine_error") -> None:
         super().__init__(message)
@@ -90,32 +90,32 @@ class EngineError(ServiceManagerError):
 
 
 class EngineUnavailable(EngineError):
-    """The engine could not be asked: no socket, connection refused, too slow to answer a read."""
+    """The engine can't be reached: no socket, connection refused, or a read timed out."""
 
     def __init__(self, message: str, reason: str = "engine_unreachable") -> None:
         super().__init__(message, reason)
 
 
 class OutcomeUnknown(EngineError):
-    """The call went out and its answer did not come back, so it may or may not have happened."""
+    """The request was sent and no response came, so it may or may not have taken effect."""
 
     def __init__(self, message: str, reason: str = "outcome_unknown") -> None:
         super().__init__(message, reason)
 
 
 class StepFailed(EngineError):
-    """The engine refused or failed; the same step may succeed later."""
+    """The engine refused or failed; a retry may succeed."""
 
     def __init__(self, message: str, reason: str = "step_failed") -> None:
         super().__init__(message, reason)
 
 
 class PermanentStepFailure(StepFailed):
-    """Fails in the same way until an input changes (an image that no registry has, say)."""
+    """Fails in the same way until an input changes, such as an image that no registry has."""
 
 
 class BatchFailed(StepFailed):
-    """One step for several services failed for those in ``failed`` and was carried out for the others."""
+    """A step for several services failed for those in ``failed`` and succeeded for the others."""
 
     def __init__(self, failed: Mapping[str, StepFailed]) -> None:
         message = "; ".join(f"{service}: {error}" for service, error in failed.items())
@@ -124,7 +124,7 @@ class BatchFailed(StepFailed):
 
 
 class ContainerGone(EngineError):
-    """The step named a container that is no longer there, or no longer what was seen: look again."""
+    """The step's container is gone or has changed since it was observed: observe again."""
 
     def __init__(self, message: str, reason: str = "gone") -> None:
         super().__init__(message, reason)

@@ -1,4 +1,4 @@
-"""What the daemon is told when it is started. Parsed by the command line, read by ``daemon.run``."""
+"""The daemon's options: parsed by the command line, read by ``daemon.run``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ INSTALLED_DESIRED = Path("/etc/service-manager/desired-state")
 
 
 class Address(NamedTuple):
-    """Where to listen."""
+    """A host and port to listen on."""
 
     host: str
     port: int
@@ -26,14 +26,14 @@ class RunOptions:
     """The options of ``run`` (CONTRACT section 1). Paths are absolute, ``resync`` is in seconds.
 
     ``compose_file`` are added after those of ``stack.yaml``, in order. ``metrics_listen`` None: no
-    second listener. ``allowed_host`` are names to answer to besides the address and the machine's own name.
-    ``insecure`` allows an address other than loopback without any API key.
+    second listener. ``allowed_host`` are accepted Host names besides the address and the machine's own name.
+    ``insecure`` allows an address other than loopback without an API key.
 
-    The rest is about git. With ``git_url`` desired state is fetched from there every ``git_interval`` seconds
-    into ``desired_state``; ``git_path`` is the folder in it that holds the files. ``git_verify`` names a file
-    of public keys that commits must be signed with, ``git_webhook_secret`` one with the secret of a webhook;
-    ``git_writes`` (push or refuse) says what becomes of writes, ``git_rewritten`` (follow or stop) what is
-    done where upstream withdrew commits. ``git_commit_edits``: commit edits by hand.
+    Git: with ``git_url`` the desired state is fetched from there every ``git_interval`` seconds into
+    ``desired_state``; ``git_path`` is the folder in the repository that holds the files. ``git_verify`` is a
+    file of public keys that commits must be signed with, ``git_webhook_secret`` a file with the webhook's
+    secret. ``git_writes`` (push or refuse) controls writes, ``git_rewritten`` (follow or stop) the reaction
+    to a rewritten upstream branch. ``git_commit_edits`` commits edits of the files.
     """
 
     desired_state: Path
@@ -58,5 +58,5 @@ class RunOptions:
 
     @property
     def directory(self) -> Path:
-        """Where stack.yaml and groups.yaml lie."""
+        """The folder that holds stack.yaml and groups.yaml."""
         return self.desired_state / self.git_path if self.git_path else self.desired_state

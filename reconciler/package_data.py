@@ -1,8 +1,7 @@
-"""Where the two folders that ship with the code are: the example stack and the dashboard.
+"""Locates the two folders that ship with the code: the example stack and the dashboard.
 
-In a checkout, and so with an editable install, they are folders at its top, where people edit them. In a
-wheel they travel inside this package, under names that ``pyproject.toml`` maps. Whoever needs one asks
-here, so that nobody else has to know which of the two it is.
+In a checkout (and an editable install) they are folders at its top level. In a wheel they are inside this
+package, under names that ``pyproject.toml`` maps. Only this module knows the difference.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def desired_state() -> Path:
-    """The shipped desired state, to copy from; read-only in an installation for all users."""
+    """Return the example desired state to copy from; read-only in an installation for all users."""
     return _folder("shipped_desired_state", "desired-state")
 
 
 def dashboard() -> Path:
-    """The dashboard's files, to serve."""
+    """Return the folder of the dashboard's files."""
     return _folder("shipped_dashboard", "dashboard")
 
 

@@ -1,4 +1,4 @@
-"""Who could reach the daemon, and whether a key stands before it."""
+"""Refuses a listen address that other machines can reach while no API key is required."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from reconciler.errors import ServiceManagerError
 
 
 class UnsafeBind(ServiceManagerError):
-    """The daemon would answer to anybody in the network; it does not start like that."""
+    """The listen address is reachable from the network and no API key is required."""
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach what listens there; a name that means nothing counts as no."""
+    """Whether only this machine can connect to ``host``; False for a name that can't be resolved."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
         pass
     try:
-        found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+        addresses = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
     except (OSError, UnicodeError):
         return False
-    return bool(found) and all(ip_address(text.partition("%")[0]).is_loopback for text in found)
+    return bool(addresses) and all(ip_address(text.partition("%")[0]).is_loopback for text in addresses)
 
 
 def check(host: str, *, keyless: bool, insecure: bool) -> None:
-    """Refuse to listen beyond loopback without any key.
+    """Reject an address beyond loopback when there is no API key.
 
     Raises:
-        Exposed: with what to do instead.
+        UnsafeBind: the address is not loopback; the message lists the remedies.
     """
     if keyless and not insecure and not is_loopback(host):
         raise UnsafeBind(
-            f"without an API key only this machine may reach the daemon, but {host} is not loopback.\n"
-            "  → make a key: service-manager key add NAME --role operator (with the daemon's --state-dir)\n"
-            "    or set SERVICE_MANAGER_API_KEY, or leave --host away, or, where everybody in the network\n"
-            "    may switch everything off, add --insecure"
+            f"without an API key the daemon listens on loopback only, but {host} is not loopback.\n"
+            "  → create a key: service-manager key add NAME --role operator (with the daemon's --state-dir)\n"
+            "    or set SERVICE_MANAGER_API_KEY, or omit --host, or add --insecure to give everyone\n"
+            "    in the network full control"
         )

@@ -1,8 +1,8 @@
-"""The API key that the daemon is started with: a variable, or a credential that systemd hands over.
+"""Loads the daemon's API key from an environment variable or a systemd credential.
 
-The variable is taken out of the environment, so that no child and no process list shows it. The credential
-is a file that only the service can read, in a folder that goes with it, by ``LoadCredential=`` in a drop-in
-of the unit (``systemd/api-key.conf``).
+The variable is removed from the environment, so that no child process and no process list shows it. The
+credential is a file that only the service can read; a drop-in of the unit (``systemd/api-key.conf``) sets it
+with ``LoadCredential=``.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ CREDENTIAL = "api-key"
 
 
 def load_api_key(environ: MutableMapping[str, str] | None = None) -> str:
-    """The key, empty where none is set; afterwards it is in no environment any more.
+    """Return the API key, "" if none is set, and remove it from the environment.
 
-    The variable wins over the credential, as one that somebody set just now over what is installed.
+    The variable overrides the credential: an explicit setting takes precedence over the installed one.
 
     Raises:
-        KeyTrouble: what is set can't stand in a header, so nobody could ever use it; or the credential
-            can't be read.
+        KeyStoreError: the key has characters that an HTTP header can't carry, or the credential can't be
+            read.
     """
-    surroundings = os.environ if environ is None else environ
+    variables = os.environ if environ is None else environ
     if environ is None:
         _wipe(VARIABLE)
-    place, key = VARIABLE, surroundings.pop(VARIABLE, "").strip()
+    place, key = VARIABLE, variables.pop(VARIABLE, "").strip()
     if not key:
-        place, key = f"the credential {CREDENTIAL!r}", _credential(surroundings)
+        place, key = f"the credential {CREDENTIAL!r}", _credential(variables)
     if not all("!" <= letter <= "~" for letter in key):
         raise KeyStoreError(
-            f"what is in {place} can't be a key: plain characters without blanks are expected",
-            "`service-manager key add NAME` makes a good one",
+            f"{place} is not a valid key: only printable ASCII characters without spaces are allowed",
+            "`service-manager key add NAME` creates a valid one",
         )
     return key
 
 
-def _credential(surroundings: Mapping[str, str]) -> str:
-    directory = surroundings.get("CREDENTIALS_DIRECTORY")
+def _credential(variables: Mapping[str, str]) -> str:
+    directory = variables.get("CREDENTIALS_DIRECTORY")
     if not directory:
         return ""
     try:
@@ -50,16 +50,16 @@ def _credential(surroundings: Mapping[str, str]) -> str:
     except FileNotFoundError:
         return ""
     except OSError as error:
-        # Without it the daemon would be open to everybody on this machine.
+        # Continuing without the key would give every local user full control.
         raise KeyStoreError(
             f"the credential {CREDENTIAL!r} can't be read: {error.strerror}",
-            "some containers can't hand credentials to services: remove the drop-in with `LoadCredential=` "
-            "(systemctl cat service-manager shows it) and make a key with `service-manager key add NAME`",
+            "some containers can't pass credentials to services: remove the drop-in with `LoadCredential=` "
+            "(systemctl cat service-manager shows it) and create a key with `service-manager key add NAME`",
         ) from error
 
 
 def _wipe(name: str) -> None:
-    # /proc/PID/environ shows the memory that the process was started with, whatever is unset later.
+    # /proc/PID/environ shows the initial environment, even after a variable is unset.
     libc = ctypes.CDLL(None)
     libc.getenv.restype = ctypes.c_void_p
     libc.getenv.argtypes = (ctypes.c_char_p,)

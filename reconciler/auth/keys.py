@@ -1,7 +1,7 @@
-"""API keys: named, with a role, kept as digests in the state directory.
+"""Named API keys with roles, stored as digests in the state directory.
 
-A key is 256 random bits, so a plain SHA-256 of it can't be turned around, and a slow hash would only be a
-lever against a small box. The file is changed by the command line and read by a running daemon.
+A key is 256 random bits, so its plain SHA-256 can't be inverted; a slow hash would only help to overload a
+small machine. The command line writes the file, the running daemon reads it.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ PREFIX = "sm_"
 VIEWER, OPERATOR = "viewer", "operator"
 ROLES = (VIEWER, OPERATOR)
 ENVIRONMENT = "environment"
-"""The name of the key that comes with the daemon's environment."""
+"""The name of the key that the daemon's environment sets."""
 
 RESERVED = frozenset({ENVIRONMENT, "anonymous", "daemon", "file", "loop", "local", "root"})
-"""Names that say something else where they stand in the audit log."""
+"""Names that have another meaning in the audit log."""
 
 _A_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _SCHEMA = 1
 _MOST = 1000
 _MOST_BYTES = 1 << 20
 _EVERY = 0.25
-"""Seconds between looks at the file."""
+"""Seconds between checks of the file."""
 
 
 class KeyStoreError(ServiceManagerError):
-    """Keys can't be read or changed as asked. ``remedy`` says what to do."""
+    """The keys can't be read or changed. ``remedy`` is what to do."""
 
     def __init__(self, message: str, remedy: str = "") -> None:
         super().__init__(message)
@@ -56,7 +56,7 @@ class KeyStoreError(ServiceManagerError):
 
 
 class Key(NamedTuple):
-    """A key as it is kept: never the key itself. ``created_at`` is wall time in seconds."""
+    """The stored form of a key: its digest, never the key. ``created_at`` is wall time in seconds."""
 
     name: str
     role: str
@@ -65,27 +65,27 @@ class Key(NamedTuple):
 
 
 def key_hash(key: str) -> bytes:
-    """What is kept of a key."""
+    """Return the digest that is stored for a key."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 
 def make_key() -> str:
-    """A new key: 256 random bits, in letters and digits that nobody confuses."""
+    """Return a new key: 256 random bits in base32, which has no characters that look alike."""
     return PREFIX + base64.b32encode(secrets.token_bytes(32)).decode().rstrip("=").lower()
 
 
 class KeyFile:
-    """The keys of a state directory, to look at and to change."""
+    """Reads and changes the key file of a state directory."""
 
     def __init__(self, state_dir: Path) -> None:
         self._directory = state_dir
         self.path = state_dir / NAME
 
     def read(self) -> tuple[Key, ...]:
-        """All keys; none where there is no file.
+        """Return all keys; () without a file.
 
         Raises:
-            KeyTrouble: the file can't be read, or is none of ours.
+            KeyStoreError: the file can't be read or is damaged.
         """
         try:
             return _parsed(read_regular(self.path, _MOST_BYTES))
@@ -95,23 +95,19 @@ class KeyFile:
             raise KeyStoreError(f"{self.path} can't be read: {error.strerror}") from error
         except MALFORMED as error:
             raise KeyStoreError(
-                f"{self.path} is damaged: {error}", "remove the file, and make new keys"
+                f"{self.path} is damaged: {error}", "remove the file and create new keys"
             ) from None
 
     def add(self, name: str, role: str, *, at: float) -> str:
-        """Make a key; durable when it is returned, and never to be had again.
+        """Create a key and return it; the file is durable by then. The key can't be retrieved later.
 
         Raises:
-            KeyTrouble: the name is taken or can't be one, or the file can't be changed.
+            KeyStoreError: the name is taken or invalid, or the file can't be changed.
         """
         if not _A_NAME.fullmatch(name):
-            raise KeyStoreError(
-                f"{name!r} can't be a name", "letters, digits and . _ @ - are, up to 64 of them"
-            )
+            raise KeyStoreError(f"{name!r} is not a valid name", "use at most 64 letters, digits and . _ @ -")
         if name in RESERVED:
-            raise KeyStoreError(
-                f"the name {name!r} has a meaning of its own in the audit log", "choose another name"
-            )
+            raise KeyStoreError(f"the name {name!r} is reserved for the audit log", "choose another name")
         if role not in ROLES:
             raise KeyStoreError(f"there is no role {role!r}", f"there are {' and '.join(ROLES)}")
         with self._locked():
@@ -121,16 +117,16 @@ class KeyFile:
                     f"there is a key {name!r} already", f"`service-manager key revoke {name}` first"
                 )
             if len(keys) >= _MOST:
-                raise KeyStoreError(f"there are {len(keys)} keys already", "revoke those that nobody uses")
+                raise KeyStoreError(f"there are {len(keys)} keys already", "revoke unused keys")
             made = make_key()
             self._write((*keys, Key(name, role, key_hash(made), at)))
         return made
 
     def revoke(self, name: str) -> int:
-        """Take a key away; durable when this returns how many are left.
+        """Remove a key, durably, and return the number of keys left.
 
         Raises:
-            KeyTrouble: there is no such key, or the file can't be changed.
+            KeyStoreError: there is no such key, or the file can't be changed.
         """
         with self._locked():
             keys = self.read()
@@ -138,14 +134,14 @@ class KeyFile:
             if len(left) == len(keys):
                 known = ", ".join(key.name for key in keys)
                 raise KeyStoreError(
-                    f"there is no key {name!r}", f"there are: {known}" if known else "there are none"
+                    f"there is no key {name!r}", f"the keys are: {known}" if known else "there are no keys"
                 )
             self._write(left)
         return len(left)
 
     def _write(self, keys: tuple[Key, ...]) -> None:
-        told = [{**key._asdict(), "digest": key.digest.hex()} for key in keys]
-        content = json.dumps({"schema": _SCHEMA, "keys": told}, indent=1)
+        entries = [{**key._asdict(), "digest": key.digest.hex()} for key in keys]
+        content = json.dumps({"schema": _SCHEMA, "keys": entries}, indent=1)
         try:
             write_file(self.path, f"{content}\n".encode())
         except OSError as error:
@@ -170,30 +166,30 @@ class KeyFile:
 
 
 def _parsed(content: bytes) -> tuple[Key, ...]:
-    told = load_json(content)
-    if told["schema"] != _SCHEMA:
-        raise ValueError(f"schema {told['schema']} is not known here")
-    return tuple(_key(entry) for entry in told["keys"])
+    document = load_json(content)
+    if document["schema"] != _SCHEMA:
+        raise ValueError(f"schema {document['schema']} is not supported")
+    return tuple(_key(entry) for entry in document["keys"])
 
 
-def _key(told: dict[str, object]) -> Key:
+def _key(entry: dict[str, object]) -> Key:
     key = Key(
-        str(told["name"]),
-        str(told["role"]),
-        bytes.fromhex(str(told["digest"])),
-        float(str(told["created_at"])),
+        str(entry["name"]),
+        str(entry["role"]),
+        bytes.fromhex(str(entry["digest"])),
+        float(str(entry["created_at"])),
     )
     if key.role not in ROLES or len(key.digest) != hashlib.sha256().digest_size:
-        raise ValueError(f"key {key.name!r} has no role or digest that could be one")
+        raise ValueError(f"key {key.name!r} has an invalid role or digest")
     return key
 
 
 class KeyRing:
-    """The keys that hold now, for a running daemon: those of the file and that of its environment.
+    """The valid keys of a running daemon: those of the file and the one of its environment.
 
-    Looks at the file when asked, at most four times a second. A file that can't be read or is damaged
-    opens nothing: no key of it holds then, and a key is needed all the same. ``always``: a key is needed
-    though there is none. Without ``state_dir`` there is no file. ``clock`` is monotonic.
+    Checks the file on use, at most four times a second. A file that can't be read or is damaged fails
+    closed: none of its keys is valid, and a key is still required. ``always`` requires a key even if there
+    is none. Without ``state_dir`` there is no file. ``clock`` is monotonic.
     """
 
     def __init__(
@@ -215,25 +211,25 @@ class KeyRing:
 
     @property
     def required(self) -> bool:
-        """Whether a key is needed at all."""
+        """Whether requests need a key."""
         return bool(self._always or self._current()) or self._damaged
 
     @property
     def empty(self) -> bool:
-        """Whether there is no key, nor a file that might hold one."""
+        """Whether there is no key, and no damaged file that may hold one."""
         return not self._current() and not self._damaged
 
     def find(self, key: str) -> Key | None:
-        """The key that this is; compared with every one in the same time, whichever it is."""
+        """Return the stored key that matches; compares with all of them in constant time."""
         return self.find_by_digest(key_hash(key))
 
     def find_by_digest(self, digest: bytes) -> Key | None:
-        """The key with this digest, as it is now; None: it is none, or no longer."""
-        found = None
+        """Return the valid key with this digest; None if it is unknown or revoked."""
+        match = None
         for key in self._current():
             if hmac.compare_digest(key.digest, digest):
-                found = key
-        return found
+                match = key
+        return match
 
     def _current(self) -> tuple[Key, ...]:
         now = self._clock()
@@ -244,8 +240,13 @@ class KeyRing:
 
     def _look(self, file: KeyFile) -> None:
         try:
-            found = file.path.stat()
-            seen: tuple[int, ...] | None = (found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)
+            status = file.path.stat()
+            seen: tuple[int, ...] | None = (
+                status.st_ino,
+                status.st_mtime_ns,
+                status.st_ctime_ns,
+                status.st_size,
+            )
         except FileNotFoundError:
             seen = None
         except OSError as error:
@@ -257,9 +258,9 @@ class KeyRing:
             self._seen = seen
         except KeyStoreError as error:
             if isinstance(error.__cause__, OSError) and is_transient(error.__cause__):
-                # Says nothing about the file: what was read last holds until the next look, a moment later.
+                # A transient failure says nothing about the file: keep the last keys until the next check.
                 return
             self._seen = seen
             self._read, self._damaged = (), True
-            told = {"error": str(error)}
-            log.error("the API keys can't be read; none of them holds", extra=told)  # noqa: TRY400 - no bug
+            extra = {"error": str(error)}
+            log.error("the API keys can't be read; none of them is valid", extra=extra)  # noqa: TRY400 - no bug

@@ -61,7 +61,7 @@ class Engine(Protocol):
 
         Raises:
             StepFailed: the engine refused or failed.
-            StepImpossible: and will in the same way, until the inputs change.
+            PermanentStepFailure: and will in the same way, until the inputs change.
             Gone: the container named is not there any more (not for STOP, KILL and REMOVE).
             OutcomeUnknown: sent, but no answer within the deadline.
         """

@@ -76,7 +76,7 @@ def start(
     that is on but not ready is no reason to refuse, the loop waits for it.
 
     Raises:
-        NoSuchGroup: stack.yaml does not have the group.
+        UnknownGroup: stack.yaml does not have the group.
         WriteRefused: ``dependency_off``; the group would be on and blocked, which nobody asks for.
     """
     _known(stack, group)
@@ -103,7 +103,7 @@ def stop(
     ``force`` here only lifts the refusal; it is never stored, and a stored one goes with the stop.
 
     Raises:
-        NoSuchGroup: stack.yaml does not have the group.
+        UnknownGroup: stack.yaml does not have the group.
         WriteRefused: ``dependents_on``; groups that are on depend on this one.
     """
     _known(stack, group)
@@ -128,7 +128,7 @@ def restart(stack: Stack, desired: Desired, group: str, *, at: float) -> Changes
     """Have every container of a group that is older than ``at`` (wall seconds) restarted.
 
     Raises:
-        NoSuchGroup: stack.yaml does not have the group.
+        UnknownGroup: stack.yaml does not have the group.
         WriteRefused: ``group_off``; there is nothing to restart.
     """
     _known(stack, group)
@@ -141,7 +141,7 @@ def accept(stack: Stack, desired: Desired, group: str, *, at: float) -> Changes:
     """Have the changes of a group that are held back until ``at`` (wall seconds) carried out.
 
     Raises:
-        NoSuchGroup: stack.yaml does not have the group.
+        UnknownGroup: stack.yaml does not have the group.
         WriteRefused: ``group_off``; what is off is made as it is wanted when it is switched on.
     """
     _known(stack, group)
@@ -165,7 +165,7 @@ def put(
     alone, so that a script that says "on" every hour does not end somebody's camera work.
 
     Raises:
-        NoSuchGroup: stack.yaml does not have the group.
+        UnknownGroup: stack.yaml does not have the group.
         WriteRefused: ``dependency_off`` or ``dependents_on``.
     """
     _known(stack, group)

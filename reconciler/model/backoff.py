@@ -1,7 +1,7 @@
-"""When to try a service again: state and arithmetic, never a sleep.
+"""Computes when to retry a service. Arithmetic only; never sleeps.
 
-The rule is CONTRACT section 3's: the first repair is immediate, then exponential with jitter from
-1 s to at most 5 min, reset after 10 min of health and by any change of the service's inputs.
+The rule (CONTRACT section 3): the first repair is immediate, later ones follow an exponential back-off with
+jitter from 1 s to at most 5 min; 10 min of health or a change of the service's inputs resets it.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ HEALTHY_FOR = 600.0
 JITTER = 0.2
 
 TRIES = 3
-"""Attempts after which a service counts as degraded, no longer on its way, and holds up nobody else."""
+"""Failed attempts after which a service counts as degraded and no longer blocks others."""
 
 
 class Failure(NamedTuple):
-    """How a service has been failing.
+    """The consecutive failures of a service.
 
-    ``attempts`` failed in a row; ``due`` is the monotonic second before which nothing is tried;
-    ``inputs`` is what the attempts were made with (other inputs: a fresh start); ``at`` is wall time,
-    ``container`` the id of the one that the last step that failed was about, empty if it was about none.
+    ``attempts`` is the number of failures in a row; ``due`` the monotonic second of the next attempt;
+    ``inputs`` what the attempts used (other inputs reset the back-off); ``at`` the wall time of the last
+    failure; ``container`` the id of the last failed step's container, empty if it had none.
     """
 
     attempts: int
@@ -37,11 +37,11 @@ class Failure(NamedTuple):
 def delay(count: int, chance: float) -> float:
     """Seconds to wait before the next attempt, after ``count`` failures in a row.
 
-    0 for none; then 1, 2, 4 … 300, spread by 20 % either way with ``chance`` in [0, 1), so that
-    services which failed together do not come back together.
+    0 without failures; then 1, 2, 4 … 300, with a jitter of 20 % from ``chance`` in [0, 1), so that
+    services which failed together do not retry together.
     """
     if count <= 0:
         return 0.0
-    # The exponent is bounded first: 2.0 ** 2000 is an error, not a long wait.
+    # Bound the exponent first: 2.0 ** 2000 raises OverflowError.
     plain = min(LONGEST, FIRST * 2.0 ** min(count - 1, 16))
     return min(LONGEST, plain * (1 - JITTER + 2 * JITTER * chance))

@@ -1,4 +1,4 @@
-"""What is wanted: which groups are on, and how. The meaning of ``groups.yaml``, as a value."""
+"""Desired state: which groups are on, and their options. The meaning of ``groups.yaml`` as a value."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Suspension:
-    """Hands off a group. ``until`` is wall time in seconds since the epoch, None: until taken away."""
+    """Suspends a group. ``until`` is wall time in seconds since the epoch; None: until it is resumed."""
 
     until: float | None = None
     reason: str = ""
@@ -16,7 +16,7 @@ class Suspension:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupState:
-    """What ``groups.yaml`` says of one group. Times are wall time in seconds since the epoch."""
+    """The entry of one group in ``groups.yaml``. Times are wall time in seconds since the epoch."""
 
     on: bool
     force: bool = False
@@ -25,7 +25,7 @@ class GroupState:
     accepted_at: float | None = None
 
     def suspended(self, wall: float) -> bool:
-        """Whether hands are off this group at the wall time given."""
+        """Whether the group is suspended at this wall time."""
         return self.suspend is not None and (self.suspend.until is None or wall < self.suspend.until)
 
 
@@ -33,8 +33,8 @@ class GroupState:
 class Desired:
     """One accepted desired state.
 
-    ``generation`` grows by one with every accepted change of meaning and survives restarts;
-    ``revision`` is a digest of the files' contents; ``commit`` the git commit, where there is one.
+    ``generation`` grows by one with every accepted change and survives restarts;
+    ``revision`` is a digest of the files' contents; ``commit`` the git commit, if there is one.
     """
 
     groups: Mapping[str, GroupState] = field(default_factory=dict)

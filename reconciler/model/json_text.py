@@ -1,4 +1,4 @@
-"""JSON that others wrote: only what JSON allows, and numbers that end. Pure."""
+"""Parses untrusted JSON: strict syntax, finite numbers. Pure."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 
 def load_json(content: bytes | str) -> Any:
-    """The value of a JSON text.
+    """Parse a JSON text.
 
     Raises:
-        ValueError: it is none, or has numbers without an end, or is nested too deeply.
+        ValueError: it is not JSON, has a number that is not finite, or is nested too deeply.
     """
     try:
         return json.loads(content, parse_constant=_refused, parse_float=_finite)

@@ -1,6 +1,6 @@
-"""Digests of values that may be secret, which nobody without the key can test guesses against. Pure.
+"""Keyed digests of values that may be secret: without the key, guesses can't be tested against them. Pure.
 
-A digest names its key, so that digests of two keys, or of a key and of none, are never taken for a change.
+A digest names its key, so that digests made with different keys (or with no key) never count as a change.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ _KEYED = re.compile(rf"([0-9a-f]{{{_NAME}}}):[0-9a-f]{{{_DIGEST}}}")
 
 @dataclass(frozen=True, slots=True)
 class DigestKey:
-    """An HMAC-SHA256 key of ``KEY_BYTES`` bytes; ``secret`` never shows in a repr."""
+    """An HMAC-SHA256 key of ``KEY_BYTES`` bytes; ``secret`` is excluded from the repr."""
 
     secret: bytes = field(repr=False)
 
     @property
     def name(self) -> str:
-        """What tells this key from another one, without revealing it."""
+        """A name that identifies the key without revealing it."""
         return self._hmac(b"name of the key")[:_NAME]
 
     def digest(self, *parts: str | None) -> str:
-        """The digest of a row of texts; None differs from every text, the empty one included."""
+        """Return the digest of a sequence of texts; None differs from every text, also from the empty one."""
         return f"{self.name}:{self._hmac(json.dumps(parts).encode())[:_DIGEST]}"
 
     def _hmac(self, content: bytes) -> str:
@@ -37,11 +37,11 @@ class DigestKey:
 
 
 def key_name(digest: str) -> str:
-    """The name of the key that a digest was made with; empty for a digest without a key."""
-    found = _KEYED.fullmatch(digest)
-    return found[1] if found else ""
+    """Return the name of the key that a digest was made with; empty for a digest without a key."""
+    match = _KEYED.fullmatch(digest)
+    return match[1] if match else ""
 
 
 def comparable(one: str, other: str) -> bool:
-    """Whether different digests mean different values: only if both were made with the same key, or none."""
+    """Whether different digests mean different values: both have the same key, or none has one."""
     return key_name(one) == key_name(other)

@@ -1,9 +1,9 @@
-"""What must be remembered between passes and over restarts. One immutable value, small.
+"""The ledger: what the controller remembers between passes and over restarts. One small immutable value.
 
-Everything else is looked at afresh in every pass. Losing the ledger costs time and evidence, never
-correctness: a container of which it knows nothing is judged by the label that Compose wrote.
+Everything else is observed again in every pass. Losing the ledger costs time and evidence, never
+correctness: a container without an entry is compared by the label that Compose wrote.
 
-Functions here take a ledger and return another; who calls them and when is ``loop``'s business.
+The functions take a ledger and return a new one; ``loop`` calls them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FORGET = 0.85
 
 
 class Mounted(NamedTuple):
-    """What stood at a mount's source when the container was made; see ``observed.Source``."""
+    """The state of a mount's source when the container was created; see ``observed.HostPath``."""
 
     kind: str
     digest: str = ""
@@ -29,16 +29,15 @@ class Mounted(NamedTuple):
 
 
 class BuiltFrom(NamedTuple):
-    """The inputs a container was made from, or was found to match.
+    """The inputs that a container was created from, or was observed to match.
 
     ``definition`` and ``fields`` are digests (``stack.Service``), ``image`` the id that the image
-    reference named at that time. ``lacks`` are the networks that it came without, though the
-    definition names them, as the one before it: making it once more would not change that. ``at`` is
-    the wall time at which we asked for it, 0 where it was found. ``mounts`` is by ``stack.Mount.key``.
-    ``churn`` counts, by the same key, how often in a row a content that the container may write itself had
-    changed again right after the start.
-    ``inputs`` and ``compose`` are those of the last stack (``stack.Stack``) that the container was as
-    defined in.
+    reference resolved to at that time. ``lacks`` are networks of the definition that this container and
+    its predecessor are not attached to: recreating it would not help. ``at`` is the wall time of the
+    create request, 0 if this daemon did not create it. ``mounts`` is keyed by ``stack.Mount.key``.
+    ``churn`` counts, by the same key, how often in a row a content that the container may write itself
+    changed again right after the start. ``inputs`` and ``compose`` are those of the last stack
+    (``stack.Stack``) whose definition the container matched.
     """
 
     definition: str
@@ -53,28 +52,28 @@ class BuiltFrom(NamedTuple):
 
 
 UNKNOWN = BuiltFrom("", {}, "")
-"""Of a container found with inputs that nobody can tell any more."""
+"""The inputs of an existing container are not known."""
 
 
 class HeldChange(NamedTuple):
-    """A change that is to be accepted: ``mark`` says what it is, ``since`` (wall) when it was seen first."""
+    """A change that waits for approval: ``mark`` identifies it, ``since`` (wall) is its first sighting."""
 
     mark: str
     since: float
 
 
 class Named(NamedTuple):
-    """The project name that a stack runs under, and the Compose files that it was made of."""
+    """The project name that a stack runs under, and its Compose files."""
 
     name: str
     files: tuple[str, ...] = ()
 
 
 class Renaming(NamedTuple):
-    """Another project name than before, and since when (wall) it is known.
+    """A new project name, and since when (wall) it is known.
 
-    ``held``: nothing of it runs, and nothing is made or started. Else its own containers run already, and
-    people are only warned of those of the former name.
+    ``held``: none of its containers runs, and none is created or started. Otherwise its containers run
+    already, and only a warning names those of the former project.
     """
 
     name: str
@@ -83,14 +82,14 @@ class Renaming(NamedTuple):
 
 
 class Clock(NamedTuple):
-    """Two clocks: ``wall`` for what people write, ``mono`` for waiting. Seconds."""
+    """Two clocks in seconds: ``wall`` for times in files and records, ``mono`` for waiting."""
 
     wall: float
     mono: float
 
 
 class ContainerExit(NamedTuple):
-    """Evidence of one container that ended by itself; ``log`` its last lines."""
+    """The exit of a container that this daemon did not stop; ``log`` is its last lines."""
 
     container: str
     finished_at: float
@@ -100,14 +99,14 @@ class ContainerExit(NamedTuple):
 
 
 class ReadyWindow(NamedTuple):
-    """Between which seconds after its start a container became ready: not yet at ``low``, at ``high``."""
+    """When a container became ready, in seconds after its start: after ``low``, at ``high`` at the latest."""
 
     low: float
     high: float
 
 
 class ReadySince(NamedTuple):
-    """Since when (monotonic) a container has been ready, or unhealthy, without a break."""
+    """Since when (monotonic) a container has been continuously ready, or unhealthy."""
 
     container: str
     started_at: float
@@ -115,7 +114,7 @@ class ReadySince(NamedTuple):
 
 
 class Restarts(NamedTuple):
-    """How often the engine restarted a container by its policy, and when (monotonic) we saw the last ones."""
+    """The engine's restarts of a container by policy: their number, and the last times (monotonic)."""
 
     container: str
     total: int
@@ -123,10 +122,10 @@ class Restarts(NamedTuple):
 
 
 class ParentRuns(NamedTuple):
-    """On which runs of its parents a run of a service began: ``run`` is its own, ``parents`` theirs by name.
+    """The runs of its parents that a service's run depends on: ``run`` is its own, ``parents`` by name.
 
-    Runs are named as ``Container.run`` does: that of a parent is empty where none ran, so that the next one
-    is followed, and its own where it has not been seen to run yet.
+    Runs are those of ``Container.run``. A parent's is empty if it did not run: its next run restarts this
+    service. ``run`` is empty until the service is observed running.
     """
 
     run: str
@@ -135,28 +134,26 @@ class ParentRuns(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """See the module. All mappings are by service, but for ``made``, ``stopped``, ``at_work``, ``cut`` and
-    ``hooks``: those are by container id. Of a service with several replicas there is one entry per replica,
-    by the name of its unit (``web#2``, see ``replicas``), but for what is true of all of them:
-    ``settled``, ``durations``, ``brackets`` and ``surplus``.
+    """The remembered state. Mappings are keyed by service; ``made``, ``stopped``, ``at_work``, ``cut`` and
+    ``hooks`` by container id. A service with several replicas has one entry per replica, keyed by its unit
+    (``web#2``, see ``replicas``), except in ``settled``, ``durations``, ``brackets`` and ``surplus``.
 
-    ``making`` is what the containers now being made are made from, until a look finds them (the label
-    that Compose wrote for these inputs is right by definition, PITFALLS row 1). ``live`` is the
-    container last seen or made to run while that was wanted: when it is found ended, it ended by
-    itself. ``settled`` is what was wanted of a service when it last was as wanted: what differs since then
-    without a change of it has drifted. ``restarted`` is the ``restarted_at`` acted on, ``followed``
-    the start of a parent that a service was restarted for, ``tied`` those that it runs on. ``durations``
-    are the last start times in seconds, from start to ready; ``brackets`` how exactly the last one is
-    known. ``stopped`` is the start (``started_at``) of each container that we told to stop: that end is
-    neither a failure nor a one-shot's success. ``changes`` are those of groups with ``on_change: report``.
-    ``unhealthy`` is since when the engine calls a container that, ``healed`` when (monotonic) something was
-    done about it; ``restarts`` what the engine did by itself. ``at_work`` are runs (container id to start)
-    of one-shots that were not seen to end yet, ``cut`` those that the end of the ``boot`` they began in cut
-    short, whatever exit code the engine makes up for them (PITFALLS row 20). ``hooks`` are containers that
-    this daemon started and whose post_start hooks have not all succeeded; True: one of them failed.
-    ``surplus`` holds the ids of the containers beyond the number in the file, and since when they are there
-    to be accepted. ``named`` is the project name that was last
-    acted under, ``renaming`` another one that would leave something behind and is not accepted.
+    ``making``: the inputs of containers being created, until they are observed (the label that Compose
+    writes for these inputs is right by definition, PITFALLS row 1). ``live``: the container last seen or
+    started while the service was wanted; if it ends, that counts as an exit. ``settled``: the desired state
+    at which the service last matched; a difference since then without a change of it is drift.
+    ``restarted``: the last ``restarted_at`` acted on. ``followed``: the parent's run that a service was
+    restarted for. ``tied``: the parents' runs that it runs on. ``durations``: the last start times in
+    seconds, from start to ready; ``brackets``: the bounds of the last one. ``stopped``: the start
+    (``started_at``) of each container that this daemon stopped; that end is neither a failure nor a
+    one-shot's success. ``changes``: held changes of groups with ``on_change: report``. ``unhealthy``: since
+    when the engine reports a container unhealthy; ``healed``: when (monotonic) it was repaired;
+    ``restarts``: restarts by the engine's policy. ``at_work``: runs (container id to start) of one-shots
+    whose end is not seen yet; ``cut``: those that the end of their ``boot`` interrupted, whatever exit code
+    the engine reports for them (PITFALLS row 20). ``hooks``: containers that this daemon started and whose
+    post_start hooks have not all succeeded; True: one of them failed. ``surplus``: the ids of containers
+    beyond the number in the file, and since when they wait for approval. ``named``: the project name last
+    used; ``renaming``: a new one that would leave resources behind and is not accepted.
     """
 
     made: Mapping[str, BuiltFrom] = field(default_factory=dict)
@@ -197,9 +194,9 @@ def record_failure(
     free: int = 0,
     container: str = "",
 ) -> Ledger:
-    """One more failed attempt at a service; the next is put off by ``backoff.delay``.
+    """Record a failed attempt; ``backoff.delay`` delays the next one.
 
-    The first ``free`` attempts cost no delay. ``container`` is the id of the one that it was about.
+    The first ``free`` attempts cost no delay. ``container`` is the id of the step's container.
     """
     before = ledger.failures.get(service)
     count = before.attempts + 1 if before and before.inputs == inputs else 1
@@ -211,9 +208,9 @@ def record_failure(
 def record_exit(
     ledger: Ledger, service: str, exit_: ContainerExit, *, inputs: str, now: Clock, chance: float
 ) -> Ledger:
-    """A container ended without having been told to. The first repair is immediate, later ones wait.
+    """Record an exit that this daemon did not cause. The first repair is immediate, later ones wait.
 
-    Seen before (same container, same end): nothing changes.
+    Returns the same ledger if this exit (same container, same end) is recorded already.
     """
     known = ledger.exits.get(service)
     if known is not None and (known.container, known.finished_at) == (exit_.container, exit_.finished_at):
@@ -247,10 +244,10 @@ def forget_recovered(ledger: Ledger, now: Clock) -> Ledger:
 
 
 def record_start_time(ledger: Ledger, service: str, *, not_at: float, at: float) -> Ledger:
-    """Remember how long a start took: not ready after ``not_at`` seconds (0: never asked), but at ``at``.
+    """Record a start: not ready after ``not_at`` seconds (0: no earlier probe), ready at ``at``.
 
-    A first question that is answered with yes says only that it came too late. The lower bound then
-    sinks a little with each start, until it is worth asking earlier again.
+    A first probe that succeeds gives no lower bound. The known lower bound is then reduced a little with
+    each start, so that later starts are probed earlier.
     """
     known = ledger.brackets.get(service)
     low = not_at or (min(known.low, at) * FORGET if known else 0.0)
@@ -263,13 +260,13 @@ def record_start_time(ledger: Ledger, service: str, *, not_at: float, at: float)
 
 
 def expected_start_time(ledger: Ledger, service: str) -> float | None:
-    """Seconds from start to ready that a service is expected to take; None: never seen."""
+    """Return the expected seconds from start to ready; None without a recorded start."""
     seen = ledger.durations.get(service)
     return median(seen) if seen else None
 
 
 def for_boot(ledger: Ledger, boot: str) -> Ledger:
-    """The ledger in this boot: what was at work in another one was cut short by its end."""
+    """Return the ledger for this boot; runs of an earlier boot count as interrupted."""
     if not boot or ledger.boot == boot:
         return ledger
     cut = ledger.at_work if ledger.boot else {}
@@ -277,13 +274,13 @@ def for_boot(ledger: Ledger, boot: str) -> Ledger:
 
 
 def omit(mapping: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
-    """A copy of ``mapping`` that lacks ``keys``."""
-    gone = set(keys)
-    return {key: value for key, value in mapping.items() if key not in gone}
+    """Return a copy of ``mapping`` without ``keys``."""
+    omitted = set(keys)
+    return {key: value for key, value in mapping.items() if key not in omitted}
 
 
 def to_json(ledger: Ledger) -> dict[str, Any]:
-    """A plain value for the state directory. Monotonic times are left out: they end with the boot."""
+    """Encode for the state directory, without monotonic times, which are meaningless after a reboot."""
     return {
         "schema": SCHEMA,
         "made": {key: list(made) for key, made in ledger.made.items()},
@@ -312,10 +309,10 @@ def to_json(ledger: Ledger) -> dict[str, Any]:
 
 
 def from_json(value: Mapping[str, Any], now: Clock) -> Ledger:
-    """The ledger that ``to_json`` wrote. Failures come back due at once: a restart is a fresh look.
+    """Decode the result of ``to_json``. Failures are due at once, so a restart retries immediately.
 
     Raises:
-        ValueError, TypeError, KeyError: the value is not one of ours; begin with an empty ledger.
+        ValueError, TypeError, KeyError: the value is not a ledger; begin with an empty one.
     """
     if value.get("schema") != SCHEMA:
         raise ValueError(f"ledger schema {value.get('schema')!r} is not {SCHEMA}")
@@ -323,7 +320,7 @@ def from_json(value: Mapping[str, Any], now: Clock) -> Ledger:
         made={key: _made(made) for key, made in value["made"].items()},
         making={key: _made(made) for key, made in value["making"].items()},
         failures={
-            # Written by an earlier version, it ends sooner.
+            # Earlier versions wrote shorter lists.
             key: Failure(
                 int(count), now.mono, str(inputs), str(reason), str(error), float(at), *map(str, more)
             )
@@ -376,7 +373,7 @@ def _texts(value: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _made(value: Iterable[Any]) -> BuiltFrom:
-    # Written by an earlier version, it ends sooner.
+    # Earlier versions wrote shorter lists.
     definition, fields, image, lacks, at, *more = value
     later: list[Any] = [{}, {}, "", ""]
     mounts, churn, inputs, compose = more + later[len(more) :]

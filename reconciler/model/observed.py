@@ -1,7 +1,7 @@
-"""What an engine reported at one instant, and the verbs it understands. Immutable and lossless.
+"""Observed state: what an engine reported at one instant, and the actions it supports. Immutable, lossless.
 
-Two containers of one service are both here: choosing between them is the plan's business. Nothing
-in this module assumes one host: a container has an id and an engine that knows it.
+Two containers of one service are both listed; the plan chooses between them. Nothing in this module
+assumes a single host: a container has an id that its engine knows.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import NamedTuple
 class State(StrEnum):
     """Docker's container states, under Docker's names.
 
-    UNKNOWN is ours: the engine reports a state, or a field, that can't be read. Nothing is done to such a
-    container, and ``Container.error`` says what is odd.
+    UNKNOWN is an addition: the engine reports a state or a field that can't be parsed. Such a container is
+    left alone, and ``Container.error`` names the problem.
     """
 
     CREATED = "created"
@@ -30,7 +30,7 @@ class State(StrEnum):
 
 
 class Health(StrEnum):
-    """The engine's own verdict; NONE where the container has no check."""
+    """The engine's health status; NONE without a health check."""
 
     NONE = "none"
     STARTING = "starting"
@@ -39,26 +39,25 @@ class Health(StrEnum):
 
 
 ALIVE = frozenset({State.RUNNING, State.PAUSED, State.RESTARTING})
-"""States in which a container holds memory, ports and names on the network."""
+"""States in which a container uses memory, ports and network names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
     """One container of the project. Times are wall time in seconds since the epoch, 0: never.
 
-    ``probed`` is ours: its health check was run early and succeeded since this start.
-    ``check`` is the argument vector of the container's own health check, ready for exec; () if none.
-    ``image`` is the id of the image that it was made from, ``networks`` the names it is attached to,
-    ``joins`` the ids of the containers whose network, processes or memory it shares. ``borrowed`` is what it
-    uses of other containers, in the engine's order: Compose's key (``network_mode``, ``ipc``, ``pid``,
-    ``volumes_from``) and the id, or name, that the container was made with. ``grace`` is how long
-    it is given to stop, in seconds; None: what the engine gives everybody. ``compose`` is the version of
-    Docker Compose that made it, ``model`` the Compose files that it was made from.
-    ``oom_killed``: since its last start the kernel took one of its processes for want of memory, the first or
-    another.
+    ``probed``: this daemon ran its health check early, and it succeeded since the last start.
+    ``check`` is the argument vector of the container's health check, ready for exec; () if none.
+    ``image`` is the id of its image, ``networks`` the names it is attached to, ``joins`` the ids of the
+    containers whose network, processes or memory it shares. ``borrowed`` lists what it uses of other
+    containers, in the engine's order: Compose's key (``network_mode``, ``ipc``, ``pid``,
+    ``volumes_from``) and the id or name that the container was created with. ``grace`` is its stop
+    time-out in seconds; None: the engine's default. ``compose`` is the version of Docker Compose that
+    created it, ``model`` the Compose files that it was created from. ``oom_killed``: since its last start
+    the kernel's OOM killer ended one of its processes, not necessarily the first one.
 
-    ``number`` is the one that Compose gave this replica of the service, from 1; 0: none. Two containers with
-    one number are two ends of an interrupted remake.
+    ``number`` is the replica number that Compose gave it, from 1; 0: none. Two containers with the same
+    number are left by an interrupted recreation.
     """
 
     id: str
@@ -90,7 +89,7 @@ class Container:
 
     @property
     def run(self) -> str:
-        """The mark of its present or last run: another one, another mark."""
+        """Identifies the current or last run; every start gives a new value."""
         return f"{self.id}@{self.started_at}"
 
 
@@ -99,11 +98,11 @@ LABEL_UNKNOWN = ""
 
 
 class HostPath(NamedTuple):
-    """What stands at a mounted path: ``kind`` is file, folder, missing, unreadable or other.
+    """The state of a mounted path: ``kind`` is file, folder, missing, unreadable or other.
 
-    Of a regular file ``digest`` is that of its content (empty: too large to be followed), ``inode`` its
-    identity, and ``changed_at`` the wall time of its last change, of content or of identity. ``moving``: it
-    is being changed at this moment, and this is how it was before.
+    For a regular file ``digest`` is that of its content (empty: too large to be tracked), ``inode`` its
+    identity, and ``changed_at`` the wall time of the last change of content or identity. ``moving``: a
+    change is in progress, and the other fields are those from before.
     """
 
     kind: str
@@ -114,7 +113,7 @@ class HostPath(NamedTuple):
 
 
 class LeftBehind(NamedTuple):
-    """Another project made from the files of this stack: the names of its containers and its volumes."""
+    """Another project created from the files of this stack: its containers and volumes, by name."""
 
     project: str
     containers: tuple[str, ...] = ()
@@ -123,23 +122,22 @@ class LeftBehind(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedState:
-    """One look at the engine.
+    """One observation of the engine.
 
-    ``containers`` are those with our project label (one-off ``run`` containers aside), sorted by id.
-    ``images`` maps each image reference of the stack to the id it names now; a missing image has no
-    entry. ``foreign`` maps the names held by containers that are not ours to their ids: a name we
-    need may be among them. ``complete`` is False when any part of the look failed: then nothing may
-    be decided on it. ``began`` and ``at`` are monotonic seconds, before the first question and after
-    the last answer.
+    ``containers`` are those with the project's label (without one-off ``run`` containers), sorted by id.
+    ``images`` maps each image reference of the stack to its current id; a missing image has no entry.
+    ``foreign`` maps the names of containers outside the project to their ids: such a name may conflict.
+    ``complete`` is False if any part of the observation failed; no decision may rest on it then. ``began``
+    and ``at`` are monotonic seconds, before the first request and after the last response.
 
-    ``sources`` says what stands at the paths that are mounted, empty where that can't be seen from here;
-    ``held`` which file a running container has at a target (container id and target to its inode), as far
-    as the system tells. ``labels`` maps ids of containers to the config-hash label that Compose writes for
-    the definition in force and the containers that they use, where that is not the definition's own hash;
-    empty: it can't be known. ``again`` is the monotonic second at which files should be looked at again, and
-    ``notes`` what people should know of them.
+    ``sources`` is the state of the mounted paths, empty if they are not visible to the daemon; ``held`` the
+    file that a running container has mounted (container id and target to its inode), as far as the system
+    reports it. ``labels`` maps container ids to the config-hash label that Compose writes for the current
+    definition and the containers it uses, if that differs from the definition's own hash; empty: it can't
+    be computed. ``again`` is the monotonic second of the next check of the files, and ``notes`` are
+    warnings about them.
 
-    ``left`` are other projects made from the files of this stack; looked for only while its name is new.
+    ``left`` are other projects created from the files of this stack; searched only while its name is new.
     """
 
     containers: tuple[Container, ...] = ()
@@ -157,7 +155,7 @@ class ObservedState:
 
 
 class Action(StrEnum):
-    """The engine's verbs. Each is atomic from the plan's point of view; none contains a workflow."""
+    """The actions of an engine. Each is atomic for the plan; none is a workflow."""
 
     PULL = "pull"
     BUILD = "build"
@@ -174,13 +172,13 @@ class Action(StrEnum):
 
 
 class Command(NamedTuple):
-    """One order to an engine.
+    """One command to an engine.
 
-    ``services`` are the services that it is for: one, or several for PULL, BUILD, CREATE and
-    RECREATE, which engines can batch. ``container`` is the id that the order was decided on; an
-    engine refuses with ``ContainerGone`` when it is no longer there. ``grace`` is how long a STOP may take
-    before the engine kills, in seconds. ``value`` is the new name (RENAME) or policy (UPDATE).
-    ``replaces`` are the ids of the containers that a RECREATE is for; empty: all of the services.
+    ``services`` are the affected services: one, or several for PULL, BUILD, CREATE and RECREATE, which
+    engines can batch. ``container`` is the id that the decision rests on; an engine raises
+    ``ContainerGone`` if it does not exist any more. ``grace`` is the stop time-out in seconds before the
+    engine kills. ``value`` is the new name (RENAME) or policy (UPDATE). ``replaces`` are the ids of the
+    containers that RECREATE replaces; empty: all of the services.
     """
 
     action: Action
@@ -192,14 +190,14 @@ class Command(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """Measured use of one container: memory in bytes, CPU in percent of one core."""
+    """The measured usage of one container: memory in bytes, CPU in percent of one core."""
 
     memory: int
     cpu: float
 
 
 class EngineInfo(NamedTuple):
-    """Who answers: for people, and for ``doctor``. ``memory`` is the host's total in bytes."""
+    """Identifies the engine, for display and ``doctor``. ``memory`` is the host's total in bytes."""
 
     kind: str
     version: str = ""

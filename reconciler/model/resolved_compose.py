@@ -1,4 +1,4 @@
-"""The resolved Compose model, as it is frozen, and where Compose resolves it. Needs no adapter."""
+"""The resolved Compose model in the form that is frozen. Independent of the adapter that resolves it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 
 class Resolved(NamedTuple):
-    """What Docker Compose made of the Compose files at one moment.
+    """The Compose files as Docker Compose resolved them at one moment.
 
-    ``text`` is the resolved model as JSON, byte for byte what is frozen and what containers are made
+    ``text`` is the resolved model as JSON, byte for byte what is frozen and what containers are created
     from; it may hold secrets. ``hashes`` maps each service to the hash that Compose writes into its
-    container's label, and ``version`` is the Compose that said so. ``warnings`` is what it warned of,
-    such as a variable that is not set. ``values`` are those of configs and secrets that come from a variable,
-    by ``start_work.value_key``, None where it is not set: the text only names the variable. ``digests`` are
-    keyed digests of all values that are copied into containers, by the same names.
+    container's label, and ``version`` is the version of that Compose. ``warnings`` are Compose's, such as
+    a variable that is not set. ``values`` are those of configs and secrets that come from a variable, by
+    ``start_work.value_key``, None if it is not set: the text only names the variable. ``digests`` are keyed
+    digests of all values that are copied into containers, by the same names.
     """
 
     text: bytes

@@ -1,7 +1,7 @@
-"""Values of configs and secrets that the resolved model only names: their digests, and how they freeze.
+"""Digests and frozen form of the config and secret values that the resolved model only names.
 
-Pure. A frozen model names the file with its values, so that a container that was made from it gets exactly
-those values whenever it is started, whatever the files of the directory say by then.
+Pure. A frozen model names the file with its values, so that a container created from it gets exactly those
+values at every start, whatever the desired-state files contain by then.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from reconciler.model.resolved_compose import Resolved
 from reconciler.model.start_work import CONFIG, SECRET, unescaped, value_key
 
 POINTER = "x-service-manager-values"
-"""The extension of a frozen model that names the file of its values, relative to the model's own folder."""
+"""The extension key of a frozen model that names its file of values, relative to the model's folder."""
 
 
 def variables_of(model: Mapping[str, Any]) -> dict[str, str]:
-    """The variable behind each config and secret that has one, by ``start_work.value_key``."""
+    """Map each config and secret that comes from a variable to it, by ``start_work.value_key``."""
     return {
         value_key(kind, name): entry["environment"]
         for kind in (CONFIG, SECRET)
@@ -31,7 +31,7 @@ def variables_of(model: Mapping[str, Any]) -> dict[str, str]:
 
 
 def with_digests(resolved: Resolved, key: DigestKey | None) -> Resolved:
-    """``resolved`` with a keyed digest of every value that is copied into containers; as it is without a key.
+    """Add a keyed digest of every value that is copied into containers; without a key, change nothing.
 
     Raises:
         ValueError: the text is not JSON.
@@ -57,9 +57,9 @@ def _contents(text: bytes) -> Mapping[str, str]:
 
 
 def packed(values: Mapping[str, str | None], key: DigestKey | None) -> bytes:
-    """The values as a content to freeze; equal values, equal content.
+    """Encode the values for freezing; equal values give equal content.
 
-    Salted, since frozen contents are named by a plain digest, which is part of a label of the container.
+    Salted, since a frozen content is named by a plain digest, which is part of a container's label.
     """
     text = json.dumps(dict(sorted(values.items())))
     salt = key.digest("salt of frozen values", text) if key else ""
@@ -67,18 +67,18 @@ def packed(values: Mapping[str, str | None], key: DigestKey | None) -> bytes:
 
 
 def unpacked(content: bytes) -> dict[str, str | None]:
-    """The values that ``packed`` wrote.
+    """Decode the result of ``packed``.
 
     Raises:
-        ValueError: it is nothing that ``packed`` wrote.
+        ValueError: the content is something else.
     """
-    told = load_json(content)
-    values = told.get("values") if isinstance(told, dict) else None
+    document = load_json(content)
+    values = document.get("values") if isinstance(document, dict) else None
     if not isinstance(values, dict):
         raise ValueError("holds no values")  # noqa: TRY004 - one kind of error for one kind of damage
     return {str(name): None if value is None else str(value) for name, value in values.items()}
 
 
 def pointing_to(text: bytes, place: str) -> bytes:
-    """A resolved model that names the file of its values."""
+    """Add the name of the file of values to a resolved model."""
     return json.dumps({**load_json(text), POINTER: place}).encode()

@@ -1,6 +1,6 @@
-"""What there is: groups, services, what depends on what. Values only, built once per change of files.
+"""The stack: groups, services and their dependencies. Values only, built once per change of the files.
 
-``stack.yaml`` names groups and their services, the resolved Compose model says how each service
+``stack.yaml`` names groups and their services, the resolved Compose model defines how each service
 runs; together they make a ``Stack``. Everything derived from it alone (start order, dependents, the
 length of the chain behind a service) is computed once per stack, because ``plan`` runs on every event.
 """
@@ -26,7 +26,7 @@ class Condition(StrEnum):
 
 
 class Strength(StrEnum):
-    """How much a group asks of a group it depends on (CONTRACT section 2)."""
+    """What a group requires of a group it depends on (CONTRACT section 2)."""
 
     ON = "on"
     READY = "ready"
@@ -42,7 +42,7 @@ class Dependency(NamedTuple):
 
 
 class HealthCheck(NamedTuple):
-    """A container's own check. ``test`` is an argument vector ready for exec; times in seconds."""
+    """A container's health check. ``test`` is an argument vector ready for exec; times in seconds."""
 
     test: tuple[str, ...]
     interval: float = 30.0
@@ -52,12 +52,12 @@ class HealthCheck(NamedTuple):
 
 
 class Mount(NamedTuple):
-    """A file or folder of the host, or a content of the model's own, that a container is given at ``target``.
+    """A file or folder of the host, or content of the Compose model, that a container has at ``target``.
 
-    ``kind`` is bind, config or secret; ``source`` a path on the engine's host, empty where the content is
-    copied in, of which ``content`` is the digest then, and ``plain`` the one that versions before keyed
-    digests recorded. ``create``: a source that is not there is made, as a folder. ``writable``: the container
-    may write to it.
+    ``kind`` is bind, config or secret; ``source`` a path on the engine's host, empty if the content is
+    copied in; ``content`` is its digest then, and ``plain`` the digest that versions before keyed digests
+    recorded. ``create``: a missing source is created, as a folder. ``writable``: the container may write to
+    it.
     """
 
     kind: str
@@ -70,12 +70,12 @@ class Mount(NamedTuple):
 
     @property
     def key(self) -> str:
-        """What it is known by: the path, where it has one."""
+        """The key of the mount in records: its path, if it has one."""
         return self.source or f"content of {self.target}"
 
 
 class UnhealthyPolicy(NamedTuple):
-    """What to do about a service that stays unhealthy; times in seconds."""
+    """The repair of a service that stays unhealthy; times in seconds."""
 
     after: float = 120.0
     action: str = "restart"
@@ -87,15 +87,14 @@ class UnhealthyPolicy(NamedTuple):
 class Service:
     """One service of the resolved Compose model.
 
-    ``config_hash`` is what Compose would write into the container's label; ``fields`` maps each leaf
-    of the definition (``environment.FOO``) to a short digest of its value, so that a difference can be
-    named without a secret ever being kept or shown. ``definition`` is the digest of all fields: equal
-    definitions mean equal inputs, whatever Compose version hashed them. ``mounts`` are those whose content
-    Compose leaves out of its hash; ``contents`` is a digest of those that are copied in. ``shares`` are the
-    services whose network, processes or memory it uses, ``volumes_from`` those whose volumes. ``start`` is
-    what Compose does around the start and stop of its container.
-    ``replicas`` is how many containers the file asks for, ``container_name`` the name of the first of them;
-    ``named``: the file says the name itself, so there is no other one.
+    ``config_hash`` is what Compose writes into the container's label; ``fields`` maps each leaf of the
+    definition (``environment.FOO``) to a short digest of its value, so that a difference can be named
+    without storing or showing a secret. ``definition`` is the digest of all fields: equal definitions mean
+    equal inputs, whatever Compose version hashed them. ``mounts`` are those whose content Compose leaves out
+    of its hash; ``contents`` is a digest of those that are copied in. ``shares`` are the services whose
+    network, processes or memory it uses, ``volumes_from`` those whose volumes. ``start`` is what Compose does
+    around the start and stop of its container. ``replicas`` is the number of containers in the file,
+    ``container_name`` the name of the first one; ``named``: the file sets the name, so there is only one.
     """
 
     name: str
@@ -121,7 +120,7 @@ class Service:
     named: bool = False
 
     def name_of(self, number: int) -> str:
-        """The name that Compose gives replica ``number``; numbers below 2 stand for the first one."""
+        """Return Compose's name of replica ``number``; numbers below 2 mean the first one."""
         if self.named or number < 2:
             return self.container_name
         return f"{self.container_name.removesuffix('-1')}-{number}"
@@ -142,7 +141,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Pilot:
-    """What the pipeline on the host needs; ``memory`` in bytes."""
+    """The groups and memory (bytes) that the pipeline on the host needs."""
 
     groups: tuple[str, ...] = ()
     memory: int = 0
@@ -150,13 +149,12 @@ class Pilot:
 
 @dataclass(frozen=True, kw_only=True)
 class Stack:
-    """Everything that can be switched on, and everything Compose has beside it.
+    """All groups, and all services of the Compose model, also those in no group (unmanaged).
 
-    ``services`` holds all services of the Compose model, also those in no group (unmanaged).
     ``inputs`` is a digest of all files behind the Compose model and ``compose`` the version that resolved
-    it: equal inputs mean the same, whatever another version makes of them. ``model`` is the path of the
-    frozen resolved Compose file that containers are made from, and ``directory`` the project directory that
-    relative paths in it were resolved against; ``files`` are the paths of the Compose files it was made of.
+    it: equal inputs mean the same, even if another version resolves them differently. ``model`` is the path
+    of the frozen resolved Compose file that containers are created from, ``directory`` the project directory
+    for relative paths in it; ``files`` are the paths of the original Compose files.
     """
 
     name: str
@@ -174,14 +172,14 @@ class Stack:
 
     @cached_property
     def group_of(self) -> Mapping[str, str]:
-        """The group of each managed service."""
+        """Maps each managed service to its group."""
         return {service: group.name for group in self.groups.values() for service in group.services}
 
     @cached_property
     def order(self) -> tuple[str, ...]:
-        """Managed services, each after everything that must be up before it.
+        """Managed services in start order: each one after its dependencies.
 
-        Both kinds of edges count: Compose's between services, and strength ``ready`` between groups.
+        Edges are Compose's dependencies between services and strength ``ready`` between groups.
         """
         return tuple(service for service in self._sorted_with_gates if service in self.group_of)
 
@@ -195,9 +193,9 @@ class Stack:
 
     @cached_property
     def follows(self) -> Mapping[str, tuple[str, ...]]:
-        """For each managed service that has any, those whose restart it follows.
+        """Maps a managed service to the services whose restart restarts it too.
 
-        Those named with ``restart: true``, and those whose network or processes it shares, and loses so.
+        These are named with ``restart: true``, or share their network or processes, which a restart breaks.
         """
         found = {
             name: tuple(d.service for d in needs if d.restart or d.service in self.services[name].shares)
@@ -233,7 +231,7 @@ class Stack:
 
     @cached_property
     def chain(self) -> Mapping[str, int]:
-        """How many services wait, one behind the other, for each service: the longest chain first."""
+        """The length of the longest chain of services that wait for each service, itself included."""
         edges = self._edges_with_gates
         behind: dict[str, int] = {}
         for node in reversed(self._sorted_with_gates):
@@ -244,7 +242,7 @@ class Stack:
 
     @cached_property
     def depth(self) -> Mapping[str, int]:
-        """The same for stopping, in reverse: how many services can only go down after each service."""
+        """The length of the longest chain of services that can stop only after each service."""
         edges = self._edges_with_gates
         below: dict[str, int] = {}
         for node in self._sorted_with_gates:
@@ -253,12 +251,12 @@ class Stack:
 
     @cached_property
     def replicated(self) -> tuple[str, ...]:
-        """Managed services of which the file does not ask for exactly one container."""
+        """Managed services with a number of containers other than one."""
         return tuple(name for name in self.group_of if self.services[name].replicas != 1)
 
     @cached_property
     def numbers(self) -> tuple[str, ...]:
-        """For people: ``web: 3 replicas``, ``seed: scaled to zero``, for each of ``replicated``."""
+        """Texts for display: ``web: 3 replicas``, ``seed: scaled to zero``, for each of ``replicated``."""
         counts = ((name, self.services[name].replicas) for name in self.replicated)
         return tuple(
             f"{name}: {f'{count} replicas' if count else 'scaled to zero'}" for name, count in counts
@@ -266,17 +264,17 @@ class Stack:
 
     @cached_property
     def variants(self) -> dict[object, Stack]:
-        """Stacks derived from this one, by what they were derived for (``replicas``): kept between passes."""
+        """A cache of stacks derived from this one (``replicas``), kept between passes."""
         return {}
 
     @cached_property
     def one_shots(self) -> frozenset[str]:
-        """Services that another one waits for to complete: they end, and that is success."""
+        """Services that another one needs to complete: exit code 0 means success."""
         return self._awaited(Condition.COMPLETED)
 
     @cached_property
     def lasting(self) -> frozenset[str]:
-        """Services that another one needs to be healthy: having ended is never what is wanted."""
+        """Services that another one needs to be healthy: an exit is never their desired state."""
         return self._awaited(Condition.HEALTHY)
 
     def _awaited(self, condition: Condition) -> frozenset[str]:
@@ -289,7 +287,7 @@ class Stack:
 
     @cached_property
     def by_image(self) -> Mapping[str, tuple[str, ...]]:
-        """Which services use each image reference."""
+        """Maps each image reference to the services that use it."""
         found: dict[str, list[str]] = {}
         for service in self.services.values():
             found.setdefault(service.image, []).append(service.name)
@@ -297,7 +295,7 @@ class Stack:
 
     @cached_property
     def unmanaged(self) -> tuple[str, ...]:
-        """Services of the Compose model that are in no group: listed, never touched."""
+        """Services of the Compose model that are in no group: shown, never changed."""
         return tuple(name for name in self.services if name not in self.group_of)
 
     @cached_property
@@ -306,8 +304,8 @@ class Stack:
 
     @cached_property
     def _edges_with_gates(self) -> dict[str, Iterable[str]]:
-        # A gate node per group keeps the edges linear: every service of A behind every one of B
-        # would be a product.
+        # A gate node per group keeps the number of edges linear; an edge from every service of A
+        # to every one of B would make it quadratic.
         edges: dict[str, Iterable[str]] = {}
         gated = {
             name
@@ -325,42 +323,42 @@ class Stack:
 
 
 UNIT = "#"
-"""Between a service and the number of a replica in the name of a unit. No service name holds it."""
+"""Separates the service and the replica number in the name of a unit. No service name contains it."""
 
 
 def service_of(unit: str) -> str:
-    """The service that a unit (``web#2``, or ``web`` itself) belongs to."""
+    """Return the service of a unit (``web#2``, or ``web`` itself)."""
     return unit.partition(UNIT)[0]
 
 
 def _gate(group: str) -> str:
-    # A space can't stand in a service name, so a gate never collides with a service.
+    # Service names contain no space, so a gate never collides with a service.
     return f"group {group}"
 
 
 def sorted_by_dependency(edges: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
-    """The nodes of ``edges`` (node to what it needs), dependencies first; equal input, equal order.
+    """Sort the nodes of ``edges`` (node to its dependencies), dependencies first; deterministic.
 
-    What needs a node comes soon after it, not level by level: what belongs together lies together in memory,
-    and ``plan``, which goes through all in this order, is faster for it where services count by the thousand.
+    Dependents follow soon after their dependency, not level by level: related nodes are close in memory,
+    which makes ``plan``, which visits them in this order, faster with thousands of services.
 
     Raises:
         graphlib.CycleError: with the members of one cycle as its second argument.
     """
     sorter = TopologicalSorter({node: sorted(edges[node]) for node in sorted(edges)})
     sorter.prepare()
-    found: list[str] = []
+    ordered: list[str] = []
     ready = [*reversed(sorter.get_ready())]
     while ready:
         node = ready.pop()
-        found.append(node)
+        ordered.append(node)
         sorter.done(node)
         ready += reversed(sorter.get_ready())
-    return tuple(found)
+    return tuple(ordered)
 
 
 def find_cycle(edges: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
-    """One dependency cycle, each node followed by what it needs, first and last the same; () if none."""
+    """Return one dependency cycle, each node followed by its dependency, first and last equal; () if none."""
     try:
         sorted_by_dependency(edges)
     except CycleError as error:

@@ -1,7 +1,7 @@
-"""What Compose does around the start and stop of a container, as the resolved model asks for it. Pure.
+"""Compose's work around the start and stop of a container, taken from the resolved model. Pure.
 
-The engine's own create and start know none of it: files that Compose copies into the container before its
-start, and commands that it runs before and after. Values of variables are not here, only their names.
+The engine's own create and start do none of it: Compose copies files into the container before its start
+and runs commands before and after. Only names of variables are here, not their values.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import Any
 SECRET, CONFIG = "secret", "config"
 _FOLDERS = {CONFIG: "/", SECRET: "/run/secrets/"}
 _MODE = 0o444
-"""Compose's own mode of a file for which the model names none."""
+"""Compose's default mode of a file."""
 
 API_SOCKET_FILE = "/run/secrets/docker/config.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InjectedFile:
-    """One file to copy into the container: a config or secret whose value is in no file of the host.
+    """One file to copy into the container: a config or secret whose value is not in a file of the host.
 
-    ``variable`` is the name of the variable that holds the value; empty: it is ``content``. ``mode`` as a
-    number, ``uid`` and ``gid`` as the model writes them, empty where it names none.
+    ``variable`` is the name of the variable that holds the value; empty: the value is ``content``. ``mode``
+    is a number; ``uid`` and ``gid`` are as in the model, empty if it sets none.
     """
 
     kind: str
@@ -37,15 +37,15 @@ class InjectedFile:
 
     @property
     def key(self) -> str:
-        """What its value goes by in ``Resolved.values`` and ``Resolved.digests``."""
+        """The key of its value in ``Resolved.values`` and ``Resolved.digests``."""
         return value_key(self.kind, self.source)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hook:
-    """One lifecycle hook. ``environment`` maps to None where the model gives no value.
+    """One lifecycle hook. ``environment`` maps a name without a value to None.
 
-    ``image`` is for pre_start alone, empty: that of the service.
+    ``image`` applies to pre_start only; empty: the service's image.
     """
 
     command: tuple[str, ...] = field(default=(), repr=False)
@@ -59,9 +59,9 @@ class Hook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartWork:
-    """All of one service. ``environment`` is the service's own, which pre_start hooks get too.
+    """The start work of one service. ``environment`` is the service's, which pre_start hooks get too.
 
-    ``api_socket``: the container also gets the credentials of whoever runs Compose.
+    ``api_socket``: the container also gets the registry credentials of the user that runs Compose.
     """
 
     files: tuple[InjectedFile, ...] = ()
@@ -77,12 +77,12 @@ NOTHING = StartWork()
 
 
 def value_key(kind: str, source: str) -> str:
-    """The name of a config's or secret's value: ``secret db_password``."""
+    """Return the key of a config's or secret's value: ``secret db_password``."""
     return f"{kind} {source}"
 
 
 def start_work(entry: Mapping[str, Any], model: Mapping[str, Any]) -> StartWork:
-    """What one service of the resolved model needs; ``model`` is the whole of it."""
+    """Return the start work of one service (``entry``) of the resolved ``model``."""
     hooks = {stage: _hooks(entry.get(stage)) for stage in ("pre_start", "post_start", "pre_stop")}
     files = tuple(injected_files(entry, model))
     api_socket = bool(entry.get("use_api_socket"))
@@ -98,39 +98,40 @@ def start_work(entry: Mapping[str, Any], model: Mapping[str, Any]) -> StartWork:
 
 
 def injected_files(entry: Mapping[str, Any], model: Mapping[str, Any]) -> Iterator[InjectedFile]:
-    """The configs and secrets of a service that Compose copies in, at the targets that it gives them."""
+    """Yield the configs and secrets of a service that Compose copies into the container."""
     for kind in (CONFIG, SECRET):
         sources = model.get(f"{kind}s") or {}
-        for told in entry.get(f"{kind}s") or ():
-            source = told.get("source") or ""
-            what = sources.get(source) or {}
-            if what.get("file") or (not what.get("environment") and what.get("content") is None):
+        for reference in entry.get(f"{kind}s") or ():
+            source = reference.get("source") or ""
+            definition = sources.get(source) or {}
+            variable = definition.get("environment") or ""
+            if definition.get("file") or (not variable and definition.get("content") is None):
                 continue
             yield InjectedFile(
                 kind=kind,
                 source=source,
-                target=target_of(kind, told),
-                content="" if what.get("environment") else unescaped(what["content"]),
-                variable=what.get("environment") or "",
-                mode=_mode(told.get("mode")),
-                uid=str(told.get("uid") or ""),
-                gid=str(told.get("gid") or ""),
+                target=target_of(kind, reference),
+                content="" if variable else unescaped(definition["content"]),
+                variable=variable,
+                mode=_mode(reference.get("mode")),
+                uid=str(reference.get("uid") or ""),
+                gid=str(reference.get("gid") or ""),
             )
 
 
-def target_of(kind: str, told: Mapping[str, Any]) -> str:
-    """The absolute path of a config or secret in the container."""
-    target: str = told.get("target") or told.get("source") or ""
+def target_of(kind: str, reference: Mapping[str, Any]) -> str:
+    """Return the absolute path of a config or secret in the container."""
+    target: str = reference.get("target") or reference.get("source") or ""
     return target if target.startswith("/") else f"{_FOLDERS[kind]}{target}"
 
 
 def unescaped(text: object) -> str:
-    """A text of the resolved model as it is meant: Compose writes each dollar twice there."""
+    """Undo Compose's escaping: the resolved model doubles each dollar sign."""
     return str(text).replace("$$", "$")
 
 
 def start_warnings(model: Mapping[str, Any], values: Mapping[str, str | None]) -> Iterator[str]:
-    """What Compose will not be able to do at a start, or does without anybody noticing."""
+    """Yield warnings about start work that will fail, or that has no visible effect."""
     for name, entry in (model.get("services") or {}).items():
         work = start_work(entry or {}, model)
         if work.read_only and work.api_socket:
@@ -146,13 +147,13 @@ def start_warnings(model: Mapping[str, Any], values: Mapping[str, str | None]) -
 
 
 def _tmpfs_over(entry: Mapping[str, Any], target: str) -> str:
-    told = entry.get("tmpfs") or ()
-    places = [place.partition(":")[0] for place in ([told] if isinstance(told, str) else told)]
+    tmpfs = entry.get("tmpfs") or ()
+    places = [place.partition(":")[0] for place in ([tmpfs] if isinstance(tmpfs, str) else tmpfs)]
     places += [v.get("target") or "" for v in entry.get("volumes") or () if v.get("type") == "tmpfs"]
     return next((p for p in places if p and target.startswith(f"{p.rstrip('/')}/")), "")
 
 
-def _hooks(told: Any) -> tuple[Hook, ...]:
+def _hooks(entries: Any) -> tuple[Hook, ...]:
     return tuple(
         Hook(
             command=tuple(unescaped(word) for word in _words(hook.get("command"))),
@@ -163,7 +164,7 @@ def _hooks(told: Any) -> tuple[Hook, ...]:
             image=str(hook.get("image") or ""),
             per_replica=bool(hook.get("per_replica")),
         )
-        for hook in told or ()
+        for hook in entries or ()
     )
 
 
@@ -171,15 +172,15 @@ def _words(command: Any) -> list[Any]:
     return command if isinstance(command, list) else ["/bin/sh", "-c", command] if command else []
 
 
-def _environment(told: Any) -> dict[str, str | None]:
+def _environment(value: Any) -> dict[str, str | None]:
     return {
-        name: None if value is None else unescaped(value)
-        for name, value in (told.items() if isinstance(told, dict) else ())
+        name: None if text is None else unescaped(text)
+        for name, text in (value.items() if isinstance(value, dict) else ())
     }
 
 
-def _mode(told: Any) -> int:
-    # Compose writes it as octal digits; before 2.31 as a plain number.
-    if told is None:
+def _mode(value: Any) -> int:
+    # Compose writes octal digits; before 2.31 it wrote a plain number.
+    if value is None:
         return _MODE
-    return told if isinstance(told, int) else int(str(told), 8)
+    return value if isinstance(value, int) else int(str(value), 8)

@@ -1,7 +1,7 @@
-"""Amounts as people write them: '700MB', '2m', '3 in 30m', '2026-11-23T18:00:00Z'. Pure text and numbers.
+"""Parses and formats amounts: '700MB', '2m', '3 in 30m', '2026-11-23T18:00:00Z'. Pure.
 
 Memory is in bytes, MB is 10^6 and MiB 2^20; durations and times are in seconds, times since the epoch.
-Every parser raises ``ValueError`` with a sentence that says what was expected.
+Every parser raises ``ValueError`` with a sentence that describes the expected form.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\
 
 
 def parse_memory(text: str) -> int:
-    """Bytes of '700MB' (10^6), '1.5GiB' (2^30) and the like; a bare 0 needs no unit."""
+    """Parse bytes: '700MB' (10^6), '1.5GiB' (2^30); a bare 0 needs no unit."""
     text = text.strip()
     if text == "0":
         return 0
@@ -41,7 +41,7 @@ def parse_memory(text: str) -> int:
 
 
 def format_memory(amount: int) -> str:
-    """The shortest exact spelling in decimal units: 700_000_000 is '700MB', 1_500_000_000 '1500MB'."""
+    """Format in the largest exact decimal unit: 700_000_000 is '700MB', 1_500_000_000 '1500MB'."""
     for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if amount >= size and amount % size == 0:
             return f"{amount // size}{unit}"
@@ -49,7 +49,7 @@ def format_memory(amount: int) -> str:
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of '2m', '1m30s', '500ms': Compose's own spelling, days and weeks too."""
+    """Parse seconds: '2m', '1m30s', '500ms'; Compose's format plus days and weeks."""
     text = text.strip()
     if text == "0":
         return 0.0
@@ -60,49 +60,49 @@ def parse_duration(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """'1m30s' for 90; parts that are zero are left out, and below a second it is milliseconds."""
+    """Format seconds: '1m30s' for 90; zero parts are omitted, values below 1 s are in milliseconds."""
     if 0 < seconds < 1:
         return f"{round(seconds * 1000)}ms"
     whole = round(seconds)
-    found = ""
+    text = ""
     for unit in ("d", "h", "m", "s"):
         count, whole = divmod(whole, int(_SECONDS[unit]))
         if count:
-            found += f"{count}{unit}"
-    return found or "0s"
+            text += f"{count}{unit}"
+    return text or "0s"
 
 
 def parse_limit(text: str) -> tuple[int, float]:
-    """'3 in 30m' as (3, 1800.0): how often at most, within how many seconds."""
+    """Parse '3 in 30m' as (3, 1800.0): at most so many times within so many seconds."""
     match = _LIMIT.fullmatch(text.strip())
     if match is None:
-        raise ValueError("expected how often and in what time, such as 3 in 30m")
+        raise ValueError("expected a count and a duration, such as 3 in 30m")
     count, window = int(match[1]), parse_duration(match[2])
     if count < 1 or window <= 0:
-        raise ValueError("expected a number and a time above zero, such as 3 in 30m")
+        raise ValueError("expected a count and a duration above zero, such as 3 in 30m")
     return count, window
 
 
 def format_limit(count: int, window: float) -> str:
-    """'3 in 30m' for (3, 1800)."""
+    """Format (3, 1800) as '3 in 30m'."""
     return f"{count} in {format_duration(window)}"
 
 
 def parse_time(text: str) -> float:
-    """Seconds since the epoch of an RFC 3339 time; the zone is part of it, so that it means one instant."""
+    """Parse an RFC 3339 time as seconds since the epoch; the zone is required."""
     text = text.strip()
     if _TIME.fullmatch(text) is None:
         raise ValueError("expected a time with its zone, such as 2026-11-23T18:00:00Z")
     try:
         return datetime.fromisoformat(text.upper()).timestamp()
     except (ValueError, OverflowError):
-        raise ValueError("there is no such time; expected one such as 2026-11-23T18:00:00Z") from None
+        raise ValueError("this time does not exist; expected one such as 2026-11-23T18:00:00Z") from None
 
 
 def format_time(seconds: float) -> str:
-    """RFC 3339 in UTC; fractions only where there are any, to the microsecond.
+    """Format as RFC 3339 in UTC, to the microsecond, without a fraction for whole seconds.
 
-    Rounded to the microsecond, so that what is written and read back is the same number again.
+    Rounding to the microsecond makes formatting and parsing reversible.
     """
     moment = datetime.fromtimestamp(seconds, UTC)
     return moment.isoformat().replace("+00:00", "Z")

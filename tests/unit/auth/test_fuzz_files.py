@@ -1,4 +1,4 @@
-"""Nothing that stands in a file ends a reader in any way but the one it documents (issue 13, S3)."""
+"""Whatever a file contains, its reader returns a value or raises a documented error (issue 13, S3)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def a_folder() -> Iterator[Path]:
 
 @bounded
 @given(content=st.one_of(contents, damaged(STACK), damaged(GROUPS)))
-def test_yaml_is_read_or_refused(content: bytes) -> None:
+def test_yaml_is_parsed_or_rejected(content: bytes) -> None:
     for lenient in (False, True):
         with suppress(InvalidDesiredState):
             parse_document("f.yaml", content, lenient=lenient)
@@ -56,7 +56,7 @@ def test_yaml_is_read_or_refused(content: bytes) -> None:
     compose=st.one_of(st.just(COMPOSE.encode()), damaged(COMPOSE)),
     settings=contents,
 )
-def test_a_directory_is_loaded_and_written_or_refused(
+def test_a_directory_is_loaded_and_written_or_rejected(
     stack: bytes, groups: bytes, compose: bytes, settings: bytes
 ) -> None:
     async def scenario(directory: Path) -> None:
@@ -99,7 +99,7 @@ RESOLVED = {
 
 @bounded
 @given(text=st.one_of(contents, damaged(json.dumps(RESOLVED)), misshapen(RESOLVED)))
-def test_whatever_compose_makes_of_the_files_is_read_or_refused(text: bytes) -> None:
+def test_any_resolved_model_is_loaded_or_rejected(text: bytes) -> None:
     async def resolve(*_: object) -> Resolved:
         return Resolved(text, {}, "2.0")
 
@@ -124,7 +124,7 @@ MESSAGES = st.one_of(
 
 @bounded
 @given(said=st.lists(MESSAGES, max_size=3), content=st.one_of(contents, damaged(COMPOSE)))
-def test_a_complaint_of_compose_finds_its_place_in_any_file(said: list[str], content: bytes) -> None:
+def test_an_error_of_compose_is_located_in_any_file(said: list[str], content: bytes) -> None:
     with a_folder() as folder:
         file = folder / "compose.yaml"
         file.write_bytes(content)
@@ -134,7 +134,7 @@ def test_a_complaint_of_compose_finds_its_place_in_any_file(said: list[str], con
 
 @bounded
 @given(content=st.one_of(contents, damaged(COMPOSE)), settings=contents, name=texts)
-def test_the_files_behind_a_project_are_found(content: bytes, settings: bytes, name: str) -> None:
+def test_the_input_files_of_a_project_are_listed(content: bytes, settings: bytes, name: str) -> None:
     included = json.dumps(
         {"include": [name], "services": {"a": {"env_file": [name], "extends": {"file": name}}}}
     )
@@ -148,7 +148,7 @@ KEYS = {"schema": 1, "keys": [{"name": "a", "role": "viewer", "digest": "00" * 3
 
 @bounded
 @given(content=st.one_of(contents, damaged(json.dumps(KEYS)), misshapen(KEYS)))
-def test_keys_are_read_or_none_of_them_holds(content: bytes) -> None:
+def test_keys_are_read_or_none_of_them_is_valid(content: bytes) -> None:
     with a_folder() as folder:
         now = [0.0]
         good = KeyFile(folder).add("good", "operator", at=0.0)
@@ -188,7 +188,7 @@ LEDGER = {
 
 @bounded
 @given(content=st.one_of(contents, damaged(json.dumps(LEDGER)), misshapen(LEDGER)))
-def test_a_ledger_is_read_or_begun(content: bytes) -> None:
+def test_a_ledger_is_read_or_begun_empty(content: bytes) -> None:
     with a_folder() as folder:
         (folder / ledger_file.NAME).write_bytes(content)
         assert ledger_file.read(folder, Clock(0.0, 0.0)) is not None
@@ -246,7 +246,7 @@ KEPT = {
 
 @bounded
 @given(content=st.one_of(contents, misshapen(KEPT)))
-def test_evidence_is_read_or_left_out(content: bytes) -> None:
+def test_crash_logs_are_read_or_omitted(content: bytes) -> None:
     with a_folder() as folder:
         (folder / "evidence").mkdir()
         (folder / "evidence" / "db.json").write_bytes(content)
@@ -258,7 +258,7 @@ CONFIG = {"currentContext": "other", "cliPluginsExtraDirs": ["/x"], "credHelpers
 
 @bounded
 @given(content=st.one_of(contents, misshapen(CONFIG)))
-def test_settings_of_the_docker_command_are_read_or_ignored(content: bytes) -> None:
+def test_settings_of_the_docker_cli_are_read_or_ignored(content: bytes) -> None:
     with a_folder() as folder:
         (folder / "config.json").write_bytes(content)
         environ = {"DOCKER_CONFIG": str(folder)}
@@ -269,7 +269,7 @@ def test_settings_of_the_docker_command_are_read_or_ignored(content: bytes) -> N
 @pytest.mark.parametrize(
     "name", ["keys.json", "ledger.json", "generations/000000000001.json", "evidence/db.json"]
 )
-def test_a_pipe_in_the_state_directory_is_waited_for_by_nobody(tmp_path: Path, name: str) -> None:
+def test_a_pipe_in_the_state_directory_does_not_block(tmp_path: Path, name: str) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     os.mkfifo(tmp_path / name)
     ledger_file.read(tmp_path, Clock(0.0, 0.0))

@@ -1,4 +1,4 @@
-"""API keys: made once, kept as digests, honoured within a second; and who may listen without any."""
+"""API keys: shown once, stored as digests, valid within a second; listening without a key."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Clock:
 # --- the file -----------------------------------------------------------------------------------------
 
 
-def test_keys_are_random_and_plain() -> None:
+def test_keys_are_random_and_alphanumeric() -> None:
     keys = {make_key() for _ in range(200)}
     assert len(keys) == 200
     for key in keys:
@@ -52,7 +52,7 @@ def test_keys_are_random_and_plain() -> None:
         assert key.removeprefix("sm_").isalnum()
 
 
-def test_only_a_digest_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
+def test_the_file_holds_only_digests_and_is_private_to_its_owner(tmp_path: Path) -> None:
     file = KeyFile(tmp_path / "state")
     made = file.add("ann", OPERATOR, at=AT)
     content = file.path.read_text()
@@ -66,13 +66,13 @@ def test_only_a_digest_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", " ", "a b", "-x", "a/b", "ä", "a" * 65, "a\n", *sorted(RESERVED)])
-def test_names_that_can_not_be(tmp_path: Path, name: str) -> None:
+def test_invalid_names_are_rejected(tmp_path: Path, name: str) -> None:
     with pytest.raises(KeyStoreError):
         KeyFile(tmp_path).add(name, OPERATOR, at=AT)
     assert KeyFile(tmp_path).read() == ()
 
 
-def test_a_name_is_taken_once_and_free_again_when_revoked(tmp_path: Path) -> None:
+def test_a_name_is_unique_until_its_key_is_revoked(tmp_path: Path) -> None:
     file = KeyFile(tmp_path)
     first = file.add("ann", VIEWER, at=AT)
     with pytest.raises(KeyStoreError, match="already"):
@@ -83,7 +83,7 @@ def test_a_name_is_taken_once_and_free_again_when_revoked(tmp_path: Path) -> Non
     assert file.add("ann", OPERATOR, at=AT) != first
 
 
-def test_many_at_once_lose_none(tmp_path: Path) -> None:
+def test_concurrent_additions_are_all_stored(tmp_path: Path) -> None:
     threads = [
         threading.Thread(target=KeyFile(tmp_path).add, args=(f"key-{n}", VIEWER), kwargs={"at": AT})
         for n in range(20)
@@ -108,7 +108,7 @@ DAMAGED += [b'{"schema": 1, "keys": [{"name": "a", "role": "root", "digest": "00
 
 
 @pytest.mark.parametrize("content", DAMAGED)
-def test_a_damaged_file_is_said_and_not_written_over(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_file_is_reported_and_not_overwritten(tmp_path: Path, content: bytes) -> None:
     file = KeyFile(tmp_path)
     file.path.write_bytes(content)
     with pytest.raises(KeyStoreError, match="damaged"):
@@ -116,10 +116,10 @@ def test_a_damaged_file_is_said_and_not_written_over(tmp_path: Path, content: by
     assert file.path.read_bytes() == content
 
 
-# --- the ring -----------------------------------------------------------------------------------------
+# --- the key ring -----------------------------------------------------------------------------------------
 
 
-def test_a_ring_follows_the_file(tmp_path: Path) -> None:
+def test_the_key_ring_follows_the_file(tmp_path: Path) -> None:
     clock, file = Clock(), KeyFile(tmp_path)
     ring = KeyRing(tmp_path, clock=clock)
     assert (ring.required, ring.empty) == (False, True)
@@ -136,7 +136,7 @@ def test_a_ring_follows_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", DAMAGED)
-def test_a_damaged_file_opens_nothing(
+def test_a_damaged_file_fails_closed(
     tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock, file = Clock(), KeyFile(tmp_path)
@@ -156,18 +156,18 @@ def test_a_damaged_file_opens_nothing(
     assert ring.find(again)
 
 
-def test_a_file_that_can_not_be_read_opens_nothing(tmp_path: Path) -> None:
+def test_an_unreadable_file_fails_closed(tmp_path: Path) -> None:
     (tmp_path / "keys.json").mkdir()
     ring = KeyRing(tmp_path)
     assert (ring.required, ring.empty, ring.find("x")) == (True, False, None)
 
 
-def test_where_only_a_key_allowed_to_listen_revoking_the_last_opens_nothing(tmp_path: Path) -> None:
+def test_with_always_revoking_the_last_key_still_requires_one(tmp_path: Path) -> None:
     ring = KeyRing(tmp_path, always=True)
     assert (ring.required, ring.empty, ring.find("")) == (True, True, None)
 
 
-def test_the_file_is_looked_at_at_most_four_times_a_second(
+def test_the_file_is_checked_at_most_four_times_a_second(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
@@ -183,7 +183,7 @@ def test_the_file_is_looked_at_at_most_four_times_a_second(
 # --- the environment ----------------------------------------------------------------------------------
 
 
-def test_the_key_of_the_environment_is_taken_out_of_it() -> None:
+def test_the_key_is_removed_from_the_environment() -> None:
     environ = {VARIABLE: "  a-key\n", "PATH": "/bin"}
     assert load_api_key(environ) == "a-key"
     assert environ == {"PATH": "/bin"}
@@ -195,13 +195,13 @@ def test_the_key_of_the_environment_is_taken_out_of_it() -> None:
 
 
 @pytest.mark.parametrize("key", ["two words", "tab\there", "schlüssel", "\x00"])
-def test_a_key_that_no_header_can_carry_is_refused(key: str) -> None:
+def test_a_key_that_no_header_can_carry_is_rejected(key: str) -> None:
     with pytest.raises(KeyStoreError) as caught:
         load_api_key({VARIABLE: key})
     assert key not in str(caught.value)
 
 
-def test_the_key_comes_as_a_credential_too(tmp_path: Path) -> None:
+def test_the_key_can_be_a_systemd_credential(tmp_path: Path) -> None:
     environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
     assert load_api_key(environ) == ""
     (tmp_path / "api-key").write_text("")
@@ -230,7 +230,7 @@ print(Path("/proc/self/environ").read_text().count("AFTER=there"))
 """
 
 
-def test_it_is_gone_from_what_the_system_shows_of_the_process_too() -> None:
+def test_the_key_is_wiped_from_proc_environ() -> None:
     environ = {**os.environ, VARIABLE: "sm_secret-of-this-test", "AFTER": "there"}
     ran = subprocess.run(
         [sys.executable, "-c", TAKES],
@@ -243,7 +243,7 @@ def test_it_is_gone_from_what_the_system_shows_of_the_process_too() -> None:
     assert ran.stdout.split() == ["True", "False", "False", "1"], ran.stderr
 
 
-# --- who may listen without a key -----------------------------------------------------------------------
+# --- listening without a key -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
@@ -252,7 +252,7 @@ def test_loopback_needs_no_key(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.7", "fe80::1", "nowhere.invalid", ""])
-def test_beyond_loopback_a_key_or_a_word_is_needed(host: str) -> None:
+def test_beyond_loopback_a_key_or_insecure_is_required(host: str) -> None:
     with pytest.raises(bind_check.UnsafeBind, match="key add"):
         bind_check.check(host, keyless=True, insecure=False)
     bind_check.check(host, keyless=False, insecure=False)
@@ -262,7 +262,7 @@ def test_beyond_loopback_a_key_or_a_word_is_needed(host: str) -> None:
 # --- the command line -----------------------------------------------------------------------------------
 
 
-def test_a_key_is_shown_alone_on_the_last_line_and_once(tmp_path: Path) -> None:
+def test_a_new_key_is_printed_once_alone_on_the_last_line(tmp_path: Path) -> None:
     where = ("--state-dir", str(tmp_path))
     ran = run_cli("key", "add", "ann", "--role", "operator", *where)
     assert ran.code == 0
@@ -289,7 +289,7 @@ def test_a_key_is_shown_alone_on_the_last_line_and_once(tmp_path: Path) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_a_role_is_a_viewer_unless_said_otherwise(tmp_path: Path) -> None:
+def test_the_default_role_is_viewer(tmp_path: Path) -> None:
     told = json.loads(run_cli("key", "add", "eye", "-o", "json", "--state-dir", str(tmp_path)).out)
     assert (told["name"], told["role"]) == ("eye", VIEWER)
     found = KeyRing(tmp_path).find(told["key"])
@@ -310,24 +310,24 @@ def test_a_role_is_a_viewer_unless_said_otherwise(tmp_path: Path) -> None:
         ((), 64),
     ],
 )
-def test_what_makes_no_sense_is_refused(tmp_path: Path, words: tuple[str, ...], code: int) -> None:
+def test_invalid_key_commands_are_rejected(tmp_path: Path, words: tuple[str, ...], code: int) -> None:
     ran = run_cli("key", *words, "--state-dir", str(tmp_path))
     assert ran.code == code
     assert ran.err
 
 
-def test_a_key_counts_though_the_audit_log_is_broken(tmp_path: Path) -> None:
+def test_a_key_is_valid_although_the_audit_log_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "audit.db").write_bytes(b"rubbish" * 2000)
     ran = run_cli("key", "add", "ann", "--state-dir", str(tmp_path))
     assert ran.code == 0
     assert "not in the audit log" in ran.err
     assert KeyRing(tmp_path).find(ran.out.strip())
-    # Setting it aside is for the daemon to do.
+    # The daemon sets it aside, not the CLI.
     assert (tmp_path / "audit.db").read_bytes() == b"rubbish" * 2000
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_what_root_makes_belongs_to_whom_the_directory_belongs(tmp_path: Path) -> None:
+def test_files_that_root_creates_belong_to_the_owner_of_the_directory(tmp_path: Path) -> None:
     os.chown(tmp_path, 12345, 12346)
     assert run_cli("key", "add", "ann", "--state-dir", str(tmp_path)).code == 0
     for path in tmp_path.iterdir():

@@ -1,4 +1,4 @@
-"""Delays between attempts."""
+"""Back-off delays between attempts."""
 
 from __future__ import annotations
 

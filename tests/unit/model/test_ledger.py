@@ -1,4 +1,4 @@
-"""What is remembered: each function takes a ledger and returns another."""
+"""Functions of the ledger: each takes a ledger and returns a new one."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def end(ledger: Ledger, exit_: ContainerExit = END, inputs: str = "in") -> Ledge
     return record_exit(ledger, "a", exit_, inputs=inputs, now=NOW, chance=0.5)
 
 
-def test_each_failure_puts_the_next_attempt_further_off() -> None:
+def test_each_failure_delays_the_next_attempt_longer() -> None:
     ledger = fail(fail(Ledger()))
     assert ledger.failures["a"] == Failure(2, NOW.mono + 2, "in", "no", "why", NOW.wall)
 
@@ -49,13 +49,13 @@ def test_failures_with_other_inputs_count_from_one() -> None:
     assert fail(fail(Ledger()), inputs="new").failures["a"].attempts == 1
 
 
-def test_what_says_nothing_of_the_service_is_tried_again_at_once_first() -> None:
+def test_a_failure_unrelated_to_the_service_is_first_retried_at_once() -> None:
     once = fail(Ledger(), free=1)
     assert once.failures["a"].due == NOW.mono
     assert fail(once, free=1).failures["a"].due == NOW.mono + 1
 
 
-def test_the_first_repair_of_what_ended_is_immediate_and_later_ones_are_not() -> None:
+def test_the_first_repair_after_an_exit_is_immediate_and_later_ones_are_not() -> None:
     first = end(Ledger())
     assert first.failures["a"].due == NOW.mono
     assert first.exits["a"] == END
@@ -63,25 +63,25 @@ def test_the_first_repair_of_what_ended_is_immediate_and_later_ones_are_not() ->
     assert second.failures["a"].due == NOW.mono + 1
 
 
-def test_the_same_end_seen_again_changes_nothing() -> None:
+def test_recording_the_same_exit_again_changes_nothing() -> None:
     once = end(Ledger())
     assert end(once) is once
 
 
-def test_an_end_is_told_in_words() -> None:
+def test_an_exit_is_described_in_words() -> None:
     assert end(Ledger()).failures["a"].error == "exited with code 137"
     killed = end(Ledger(), END._replace(oom_killed=True)).failures["a"]
     assert (killed.reason, killed.error) == ("out_of_memory", "exited with code 137, out of memory")
 
 
-def test_ten_minutes_of_health_are_forgiven_and_not_a_second_less() -> None:
+def test_failures_are_forgotten_after_exactly_ten_minutes_of_health() -> None:
     ledger = fail(Ledger(ready={"a": ReadySince("id-a", 1.0, NOW.mono)}))
     assert forget_recovered(ledger, Clock(0.0, NOW.mono + 599.9)) is ledger
     assert forget_recovered(ledger, Clock(0.0, NOW.mono + 600)).failures == {}
     assert forget_recovered(fail(Ledger()), Clock(0.0, NOW.mono + 9999)).failures
 
 
-def test_the_last_few_starts_count_and_one_slow_one_does_not_mislead() -> None:
+def test_the_expected_start_time_is_the_median_of_the_last_starts() -> None:
     ledger = Ledger()
     assert expected_start_time(ledger, "a") is None
     for seconds in (1.0, 50.0, 3.0, 3.1, 3.2, 3.3):
@@ -90,7 +90,7 @@ def test_the_last_few_starts_count_and_one_slow_one_does_not_mislead() -> None:
     assert expected_start_time(ledger, "a") == 3.2
 
 
-def test_a_probe_that_came_too_late_leads_to_earlier_ones() -> None:
+def test_a_late_probe_leads_to_earlier_ones() -> None:
     ledger = record_start_time(Ledger(), "a", not_at=2.0, at=3.0)
     assert ledger.brackets["a"] == ReadyWindow(2.0, 3.0)
     lows = []
@@ -113,13 +113,13 @@ def full() -> Ledger:
         tied={"a": ParentRuns("id-a@1.0", {"db": "id-db@0.5"})},
         stopped={"id-a": 9.25},
         ready={"a": ReadySince("id-a", 1.0, 2.0)},
-        exits={"a": END._replace(log=("last words",))},
+        exits={"a": END._replace(log=("last line",))},
         durations={"a": (1.0, 2.0)},
         brackets={"a": ReadyWindow(1.0, 2.0)},
     )
 
 
-def test_what_is_saved_comes_back_but_for_monotonic_times() -> None:
+def test_a_saved_ledger_is_restored_without_monotonic_times() -> None:
     before = full()
     after = from_json(json.loads(json.dumps(to_json(before))), NOW)
     assert after.failures["a"] == before.failures["a"]._replace(due=NOW.mono)
@@ -139,12 +139,12 @@ def test_what_is_saved_comes_back_but_for_monotonic_times() -> None:
         to_json(full()) | {"stopped": 3},
     ],
 )
-def test_a_ledger_that_is_not_ours_is_refused(broken: dict[str, object]) -> None:
+def test_an_invalid_ledger_is_rejected(broken: dict[str, object]) -> None:
     with pytest.raises((ValueError, TypeError, KeyError, AttributeError)):
         from_json(broken, NOW)
 
 
-def test_without_leaves_the_original_alone() -> None:
+def test_omit_leaves_the_original_unchanged() -> None:
     original = {"a": 1, "b": 2}
     assert omit(original, ["a", "z"]) == {"b": 2}
     assert original == {"a": 1, "b": 2}

@@ -57,7 +57,7 @@ async def test_hooks_run_once_around_a_start_and_a_stop() -> None:
 
 
 @virtual
-async def test_what_depends_on_it_starts_after_its_hooks() -> None:
+async def test_a_dependent_starts_after_the_hooks() -> None:
     stack = stack_of()
     b = await up(stack, engine=engine(web=ContainerScript(hooks=Hooking(takes=5.0))))
     assert b.engine.log()[-3:] == ["start web", "post_start web", "start next"]
@@ -66,7 +66,7 @@ async def test_what_depends_on_it_starts_after_its_hooks() -> None:
 
 
 @virtual
-async def test_they_run_again_after_a_kill_a_restart_and_a_remake() -> None:
+async def test_hooks_run_again_after_a_kill_a_restart_and_a_recreation() -> None:
     stack = stack_of(replace(HOOKED, pre_start=()))
     b = await up(stack)
     b.engine.kill("web")
@@ -87,7 +87,7 @@ async def test_they_run_again_after_a_kill_a_restart_and_a_remake() -> None:
 
 
 @virtual
-async def test_a_container_that_somebody_else_started_gets_no_hook_of_ours() -> None:
+async def test_a_container_started_by_hand_runs_no_hooks() -> None:
     stack = stack_of()
     recorder = engine()
     for name in ("web", "next"):
@@ -101,7 +101,7 @@ async def test_a_container_that_somebody_else_started_gets_no_hook_of_ours() -> 
 
 
 @virtual
-async def test_a_failing_hook_is_a_failed_start_and_is_tried_again_ever_more_rarely() -> None:
+async def test_a_failing_hook_is_a_failed_start_and_is_retried_with_back_off() -> None:
     stack = stack_of()
     b = bench(stack, engine=engine(web=ContainerScript(hooks=Hooking({"post_start": 3}))))
     b.want(desire(stack, "main"))
@@ -121,7 +121,7 @@ async def test_a_failing_hook_is_a_failed_start_and_is_tried_again_ever_more_rar
 
 
 @virtual
-async def test_a_one_shot_whose_hook_failed_has_not_done_its_work() -> None:
+async def test_a_one_shot_whose_hook_failed_is_not_done() -> None:
     stack = stack_of(restart="no")
     b = bench(stack, engine=engine(web=ContainerScript(hooks=Hooking({"post_start": 1}))))
     b.want(desire(stack, "main"))
@@ -133,7 +133,7 @@ async def test_a_one_shot_whose_hook_failed_has_not_done_its_work() -> None:
 
 @pytest.mark.parametrize("work", [AFTER, replace(HOOKED, post_start=())])
 @virtual
-async def test_a_hook_that_hangs_holds_up_no_other_start_and_no_stop(work: StartWork) -> None:
+async def test_a_hanging_hook_blocks_no_other_start_and_no_stop(work: StartWork) -> None:
     others = [service(f"s{i}") for i in range(3)]
     stack = a_stack({"main": [service("web", start=work)], "other": others})
     hangs = ContainerScript(hooks=Hooking(takes=1e6))
@@ -162,7 +162,7 @@ async def test_a_pre_stop_hook_that_fails_or_hangs_prevents_no_stop(caplog: pyte
 
 
 @virtual
-async def test_hooks_that_a_killed_daemon_did_not_get_to_run_after_it() -> None:
+async def test_hooks_that_a_killed_daemon_left_are_run_by_the_next_one() -> None:
     stack = stack_of()
     b = bench(stack, engine=engine(web=ContainerScript(hooks=Hooking(takes=50.0))))
     b.want(desire(stack, "main"))

@@ -1,4 +1,4 @@
-"""Laws of services with 0 to 3 replicas, whatever number of containers is there."""
+"""Properties of services with 0 to 3 replicas and any number of existing containers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ON_THEIR_WAY_OUT = {State.DEAD, State.REMOVING}
 
 @dataclass(frozen=True)
 class World:
-    """All arguments of one decision; a pass takes in what it sees first."""
+    """All arguments of one decision; a pass records its observation first."""
 
     stack: Stack
     desired: Desired
@@ -82,7 +82,7 @@ def worlds(draw: st.DrawFn) -> World:
 
 
 def obeyed(world: World, steps: tuple[Step, ...]) -> World:
-    """The world after these steps, and a second in which checks succeed."""
+    """Return the world after these steps and one second in which health checks succeed."""
     found = {c.id: c for c in world.observed.containers if c.state is not State.REMOVING}
     now, ledger = Clock(world.now.wall + 1, world.now.mono + 1), world.ledger
     for step in steps:
@@ -143,7 +143,7 @@ def test_every_unit_gets_one_step_and_no_container_more_than_one(world: World) -
 
 @FIXED
 @given(worlds())
-def test_what_the_file_asks_for_comes_up_and_nothing_is_ever_reduced(world: World) -> None:
+def test_the_desired_number_starts_and_no_replica_is_removed(world: World) -> None:
     found, after = at_rest(world)
     for name, service_ in world.stack.services.items():
         before = {c.number for c in world.of(name) if c.state not in ON_THEIR_WAY_OUT}
@@ -164,7 +164,7 @@ def test_what_the_file_asks_for_comes_up_and_nothing_is_ever_reduced(world: Worl
 
 @FIXED
 @given(worlds())
-def test_once_accepted_there_is_the_number_of_the_file(world: World) -> None:
+def test_once_approved_the_number_is_that_of_the_file(world: World) -> None:
     _, seen = world.decide()
     accepted = Desired(groups={"main": GroupState(on=True, accepted_at=NOW.wall + 1)})
     found, after = at_rest(replace(seen, desired=accepted, now=Clock(NOW.wall + 60, NOW.mono + 60)))
@@ -176,7 +176,7 @@ def test_once_accepted_there_is_the_number_of_the_file(world: World) -> None:
 
 @FIXED
 @given(worlds())
-def test_all_go_down_with_the_group(world: World) -> None:
+def test_all_replicas_stop_with_the_group(world: World) -> None:
     off = replace(world, desired=Desired(groups={"main": GroupState(on=False)}))
     found, after = at_rest(off)
     assert not [c for c in after.observed.containers if c.state in ALIVE]
@@ -188,7 +188,7 @@ def test_all_go_down_with_the_group(world: World) -> None:
 
 @FIXED
 @given(worlds())
-def test_of_replicas_that_are_ready_one_at_a_time_is_remade(world: World) -> None:
+def test_ready_replicas_are_recreated_one_at_a_time(world: World) -> None:
     for _ in range(60):
         found, world = world.decide()
         for name, service_ in world.stack.services.items():

@@ -1,4 +1,4 @@
-"""What is derived from the stack alone: order, dependents, weight of the chain behind a service."""
+"""Values derived from the stack alone: order, dependents, length of the chain behind a service."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ STACK = a_stack(
 )
 
 
-def test_order_puts_dependencies_first_and_leaves_out_what_is_unmanaged() -> None:
+def test_order_puts_dependencies_first_and_omits_unmanaged_services() -> None:
     order = STACK.order
     assert set(order) == {"db", "zoo", "api", "init", "ui"}
     assert order.index("zoo") < order.index("init")
     assert order.index("api") < order.index("ui")
 
 
-def test_order_is_the_same_in_whatever_order_the_files_name_things() -> None:
+def test_order_does_not_depend_on_the_order_in_the_files() -> None:
     groups = {"b": [service("y"), service("x")], "a": [service("w")]}
     turned = dict(reversed([(k, list(reversed(v))) for k, v in groups.items()]))
     assert a_stack(groups).order == a_stack(turned).order
 
 
-def test_needs_are_those_on_managed_services() -> None:
+def test_needs_lists_dependencies_on_managed_services() -> None:
     assert [d.service for d in STACK.needs["ui"]] == ["api", "init"]
     assert "stranger" not in STACK.needs
 
 
-def test_dependents_are_the_other_direction() -> None:
+def test_dependents_is_the_reverse_of_needs() -> None:
     assert STACK.dependents["db"] == ("api",)
     assert STACK.dependents["ui"] == ()
     assert STACK.group_dependents["base"] == ("top", "extra")
@@ -56,7 +56,7 @@ def test_the_chain_counts_through_services() -> None:
     assert stack.depth == {"a": 0, "b": 1, "c": 2, "d": 1}
 
 
-def test_one_shots_and_lasting_services_are_told_by_who_waits_for_them() -> None:
+def test_dependents_decide_which_services_are_one_shots_or_lasting() -> None:
     assert STACK.one_shots == {"init"}
     assert STACK.lasting == {"api"}
 
@@ -66,12 +66,12 @@ def test_unmanaged_services_are_those_in_no_group() -> None:
     assert "stranger" not in STACK.group_of
 
 
-def test_images_know_who_uses_them() -> None:
+def test_by_image_maps_images_to_services() -> None:
     stack = a_stack({"g": [service("a", image="x"), service("b", image="x"), service("c")]})
     assert stack.by_image == {"x": ("a", "b"), "c:1": ("c",)}
 
 
-def test_a_cycle_is_told_with_its_members_in_order() -> None:
+def test_a_cycle_lists_its_members_in_order() -> None:
     cycle = find_cycle({"a": ["b"], "b": ["c"], "c": ["a"], "d": ["a"]})
     assert cycle[0] == cycle[-1]
     assert set(cycle) == {"a", "b", "c"}

@@ -1,4 +1,4 @@
-"""What the resolved model asks for around a start and a stop, and the digests of what is copied in."""
+"""Start work of the resolved model, and the digests of copied contents."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def files(entry: dict[str, Any], **more: Any) -> tuple[InjectedFile, ...]:
     return start_work(whole["services"]["web"], whole).files
 
 
-def test_a_service_without_any_of_it_costs_nothing() -> None:
+def test_a_service_without_start_work_has_the_shared_empty_value() -> None:
     assert service({}).start is NOTHING
     assert service({"configs": [{"source": "c"}]}, configs={"c": {"file": "/f"}}).start is NOTHING
 
@@ -59,7 +59,7 @@ def test_targets_modes_and_owners_are_those_of_compose() -> None:
     assert [(file.content, file.variable) for file in found] == [("x$y", "")] * 2 + [("", "PW")] * 2
 
 
-def test_values_show_in_no_repr() -> None:
+def test_values_are_excluded_from_every_repr() -> None:
     work = service(
         {
             "configs": [{"source": "a"}],
@@ -72,7 +72,7 @@ def test_values_show_in_no_repr() -> None:
     assert "kkkk" not in repr(KEY)
 
 
-def test_hooks_are_read_whole() -> None:
+def test_all_fields_of_hooks_are_read() -> None:
     hook = {
         "command": ["sh", "-c", "echo $$A"],
         "user": "root",
@@ -86,7 +86,7 @@ def test_hooks_are_read_whole() -> None:
     assert found.environment == {"A": "1", "B": None, "C": "$x"}
 
 
-def test_a_changed_value_is_another_content_and_no_other_definition() -> None:
+def test_a_changed_value_changes_the_contents_but_not_the_definition() -> None:
     told: dict[str, Any] = {"secrets": [{"source": "s"}]}
     secrets = {"s": {"environment": "PW"}}
     one = service(told, secrets=secrets, values={"secret s": "one"})
@@ -97,7 +97,7 @@ def test_a_changed_value_is_another_content_and_no_other_definition() -> None:
     assert one == service(told, secrets=secrets, values={"secret s": "one"})
 
 
-def test_no_digest_can_be_tested_for_a_guess_without_the_key() -> None:
+def test_a_digest_can_not_be_guessed_without_the_key() -> None:
     told: dict[str, Any] = {"configs": [{"source": "c"}]}
     mine = service(told, configs={"c": {"content": "guess"}}).mounts[0].content
     theirs = service(told, OTHER, configs={"c": {"content": "guess"}}).mounts[0].content
@@ -120,7 +120,7 @@ def test_a_changed_content_is_a_changed_mount() -> None:
     assert changed_mounts(service(CONFIG, configs=GOODBYE), CONTAINER, ObservedState(), made) == ("/etc/c",)
 
 
-def test_a_lost_key_remakes_nothing_and_is_learned() -> None:
+def test_a_lost_key_recreates_nothing_and_is_recorded_again() -> None:
     made = made_with(service(CONFIG, OTHER, configs=HELLO))
     now = service(CONFIG, configs=HELLO)
     assert changed_mounts(now, CONTAINER, ObservedState(), made) == ()
@@ -146,7 +146,7 @@ def test_variables_are_named_by_kind_and_name() -> None:
     assert variables_of(whole) == {"config a": "A", "secret a": "B"}
 
 
-def test_frozen_values_come_back_and_their_name_is_no_digest_of_them_alone() -> None:
+def test_frozen_values_are_restored_and_their_name_is_salted() -> None:
     values = {"secret a": "1", "secret b": None}
     assert unpacked(packed(values, KEY)) == values
     assert packed(values, KEY) == packed(dict(reversed(values.items())), KEY)
@@ -155,14 +155,14 @@ def test_frozen_values_come_back_and_their_name_is_no_digest_of_them_alone() -> 
         unpacked(b"[]")
 
 
-def test_a_model_that_names_its_values_means_the_same() -> None:
+def test_a_model_that_names_its_values_has_the_same_meaning() -> None:
     text = json.dumps(model(CONFIG, configs=HELLO)).encode()
     pointing = pointing_to(text, "../contents/1")
     assert services_from(Resolved(text, {}, ""), "p") == services_from(Resolved(pointing, {}, ""), "p")
 
 
 @pytest.mark.parametrize(
-    ("entry", "told"),
+    ("entry", "expected"),
     [
         ({"secrets": [{"source": "s"}]}, "variable PW is not set"),
         ({"configs": [{"source": "c"}], "read_only": True}, "read-only"),
@@ -177,11 +177,11 @@ def test_a_model_that_names_its_values_means_the_same() -> None:
         ),
     ],
 )
-def test_what_can_not_work_is_a_warning(entry: dict[str, Any], told: str) -> None:
+def test_start_work_that_will_fail_is_a_warning(entry: dict[str, Any], expected: str) -> None:
     whole = model(entry, configs=HELLO, secrets={"s": {"environment": "PW"}})
     resolved = Resolved(json.dumps(whole).encode(), {}, "", values={"secret s": None})
     (warning,) = warnings_from(resolved)
-    assert told in warning
+    assert expected in warning
     assert warning.startswith("web: ")
 
 
@@ -194,9 +194,9 @@ def test_the_end_of_an_output_is_kept_in_whole_lines() -> None:
         return struct.pack(">BxxxL", stream, len(content)) + content
 
     tail = Tail()
-    said = frame(1, b"first\n" + b"x" * 3000 + b"\n") + frame(1, b"old\rnew\nlast\n")
-    for start in range(0, len(said), 7):
-        tail.feed(said[start : start + 7])
+    output = frame(1, b"first\n" + b"x" * 3000 + b"\n") + frame(1, b"old\rnew\nlast\n")
+    for start in range(0, len(output), 7):
+        tail.feed(output[start : start + 7])
     assert tail.text() == "new\nlast"
     tail.feed(frame(2, b"y" * 3000))
     assert tail.text() == "new\nlast"
@@ -221,7 +221,7 @@ def test_an_archive_holds_the_file_as_compose_writes_it() -> None:
         archive(InjectedFile(kind="config", source="c", target="/c", uid="root"), "x", 5.0)
 
 
-async def test_an_owner_is_kept_where_the_engine_does_not_know_the_user_of_the_container() -> None:
+async def test_an_owner_is_kept_if_the_engine_does_not_know_the_container_user() -> None:
     from reconciler.engine.docker.http import Refused
     from reconciler.engine.docker.start.definition import Definition
     from reconciler.engine.docker.start.inject import Injector

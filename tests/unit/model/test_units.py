@@ -18,7 +18,7 @@ from reconciler.model import units
         ("0", 0),
     ],
 )
-def test_memory_is_decimal_unless_it_says_i(text: str, amount: int) -> None:
+def test_memory_is_decimal_without_an_i(text: str, amount: int) -> None:
     assert units.parse_memory(text) == amount
 
 
@@ -29,7 +29,7 @@ def test_memory_needs_a_number_and_a_unit(text: str) -> None:
 
 
 @given(st.integers(0, 10**13))
-def test_memory_reads_back_what_was_shown(amount: int) -> None:
+def test_formatted_memory_parses_to_the_same_value(amount: int) -> None:
     assert units.parse_memory(units.format_memory(amount)) == amount
 
 
@@ -37,7 +37,7 @@ def test_memory_reads_back_what_was_shown(amount: int) -> None:
     ("text", "seconds"),
     [("2m", 120), ("1m30s", 90), ("26h0m0s", 93600), ("500ms", 0.5), ("1.5s", 1.5), ("1d", 86400), ("0", 0)],
 )
-def test_durations_are_spelled_as_in_compose(text: str, seconds: float) -> None:
+def test_durations_are_written_as_in_compose(text: str, seconds: float) -> None:
     assert units.parse_duration(text) == pytest.approx(seconds)
 
 
@@ -48,7 +48,7 @@ def test_durations_need_units(text: str) -> None:
 
 
 @given(st.integers(0, 10**7))
-def test_durations_read_back_what_was_shown(seconds: int) -> None:
+def test_formatted_durations_parse_to_the_same_value(seconds: int) -> None:
     assert units.parse_duration(units.format_duration(seconds)) == seconds
 
 
@@ -64,7 +64,7 @@ def test_limits() -> None:
             units.parse_limit(text)
 
 
-def test_times_mean_one_instant() -> None:
+def test_a_time_requires_a_zone() -> None:
     assert units.parse_time("2026-11-23T18:00:00Z") == units.parse_time("2026-11-23t19:00:00.000+01:00")
     for text in ("2026-11-23", "2026-11-23T18:00:00", "2026-11-23T18:00Z", "2026-13-23T18:00:00Z", "now"):
         with pytest.raises(ValueError):
@@ -72,7 +72,7 @@ def test_times_mean_one_instant() -> None:
 
 
 @given(st.integers(0, 4_000_000_000_000_000))
-def test_times_read_back_to_the_microsecond(microseconds: int) -> None:
+def test_formatted_times_parse_to_the_same_microsecond(microseconds: int) -> None:
     seconds = microseconds / 1_000_000
     once = units.parse_time(units.format_time(seconds))
     assert abs(once - seconds) < 1e-6

@@ -32,7 +32,7 @@ class Injector:
         """Write all files of the definition.
 
         Raises:
-            StepImpossible: the container is read-only, or an owner is no number.
+            PermanentStepFailure: the container is read-only, or an owner is no number.
             StepFailed: a value is missing, or the engine refused.
             Gone: there is no such container.
         """
@@ -72,7 +72,7 @@ def archive(file: InjectedFile, content: str, now: float) -> bytes:
     """A tar archive with the one file. ``now`` becomes its time of change, in seconds since the epoch.
 
     Raises:
-        StepImpossible: its owner is given by name, which Compose refuses too.
+        PermanentStepFailure: its owner is given by name, which Compose refuses too.
     """
     owners = {"uid": file.uid or "0", "gid": file.gid or "0"}
     for key, value in owners.items():

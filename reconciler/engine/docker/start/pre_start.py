@@ -40,7 +40,7 @@ class PreStart:
 
         Raises:
             StepFailed: one failed, or took longer than ``LONGEST`` seconds.
-            StepImpossible: one asks for what Compose does not support either.
+            PermanentStepFailure: one asks for what Compose does not support either.
             Gone: the service's container is gone.
         """
         hooks = definition.work.pre_start
