@@ -1,8 +1,8 @@
-"""What happens between a push and its acceptance: the pushed tree is judged as it would lie on the box.
+"""The pre-receive hook of ``git init``: validates a push before git accepts it.
 
-Runs as whoever pushes, in the repository of the work tree. Until it agrees, what was pushed is in quarantine:
-refused, nothing of it is left. Once it agrees, it leaves a process behind that keeps the daemon from writing
-until git has moved the branch, so that a write and a checkout never meet.
+Runs as the user who pushes, in the repository of the work tree. Until the hook succeeds, git keeps the pushed
+objects in quarantine and deletes them if the push is refused. On success, a child process keeps the daemon
+from writing until git has moved the branch, so that a write and a checkout never overlap.
 """
 
 from __future__ import annotations
@@ -32,186 +32,191 @@ from reconciler.planning.dry_run import dry_run
 from reconciler.planning.planner import Step
 from reconciler.planning.record_observation import record_observation
 
-_NOTHING = "0"
-_SETTLED = 2.0
-"""Seconds that a write of the daemon is given to become a commit."""
-_HELD = 60.0
-"""Seconds after which a push counts as dead, however it hangs."""
-_LOOK = 3.0
-"""Seconds for a look at the engine: the pusher waits."""
+_NULL_DIGIT = "0"
+"""The object name of a ref that does not exist has no other digit."""
+_COMMIT_TIMEOUT = 2.0
+"""Seconds to wait until the daemon has committed its latest write."""
+_LOCK_TIMEOUT = 60.0
+"""Seconds after which the lock is released although git has not moved the branch."""
+_OBSERVE_TIMEOUT = 3.0
+"""Seconds to observe the engine: the user who pushes waits."""
 _MOST_LINES = 15
 
-Say = Callable[[str], None]
+PrintLine = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HookContext:
-    """What the hook was told when it was made, and what it finds: see ``setup``."""
+    """The arguments that ``git.setup`` wrote into the hook, and the environment."""
 
     desired_state: Path
     state_dir: Path
     engine: str
-    around: ValidationContext
+    validation: ValidationContext
     environ: Mapping[str, str]
 
 
-class _Refused(Exception):
-    """Lines for the pusher; the last one says what to do."""
+class _PushRefused(Exception):
+    """Lines for the user who pushes; the last line is the remedy."""
 
     def __init__(self, *lines: str) -> None:
         super().__init__("\n".join(lines))
         self.lines = lines
 
 
-def receive(box: HookContext, updates: Sequence[str], say: Say) -> int:
-    """The hook: ``updates`` are lines of OLD NEW REF; 0 lets all of them in, 1 none."""
+def receive(context: HookContext, updates: Sequence[str], print_line: PrintLine) -> int:
+    """Run the hook for lines of OLD NEW REF; return 0 to accept the push, 1 to refuse it."""
     try:
-        git = Git(box.desired_state.resolve(), _own(box), box.environ)
+        git = Git(context.desired_state.resolve(), _git_directory(context), context.environ)
         current = git.run_line("symbolic-ref", "HEAD")
-        # Not at any blank: a name may hold blanks of Unicode.
+        # Split at ASCII blanks only: a name may contain Unicode blanks.
         parsed = [update.split(" ", 2) for update in updates if update]
-        _named(parsed, current)
+        _check_names(parsed, current)
         for old, new, ref in parsed:
             if ref == current:
-                _deployed(box, git, old, new, ref, say)
-    except _Refused as error:
-        say("refused; nothing on the box has changed")
+                _check_deployed(context, git, old, new, ref, print_line)
+    except _PushRefused as error:
+        print_line("push refused; nothing was changed")
         for line in error.lines:
-            say(f"  {line}")
+            print_line(f"  {line}")
         return 1
     except (ServiceManagerError, OSError) as error:
-        say(f"refused, since it can't be checked: {error}")
+        print_line(f"push refused: it can't be validated: {error}")
         remedy = getattr(error, "remedy", "")
         if remedy:
-            say(f"  {remedy}")
+            print_line(f"  {remedy}")
         return 1
     return 0
 
 
-def _own(box: HookContext) -> Path:
-    found = git_dir(box.desired_state)
-    if found is None:
-        raise _Refused(
-            f"{box.desired_state} is no work tree any more", "call `service-manager git init` again"
+def _git_directory(context: HookContext) -> Path:
+    directory = git_dir(context.desired_state)
+    if directory is None:
+        raise _PushRefused(
+            f"{context.desired_state} is no longer a git work tree",
+            "on the server: run `service-manager git init` again",
         )
-    return found
+    return directory
 
 
-def _named(updates: Sequence[Sequence[str]], current: str) -> None:
-    """Refuse names that would keep git from working here. What has such a name already may be deleted."""
+def _check_names(updates: Sequence[Sequence[str]], current: str) -> None:
+    """Refuse ref names that break git in this repository. Existing refs with such names may be deleted."""
     refusals = [
         reason
         for _, new, ref in updates
         if (reason := refusal(ref, current))
-        and (new.strip(_NOTHING) or not ref.startswith(("refs/heads/", "refs/tags/")))
+        and (new.strip(_NULL_DIGIT) or not ref.startswith(("refs/heads/", "refs/tags/")))
     ]
     if refusals:
-        raise _Refused(*refusals[:_MOST_LINES], "push branches and tags, under other names")
+        raise _PushRefused(*refusals[:_MOST_LINES], "push only branches and tags, and choose other names")
 
 
-def _deployed(box: HookContext, git: Git, old: str, new: str, ref: str, say: Say) -> None:
+def _check_deployed(
+    context: HookContext, git: Git, old: str, new: str, ref: str, print_line: PrintLine
+) -> None:
+    """Validate a push to the deployed branch, print its effect, and lock the work tree for the checkout."""
     branch = ref.removeprefix("refs/heads/")
-    if not new.strip(_NOTHING):
-        raise _Refused(f"{branch} is what the box runs on; it can't be deleted")
-    first = not old.strip(_NOTHING)
+    if not new.strip(_NULL_DIGIT):
+        raise _PushRefused(
+            f"{branch} is the deployed branch and can't be deleted", "push a commit to it instead"
+        )
+    first = not old.strip(_NULL_DIGIT)
     if not first and not is_ancestor(git, old, new):
-        raise _Refused(
-            f"this would take commits away that {branch} has on the box, changes made over REST among them",
-            "pull and push again; to go back, use `git revert` or `service-manager rollback`",
+        raise _PushRefused(
+            f"this push would remove commits from {branch} on the server, such as changes made over REST",
+            "pull, then push again; to undo changes, use `git revert` or `service-manager rollback`",
         )
     for obstacle in replaced(git):
-        # Of the checkout that follows git would say no more than that it failed.
-        raise _Refused(obstacle.message, f"on this machine: {obstacle.remedy}")
-    _at_rest(git, "" if first else old)
-    lines = asyncio.run(_judged(box, git, new))
-    for descriptor in _lock(git):
-        _at_rest(git, "" if first else old)
-        _hold(descriptor, git, ref, new)
+        # git would only report that the checkout has failed.
+        raise _PushRefused(obstacle.message, f"on the server: {obstacle.remedy}")
+    _check_work_tree(git, "" if first else old)
+    lines = asyncio.run(_validate(context, git, new))
+    with lock.locked(git.directory):
+        _check_work_tree(git, "" if first else old)
+        _hold_lock(git, ref, new)
     for line in lines:
-        say(line)
+        print_line(line)
 
 
-def _at_rest(git: Git, old: str) -> None:
-    """Whether the box stands where the push begins, with nothing uncommitted; waits for a write's commit."""
-    deadline = time.monotonic() + _SETTLED
-    while (where := work_tree_status(git)).dirty and where.head == old and time.monotonic() < deadline:
+def _check_work_tree(git: Git, old: str) -> None:
+    """Refuse the push if HEAD is not ``old`` or files are uncommitted; wait for the commit of a write."""
+    deadline = time.monotonic() + _COMMIT_TIMEOUT
+    while (status := work_tree_status(git)).dirty and status.head == old and time.monotonic() < deadline:
         time.sleep(0.05)
-    if where.head != old:
-        raise _Refused("the box has newer commits, made meanwhile", "`git pull --rebase`, then push again")
-    if where.dirty:
-        names = ", ".join(where.dirty[:5]) + (" and others" if where.dirty[5:] else "")
-        raise _Refused(
-            f"edited on the box and not committed: {names}",
-            f"on the box: `service-manager git commit {git.top}`; then pull and push again",
+    if status.head != old:
+        raise _PushRefused("the server has newer commits", "run `git pull --rebase`, then push again")
+    if status.dirty:
+        names = ", ".join(status.dirty[:5]) + (" and others" if status.dirty[5:] else "")
+        raise _PushRefused(
+            f"uncommitted edits on the server: {names}",
+            f"on the server: run `service-manager git commit {git.top}`; then pull and push again",
         )
 
 
-def _lock(git: Git) -> Iterator[int]:
-    with lock.locked(git.directory) as descriptor:
-        yield descriptor
-
-
-def _hold(descriptor: int, git: Git, ref: str, new: str) -> None:
-    """Leaves a process behind that holds the lock until the branch is at ``new``, or git has given up."""
+def _hold_lock(git: Git, ref: str, new: str) -> None:
+    """Start a child that holds the inherited lock until the branch is at ``new`` or git has ended."""
     receiver = os.pidfd_open(os.getppid())
     if os.fork():
         os.close(receiver)
         return
-    # The child. git waits for whoever has its pipes open, so they go first.
+    # In the child. git waits until its pipes are closed, so they are closed first.
     with suppress(BaseException):
         os.setsid()
-        nowhere = os.open(os.devnull, os.O_RDWR)
+        null = os.open(os.devnull, os.O_RDWR)
         for standard in (0, 1, 2):
-            os.dup2(nowhere, standard)
+            os.dup2(null, standard)
         poll = select.poll()
         poll.register(receiver, select.POLLIN)
-        deadline = time.monotonic() + _HELD
+        deadline = time.monotonic() + _LOCK_TIMEOUT
         while time.monotonic() < deadline and not poll.poll(2):
             with suppress(OSError):
                 if (git.directory / ref).read_text().strip() == new:
                     break
-        _open_to_group(git.top)
+        _allow_group_writes(git.top)
     os._exit(0)
 
 
-def _open_to_group(top: Path) -> None:
-    """In a directory that its group may write, so may it what we have checked out, whatever our umask."""
+def _allow_group_writes(top: Path) -> None:
+    """If the directory is group-writable, make our checked-out files so too, regardless of the umask."""
     if not top.stat().st_mode & stat.S_IWGRP:
         return
     for folder, names, files in os.walk(top):
         if ".git" in names:
             names.remove(".git")
         for name in (*names, *files):
-            place = Path(folder) / name
-            found = place.lstat()
-            more = 0o2070 if stat.S_ISDIR(found.st_mode) else 0o060
-            if found.st_uid == os.geteuid() and not stat.S_ISLNK(found.st_mode):
-                place.chmod(found.st_mode | more)
+            path = Path(folder) / name
+            status = path.lstat()
+            group_bits = 0o2070 if stat.S_ISDIR(status.st_mode) else 0o060
+            if status.st_uid == os.geteuid() and not stat.S_ISLNK(status.st_mode):
+                path.chmod(status.st_mode | group_bits)
 
 
-async def _judged(box: HookContext, git: Git, new: str) -> list[str]:
-    """What the push will do, in lines.
+async def _validate(context: HookContext, git: Git, new: str) -> list[str]:
+    """Return the effect of the push, as lines.
 
     Raises:
-        _Refused: it is not valid, with every mistake.
+        _PushRefused: the desired state is not valid; with every mistake.
     """
-    now = asyncio.create_task(_now(box))
+    current = asyncio.create_task(_load_current(context))
     try:
-        loaded = await validate_commit(git, new, box.around)
+        loaded = await validate_commit(git, new, context.validation)
     except InvalidDesiredState as error:
-        await now
+        await current
         mistakes = [str(mistake) for mistake in error.mistakes]
-        raise _Refused(*mistakes, f"{len(mistakes)} mistake{'s' if mistakes[1:] else ''} to mend") from None
-    return [*_changes(await now, loaded), *await _steps(box, loaded)]
+        raise _PushRefused(
+            *mistakes, f"{len(mistakes)} mistake{'s' if mistakes[1:] else ''} to fix"
+        ) from None
+    return [*_changes(await current, loaded), *await _steps(context, loaded)]
 
 
-async def _now(box: HookContext) -> LoadedState | None:
-    """What lies on the box now; None where that is not valid."""
+async def _load_current(context: HookContext) -> LoadedState | None:
+    """The current desired state of the directory; None if it is not valid."""
+    validation = context.validation
     store = Store(
-        box.desired_state / box.around.path,
-        box.around.resolve,
-        extra_compose=box.around.extra_compose,
-        environment=box.around.environment,
+        context.desired_state / validation.path,
+        validation.resolve,
+        extra_compose=validation.extra_compose,
+        environment=validation.environment,
     )
     try:
         return await store.load()
@@ -219,37 +224,37 @@ async def _now(box: HookContext) -> LoadedState | None:
         return None
 
 
-def _changes(now: LoadedState | None, then: LoadedState) -> Iterator[str]:
-    if now is None:
-        yield "valid; it takes the place of a desired state that is not"
+def _changes(current: LoadedState | None, new: LoadedState) -> Iterator[str]:
+    if current is None:
+        yield "valid; replaces an invalid desired state"
         return
-    told = list(differences((now.stack, now.desired.groups), (then.stack, then.desired.groups)))
-    yield "valid; it changes:" if told else "valid; it changes nothing that runs"
-    yield from (f"  {line}" for line in told[:_MOST_LINES])
-    if told[_MOST_LINES:]:
-        yield f"  and {len(told) - _MOST_LINES} more"
+    changes = list(differences((current.stack, current.desired.groups), (new.stack, new.desired.groups)))
+    yield "valid; changes:" if changes else "valid; changes nothing that affects containers"
+    yield from (f"  {line}" for line in changes[:_MOST_LINES])
+    if changes[_MOST_LINES:]:
+        yield f"  and {len(changes) - _MOST_LINES} more"
 
 
-async def _steps(box: HookContext, loaded: LoadedState) -> list[str]:
-    if box.engine != "docker":
+async def _steps(context: HookContext, loaded: LoadedState) -> list[str]:
+    if context.engine != "docker":
         return []
     with stack_with_model(loaded) as stack:
         try:
-            async with asyncio.timeout(_LOOK), open_engine(box.engine) as engine:
+            async with asyncio.timeout(_OBSERVE_TIMEOUT), open_engine(context.engine) as engine:
                 observed = await observe(engine, stack)
         except (EngineError, TimeoutError, OSError):
-            return ["what is to be done is seen by the daemon alone: the engine does not answer here"]
+            return ["steps unknown: the engine does not answer this user; the daemon carries out the change"]
     now = read_clocks()
-    ledger = read_ledger(box.state_dir, now)
+    ledger = read_ledger(context.state_dir, now)
     ledger = record_observation(stack, loaded.desired, observed, ledger, now, chance=0.0)
-    return list(_listed(dry_run(stack, loaded.desired, observed, ledger, now).steps))
+    return list(_list_steps(dry_run(stack, loaded.desired, observed, ledger, now).steps))
 
 
-def _listed(steps: Sequence[Step]) -> Iterator[str]:
+def _list_steps(steps: Sequence[Step]) -> Iterator[str]:
     actions: dict[str, list[str]] = {}
     for step in steps:
         actions.setdefault(step.service, []).append(str(step.action))
-    yield f"{len(steps)} steps will follow:" if steps else "no container is touched"
+    yield f"{len(steps)} step{'s' if steps[1:] else ''} will follow:" if steps else "no container changes"
     for index, (service, words) in enumerate(actions.items()):
         if index == _MOST_LINES:
             yield f"  and {len(actions) - index} more services"

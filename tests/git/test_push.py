@@ -74,7 +74,7 @@ def test_paths_are_those_of_the_box(ready: GitHost, ann: GitUser) -> None:
     ann.save("a", {"compose.yaml": COMPOSE.replace("cache:1", "cache:2")})
     assert "cache: image changed" in ann.push().said
     ann.save("b", {"README.md": "no change of desired state\n"})
-    assert "changes nothing that runs" in ann.push().said
+    assert "changes nothing that affects containers" in ann.push().said
 
 
 def test_pwd_in_a_push_is_the_folder_on_the_box(ready: GitHost, ann: GitUser) -> None:
@@ -92,7 +92,7 @@ def test_pwd_in_a_push_is_the_folder_on_the_box(ready: GitHost, ann: GitUser) ->
     assert model["services"]["app"]["labels"] == {"at": str(ready.desired)}
     assert "app.env" in record["sources"]
     ann.save("no change of desired state", {"README.md": "hello\n"})
-    assert "changes nothing that runs" in ann.push().said
+    assert "changes nothing that affects containers" in ann.push().said
 
 
 def test_who_is_behind_is_told_to_pull(ready: GitHost, ann: GitUser) -> None:
@@ -117,9 +117,9 @@ def test_a_forced_push_takes_nobodys_commits_away(ready: GitHost, ann: GitUser) 
     until(lambda: len(ready.log()) == 2)
     ann.save("mine alone", {"groups.yaml": ON})
     said = refused(ready, ann, "--force", "origin", "HEAD")
-    assert "take commits away" in said
+    assert "would remove commits" in said
     assert "pull" in said
-    assert "is what the box runs on" in refused(ready, ann, "origin", ":main")
+    assert "is the deployed branch" in refused(ready, ann, "origin", ":main")
 
 
 def test_a_push_onto_edits_by_hand_is_refused_with_the_remedy(ready: GitHost, ann: GitUser) -> None:
@@ -129,7 +129,7 @@ def test_a_push_onto_edits_by_hand_is_refused_with_the_remedy(ready: GitHost, an
     ann.save("web", {"groups.yaml": ON})
     done = ann.push()
     assert done.returncode != 0
-    assert "edited on the box and not committed: groups.yaml" in done.said
+    assert "uncommitted edits on the server: groups.yaml" in done.said
     assert f"service-manager git commit {ready.desired}" in done.said
     assert ready.groups() == mine
     assert ready.cli("git", "commit", str(ready.desired)).returncode == 0

@@ -1,4 +1,4 @@
-"""``audit``: ask the daemon who did what, or look through the chain on disk without one."""
+"""``audit``: lists entries from the daemon, or verifies the audit log on disk without one."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _AMBER = frozenset({"unknown", "superseded", "after_crash"})
 
 
 class EmptyAuditLog(ServiceManagerError):
-    """There is no audit log where one was looked for. ``remedy`` says where else to look."""
+    """There is no readable audit log in the state directory."""
 
-    remedy = "say where the daemon keeps its state with --state-dir"
+    remedy = "give the daemon's state directory with --state-dir"
 
 
 def audit(values: OptionValues, console: Console) -> int:
-    """Entries of the log, or with ``--verify`` what is wrong with it."""
+    """Print entries of the audit log, or with ``--verify`` its problems."""
     if values["verify"]:
         return _verify(values, console)
     names = ("limit", "before", "group", "action", "user")
@@ -34,14 +34,14 @@ def audit(values: OptionValues, console: Console) -> int:
         return 0
     entries = [mapping(entry) for entry in answer.get("entries") or ()]
     if not entries:
-        console.print("no such entries" if set(query) - {"limit"} else "the audit log is empty")
+        console.print("no matching entries" if set(query) - {"limit"} else "the audit log is empty")
         return 0
     titles = ("ID", "WHEN", "USER", "ACTION", "TARGET", "RESULT", "WHY")
     rows: list[Row] = [tuple(Cell(title, "dim") for title in titles)]
     rows += [_row(entry) for entry in entries]
     console.table(rows, right=(0,))
     if answer.get("before"):
-        console.error(f"older ones: service-manager audit --before {answer['before']}")
+        console.error(f"older entries: service-manager audit --before {answer['before']}")
     return 0
 
 
@@ -68,7 +68,7 @@ def _verify(values: OptionValues, console: Console) -> int:
 
     state_dir = values["state_dir"]
     try:
-        verdict = verify(state_dir)
+        result = verify(state_dir)
     except NoAuditLog as error:
         raise EmptyAuditLog(str(error)) from None
     except OSError as error:
@@ -76,22 +76,22 @@ def _verify(values: OptionValues, console: Console) -> int:
     if values["output"] == "json":
         console.json(
             {
-                "good": verdict.good,
-                "entries": verdict.entries,
-                "first": verdict.first,
-                "last": verdict.last,
-                "problems": [problem._asdict() for problem in verdict.problems],
-                "notes": list(verdict.notes),
+                "good": result.good,
+                "entries": result.entries,
+                "first": result.first,
+                "last": result.last,
+                "problems": [problem._asdict() for problem in result.problems],
+                "notes": list(result.notes),
             }
         )
-        return 0 if verdict.good else 1
-    for note in verdict.notes:
+        return 0 if result.good else 1
+    for note in result.notes:
         console.print(f"note: {clean(note)}")
-    for problem in verdict.problems:
+    for problem in result.problems:
         console.error(console.paint(clean(problem.message), "red"))
-    if not verdict.good:
-        count = len(verdict.problems)
+    if not result.good:
+        count = len(result.problems)
         console.error(f"the audit log in {state_dir} is broken: {count} problem{'' if count == 1 else 's'}")
         return 1
-    console.print(f"{verdict.entries} entries, {verdict.first} to {verdict.last}: the chain holds")
+    console.print(f"the audit log is intact: {result.entries} entries, {result.first} to {result.last}")
     return 0

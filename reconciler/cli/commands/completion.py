@@ -1,4 +1,4 @@
-"""``completion``: prints a script, and the names of groups to the scripts."""
+"""``completion``: prints the script for a shell, and the names of groups for the scripts."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from reconciler.cli.options.parsing import UsageError, closest
 from reconciler.cli.options.spec import OptionValues
 from reconciler.errors import ServiceManagerError
 
-_PATIENCE = 0.5
-"""Seconds that a person who pressed Tab is made to wait for a daemon."""
+_TIMEOUT = 0.5
+"""Seconds to wait for the daemon after Tab is pressed."""
 _COMPLETABLE = re.compile(r"[\w.@%+-]+")
 
 
 def completion(values: OptionValues, console: Console) -> int:
-    """The script for a shell. ``groups`` is what the scripts themselves call."""
+    """Print the script for a shell, or with ``groups`` (which the scripts call) the names of groups."""
     shell = values["shell"]
     if shell == "groups":
         for name in _groups():
@@ -35,15 +35,15 @@ def completion(values: OptionValues, console: Console) -> int:
 
 
 def _groups() -> list[str]:
-    """Names of groups, from the daemon or else from stack.yaml; none where neither is to be had."""
+    """Names of groups from the daemon, else from stack.yaml; empty if neither can be read."""
     names: list[str] = []
     try:
         url = option_types.url(os.environ.get("SERVICE_MANAGER_URL") or option_types.default_url())
         key = os.environ.get("SERVICE_MANAGER_API_KEY", "")
-        names = list(known_groups(Client(url, key, timeout=_PATIENCE, starting_timeout=0.0)))
+        names = list(known_groups(Client(url, key, timeout=_TIMEOUT, starting_timeout=0.0)))
     except (ClientError, ValueError):
         names = _from_file()
-    # A name with a blank in it would be split by the shell; it can still be typed.
+    # The shell would split a name with a blank; such a name can still be typed.
     return [name for name in names if _COMPLETABLE.fullmatch(name)]
 
 

@@ -1,4 +1,4 @@
-"""``doctor``: runs the checks and prints what they found."""
+"""``doctor``: runs all checks and prints the findings."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ _SIGNS = {OK: ("✓", ""), WARN: ("!", "amber"), PROBLEM: ("✗", "red")}
 
 
 def doctor(values: OptionValues, console: Console) -> int:
-    """Every check; exit code 1 if any of them found a problem."""
-    machine = CheckContext(
+    """Run all checks; exit code 1 if one of them finds a problem."""
+    context = CheckContext(
         desired_state=values["desired_state"],
         state_dir=values["state_dir"],
         compose_files=values["compose_file"],
         host=values["host"],
         port=values["port"],
     )
-    found = run_checks(machine)
-    problems = sum(check.state == PROBLEM for check in found)
+    checks = run_checks(context)
+    problems = sum(check.state == PROBLEM for check in checks)
     if values["output"] == "json":
-        console.json({"ok": not problems, "checks": [check._asdict() for check in found]})
+        console.json({"ok": not problems, "checks": [check._asdict() for check in checks]})
     else:
-        show(found, console)
+        print_checks(checks, console)
     return 1 if problems else 0
 
 
-def show(found: list[Check], console: Console) -> None:
-    """A line per check, its remedy below it where there is one."""
-    width = max((width_of(check.name) for check in found), default=0)
-    for check in found:
+def print_checks(checks: list[Check], console: Console) -> None:
+    """Print a line per check, and below it the remedy of a problem or warning."""
+    width = max((width_of(check.name) for check in checks), default=0)
+    for check in checks:
         sign, style = _SIGNS[check.state]
         console.print(f"{console.paint(sign, style)} {pad(check.name, width)}  {clean(check.message)}")
         if check.remedy and check.state != OK:
             console.print(f"  {'':{width}}  {console.paint('→ ' + clean(check.remedy), style)}")
-    problems = sum(check.state == PROBLEM for check in found)
-    warnings = sum(check.state == WARN for check in found)
+    problems = sum(check.state == PROBLEM for check in checks)
+    warnings = sum(check.state == WARN for check in checks)
     console.print()
     if problems:
         console.print(f"{_count(problems, 'problem')}, {_count(warnings, 'warning')}.")
     else:
-        console.print(f"All is well, {_count(warnings, 'warning')}." if warnings else "All is well.")
+        console.print(f"No problems, {_count(warnings, 'warning')}." if warnings else "No problems.")
 
 
 def _count(number: int, noun: str) -> str:

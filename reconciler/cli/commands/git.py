@@ -1,4 +1,4 @@
-"""``git init``, ``git commit``, ``git log``: the desired-state directory as a work tree to push to."""
+"""``git init``, ``git commit`` and ``git log``: manage the desired-state directory with git."""
 
 from __future__ import annotations
 
@@ -18,29 +18,31 @@ from reconciler.cli.output.time_format import local_time
 from reconciler.errors import InvalidDesiredState, ServiceManagerError
 
 _ACTIONS = ("init", "commit", "log")
-_GIVEN_TIME = 1.5
-"""Seconds that a running daemon is given to commit what was just written through it."""
+_DAEMON_COMMIT_TIMEOUT = 1.5
+"""Seconds to wait until a running daemon has committed its latest write."""
 
 
 class NoRepository(ServiceManagerError):
     """The directory is not the top of a git work tree."""
 
-    remedy = "`service-manager git init` makes it one"
+    remedy = "make it one with `service-manager git init`"
 
 
 def git(values: OptionValues, console: Console) -> int:
-    """One of the actions."""
+    """Run one action."""
     action = values["action"]
     handlers = {"init": _init, "commit": _commit, "log": _log, "hook": _hook}
     if action not in handlers:
-        raise UsageError(f"there is no action {action!r}", closest(action, _ACTIONS) or "init, commit or log")
+        raise UsageError(
+            f"unknown action {action!r}", closest(action, _ACTIONS) or "the actions are init, commit and log"
+        )
     return handlers[action](values, console)
 
 
 def _directory(values: OptionValues) -> Path:
     if values["dir"] is None:
-        found: Path = values["desired_state"]
-        return found
+        directory: Path = values["desired_state"]
+        return directory
     try:
         return path(values["dir"])
     except ValueError as error:
@@ -55,15 +57,17 @@ def _init(values: OptionValues, console: Console) -> int:
     words += ["--engine", values["engine"]]
     for file in values["compose_file"]:
         words += ["--compose-file", str(file)]
-    told = list(_said(install_hook(directory, words, os.environ), console, values))
+    done = list(_print_each(install_hook(directory, words, os.environ), console, values))
     if values["output"] == "json":
-        console.json({"directory": str(directory), "done": told})
+        console.json({"directory": str(directory), "done": done})
     else:
-        console.print(f"Push to it:  git clone {directory}   (over ssh: HOST:{directory})")
+        console.print(
+            f"To push, clone it first:  git clone {directory}   (over ssh: git clone HOST:{directory})"
+        )
     return 0
 
 
-def _said(lines: Any, console: Console, values: OptionValues) -> Any:
+def _print_each(lines: Any, console: Console, values: OptionValues) -> Any:
     for line in lines:
         if values["output"] != "json":
             console.print(clean(line))
@@ -71,7 +75,7 @@ def _said(lines: Any, console: Console, values: OptionValues) -> Any:
 
 
 def _hook(values: OptionValues, console: Console) -> int:
-    """Not for people: what the hook of ``git init`` calls."""
+    """Run the pre-receive hook that ``git init`` installs; an internal command."""
     from reconciler.cli.git_receive import HookContext, receive
     from reconciler.desired_state.digest_key_file import keyed, read_key
     from reconciler.engine.compose.discovery import environment
@@ -79,23 +83,23 @@ def _hook(values: OptionValues, console: Console) -> int:
     from reconciler.git.staging import ValidationContext
 
     environ = dict(os.environ)
-    box = HookContext(
+    context = HookContext(
         desired_state=values["desired_state"],
         state_dir=values["state_dir"],
         engine=values["engine"],
-        around=ValidationContext(
+        validation=ValidationContext(
             keyed(resolve, read_key(values["state_dir"])), values["compose_file"], environment(environ)
         ),
         environ=environ,
     )
 
-    def say(line: str) -> None:
+    def print_line(line: str) -> None:
         console.print(clean(line) if not line.startswith(" ") else f"  {clean(line)}")
         console.out.flush()
 
-    # Names are bytes for git, and may hold what Python takes for the end of a line.
+    # Names are bytes in git, and may contain characters that Python takes for line ends.
     given = sys.stdin.buffer.read().decode(errors="surrogateescape")
-    return receive(box, given.split("\n"), say)
+    return receive(context, given.split("\n"), print_line)
 
 
 def _commit(values: OptionValues, console: Console) -> int:
@@ -108,11 +112,15 @@ def _commit(values: OptionValues, console: Console) -> int:
     from reconciler.git.inspect import work_tree_status
 
     directory = _directory(values)
-    found = open_work_tree(directory)
-    if found is None:
+    work_tree = open_work_tree(directory)
+    if work_tree is None:
         raise NoRepository(f"{directory} is not the top of a git work tree")
-    deadline = time.monotonic() + _GIVEN_TIME
-    while GROUPS in work_tree_status(found).dirty and time.monotonic() < deadline and _daemon_runs(directory):
+    deadline = time.monotonic() + _DAEMON_COMMIT_TIMEOUT
+    while (
+        GROUPS in work_tree_status(work_tree).dirty
+        and time.monotonic() < deadline
+        and _daemon_runs(directory)
+    ):
         time.sleep(0.1)
     try:
         loaded = asyncio.run(load(directory, values["compose_file"]))
@@ -120,24 +128,24 @@ def _commit(values: OptionValues, console: Console) -> int:
         raise InvalidDesiredState(
             tuple(relative_to_cwd(mistake, directory) for mistake in error.mistakes)
         ) from None
-    with lock.locked(found.directory):
-        where = work_tree_status(found)
-        if not where.branch:
+    with lock.locked(work_tree.directory):
+        status = work_tree_status(work_tree)
+        if not status.branch:
             raise GitError("HEAD is detached", "`git switch` to a branch first")
-        new = found("ls-files", "--others", "--exclude-standard", "-z").decode(errors="surrogateescape")
+        new = work_tree("ls-files", "--others", "--exclude-standard", "-z").decode(errors="surrogateescape")
         added = set(new.split("\0")) & set(retained(loaded.sources))
-        names = sorted({*where.dirty, *added})
+        names = sorted({*status.dirty, *added})
         if not names:
-            return _told(values, console, where.head, [])
-        author = Author(_config(found, "user.name"), _config(found, "user.email"))
+            return _print_commit(values, console, status.head, [])
+        author = Author(_config(work_tree, "user.name"), _config(work_tree, "user.email"))
         if not author.name:
             author = Author(os.environ.get("SUDO_USER") or os.environ.get("USER") or "hand edit")
         message = values["message"] or f"Edit {', '.join(names[:5])} by hand"
-        made = commit(found, where.head, read_edits(found, names), f"{message}\n", author)
-    return _told(values, console, made, names)
+        made = commit(work_tree, status.head, read_edits(work_tree, names), f"{message}\n", author)
+    return _print_commit(values, console, made, names)
 
 
-def _told(values: OptionValues, console: Console, commit: str, names: list[str]) -> int:
+def _print_commit(values: OptionValues, console: Console, commit: str, names: list[str]) -> int:
     if values["output"] == "json":
         console.json({"commit": commit, "files": names})
     elif names:
@@ -147,8 +155,8 @@ def _told(values: OptionValues, console: Console, commit: str, names: list[str])
     return 0
 
 
-def _config(found: Any, key: str) -> str:
-    text: bytes = found.run("config", "--get", key).stdout
+def _config(work_tree: Any, key: str) -> str:
+    text: bytes = work_tree.run("config", "--get", key).stdout
     return text.decode(errors="replace").strip()
 
 
@@ -167,23 +175,23 @@ def _log(values: OptionValues, console: Console) -> int:
     from reconciler.git.command import open_work_tree
 
     directory = _directory(values)
-    found = open_work_tree(directory)
-    if found is None:
+    work_tree = open_work_tree(directory)
+    if work_tree is None:
         raise NoRepository(f"{directory} is not the top of a git work tree")
-    told = found("log", f"--max-count={values['limit']}", "--format=%H%x00%aI%x00%an%x00%s")
+    log = work_tree("log", f"--max-count={values['limit']}", "--format=%H%x00%aI%x00%an%x00%s")
     generations = _generations(values["state_dir"])
     entries: list[dict[str, Any]] = []
-    for line in told.decode(errors="replace").splitlines():
+    for line in log.decode(errors="replace").splitlines():
         commit, when, author, subject = line.split("\0")
-        about = generations.get(commit, {})
+        generation = generations.get(commit, {})
         entries.append(
             {
                 "commit": commit,
                 "time": when,
                 "author": author,
                 "subject": subject,
-                "generation": about.get("generation"),
-                "state": about.get("outcome") or None,
+                "generation": generation.get("generation"),
+                "state": generation.get("outcome") or None,
             }
         )
     if values["output"] == "json":
@@ -207,7 +215,7 @@ def _log(values: OptionValues, console: Console) -> int:
 
 
 def _generations(state_dir: Path) -> dict[str, dict[str, Any]]:
-    """What the daemon noted of each commit, as far as we may read that."""
+    """The generations that the daemon recorded, by commit; empty if they can't be read."""
     found: dict[str, dict[str, Any]] = {}
     try:
         files = sorted((state_dir / "generations").glob("*.json"))

@@ -1,4 +1,4 @@
-"""``history`` and ``rollback``: earlier desired states, and back to one of them."""
+"""``history`` and ``rollback``: lists generations, and goes back to one of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOST_STEPS = 40
 
 
 def history(values: OptionValues, console: Console) -> int:
-    """Generations, the newest last."""
+    """Print generations, the newest last."""
     query = {name: values[name] for name in ("limit", "before") if values[name]}
     answer = mapping(client_from(values).get("/services/history", query))
     if values["output"] == "json":
@@ -28,14 +28,14 @@ def history(values: OptionValues, console: Console) -> int:
         return 0
     entries = [mapping(entry) for entry in answer.get("entries") or ()]
     if not entries:
-        console.print("there is no desired state yet")
+        console.print("there are no generations yet")
         return 0
     titles = ("GENERATION", "WHEN", "WHO", "WHY", "STATE", "WHAT CHANGED")
     rows: list[Row] = [tuple(Cell(title, "dim") for title in titles)]
     rows += [_row(entry) for entry in entries]
     console.table(rows, right=(0,))
     if answer.get("before"):
-        console.error(f"older ones: service-manager history --before {answer['before']}")
+        console.error(f"older generations: service-manager history --before {answer['before']}")
     return 0
 
 
@@ -54,9 +54,9 @@ def _row(entry: Mapping[str, Any]) -> Row:
 
 
 def rollback(values: OptionValues, console: Console) -> int:
-    """Back to an earlier desired state, once it has been shown what that does."""
+    """Show what a rollback would change, ask for confirmation and carry it out."""
     client = client_from(values)
-    target = values["target"] or _before(client)
+    target = values["target"] or _previous_generation(client)
     plan = mapping(client.get(f"/services/history/{quote_path(target)}"))
     as_json = values["output"] == "json"
     if not as_json:
@@ -66,7 +66,7 @@ def rollback(values: OptionValues, console: Console) -> int:
         if as_json:
             console.json({"outcome": "nothing to do", "plan": plan})
         return CONVERGED
-    if not (values["yes"] or as_json) and not _agreed(console):
+    if not (values["yes"] or as_json) and not _confirmed(console):
         console.error("nothing was changed")
         return FAILED
     answer = mapping(client.post(f"/services/rollback/{quote_path(target)}"))
@@ -79,36 +79,36 @@ def rollback(values: OptionValues, console: Console) -> int:
     return _watch(client, plan, answer, values, console)
 
 
-def _before(client: Client) -> str:
-    """The generation before the one that holds."""
+def _previous_generation(client: Client) -> str:
+    """The generation before the current one."""
     entries = list(mapping(client.get("/services/history", {"limit": 2})).get("entries") or [])
     if len(entries) < 2:
         raise ClientError("there is no earlier generation to go back to", "see `service-manager history`")
     return str(mapping(entries[0]).get("generation"))
 
 
-def _agreed(console: Console) -> bool:
-    """Ask, where there is somebody to be asked: a script said what it wants by calling this."""
+def _confirmed(console: Console) -> bool:
+    """Ask for confirmation on a terminal; True without a terminal, because a script can't answer."""
     if not sys.stdin.isatty():
         return True
-    console.out.write("Go back? [y/N] ")
+    console.out.write("Roll back? [y/N] ")
     console.out.flush()
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
 def format_generation(plan: JsonObject) -> Iterator[str]:
-    """What going back does, in lines for people."""
+    """Format what a rollback changes, as lines."""
     entry = mapping(plan.get("entry"))
     name = f"generation {entry['generation']}" if entry else f"commit {clean(plan.get('commit') or '')[:10]}"
-    told = (
+    origin = (
         f", of {local_time(entry.get('accepted_at'))} by {clean(entry.get('author') or '')}" if entry else ""
     )
     if not plan.get("files"):
-        yield f"All is as in {name} already."
+        yield f"Nothing to roll back: {name} equals the current state."
         return
-    yield f"Back to {name}{told}:"
+    yield f"Roll back to {name}{origin}:"
     yield f"  files    {', '.join(clean(name) for name in plan['files'])}"
-    changes = plan.get("changes") or ("nothing that containers would notice",)
+    changes = plan.get("changes") or ("nothing that affects containers",)
     yield from (f"  {'changes' if i == 0 else '':8} {clean(line)}" for i, line in enumerate(changes))
     steps = _by_service(plan.get("steps") or ())
     for index, (service, actions) in enumerate(steps.items()):
@@ -117,7 +117,7 @@ def format_generation(plan: JsonObject) -> Iterator[str]:
             break
         yield f"  {'steps' if index == 0 else '':8} {clean(service)}: {', '.join(map(clean, actions))}"
     if not plan.get("engine_seen", True):
-        yield "  steps    not known: the daemon can't see the engine"
+        yield "  steps    unknown: the daemon can't reach the engine"
     for item in map(mapping, plan.get("waiting") or ()):
         if item.get("action") == "blocked":
             yield f"  blocked  {clean(item.get('service'))}: {clean(item.get('message') or '')}"
@@ -135,11 +135,11 @@ def _watch(
 ) -> int:
     generation = answer.get("generation")
     if not isinstance(generation, int):
-        raise ClientError("the daemon did not say which generation this is", "is it of another version?")
+        raise ClientError("the response of the daemon has no generation", "check the version of the daemon")
     try:
         end = follow(client, generation, view_for(console, values["output"]), timeout=values["timeout"])
     except KeyboardInterrupt:
-        console.error("Stopped watching. The change goes on; `service-manager status` shows how far it is.")
+        console.error("Stopped watching. The change continues; `service-manager status` shows its progress.")
         return INTERRUPTED
     code = {"converged": CONVERGED, "timeout": TIMED_OUT}.get(end.state, FAILED)
     if values["output"] == "json":
@@ -154,7 +154,7 @@ def _watch(
 
 def _why(end: WaitResult, client: Client) -> Iterator[str]:
     if end.state == "timeout":
-        yield "not converged in time; the change goes on, `service-manager watch` shows it"
+        yield "not converged in time; the change continues, `service-manager watch` shows it"
         return
     yield f"{end.state}: {clean(end.progress.get('message') or 'not converged')}"
     for name, group in groups_of(mapping(client.get("/services/status"))).items():

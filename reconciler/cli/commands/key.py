@@ -1,4 +1,4 @@
-"""``key``: API keys in the state directory; a running daemon honours what changes within a second."""
+"""``key``: manages API keys in the state directory; a running daemon applies changes within a second."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _ACTIONS = ("add", "list", "revoke")
 
 
 def key(values: OptionValues, console: Console) -> int:
-    """One of the three."""
+    """Run one action."""
     action, name = values["action"], values["name"]
     if action not in _ACTIONS:
-        hint = closest(action, _ACTIONS) or f"there are {', '.join(_ACTIONS)}"
-        raise UsageError(f"there is no 'key {action}'", hint)
+        hint = closest(action, _ACTIONS) or f"the actions are {', '.join(_ACTIONS)}"
+        raise UsageError(f"unknown action {action!r}", hint)
     if action == "list":
         if name is not None:
             raise UsageError(f"unexpected argument {name!r}")
@@ -41,25 +41,25 @@ def _add(name: str, values: OptionValues, console: Console) -> int:
     if values["output"] == "json":
         console.json({"name": name, "role": role, "key": made})
         return 0
-    console.error(f"key {name}, role {role}, in {state_dir}. It is shown this once:")
+    console.error(f"key {name} with role {role} was added to {state_dir}. It is shown only once:")
     console.print(made)
     return 0
 
 
 def _list(values: OptionValues, console: Console) -> int:
-    found = KeyFile(values["state_dir"]).read()
-    told = [
-        {"name": one.name, "role": one.role, "created_at": _moment(one.created_at)}
-        for one in sorted(found, key=lambda one: one.created_at)
+    keys = KeyFile(values["state_dir"]).read()
+    listed = [
+        {"name": key.name, "role": key.role, "created_at": _format_time(key.created_at)}
+        for key in sorted(keys, key=lambda key: key.created_at)
     ]
     if values["output"] == "json":
-        console.json({"keys": told})
+        console.json({"keys": listed})
         return 0
-    if not told:
+    if not listed:
         console.error(f"there are no keys in {values['state_dir']}")
         return 0
-    rows: list[Row] = [tuple(Cell(title, "dim") for title in ("NAME", "ROLE", "MADE"))]
-    rows += [tuple(clean(text) for text in one.values()) for one in told]
+    rows: list[Row] = [tuple(Cell(title, "dim") for title in ("NAME", "ROLE", "ADDED"))]
+    rows += [tuple(clean(text) for text in key.values()) for key in listed]
     console.table(rows)
     return 0
 
@@ -71,9 +71,9 @@ def _revoke(name: str, values: OptionValues, console: Console) -> int:
     if values["output"] == "json":
         console.json({"revoked": name, "left": left})
         return 0
-    console.print(f"key {name} is revoked; {left} left")
+    console.print(f"key {name} is revoked; keys left: {left}")
     if not left:
-        console.error("without any key, whoever is on this machine may read and change everything")
+        console.error("no key is left: every user of this machine can now read and change everything")
     return 0
 
 
@@ -81,11 +81,11 @@ def _record(state_dir: Path, action: str, name: str, message: str, console: Cons
     from reconciler.audit.chain import AuditEvent
     from reconciler.audit.database import AuditDatabaseError, AuditFile
 
-    fact = AuditEvent(
+    event = AuditEvent(
         action,
         target=name,
         result="done",
-        user=f"local:{_who()}",
+        user=f"local:{_current_user()}",
         reason="requested",
         message=message,
         source="local",
@@ -94,21 +94,21 @@ def _record(state_dir: Path, action: str, name: str, message: str, console: Cons
     try:
         file = AuditFile(state_dir, check=False)
         try:
-            file.append([fact])
+            file.append([event])
         finally:
             file.close()
     except (OSError, AuditDatabaseError) as error:
-        # The key is made or gone all the same: to say otherwise would be worse than an entry missing.
-        console.error(f"warning: it is not in the audit log: {clean(error)}")
+        # The key file has changed already, so the command must not fail for a missing entry.
+        console.error(f"warning: the change is not in the audit log: {clean(error)}")
 
 
-def _who() -> str:
-    if os.geteuid() == 0 and (asked := os.environ.get("SUDO_USER")):
-        return asked
+def _current_user() -> str:
+    if os.geteuid() == 0 and (user := os.environ.get("SUDO_USER")):
+        return user
     with suppress(KeyError, OSError):
         return getpass.getuser()
     return str(os.geteuid())
 
 
-def _moment(at: float) -> str:
+def _format_time(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").removesuffix("+00:00") + "Z"

@@ -1,4 +1,4 @@
-"""``start``, ``stop``, ``restart`` and ``accept``: one request per group, then the way there is shown."""
+"""``start``, ``stop``, ``restart`` and ``accept``: send one request per group, then show the progress."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reconciler.cli.options.spec import OptionValues
 from reconciler.cli.output.status_rows import JsonObject, groups_of, mapping, word_for_switch
 
 _ABSENT = 10.0
-"""Seconds for which a daemon that does not listen yet is waited for: scripts start it and go on at once."""
+"""Seconds to wait for a daemon that does not listen yet: scripts start it and continue at once."""
 
 CONVERGED, FAILED, TIMED_OUT, INTERRUPTED = 0, 1, 3, 130
 
@@ -26,22 +26,22 @@ class _Change(NamedTuple):
 
 
 def start(values: OptionValues, console: Console) -> int:
-    """Groups on."""
+    """Switch groups on."""
     return _carry_out(_Change("start", "on", ("force", "with_dependencies")), values, console)
 
 
 def stop(values: OptionValues, console: Console) -> int:
-    """Groups off."""
+    """Switch groups off."""
     return _carry_out(_Change("stop", "off", ("force", "with_dependents")), values, console)
 
 
 def restart(values: OptionValues, console: Console) -> int:
-    """Containers of groups made to start again."""
+    """Restart the containers of groups."""
     return _carry_out(_Change("restart", "on", ()), values, console)
 
 
 def accept(values: OptionValues, console: Console) -> int:
-    """Changes of groups that were held back, carried out."""
+    """Carry out the changes that wait in groups."""
     return _carry_out(_Change("accept", "on", ()), values, console)
 
 
@@ -69,7 +69,7 @@ def _carry_out(change: _Change, values: OptionValues, console: Console) -> int:
         if not as_json:
             console.print(f"{name}: {clean(answer.get('message') or 'accepted')}")
     if refused is not None:
-        return _told_refusal(refused, groups, answers, console, as_json=as_json)
+        return _print_refusal(refused, groups, answers, console, as_json=as_json)
     if values["no_wait"]:
         if as_json:
             console.json({"outcome": "accepted", "answers": answers})
@@ -78,25 +78,25 @@ def _carry_out(change: _Change, values: OptionValues, console: Console) -> int:
 
 
 def _ordered(change: _Change, names: Sequence[str], known: Mapping[str, JsonObject]) -> list[str]:
-    """Each group once, so that none is refused for another one of the same call.
+    """Return each group once, in an order in which no group is refused because of another one.
 
-    Started after what it depends on, stopped before; else as they were given.
+    A group is started after its dependencies and stopped before them; otherwise the given order is kept.
     """
-    found: dict[str, None] = {}
+    ordered: dict[str, None] = {}
     key = "dependents" if change.action == "stop" else "dependencies"
 
     def add(name: str, path: frozenset[str]) -> None:
         for needed in known.get(name, {}).get(key) or ():
             if needed in names and needed not in path:
                 add(needed, path | {needed})
-        found[name] = None
+        ordered[name] = None
 
     for name in names:
         add(name, frozenset({name}))
-    return list(found)
+    return list(ordered)
 
 
-def _told_refusal(
+def _print_refusal(
     error: ClientError, groups: Sequence[str], answers: list[JsonObject], console: Console, *, as_json: bool
 ) -> int:
     done = groups[: len(answers)]
@@ -111,12 +111,12 @@ def _told_refusal(
     else:
         console.failure(f"{groups[len(answers)]}: {error}", _as_options(error.remedy))
         if done:
-            console.error(f"{', '.join(done)}: changed before that, and carried out")
+            console.error(f"{', '.join(done)}: changed before the error; the daemon carries this out")
     return FAILED
 
 
 def _as_options(remedy: str) -> str:
-    """What the daemon says to do, in words of the command line: ``force=true`` is ``--force`` here."""
+    """The daemon's remedy with command-line options: ``--force`` instead of ``force=true``."""
     return re.sub(r"\b(\w+)=true\b", lambda match: "--" + match[1].replace("_", "-"), remedy)
 
 
@@ -128,18 +128,18 @@ def _watch(
     values: OptionValues,
     console: Console,
 ) -> int:
-    # Each request made a generation and overtook the one before it: the last one has them all.
+    # Each request made a generation that supersedes the one before; the last one includes all changes.
     generation = answers[-1].get("generation")
     if not isinstance(generation, int):
-        raise ClientError("the daemon did not say which generation this is", "is it of another version?")
+        raise ClientError("the response of the daemon has no generation", "check the version of the daemon")
     try:
         end = follow(client, generation, view_for(console, values["output"]), timeout=values["timeout"])
     except KeyboardInterrupt:
         console.error(
-            f"Stopped watching. The change goes on; `service-manager status` shows how far it is, "
-            f"`service-manager {_opposite(change)} {' '.join(groups)}` takes it back."
+            f"Stopped watching. The change continues; `service-manager status` shows its progress, "
+            f"`service-manager {_opposite(change)} {' '.join(groups)}` reverts it."
             if change.action in {"start", "stop"}
-            else "Stopped watching. It goes on; `service-manager status` shows how far it is."
+            else "Stopped watching. The change continues; `service-manager status` shows its progress."
         )
         return INTERRUPTED
     status = {} if end.state == "timeout" else mapping(client.get("/services/status"))
@@ -160,7 +160,7 @@ def _opposite(change: _Change) -> str:
 
 
 def _affected(groups: Sequence[str], answers: Iterable[JsonObject], status: JsonObject) -> list[str]:
-    """The groups asked for and those that came along with them."""
+    """The requested groups, then the groups that were changed with them."""
     services = {str(name) for answer in answers for name in answer.get("services_affected") or ()}
     along = [
         name
@@ -173,32 +173,34 @@ def _affected(groups: Sequence[str], answers: Iterable[JsonObject], status: Json
 def exit_code(
     wanted: str, groups: Sequence[str], end: WaitResult, status: JsonObject
 ) -> tuple[int, str, list[str]]:
-    """Exit code, a word and the lines to print: by the groups that were asked for, not by the whole stack."""
+    """Return exit code, outcome and lines to print, judged by the requested groups alone."""
     if end.state == "timeout":
-        message = "not converged in time; the change goes on, `service-manager watch` shows it"
+        message = "not converged in time; the change continues, `service-manager watch` shows it"
         return TIMED_OUT, "timeout", [message]
-    found = groups_of(status)
-    asked = {name: found[name] for name in groups if name in found}
-    turned = [name for name, group in asked.items() if word_for_switch(group.get("desired")) != wanted]
-    if turned:
-        return FAILED, "overruled", [f"{', '.join(turned)}: switched again by somebody else meanwhile"]
+    known = groups_of(status)
+    requested = {name: known[name] for name in groups if name in known}
+    overruled = [name for name, group in requested.items() if word_for_switch(group.get("desired")) != wanted]
+    if overruled:
+        return FAILED, "overruled", [f"{', '.join(overruled)}: changed again by another request"]
     if end.state == "converged":
-        return CONVERGED, "converged", [_done(asked, status)]
+        return CONVERGED, "converged", [_done(requested, status)]
     bad = {
-        name: group for name, group in asked.items() if group.get("phase") not in {"converged", "suspended"}
+        name: group
+        for name, group in requested.items()
+        if group.get("phase") not in {"converged", "suspended"}
     }
-    if asked and not bad:
+    if requested and not bad:
         note = f"elsewhere in the stack: {clean(end.progress.get('message') or 'something is degraded')}"
-        return CONVERGED, "converged", [_done(asked, status), note]
+        return CONVERGED, "converged", [_done(requested, status), note]
     lines = [f"{end.state}: {clean(end.progress.get('message') or 'not converged')}"]
     lines += [f"  {line}" for group in bad.values() for line in _reasons(group)]
     return FAILED, end.state, lines
 
 
-def _done(asked: Mapping[str, JsonObject], status: JsonObject) -> str:
-    suspended = [name for name, group in asked.items() if group.get("phase") == "suspended"]
+def _done(requested: Mapping[str, JsonObject], status: JsonObject) -> str:
+    suspended = [name for name, group in requested.items() if group.get("phase") == "suspended"]
     if suspended:
-        return f"{', '.join(suspended)} suspended: it is carried out when the suspension ends"
+        return f"{', '.join(suspended)} suspended: the change is carried out when the suspension ends"
     return f"converged, generation {status.get('generation', '?')}"
 
 

@@ -1,4 +1,4 @@
-"""``logs``: what a container prints, through the daemon."""
+"""``logs``: prints the log of a container, read through the daemon."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from reconciler.cli.connection import client_from
 from reconciler.cli.console import Console, clean
 from reconciler.cli.options.spec import OptionValues
 
-_PATIENCE = 60.0
-"""Seconds in which a log that is not followed must go on."""
+_IDLE_TIMEOUT = 60.0
+"""Seconds between two lines of a log that is not followed."""
 
 _COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
 
 
 def logs(values: OptionValues, console: Console) -> int:
-    """The lines as they are; on a terminal, without whatever would do more than colour it."""
+    """Print the lines unchanged; on a terminal, remove all control codes but colours."""
     follow, service = values["follow"], values["service"]
     query = {"tail": values["tail"], "follow": follow}
     if values["previous"]:
@@ -26,13 +26,13 @@ def logs(values: OptionValues, console: Console) -> int:
     kept: list[str] = []
     try:
         with client_from(values).lines(
-            f"/services/logs/{quote_path(service)}", query, idle_timeout=None if follow else _PATIENCE
+            f"/services/logs/{quote_path(service)}", query, idle_timeout=None if follow else _IDLE_TIMEOUT
         ) as lines:
             for line in lines:
                 if as_json and not follow:
                     kept.append(line)
                     continue
-                # One object a line, since a list that never ends is none.
+                # One JSON value per line: an endless list would never be valid JSON.
                 console.print(json.dumps(line, ensure_ascii=False) if as_json else _shown(line, console))
                 if follow:
                     console.out.flush()
@@ -47,7 +47,7 @@ def _shown(line: str, console: Console) -> str:
     if not console.columns:
         return line
     parts = _COLOUR.split(line.expandtabs())
-    # Every other part is a colour.
+    # Parts with an odd index are colour codes.
     return "".join(part if index % 2 else _harmless(part) for index, part in enumerate(parts))
 
 
@@ -55,5 +55,5 @@ def _harmless(text: str) -> str:
     inner = clean(text)
     if not inner:
         return text if text.isspace() and text.isprintable() else ""
-    # `clean` trims, and a log is indented for a reason.
+    # `clean` strips blanks, but the indentation of a log line matters.
     return text[: len(text) - len(text.lstrip(" "))] + inner + text[len(text.rstrip(" ")) :]

@@ -1,4 +1,4 @@
-"""``validate``, ``init``, ``schema`` and ``version``: files alone, no daemon."""
+"""``validate``, ``init``, ``schema`` and ``version``: commands that need neither daemon nor engine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reconciler.errors import InvalidDesiredState, ServiceManagerError
 
 
 def validate(values: OptionValues, console: Console) -> int:
-    """Every mistake of a desired-state directory, or that there is none."""
+    """Print every mistake of a desired-state directory; exit code 1 if there is one."""
     from reconciler.cli.oneshot import load, project_rename_warnings, relative_to_cwd
 
     directory = values["desired_state"] if values["dir"] is None else _directory(values["dir"])
@@ -68,26 +68,26 @@ def _directory(text: str) -> Path:
 
 
 def init(values: OptionValues, console: Console) -> int:
-    """A first desired-state directory."""
+    """Write a first desired-state directory."""
     from reconciler.cli.init.init import scaffold
 
     try:
         file = path(values["compose_file"])
     except ValueError as error:
         raise UsageError(f"COMPOSE_FILE: {error}") from None
-    made = asyncio.run(scaffold(file, values["desired_state"], force=values["force"]))
-    for note in made.notes:
+    result = asyncio.run(scaffold(file, values["desired_state"], force=values["force"]))
+    for note in result.notes:
         console.error(f"note: {clean(note)}")
-    for written in made.written:
+    for written in result.written:
         console.print(f"wrote {written}")
-    console.print(f"{made.groups} groups, {made.services} services. Look through stack.yaml, then:")
+    console.print(f"{result.groups} groups, {result.services} services. Review stack.yaml, then run:")
     console.print(f"  service-manager plan --desired-state {values['desired_state']}")
     console.print(f"  service-manager run --desired-state {values['desired_state']}")
     return 0
 
 
 def schema(values: OptionValues, console: Console) -> int:
-    """JSON Schema of the files."""
+    """Print the JSON Schema of the files."""
     from reconciler.desired_state.schema import json_schema
 
     schemas = json_schema()
@@ -99,14 +99,14 @@ def schema(values: OptionValues, console: Console) -> int:
     if key not in schemas:
         words = [known.removesuffix(".yaml") for known in schemas]
         raise UsageError(
-            f"there is no schema {name!r}", closest(name, words) or f"there are {' and '.join(words)}"
+            f"there is no schema {name!r}", closest(name, words) or f"the schemas are {' and '.join(words)}"
         )
     console.json(schemas[key])
     return 0
 
 
 def version(values: OptionValues, console: Console) -> int:
-    """The version."""
+    """Print the version."""
     if values["output"] == "json":
         console.json(
             {"version": __version__, "python": platform.python_version(), "platform": platform.platform()}

@@ -1,4 +1,4 @@
-"""``plan``: what converging would do now, by group, down to the last step."""
+"""``plan``: shows every step that the daemon would take now, by group."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ CHANGES = 2
 
 
 class Preview(NamedTuple):
-    """What is to be shown: all steps in order, what keeps waiting after them, and what differs now."""
+    """The plan to show: all steps in order, the plan that remains after them, and the current drift."""
 
     stack: Stack
     steps: tuple[Step, ...]
-    rest: Plan
+    remaining: Plan
     drifts: tuple[Drift, ...]
 
 
 def plan(values: OptionValues, console: Console) -> int:
-    """Prints the plan; the exit code says whether there is anything in it."""
+    """Print the plan; exit code 2 if it has steps."""
     try:
-        preview = asyncio.run(_look(values))
+        preview = asyncio.run(_preview(values))
     except InvalidDesiredState as error:
         directory = values["desired_state"]
         raise InvalidDesiredState(
@@ -57,7 +57,7 @@ def plan(values: OptionValues, console: Console) -> int:
     return CHANGES if preview.steps else 0
 
 
-async def _look(values: OptionValues) -> Preview:
+async def _preview(values: OptionValues) -> Preview:
     key = read_key(values["state_dir"])
     loaded = await load(values["desired_state"], values["compose_file"], key=key)
     now = read_clocks()
@@ -65,18 +65,18 @@ async def _look(values: OptionValues) -> Preview:
     with stack_with_model(loaded) as stack:
         async with open_engine(values["engine"]) as engine:
             observed = await observe(engine, stack, ledger)
-        # As the loop's first pass does it, or a running stack that the daemon adopts would seem to be remade.
+        # Same as the first pass of the loop; otherwise a stack that the daemon adopts would be recreated.
         ledger = record_observation(stack, loaded.desired, observed, ledger, now, chance=0.0)
         ledger = record_rename(stack, loaded.desired, observed, ledger, now)
-        outlook = dry_run(stack, loaded.desired, observed, ledger, now)
+        simulated = dry_run(stack, loaded.desired, observed, ledger, now)
         first = decide(stack, loaded.desired, observed, ledger, now)
         states = {name: state.on for name, state in loaded.desired.groups.items()}
-        warned = replace(stack, warnings=(*stack.warnings, *warnings(stack, states, observed, ledger)))
-    return Preview(warned, outlook.steps, outlook.rest, first.drifts)
+        with_warnings = replace(stack, warnings=(*stack.warnings, *warnings(stack, states, observed, ledger)))
+    return Preview(with_warnings, simulated.steps, simulated.rest, first.drifts)
 
 
 def as_json(preview: Preview) -> dict[str, Any]:
-    """The preview for programs; steps as in ``GET /services/plan``, with the group added."""
+    """The preview as JSON: steps as in ``GET /services/plan``, with the group added."""
     group_of = preview.stack.group_of
     return {
         "changes": bool(preview.steps),
@@ -98,7 +98,7 @@ def as_json(preview: Preview) -> dict[str, Any]:
                 "reason": reason,
                 "message": message,
             }
-            for name, phase, reason, message in _left(preview.rest)
+            for name, phase, reason, message in _left(preview.remaining)
         ],
         "drift": [
             {
@@ -116,9 +116,9 @@ def as_json(preview: Preview) -> dict[str, Any]:
     }
 
 
-def _left(rest: Plan) -> Iterator[tuple[str, str, str, str]]:
-    """What stays as it is when all steps are done: service, phase, reason, message."""
-    for name, verdict in rest.verdicts.items():
+def _left(remaining: Plan) -> Iterator[tuple[str, str, str, str]]:
+    """Yield (service, phase, reason, message) of each service that is held back after all steps."""
+    for name, verdict in remaining.verdicts.items():
         if verdict.block:
             yield name, "blocked", verdict.block.reason, verdict.block.message
         elif verdict.wait:
@@ -131,10 +131,10 @@ _STYLES = {"+": "green", "-": "red", "~": "amber"}
 
 
 def show(preview: Preview, console: Console) -> None:
-    """The preview for people: per group the actions of each service in order, then one line of sums."""
+    """Print the actions of each service by group, then a summary line."""
     for warning in preview.stack.warnings:
         console.print(console.paint(f"warning: {clean(warning)}", "amber"))
-    left = {name: (phase, message) for name, phase, _, message in _left(preview.rest)}
+    left = {name: (phase, message) for name, phase, _, message in _left(preview.remaining)}
     by_service: dict[str, list[Step]] = {}
     for step in preview.steps:
         by_service.setdefault(step.service, []).append(step)
@@ -174,11 +174,11 @@ def _rows(name: str, steps: list[Step], left: tuple[str, str] | None) -> Iterato
 
 
 def summary(preview: Preview) -> str:
-    """One line: how many steps of which kind, for how many services, and what stays undone."""
+    """One line: the number of steps by action, of services, and of services that are held back."""
     counts: dict[str, int] = {}
     for step in preview.steps:
         counts[str(step.action)] = counts.get(str(step.action), 0) + 1
-    left = list(_left(preview.rest))
+    left = list(_left(preview.remaining))
     if not counts:
         text = "Nothing to do"
     else:

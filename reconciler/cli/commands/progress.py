@@ -1,4 +1,4 @@
-"""``progress``: how far one generation is, or how it ended, step by step."""
+"""``progress``: shows the steps of one generation."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from reconciler.cli.options.spec import OptionValues
 from reconciler.cli.output.status_rows import mapping
 
 _STYLES = {"failed": "red", "running": "amber", "waiting": "amber", "degraded": "red", "progressing": "amber"}
-_MARGIN = 15.0
-"""Seconds that an answer may take beyond what it was told to wait."""
+_RESPONSE_MARGIN = 15.0
+"""Seconds that a response may take in addition to the requested wait."""
 
 
 def progress(values: OptionValues, console: Console) -> int:
-    """The generation named, or the one that holds."""
+    """Print the steps of the given generation, or of the current one."""
     client = client_from(values)
     generation = _number(values["generation"])
     if generation is None:
         generation = mapping(client.get("/services/status")).get("generation", 0)
     wait = values["wait"]
     answer = mapping(
-        client.get(f"/services/progress/{generation}", {"wait": wait}, timeout=(wait or 0.0) + _MARGIN)
+        client.get(
+            f"/services/progress/{generation}", {"wait": wait}, timeout=(wait or 0.0) + _RESPONSE_MARGIN
+        )
     )
     if values["output"] == "json":
         console.json(answer)

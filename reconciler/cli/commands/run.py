@@ -1,4 +1,4 @@
-"""``run``: hands its options to the daemon."""
+"""``run``: starts the daemon with the given options."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from reconciler.options import RunOptions
 
 
 def options_from(values: OptionValues) -> RunOptions:
-    """The daemon's options, from the values of the command line."""
+    """Convert command-line values into daemon options."""
     return RunOptions(**values)
 
 
 def run(values: OptionValues, console: Console) -> int:
-    """The daemon, in the foreground; returns its exit code."""
+    """Run the daemon in the foreground; return its exit code."""
     from reconciler.daemon.run import run as run_daemon
 
     console.out.flush()

@@ -1,4 +1,4 @@
-"""``status``, ``groups`` and ``drift``: ask the daemon and print what it says."""
+"""``status``, ``groups`` and ``drift``: print responses of the daemon."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from reconciler.cli.output.status_rows import (
 
 
 def status(values: OptionValues, console: Console) -> int:
-    """The whole stack, or one group in detail."""
+    """Print the whole stack, or one group in detail."""
     client = client_from(values)
     name = values["group"]
     if name is None:
@@ -50,12 +50,12 @@ def _print_stack(answer: dict[str, Any], console: Console) -> None:
     console.print()
     rows: list[Row] = [HEADER]
     for name, group in groups_of(answer).items():
-        rows += group_rows(name, group, services=_worth_opening(group))
+        rows += group_rows(name, group, services=_shows_services(group))
     console.table(rows, right=(3,))
 
 
-def _worth_opening(group: Any) -> bool:
-    # A group that is off and down is one line: nobody asks for what is not there.
+def _shows_services(group: Any) -> bool:
+    # A group that is off and stopped needs one line only.
     return word_for_switch(group.get("desired")) != "off" or group.get("phase") not in {"converged", None}
 
 
@@ -100,7 +100,7 @@ def _suspension(group: dict[str, Any]) -> str:
 
 
 def groups(values: OptionValues, console: Console) -> int:
-    """What there is to switch."""
+    """Print all groups with their services and dependencies."""
     answer = client_from(values).get("/services/groups")
     if values["output"] == "json":
         console.json(answer)
@@ -122,18 +122,18 @@ def groups(values: OptionValues, console: Console) -> int:
 
 
 def drift(values: OptionValues, console: Console) -> int:
-    """What differs between the files and the containers."""
+    """Print the differences between the files and the containers."""
     answer = client_from(values).get("/services/drift")
     if values["output"] == "json":
         console.json(answer)
         return 0
-    found = _drifts(answer)
-    if not found:
+    differences = _drifts(answer)
+    if not differences:
         console.print("no difference between desired and observed")
         return 0
     titles = ("SERVICE", "KIND", "", "WHAT DIFFERS")
     rows: list[Row] = [tuple(Cell(title, "dim") for title in titles)]
-    for item in found:
+    for item in differences:
         pending = bool(item.get("pending"))
         fields = ", ".join(map(clean, item.get("fields") or ()))
         detail = clean(item.get("detail") or item.get("message") or "")

@@ -1,4 +1,4 @@
-"""``suspend`` and ``resume``: hands off groups, and on again."""
+"""``suspend`` and ``resume``: suspend groups and end the suspension."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _TRIES = 5
 
 
 def suspend(values: OptionValues, console: Console) -> int:
-    """Report drift of the groups, and repair nothing."""
-    told = {name: values[name] for name in ("until", "reason") if values[name]}
-    return _say(told or True, values, console)
+    """Suspend groups: report drift, repair nothing."""
+    details = {name: values[name] for name in ("until", "reason") if values[name]}
+    return _set_suspension(details or True, values, console)
 
 
 def resume(values: OptionValues, console: Console) -> int:
-    """Hands on again."""
-    return _say(False, values, console)
+    """End the suspension of groups."""
+    return _set_suspension(False, values, console)
 
 
-def _say(suspend: Mapping[str, str] | bool, values: OptionValues, console: Console) -> int:
+def _set_suspension(suspend: Mapping[str, str] | bool, values: OptionValues, console: Console) -> int:
     client = client_from(values)
     known = known_groups(client)
     for name in values["group"]:
@@ -41,12 +41,12 @@ def _say(suspend: Mapping[str, str] | bool, values: OptionValues, console: Conso
 
 
 def _put(client: Client, group: str, suspend: Mapping[str, str] | bool) -> JsonObject:
-    """Say of the group what holds, and the suspension; again where somebody switches it meanwhile."""
+    """Write the group's current state with the suspension; retry if the group changed in between."""
     for last in (*[False] * _TRIES, True):
         seen, tag = client.get_with_etag(f"/services/status/{quote_path(group)}")
-        held = mapping(seen)
-        body: dict[str, Any] = {"state": word_for_switch(held.get("desired")), "suspend": suspend}
-        body["force"] = bool(held.get("force"))
+        current = mapping(seen)
+        body: dict[str, Any] = {"state": word_for_switch(current.get("desired")), "suspend": suspend}
+        body["force"] = bool(current.get("force"))
         try:
             return mapping(client.put(f"/services/groups/{quote_path(group)}", body, if_match=tag))
         except Refused as error:

@@ -1,4 +1,4 @@
-"""Follows a generation to its end and shows it: live on a terminal, a line per event elsewhere."""
+"""Shows the progress of a generation until it ends: live on a terminal, otherwise a line per event."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from reconciler.cli.output.status_rows import JsonObject, mapping
 from reconciler.cli.output.terminal import InlineArea
 
 _TICK = 0.25
-_NAME = 24
-"""Columns for the name of a service; a longer one only shifts its own line."""
+_NAME_WIDTH = 24
+"""Columns for the name of a service; a longer name shifts its line."""
 
 
 class WaitResult(NamedTuple):
-    """How the watching ended: ``state`` as the progress has it, or ``timeout``."""
+    """The result of ``follow``: ``state`` is that of the progress, or ``timeout``."""
 
     state: str
     progress: JsonObject
@@ -28,23 +28,23 @@ class WaitResult(NamedTuple):
 
 
 class View(Protocol):
-    """Where a generation is shown."""
+    """Shows the progress of a generation."""
 
     def update(self, progress: JsonObject, status: JsonObject, passed: float) -> None:
-        """Something is new; ``passed`` is seconds since the watching began."""
+        """Show new data; ``passed`` is in seconds since the start of watching."""
 
     def tick(self, passed: float) -> None:
-        """Nothing is new, but time went on."""
+        """Update elapsed times, without new data."""
 
     def say(self, text: str, passed: float) -> None:
-        """A sentence from this side of the wire."""
+        """Show a message of the client itself."""
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """End the view."""
 
 
 class NullView:
-    """Shows nothing, for programs."""
+    """Shows nothing, for JSON output."""
 
     def update(self, progress: JsonObject, status: JsonObject, passed: float) -> None:
         """See ``View``."""
@@ -64,12 +64,12 @@ class LineView:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._story = ProgressNarrator()
+        self._narrator = ProgressNarrator()
 
     def update(self, progress: JsonObject, status: JsonObject, passed: float) -> None:
         """See ``View``."""
-        for service, text in self._story.news(progress, status):
-            self._console.print(f"{passed:7.1f}s  {pad(clean(service), _NAME)}  {text}")
+        for service, text in self._narrator.news(progress, status):
+            self._console.print(f"{passed:7.1f}s  {pad(clean(service), _NAME_WIDTH)}  {text}")
         self._console.out.flush()
 
     def tick(self, passed: float) -> None:
@@ -90,7 +90,7 @@ class LiveView:
     def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
         self._clock = clock
-        self._block = InlineArea(console.out, colour=console.colour)
+        self._area = InlineArea(console.out, colour=console.colour)
         self._progress: JsonObject = {}
         self._status: JsonObject = {}
         self._at = clock()
@@ -114,7 +114,7 @@ class LiveView:
             from reconciler.cli.console import Cell
 
             lines.append([Cell(self._note, "red")])
-        self._block.draw(lines)
+        self._area.draw(lines)
 
     def say(self, text: str, passed: float) -> None:
         """See ``View``."""
@@ -123,11 +123,11 @@ class LiveView:
 
     def close(self) -> None:
         """See ``View``."""
-        self._block.close()
+        self._area.close()
 
 
 def view_for(console: Console, output: str) -> View:
-    """The view that fits where the output goes."""
+    """The view for this output format and console."""
     if output == "json":
         return NullView()
     return LiveView(console) if console.columns else LineView(console)
@@ -141,23 +141,23 @@ def follow(
     timeout: float,
     clock: Callable[[], float] = time.monotonic,
 ) -> WaitResult:
-    """Show a generation until it ends, or for ``timeout`` seconds. One that is overtaken is followed on.
+    """Show a generation until it ends, or for ``timeout`` seconds. Switches to newer generations.
 
     Raises:
-        ClientError: the daemon said no. A daemon that is away for a while is waited for.
-        KeyboardInterrupt: the person has seen enough.
+        ClientError: the daemon refuses the request. If the daemon is unreachable, this retries.
+        KeyboardInterrupt: Ctrl-C was pressed.
     """
     news: queue.SimpleQueue[FeedItem] = queue.SimpleQueue()
     feed = EventFeed(client, news.put, generation)
     feed.start()
     try:
-        return _Following(feed, news, view, generation, clock).until_over(timeout)
+        return _Follower(feed, news, view, generation, clock).run(timeout)
     finally:
         feed.stop()
         view.close()
 
 
-class _Following:
+class _Follower:
     def __init__(
         self,
         feed: EventFeed,
@@ -175,7 +175,7 @@ class _Following:
         self._progress: JsonObject = {"generation": generation}
         self._status: JsonObject = {}
 
-    def until_over(self, timeout: float) -> WaitResult:
+    def run(self, timeout: float) -> WaitResult:
         while True:
             passed = self._clock() - self._began
             if passed >= timeout:
@@ -185,38 +185,38 @@ class _Following:
             except queue.Empty:
                 self._view.tick(self._clock() - self._began)
                 continue
-            if self._take(news):
+            if self._process(news):
                 return WaitResult(str(self._progress["state"]), self._progress, self._generation)
 
-    def _take(self, news: FeedItem) -> bool:
-        """Take in one piece of news; True: it is over."""
+    def _process(self, news: FeedItem) -> bool:
+        """Process one item; return True when the generation has ended."""
         passed = self._clock() - self._began
         if news.kind == "failed":
             raise _as_error(news.value)
         if news.kind == "lost":
-            self._view.say(f"{news.value}; waiting for it to come back", passed)
+            self._view.say(f"{news.value}; waiting for the daemon", passed)
             return False
         value = mapping(news.value)
         if news.kind == "status":
             self._status = value
             value = mapping(value.get("progress"))
-        if not self._belongs(value):
+        if not self._is_current(value):
             self._view.update(self._progress, self._status, passed)
             return False
         self._progress = value
         self._view.update(self._progress, self._status, passed)
         return is_finished(value)
 
-    def _belongs(self, progress: JsonObject) -> bool:
+    def _is_current(self, progress: JsonObject) -> bool:
         number = progress.get("generation")
         if not isinstance(number, int) or number < self._generation:
             return False
         if number > self._generation:
-            # Somebody changed something else meanwhile; what we asked for is part of that too.
+            # Another change was accepted in between; the newer generation includes ours.
             self._generation = self._feed.generation = number
             passed = self._clock() - self._began
-            self._view.say(f"desired state was changed again: going on with generation {number}", passed)
-        # "Superseded" is no end of ours: the generation that overtook it is on its way to us.
+            self._view.say(f"desired state has changed again; following generation {number}", passed)
+        # After "superseded", the progress of the newer generation follows.
         return progress.get("state") != "superseded"
 
 

@@ -1,4 +1,4 @@
-"""``watch``: the whole stack as it changes; full screen on a terminal, a line per change elsewhere."""
+"""``watch``: shows the stack as it changes: full screen on a terminal, otherwise a line per change."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ _TICK = 1.0
 
 
 def watch(values: OptionValues, console: Console) -> int:
-    """The stack, until q or Ctrl-C."""
+    """Show the stack until q or Ctrl-C."""
     client = client_from(values)
-    # Told before the screen is cleared, so that it stays readable.
+    # The first request is made before the screen is cleared, so that its error stays readable.
     first = mapping(client.get("/services/status"))
     news: queue.SimpleQueue[FeedItem] = queue.SimpleQueue()
     woken, wake = os.pipe()
@@ -93,25 +93,25 @@ def _clock() -> str:
 
 
 def collect_changes(status: JsonObject) -> dict[str, str]:
-    """What a line is worth when it changes: nothing that ticks by itself, such as memory or uptime."""
-    found = {"daemon": "answers"}
+    """Return the values whose change is printed, by key; without memory and uptime, which always change."""
+    values = {"daemon": "answers"}
     engine = mapping(status.get("engine"))
-    found["engine"] = (
+    values["engine"] = (
         "reachable" if engine.get("reachable", True) else clean(f"unreachable {engine.get('error') or ''}")
     )
-    found["stack"] = ", ".join(cell.text for cell in headline(status)[1:3])
-    found["files"] = "; ".join(mistake(error) for error in status.get("errors") or ()) or "valid"
+    values["stack"] = ", ".join(cell.text for cell in headline(status)[1:3])
+    values["files"] = "; ".join(mistake(error) for error in status.get("errors") or ()) or "valid"
     for name, group in groups_of(status).items():
         phase, message = clean(group.get("phase") or ""), clean(group.get("message") or "")
-        found[f"group {name}"] = f"{word_for_switch(group.get('desired'))}, {phase}" + (
+        values[f"group {name}"] = f"{word_for_switch(group.get('desired'))}, {phase}" + (
             f": {message}" if message and phase != "converged" else ""
         )
         for service in group.get("services") or ():
             drift = ", ".join(service_drift(service))
-            found[f"service {clean(service.get('name', '?'))}"] = service_state(service) + (
+            values[f"service {clean(service.get('name', '?'))}"] = service_state(service) + (
                 f", differs: {clean(drift)}" if drift else ""
             )
-    return found
+    return values
 
 
 # --- full screen ------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ def _on_screen(console: Console, first: JsonObject, news: queue.SimpleQueue[Feed
 
 @contextmanager
 def _single_keys() -> Iterator[int]:
-    """Keys as they are pressed, unseen; the terminal is given back also when a signal ends us."""
+    """Read single keys without echo; restore the terminal at the end, also after SIGTERM."""
     keyboard = sys.stdin.fileno()
     before = termios.tcgetattr(keyboard)
     handler = signal.signal(signal.SIGTERM, _interrupted)
@@ -155,13 +155,13 @@ def _interrupted(*_: object) -> None:
 
 
 def render_page(status: JsonObject, columns: int, rows: int, lost: str = "") -> list[Line]:
-    """The screen: the stack in a line, troubles, groups and services. Fits any size.
+    """Return the lines of the screen: stack, problems, groups and services. Fits any size.
 
-    Where not all services fit, groups that are well are shown without theirs.
+    If not all services fit, converged groups are shown without services.
     """
     top: list[Line] = [_joined(headline(status))]
     if lost:
-        top.append([Cell(f"no connection, shown is the last that was heard: {clean(lost)}", "red")])
+        top.append([Cell(f"no connection, showing the last known state: {clean(lost)}", "red")])
     top += [[cell] for cell in problems(status)]
     top.append([])
     bottom: list[Line] = [[Cell("q quits", "dim")]]
@@ -173,15 +173,15 @@ def render_page(status: JsonObject, columns: int, rows: int, lost: str = "") -> 
         hidden = len(table) - max(0, room - 1)
         table = [
             *table[: max(0, room - 1)],
-            [Cell(f"… {hidden} more lines; `service-manager status` has all", "dim")],
+            [Cell(f"… {hidden} more lines; `service-manager status` shows all", "dim")],
         ]
     return [*top, *table, *bottom]
 
 
-def _table(status: JsonObject, opened: Any) -> list[Line]:
+def _table(status: JsonObject, shows_services: Any) -> list[Line]:
     rows: list[Row] = [HEADER]
     for name, group in groups_of(status).items():
-        rows += group_rows(name, group, services=bool(opened(group)))
+        rows += group_rows(name, group, services=bool(shows_services(group)))
     cells = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in rows]
     widths = [
         max((width_of(row[i].text) for row in cells if i < len(row)), default=0) for i in range(len(HEADER))

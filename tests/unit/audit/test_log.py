@@ -184,7 +184,7 @@ def test_verify_needs_no_daemon_and_reports_problems(tmp_path: Path) -> None:
     assert (missing.code, "no audit log" in missing.err) == (1, True)
     filled(tmp_path)
     whole = run_cli(*words)
-    assert (whole.code, whole.out) == (0, "20 entries, 1 to 20: the chain holds\n")
+    assert (whole.code, whole.out) == (0, "the audit log is intact: 20 entries, 1 to 20\n")
     by_hand(tmp_path, "UPDATE entries SET user = 'x' WHERE id = 9")
     broken = run_cli(*words)
     assert broken.code == 1

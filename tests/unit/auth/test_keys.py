@@ -274,8 +274,8 @@ def test_a_new_key_is_printed_once_alone_on_the_last_line(tmp_path: Path) -> Non
     assert "ann" in listed.out
     assert "operator" in listed.out
     revoked = run_cli("key", "revoke", "ann", *where)
-    assert "0 left" in revoked.out
-    assert "without any key" in revoked.err
+    assert "keys left: 0" in revoked.out
+    assert "no key is left" in revoked.err
     for shown in (listed, revoked, run_cli("key", "list", "-o", "json", *where)):
         assert made not in shown.out + shown.err
         assert key_hash(made).hex() not in shown.out

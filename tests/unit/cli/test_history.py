@@ -109,7 +109,7 @@ def test_without_a_name_it_is_the_one_before(daemon: StubDaemon) -> None:
 def test_where_all_is_as_then_nothing_is_asked_for(daemon: StubDaemon) -> None:
     daemon.get("/services/history/41", plan(files=[], changes=[], steps=[]))
     ran = run_cli("rollback", "41", "--url", daemon.url)
-    assert (ran.code, ran.out) == (0, "All is as in generation 41 already.\n")
+    assert (ran.code, ran.out) == (0, "Nothing to roll back: generation 41 equals the current state.\n")
     assert daemon.asked("POST") == []
 
 

@@ -181,7 +181,7 @@ def test_a_refusal_after_a_change_says_what_was_changed(daemon: StubDaemon) -> N
     daemon.post("/services/start/search", problem(409, "no"))
     ran = run_cli("start", "kafka", "search", "--url", daemon.url)
     assert ran.code == 1
-    assert "kafka: changed before that, and carried out" in ran.err
+    assert "kafka: changed before the error" in ran.err
 
 
 def test_json_holds_answers_and_end(daemon: StubDaemon) -> None:
@@ -201,7 +201,7 @@ def test_time_runs_out(daemon: StubDaemon) -> None:
     daemon.stream()
     ran = run_cli("start", "kafka", "--url", daemon.url, "--timeout", "0.2")
     assert ran.code == 3
-    assert "not converged in time; the change goes on" in ran.err
+    assert "not converged in time; the change continues" in ran.err
 
 
 def test_a_generation_that_is_overtaken_is_followed_on(daemon: StubDaemon) -> None:
@@ -211,7 +211,7 @@ def test_a_generation_that_is_overtaken_is_followed_on(daemon: StubDaemon) -> No
     daemon.get("/services/status", at(43, newer, kafka=KAFKA_UP))
     ran = run_cli("start", "kafka", "--url", daemon.url)
     assert ran.code == 0
-    assert "going on with generation 43" in ran.out
+    assert "following generation 43" in ran.out
 
 
 def test_a_daemon_that_goes_away_is_waited_for(daemon: StubDaemon) -> None:
@@ -221,7 +221,7 @@ def test_a_daemon_that_goes_away_is_waited_for(daemon: StubDaemon) -> None:
     daemon.get("/services/status", a_status(kafka=KAFKA_UP))
     ran = run_cli("start", "kafka", "--url", daemon.url)
     assert ran.code == 0
-    assert "waiting for it to come back" in ran.out
+    assert "waiting for the daemon" in ran.out
 
 
 # --- the verdict --------------------------------------------------------------------------------------
@@ -376,7 +376,7 @@ def test_ctrl_c_stops_watching_and_says_so(daemon: StubDaemon) -> None:
         shown.see("waits for kafka-1 to be healthy")
         shown.type("\x03")
         assert shown.end() == 130
-        assert "Stopped watching. The change goes on" in shown.screen.text()
+        assert "Stopped watching. The change continues" in shown.screen.text()
         assert not shown.screen.hidden
 
 

@@ -66,7 +66,7 @@ def test_a_low_page_folds_what_is_well() -> None:
         "GROUP        WANTED  STATE             MEMORY",
         "kafka        on      progressing  84 / 700 MB  kafka: start: exited with code 137",
         "  zookeeper          running            84 MB  up 3 min",
-        "… 2 more lines; `service-manager status` has all",
+        "… 2 more lines; `service-manager status` shows all",
         "q quits",
     ]
 
