@@ -1,7 +1,7 @@
-"""What goes wrong on such a box, by number, and which tests show that it does not go wrong here.
+"""The failures of PITFALLS.md by number, and the tests that cover them.
 
-``python -m tests.pitfalls`` prints the table. A test says what it shows by ``@pytest.mark.pitfall(6)``; a
-number without a test fails ``tests/unit/test_pitfalls.py``, so the table can't rot.
+``python -m tests.pitfalls`` prints the table. A test names its rows by ``@pytest.mark.pitfall(6)``; a row
+without a test fails ``tests/unit/test_pitfalls.py``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ HERE = Path(__file__).resolve().parent
 
 ROWS = {
     1: "Compose's hash of a service with env_file is not the label that it writes",
-    2: "a person's up makes anew what we made, for another hash",
+    2: "a person's up recreates the daemon's containers because of another hash",
     3: "the daemon's environment gets into what Compose resolves",
     4: "a Compose upgrade hashes the same files differently",
     5: "an image store shows another id for the same image",
@@ -32,20 +32,20 @@ ROWS = {
     16: "a stop is given up after the client's limit instead of the container's grace",
     17: "what was stopped is started by its restart policy when the engine comes up",
     18: "a container between two restarts is neither stopped nor running",
-    19: "a removal that somebody else has begun already",
+    19: "a removal that is already in progress",
     20: "a one-shot that went down with the box looks done",
     21: "a finished one-shot runs again",
     22: "a paused container is called unhealthy, a fresh one what its predecessor was",
     23: "the engine says that it is done, and nothing changed",
     24: "a health check that hangs goes on in the container",
     25: "a container whose network is gone never starts again",
-    26: "a port is held by somebody who is not seen",
+    26: "a port is held by an unknown process",
     27: "a file to be mounted is gone, and the engine makes a folder of that name",
     28: "a watch of a file ends when the file is replaced",
-    29: "notices of changed files are lost, or not to be had",
+    29: "file change events are lost or unavailable",
     30: "a checkout is read half-way",
     31: "our git breaks a person's rebase, or theirs our commit",
-    32: "root may not use a checkout of somebody else",
+    32: "root may not use a checkout of another user",
     33: "the power goes while a file is written; a file that can't be replaced",
     34: "the database of the audit log is damaged",
     35: "the disk is full or read-only",
@@ -55,7 +55,7 @@ ROWS = {
     39: "the service goes down with docker.service, or starts it",
     40: "the watchdog lets a hanging loop live, or kills for the engine's hang",
     41: "those who listen hold up the end",
-    42: "tidying takes what is somebody else's",
+    42: "clean-up removes foreign objects",
     43: "a followed log falls silent when the engine rotates it",
 }
 
@@ -64,7 +64,7 @@ IMPOSSIBLE: Mapping[int, str] = {}
 
 
 def shown(folder: Path = HERE) -> dict[int, list[str]]:
-    """The tests of each row, as pytest names them."""
+    """The tests of each row, by pytest's names."""
     found: dict[int, list[str]] = {}
     for path in sorted(folder.rglob("test_*.py")):
         for node in ast.parse(path.read_bytes()).body:
@@ -81,7 +81,7 @@ def _rows(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[int]:
 
 
 def table() -> str:
-    """Rows, what goes wrong, and what shows that it does not."""
+    """Rows, failures and their tests."""
     tests = shown()
     lines = []
     for row, what in ROWS.items():

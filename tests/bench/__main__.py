@@ -29,7 +29,7 @@ def main() -> int:
     unknown = [name for name in arguments.names if name not in SCENARIOS]
     if unknown:
         parser.error(f"no such scenario: {', '.join(unknown)}")
-    # SIGTERM ends it as Ctrl-C does, engine and containers included.
+    # SIGTERM ends it like Ctrl-C, with engine and containers.
     signal.signal(signal.SIGTERM, _interrupt)
     names = arguments.names or [name for name, scenario in SCENARIOS.items() if scenario.usual]
     folder = Path(tempfile.mkdtemp(prefix="sm-bench-", dir="/tmp"))
@@ -51,7 +51,7 @@ def main() -> int:
             except (RuntimeError, OSError, KeyError) as error:
                 failed = True
                 say(f"{name} failed: {error}")
-            # After each, so that a run cut short leaves what it has.
+            # After each, so that an interrupted run keeps its results.
             if arguments.json:
                 arguments.json.write_text(as_json(figures))
     except KeyboardInterrupt:

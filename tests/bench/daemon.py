@@ -1,4 +1,4 @@
-"""Our side: the daemon as users start it, a process of its own, watched over REST alone."""
+"""The daemon as users start it, a process of its own, observed over REST alone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PAUSE = 0.03
 
 
 class Daemon:
-    """``python -m reconciler run`` on the stand's files. The state directory is kept over restarts."""
+    """``python -m reconciler run`` on the stack's files. The state directory is kept over restarts."""
 
     def __init__(
         self, stand: FixtureStack, state: Path, *, host: str = "", more: Mapping[str, str] = {}
@@ -73,21 +73,21 @@ class Daemon:
 
     @property
     def pid(self) -> int:
-        """Of the daemon."""
+        """The process id of the daemon."""
         assert self._process is not None
         return self._process.pid
 
     def pause(self) -> None:
-        """SIGSTOP, so that it does not act on what others do."""
+        """SIGSTOP, so that it does not react."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        """And on again."""
+        """SIGCONT."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGCONT)
 
     def ask(self, method: str, path: str) -> tuple[int, Any]:
-        """One request on a connection that is kept; its status and body."""
+        """One request on a persistent connection; returns status and body."""
         if self._connection is None:
             self._connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
@@ -108,7 +108,7 @@ class Daemon:
         return found
 
     def wait(self, good: Any, within: float = _LONGEST) -> dict[str, Any]:
-        """Look at the status until it is good."""
+        """Poll the status until the condition holds."""
         deadline = time.monotonic() + within
         told: dict[str, Any] = {}
         while time.monotonic() < deadline:
@@ -135,8 +135,8 @@ class Daemon:
         )
 
     def switch(self, on: tuple[str, ...] | None) -> float:
-        """Save groups.yaml and wait until all of it is done; the seconds from the save to the end."""
-        # The daemon closes a line that was idle for long, and then the first request is lost.
+        """Save groups.yaml and wait until converged; returns the seconds from the save to the end."""
+        # The daemon closes idle connections, and then the first request is lost.
         before = int(self.wait(lambda _: True)["generation"])
         began = self._stand.switch(on)
         self.settled(before)

@@ -54,9 +54,9 @@ def _figure(what: str, seconds: list[float], limit: float | None = None) -> Figu
 def _note(
     proxy: RecordingProxy, into: dict[str, list[float]], act: Callable[[], float], number: int
 ) -> float:
-    """Act, and wait for what the engine is asked; the first time of each is the warm-up."""
+    """Act, and wait for the engine call; the first time of each is the warm-up."""
     ended = act()
-    # The save says when it happened; a request began when it says how long it took.
+    # A save returns its time; a request returns its duration.
     began = ended if ended > 1000 else time.monotonic() - ended
     call = _first(proxy, began, lambda call: True)
     order = _first(proxy, began, lambda call: call.method == "POST" and "/containers/" in call.path)
@@ -73,7 +73,7 @@ def _first(proxy: RecordingProxy, began: float, good: Callable[[Call], bool]) ->
             if good(call):
                 return call
         time.sleep(0.005)
-    raise RuntimeError(f"the engine was not asked within {_LONGEST:.0f} s")
+    raise RuntimeError(f"no engine call within {_LONGEST:.0f} s")
 
 
 def _post(daemon: Daemon, *, on: bool) -> float:

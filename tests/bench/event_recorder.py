@@ -1,4 +1,4 @@
-"""The engine's own events, heard by somebody who is no party to the race."""
+"""The engine's own events, recorded independently of both sides."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.harness.private_engine import PrivateEngine
 
 
 class EventRecorder:
-    """Keeps (moment, action, container name); the moment is the engine's, as wall seconds."""
+    """Keeps (time, action, container name); the time is the engine's, in wall seconds."""
 
     def __init__(
         self, engine: PrivateEngine, heard: Callable[[str, str, str], None] = lambda *_: None
@@ -24,7 +24,7 @@ class EventRecorder:
         self._changed = threading.Condition()
         self._stream = self._client.events(decode=True, filters={"type": "container"})
         threading.Thread(target=self._listen, daemon=True).start()
-        # The engine listens to us once the answer has begun; the SDK returns only then.
+        # The subscription is active when the response has started; the SDK returns only then.
 
     def __enter__(self) -> EventRecorder:
         return self
@@ -48,7 +48,7 @@ class EventRecorder:
         try:
             for event in self._stream:
                 self._hear(event)
-        except Exception:  # noqa: BLE001 - closing the stream under the SDK raises whatever it likes
+        except Exception:  # noqa: BLE001 - closing the stream under the SDK raises various errors
             return
 
     def _hear(self, event: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What was measured, beside what was asked for, as a Markdown table."""
+"""Measured figures beside their limits, as a Markdown table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HEAD = ("what", "ours", "against", "figure", "limit", "aim", "", "runs", "load")
 
 
 def load() -> float:
-    """The machine's load average over the last minute: what the reader has to know of the noise."""
+    """The machine's load average over the last minute, as a measure of noise."""
     return round(os.getloadavg()[0], 1)
 
 
@@ -21,8 +21,8 @@ def load() -> float:
 class Figure:
     """One row. With ``against`` (measured in turn, in the same unit) the figure is a ratio, else the median.
 
-    The ratio is the median of the ratios of neighbours in time, so a load that comes and goes with the
-    minutes touches it less than it touches either side.
+    The ratio is the median of the ratios of neighbouring runs, so a changing load affects it less than either
+    side.
     """
 
     what: str
@@ -37,17 +37,17 @@ class Figure:
 
     @property
     def ratios(self) -> list[float]:
-        """Each run of ours by the run of the other side that followed it."""
+        """Each of our runs divided by the following run of the other side."""
         return [ours / theirs for ours, theirs in zip(self.values, self.against, strict=False)]
 
     @property
     def figure(self) -> float:
-        """What the limit is about."""
+        """The figure that the limit applies to."""
         return median(self.ratios) if self.against else median(self.values)
 
     @property
     def verdict(self) -> str:
-        """``ok``, ``over`` (or ``under``, where more is better), or nothing without a limit."""
+        """``ok``, ``over`` (or ``under`` if more is better), or empty without a limit."""
         if self.limit is None:
             return ""
         if self.least:

@@ -1,8 +1,7 @@
-"""The shipped stack in stand-in form on the private engine, and Compose's side of every race.
+"""The shipped stack with stand-in images on the private engine, and Compose's side of every comparison.
 
-A copy of ``desired-state``, so that switching groups touches no file of the checkout. The intervals of
-health checks are replaced by an override file of the bench's own: containers are then made once per
-interval, and both sides start the very same ones.
+A copy of ``desired-state``, so that switching groups touches no file of the checkout. An override file sets
+the intervals of health checks: containers are created once per interval, and both sides start the same ones.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ class FixtureStack:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """What comes after the Compose file of ``stack.yaml``."""
+        """The Compose files after that of ``stack.yaml``."""
         return (self.desired / "compose.standin.yaml", self._override)
 
     @property
@@ -71,12 +70,12 @@ class FixtureStack:
         return str(self.model[service]["container_name"])
 
     def ids(self) -> dict[str, str]:
-        """Container ids by service: the same before and after, or somebody made them anew."""
+        """Container ids by service, to prove that none was recreated."""
         found = self.docker.containers(all=True, filters={"label": f"com.docker.compose.project={PROJECT}"})
         return {entry["Labels"]["com.docker.compose.service"]: entry["Id"] for entry in found}
 
     def not_up(self) -> list[str]:
-        """Services that do not run, or whose own check fails when asked now; nobody's word is taken."""
+        """Services that do not run, or whose own health check fails now."""
         with ThreadPoolExecutor(4) as pool:
             answers = list(pool.map(self._is_up, self.services))
         return [service for service, up in zip(self.services, answers, strict=True) if not up]
@@ -101,16 +100,16 @@ class FixtureStack:
         self.docker.exec_start(made)
         return bool(self.docker.exec_inspect(made)["ExitCode"] == 0)
 
-    # --- getting it there ---
+    # --- set-up ---
 
     def make_images(self) -> None:
-        """The stand-in image, and the images that are built from it."""
+        """Build the stand-in image and the images based on it."""
         script = self.desired / "standin" / "build_image.py"
         self._run([sys.executable, str(script)])
         self.compose("build", environ={"DOCKER_BUILDKIT": "0"})
 
     def use_interval(self, seconds: int | None) -> None:
-        """Give every health check this interval (None: as shipped), and make the containers, stopped."""
+        """Set the interval of every health check (None: as shipped), and create the containers, stopped."""
         self.remove()
         override = {
             name: {"healthcheck": {"interval": f"{seconds}s"}}
@@ -122,15 +121,15 @@ class FixtureStack:
         self.create()
 
     def create(self) -> None:
-        """Make network, volumes and containers, and start none."""
+        """Create network, volumes and containers, and start none."""
         self.compose("up", "--no-start", *self.services)
 
     def remove(self) -> None:
-        """Nothing created: no containers, network or volumes. Images stay."""
+        """Remove containers, network and volumes. Images stay."""
         self.compose("down", "-v", "-t", "1")
 
     def switch(self, on: tuple[str, ...] | None = None) -> float:
-        """Save ``groups.yaml`` with these groups on (None: all), as editors do; when, monotonic."""
+        """Save ``groups.yaml`` with these groups on (None: all), as editors do; returns monotonic time."""
         path = self.desired / "groups.yaml"
         wanted = set(self.groups if on is None else on)
         text = _SWITCH.sub(
@@ -145,7 +144,7 @@ class FixtureStack:
     # --- Compose's side ---
 
     def compose(self, *arguments: str, environ: dict[str, str] | None = None) -> float:
-        """Run Compose over the same files; how many seconds it took."""
+        """Run Compose on the same files; returns the seconds it took."""
         files = (self.desired / "compose.yaml", *self.files)
         named = [word for file in files for word in ("-f", str(file))]
         common = ["--ansi", "never", "--progress", "quiet", "-p", PROJECT, "--profile", "*"]

@@ -1,4 +1,4 @@
-"""What every scenario gets: one engine, one stand, how often to repeat; and the way to race in turn."""
+"""What every scenario gets: one engine, one stack, the number of runs, and alternating runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Turn = Callable[[], Mapping[str, float]]
 
 @dataclass(kw_only=True)
 class BenchHarness:
-    """``runs``: of everything; ``slow_runs``: of what takes minutes; ``idle``: seconds of watching."""
+    """``runs``: of everything; ``slow_runs``: of scenarios that take minutes; ``idle``: seconds."""
 
     folder: Path
     runs: int = 5
@@ -40,25 +40,25 @@ class BenchHarness:
 
     @cached_property
     def stand(self) -> FixtureStack:
-        """The shipped stack, its images made."""
+        """The shipped stack with its images."""
         stand = FixtureStack(self.engine, self.folder / "stand")
         say("making the images")
         stand.make_images()
         return stand
 
     def state(self) -> Path:
-        """A new state directory: a daemon that has learned nothing."""
+        """A new state directory, for a daemon without learned times."""
         self._states += 1
         return self.folder / f"state{self._states}"
 
     def close(self) -> None:
-        """End every engine; the folder is the caller's."""
+        """Stop every engine; the folder belongs to the caller."""
         for engine in self.engines:
             engine.destroy()
 
 
 def in_turn(sides: Mapping[str, Turn], runs: int, *, warm_up: int = 1) -> dict[str, dict[str, list[float]]]:
-    """A B C A B C ...: what each side measured, by side and measure. The first rounds are thrown away."""
+    """A B C A B C ...: the results by side and measure. The first rounds are discarded."""
     found: dict[str, dict[str, list[float]]] = {side: {} for side in sides}
     for number in range(warm_up + runs):
         for side, turn in sides.items():
@@ -72,13 +72,13 @@ def in_turn(sides: Mapping[str, Turn], runs: int, *, warm_up: int = 1) -> dict[s
 
 
 def say(text: str) -> None:
-    """Progress, for whoever waits."""
+    """Print progress."""
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 @contextmanager
 def told(what: str) -> Iterator[None]:
-    """Says what is measured and how long it took."""
+    """Prints what is measured and how long it took."""
     began = time.monotonic()
     say(what)
     yield

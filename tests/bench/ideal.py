@@ -1,8 +1,8 @@
-"""The bench's own ideal: every container is started the moment that its dependencies are ready. Nothing else.
+"""An ideal scheduler for comparison: starts every container when its dependencies are ready. Nothing else.
 
-No files, no generations, no snapshots, no look at what is there: threads, events, two calls of the SDK. It
-probes early through exec at a fixed cadence and learns nothing. ``most`` limits the starts in flight, the
-longest chain first, to see what that alone is worth.
+No files, generations, snapshots or observations: threads, events, two calls of the SDK. It probes early
+through exec at a fixed interval and learns nothing. ``most`` limits the starts in flight, the longest chain
+first, to measure the effect of the limit alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LONGEST = 120.0
 
 
 class _Turnstile:
-    """Lets ``most`` in at once, those of the greatest weight first."""
+    """Admits ``most`` at once, the greatest weight first."""
 
     def __init__(self, most: int) -> None:
         self._free = most
@@ -48,7 +48,7 @@ class _Turnstile:
 
 
 class Ideal:
-    """Starts and stops the services of a stand."""
+    """Starts and stops the services of a stack."""
 
     def __init__(self, stand: FixtureStack, *, most: int = 99, cadence: float = CADENCE) -> None:
         self._stand = stand
@@ -87,7 +87,7 @@ class Ideal:
                 if "healthcheck" in self._stand.model[name]:
                     self._await(client, ids[name], name, began)
                 ready[name].set()
-            except BaseException as error:  # noqa: BLE001 - told after the race
+            except BaseException as error:  # noqa: BLE001 - reported after the run
                 failures.append(error)
 
         # A connection per thread, opened before the clock starts.
@@ -141,7 +141,7 @@ class Ideal:
 
 
 def _chains(needs: Mapping[str, Mapping[str, bool]]) -> dict[str, int]:
-    """How many wait in a row behind each."""
+    """The length of the chain behind each."""
 
     def behind(name: str) -> int:
         return max((1 + behind(other) for other, before in needs.items() if name in before), default=0)

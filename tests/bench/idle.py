@@ -1,4 +1,4 @@
-"""What the daemon costs while nothing happens: 18 services run and their health checks go on."""
+"""The cost of an idle daemon: 18 services run with their health checks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def scenario(bench: BenchHarness) -> Iterator[Figure]:
     with Daemon(bench.stand, bench.state()) as daemon:
         daemon.switch(None)
         time.sleep(_CALM)
-        # Three looks rather than one: a resync more or less is a third of such a figure.
+        # Three samples, because one resync more or less is a third of the figure.
         for _ in range(3):
             before, began = cpu_seconds(daemon.pid), time.monotonic()
             time.sleep(bench.idle)
@@ -48,7 +48,7 @@ def scenario(bench: BenchHarness) -> Iterator[Figure]:
 
 def cpu_seconds(pid: int) -> float:
     """Used by all threads of the process so far, and by children that have ended."""
-    # The program's name, in brackets, may hold anything; what follows are numbers.
+    # The program's name in brackets may contain anything; numbers follow.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(int(field) for field in fields[11:15]) / _TICK
 

@@ -26,7 +26,7 @@ _HUNG_FOR = 3.0
 
 
 def scenario(bench: BenchHarness) -> Iterator[Figure]:
-    """``GET /services/status`` from 10 clients that ask again as soon as they are answered."""
+    """``GET /services/status`` from 10 clients that repeat as soon as they get a response."""
     bench.stand.use_interval(None)
     bench.stand.switch(())
     cores = sorted(os.sched_getaffinity(0))

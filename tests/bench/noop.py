@@ -1,8 +1,7 @@
-"""A pass that an event woke and that finds nothing to do: how long, and how many calls of the engine.
+"""A pass woken by an event with nothing to do: its duration and its engine calls.
 
 In this process: ``Loop`` and ``DockerEngine`` as the daemon wires them, with ``Hooks.passed`` for the
-duration (look, plan, publish). Durations are taken straight at the engine, counts through a proxy on its
-socket, so that the proxy's own time is in no duration.
+duration (observe, plan, publish). Durations are measured without the proxy that counts the calls.
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ _APART = 0.4
 
 
 def scenario(bench: BenchHarness) -> Iterator[Figure]:
-    """Two events: one about nobody of ours under a name of ours, one about a running service."""
+    """Two events: one about a foreign container with a name of the stack, one about a running service."""
     bench.stand.use_interval(None)
     bench.stand.compose("up", "-d", "--wait", *_without_checks(bench))
     bench.engine.import_image(IMAGE)
     docker = bench.stand.docker
-    # A stranger that takes and gives up the name of a service that nobody manages: worth one look.
+    # A foreign container takes and releases the name of an unmanaged service: worth one observation.
     stranger = docker.create_container(IMAGE, name="stranger")["Id"]
     names = [bench.stand.container("minio-init"), "stranger"]
     managed = bench.stand.container("alert-engine")
@@ -82,7 +81,7 @@ async def _passes(
 
 @asynccontextmanager
 async def _converged(bench: BenchHarness, host: str, took: list[float]) -> AsyncIterator[None]:
-    """The loop over all that runs, with nothing left to do."""
+    """The loop on the converged stack."""
     store = Store(
         bench.stand.desired,
         lambda *given: resolve(*given, environ=bench.engine.environ),
@@ -110,7 +109,7 @@ async def _converged(bench: BenchHarness, host: str, took: list[float]) -> Async
         async with asyncio.timeout(60):
             while not snapshots.current.converged:
                 await snapshots.newer_than(snapshots.current.serial)
-        # Verdicts of the engine's own checks still come in; each is an event.
+        # Health check results of the engine still arrive as events.
         await asyncio.sleep(1.0)
         took.clear()
         yield

@@ -1,4 +1,4 @@
-"""The dashboard in Chromium, as a person at the box has it: nothing of it cached, no engine needed."""
+"""The dashboard in Chromium on the same host: nothing cached, no engine needed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WATCH = """() => {
 
 
 def scenario(bench: BenchHarness) -> Iterator[Figure]:
-    """Until something is seen, and how long a switch among 100 groups keeps the page from anything else."""
+    """First paint, and the longest task of a switch among 100 groups."""
     with chromium() as browser:
         with imagined(bench.folder / "page") as daemon:
             daemon.start()

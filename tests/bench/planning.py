@@ -1,7 +1,7 @@
-"""How long ``plan()`` takes, and how that grows. Each size in a process of its own, as a daemon would be.
+"""How long ``plan()`` takes, and how that grows. Each size runs in its own process, like a daemon.
 
-A process that has held other stacks is another process: its heap is larger, and Python's cyclic garbage
-collector walks all of it. ``python -m tests.bench.planning GROUPS LOOK [freeze]`` measures one size.
+A process that held other stacks has a larger heap, and Python's cyclic garbage collector walks all of it.
+``python -m tests.bench.planning GROUPS LOOK [freeze]`` measures one size.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _TIMES = 7
 
 
 def scenario(bench: BenchHarness) -> Iterator[Figure]:
-    """1,000 groups of 10 services, and what 10,000 cost more than n log n."""
-    # What n log n allows: ten times the services, and each comparison goes a little deeper.
+    """1,000 groups of 10 services, and the growth to 10,000 against n log n."""
+    # The growth allowed by n log n.
     allowed = 10 * math.log(LARGE * 10) / math.log(SMALL * 10)
     for kind in LOOKS:
         small, large = [], []
@@ -58,7 +58,7 @@ def _in_a_process(groups: int, kind: str) -> float:
 
 
 def build(groups: int, kind: str) -> tuple[Stack, Desired, ObservedState]:
-    """Chains of ten inside each group, every fifth group beginning a new row of ``ready`` groups."""
+    """Chains of ten inside each group; every fifth group starts a new chain of ``ready`` groups."""
     made = {}
     for g in range(groups):
         row = [service(f"g{g}s{s}", *([f"g{g}s{s - 1}:healthy"] if s else []), check=True) for s in range(10)]
@@ -71,7 +71,7 @@ def build(groups: int, kind: str) -> tuple[Stack, Desired, ObservedState]:
 
 
 def measure(groups: int, kind: str, *, freeze: bool = False) -> list[float]:
-    """Milliseconds of each call; what is derived from the stack once is derived before."""
+    """Milliseconds of each call, without values that are derived once per stack."""
     stack, desired, seen = build(groups, kind)
     plan(stack, desired, seen, Ledger(), NOW)
     if freeze:

@@ -1,4 +1,4 @@
-"""A unix socket in front of the engine's that notes each request and when it came."""
+"""A proxy on a unix socket before the engine that records each request and its time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Call(NamedTuple):
 
 
 class RecordingProxy:
-    """In a thread with an event loop of its own. Requests begin where a chunk begins: nobody pipelines."""
+    """Runs in a thread with its own event loop. A request starts with a chunk: no client pipelines."""
 
     def __init__(self, engine_socket: Path, socket: Path) -> None:
         self._engine = str(engine_socket)
@@ -45,11 +45,11 @@ class RecordingProxy:
 
     @property
     def host(self) -> str:
-        """For DOCKER_HOST."""
+        """The value of DOCKER_HOST."""
         return f"unix://{self._socket}"
 
     def since(self, at: float) -> list[Call]:
-        """Requests later than this."""
+        """Requests after this time."""
         return [call for call in list(self.calls) if call.at >= at]
 
     def _serve(self) -> None:
@@ -90,6 +90,6 @@ class RecordingProxy:
                     self.calls.append(Call(time.monotonic(), found[1].decode(), found[2].decode()))
                 writer.write(data)
                 await writer.drain()
-            # Half closed: a Compose that has said all still wants to hear the rest.
+            # Half closed: a Compose that finished sending still reads the response.
             if writer.can_write_eof():
                 writer.write_eof()

@@ -1,4 +1,4 @@
-"""A container killed by somebody runs again: ours against the least that can restart it."""
+"""Time until a killed container runs again, against the simplest possible restarter."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from tests.bench.event_recorder import EventRecorder
 from tests.bench.figures import Figure, load
 from tests.bench.harness import BenchHarness, say
 
-# Leaves without a health check; each is killed once per daemon, because a second failure within ten
-# minutes has to wait for its back-off, and rightly so.
+# Services without dependents and health check; each is killed once per daemon, because a second failure
+# within ten minutes waits for its back-off.
 LEAVES = (
     "alert-engine",
     "kafka-ui",
@@ -25,20 +25,20 @@ _CALM = 1.5
 
 
 class Restarter:
-    """Events in, starts out: no idea of why, of order, of what should be on."""
+    """Starts what an event reports as ended, without order or desired state."""
 
     def __init__(self, bench: BenchHarness) -> None:
         self._client = bench.engine.client
         self.active = False
 
     def heard(self, action: str, name: str, id: str) -> None:
-        """Start what died."""
+        """Start ended containers."""
         if self.active and action == "die":
             self._client.start(id)
 
 
 def scenario(bench: BenchHarness) -> Iterator[Figure]:
-    """From the kill to the engine's own word that it runs, by a third party's listener."""
+    """From the kill to the engine's start event, by an independent listener."""
     bench.stand.use_interval(None)
     restarter = Restarter(bench)
     ours: list[float] = []
@@ -54,7 +54,7 @@ def scenario(bench: BenchHarness) -> Iterator[Figure]:
         for leaf in LEAVES[: max(bench.runs, 1)]:
             ours.append(_kill(bench, listener, leaf))
             daemon.settled(0)
-            # Hands off while the other side is at it; it takes note of what happened afterwards.
+            # Suspended while the other side runs; it catches up afterwards.
             daemon.pause()
             restarter.active = True
             try:

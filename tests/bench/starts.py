@@ -1,4 +1,4 @@
-"""Everything on, everything off: ours, Compose's, and the ideal's, of the very same containers."""
+"""Start and stop of everything: daemon, Compose and ideal scheduler on the same containers."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ LIMITS = {1: (0.85, 0.75), 10: (0.30, 0.25), 30: (0.12, 0.09)}
 
 
 def warm(bench: BenchHarness) -> Iterator[Figure]:
-    """Containers exist, stopped. Also stopping everything, which comes in between anyway."""
+    """Containers exist, stopped. Also measures stopping everything, which happens in between."""
     for interval in LIMITS:
         yield from _warm(bench, interval)
 
 
 def warm1(bench: BenchHarness) -> Iterator[Figure]:
-    """Only at 1 s, with the stop."""
+    """Only with intervals of 1 s, and the stop."""
     yield from _warm(bench, 1)
 
 
 def ideal(bench: BenchHarness) -> Iterator[Figure]:
-    """Ours against the ideal, and what limiting alone makes of the ideal."""
+    """The daemon against the ideal scheduler, and the effect of a limit on the latter."""
     bench.stand.use_interval(1)
     state = bench.state()
     made = {f"ideal, {most} at once": Ideal(bench.stand, most=most) for most in (3, 4)}
@@ -54,7 +54,7 @@ def ideal(bench: BenchHarness) -> Iterator[Figure]:
 
 
 def cold(bench: BenchHarness) -> Iterator[Figure]:
-    """Nothing created, nothing learned; the images are there."""
+    """Nothing created, nothing learned; images exist."""
     bench.stand.use_interval(1)
     bench.stand.remove()
     found = in_turn(
@@ -73,7 +73,7 @@ def _warm(bench: BenchHarness, interval: int) -> Iterator[Figure]:
     bench.stand.use_interval(interval)
     state = bench.state()
     runs = bench.runs if interval == 1 else bench.slow_runs
-    # Our first starts learn when each service is ready; those that count know.
+    # The first starts learn when each service is ready; they do not count.
     _our_turn(bench, state)
     found = in_turn({"ours": lambda: _our_turn(bench, state), "compose": lambda: _compose_turn(bench)}, runs)
     limit, aim = LIMITS[interval]
@@ -140,10 +140,10 @@ def _compose_cold_turn(bench: BenchHarness) -> Mapping[str, float]:
 
 
 def _check(bench: BenchHarness, before: Mapping[str, str] | None) -> None:
-    """The race was run to its end, and by nobody by making containers anew."""
+    """Assert that all services run and that no side recreated a container."""
     missing = bench.stand.not_up()
     if missing:
         raise RuntimeError(f"said to be up, but not: {', '.join(missing)}")
     if before is not None and bench.stand.ids() != before:
-        raise RuntimeError("containers were made anew in a warm start")
+        raise RuntimeError("containers were recreated in a warm start")
     time.sleep(_REST)

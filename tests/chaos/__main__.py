@@ -1,8 +1,8 @@
-"""``python -m tests.chaos [--rounds N] [--seed S] [--only KIND]``: play rounds, print a table.
+"""``python -m tests.chaos [--rounds N] [--seed S] [--only KIND]``: run rounds, print a table.
 
-A round that fails prints its seed; ``--seed S --rounds 1`` plays it again. ``--json FILE`` keeps what came
-of the rounds, ``--sum FILE...`` prints the table of all that was kept. ``--keep-daemon`` plays only what the
-daemon lives through, to see how it grows.
+A failed round prints its seed; ``--seed S --rounds 1`` repeats it. ``--json FILE`` stores the results,
+``--sum FILE...`` prints the table of stored results. ``--keep-daemon`` runs only faults that the daemon
+survives, to measure its growth.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> int:
         faults = [fault for fault in faults if not fault.ends_daemon]
     if not faults:
         parser.error(f"no such fault: {arguments.only}; kinds: {', '.join(sorted({f.kind for f in FAULTS}))}")
-    # SIGTERM ends it as Ctrl-C does: engine, containers and mounts go with it.
+    # SIGTERM ends it like Ctrl-C: engine, containers and mounts are removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     outcomes: list[Outcome] = []
     with (
@@ -62,7 +62,7 @@ def main() -> int:
 
 
 def _args(arguments: argparse.Namespace) -> str:
-    """What has a part in which faults a seed means, as `make chaos` takes it."""
+    """The arguments that determine the faults of a seed, for `make chaos`."""
     words = [f"--only {arguments.only}"] if arguments.only else []
     words += ["--keep-daemon"] if arguments.keep_daemon else []
     words += [f"--broken {arguments.broken}"] if arguments.broken else []

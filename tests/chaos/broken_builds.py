@@ -1,8 +1,7 @@
-"""Broken builds of the daemon: each has a mistake that such daemons are known to have had.
+"""Broken builds of the daemon: each has one mistake that such daemons are known to have had.
 
-They are made by changing the running program (``launch.py``), so that they are broken in this one way only.
-The suite has to find each within forty rounds of the fault that shows it; one that it does not find is a
-hole in the suite.
+They patch the running program (``launch.py``), so that nothing else changes. The suite has to find each
+within forty rounds of the fault that reveals it; a build that it does not find is a gap in the suite.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 
 
 class Build(NamedTuple):
-    """``mistake``: what it does wrong; ``shown_by``: the fault or kind of fault that brings it out."""
+    """``mistake``: what it does wrong; ``shown_by``: the fault or kind of fault that reveals it."""
 
     mistake: str
     shown_by: str
@@ -41,7 +40,7 @@ def _trusts_events() -> None:
     async def observe(self: DockerEngine, stack: Any, *, full: bool = False) -> Any:
         if id(self) not in last:
             last[id(self)] = await look(self, stack, full=True)
-        # What no event told of has not happened.
+        # Without an event, nothing has happened.
         return replace(last[id(self)], began=time.monotonic(), at=time.monotonic())
 
     async def events(self: DockerEngine, stack: Any) -> AsyncIterator[str]:
@@ -71,7 +70,7 @@ def _repeats_blindly() -> None:
         except EngineError:
             if command.action not in {Action.CREATE, Action.RECREATE}:
                 raise
-            # Whatever came of the first: make it (anew).
+            # Ignore the result of the first: create it (again).
             await act(self, command._replace(action=Action.RECREATE), stack)
 
     DockerEngine.act = acted  # type: ignore[method-assign]
@@ -145,7 +144,7 @@ def _two_composes_at_once() -> None:
     executor._KIND = {}
 
 
-def _waits_for_nobody() -> None:
+def _ignores_dependencies() -> None:
     from reconciler.planning import service_rules, step_factory
 
     for module in (service_rules, step_factory):
@@ -153,10 +152,8 @@ def _waits_for_nobody() -> None:
 
 
 BUILDS = {
-    "no-resync": Build("never looks unless told to", "lose events of a kill", _no_resync),
-    "trusts-events": Build(
-        "takes what no event told of not to have happened", "lose events of a kill", _trusts_events
-    ),
+    "no-resync": Build("never observes without a trigger", "lose events of a kill", _no_resync),
+    "trusts-events": Build("ignores changes without an event", "lose events of a kill", _trusts_events),
     "repeats-blindly": Build(
         "makes a container again where no answer came", "lost creates", _repeats_blindly
     ),
@@ -164,6 +161,6 @@ BUILDS = {
     "wall-clock": Build("waits by the wall clock", "clock jumps", _waits_by_the_wall_clock),
     "no-fsync": Build("acknowledges what is not on the disk", "kill", _never_syncs),
     "half-a-look": Build("acts on a look that was cut short", "lists fail", _acts_on_half_a_look),
-    "heedless": Build("starts before what is needed is ready", "remove several", _waits_for_nobody),
+    "heedless": Build("starts before what is needed is ready", "remove several", _ignores_dependencies),
     "two-composes": Build("runs Compose side by side", "remove several", _two_composes_at_once),
 }

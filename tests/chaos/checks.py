@@ -1,7 +1,7 @@
-"""What must hold: always, when it is quiet again, within a budget, and of what was acknowledged.
+"""Invariants: always, at quiet, within a budget, and for acknowledged writes.
 
-Every check returns complaints as sentences. None asks the daemon what it did: the recorder reads the engine
-directly, the proxy notes who asked for what, files are read from the disk.
+Every check returns complaints as sentences, independent of the daemon: the recorder reads the engine
+directly, the proxy records every request with its sender, files are read from the disk.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _HANGS = 2.0
 
 
 def wanted_on_disk(world: ChaosHarness) -> set[str]:
-    """Which groups the file says should be on; suspended ones, whatever they are, are not asked of it."""
+    """The groups that are on in the file, without suspended ones."""
     found = YAML(typ="safe", pure=True).load(world.sandbox.desired / "groups.yaml")["groups"]
     states = {name: value["state"] if isinstance(value, dict) else value for name, value in found.items()}
     return {name for name in GROUP_NAMES if states[name] in {"on", True}}
@@ -48,7 +48,7 @@ def wanted_on_disk(world: ChaosHarness) -> set[str]:
 
 
 def settled(world: ChaosHarness, within: float = QUIET) -> tuple[float, list[str]]:
-    """How many seconds until the daemon says converged and an independent look agrees; complaints."""
+    """Seconds until the daemon reports converged and an independent observation agrees; complaints."""
     began = time.monotonic()
     wanted = wanted_on_disk(world)
     told: Json = {}
@@ -61,7 +61,7 @@ def settled(world: ChaosHarness, within: float = QUIET) -> tuple[float, list[str
             time.sleep(_PAUSE)
             continue
         if _is_over(told) and told["generation"] >= generation and not told["errors"]:
-            # What is suspended stays as it is, also where a lost engine took it down.
+            # Suspended groups stay as they are, also if an engine failure stopped them.
             complaints = [
                 text
                 for text in world.sandbox.complaints(wanted)
@@ -76,12 +76,12 @@ def settled(world: ChaosHarness, within: float = QUIET) -> tuple[float, list[str
 
 
 def taken_in(world: ChaosHarness) -> int:
-    """The generation of what is on the disk, once the daemon has read it."""
+    """The generation of the current files, after the daemon has read them."""
     deadline = time.monotonic() + QUIET
     while True:
         verb = "start" if "extra" in wanted_on_disk(world) else "stop"
         try:
-            # A write that changes nothing takes in first what nobody has read yet.
+            # A write without a change first accepts files that were not read yet.
             return int(world.daemon.post(f"/services/{verb}/extra", timeout=10.0)["generation"])
         except (OSError, HTTPException, RequestRefused):
             if time.monotonic() > deadline:
@@ -105,7 +105,7 @@ def _short(told: Json) -> str:
 
 
 def stays_quiet(world: ChaosHarness) -> list[str]:
-    """Nothing to do: ``plan`` says so, and three more resyncs do nothing."""
+    """Nothing to do: ``plan`` is empty, and three more resyncs do nothing."""
     found = []
     mark, deadline = world.proxy.mark(), time.monotonic() + 15.0
     pid = world.daemon.pid
@@ -114,7 +114,7 @@ def stays_quiet(world: ChaosHarness) -> list[str]:
         found.append(f"plan exits {done.returncode}: {done.stdout}{done.stderr}")
     while True:
         calls = world.proxy.calls[mark:]
-        # A resync, and nothing else here, asks for all images.
+        # Only a resync lists all images.
         looks = sum(call.path == "/images/json" and call.pid == pid for call in calls)
         if looks > _RESYNCS:
             break
@@ -130,7 +130,7 @@ def stays_quiet(world: ChaosHarness) -> list[str]:
 
 
 def nothing_left(world: ChaosHarness) -> list[str]:
-    """No network twice, no volume lost, no probe and no Compose child that outlived its work."""
+    """No duplicate network, no lost volume, no leftover probe or Compose child."""
     found = []
     networks = world.sandbox.networks()
     if networks != sorted(set(networks)):
@@ -160,12 +160,12 @@ def _text(path: Path) -> str:
 
 
 def _execs_left(world: ChaosHarness) -> list[str]:
-    """Probes that run for longer than any may take; the engine's own come and go."""
+    """Probes that run longer than allowed; the engine's own come and go."""
     deadline, left = time.monotonic() + _PROBE, _execs(world)
     while left and time.monotonic() < deadline:
         time.sleep(_PAUSE)
         left &= _execs(world)
-    # One whose maker never heard of it is never begun, and no process.
+    # A probe whose creation was not answered is never started and has no process.
     left = {id_ for id_ in left if _runs(world, id_)}
     return [f"probes still run: {sorted(left)}"] if left else []
 
@@ -182,7 +182,7 @@ def _execs(world: ChaosHarness) -> set[str]:
 
 
 def tells_the_truth(world: ChaosHarness) -> list[str]:
-    """What the status says of each service is what an independent look sees."""
+    """The status of each service matches an independent observation."""
     told = world.daemon.get("/services/status")
     found = []
     several = [
@@ -192,7 +192,8 @@ def tells_the_truth(world: ChaosHarness) -> list[str]:
     for seen in several:
         service = seen["Config"]["Labels"][SERVICE]
         if count[service] > 1:
-            # What is off and down is left alone, also where a remake left two of it.
+            # A stopped service of a group that is off is left alone, also if a recreation left two
+            # containers.
             continue
         said = world.daemon.service(service, told)
         state = seen["State"]
@@ -213,7 +214,7 @@ def tells_the_truth(world: ChaosHarness) -> list[str]:
 
 
 def answers(world: ChaosHarness) -> list[str]:
-    """It answers; where it does not, its log gets to know what it is at."""
+    """It answers; otherwise its threads are dumped to its log."""
     try:
         world.daemon.get("/healthz", timeout=_QUIET_ANSWER)
     except (OSError, ValueError, HTTPException, RequestRefused) as error:
@@ -227,7 +228,7 @@ def answers(world: ChaosHarness) -> list[str]:
 def untouched(
     world: ChaosHarness, before: Mapping[str, tuple[str, str]], after: Mapping[str, tuple[str, str]]
 ) -> list[str]:
-    """Strangers, and what is suspended, are who they were and run since they ran."""
+    """Foreign and suspended containers are the same and were not restarted."""
     found = []
     restarted = bool(world.account.outages)
     for name, (id_, since) in before.items():
@@ -238,7 +239,7 @@ def untouched(
 
 
 def one_at_a_time(events: Iterable[Event]) -> list[str]:
-    """At no moment do two containers of a service run."""
+    """Two containers of a service never run at the same time."""
     running: dict[str, set[str]] = {}
     found = []
     for event in events:
@@ -255,7 +256,7 @@ def one_at_a_time(events: Iterable[Event]) -> list[str]:
 
 
 def one_compose_at_a_time(calls: Iterable[Call]) -> list[str]:
-    """Compose calls of the daemon follow one another (PITFALLS row 8)."""
+    """Compose calls of the daemon never overlap (PITFALLS row 8)."""
     spans: dict[int, list[float]] = {}
     for call in calls:
         if call.by_compose:
@@ -270,12 +271,12 @@ def one_compose_at_a_time(calls: Iterable[Call]) -> list[str]:
 
 
 def compose_runs(calls: Iterable[Call]) -> int:
-    """How many Compose calls were made to create something."""
+    """The number of Compose calls that created something."""
     return len({call.pid for call in calls if call.by_compose})
 
 
 def reads_never_hang(world: ChaosHarness) -> list[str]:
-    """Whatever happens, who asks is answered."""
+    """Every read is answered."""
     worst = max((read.seconds for read in world.reads), default=0.0)
     return [*world.slow, *([f"a read took {worst:.1f} s"] if worst > _HANGS else [])]
 
@@ -284,7 +285,7 @@ def reads_never_hang(world: ChaosHarness) -> list[str]:
 
 
 def beyond(world: ChaosHarness, events: Iterable[Event], calls: Iterable[Call]) -> tuple[int, list[str]]:
-    """Acts beyond what was needed, and complaints about those beyond what faults can excuse."""
+    """Actions beyond the needed, and complaints about those that no fault excuses."""
     account = world.account
     seen = Counter((e.service, e.action) for e in events if e.kind == "container" and e.project == PROJECT)
     extra, found = 0, []
@@ -310,11 +311,11 @@ def beyond(world: ChaosHarness, events: Iterable[Event], calls: Iterable[Call]) 
     return extra, found
 
 
-# --- what lasts ---
+# --- durability ---
 
 
 def lost(world: ChaosHarness) -> list[str]:
-    """What was acknowledged and is not in the file, not on the disk, or not in the audit log."""
+    """Acknowledged writes that are missing in the file, on the disk, or in the audit log."""
     found = list(world.account.lost)
     wanted = wanted_on_disk(world)
     for group, on in world.account.acked.items():
@@ -327,7 +328,7 @@ def lost(world: ChaosHarness) -> list[str]:
 
 
 def lasting(world: ChaosHarness, generation: int) -> list[str]:
-    """The audit log is whole, and generations only grow."""
+    """The audit log is intact, and generations only grow."""
     found = []
     now = int(world.daemon.get("/services/status")["generation"])
     if now < generation:

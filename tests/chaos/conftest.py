@@ -1,4 +1,4 @@
-"""One world for all rounds of a module."""
+"""One harness for all rounds of a module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people do to desired state while things go wrong: edit files, call REST, rebuild an image."""
+"""Changes by people during faults: edit files, call REST, rebuild an image."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tests.chaos.harness import ChaosHarness
 from tests.support.harness.sandbox import GROUP_NAMES, groups_yaml
 
-# Sets of groups that are closed: with none blocked, everybody can say when it is as it should be.
+# Closed sets of groups: none is blocked, so the expected state is clear.
 STATES: tuple[dict[str, bool], ...] = (
     {},
     {"front": False},
@@ -20,14 +20,14 @@ STATES: tuple[dict[str, bool], ...] = (
 
 
 class Edit(NamedTuple):
-    """A name, and the deed."""
+    """A name and an action."""
 
     name: str
     do: Callable[[ChaosHarness], None]
 
 
 def save_groups(world: ChaosHarness) -> None:
-    """Another set of groups, saved by an editor."""
+    """Save another set of groups, as an editor does."""
     states = world.chance.choice(STATES)
     if world.account.suspended:
         states = {name: on for name, on in states.items() if name not in world.account.suspended}
@@ -40,7 +40,7 @@ def save_groups(world: ChaosHarness) -> None:
 
 
 def call_rest(world: ChaosHarness) -> None:
-    """One group, by REST."""
+    """Switch one group by REST."""
     group = world.chance.choice([g for g in ("front", "extra") if g not in world.account.suspended])
     verb = world.chance.choice(["start", "stop", "restart"])
     world.toggle([group])
@@ -50,7 +50,7 @@ def call_rest(world: ChaosHarness) -> None:
 
 
 def change_definition(world: ChaosHarness) -> None:
-    """A label of the one service that depends on others and holds nobody up."""
+    """Change a label of the one service that has dependencies and no dependents."""
     shade = f"shade-{world.chance.randrange(10**6)}"
     world.account.redefined["worker"] += 1
     world.sandbox.save("compose.yaml", world.sandbox.files["compose.yaml"].replace("blue", shade))
@@ -58,7 +58,7 @@ def change_definition(world: ChaosHarness) -> None:
 
 
 def change_env_file(world: ChaosHarness) -> None:
-    """A value in the env file of a service in the middle."""
+    """Change a value in the env file of a service in the middle."""
     mode = f"mode-{world.chance.randrange(10**6)}"
     world.account.redefined["api"] += 1
     world.sandbox.save("env/api.env", f"API_MODE={mode}\n")
@@ -66,7 +66,7 @@ def change_env_file(world: ChaosHarness) -> None:
 
 
 def touch(world: ChaosHarness) -> None:
-    """Saved again as it was."""
+    """Save the file unchanged."""
     world.sandbox.save("compose.yaml", (world.sandbox.desired / "compose.yaml").read_bytes())
     world.tell("compose.yaml saved as it was")
 

@@ -1,7 +1,7 @@
-"""The sandbox under fire: a daemon that is always started again, readers, and an account of what was done.
+"""The sandbox for chaos rounds: a daemon that is always restarted, readers, and a record of what was done.
 
-Everything that edits and faults do goes through here, so that the account says what each service may have
-been put through, and ``checks`` can tell what the daemon did beyond that.
+All edits and faults go through here, so that the record has the causes of every action of the daemon and
+``checks`` can find actions without a cause.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ _PATIENCE = 10
 
 
 class ChaosDaemon(Daemon):
-    """Started through ``launch``; everything else as ever."""
+    """Started through ``launch``; otherwise the same."""
 
     def command(self, word: str, *arguments: str) -> list[str]:
-        """As ``Daemon.command``, but for the daemon itself."""
+        """Like ``Daemon.command``, for the daemon itself."""
         line = super().command(word, *arguments)
         return [*line[:2], "tests.chaos.launch", *line[3:]] if word == "run" else line
 
 
 class Read(NamedTuple):
-    """One read of the status: seconds it took, and whether the engine was held up meanwhile."""
+    """One read of the status: its seconds, and whether the engine was frozen during it."""
 
     seconds: float
     frozen: bool
@@ -54,15 +54,15 @@ class Read(NamedTuple):
 
 @dataclass
 class ActionLog:
-    """What the services were put through in a round.
+    """What happened to the services in a round.
 
-    ``removed``, ``redefined``, ``hit``, ``toggled`` count by service: containers taken away, definitions
-    or images changed, runs cut short from outside, times switched on or told to restart. ``disturbed``
-    counts faults that may each cost an act a second try, ``crashes`` those that may cost a remake.
-    ``off``: groups that were off at some moment; ``audited``: writes that must be in the audit log, by
-    action and target; ``outages``: from when to when, wall clock, nobody heard the engine; ``lost``: what
-    was found at once to be lost of acknowledged writes, ``complaints``: all else that was found at once;
-    ``unsure``: groups of a write that nobody answered, and that may be carried out at any later moment.
+    ``removed``, ``redefined``, ``hit``, ``toggled`` count by service: containers removed, definitions or
+    images changed, runs ended from outside, times switched on or restarted. ``disturbed`` counts faults that
+    may each cause one retry, ``crashes`` those that may cause a recreation. ``off``: groups that were off at
+    some moment; ``audited``: writes that must be in the audit log, by action and target; ``outages``:
+    intervals (wall clock) without engine events; ``lost``: acknowledged writes found lost at once,
+    ``complaints``: other immediate findings; ``unsure``: groups of a write without a response, which may be
+    applied at any later moment.
     """
 
     removed: Counter[str] = field(default_factory=Counter)
@@ -85,7 +85,7 @@ class ActionLog:
 
 
 class ChaosHarness:
-    """One engine, one sandbox; many rounds. ``keeps_daemon``: no round begins with another daemon."""
+    """One engine and one sandbox for many rounds. ``keeps_daemon``: all rounds use the same daemon."""
 
     keeps_daemon = False
 
@@ -94,7 +94,7 @@ class ChaosHarness:
     ) -> None:
         self.state, self.disk = folder / "state", folder / "disk"
         for disk in (self.state, self.disk):
-            # Small, so that they can be filled, and file systems of their own.
+            # Small file systems of their own, so that they can be filled.
             disk.mkdir(parents=True)
             options = f"size={_DISK_SIZE},mode=0700"
             subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk)], check=True)
@@ -121,7 +121,7 @@ class ChaosHarness:
             self.daemon.environ["CHAOS_BOX"] = str(self.box.members)
         self.engine, self.proxy, self.recorder = engine, proxy, recorder
         self.docker = self.sandbox.docker
-        # Whose shim is frozen answers nobody, and who thaws it has to get to that.
+        # A container with a frozen shim does not answer until it is thawed.
         self.docker.timeout = _PATIENCE
         self.chance = random.Random()
         self.account = ActionLog()
@@ -138,7 +138,7 @@ class ChaosHarness:
         self._reader.start()
 
     def close(self) -> None:
-        """End all that runs."""
+        """Stop everything."""
         self._ending.set()
         self._reader.join(10)
         self.sandbox.close()
@@ -148,13 +148,13 @@ class ChaosHarness:
             self.box.close()
 
     def use(self, broken: str = "") -> None:
-        """Use this build of the daemon from its next start on; it ends now."""
+        """Stop the daemon and use this build from its next start on."""
         if self.daemon.environ.get("CHAOS_BROKEN", "") != broken:
             self.daemon.kill()
             self.daemon.environ["CHAOS_BROKEN"] = broken
 
     def begin(self, seed: int) -> None:
-        """Back to the beginning: settled, a new account, chance by the seed."""
+        """Reset: settled, a new record, random numbers by the seed."""
         self.set_clock(0.0)
         self.calm()
         if self.keeps_daemon:
@@ -171,7 +171,7 @@ class ChaosHarness:
         self.proxy.hook = self._ask
 
     def calm(self) -> None:
-        """Take back whatever a fault may have left, so that the daemon alone decides how it ends."""
+        """Revert everything that faults may have left, so that the result depends on the daemon alone."""
         self.frozen = False
         self.hooks.clear()
         self.proxy.release()
@@ -187,11 +187,11 @@ class ChaosHarness:
             self.restart_daemon()
 
     def tell(self, what: str) -> None:
-        """A line of the round's story."""
+        """Add a line to the log of the round."""
         self.account.story.append(f"{time.monotonic() - self._began:6.2f}  {what}")
 
     def _forgive(self) -> None:
-        # What failed in a row is tried ever more seldom, until it is switched off and on again.
+        # Repeated failures have a long back-off, until the service is switched off and on again.
         if self.daemon.running and self.sandbox.has_failed():
             self.sandbox.save("groups.yaml", groups_yaml(**dict.fromkeys(GROUP_NAMES, False)))
             self.daemon.converged(self.sandbox.on_disk())
@@ -202,16 +202,16 @@ class ChaosHarness:
                 path.write_text(str(path))
 
     def marks(self) -> list[Path]:
-        """A file in each volume, with its own path in it."""
+        """Write a file into each volume, with its own path as content."""
         volumes = (self.docker.inspect_volume(f"{PROJECT}_{name}") for name in DATA)
         return [Path(volume["Mountpoint"]) / "mark" for volume in volumes]
 
     # --- the engine ---
 
     def restart_engine(self, *, kill: bool) -> None:
-        """As an upgrade does it, or as a crash."""
+        """Restart the engine, as an upgrade or a crash does."""
         began = time.time()
-        # An engine that starts waits for every shim, and the one who would thaw it waits for the engine.
+        # A starting engine waits for every shim, and thawing waits for the engine.
         signal_all([*shims_of(self.engine).values()], signal.SIGCONT)
         self.frozen = False
         self.sandbox.restart_engine(kill=kill)
@@ -221,45 +221,45 @@ class ChaosHarness:
     # --- the daemon ---
 
     def restart_daemon(self) -> None:
-        """What systemd does; on return it answers."""
+        """Start the daemon, as systemd does; on return it answers."""
         self.daemon.kill()
         self.daemon.start(RESYNC)
         self.deaf = False
 
     def kill_daemon(self) -> None:
-        """Without warning."""
+        """Kill it."""
         self.deaf = True
         if self.daemon.running:
             self.daemon.kill()
 
     def stop_daemon(self) -> None:
-        """In its tracks."""
+        """Suspend the process."""
         self.deaf = True
         signal_all([self.daemon.pid], signal.SIGSTOP)
 
     def continue_daemon(self) -> None:
-        """Where it was."""
+        """Resume the process."""
         signal_all([self.daemon.pid], signal.SIGCONT)
         self.deaf = not self.daemon.running
 
     def set_clock(self, seconds: float) -> None:
-        """How much the daemon's wall clock is off from now on."""
+        """Set the offset of the daemon's wall clock."""
         tell_clock(self.clock, seconds)
 
     # --- writes ---
 
     def write(self, verb: str, group: str) -> None:
-        """Through REST; what is acknowledged has to be there in the end, and on the disk already now."""
+        """Write through REST; an acknowledged write must be on the disk at once and hold at the end."""
         path = self.sandbox.desired / "groups.yaml"
         try:
             inode, before = path.stat().st_ino, path.read_text().splitlines()
-            # Who is stopped in his tracks is not waited for: who lets him go on is the same as who writes.
+            # Don't wait for a suspended daemon: this thread also resumes it.
             self.daemon.post(f"/services/{verb}/{group}", timeout=1.0 if self.deaf else 15.0)
         except RequestRefused as error:
             self.tell(f"{verb} {group} was refused: {error.value.get('detail', error.status)}")
             return
         except (OSError, http.client.HTTPException) as error:
-            # It may have been heard all the same: what was acknowledged before holds no more.
+            # The write may have been received: earlier acknowledged states no longer hold.
             self.account.acked.pop(group, None)
             self.account.unsure.add(group)
             self.tell(f"{verb} {group} went unanswered: {type(error).__name__}")
@@ -269,7 +269,7 @@ class ChaosHarness:
         if verb in {"start", "stop"}:
             self.account.acked[group] = verb == "start"
         if path.stat().st_ino == inode:
-            # It said what was said already, and nothing was written.
+            # It requested the current state, and nothing was written.
             return
         self.account.audited[verb, group] += 1
         for what in (path, path.parent):
@@ -287,11 +287,11 @@ class ChaosHarness:
         return int(entries[-1]["id"]) if entries else 0
 
     def audited(self) -> Counter[tuple[str, str]]:
-        """Changes asked for by REST in this round, as the audit log has them: by action and target."""
+        """Changes by REST in this round from the audit log: by action and target."""
         found: Counter[tuple[str, str]] = Counter()
         older = ""
         while True:
-            # In small pages: who reads ever more at once makes the daemon take ever more memory for it.
+            # In small pages, because larger reads make the daemon use more memory.
             page = self.daemon.get(f"/services/audit?limit=50{older}")["entries"]
             new = [entry for entry in page if entry["id"] > self._audited]
             found.update((entry["action"], entry["target"]) for entry in new)
@@ -300,13 +300,13 @@ class ChaosHarness:
             older = f"&before={new[0]['id']}"
 
     def save_groups(self, text: str, states: Mapping[str, bool]) -> None:
-        """As a person with an editor."""
+        """Save a file as a person with an editor."""
         self.sandbox.save("groups.yaml", text)
-        # A write that a stopped daemon has in its ears comes after this one.
+        # A write that a suspended daemon received is applied after this one.
         self.account.acked = {name: on for name, on in states.items() if name not in self.account.unsure}
 
     def toggle(self, groups: Iterator[str] | list[str], times: int = 1) -> None:
-        """These groups are switched on, or told to restart."""
+        """Record that these groups are switched on or restarted."""
         wanted = set(groups)
         self.account.toggled.update({s: times for s, g in GROUP_OF.items() if g in wanted})
 
@@ -319,7 +319,7 @@ class ChaosHarness:
                 return verdict
         return None
 
-    # --- what readers get ---
+    # --- readers ---
 
     def _read(self) -> None:
         while not self._ending.wait(_PAUSE):
@@ -331,19 +331,19 @@ class ChaosHarness:
             try:
                 self.daemon.get("/services/status", timeout=10.0)
             except (OSError, http.client.HTTPException, AssertionError, ValueError) as error:
-                # One that was killed or restarted meanwhile owes no answer.
+                # A daemon killed or restarted during the read owes no response.
                 if pauses == self._pauses and self.daemon.running and self.daemon.pid == pid:
                     took = time.monotonic() - began
                     if took > 2.0:
                         self.slow.append(f"a read failed after {took:.1f} s: {error!r}")
                 continue
-            # Nor does one that slept through a part of it.
+            # Nor does one that was suspended during it.
             if pauses == self._pauses and self.daemon.running and self.daemon.pid == pid:
                 self.reads.append(Read(time.monotonic() - began, frozen))
 
     @property
     def deaf(self) -> bool:
-        """Whether the daemon can answer nobody, by our own doing."""
+        """Whether an injected fault keeps the daemon from answering."""
         return self._deaf
 
     @deaf.setter
@@ -351,14 +351,14 @@ class ChaosHarness:
         self._deaf = deaf
         self._pauses += deaf
 
-    # --- who is there ---
+    # --- processes ---
 
     def daemon_vanished(self, pid: int) -> bool:
-        """Whether this daemon ended, though nobody here ended it."""
+        """Whether this daemon ended without a cause."""
         return not self.deaf and self.daemon.pid == pid and not self.daemon.running
 
     def managed(self) -> list[dict[str, object]]:
-        """What runs of the services that faults may aim at, by an independent look."""
+        """Running containers of the services that faults may target, by an independent observation."""
         if self.frozen:
             return []
         found = []
@@ -373,7 +373,7 @@ class ChaosHarness:
 
 @contextlib.contextmanager
 def a_world(folder: Path) -> Iterator[ChaosHarness]:
-    """Everything that a world stands on, for as long as it is used."""
+    """Everything that a harness needs, while it is used."""
     with PrivateEngine() as engine:
         make_standin(engine)
         with EngineProxy(engine.socket, engine.folder / "p") as proxy, EngineRecorder(engine) as recorder:
@@ -398,14 +398,14 @@ def shims_of(engine: PrivateEngine) -> dict[str, int]:
 
 
 def signal_all(pids: list[int], number: int) -> None:
-    """Send a signal to those that are still there."""
+    """Send a signal to those that still exist."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
 
 
 def remount(disk: Path, how: str) -> bool:
-    """Make a file system ``ro`` or ``rw``; False where somebody writes in it."""
+    """Make a file system ``ro`` or ``rw``; False if a file is open for writing."""
     line = ["mount", "-o", f"remount,{how}", str(disk)]
     for _ in range(20):
         if subprocess.run(line, check=False, capture_output=True).returncode == 0:
@@ -415,7 +415,7 @@ def remount(disk: Path, how: str) -> bool:
 
 
 def quiet_port() -> int:
-    """A port that nobody uses, and that the system gives nobody who asks for any."""
+    """A free port outside the range that the system assigns."""
     while True:
         port = random.randrange(20_000, 30_000)
         with socket.socket() as probe, contextlib.suppress(OSError):

@@ -1,6 +1,6 @@
-"""What was done, held against what was: starts that came too early, stops that nobody needed.
+"""Actions compared with state: starts that came too early, stops without a cause.
 
-From the calls that the proxy noted and the events that the engine told, never from what the daemon says.
+Uses the calls recorded by the proxy and the engine's events, never the daemon's own reports.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Spans = list[tuple[float, float]]
 def early_starts(
     account: ActionLog, events: Iterable[Event], calls: Sequence[Call], services: Mapping[str, str]
 ) -> list[str]:
-    """Starts while what the service depends on was not ready, nor had been at the look before."""
+    """Starts while a dependency was not ready, also not at the observation before."""
     up = _up(events, account.outages)
     ahead = time.time() - time.monotonic()
     looks: dict[int, list[float]] = {}
@@ -41,7 +41,7 @@ def early_starts(
         since, at = rests_on + ahead, call.at + ahead
         if any(first <= at <= last for first, last in account.outages):
             continue
-        # Nobody waits for a group that is off; and when it was, nobody notes here.
+        # No service waits for a group that is off; the times when it was off are not recorded.
         needs = [(n, takes) for n, takes in NEEDS.get(service, {}).items() if GROUP_OF[n] not in account.off]
         found += [
             f"{service} was started before {name} was ready"
@@ -52,7 +52,7 @@ def early_starts(
 
 
 def needless_stops(account: ActionLog, calls: Iterable[Call], services: Mapping[str, str]) -> list[str]:
-    """Stops of what nobody switched, changed or hit: a broken file or a lost engine is no reason."""
+    """Stops of services that were not switched, changed or hit; a broken file or lost engine is no cause."""
     found = []
     for call in calls:
         act = _act(call, services)
@@ -65,23 +65,23 @@ def needless_stops(account: ActionLog, calls: Iterable[Call], services: Mapping[
             account.redefined[service],
             account.toggled[service],
             GROUP_OF[service] in account.off,
-            # Who else makes, or is cut short while making, leaves more than one.
+            # Other creators, and interrupted creations, leave more than one.
             account.persons,
             account.crashes,
         )
         if not any(reasons):
-            found.append(f"{service} was told to {verb} for no reason")
+            found.append(f"{service} was ordered to {verb} for no reason")
     return found
 
 
 def _act(call: Call, services: Mapping[str, str]) -> tuple[str, str] | None:
-    """Which service is to do what, by the daemon's or its Compose's word."""
+    """The service and action of a call by the daemon or its Compose."""
     act = _ACT.fullmatch(call.path) if call.method == "POST" else None
     return (services[act[1]], act[2]) if act and act[1] in services else None
 
 
 def _up(events: Iterable[Event], outages: Iterable[tuple[float, float]]) -> Mapping[str, Spans]:
-    """From when to when each service ran, or had done its work. What nobody saw counts as that."""
+    """The intervals in which each service ran or was done. Unobserved times count as such."""
     opened = dict.fromkeys(GROUP_OF, 0.0)
     spans: dict[str, Spans] = {name: [] for name in GROUP_OF}
     happened = [(e.at, e.service, e.action) for e in events if e.kind == "container" and e.project == PROJECT]

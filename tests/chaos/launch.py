@@ -1,9 +1,9 @@
-"""``service-manager`` in a process whose clock can jump, whose fsyncs are noted, and that may be broken.
+"""Runs ``service-manager`` with a clock that can jump, recorded fsyncs, and optionally as a broken build.
 
-Nothing else differs from the real one: same ``main``, same arguments. The environment says what to do:
-``CHAOS_CLOCK`` names a file with the seconds that the wall clock is off, ``CHAOS_SYNCED`` one that gets a
-line for each inode whose content was made to last, ``CHAOS_BOX`` the memory cgroup to be in, ``CHAOS_BROKEN``
-a broken build. SIGUSR1 has it write down what each thread is at.
+Nothing else differs from the real program: same ``main``, same arguments. Environment variables control it:
+``CHAOS_CLOCK`` names a file with the offset of the wall clock in seconds, ``CHAOS_SYNCED`` a file that gets a
+line for each inode that was synced, ``CHAOS_BOX`` the memory cgroup to join, ``CHAOS_BROKEN`` a broken build.
+SIGUSR1 dumps the stacks of all threads.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 
 def set_clock(file: Path) -> None:
-    """Let ``time.time`` be off by what the file says; it is looked at anew whenever it changed."""
+    """Shift ``time.time`` by the offset in the file, which is read again when it changed."""
     real = time.time
     known: list[float] = [0.0, 0.0]
 
@@ -34,14 +34,14 @@ def set_clock(file: Path) -> None:
 
 
 def tell_clock(file: Path, seconds: float) -> None:
-    """How far off the clock of who reads this file is from now on; in one piece, or half would stay."""
+    """Write the offset of the clock to the file atomically."""
     whole = file.with_suffix(".new")
     whole.write_text(f"{seconds}")
     whole.replace(file)
 
 
 def note_syncs(file: Path) -> None:
-    """Write down which inodes are made to last."""
+    """Record which inodes are synced."""
     real = os.fsync
     log = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
@@ -54,7 +54,7 @@ def note_syncs(file: Path) -> None:
 
 
 def main() -> int:
-    """Set up, then be the real program."""
+    """Set up, then run the real program."""
     faulthandler.register(signal.SIGUSR1)
     if "CHAOS_BOX" in os.environ:
         Path(os.environ["CHAOS_BOX"]).write_text("0")

@@ -1,4 +1,4 @@
-"""Memory that runs out, within a cgroup of our own: the kernel kills there, and the machine has enough."""
+"""Memory exhaustion inside a private cgroup, without effect on the machine."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ time.sleep(60)
 
 
 class MemoryGroup:
-    """One memory cgroup, of either version; it holds who is added and what they start.
+    """One memory cgroup, of either version, with the added processes and their children.
 
     Raises:
-        OSError: the machine allows none.
+        OSError: the machine does not allow one.
     """
 
     def __init__(self, name: str) -> None:
@@ -51,7 +51,7 @@ class MemoryGroup:
         return self._path / ("memory.max" if _IS_V2 else "memory.limit_in_bytes")
 
     def add(self, pid: int) -> None:
-        """Bring a process in; what it holds already stays accounted where it was."""
+        """Add a process; memory it already uses stays accounted to its old cgroup."""
         self.members.write_text(f"{pid}")
 
     def leave(self, megabytes: int) -> None:
@@ -64,7 +64,7 @@ class MemoryGroup:
         self._limit_file.write_text("max" if _IS_V2 else "-1")
 
     def close(self) -> None:
-        """Remove it, once those in it are gone."""
+        """Remove it after its processes have ended."""
         deadline = time.monotonic() + 5.0
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError):
@@ -73,9 +73,9 @@ class MemoryGroup:
             time.sleep(0.02)
 
     def hog(self, adjust: int) -> subprocess.Popen[bytes]:
-        """Somebody in the group who takes all that there is. To be killed, and waited for.
+        """Start a process in the group that uses all memory. The caller kills it and waits for it.
 
-        ``adjust``: how much rather than others the kernel ends it, 0 to 1000.
+        ``adjust``: its OOM score adjustment, 0 to 1000.
         """
         return subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _HOG, str(self.members), f"{adjust}", f"{_MOST}"],

@@ -1,4 +1,4 @@
-"""Each broken build is found: ``make chaos-proof``; not by every ``make test``, for it takes its time."""
+"""Each broken build is found: ``make chaos-proof``; too slow for ``make test``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PATIENCE = 20.0
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", BUILDS)
-def test_a_broken_build_is_found(world: ChaosHarness, name: str) -> None:
+def test_broken_build_is_found(world: ChaosHarness, name: str) -> None:
     build = BUILDS[name]
     world.use(name)
     faults = [fault for fault in FAULTS if build.shown_by in {fault.name, fault.kind}]

@@ -1,4 +1,4 @@
-"""What the daemon takes of the box: memory, threads, file descriptors, by the kernel's word."""
+"""Resource usage of the daemon: memory, threads, file descriptors, from the kernel."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class ResourceUsage(NamedTuple):
-    """At the quiet end of a round; ``age`` counts the rounds of this process, ``rss`` is in bytes."""
+    """At the end of a round; ``age`` counts the rounds of this process, ``rss`` is in bytes."""
 
     pid: int
     age: int
@@ -20,7 +20,7 @@ class ResourceUsage(NamedTuple):
 
 
 def vitals_of(pid: int, age: int) -> ResourceUsage:
-    """As it is now."""
+    """Measure it now."""
     proc = Path("/proc") / str(pid)
     resident = int((proc / "statm").read_text().split()[1])
     return ResourceUsage(

@@ -1,4 +1,4 @@
-"""One round: settle, some edits, some faults, quiet, check. Everything in it follows from its seed."""
+"""One round: settle, edits, faults, quiet, checks. All of it follows from the seed."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _AGAIN = 0.3
 
 @dataclass(kw_only=True)
 class Outcome:
-    """What came of a round. ``seconds``: from the end of the last fault to being as desired.
+    """The result of a round. ``seconds``: from the end of the last fault until converged.
 
-    ``lost``, ``stopped``, ``touched`` count acknowledged writes that were lost, containers that were
-    stopped though they should run, and containers of others that were touched.
+    ``lost``, ``stopped``, ``touched`` count lost acknowledged writes, containers stopped that should run, and
+    foreign containers touched.
     """
 
     seed: int
@@ -52,7 +52,7 @@ class Outcome:
 
 
 def choose(seed: int, faults: Sequence[Fault]) -> tuple[list[Fault], list[Edit], bool]:
-    """Which faults and edits, and whether a group is suspended; by the seed alone."""
+    """The faults, edits and suspension of a round, determined by the seed."""
     chance = random.Random(f"choice {seed}")
     several = chance.choices(faults, [fault.share for fault in faults], k=chance.choice([1, 2, 2, 3]))
     edits = chance.choices(EDITS, k=chance.choice([0, 1, 2, 3]))
@@ -62,7 +62,7 @@ def choose(seed: int, faults: Sequence[Fault]) -> tuple[list[Fault], list[Edit],
 def play(
     world: ChaosHarness, seed: int, faults: Sequence[Fault] = FAULTS, within: float = checks.QUIET
 ) -> Outcome:
-    """Play one round and check everything; ``within``: seconds to be as desired after the last fault."""
+    """Run one round with all checks; ``within``: most seconds to converge after the last fault."""
     several, edits, suspends = choose(seed, faults)
     outcome = Outcome(
         seed=seed, faults=Counter(f.name for f in several), kinds=Counter(f.kind for f in several)
@@ -95,7 +95,7 @@ def play(
 
 
 class _Before(NamedTuple):
-    """What was before the storm: containers of others and of suspended groups, services by container."""
+    """The state before the faults: foreign and suspended containers, services by container."""
 
     generation: int
     event: int
@@ -106,7 +106,7 @@ class _Before(NamedTuple):
 
 
 class _Action(NamedTuple):
-    """Something to be done ``at`` seconds after the storm began; ``lasts`` is None for what ends a fault."""
+    """An action ``at`` seconds after the start of the faults; ``lasts`` is None for the end of a fault."""
 
     at: float
     order: int
@@ -115,7 +115,7 @@ class _Action(NamedTuple):
 
 
 def _storm(world: ChaosHarness, faults: Sequence[Fault], edits: Sequence[Edit]) -> None:
-    """Begin everything at its moment, and take each fault back at its moment."""
+    """Start every action and revert every fault at its time."""
     order = itertools.count()
     begins: list[tuple[Callable[[], Any], tuple[float, float]]]
     begins = [(partial(fault.begin, world), fault.lasts) for fault in faults]
@@ -130,13 +130,13 @@ def _storm(world: ChaosHarness, faults: Sequence[Fault], edits: Sequence[Edit]) 
             try:
                 undo, pause = deed.do(), world.chance.uniform(*deed.lasts or (0.0, 0.0))
             except OSError as error:
-                # On a disk that another fault took away: begins are given up, ends tried again.
+                # Another fault removed the disk: skip starts, retry reverts.
                 world.tell(f"not done: {error}")
                 undo, pause = None if deed.lasts else deed.do, _AGAIN
             if undo is not None:
                 heapq.heappush(agenda, _Action(time.monotonic() - began + pause, next(order), undo, None))
     except BaseException:
-        # What was not taken back would outlive the round.
+        # Faults that were not reverted would outlive the round.
         for deed in agenda:
             if deed.lasts is None:
                 deed.do()

@@ -1,4 +1,4 @@
-"""The small stack under fire: the sandbox's, with memory limits, and a port that one service publishes."""
+"""The sandbox's small stack with memory limits and one published port."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NEEDS: Mapping[str, Mapping[str, float]] = MappingProxyType(
         "migrate": {"db": _DB},
         "api": {"db": _DB, "migrate": 0.0},
         "worker": {"api": 0.0},
-        # Their group waits for all of the group of the API.
+        # Their group waits for the whole group of the API.
         "web": {"api": _API, "worker": 0.0},
         "edge": {"web": 0.0, "api": _API, "worker": 0.0},
     }

@@ -1,4 +1,4 @@
-"""What rounds came to, as a table, and kept in files so that several runs make one table."""
+"""Results of rounds as a table, stored in files so that several runs make one table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _GROWN_UP = 20
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
-    """What was survived, as Markdown."""
+    """The results as Markdown."""
     kinds: Counter[str] = sum((outcome.kinds for outcome in outcomes), Counter())
     held = [outcome for outcome in outcomes if not outcome.complaints]
     seconds = [outcome.seconds for outcome in held] or [0.0]
@@ -41,9 +41,9 @@ def table(outcomes: Sequence[Outcome]) -> str:
 
 
 def _grown(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
-    """The daemon that lived through the most rounds, when it was grown up and at the end.
+    """The daemon with the most rounds, after its first rounds and at the end.
 
-    Medians of a few rounds each: a thread for a call of the engine goes ten seconds after it.
+    Medians of a few rounds each, because a thread of an engine call ends ten seconds after it.
     """
     every = [outcome.vitals for outcome in outcomes if outcome.vitals]
     oldest = max(every, key=lambda vitals: vitals.age, default=None)
@@ -72,12 +72,12 @@ def _ages(several: Sequence[ResourceUsage]) -> str:
 
 
 def save(outcomes: Iterable[Outcome], file: Path) -> None:
-    """Keep them, to be summed up with others."""
+    """Store them for a common table."""
     file.write_text(json.dumps([vars(outcome) for outcome in outcomes]))
 
 
 def load(file: Path) -> list[Outcome]:
-    """What was kept."""
+    """The stored results."""
     return [_outcome(value) for value in json.loads(file.read_text())]
 
 
@@ -94,5 +94,5 @@ def _sum(counts: Iterable[int]) -> str:
 
 
 def _p99(seconds: Sequence[float]) -> float:
-    """In milliseconds; 0 where nothing was measured."""
+    """In milliseconds; 0 without measurements."""
     return 1000 * sorted(seconds)[int(len(seconds) * 0.99)] if seconds else 0.0

@@ -13,7 +13,7 @@ SEED = 1000
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", range(SEED, SEED + ROUNDS))
-def test_a_round_holds(world: ChaosHarness, seed: int) -> None:
+def test_round_holds(world: ChaosHarness, seed: int) -> None:
     world.use()
     outcome = play(world, seed)
     assert not outcome.complaints, f"{outcome}\n\nagain: make chaos SEED={seed} ROUNDS=1"

@@ -1,4 +1,4 @@
-"""The checks of what was done: each complains about what it is there for, and about nothing else."""
+"""Each check of the history finds its kind of fault and nothing else."""
 
 from __future__ import annotations
 
@@ -26,44 +26,44 @@ def look(at: float) -> Call:
     return Call(time.monotonic() + at, "GET", "/containers/json", "", PID)
 
 
-def test_a_start_before_what_it_needs_is_ready_is_found() -> None:
+def test_start_before_a_dependency_is_ready_is_found() -> None:
     events = [event(1, "db", "die"), event(2, "db", "start")]
     assert early_starts(ActionLog(), events, [look(1.5), look(1.6), start(2.1, "api")], IDS) == [
         "api was started before db was ready"
     ]
 
 
-def test_a_start_after_what_it_needs_is_ready_is_fine() -> None:
+def test_start_after_a_dependency_is_ready_is_accepted() -> None:
     events = [event(1, "db", "die"), event(2, "db", "start")]
     assert early_starts(ActionLog(), events, [look(1.5), look(1.6), start(2.4, "api")], IDS) == []
 
 
-def test_who_need_only_run_need_not_be_ready() -> None:
+def test_service_started_condition_needs_no_readiness() -> None:
     events = [event(1, "api", "die"), event(2, "api", "start")]
     assert early_starts(ActionLog(), events, [look(1.5), look(1.6), start(2.1, "worker")], IDS) == []
     assert early_starts(ActionLog(), events, [look(1.5), look(1.6), start(2.1, "web")], IDS)
 
 
-def test_what_fell_after_the_look_could_not_be_known() -> None:
+def test_failure_after_the_observation_is_excused() -> None:
     events = [event(1, "db", "die")]
     assert early_starts(ActionLog(), events, [look(0.9), look(1.1), start(1.2, "api")], IDS) == []
     assert early_starts(ActionLog(), events, [look(1.1), look(1.2), start(1.3, "api")], IDS)
 
 
-def test_a_one_shot_is_ready_when_it_ended() -> None:
+def test_one_shot_is_ready_when_it_ended() -> None:
     events = [event(1, "migrate", "start"), event(2, "migrate", "die")]
     assert early_starts(ActionLog(), events, [look(1.1), look(1.2), start(1.9, "api")], IDS)
     assert not early_starts(ActionLog(), events, [look(1.1), look(1.2), start(2.1, "api")], IDS)
 
 
-def test_nobody_waits_for_a_group_that_is_off() -> None:
+def test_group_that_is_off_is_not_waited_for() -> None:
     events = [event(1, "api", "die")]
     calls = [look(1.1), look(1.2), start(2, "web")]
     assert early_starts(ActionLog(), events, calls, IDS)
     assert early_starts(ActionLog(off={"app"}), events, calls, IDS) == []
 
 
-def test_nobody_heard_what_happened_while_the_engine_was_away() -> None:
+def test_events_during_an_outage_are_unknown() -> None:
     events = [event(1, "db", "die")]
     away = ActionLog(outages=[(time.time() + 1.5, time.time() + 2)])
     assert early_starts(away, events, [look(1.4), start(1.8, "api")], IDS) == []
@@ -71,8 +71,8 @@ def test_nobody_heard_what_happened_while_the_engine_was_away() -> None:
     assert early_starts(away, [*events, event(3, "db", "start")], [look(3.1)] * 2 + [start(3.2, "api")], IDS)
 
 
-def test_a_stop_for_no_reason_is_found() -> None:
+def test_stop_without_a_cause_is_found() -> None:
     account = ActionLog(off={"front"})
     account.hit["db"] += 1
     calls = [start(1, service, "stop") for service in ("db", "web", "cache")]
-    assert needless_stops(account, calls, IDS) == ["cache was told to stop for no reason"]
+    assert needless_stops(account, calls, IDS) == ["cache was ordered to stop for no reason"]

@@ -16,7 +16,7 @@ def a_round(seed: int, **more: object) -> Outcome:
     return Outcome(seed=seed, faults=faults, kinds=kinds, seconds=1.0, **more)  # type: ignore[arg-type]
 
 
-def test_what_was_kept_makes_the_same_table(tmp_path: Path) -> None:
+def test_stored_results_make_the_same_table(tmp_path: Path) -> None:
     first = [a_round(1, reads=[Read(0.01, False), Read(0.02, True)], vitals=ResourceUsage(1, 1, 10, 2, 3))]
     second = [a_round(2, complaints=["lost"], lost=1)]
     save(first, tmp_path / "1")
@@ -28,7 +28,7 @@ def test_what_was_kept_makes_the_same_table(tmp_path: Path) -> None:
     assert "| reads while the engine is frozen | 1, p99 20 ms |" in told
 
 
-def test_growth_is_told_of_one_daemon_from_its_twentieth_round_on() -> None:
+def test_growth_is_measured_from_the_twentieth_round_of_one_daemon() -> None:
     young = [a_round(n, vitals=ResourceUsage(1, n, 50_000_000, 9, 30)) for n in range(1, 20)]
     old = [a_round(n, vitals=ResourceUsage(2, n, 60_000_000 + 10_000 * n, 10, 30)) for n in range(1, 41)]
     assert "memory" not in table(young)

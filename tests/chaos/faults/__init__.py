@@ -1,7 +1,7 @@
-"""What goes wrong: to containers, to the daemon, to the engine, between them, to files, to the box.
+"""Faults of containers, the daemon, the engine, the connection, files and the host.
 
-Each fault is begun, lasts a while where that means anything, and is taken back by what ``begin`` returned.
-One module for each place where things go wrong; the shares are those of PITFALLS section 3.
+Each fault begins, lasts a while if that makes sense, and is reverted by what ``begin`` returned. One module
+for each place; the shares are those of PITFALLS section 3.
 """
 
 from __future__ import annotations

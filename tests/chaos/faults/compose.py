@@ -1,4 +1,4 @@
-"""What happens to Compose, and what people do with it."""
+"""Faults of Compose, and Compose commands by people."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ON_TWO_NETWORKS = "api"
 
 
 def _lose_creates(world: ChaosHarness) -> Undo:
-    # Excuses hardly anything: what was made is there, and a look finds it.
+    # Excuses hardly anything: created containers exist, and an observation finds them.
     to_container("remove", remove)(world)
     lose = AtCall(1, lambda call: call.path == "/containers/create", lambda _: "lose")
     world.hooks.append(lose)
@@ -26,7 +26,7 @@ def _lose_creates(world: ChaosHarness) -> Undo:
         world.hooks.remove(lose)
         account = world.account
         if lose.met and (account.removed[ON_TWO_NETWORKS] or account.redefined[ON_TWO_NETWORKS]):
-            # Made on the first of them; Compose would have connected the second, and is gone.
+            # Created on the first network; Compose was killed before it connected the second.
             account.removed[ON_TWO_NETWORKS] += 1
         world.tell("the answer to a create was lost" if lose.met else "nothing was created")
 
@@ -48,14 +48,14 @@ def _kill(world: ChaosHarness) -> Undo:
 
 
 def _person_up(world: ChaosHarness) -> Undo:
-    # Beside the daemon, not through its proxy; what it does is the person's.
+    # Beside the daemon, not through its proxy.
     world.account.persons += 1
     world.account.disturbed += 1
     services = [s for s, g in GROUP_OF.items() if g not in world.account.suspended and s != "migrate"]
     world.tell("a person runs docker compose up -d")
 
     def run() -> None:
-        # Theirs may fail, or hang with an engine that was frozen meanwhile.
+        # A person's call may fail, or hang with an engine that was frozen.
         with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
             world.sandbox.person("up", "-d", "--no-deps", "--no-build", *services)
 

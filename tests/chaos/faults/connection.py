@@ -1,4 +1,4 @@
-"""What happens on the line between daemon and engine."""
+"""Faults of the connection between daemon and engine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _at_call(verdict: str, *, reads: bool = True) -> Callable[[ChaosHarness], Un
         met: list[str] = []
 
         def meant(call: Call) -> bool:
-            # A stream of events that breaks has a fault of its own.
+            # A broken event stream is a fault of its own.
             return call.path != "/events" and (reads or call.changes)
 
         def spoil(call: Call) -> str | None:
@@ -43,7 +43,7 @@ def _at_call(verdict: str, *, reads: bool = True) -> Callable[[ChaosHarness], Un
 
 
 def _fail_lists(world: ChaosHarness) -> Undo:
-    # For longer than a read is tried again: the look fails, and nothing may come of it.
+    # Longer than reads are retried: the observation fails and must cause no action.
     def hook(call: Call) -> str | None:
         return "refuse" if call.method == "GET" and call.path == "/containers/json" else None
 

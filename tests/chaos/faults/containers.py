@@ -1,4 +1,4 @@
-"""What happens to containers."""
+"""Faults of containers."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tests.chaos.faults.fault import Fault, victim_in
 from tests.chaos.harness import ChaosHarness
 from tests.support.harness.sandbox import GROUP_OF
 
-# Both take more than a container of this stack may have (and as much again, where there is swap).
+# Both use more than the memory limit of this stack's containers (twice, with swap).
 _CHILD_HOGS = "dd if=/dev/zero of=/dev/null bs=192M count=1"
-# The kernel ends first who asks for it, if the others are small: process 1, and with it all the others.
+# The kernel kills the largest process first: process 1, and with it all others.
 _ALL_HOG = "dd if=/dev/zero of=/dev/null bs=40M count=99"
 _MAIN_PAYS = f"echo 1000 >/proc/1/oom_score_adj; for n in 1 2 3 4; do {_ALL_HOG} & done; wait"
 _KILLED = 137
@@ -25,12 +25,12 @@ Deed = Callable[[ChaosHarness, dict[str, Any]], None]
 
 
 def to_container(word: str, deed: Deed, *, hits: bool = True) -> Callable[[ChaosHarness], None]:
-    """Do this to somebody; ``hits``: it costs a run."""
+    """Do this to a container; ``hits``: it ends a run."""
 
     def begin(world: ChaosHarness) -> None:
         victim = victim_in(world)
         if victim is None:
-            world.tell(f"nobody to {word}")
+            world.tell(f"no container to {word}")
             return
         service = victim["service"]
         world.account.hit[service] += hits
@@ -45,7 +45,7 @@ def to_container(word: str, deed: Deed, *, hits: bool = True) -> Callable[[Chaos
 
 
 def remove(world: ChaosHarness, victim: dict[str, Any]) -> None:
-    """Away with it."""
+    """Remove it."""
     world.account.removed[victim["service"]] += 1
     world.docker.remove_container(victim["id"], force=True)
 
@@ -56,7 +56,7 @@ def _crash(world: ChaosHarness, victim: dict[str, Any]) -> None:
 
 def _disconnect(world: ChaosHarness, victim: dict[str, Any]) -> None:
     network = sorted(victim["NetworkSettings"]["Networks"])[0]
-    # Given back by a remake.
+    # Restored by a recreation.
     world.account.removed[victim["service"]] += 1
     world.docker.disconnect_container_from_network(victim["id"], network)
 
@@ -71,8 +71,8 @@ def _remove_several(world: ChaosHarness) -> None:
 
 
 def _down(world: ChaosHarness) -> None:
-    """As a person's `down`, but for what is suspended: the networks go too (PITFALLS row 8)."""
-    # The daemon makes anew what is gone while more is taken away.
+    """Like a person's `compose down`, except for suspended groups; removes networks too (PITFALLS row 8)."""
+    # The daemon recreates containers while more are removed.
     world.account.disturbed += 1
     for victim in world.managed():
         world.account.hit[victim["service"]] += 1
@@ -82,7 +82,7 @@ def _down(world: ChaosHarness) -> None:
         with contextlib.suppress(APIError):
             world.docker.remove_network(name)
             world.tell(f"remove {name}")
-            # Who was made on it in the meantime has to be made once more.
+            # A container created on it in between has to be created once more.
             world.account.removed.update(GROUP_OF.keys())
     world.tell("everything was removed")
 
@@ -111,7 +111,7 @@ _DEEDS: dict[str, Deed] = {
 FAULTS = (
     *(Fault(word, "container", 21 / 7, to_container(word, deed)) for word, deed in _DEEDS.items()),
     Fault("out of memory", "container", 2, to_container("exhaust", _exhaust(_MAIN_PAYS))),
-    # The service runs on, and nobody has anything to do.
+    # The service keeps running, and no action is needed.
     Fault(
         "child out of memory",
         "container",

@@ -1,4 +1,4 @@
-"""What happens to the daemon."""
+"""Faults of the daemon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens to the engine."""
+"""Faults of the engine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _exhaust(world: ChaosHarness) -> None:
     except OSError as error:
         world.tell(f"the engine keeps its memory: {error}")
         return
-    # The kernel ends first who asks for it; to be spared takes a privilege that not every machine has.
+    # Raise the OOM score of the target; lowering others needs a privilege that not every machine has.
     Path(f"/proc/{world.engine.pid}/oom_score_adj").write_text("1000")
     group.add(world.engine.pid)
     group.leave(_ROOM)

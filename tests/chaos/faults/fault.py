@@ -1,4 +1,4 @@
-"""What a fault is, and whom it may hit."""
+"""The definition of a fault and its targets."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ Undo = Callable[[], None]
 
 
 class Fault(NamedTuple):
-    """``share`` of all faults, in percent; ``lasts``: between which seconds.
+    """``share`` of all faults, in percent; ``lasts``: least and most seconds.
 
-    ``begin`` returns how it is taken back, None if there is nothing to take back. Either may raise OSError,
-    where another fault took the disk away: what could not begin has not begun, what could not be taken back
-    is tried again. ``ends_daemon``: the daemon does not live through it.
+    ``begin`` returns a function that reverts it, None if there is nothing to revert. Either may raise OSError
+    if another fault removed the disk: then the fault has not begun, or its revert is retried.
+    ``ends_daemon``: the daemon does not survive it.
     """
 
     name: str
@@ -27,6 +27,6 @@ class Fault(NamedTuple):
 
 
 def victim_in(world: ChaosHarness) -> dict[str, Any] | None:
-    """Somebody who runs and may be hit; None if there is nobody."""
+    """A running container that may be hit, or None."""
     several = [c for c in world.managed() if c["status"] == "running" and c["service"] != "migrate"]
     return world.chance.choice(sorted(several, key=lambda c: str(c["service"]))) if several else None

@@ -1,4 +1,4 @@
-"""What happens to the files of desired state."""
+"""Faults of the files of desired state."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _truncate(world: ChaosHarness) -> Undo:
     world.tell("groups.yaml cut short")
 
     def mend() -> None:
-        # Unless somebody saved another one meanwhile.
+        # Unless another file was saved in between.
         if path.read_bytes() == cut:
             world.sandbox.save("groups.yaml", whole)
         world.tell("groups.yaml whole again")
@@ -61,7 +61,7 @@ def _storm(world: ChaosHarness) -> None:
     states = dict(world.account.acked) or dict.fromkeys(GROUP_NAMES, True)
     suspended = dict.fromkeys(world.account.suspended, "{state: on, suspend: true}")
     world.toggle(["front"], 5)
-    # Where the disk is full, nobody knows how far it came.
+    # On a full disk, the progress is unknown.
     acked = world.account.acked.pop("front", None)
     for number in range(40):
         flip = {**states, "front": bool(number % 2) and states.get("app", True)}
@@ -87,7 +87,7 @@ def _delete(world: ChaosHarness) -> Undo:
 
 
 def _overflow(world: ChaosHarness) -> None:
-    """More notices than the system holds for one reader, and behind them one that matters, which is lost."""
+    """More inotify events than the queue holds, so that the relevant last one is lost."""
     desired = world.sandbox.desired
     room = int(_QUEUE.read_text()) if _QUEUE.exists() else 0
     if not 0 < room <= _MOST_NOTICES or not world.daemon.running:
@@ -96,7 +96,7 @@ def _overflow(world: ChaosHarness) -> None:
     world.stop_daemon()
     try:
         noise = [desired / f".noise-{number}" for number in range(2)]
-        # Two names in turn, since like notices in a row are one; each makes several.
+        # Alternate two names, because equal events in a row are merged; each causes several.
         for number in range(room // 2 + 1):
             os.close(os.open(noise[number % 2], os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC))
             noise[number % 2].unlink()

@@ -1,4 +1,4 @@
-"""What happens to the box: its disks, its clock, its ports, its memory."""
+"""Faults of the host: disks, clock, ports, memory."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _fill_disk(world: ChaosHarness) -> Undo:
 
 def _desired_read_only(world: ChaosHarness) -> Undo | None:
     if not remount(world.disk, "ro"):
-        world.tell("somebody writes in the desired state: it stays writable")
+        world.tell("a file of the desired state is open for writing: it stays writable")
         return None
     world.tell("desired state read-only")
 
@@ -50,11 +50,11 @@ def _desired_read_only(world: ChaosHarness) -> Undo | None:
 
 
 def _state_read_only(world: ChaosHarness) -> Undo:
-    # Only a start meets it: what is open for writing keeps the system from it.
+    # Only a start is affected: files open for writing prevent the remount.
     world.account.disturbed += 1
     world.kill_daemon()
     if not remount(world.state, "ro"):
-        world.tell("somebody writes in the state directory: it stays writable")
+        world.tell("a file of the state directory is open for writing: it stays writable")
     else:
         world.tell("daemon starts with its state directory read-only")
     world.daemon.start(world.sandbox.resync, wait=False)
@@ -76,7 +76,7 @@ def _jump_clock(world: ChaosHarness) -> Undo | None:
     victim = victim_in(world)
     if victim is None:
         world.set_clock(seconds)
-        world.tell(f"clock off by {seconds:g} s, with nobody up")
+        world.tell(f"clock off by {seconds:g} s, with the daemon down")
         return None
 
     def kill() -> None:
@@ -86,7 +86,7 @@ def _jump_clock(world: ChaosHarness) -> Undo | None:
         world.tell(f"kill {victim['service']}")
 
     def again() -> None:
-        # What fails twice is waited for: the clock jumps in the middle of that.
+        # After two failures there is a back-off; the clock jumps during it.
         kill()
         world.set_clock(seconds)
         world.tell(f"clock off by {seconds:g} s")
@@ -96,7 +96,7 @@ def _jump_clock(world: ChaosHarness) -> Undo | None:
 
 
 def _take_port(world: ChaosHarness) -> Undo | None:
-    """Between the end of who published it and its next start, somebody else listens there."""
+    """Another process listens on the published port between two runs of its service."""
     taken: list[socket.socket] = []
 
     def take(call: Call) -> None:
@@ -112,7 +112,7 @@ def _take_port(world: ChaosHarness) -> Undo | None:
 
     edge = next((c for c in world.managed() if c["service"] == "edge" and c["status"] == "running"), None)
     if edge is None:
-        world.tell("nobody publishes a port")
+        world.tell("no service publishes a port")
         return None
     world.hooks.append(take)
     world.account.hit["edge"] += 1
@@ -125,7 +125,7 @@ def _take_port(world: ChaosHarness) -> Undo | None:
         world.hooks.remove(take)
         for listener in taken:
             listener.close()
-        world.tell("port free again" if taken else "port was not to be had")
+        world.tell("port free again" if taken else "port was in use")
 
     return free
 
@@ -148,7 +148,7 @@ def _hog_memory(world: ChaosHarness) -> Undo | None:
 
     thread = threading.Thread(target=press)
     thread.start()
-    world.tell("somebody takes all memory of the box")
+    world.tell("a process takes all memory of the host")
 
     def free() -> None:
         over.set()
