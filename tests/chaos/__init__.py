@@ -2,8 +2,7 @@
 
 ``python -m tests.chaos`` (``make chaos``) runs rounds and prints a table; ``test_chaos.py`` runs twenty of
 them in ``make test``, ``proof.py`` shows that the suite finds each of several broken builds
-(``broken_builds.py``). In short: ``rounds`` plays one round on a ``World`` (its stack: ``stack``), ``edits``
-and ``faults`` say what may happen, ``checks`` and ``history`` what must hold, ``vitals`` what the daemon
-takes, ``table`` what it all came to; ``launch`` is how the daemon is started: as it is, with a clock that can
-be set.
+(``broken_builds.py``). ``rounds`` runs one round on the ``harness`` (its stack: ``stack``), ``edits`` and
+``faults`` define what may happen, ``checks`` and ``history`` what must hold, ``resource_usage`` measures the
+daemon, ``table`` prints the results; ``launch`` starts the daemon with a clock that can be set.
 """
