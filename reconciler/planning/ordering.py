@@ -1,4 +1,4 @@
-"""Order of steps: the gate of a group, what a service waits for, what stops before it.
+"""Order of steps: what a service waits for, and what stops before it.
 
 Pure helpers of one decision. ``PlanningContext`` is the working state of one call of ``plan`` and does not
 outlive it.
@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from reconciler.model.backoff import TRIES
-from reconciler.model.desired import Desired, GroupState
+from reconciler.model.desired import Desired
 from reconciler.model.ledger import Clock, Ledger
 from reconciler.model.observed import ALIVE, Container, Health, ObservedState, State
-from reconciler.model.stack import Condition, Dependency, Service, Stack, Strength, service_of
+from reconciler.model.stack import Condition, Dependency, Service, Stack, service_of
 from reconciler.planning.drift import (
     attempt_fingerprint,
     change_fingerprint,
@@ -27,6 +26,7 @@ from reconciler.planning.drift import (
     same_image,
     stale_namespaces,
 )
+from reconciler.planning.gates import GroupGate
 from reconciler.planning.mounts import changed_mounts
 from reconciler.planning.plan_types import Block, Wait
 
@@ -36,27 +36,12 @@ RECREATE_SECONDS = 5.0
 EXIT_REASONS = frozenset({"exited", "out_of_memory"})
 """Failure reasons that are not a failed step: recreating a container from outside also ends the old one."""
 
-SEEN_LATER = 2.0
+ACCEPT_TOLERANCE = 2.0
 """Seconds by which a change may be first observed after its acceptance: a file can be saved and accepted
 before the next observation finds it."""
 
 CLOCK_SKEW = 60.0
 """Seconds by which the clock of a remote engine may be ahead of the daemon's."""
-
-
-class GroupGate(NamedTuple):
-    """What applies to every service of a group in this pass.
-
-    ``restart_at`` and ``accept_at`` are wall times, never future ones.
-    """
-
-    group: str
-    state: GroupState
-    suspended: bool
-    block: Block | None
-    ready_groups: tuple[str, ...]
-    restart_at: float | None
-    accept_at: float | None
 
 
 @dataclass(slots=True)
@@ -82,30 +67,11 @@ class PlanningContext:
     creating: set[str] = field(default_factory=set)
 
 
-def group_gate(stack: Stack, desired: Desired, name: str, now: Clock) -> GroupGate:
-    """Return whether the group is suspended, what blocks it and which groups it waits for."""
-    group, state = stack.groups[name], desired.groups[name]
-    suspended = state.suspended(now.wall)
-    block = None
-    ready_groups: tuple[str, ...] = ()
-    if state.on and group.depends_on and not state.force:
-        off = [needed for needed in group.depends_on if not desired.groups[needed].on]
-        if off:
-            names = " and ".join(off)
-            verb = "is" if len(off) == 1 else "are"
-            block = Block("dependency_off", f"needs {names}, which {verb} off")
-        ready_groups = tuple(n for n, strength in group.depends_on.items() if strength is Strength.READY)
-    restart_at, accept_at = (
-        None if at is None or at > now.wall else at for at in (state.restarted_at, state.accepted_at)
-    )
-    return GroupGate(name, state, suspended, block, ready_groups, restart_at, accept_at)
-
-
 def stopping_services(context: PlanningContext) -> set[str]:
     """Return the running services that go down, for good or for a restart; they stop in reverse order."""
     stopping: set[str] = set()
     for gate in context.gates.values():
-        if gate.suspended or gate.block:
+        if gate.hold is not None:
             continue
         names = context.stack.groups[gate.group].services
         if not gate.state.on:
@@ -172,7 +138,7 @@ def awaits_acceptance(context: PlanningContext, service: Service, container: Con
     known, accepted = context.ledger.changes.get(service.name), context.gates[group].accept_at
     if known is None or known.mark != mark or accepted is None:
         return bool(mark)
-    return known.since > accepted + SEEN_LATER
+    return known.since > accepted + ACCEPT_TOLERANCE
 
 
 def missing_mount(context: PlanningContext, service: Service, container: Container | None) -> Block | None:

@@ -2,8 +2,9 @@
 
 ``plan`` is a pure function of desired state, observed state and ledger. One call returns at most one step
 per service; the next pass starts from a fresh observation, so no step is ever resumed.
-The parts: ``plan_types`` (the values), ``ordering`` (dependencies), ``service_rules`` (a service that
-is on), ``replicas`` and ``replica_plans`` (services with several or no containers).
+The parts: ``plan_types`` (the values), ``gates`` (what holds a group back), ``ordering`` (dependencies),
+``service_rules`` (a service that is on), ``replicas`` and ``replica_plans`` (services with several or no
+containers).
 """
 
 from __future__ import annotations
@@ -23,11 +24,10 @@ from reconciler.planning.drift import (
     desired_fingerprint,
     select_container,
 )
+from reconciler.planning.gates import GroupGate, PlanInputs, group_gate
 from reconciler.planning.ordering import (
-    GroupGate,
     PlanningContext,
     blocked_by_dependents,
-    group_gate,
     stopping_services,
 )
 from reconciler.planning.plan_types import Block, Plan, ServicePlan, Step, Wait
@@ -35,11 +35,11 @@ from reconciler.planning.replica_plans import merge_units, replace_one_by_one
 from reconciler.planning.replicas import Units, units_of
 from reconciler.planning.service_rules import plan_orphan, plan_service
 from reconciler.planning.step_factory import (
+    held_back,
     state_unknown,
     step_for,
     step_or_backoff,
     stop_for,
-    suspended_wait,
 )
 
 __all__ = ["Block", "Plan", "ServicePlan", "Step", "Wait", "plan"]
@@ -104,7 +104,8 @@ def _plan_services(
         for name, group in found.items()
         if name in services and name not in unread
     }
-    gates = {name: group_gate(stack, desired, name, now) for name in stack.groups}
+    inputs = PlanInputs(stack, desired, observed, ledger, now)
+    gates = {name: group_gate(inputs, name) for name in stack.groups}
     context = PlanningContext(stack, desired, observed, ledger, now, gates, found, selected, set())
     context.stopping = stopping_services(context)
     verdicts: dict[str, ServicePlan] = {}
@@ -154,8 +155,8 @@ def _plan_unknown(context: PlanningContext, gate: GroupGate, service: Service) -
     wants = desired_fingerprint(service, gate.state)
     inputs = attempt_fingerprint(service, gate.state, context.observed, wants)
     verdict = ServicePlan(service.name, gate.group, gate.state.on, False, False, odd, wants, inputs)
-    if gate.suspended:
-        return verdict._replace(wait=suspended_wait(gate))
+    if isinstance(gate.hold, Wait):
+        return verdict._replace(wait=gate.hold)
     return verdict._replace(block=state_unknown(odd))
 
 
@@ -173,8 +174,8 @@ def _plan_off(context: PlanningContext, gate: GroupGate, service: Service) -> Se
         for c in alive
     )
     verdict = ServicePlan(name, gate.group, False, False, False, selected, "off", inputs="off", drifts=drifts)
-    if gate.suspended:
-        return verdict._replace(wait=suspended_wait(gate))
+    if gate.hold is not None:
+        return held_back(verdict, gate.hold)
     held = blocked_by_dependents(context, service)
     if held:
         return verdict._replace(wait=held)
@@ -187,7 +188,7 @@ def _plan_stopped(
     context: PlanningContext, gate: GroupGate, service: Service, verdict: ServicePlan
 ) -> ServicePlan:
     """Leave a stopped service alone, unless its restart policy would let the engine start it again."""
-    if context.stack.restart != "managed" or gate.suspended:
+    if context.stack.restart != "managed" or gate.hold is not None:
         return verdict
     there = {State.CREATED, State.EXITED}
     containers = context.containers.get(service.name, ())
@@ -204,12 +205,6 @@ def _plan_stopped(
 
 def _due(context: PlanningContext, verdicts: Iterable[ServicePlan]) -> float | None:
     times = [v.wait.until for v in verdicts if v.wait and v.wait.until is not None]
-    for gate in context.gates.values():
-        suspend = gate.state.suspend
-        moments = [suspend.until if suspend else None, gate.state.restarted_at, gate.state.accepted_at]
-        times += [
-            context.now.mono + moment - context.now.wall
-            for moment in moments
-            if moment is not None and moment > context.now.wall
-        ]
+    now = context.now
+    times += [now.mono + gate.due - now.wall for gate in context.gates.values() if gate.due is not None]
     return min(times, default=None)

@@ -16,7 +16,7 @@ from reconciler.model.observed import ALIVE, LeftBehind, ObservedState
 from reconciler.model.stack import Stack
 
 REASON = "project_renamed"
-SEEN_LATER = 2.0
+ACCEPT_TOLERANCE = 2.0
 """Seconds by which the change may be first observed after its acceptance, as for other held changes."""
 
 
@@ -70,7 +70,7 @@ def holds_back(
 
 
 def _covers(accepted_at: float | None, renaming: Renaming, now: Clock) -> bool:
-    return accepted_at is not None and renaming.since - SEEN_LATER <= accepted_at <= now.wall
+    return accepted_at is not None and renaming.since - ACCEPT_TOLERANCE <= accepted_at <= now.wall
 
 
 def describe(stack: Stack, left: Iterable[LeftBehind], groups: Iterable[str], *, held: bool = True) -> str:

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from reconciler.model.observed import ALIVE, Action, Container, State
 from reconciler.model.stack import UNIT, Service, Stack
 from reconciler.planning.drift import Drift, DriftKind, crash_loops, desired_fingerprint, is_ready, join_names
-from reconciler.planning.ordering import SEEN_LATER, GroupGate, PlanningContext
+from reconciler.planning.gates import GroupGate
+from reconciler.planning.ordering import ACCEPT_TOLERANCE, PlanningContext
 from reconciler.planning.plan_types import REPLICA_FIRST, Block, ServicePlan, Step, Wait
 from reconciler.planning.replicas import Units
-from reconciler.planning.step_factory import step_or_backoff, suspended_wait, wait_for_removal
+from reconciler.planning.step_factory import step_or_backoff, wait_for_removal
 
 _RECREATE_CAUSES = frozenset({DriftKind.DEFINITION, DriftKind.IMAGE, DriftKind.MOUNTS, DriftKind.ALTERED})
 
@@ -128,7 +129,7 @@ def _surplus(
         return
     wants = desired_fingerprint(service, gate.state)
     known, accepted = context.ledger.surplus.get(service.name), gate.accept_at
-    taken_away = known is not None and accepted is not None and known.since <= accepted + SEEN_LATER
+    accepted_now = known is not None and accepted is not None and known.since <= accepted + ACCEPT_TOLERANCE
     here = service.replicas + len(beyond)
     numbers = f"{here} container{'s' if here > 1 else ''} here, {service.replicas} in the Compose file"
     pending = context.ledger.settled.get(service.name) != wants
@@ -149,11 +150,11 @@ def _surplus(
             "surplus",
             drifts=(Drift(service.name, DriftKind.DUPLICATE, pending, why, container.id),),
         )
-        if gate.suspended:
-            yield verdict._replace(wait=None if verdict.settled else suspended_wait(gate))
+        if isinstance(gate.hold, Wait):
+            yield verdict._replace(wait=None if verdict.settled else gate.hold)
         elif container.state is State.REMOVING:
             yield verdict._replace(settled=False, wait=wait_for_removal())
-        elif taken_away and not gate.block:
+        elif accepted_now and gate.hold is None:
             action = Action.STOP if container.state in ALIVE else Action.REMOVE
             action = Action.UNPAUSE if container.state is State.PAUSED else action
             grace = service.stop_grace if container.grace is None else container.grace
@@ -162,5 +163,5 @@ def _surplus(
         elif verdict.settled:
             yield verdict
         else:
-            told = f"{why}: waits to be accepted (`service-manager accept {gate.group}`)"
-            yield verdict._replace(block=Block("held_back", told))
+            message = f"{why}: waits to be accepted (`service-manager accept {gate.group}`)"
+            yield verdict._replace(block=Block("held_back", message))

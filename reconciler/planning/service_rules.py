@@ -25,10 +25,10 @@ from reconciler.planning.drift import (
     stop_reason,
     wanted_policy,
 )
+from reconciler.planning.gates import GroupGate
 from reconciler.planning.health_policy import crash_loop_wait, unhealthy_action
 from reconciler.planning.mounts import changed_mounts
 from reconciler.planning.ordering import (
-    GroupGate,
     PlanningContext,
     awaits_acceptance,
     blocked_by_dependents,
@@ -44,7 +44,7 @@ from reconciler.planning.ordering import (
 from reconciler.planning.plan_types import Block, ServicePlan, Step, Wait
 from reconciler.planning.start_hooks import hooks_due, run_hooks
 from reconciler.planning.step_factory import (
-    project_renamed,
+    held_back,
     pull_step,
     start_blocked_by,
     state_unknown,
@@ -52,7 +52,6 @@ from reconciler.planning.step_factory import (
     step_or_backoff,
     stop_for,
     stop_for_recreate,
-    suspended_wait,
     wait_for_name,
     wait_for_removal,
 )
@@ -111,10 +110,10 @@ def plan_service(context: PlanningContext, gate: GroupGate, service: Service) ->
         done,
         drifts=drifts,
     )
-    if gate.suspended:
-        return verdict._replace(wait=suspended_wait(gate), settled=not drifts and (done or verdict.ready))
-    if gate.block:
-        return verdict._replace(block=gate.block, settled=False)
+    if gate.hold is not None:
+        # A block is reported even if nothing differs; a wait only delays what differs.
+        settled = isinstance(gate.hold, Wait) and not drifts and (done or ready)
+        return held_back(verdict._replace(settled=settled), gate.hold)
     verdict = _next_action(context, gate, service, verdict, containers)
     if verdict.settled and container is not None and awaits_acceptance(context, service, container):
         return verdict._replace(settled=False, block=_held_back_block(gate, verdict))
@@ -131,7 +130,7 @@ def _held_back_block(gate: GroupGate, verdict: ServicePlan) -> Block:
 
 def _is_settled(context: PlanningContext, gate: GroupGate, service: Service, container: Container) -> bool:
     # Nearly every service takes this path in nearly every pass, so it allocates nothing.
-    if gate.block or gate.suspended:
+    if gate.hold is not None:
         return False
     made = context.ledger.made.get(container.id)
     return (
@@ -162,10 +161,12 @@ def _next_action(
 ) -> ServicePlan:
     """Return the next step, wait or block of a service that differs from desired state. First match wins."""
     container = verdict.container
-    if (container is None or container.state not in ALIVE) and not verdict.done:
-        renamed = project_renamed(context, gate)
-        if renamed is not None:
-            return verdict._replace(block=renamed)
+    if (
+        gate.start_hold is not None
+        and (container is None or container.state not in ALIVE)
+        and not verdict.done
+    ):
+        return held_back(verdict, gate.start_hold)
     if container is None:
         return _create(context, service, verdict)
     if container.state is State.REMOVING:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from reconciler.model.observed import Action, Container, State
 from reconciler.model.stack import Service
-from reconciler.planning.ordering import GroupGate, PlanningContext, missing_mount, unmet_dependency
+from reconciler.planning.ordering import PlanningContext, missing_mount, unmet_dependency
 from reconciler.planning.plan_types import Block, ServicePlan, Step, Wait
-from reconciler.planning.project_rename import REASON, describe, holds_back
 
 
 def step_for(
@@ -63,12 +62,9 @@ def state_unknown(container: Container) -> Block:
     )
 
 
-def project_renamed(context: PlanningContext, gate: GroupGate) -> Block | None:
-    """Return the block while a new project name is held back; None otherwise."""
-    if not holds_back(context.stack, context.observed, context.ledger, gate.accept_at, context.now):
-        return None
-    on = [name for name, state in context.desired.groups.items() if state.on]
-    return Block(REASON, describe(context.stack, context.observed.left, on))
+def held_back(verdict: ServicePlan, hold: Block | Wait) -> ServicePlan:
+    """Return the service plan with what a gate returned instead of a step."""
+    return verdict._replace(block=hold) if isinstance(hold, Block) else verdict._replace(wait=hold)
 
 
 def step_or_backoff(context: PlanningContext, verdict: ServicePlan, step: Step) -> ServicePlan:
@@ -121,10 +117,3 @@ def wait_for_name(service: Service) -> Wait:
         "name_conflict",
         f"a container outside this project has the name {service.container_name}: rename or remove it",
     )
-
-
-def suspended_wait(gate: GroupGate) -> Wait:
-    """Return the wait of every service of a suspended group."""
-    suspend = gate.state.suspend
-    reason = f": {suspend.reason}" if suspend and suspend.reason else ""
-    return Wait("suspended", f"{gate.group} is suspended{reason}")

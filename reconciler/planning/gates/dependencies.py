@@ -1,0 +1,30 @@
+"""The gate of group dependencies: a group is blocked while a group that it needs is off. Pure."""
+
+from __future__ import annotations
+
+from reconciler.model.stack import Strength
+from reconciler.planning.gates.gate_types import OPEN, GateResult, PlanInputs
+from reconciler.planning.plan_types import Block
+
+REASON = "dependency_off"
+
+
+def dependencies(inputs: PlanInputs, group: str) -> GateResult:
+    """Return a block if the group is on, not forced, and a needed group is off."""
+    needed = inputs.stack.groups[group].depends_on
+    states = inputs.desired.groups
+    if not needed or not states[group].on or states[group].force:
+        return OPEN
+    off = [name for name in needed if not states[name].on]
+    if not off:
+        return OPEN
+    verb = "is" if len(off) == 1 else "are"
+    return GateResult(Block(REASON, f"needs {' and '.join(off)}, which {verb} off"))
+
+
+def ready_dependencies(inputs: PlanInputs, group: str) -> tuple[str, ...]:
+    """Return the groups that must be ready before a service of this group starts."""
+    needed, state = inputs.stack.groups[group].depends_on, inputs.desired.groups[group]
+    if not needed or not state.on or state.force:
+        return ()
+    return tuple(name for name, strength in needed.items() if strength is Strength.READY)
