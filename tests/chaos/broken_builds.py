@@ -138,7 +138,7 @@ def _two_composes_at_once() -> None:
         finally:
             os.close(descriptor)
 
-    engine.is_lock_error = unlocked
+    engine.hold_lock = unlocked
     engine.asyncio = type("asyncio", (), {**vars(asyncio), "Lock": NoLock})  # type: ignore[attr-defined]
     executor.BATCHED = frozenset()
     executor._KIND = {}

@@ -154,7 +154,7 @@ class DockerWorld:
 
     @contextlib.contextmanager
     def silent(self) -> Iterator[None]:
-        wire = self.engine._wire
+        wire = self.engine._http
         usual, wire._patience = wire._patience, PATIENCE
         try:
             with self.bed.frozen():
@@ -166,7 +166,7 @@ class DockerWorld:
 class SimulatedWorld:
     def __init__(self, stack: Stack) -> None:
         from reconciler.engine.simulated.engine import ContainerScript, SimulatedEngine
-        from reconciler.engine.simulated.hooks import Hooking
+        from reconciler.engine.simulated.hooks import HookScript
 
         self.stack = stack
         self.engine = SimulatedEngine(
@@ -174,7 +174,7 @@ class SimulatedWorld:
                 "sick": ContainerScript(ready_after=None),
                 "hang": ContainerScript(ready_after=None),
                 "job": ContainerScript(exits_after=0.05),
-                "failing": ContainerScript(hooks=Hooking({"post_start": 3, "pre_stop": 4})),
+                "failing": ContainerScript(hooks=HookScript({"post_start": 3, "pre_stop": 4})),
             }
         )
         self.engine.auto_images = False

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from reconciler.engine.compose import engine as compose_module
-from reconciler.engine.compose.subprocess import is_lock_error
+from reconciler.engine.compose.subprocess import hold_lock
 from reconciler.engine.docker import orders
 from reconciler.engine.docker.engine import DockerEngine
 from reconciler.errors import EngineUnavailable, OutcomeUnknown, StepFailed
@@ -68,7 +68,7 @@ async def test_an_order_without_an_answer_has_an_unknown_outcome(
     container = await b.created("plain")
     # A client whose own deadline is the usual one, so that closing could wait for it.
     await b.act(Action.STOP, "plain", container=container.id, grace=1.0)
-    monkeypatch.setattr(b.engine._wire, "_patience", 1.0)
+    monkeypatch.setattr(b.engine._http, "_patience", 1.0)
     monkeypatch.setattr(orders, "_ORDER_DEADLINE", 1.0)
     with b.bed.frozen():
         with pytest.raises(OutcomeUnknown):
@@ -122,19 +122,19 @@ async def test_an_inspection_that_hangs_costs_one_deadline(
 ) -> None:
     b: AdapterHarness = await bench(PLAIN)
     container = await b.running("plain")
-    original = b.engine._wire._ask
+    original = b.engine._http._ask
 
     async def hanging(method: str, target: str, body: bytes | None, within: float) -> Any:
         if target.endswith(f"/{container.id}/json"):
             raise EngineUnavailable("stuck", "engine_silent")
         return await original(method, target, body, within)
 
-    monkeypatch.setattr(b.engine._wire, "_ask", hanging)
+    monkeypatch.setattr(b.engine._http, "_ask", hanging)
     observed = await b.engine.observe(b.stack, full=True)
     assert observed.complete, "known from before, and the list has its state"
     assert by_service(observed)["plain"].restart == container.restart
     stranger = DockerEngine(b.state, environ=b.bed.environ)
-    monkeypatch.setattr(stranger._wire, "_ask", hanging)
+    monkeypatch.setattr(stranger._http, "_ask", hanging)
     observed = await stranger.observe(b.stack)
     assert observed.complete, "one container never makes the whole look incomplete"
     assert by_service(observed)["plain"].state is State.UNKNOWN
@@ -178,10 +178,10 @@ async def test_a_child_of_a_killed_daemon_is_waited_for(tmp_path: Path) -> None:
         f"""
         import asyncio, os, signal, subprocess
         from pathlib import Path
-        from reconciler.engine.compose.subprocess import is_lock_error
+        from reconciler.engine.compose.subprocess import hold_lock
 
         async def main():
-            async with is_lock_error(Path({str(lock)!r}), 5.0) as descriptor:
+            async with hold_lock(Path({str(lock)!r}), 5.0) as descriptor:
                 quiet = {{"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}}
                 child = subprocess.Popen(["sleep", "1000"], pass_fds=(descriptor,), **quiet)
                 print(child.pid, flush=True)
@@ -195,12 +195,12 @@ async def test_a_child_of_a_killed_daemon_is_waited_for(tmp_path: Path) -> None:
     child = int(done.stdout)
     try:
         with pytest.raises(StepFailed) as caught:
-            async with is_lock_error(lock, 0.3):
+            async with hold_lock(lock, 0.3):
                 pass
         assert caught.value.reason == "compose_busy"
     finally:
         os.kill(child, signal.SIGKILL)
-    async with is_lock_error(lock, 5.0):
+    async with hold_lock(lock, 5.0):
         assert stat.S_IMODE(lock.stat().st_mode) == 0o600
 
 
@@ -253,7 +253,7 @@ async def test_a_silent_compose_is_killed(
     with pytest.raises(OutcomeUnknown):
         await b.act(Action.CREATE, "plain")
     await until(lambda: asyncio.to_thread(_alive, int(_content(told))), lambda alive: not alive)
-    async with is_lock_error(b.state / "compose-only.lock", 1.0):
+    async with hold_lock(b.state / "compose-only.lock", 1.0):
         pass
 
 

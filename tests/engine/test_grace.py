@@ -18,7 +18,7 @@ async def test_a_stop_may_take_longer_than_any_other_order(
     b: AdapterHarness = await bench('services: {web: {image: "bed/standin:1", command: [sleep, "1000"]}}')
     container = await b.running("web")
     # From here on, in a client made anew.
-    b.engine._orders.close()
+    b.engine._commands.close()
     monkeypatch.setattr(orders, "_ORDER_DEADLINE", 4.0)
     began = time.monotonic()
     # Process 1 without a handler of its own does not hear SIGTERM.

@@ -24,7 +24,7 @@ from typing import Any
 
 from reconciler.engine.compose.discovery import Compose, environment, find_compose
 from reconciler.engine.compose.error_locations import mistakes_in, warnings_in
-from reconciler.engine.compose.subprocess import ChildTimedOut, ProcessResult, is_lock_error, run
+from reconciler.engine.compose.subprocess import ChildTimedOut, ProcessResult, hold_lock, run
 from reconciler.engine.compose.values import Question
 from reconciler.engine.docker.error_reasons import failure, lost_engine, redact
 from reconciler.errors import (
@@ -264,7 +264,7 @@ class ComposeRunner:
         # A build touches no container, network or volume and may take long: it must hold up no creating.
         lane = f"{stack.name}-build" if arguments[0] == "build" else stack.name
         turn = self._turns.setdefault(lane, asyncio.Lock())
-        async with turn, is_lock_error(self._locks / f"compose-{lane}.lock", _LOCK_PATIENCE) as descriptor:
+        async with turn, hold_lock(self._locks / f"compose-{lane}.lock", _LOCK_PATIENCE) as descriptor:
             try:
                 done = await run(
                     [compose.path, *_project(stack), *arguments],

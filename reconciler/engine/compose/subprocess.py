@@ -170,7 +170,7 @@ def _signal(group: int, number: signal.Signals) -> None:
 
 
 @asynccontextmanager
-async def is_lock_error(path: Path, patience: float) -> AsyncIterator[int]:
+async def hold_lock(path: Path, patience: float) -> AsyncIterator[int]:
     """Hold the lock on ``path``; yields its descriptor, to be handed to the child.
 
     The lock belongs to the open file, which a child inherits: when we are killed, it stays held

@@ -72,34 +72,34 @@ class DockerEngine:
         surroundings = dict(os.environ if environ is None else environ)
         self._address = find_address(surroundings)
         self._config = config_directory(surroundings) / "config.json"
-        self._wire = DockerHttp(self._address, patience)
-        self._look = Observer(self._wire)
-        self._identity = Identity(self._wire)
-        self._prober = HealthExec(self._wire)
-        self._meter = usage.CpuMeter()
-        self._composer = ComposeRunner(state_directory, surroundings)
-        self._labels = Labels(self._composer.compose, surroundings)
+        self._http = DockerHttp(self._address, patience)
+        self._observer = Observer(self._http)
+        self._identity = Identity(self._http)
+        self._health_exec = HealthExec(self._http)
+        self._cpu_meter = usage.CpuMeter()
+        self._compose = ComposeRunner(state_directory, surroundings)
+        self._labels = Labels(self._compose.compose, surroundings)
         self._events: set[Events] = set()
-        self._orders = ContainerCommands(self._wire)
-        self._injector = Injector(self._wire, lambda: self._orders.all_credentials(self._config))
-        self._pre_start = PreStart(self._wire, lambda image: self._pull_one(image, ""))
-        self._files = DaemonThreadPool("cgroup-files", 1)
+        self._commands = ContainerCommands(self._http)
+        self._injector = Injector(self._http, lambda: self._commands.all_credentials(self._config))
+        self._pre_start = PreStart(self._http, lambda image: self._pull_one(image, ""))
+        self._file_threads = DaemonThreadPool("cgroup-files", 1)
 
     async def info(self) -> EngineInfo:
         """Who answers; see ``Engine.info``."""
         try:
-            version = await self._wire.get("/version")
-            host = await self._wire.get("/info")
+            version = await self._http.get("/version")
+            host = await self._http.get("/info")
         except Refused as error:
             raise EngineUnavailable(str(error)) from error
         try:
-            compose = (await self._composer.compose()).version
+            compose = (await self._compose.compose()).version
         except StepFailed:
             compose = ""
         return EngineInfo(
             kind="docker",
             version=version.get("Version", ""),
-            api=await self._wire.negotiate(),
+            api=await self._http.negotiate(),
             compose=compose,
             address=self._address.url,
             memory=int(host.get("MemTotal") or 0),
@@ -108,18 +108,18 @@ class DockerEngine:
 
     async def observe(self, stack: Stack, *, full: bool = False) -> ObservedState:
         """One look; see ``Engine.observe``."""
-        return await self._labels.add_to(await self._look.refresh(stack, full=full), stack)
+        return await self._labels.add_to(await self._observer.refresh(stack, full=full), stack)
 
     async def left_behind(self, stack: Stack, former: str = "") -> tuple[LeftBehind, ...]:
         """What a changed name leaves behind; see ``Engine.left_behind``."""
-        entries = await self._look.listed()
+        entries = await self._observer.listed()
         return await left_behind(
-            self._wire, self._identity, entries, stack, former, local=bool(self._address.socket)
+            self._http, self._identity, entries, stack, former, local=bool(self._address.socket)
         )
 
     async def events(self, stack: Stack) -> AsyncGenerator[str, None]:
         """Reasons to look again; see ``Engine.events``."""
-        events = Events(self._wire, self._look, stack)
+        events = Events(self._http, self._observer, stack)
         self._events.add(events)
         try:
             async with aclosing(events.lines()) as texts:
@@ -136,34 +136,34 @@ class DockerEngine:
                 case Action.CREATE | Action.RECREATE:
                     await self._create(stack, command)
                 case Action.BUILD:
-                    await self._composer.build(stack, command.services)
+                    await self._compose.build(stack, command.services)
                 case Action.PULL:
                     await self._pull(stack, command.services)
                 case Action.STOP:
                     remark = await self._before_stop(command, stack)
-                    with self._look.holding(command.container, stopping=True):
+                    with self._observer.holding(command.container, stopping=True):
                         await self._stop(command)
                 case Action.REMOVE:
                     await self._remove(command)
                 case Action.START:
                     await self._before_start(command, stack)
-                    with self._look.holding(command.container):
+                    with self._observer.holding(command.container):
                         await self._order(command)
                 case Action.POST_START:
-                    await post_start(self._wire, command.container, await self._definition(command, stack))
+                    await post_start(self._http, command.container, await self._definition(command, stack))
                 case _:
                     await self._order(command)
         finally:
             # Whatever came of it: the next look does not go by what the list and events show alone.
-            self._look.invalidate(command.container)
+            self._observer.invalidate(command.container)
             if command.action in {Action.BUILD, Action.PULL}:
                 # Docker 20.10 sends no event for the tag that BuildKit makes.
-                self._look.invalidate_images()
+                self._observer.invalidate_images()
         return remark
 
     async def probe(self, container: Container, timeout: float) -> bool:
         """Run the container's health check once; see ``Engine.probe``."""
-        return await self._prober.probe(container, timeout)
+        return await self._health_exec.probe(container, timeout)
 
     async def stats(self, containers: tuple[Container, ...]) -> Mapping[str, Usage]:
         """Measured use; see ``Engine.stats``."""
@@ -171,17 +171,17 @@ class DockerEngine:
         samples: dict[Container, usage.UsageSample] = {}
         if self._address.socket:
             with contextlib.suppress(TimeoutError, NotStarted):
-                samples = await self._files.run(lambda: usage.read_all(alive), _STATS_WITHIN)
+                samples = await self._file_threads.run(lambda: usage.read_all(alive), _STATS_WITHIN)
         others = [container for container in alive if container not in samples]
         asked = await asyncio.gather(*(self._sample(container) for container in others))
         samples |= {c: sample for c, sample in zip(others, asked, strict=True) if sample is not None}
-        return self._meter.usage(samples)
+        return self._cpu_meter.usage(samples)
 
     async def logs(
         self, container: str, *, tail: int = 100, follow: bool = False
     ) -> AsyncGenerator[str, None]:
         """Log lines; see ``Engine.logs``."""
-        async with aclosing(log_lines(self._wire, container, tail, follow)) as lines:
+        async with aclosing(log_lines(self._http, container, tail, follow)) as lines:
             async for line in lines:
                 yield line
 
@@ -192,13 +192,13 @@ class DockerEngine:
 
     async def close(self) -> None:
         """Let go of everything; see ``Engine.close``."""
-        await self._wire.close()
-        self._orders.close()
+        await self._http.close()
+        self._commands.close()
 
     async def _sample(self, container: Container) -> usage.UsageSample | None:
         path = f"/containers/{container.id}/stats"
         try:
-            told = await self._wire.get(path, within=_STATS_WITHIN, stream=False, **{"one-shot": True})
+            told = await self._http.get(path, within=_STATS_WITHIN, stream=False, **{"one-shot": True})
         except (EngineError, Refused):
             return None
         return usage.from_api(told or {})
@@ -206,12 +206,12 @@ class DockerEngine:
     # --- what Compose does around a start and a stop ---
 
     async def _definition(self, command: Command, stack: Stack) -> Definition:
-        known = self._look.is_known(command.container)
+        known = self._observer.is_known(command.container)
         made_from = known.model if known else ""
         return await asyncio.to_thread(definition_of, stack, command.services[0], made_from)
 
     async def _before_start(self, command: Command, stack: Stack) -> None:
-        known, service = self._look.is_known(command.container), command.services[0]
+        known, service = self._observer.is_known(command.container), command.services[0]
         if known is not None and known.state in ALIVE:
             # Started by somebody else in the meantime, who has done all this.
             return
@@ -221,21 +221,21 @@ class DockerEngine:
         await self._injector.inject(command.container, service, definition)
 
     async def _before_stop(self, command: Command, stack: Stack) -> str:
-        known = self._look.is_known(command.container)
+        known = self._observer.is_known(command.container)
         if known is None or known.state is not State.RUNNING:
             return ""
         try:
             definition = await self._definition(command, stack)
         except StepFailed as error:
             return f"pre_stop hooks are not known: {error}"
-        return await pre_stop(self._wire, command.container, definition, grace=command.grace)
+        return await pre_stop(self._http, command.container, definition, grace=command.grace)
 
     # --- orders to one container ---
 
     async def _order(self, command: Command) -> None:
         began = asyncio.get_running_loop().time()
         try:
-            await self._orders.execute(command)
+            await self._commands.execute(command)
         except Refused as error:
             if _is_done(command.action, error):
                 return
@@ -255,19 +255,19 @@ class DockerEngine:
     async def _remove(self, command: Command) -> None:
         began = asyncio.get_running_loop().time()
         try:
-            await self._orders.execute(command)
+            await self._commands.execute(command)
         except Refused as error:
             if _is_done(command.action, error):
                 return
             if error.status != 409 or "already in progress" not in str(error):
                 raise await self._failed(str(error)) from error
             with contextlib.suppress(Refused):
-                await self._orders.wait_until_removed(command.container)
+                await self._commands.wait_until_removed(command.container)
         self._expect_event(command, began)
 
     async def _state(self, id: str) -> State | None:
         try:
-            seen = await self._wire.get(f"/containers/{id}/json")
+            seen = await self._http.get(f"/containers/{id}/json")
         except Refused as error:
             if error.status == 404:
                 return None
@@ -285,19 +285,19 @@ class DockerEngine:
 
     async def _holder(self, port: int) -> str:
         with contextlib.suppress(EngineError, Refused):
-            for entry in await self._wire.get("/containers/json"):
+            for entry in await self._http.get("/containers/json"):
                 if any(binding.get("PublicPort") == port for binding in entry.get("Ports") or ()):
                     return f"container {name_of(entry) or id_of(entry)[:12]}"
         return "a program outside of Docker, or another engine"
 
     def _expect_event(self, command: Command, began: float) -> None:
-        known = self._look.is_known(command.container)
+        known = self._observer.is_known(command.container)
         changes = command.action is Action.REMOVE or (
             command.action is Action.START and known is not None and known.state not in ALIVE
         )
         if changes:
             for events in self._events:
-                events.subscribe(began, _EVENT_WITHIN)
+                events.expect_event(began, _EVENT_WITHIN)
 
     # --- orders for services ---
 
@@ -305,9 +305,9 @@ class DockerEngine:
         call = creation(command, stack, await self._containers_of(stack))
         if not call.services:
             raise ContainerGone(f"container {command.container[:12]} is gone")
-        async with without(self._wire, call.hidden | await self._look.strangers(stack.name)) as more:
+        async with without(self._http, call.hidden | await self._observer.strangers(stack.name)) as more:
             try:
-                await self._composer.create(stack, call.services, anew=call.anew, scale=call.scale, more=more)
+                await self._compose.create(stack, call.services, anew=call.anew, scale=call.scale, more=more)
             except StepFailed as error:
                 if len(call.services) == 1 or error.reason in _NOT_THE_BATCH:
                     raise await self._named(error) from error
@@ -322,7 +322,7 @@ class DockerEngine:
                 continue
             scale = {service: call.scale[service]}
             try:
-                await self._composer.create(stack, (service,), anew=call.anew, scale=scale, more=more)
+                await self._compose.create(stack, (service,), anew=call.anew, scale=scale, more=more)
             except StepFailed as error:
                 failed[service] = await self._named(error)
         if failed:
@@ -337,7 +337,7 @@ class DockerEngine:
     async def _containers_of(self, stack: Stack) -> dict[str, dict[str, int]]:
         """By service the ids of all its containers, each with the number of its replica."""
         found: dict[str, dict[str, int]] = {}
-        for id, entry in (await self._look.of_project(stack.name)).items():
+        for id, entry in (await self._observer.of_project(stack.name)).items():
             labels = labels_of(entry)
             found.setdefault(labels[SERVICE], {})[id] = number_of(labels)
         return found
@@ -353,8 +353,8 @@ class DockerEngine:
             raise next(iter(failed.values())) if len(services) == 1 else BatchFailed(failed)
 
     async def _pull_one(self, image: str, platform: str) -> None:
-        credentials = await self._orders.credentials(image, self._config)
-        problem = await pull_image(self._wire, image, platform, credentials, _PULL_QUIET)
+        credentials = await self._commands.credentials(image, self._config)
+        problem = await pull_image(self._http, image, platform, credentials, _PULL_QUIET)
         if problem:
             refused = failure(problem, fallback="image_unavailable")
             raise type(refused)(f"image {image} can't be pulled: {refused}", refused.reason)

@@ -28,7 +28,7 @@ _NOT_FORWARDED = frozenset({"connection", "keep-alive", "accept-encoding"})
 
 
 @asynccontextmanager
-async def without(wire: DockerHttp, hidden: Collection[str]) -> AsyncIterator[dict[str, str]]:
+async def without(http: DockerHttp, hidden: Collection[str]) -> AsyncIterator[dict[str, str]]:
     """The environment variables by which Compose sees the engine without the containers ``hidden``.
 
     Empty where nothing is hidden. The socket is in a folder that only this user can enter, and gone with
@@ -40,7 +40,7 @@ async def without(wire: DockerHttp, hidden: Collection[str]) -> AsyncIterator[di
     passing: set[asyncio.Task[None]] = set()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(_pass(wire, hidden, reader, writer))
+        task = asyncio.ensure_future(_pass(http, hidden, reader, writer))
         passing.add(task)
         task.add_done_callback(passing.discard)
 
@@ -57,13 +57,13 @@ async def without(wire: DockerHttp, hidden: Collection[str]) -> AsyncIterator[di
 
 
 async def _pass(
-    wire: DockerHttp, hidden: Collection[str], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    http: DockerHttp, hidden: Collection[str], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
     """Carry one request and its answer, then close: what fails shows to Compose as a broken connection."""
     far: asyncio.StreamWriter | None = None
     try:
         head = await reader.readuntil(b"\r\n\r\n")
-        answers, far = await wire.dial()
+        answers, far = await http.dial()
         request, forwarded = _forwarded(head)
         far.write(forwarded)
         await far.drain()

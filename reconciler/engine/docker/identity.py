@@ -58,8 +58,8 @@ class Identity:
     is inspected once.
     """
 
-    def __init__(self, wire: DockerHttp) -> None:
-        self._wire = wire
+    def __init__(self, http: DockerHttp) -> None:
+        self._http = http
         self._own: dict[str, bool] = {}
 
     async def sort(self, entries: Iterable[Json], project: str) -> Sorted:
@@ -94,7 +94,7 @@ class Identity:
         if made_by_compose(labels, image):
             return True
         try:
-            seen = await self._wire.get(f"/images/{quote(image, safe=':')}/json")
+            seen = await self._http.get(f"/images/{quote(image, safe=':')}/json")
         except Refused as error:
             # The image was removed by force. What can't be shown to be ours is not touched.
             return False if error.status == 404 else None

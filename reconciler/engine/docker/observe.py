@@ -52,9 +52,9 @@ class _ObservedCache:
 class Observer:
     """Remembers the last inspections, and what has moved since."""
 
-    def __init__(self, wire: DockerHttp) -> None:
+    def __init__(self, http: DockerHttp) -> None:
         self.subscribed = False
-        self._wire = wire
+        self._http = http
         self._project = ""
         self._known: dict[str, _ObservedCache] = {}
         self._moved: set[str] = set()
@@ -66,7 +66,7 @@ class Observer:
         self._held: dict[str, bool] = {}
         self._refused: dict[str, int] = {}
         self._odd: dict[str, str] = {}
-        self._identity = Identity(wire)
+        self._identity = Identity(http)
         self._turn = asyncio.Lock()
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
@@ -207,7 +207,7 @@ class Observer:
         """
         # No label filter: a name that we need may be held by a container that is not ours.
         try:
-            entries = await self._wire.get("/containers/json", all=True)
+            entries = await self._http.get("/containers/json", all=True)
         except Refused as error:
             raise EngineUnavailable(f"the engine can't list containers: {error}", "list_failed") from error
         except (ValueError, RecursionError) as error:
@@ -232,7 +232,7 @@ class Observer:
         """
         try:
             async with self._slots:
-                seen = await self._wire.get(f"/images/{quote(image, safe='/:@')}/json")
+                seen = await self._http.get(f"/images/{quote(image, safe='/:@')}/json")
         except Refused as error:
             return "" if error.status < 500 else None
         except EngineUnavailable as error:
@@ -249,7 +249,7 @@ class Observer:
         # Set before asking, so that a mark made while the answer is on its way counts.
         self._tags = {}
         try:
-            images = await self._wire.get("/images/json")
+            images = await self._http.get("/images/json")
             tags = tags_of(images if isinstance(images, list) else [])
         except (Refused, ValueError, RecursionError) as error:
             self._tags = None
@@ -281,7 +281,7 @@ class Observer:
             return ""
         try:
             async with self._slots:
-                seen = await self._wire.get(f"/containers/{quote(id, safe='')}/json")
+                seen = await self._http.get(f"/containers/{quote(id, safe='')}/json")
             found = container(seen)
         except Refused as error:
             return self._was_refused(entry, error)

@@ -41,9 +41,9 @@ T = TypeVar("T")
 class ContainerCommands:
     """The SDK's calls, each in a thread, each with a deadline."""
 
-    def __init__(self, wire: DockerHttp) -> None:
-        self._wire = wire
-        self._clients = _Clients(wire.address)
+    def __init__(self, http: DockerHttp) -> None:
+        self._http = http
+        self._clients = _Clients(http.address)
         self._threads = DaemonThreadPool("docker-order", _MOST_ORDERS)
 
     async def execute(self, command: Command) -> None:
@@ -94,19 +94,19 @@ class ContainerCommands:
         self._clients.close()
 
     async def _call(self, work: Callable[[APIClient], T], within: float) -> T:
-        api = await self._wire.negotiate()
+        api = await self._http.negotiate()
         try:
             return await self._threads.run(lambda: work(self._clients.client(api)), within)
         except NotStarted as error:
             message = f"no call to the engine came through within {within:.0f} s"
             raise EngineUnavailable(message, "engine_silent") from error
         except TimeoutError as error:
-            self._wire.api = ""
+            self._http.api = ""
             raise OutcomeUnknown(f"the engine did not answer within {within:.0f} s") from error
         except APIError as error:
             raise Refused(error.status_code or 500, str(error.explanation or error)) from error
         except (requests.RequestException, DockerException, OSError) as error:
-            self._wire.api = ""
+            self._http.api = ""
             message = f"the connection to the engine broke: {truncate(str(error))}"
             raise _unsent(error) or OutcomeUnknown(message) from error
 

@@ -15,8 +15,8 @@ _AT_ONCE = 8
 class HealthExec:
     """Runs health checks, one at a time in each container, few at once in all."""
 
-    def __init__(self, wire: DockerHttp) -> None:
-        self._wire = wire
+    def __init__(self, http: DockerHttp) -> None:
+        self._http = http
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._running: set[str] = set()
         self._hanging: dict[str, str] = {}
@@ -40,7 +40,7 @@ class HealthExec:
         if check is None:
             return False
         try:
-            if (await self._wire.get(f"/exec/{check}/json"))["Running"]:
+            if (await self._http.get(f"/exec/{check}/json"))["Running"]:
                 return True
         except Refused:
             # Not known any more: its container was restarted or removed.
@@ -51,16 +51,16 @@ class HealthExec:
     async def _run(self, container: Container) -> bool:
         # With its output attached the answer ends when the check does; otherwise it ends at once.
         body = {"Cmd": container.check, "AttachStdout": True, "AttachStderr": True}
-        check = (await self._wire.post(f"/containers/{container.id}/exec", body))["Id"]
+        check = (await self._http.post(f"/containers/{container.id}/exec", body))["Id"]
         self._hanging[container.id] = check
         start = {"Detach": False, "Tty": False}
         async with (
-            self._wire.stream("POST", f"/exec/{check}/start", start) as reply,
+            self._http.stream("POST", f"/exec/{check}/start", start) as reply,
             aclosing(reply.chunks()) as output,
         ):
             async for _ in output:
                 pass
-        ended = await self._wire.get(f"/exec/{check}/json")
+        ended = await self._http.get(f"/exec/{check}/json")
         if ended["Running"]:
             return False
         del self._hanging[container.id]

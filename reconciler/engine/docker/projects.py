@@ -27,7 +27,7 @@ _FROZEN = re.compile(r"[0-9a-f]{32,}\.json")
 
 
 async def left_behind(
-    wire: DockerHttp, identity: Identity, entries: Iterable[Json], stack: Stack, former: str, *, local: bool
+    http: DockerHttp, identity: Identity, entries: Iterable[Json], stack: Stack, former: str, *, local: bool
 ) -> tuple[LeftBehind, ...]:
     """What there is of other projects made from the files of this stack, sorted by their names.
 
@@ -51,7 +51,7 @@ async def left_behind(
         # Without what only inherited the labels of that project from its image.
         known = await identity.sort(projects.get(name, ()), name)
         containers = tuple(sorted(name_of(entry) or id[:12] for id, entry in known.ours.items()))
-        volumes = await _volumes(wire, name)
+        volumes = await _volumes(http, name)
         if containers or volumes:
             found.append(LeftBehind(name, containers, volumes))
     return tuple(found)
@@ -98,9 +98,9 @@ def _there(path: str) -> bool:
     return bool(path) and Path(path).exists()
 
 
-async def _volumes(wire: DockerHttp, project: str) -> tuple[str, ...]:
+async def _volumes(http: DockerHttp, project: str) -> tuple[str, ...]:
     try:
-        answer: Any = await wire.get("/volumes", filters={"label": [f"{PROJECT}={project}"]})
+        answer: Any = await http.get("/volumes", filters={"label": [f"{PROJECT}={project}"]})
     except Refused as error:
         raise EngineUnavailable(f"the engine can't list volumes: {error}", "list_failed") from error
     except (ValueError, RecursionError) as error:

@@ -34,9 +34,9 @@ _LONGEST_LINE = 2**20
 class Events:
     """One subscription: tells the look what moved, and yields why."""
 
-    def __init__(self, wire: DockerHttp, look: Observer, stack: Stack) -> None:
-        self._wire = wire
-        self._look = look
+    def __init__(self, http: DockerHttp, observer: Observer, stack: Stack) -> None:
+        self._http = http
+        self._observer = observer
         self._stack = stack
         self._names = {
             service.name_of(number)
@@ -49,7 +49,7 @@ class Events:
         self._heard_at = 0.0
         self._expected_by: float | None = None
 
-    def subscribe(self, since: float, seconds: float) -> None:
+    def expect_event(self, since: float, seconds: float) -> None:
         """We did something, begun at ``since`` (the loop's time), that makes an event.
 
         If none came since and none comes within ``seconds``, the stream is dead, though open.
@@ -66,10 +66,10 @@ class Events:
         """
         filters = json.dumps(_FILTERS)
         try:
-            async with self._wire.stream("GET", "/events", filters=filters) as reply:
+            async with self._http.stream("GET", "/events", filters=filters) as reply:
                 # What happened before we listened was told to nobody.
-                self._look.invalidate_all()
-                self._look.subscribed = True
+                self._observer.invalidate_all()
+                self._observer.subscribed = True
                 pump = asyncio.create_task(self._pump(reply))
                 try:
                     yield "subscribed"
@@ -77,7 +77,7 @@ class Events:
                         for text in await self._next():
                             yield text
                 finally:
-                    self._look.subscribed = False
+                    self._observer.subscribed = False
                     pump.cancel()
                     await asyncio.gather(pump, return_exceptions=True)
         except Refused as error:
@@ -134,20 +134,20 @@ class Events:
         actor = event.get("Actor") or {}
         told = actor.get("Attributes") or {}
         if kind == "image":
-            self._look.invalidate_images()
+            self._observer.invalidate_images()
             return f"image {action} {told.get('name', '')}".rstrip()
         if kind == "network":
             attached = told.get("container", "")
-            known = self._look.is_known(attached)
-            self._look.invalidate(attached)
-            return f"network {action} {known.name}" if known and not self._look.is_held(attached) else ""
+            known = self._observer.is_known(attached)
+            self._observer.invalidate(attached)
+            return f"network {action} {known.name}" if known and not self._observer.is_held(attached) else ""
         moved, name = actor.get("ID", ""), told.get("name", "")
-        self._look.invalidate(moved)
+        self._observer.invalidate(moved)
         if action == "oom":
-            self._look.note_starved(moved, event.get("timeNano", 0) / 1e9)
-        if self._look.is_held(moved):
+            self._observer.note_starved(moved, event.get("timeNano", 0) / 1e9)
+        if self._observer.is_held(moved):
             # Our own doing, and not to be seen before it is done; that it is done wakes by itself.
-            died = action == "die" and self._look.note_exit(moved, *_end_of(event, told))
+            died = action == "die" and self._observer.note_exit(moved, *_end_of(event, told))
             return f"container {action} {name}" if died else ""
         # The engine writes the former name with a slash before it, and the new one without.
         names = {name, told.get("oldName", "").removeprefix("/")}
@@ -161,7 +161,7 @@ def _end_of(event: Mapping[str, Any], told: Mapping[str, Any]) -> tuple[float, i
 
 
 async def pull_image(
-    wire: DockerHttp, image: str, platform: str, credentials: Mapping[str, str], quiet: float
+    http: DockerHttp, image: str, platform: str, credentials: Mapping[str, str], quiet: float
 ) -> str:
     """Pull one image; what went wrong, or nothing. Leaving it, as by cancelling, ends it in the engine.
 
@@ -176,7 +176,7 @@ async def pull_image(
     try:
         async with (
             asyncio.timeout(quiet) as patience,
-            wire.stream("POST", "/images/create", {}, credentials, within=quiet, **query) as reply,
+            http.stream("POST", "/images/create", {}, credentials, within=quiet, **query) as reply,
             aclosing(lines_of(reply.chunks())) as lines,
         ):
             async for line in lines:
@@ -199,14 +199,19 @@ def _problem_in(line: bytes) -> str:
 
 
 async def lines_of(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-    """Lines out of pieces, without their ends; one that never ends is cut."""
-    rest = b""
+    """Lines out of chunks, without their ends; a line of more than 1 MiB is cut."""
+    rest = bytearray()
     async for chunk in chunks:
-        *whole, rest = (rest + chunk).split(b"\n")
-        for line in whole:
-            yield line
+        first, newline, others = chunk.partition(b"\n")
+        rest += first
+        if newline:
+            yield bytes(rest)
+            *whole, last = others.split(b"\n")
+            for line in whole:
+                yield line
+            rest = bytearray(last)
         if len(rest) > _LONGEST_LINE:
-            yield rest
-            rest = b""
+            yield bytes(rest)
+            rest.clear()
     if rest:
-        yield rest
+        yield bytes(rest)

@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from reconciler.engine.simulated.hooks import NO_HOOKS, Hooking, StartWorker
-from reconciler.engine.simulated.logs import Journal
+from reconciler.engine.simulated.hooks import NO_HOOKS, HookScript, StartWorker
+from reconciler.engine.simulated.logs import ContainerLogs
 from reconciler.errors import (
     BatchFailed,
     ContainerGone,
@@ -52,7 +52,7 @@ class ContainerScript:
     exit_code: int = 0
     crashes: int = 1_000_000_000
     memory: int = 50_000_000
-    hooks: Hooking = NO_HOOKS
+    hooks: HookScript = NO_HOOKS
 
 
 _PLAIN = ContainerScript()
@@ -121,7 +121,7 @@ class SimulatedEngine:
         self._listeners: set[asyncio.Queue[str | None]] = set()
         self._serial = 0
         self._replaces: tuple[str, ...] = ()
-        self._journal = Journal(self._prints)
+        self._logs = ContainerLogs(self._prints)
         self.start_work = StartWorker()
 
     # --- the protocol ------------------------------------------------------------------------------
@@ -213,7 +213,7 @@ class SimulatedEngine:
         cell = self._cells.get(container)
         if cell is None:
             raise ContainerGone(f"no container {container}")
-        async for line in self._journal.read(container, tail, follow=follow):
+        async for line in self._logs.read(container, tail, follow=follow):
             yield line
 
     @property
@@ -255,7 +255,7 @@ class SimulatedEngine:
         """The container is removed by somebody."""
         self._cells.pop(container).cancel()
         self._projects.pop(container, None)
-        self._journal.forget(container)
+        self._logs.forget(container)
         self._changed("destroy")
 
     def restart(self) -> None:
@@ -301,7 +301,7 @@ class SimulatedEngine:
         return cell is not None and cell.container.state in ALIVE and not self.unavailable
 
     def _hang_up(self) -> None:
-        self._journal.wake()
+        self._logs.wake()
         for queue in self._listeners:
             queue.put_nowait(None)
 
@@ -351,7 +351,7 @@ class SimulatedEngine:
 
     def _set(self, cell: _SimulatedContainer, event: str, **fields: object) -> None:
         cell.container = replace(cell.container, **fields)  # type: ignore[arg-type]
-        self._journal.write(cell.container.id, f"{cell.container.service}: simulated {event}")
+        self._logs.write(cell.container.id, f"{cell.container.service}: simulated {event}")
         self._changed(event)
 
     def _create_all(self, command: Command, stack: Stack) -> None:

@@ -20,14 +20,14 @@ class HookRun(NamedTuple):
     command: tuple[str, ...]
 
 
-class Hooking(NamedTuple):
+class HookScript(NamedTuple):
     """How hooks of a service behave: exit code by stage, and seconds that each takes."""
 
     codes: Mapping[str, int] = {}
     takes: float = 0.0
 
 
-NO_HOOKS = Hooking()
+NO_HOOKS = HookScript()
 
 
 class StartWorker:
@@ -37,7 +37,7 @@ class StartWorker:
         self.files: dict[str, dict[str, str]] = {}
         self.runs: list[HookRun] = []
 
-    async def before_start(self, container: str, work: StartWork, behaviour: Hooking) -> None:
+    async def before_start(self, container: str, work: StartWork, behaviour: HookScript) -> None:
         """Run pre_start hooks and copy the files in, as the real engines' adapter does."""
         await self._run(container, "pre_start", work.pre_start, behaviour)
         if work.read_only and (work.files or work.api_socket):
@@ -48,11 +48,11 @@ class StartWorker:
         if work.api_socket:
             held[API_SOCKET_FILE] = "{}"
 
-    async def post_start(self, container: str, work: StartWork, behaviour: Hooking) -> None:
+    async def post_start(self, container: str, work: StartWork, behaviour: HookScript) -> None:
         """Run the hooks after a start; raises as the protocol says."""
         await self._run(container, "post_start", work.post_start, behaviour)
 
-    async def pre_stop(self, container: str, work: StartWork, behaviour: Hooking, grace: float) -> str:
+    async def pre_stop(self, container: str, work: StartWork, behaviour: HookScript, grace: float) -> str:
         """Run the hooks before a stop, for ``grace`` seconds at most; returns what went wrong."""
         try:
             async with asyncio.timeout(max(grace, 1.0)):
@@ -63,7 +63,7 @@ class StartWorker:
             return str(error)
         return ""
 
-    async def _run(self, container: str, stage: str, hooks: tuple[Hook, ...], behaviour: Hooking) -> None:
+    async def _run(self, container: str, stage: str, hooks: tuple[Hook, ...], behaviour: HookScript) -> None:
         for hook in hooks:
             self.runs.append(HookRun(container, stage, hook.command))
             if behaviour.takes:

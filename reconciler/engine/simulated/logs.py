@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable
 _KEPT = 1000
 
 
-class Journal:
+class ContainerLogs:
     """Lines by container. ``running`` says whether a container may still print."""
 
     def __init__(self, running: Callable[[str], bool]) -> None:

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.engine.docker.address import Address
+from reconciler.engine.docker.frames import unframed
 from reconciler.engine.docker.http import DockerHttp
-from reconciler.engine.docker.logs import _unframed
+from reconciler.engine.docker.logs import STAMP
 from reconciler.engine.docker.observe import Observer
 from reconciler.engine.docker.streams import Events, pull_image
 from reconciler.errors import EngineError, EngineUnavailable
@@ -105,7 +106,7 @@ def test_frames_of_a_log_may_be_anything(content: bytes, size: int, stream: int)
             yield struct.pack(">BxxxL", stream, size) + content
 
         with suppress(EngineError):
-            async for _ in _unframed(chunks()):
+            async for _ in unframed(chunks(), STAMP):
                 pass
 
     asyncio.run(read())
@@ -117,5 +118,5 @@ async def test_a_frame_that_claims_gigabytes_is_not_gathered() -> None:
         raise AssertionError("asked for more")
 
     with pytest.raises(EngineUnavailable, match="4294967295 bytes"):
-        async for _ in _unframed(chunks()):
+        async for _ in unframed(chunks(), STAMP):
             pass

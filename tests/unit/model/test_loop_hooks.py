@@ -11,7 +11,7 @@ import pytest
 from reconciler.controller.executor import Concurrency
 from reconciler.controller.loop import LoopTimings
 from reconciler.engine.simulated.engine import ContainerScript
-from reconciler.engine.simulated.hooks import Hooking
+from reconciler.engine.simulated.hooks import HookScript
 from reconciler.model import ledger as ledgers
 from reconciler.model.desired import GroupState
 from reconciler.model.ledger import Clock
@@ -59,7 +59,7 @@ async def test_hooks_run_once_around_a_start_and_a_stop() -> None:
 @virtual
 async def test_a_dependent_starts_after_the_hooks() -> None:
     stack = stack_of()
-    b = await up(stack, engine=engine(web=ContainerScript(hooks=Hooking(takes=5.0))))
+    b = await up(stack, engine=engine(web=ContainerScript(hooks=HookScript(takes=5.0))))
     assert b.engine.log()[-3:] == ["start web", "post_start web", "start next"]
     assert b.engine.times(Action.START, "next")[0] >= 10.0
     await b.end()
@@ -103,7 +103,7 @@ async def test_a_container_started_by_hand_runs_no_hooks() -> None:
 @virtual
 async def test_a_failing_hook_is_a_failed_start_and_is_retried_with_back_off() -> None:
     stack = stack_of()
-    b = bench(stack, engine=engine(web=ContainerScript(hooks=Hooking({"post_start": 3}))))
+    b = bench(stack, engine=engine(web=ContainerScript(hooks=HookScript({"post_start": 3}))))
     b.want(desire(stack, "main"))
     await asyncio.sleep(600)
     starts = b.engine.times(Action.START, "web")
@@ -123,7 +123,7 @@ async def test_a_failing_hook_is_a_failed_start_and_is_retried_with_back_off() -
 @virtual
 async def test_a_one_shot_whose_hook_failed_is_not_done() -> None:
     stack = stack_of(restart="no")
-    b = bench(stack, engine=engine(web=ContainerScript(hooks=Hooking({"post_start": 1}))))
+    b = bench(stack, engine=engine(web=ContainerScript(hooks=HookScript({"post_start": 1}))))
     b.want(desire(stack, "main"))
     await asyncio.sleep(30)
     assert len(b.engine.times(Action.START, "web")) > 2
@@ -136,7 +136,7 @@ async def test_a_one_shot_whose_hook_failed_is_not_done() -> None:
 async def test_a_hanging_hook_blocks_no_other_start_and_no_stop(work: StartWork) -> None:
     others = [service(f"s{i}") for i in range(3)]
     stack = a_stack({"main": [service("web", start=work)], "other": others})
-    hangs = ContainerScript(hooks=Hooking(takes=1e6))
+    hangs = ContainerScript(hooks=HookScript(takes=1e6))
     b = bench(stack, engine=engine(web=hangs), settings=LoopTimings(limits=Concurrency(start=1)))
     b.want(desire(stack, "main", "other"))
     await b.until(lambda s: s.groups["other"].phase == "converged", 5.0)
@@ -149,7 +149,7 @@ async def test_a_hanging_hook_blocks_no_other_start_and_no_stop(work: StartWork)
 
 @virtual
 async def test_a_pre_stop_hook_that_fails_or_hangs_prevents_no_stop(caplog: pytest.LogCaptureFixture) -> None:
-    for hooks, told in ((Hooking({"pre_stop": 9}), "exit code 9"), (Hooking(takes=1e6), "in time")):
+    for hooks, told in ((HookScript({"pre_stop": 9}), "exit code 9"), (HookScript(takes=1e6), "in time")):
         stack = stack_of(replace(AFTER, post_start=()))
         b = await up(stack, engine=engine(web=ContainerScript(hooks=hooks)))
         b.want(desire(stack))
@@ -164,7 +164,7 @@ async def test_a_pre_stop_hook_that_fails_or_hangs_prevents_no_stop(caplog: pyte
 @virtual
 async def test_hooks_that_a_killed_daemon_left_are_run_by_the_next_one() -> None:
     stack = stack_of()
-    b = bench(stack, engine=engine(web=ContainerScript(hooks=Hooking(takes=50.0))))
+    b = bench(stack, engine=engine(web=ContainerScript(hooks=HookScript(takes=50.0))))
     b.want(desire(stack, "main"))
     await b.until(lambda _: bool(stages(b)))
     kept = json.dumps(ledgers.to_json(b.loop.ledger))

@@ -65,7 +65,7 @@ def environment_of(environment: Mapping[str, str | None]) -> list[str]:
     return [name if value is None else f"{name}={value}" for name, value in environment.items()]
 
 
-async def execute(wire: DockerHttp, container: str, hook: Hook) -> Ended:
+async def execute(http: DockerHttp, container: str, hook: Hook) -> Ended:
     """Run the command of a hook to its end. Cancelling leaves the command running: the engine can't end it.
 
     Raises:
@@ -81,12 +81,12 @@ async def execute(wire: DockerHttp, container: str, hook: Hook) -> Ended:
         "AttachStdout": True,
         "AttachStderr": True,
     }
-    exec_id = (await wire.post(f"/containers/{container}/exec", body))["Id"]
+    exec_id = (await http.post(f"/containers/{container}/exec", body))["Id"]
     tail = Tail()
     start = {"Detach": False, "Tty": False}
-    async with wire.stream("POST", f"/exec/{exec_id}/start", start) as reply:
+    async with http.stream("POST", f"/exec/{exec_id}/start", start) as reply:
         await _read(reply.chunks(), tail)
-    ended = await wire.get(f"/exec/{exec_id}/json")
+    ended = await http.get(f"/exec/{exec_id}/json")
     code = ended.get("ExitCode")
     # The stream of a command also ends with its container, which the engine notes a moment later.
     return Ended(-1 if code is None or ended.get("Running") else int(code), tail.text())

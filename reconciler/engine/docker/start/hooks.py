@@ -23,7 +23,7 @@ _SHORTEST = 1.0
 
 
 async def post_start(
-    wire: DockerHttp, container: str, definition: Definition, *, within: float = LONGEST
+    http: DockerHttp, container: str, definition: Definition, *, within: float = LONGEST
 ) -> None:
     """Run all hooks after a start, one after the other; the first that fails ends it.
 
@@ -36,12 +36,12 @@ async def post_start(
         name = hook_name("post_start", number, hooks)
         try:
             async with asyncio.timeout(within):
-                await _run(wire, container, hook, name, definition)
+                await _run(http, container, hook, name, definition)
         except TimeoutError as error:
             raise StepFailed(f"{name} did not end within {within:.0f} s", FAILED) from error
 
 
-async def pre_stop(wire: DockerHttp, container: str, definition: Definition, *, grace: float) -> str:
+async def pre_stop(http: DockerHttp, container: str, definition: Definition, *, grace: float) -> str:
     """Run all hooks before a stop, in the ``grace`` seconds that the stop itself may take after them.
 
     Whatever becomes of them, the stop goes on: returns what went wrong, empty if nothing did.
@@ -52,7 +52,7 @@ async def pre_stop(wire: DockerHttp, container: str, definition: Definition, *, 
         async with asyncio.timeout(within):
             for number, hook in enumerate(hooks, 1):
                 name = hook_name("pre_stop", number, hooks)
-                await _run(wire, container, hook, name, definition)
+                await _run(http, container, hook, name, definition)
     except TimeoutError:
         return f"{name} did not end within {within:.0f} s, and the container was stopped all the same"
     except ContainerGone:
@@ -62,9 +62,9 @@ async def pre_stop(wire: DockerHttp, container: str, definition: Definition, *, 
     return ""
 
 
-async def _run(wire: DockerHttp, container: str, hook: Hook, name: str, definition: Definition) -> None:
+async def _run(http: DockerHttp, container: str, hook: Hook, name: str, definition: Definition) -> None:
     try:
-        ended = await execute(wire, container, hook)
+        ended = await execute(http, container, hook)
     except Refused as error:
         if error.status in {404, 409} and _has_ended(str(error)):
             raise ContainerGone(f"container {container[:12]} does not run any more") from error

@@ -24,8 +24,8 @@ _API_SOCKET = InjectedFile(kind=CONFIG, source="credentials of use_api_socket", 
 class Injector:
     """Writes files into containers. ``credentials`` gives what ``use_api_socket`` asks for."""
 
-    def __init__(self, wire: DockerHttp, credentials: Callable[[], Awaitable[str]]) -> None:
-        self._wire = wire
+    def __init__(self, http: DockerHttp, credentials: Callable[[], Awaitable[str]]) -> None:
+        self._http = http
         self._credentials = credentials
 
     async def inject(self, container: str, service: str, definition: Definition) -> None:
@@ -55,13 +55,13 @@ class Injector:
         path, owned = f"/containers/{container}/archive", bool(file.uid or file.gid)
         try:
             try:
-                await self._wire.put(path, content, path="/", copyUIDGID=owned)
+                await self._http.put(path, content, path="/", copyUIDGID=owned)
             except Refused as error:
                 # The engine looks `user: 1000:1000` up in the host's passwd file and fails there. Without the
                 # option the owner in the archive counts, which is the one that the Compose file names.
                 if not owned or "passwd database" not in str(error):
                     raise
-                await self._wire.put(path, content, path="/", copyUIDGID=False)
+                await self._http.put(path, content, path="/", copyUIDGID=False)
         except Refused as error:
             if error.status == 404 and "no such container" in str(error).lower():
                 raise ContainerGone(f"container {container[:12]} is gone") from error

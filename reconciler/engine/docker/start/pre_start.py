@@ -31,8 +31,8 @@ _STAGE = "pre_start"
 class PreStart:
     """``pull`` gets an image that is not there."""
 
-    def __init__(self, wire: DockerHttp, pull: Callable[[str], Awaitable[None]]) -> None:
-        self._wire = wire
+    def __init__(self, http: DockerHttp, pull: Callable[[str], Awaitable[None]]) -> None:
+        self._http = http
         self._pull = pull
 
     async def run(self, container: str, project: str, service: str, definition: Definition) -> None:
@@ -54,7 +54,7 @@ class PreStart:
             if await self._runs(labels):
                 # Once for all replicas, as Compose does it: before the first of them.
                 return
-            own = await self._wire.get(f"/containers/{container}/json")
+            own = await self._http.get(f"/containers/{container}/json")
             for number, hook in enumerate(hooks, 1):
                 await self._one(own, hook, hook_name(_STAGE, number, hooks), labels, definition)
         except Refused as error:
@@ -66,13 +66,13 @@ class PreStart:
         filters = json.dumps(
             {"label": [f"{name}={labels[name]}" for name in (PROJECT, SERVICE)], "status": ["running"]}
         )
-        found = await self._wire.get("/containers/json", filters=filters)
+        found = await self._http.get("/containers/json", filters=filters)
         return any(claims(entry, labels[PROJECT]) for entry in found)
 
     async def _clear(self, labels: dict[str, str]) -> None:
         """Remove what an earlier run left: a daemon that was killed in the middle, or Compose."""
         filters = json.dumps({"label": [f"{name}={value}" for name, value in labels.items()]})
-        for entry in await self._wire.get("/containers/json", all=True, filters=filters):
+        for entry in await self._http.get("/containers/json", all=True, filters=filters):
             await self._remove(entry["Id"])
 
     async def _one(
@@ -106,17 +106,17 @@ class PreStart:
             },
         }
         try:
-            made = await self._wire.post("/containers/create", body)
+            made = await self._http.post("/containers/create", body)
         except Refused as error:
             if error.status != 404 or "no such image" not in str(error).lower():
                 raise
             await self._pull(image)
-            made = await self._wire.post("/containers/create", body)
+            made = await self._http.post("/containers/create", body)
         networks = own.get("NetworkSettings", {}).get("Networks") or {}
         for network in networks if mode in networks else ():
             if network != mode:
                 target = f"/networks/{quote(network, safe='')}/connect"
-                await self._wire.post(target, {"Container": made["Id"]})
+                await self._http.post(target, {"Container": made["Id"]})
         return str(made["Id"])
 
     async def _wait(self, made: str, name: str) -> tuple[int, str]:
@@ -125,20 +125,20 @@ class PreStart:
         try:
             async with asyncio.timeout(LONGEST):
                 # Attached before its start, so that nothing of what it says is lost.
-                async with self._wire.stream(
+                async with self._http.stream(
                     "POST", attach, {}, stream=True, stdout=True, stderr=True
                 ) as said:
-                    await self._wire.post(f"/containers/{made}/start", {})
+                    await self._http.post(f"/containers/{made}/start", {})
                     with contextlib.suppress(EngineUnavailable, ConnectionError, EOFError):
                         async for chunk in said.chunks():
                             tail.feed(chunk)
-                ended = await self._wire.post(f"/containers/{made}/wait", {}, within=LONGEST)
+                ended = await self._http.post(f"/containers/{made}/wait", {}, within=LONGEST)
         except TimeoutError as error:
             raise StepFailed(f"{name} did not end within {LONGEST:.0f} s", FAILED) from error
         return int(ended["StatusCode"]), tail.text()
 
     async def _remove(self, container: str) -> None:
         try:
-            await self._wire.delete(f"/containers/{container}", force=True, v=True)
+            await self._http.delete(f"/containers/{container}", force=True, v=True)
         except (EngineError, Refused) as error:
             log.warning("the container of a hook stays", extra={"error": truncate(str(error))})
