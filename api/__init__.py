@@ -1,10 +1,12 @@
-"""HTTP, and nothing but HTTP: reads answer from snapshots, writes edit desired state through a writer.
+"""The HTTP API: reads are answered from snapshots, writes edit desired state through a ``Writer``.
 
-- ``app`` puts the application together; ``settings`` is what it needs to be told;
-- ``reads``, ``writes``, ``health``, ``pages`` hold the endpoints, ``stream`` the events;
-- ``views`` turns a snapshot into the JSON of the contract, ``schemas`` describes that JSON, ``bodies``
-  what is sent;
-- ``guard`` stands before all of it (Host, Origin, size), ``problems`` says no in one format.
+- ``app`` builds the application; ``context`` holds its settings and what the endpoints share;
+- ``endpoints`` has one module per group of endpoints;
+- ``wire`` converts snapshots to JSON (``views``), describes that JSON and request bodies for OpenAPI, and
+  formats errors as problem details;
+- ``middleware`` checks every request before it reaches an endpoint: Host, Origin, size, API key;
+- ``metrics`` serves ``/metrics``.
 
-No engine, no plan being made, no state of its own.
+May import ``generations``, ``audit``, ``auth``, ``controller``, ``planning``, ``model``. Calls no engine and
+makes no plan.
 """

@@ -1,4 +1,4 @@
-"""The application: everything under ``api`` put together. Nothing happens at import."""
+"""Builds the FastAPI application from everything under ``api``. Importing it has no side effects."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def create_app(
     archive: GenerationHistory | None = None,
     webhook: Webhook | None = None,
 ) -> FastAPI:
-    """The API over these snapshots and this writer.
+    """Create the application over these snapshots and this writer.
 
     Without ``preview`` there is no ``POST /services/plan``, without ``logs`` no ``GET /services/logs``,
     without ``metrics`` no ``GET /metrics``, without ``audit`` no ``GET /services/audit``, without ``archive``
-    no history and no rollback, without ``webhook`` none; without ``keys`` everybody is let in. Whoever stops
-    the server calls ``close_streams`` first: a server waits for open answers, and events never end by
-    themselves.
+    no history and no rollback, without ``webhook`` no webhook; without ``keys`` no request needs a key. Call
+    ``close_streams`` before stopping the server: it waits for open responses, and event streams never end on
+    their own.
     """
     auth = Auth(keys)
     context = Context(
@@ -81,7 +81,7 @@ def create_app(
         title="Service Manager",
         version=__version__,
         description=openapi.DESCRIPTION,
-        openapi_tags=[{"name": openapi.TAG, "description": "Desired state in, progress out."}],
+        openapi_tags=[{"name": openapi.TAG, "description": "Change desired state, follow its progress."}],
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
@@ -99,7 +99,7 @@ def create_app(
         refused=refused,
     )
     if metrics is not None:
-        # The last one added is the outermost: refusals of the guard are counted too.
+        # The last one added is the outermost, so requests that security refuses are counted too.
         app.add_middleware(MetricsMiddleware, counters=metrics.counters)
         metrics.register(app)
     problems.add_handlers(app)
@@ -124,6 +124,6 @@ def create_app(
 
 
 def close_streams(app: FastAPI) -> None:
-    """End event streams and long polls now; new ones are refused. Call it in the event loop."""
+    """End event streams and long polls now, and refuse new ones. Call it in the event loop."""
     app.state.context.closing.set()
     app.state.broadcast.close()

@@ -1,4 +1,4 @@
-"""What the API is told by the composition root, and what its endpoints share."""
+"""Settings of the API, given by the composition root, and the context that its endpoints share."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from reconciler.planning.drift import Drift
 class Settings:
     """How the API is reached and served.
 
-    ``host`` is the address bound, ``own`` are the machine's own names, ``names`` those of proxies before
-    us: both are answered to at any port, but only pages at the latter may write under another Host.
-    ``dashboard`` is the folder of the dashboard's files, None without one. ``clock`` gives wall seconds.
-    ``age`` gives the seconds since the loop last finished a look; older than ``max_age`` seconds the daemon
-    counts as not ready. ``heartbeat`` is the pause in seconds after which an idle event stream says that it
-    is alive, ``patience`` how many seconds a reader of events may take over one.
+    ``host`` is the bound address, ``own`` are the machine's own names, ``names`` those of reverse proxies in
+    front of the daemon. Both are accepted as Host at any port; only pages of ``names`` may write under
+    another Host. ``dashboard`` is the folder of the dashboard's files, None without one. ``clock`` returns
+    wall seconds. ``age`` returns the seconds since the loop last observed the engine; above ``max_age`` the
+    daemon counts as not ready. ``heartbeat`` is the number of idle seconds after which an event stream sends
+    a comment, ``patience`` the number of seconds in which a client must take one event.
     """
 
     host: str = "127.0.0.1"
@@ -40,92 +40,94 @@ class Settings:
 
 
 class PlannedStep(Protocol):
-    """What is shown of one step; ``reconciler.planning.planner.Step`` is one."""
+    """The part of a step that is shown; ``reconciler.planning.planner.Step`` implements it."""
 
     @property
     def service(self) -> str:
-        """Whom it is for."""
+        """Name of the service."""
 
     @property
     def action(self) -> str:
-        """The engine's verb."""
+        """Action of the engine, such as ``start``."""
 
     @property
     def cause(self) -> str:
-        """A stable word."""
+        """Stable word for programs."""
 
     @property
     def why(self) -> str:
-        """A sentence."""
+        """Sentence for people."""
 
 
 class Undone(Protocol):
-    """What is shown of a service for which nothing more can be done;
-    ``reconciler.generations.preview.Unresolved``
-    is one."""
+    """A service that no step can bring to its desired state now.
+
+    ``reconciler.generations.preview.Unresolved`` implements it.
+    """
 
     @property
     def service(self) -> str:
-        """Which one."""
+        """Name of the service."""
 
     @property
     def phase(self) -> str:
-        """Blocked, suspended or waiting."""
+        """``blocked``, ``suspended`` or ``waiting``."""
 
     @property
     def reason(self) -> str:
-        """A stable word."""
+        """Stable word for programs."""
 
     @property
     def message(self) -> str:
-        """A sentence."""
+        """Sentence for people."""
 
     @property
     def waits_for(self) -> Sequence[str]:
-        """Services."""
+        """Names of services."""
 
 
 class Planned(Protocol):
-    """What is shown of a preview; ``reconciler.generations.preview.PreviewResult`` is one, and prints itself
-    as
-    text."""
+    """The result of a preview; ``str()`` formats it as text.
+
+    ``reconciler.generations.preview.PreviewResult`` implements it.
+    """
 
     @property
     def steps(self) -> Sequence[PlannedStep]:
-        """What would be done, in order, to the end."""
+        """All steps, in order."""
 
     @property
     def left(self) -> Sequence[Undone]:
-        """What would be left undone then."""
+        """Services that are still not as desired after all steps."""
 
     @property
     def drifts(self) -> Sequence[Drift]:
-        """What would differ."""
+        """Differences between that desired state and the observed one."""
 
 
 Preview = Callable[[Mapping[str, Any]], Awaitable[Planned]]
-"""From a ``groups.yaml`` as plain values to all that it would lead to now, changing nothing.
+"""Previews a ``groups.yaml``, given as plain values, without changing anything.
 
-Raises ``InvalidDesiredState`` where the loop would not accept it.
+Raises ``InvalidDesiredState`` if the loop would not accept it.
 """
 
 
 Lines = Callable[[str, int, bool], AsyncIterator[str]]
-"""From a container's id, how many of its last lines to begin with and whether to go on, to its log lines.
+"""Yields log lines of a container, given its id, how many of the last lines to start with, and ``follow``.
 
-Raises ``ContainerGone`` where there is no such container, ``EngineUnavailable`` where nobody can be asked.
+Raises ``ContainerGone`` if there is no such container, ``EngineUnavailable`` if the engine does not answer.
 """
 
 
 Previous = Callable[[str], Awaitable[Sequence[str] | None]]
-"""From a service to the last lines kept of a container of it that ended or was remade; None: nothing kept."""
+"""Returns the captured last log lines of a service's exited or recreated container; None: no capture."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What the endpoints of one application share. ``closing`` is set when the daemon goes down.
+    """What the endpoints of one application share. ``closing`` is set when the daemon shuts down.
 
-    ``holds`` tells of a request whose answer goes on and on whether its caller may still read.
+    ``holds`` returns whether the caller of a streaming response may still read.
     """
 
     intake: Writer

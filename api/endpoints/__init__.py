@@ -1,1 +1,1 @@
-"""One module for each group of endpoints. Imports ``api.wire`` and ``api.context``."""
+"""One module for each group of endpoints. May import ``api.wire``, ``api.middleware`` and ``api.context``."""

@@ -1,4 +1,4 @@
-"""The audit log over HTTP, and what the API itself puts in: requests that were refused."""
+"""The audit log over HTTP, and the entries that the API itself adds: refused requests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from reconciler.audit.query import Query as Wanted
 
 _RECORDED = frozenset({401, 403, 409, 412, 421, 429})
 _LOOSE = frozenset({401, 403, 421, 429})
-"""Refusals of strangers: repeats count as one whatever they were aimed at."""
+"""Refusals of unauthenticated callers: repeats are coalesced for all targets together."""
 
 _PATH = re.compile(r"/services/([a-z]{1,20})(?:/([^/]{1,200}))?")
 _PLAIN = {
@@ -42,19 +42,19 @@ _READS = frozenset(
 
 
 class AuditSource(Protocol):
-    """Where entries go and come from; ``reconciler.audit.log.Audit`` is one."""
+    """Reads and writes entries; ``reconciler.audit.log.Audit`` implements it."""
 
     def append(self, fact: AuditEvent) -> None:
-        """Record it soon."""
+        """Queue an entry; it is written soon."""
 
     def append_coalesced(self, key: tuple[str, ...], fact: AuditEvent) -> None:
-        """Record it, repeats of a key as one."""
+        """Queue an entry; repeats of ``key`` are written as one."""
 
     async def read(self, query: Wanted) -> list[Entry]:
-        """Entries, the newest last."""
+        """Return the matching entries, the newest last."""
 
     def subscribe(self, listener: Callable[[Sequence[Entry]], None]) -> None:
-        """Have entries told when they are on the disk, in whatever thread."""
+        """Call ``listener`` with entries once they are on disk, from any thread."""
 
 
 class _Model(BaseModel):
@@ -62,30 +62,30 @@ class _Model(BaseModel):
 
 
 class AuditEntry(_Model):
-    """One entry. `hash` is the link of the chain that `service-manager audit --verify` follows."""
+    """One entry. `hash` links the chain of entries that `service-manager audit --verify` checks."""
 
     id: int = Field(examples=[1204])
     timestamp: datetime
     action: str = Field(
-        description="start, stop, restart, put, edit; container_start and the like; generation_end; request",
+        description="start, stop, restart, put, edit, generation_end, request; container_start and similar",
         examples=["start"],
     )
     target: str = Field(examples=["kafka"])
     result: str = Field(description="accepted, refused, done, failed, unknown, ...", examples=["accepted"])
     user: str = Field(
-        description="the name of a key, or: file, loop, daemon, environment, anonymous", examples=["ann"]
+        description="name of a key, or file, loop, daemon, environment, anonymous", examples=["ann"]
     )
-    reason: str = Field(description="a stable word", examples=["requested"])
+    reason: str = Field(description="stable word for programs", examples=["requested"])
     message: str = Field(examples=["kafka: off -> on"])
-    source: str = Field(description="the address that it came from", examples=["192.168.0.7"])
+    source: str = Field(description="address of the caller", examples=["192.168.0.7"])
     generation: int | None = Field(examples=[42])
     groups: list[str] = Field(examples=[["kafka"]])
-    count: int = Field(description="how often, where repeats are recorded as one", examples=[1])
+    count: int = Field(description="number of occurrences; repeats are recorded as one entry", examples=[1])
     hash: str
 
 
 class AuditPage(_Model):
-    """Entries, the newest last. `before` is what to ask for next; null: there is nothing older."""
+    """Entries, the newest last. Pass `before` to get the next older page; null: there are no older ones."""
 
     timestamp: datetime
     entries: list[AuditEntry]
@@ -93,7 +93,7 @@ class AuditPage(_Model):
 
 
 def as_json(entry: Entry) -> views.Json:
-    """An entry as it is shown."""
+    """Convert an entry to JSON."""
     event = entry.event
     return {
         "id": entry.id,
@@ -113,29 +113,29 @@ def as_json(entry: Entry) -> views.Json:
 
 
 class AuditEndpoints:
-    """The endpoint over one context and log."""
+    """Serves the audit log."""
 
     def __init__(self, context: Context, log: AuditSource) -> None:
         self._context = context
         self._log = log
-        # A search through years of entries takes a moment of the disk; a few at once are enough.
+        # A search through years of entries keeps the disk busy, so few run at once.
         self._slots = asyncio.Semaphore(2)
 
     async def audit(
         self,
-        limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="entries at the most")] = 100,
+        limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="maximum number of entries")] = 100,
         before: Annotated[
             int | None, Query(ge=1, le=2**53, description="only entries with a smaller id", examples=[1204])
         ] = None,
         group: Annotated[
-            str, Query(max_length=200, description="only what is about this group", examples=["kafka"])
+            str, Query(max_length=200, description="only entries about this group", examples=["kafka"])
         ] = "",
         action: Annotated[
             str, Query(max_length=100, description="only this action", examples=["start"])
         ] = "",
-        user: Annotated[str, Query(max_length=100, description="only of this user", examples=["loop"])] = "",
+        user: Annotated[str, Query(max_length=100, description="only this user", examples=["loop"])] = "",
     ) -> Response:
-        """Who did what, when, from where and why: changes, refusals, and all that was done to containers.
+        """Audit log: who did what, when, from where and why, including refusals and container actions.
 
         The newest entries come last. Page back with `before`.
         """
@@ -148,7 +148,7 @@ class AuditEndpoints:
                 503,
                 "audit_unreadable",
                 f"the audit log can't be read: {error}",
-                "`service-manager audit --verify` looks through it",
+                "`service-manager audit --verify` checks it",
             ) from error
         more = len(entries) == limit and entries[0].id > 1
         return respond(
@@ -165,10 +165,10 @@ class AuditEndpoints:
 
 
 class Refusals:
-    """Records refused requests. Called for every one; bounded by what the log makes of repeats.
+    """Records every refused request; the audit log bounds the number by coalescing repeats.
 
-    Nothing of the request itself goes in but where it came from: what it was for is told in our own
-    words, a group is named only if there is one of that name.
+    An entry contains nothing of the request but its source address: the action is one of a fixed set of
+    words, and a group is named only if it exists.
     """
 
     def __init__(self, context: Context, log: AuditSource) -> None:
@@ -176,7 +176,7 @@ class Refusals:
         self._log = log
 
     def __call__(self, scope: Scope, problem: Problem) -> None:
-        """A request ended with this problem."""
+        """Record a request that ended with ``problem``."""
         if problem.status not in _RECORDED:
             return
         caller = caller_of(scope)
@@ -201,7 +201,7 @@ class Refusals:
 
 
 def describe_request(method: str, path: str, groups: Any) -> tuple[str, str]:
-    """What a request was for: a stable word, and the group or address that it was aimed at."""
+    """Return the action of a request, as a stable word, and the group or address that it targets."""
     found = _PATH.fullmatch(path)
     word, name = (found[1], found[2] or "") if found else ("", "")
     known = name if name in groups else ""
@@ -213,22 +213,22 @@ def describe_request(method: str, path: str, groups: Any) -> tuple[str, str]:
         return _PLAIN[path], path
     if method in {"GET", "HEAD"} and word in _READS:
         return "read", known or f"/services/{word}"
-    return "request", "an address that is none of ours"
+    return "request", "unknown address"
 
 
 def publish_from_thread(
     loop: asyncio.AbstractEventLoop, tell: Callable[[str, bytes], None]
 ) -> Callable[[Sequence[Entry]], None]:
-    """From the log's thread into the event loop: entries as ``audit`` events."""
+    """Return a listener that sends entries as ``audit`` events, from the log's thread into the event loop."""
 
-    def told(entries: Sequence[Entry]) -> None:
+    def publish(entries: Sequence[Entry]) -> None:
         encoded = [views.to_bytes(as_json(entry)) for entry in entries]
 
-        def hand_over() -> None:
+        def send() -> None:
             for data in encoded:
                 tell("audit", data)
 
         if not loop.is_closed():
-            loop.call_soon_threadsafe(hand_over)
+            loop.call_soon_threadsafe(send)
 
-    return told
+    return publish

@@ -1,8 +1,8 @@
-"""Server-Sent Events: one bounded ring of events for all readers, filled by one task.
+"""Server-Sent Events: one bounded ring buffer of events for all readers, filled by one task.
 
-Each event is encoded once, whoever reads it. A reader is a place in the ring: one that is too slow is
-overtaken by the ring's end and dropped, and comes back with a full status. Nothing is queued per reader,
-so five hundred of them cost a wake-up each and no memory that grows.
+Each event is encoded once for all readers. A reader is a position in the ring. A reader that is too slow
+falls behind the oldest event, is dropped, and reconnects with a full status. There is no queue per reader,
+so five hundred readers cost one wake-up each and no growing memory.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ HEARTBEAT = b": alive\n\n"
 
 
 class Limits(NamedTuple):
-    """Bounds of a ``Broadcast``; the defaults are meant for a box with 8 GB.
+    """Bounds of a ``Broadcast``; the defaults suit a machine with 8 GB.
 
-    ``events`` and ``size`` (bytes) bound the ring. ``batch`` readers are woken at a time, the loop gets
-    its turn between. ``pause`` is the least time between two snapshots sent, in seconds; ``rest`` says
-    how many times as long as it took to send one is waited before the next (a second at most). For ``linger``
-    seconds after the last reader left events are kept, so that one who lost the connection can resume.
+    ``events`` and ``size`` (bytes) bound the ring. Readers are woken in batches of ``batch``, so that other
+    tasks run in between. ``pause`` is the minimum time between two snapshots, in seconds. After a send, the
+    broadcast pauses for ``rest`` times its duration (1 s at most). Events are kept for ``linger`` seconds
+    after the last reader left, so that a reader that lost its connection can resume.
     """
 
     events: int = 256
@@ -47,7 +47,7 @@ DEFAULT = Limits()
 
 
 class Subscriber:
-    """One subscriber: its place in the ring, and how it is woken."""
+    """One reader: its position in the ring, and the event that wakes it."""
 
     def __init__(self, position: int) -> None:
         self.position = position
@@ -55,12 +55,12 @@ class Subscriber:
         self.wake = asyncio.Event()
 
     def unsubscribe(self) -> None:
-        """End this reader's stream at its next turn."""
+        """End this reader's stream when it next runs."""
         self.gone = True
         self.wake.set()
 
     async def wait(self, seconds: float) -> bool:
-        """Wait to be woken; False when ``seconds`` pass first."""
+        """Wait to be woken; return False after ``seconds``."""
         try:
             async with asyncio.timeout(seconds):
                 await self.wake.wait()
@@ -71,10 +71,10 @@ class Subscriber:
 
 
 class Broadcast:
-    """The ring, its readers, and the task that turns snapshots into events while anybody reads.
+    """The ring, its readers, and the task that converts snapshots to events while there are readers.
 
-    Event ids are ``RUN-NUMBER``: the run is drawn anew at every start of the daemon, so that an id from
-    before a restart is never taken for one of this run.
+    Event ids are ``RUN-NUMBER``. RUN is random for each start of the daemon, so that an id from before a
+    restart never matches one of this run.
     """
 
     def __init__(self, context: Context, cache: StatusCache, limits: Limits = DEFAULT) -> None:
@@ -85,7 +85,7 @@ class Broadcast:
         self._ring: deque[tuple[int, bytes]] = deque()
         self._size = 0
         self._last = 0
-        # Everything after this number is still held: the oldest place to resume from.
+        # All events after this number are still in the ring: the oldest position to resume from.
         self._floor = 0
         self._readers: set[Subscriber] = set()
         self._left_at = 0.0
@@ -94,7 +94,7 @@ class Broadcast:
 
     @contextmanager
     def reader(self, last_id: str) -> Iterator[tuple[Subscriber, bytes]]:
-        """A subscription, with what to send first: nothing for a resume, else a full status."""
+        """Subscribe; yields the reader and the first bytes to send: a full status unless it resumes."""
         resumed = self._number(last_id)
         reader = Subscriber(self._last if resumed is None else resumed)
         first = RETRY if resumed is not None else RETRY + self._full()
@@ -108,9 +108,9 @@ class Broadcast:
             self._left_at = asyncio.get_running_loop().time()
 
     def next(self, reader: Subscriber) -> bytes | None:
-        """The event after the reader's place; None: it has them all."""
+        """Return the event after the reader's position, None if it has read them all."""
         if reader.position < self._floor:
-            # Overtaken: what it missed is gone.
+            # The reader is too slow: the events that it missed are no longer in the ring.
             reader.gone = True
         if reader.gone or reader.position >= self._last:
             return None
@@ -119,12 +119,12 @@ class Broadcast:
         return event
 
     def tell(self, kind: str, data: bytes) -> None:
-        """Send one more event (``data`` is JSON) to those who read now; nobody reads, nothing is kept."""
+        """Send one event (``data`` is JSON) to the current readers; without readers, drop it."""
         if self._task is None:
             return
         self._add(kind, data)
         if self._telling is None or self._telling.done():
-            # Not one wake-up for each reader and event: what comes meanwhile is found by those woken.
+            # One delayed wake-up serves all events that arrive until then, not one per reader and event.
             self._telling = asyncio.get_running_loop().create_task(self._wake_later())
 
     async def _wake_later(self) -> None:
@@ -132,7 +132,7 @@ class Broadcast:
         await self._wake_readers()
 
     def close(self) -> None:
-        """End all streams; each reader is told at its next turn."""
+        """End all streams; each one ends when its reader next runs."""
         for reader in self._readers:
             reader.unsubscribe()
 
@@ -146,7 +146,7 @@ class Broadcast:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _number(self, last_id: str) -> int | None:
-        """The place that an id stands for; None where what came after it is not held any more."""
+        """Return the position of an event id, None if events after it are no longer in the ring."""
         run, _, digits = last_id.partition("-")
         if run != self._run or not (digits.isascii() and digits.isdigit() and len(digits) < 16):
             return None
@@ -183,8 +183,8 @@ class Broadcast:
                 self._add_progress(before, seen)
                 began = loop.time()
                 await self._wake_readers()
-                # Many readers take long: then fewer, newer snapshots are sent, and the loop that
-                # converges things keeps most of the core.
+                # With many readers a send takes long. Send fewer, newer snapshots then, so that the
+                # reconcile loop keeps most of the core.
                 rest = self._limits.rest * (loop.time() - began)
                 await asyncio.sleep(max(self._limits.pause, min(1.0, rest)))
         finally:
@@ -192,7 +192,7 @@ class Broadcast:
 
     def _add_progress(self, before: Snapshot, now: Snapshot) -> None:
         if now.generation != before.generation:
-            # The one overtaken has ended, and those who watch it must hear of it.
+            # The superseded generation has ended: send its last progress to its readers.
             ended = self.context.snapshots.progress(before.generation)
             if ended is not None and before.generation:
                 self._add("progress", to_bytes(progress(ended, now.generation)))
@@ -206,7 +206,7 @@ class Broadcast:
                 await asyncio.sleep(0)
 
     def _forget(self) -> None:
-        # From here on changes go unseen, so no id handed out so far may be resumed from.
+        # Snapshots are no longer recorded from here on, so no earlier id may be resumed from.
         self._task = None
         self._ring.clear()
         self._size = 0
@@ -216,9 +216,9 @@ class Broadcast:
 
 
 class EventStream(Response):
-    """The answer of ``GET /services/events``: it lasts until the reader, its key, or the daemon goes.
+    """Response of ``GET /services/events``; it ends with the connection, the caller's key or the daemon.
 
-    Written against ASGI, because only there can a reader that takes nothing be told from an idle one.
+    Written against ASGI, because only there a stalled client differs from an idle one.
     """
 
     media_type = "text/event-stream"
@@ -231,8 +231,8 @@ class EventStream(Response):
         self._good = good
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send events until there is no reason to go on."""
-        # Returns at once: nothing was sent before it that a server would have to wait for.
+        """Send events until the stream ends."""
+        # Returns at once: the server has nothing to flush before it.
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         with self._broadcast.reader(self._last_id) as (reader, first):
             watch = asyncio.get_running_loop().create_task(_watch(receive, reader))
@@ -240,7 +240,7 @@ class EventStream(Response):
                 await self._pour(send, reader, first)
                 await self._send(send, b"", more=False)
             except TimeoutError:
-                # Takes nothing any more. Not ending the answer makes the server close the connection.
+                # The client has stalled. An unfinished response makes the server close the connection.
                 return
             finally:
                 watch.cancel()
@@ -253,7 +253,7 @@ class EventStream(Response):
             if event is None and not reader.gone and not await reader.wait(context.settings.heartbeat):
                 event = HEARTBEAT
             if not self._good():
-                # The key was revoked: not one event more.
+                # The key was revoked: send no further event.
                 return
             if event is not None:
                 await self._send(send, event)

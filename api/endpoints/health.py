@@ -1,4 +1,4 @@
-"""Is the process alive, and is what it says worth anything: two questions for whoever watches it."""
+"""Liveness and readiness checks: ``/healthz`` and ``/readyz``."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from reconciler import __version__
 
 
 class Health:
-    """``/healthz`` and ``/readyz`` over one context."""
+    """Serves ``/healthz`` and ``/readyz``."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     async def healthz(self) -> Response:
-        """The process is alive and answers; it says nothing of the engine or the files."""
+        """Liveness: the process runs and responds, whatever the state of the engine and the files."""
         return respond({"status": "ok", "version": __version__})
 
     async def readyz(self, request: Request) -> Response:
-        """What this daemon shows is fresh and the files are valid; 503 with the reason otherwise."""
+        """Readiness: observed state is fresh and the files are valid; 503 with the reason otherwise."""
         problem = self._unready()
         if problem is not None:
             if not caller_of(request.scope).role:
-                # That something is wrong is for everybody; what stands in the files is not.
+                # Without a key the reason is shown, but no content of the files.
                 problem.errors = []
             raise problem
         return respond({"status": "ok", "version": __version__})
@@ -37,19 +37,19 @@ class Health:
     def _unready(self) -> Problem | None:
         snapshot, settings = self._context.snapshots.current, self._context.settings
         if self._context.closing.is_set():
-            return Problem(503, "going_down", "the daemon is going down")
+            return Problem(503, "going_down", "the daemon is shutting down")
         if not snapshot.serial:
-            return Problem(503, "starting", "the daemon has not looked at anything yet")
+            return Problem(503, "starting", "the daemon has not observed the engine yet")
         if not snapshot.valid:
-            detail = "the files on disk are broken; the last good state is kept"
-            errors = [found._asdict() for found in snapshot.errors]
-            return Problem(503, "desired_state_invalid", detail, "mend what errors names", errors)
+            detail = "the files on disk are not valid; the last valid state stays in force"
+            errors = [mistake._asdict() for mistake in snapshot.errors]
+            return Problem(503, "desired_state_invalid", detail, "correct the mistakes in errors", errors)
         if not snapshot.engine.reachable:
             detail = f"the engine does not answer: {snapshot.engine.error or 'no reason known'}"
             return Problem(503, "engine_unreachable", detail, "`service-manager doctor` says what is wrong")
         if settings.age is not None and settings.age() > settings.max_age:
             return Problem(
-                503, "stale", f"the last look is {settings.age():.0f} s old", "see the daemon's log"
+                503, "stale", f"the last observation is {settings.age():.0f} s old", "see the daemon's log"
             )
         return None
 

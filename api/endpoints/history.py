@@ -1,4 +1,4 @@
-"""Earlier desired states over HTTP: which there were, what going back to one would do, and going back."""
+"""Earlier generations over HTTP: list them, preview a rollback, and roll back."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MOST = 500
 Target = Annotated[
     str,
     Path(
-        description="a generation, or the name of a git commit (at least 7 digits of it)",
+        description="a generation, or a git commit hash (at least 7 digits)",
         examples=["41"],
         pattern=r"^([0-9]{1,9}|[0-9a-f]{7,64})$",
     ),
@@ -32,11 +32,11 @@ Target = Annotated[
 
 
 class Rehearsed(Protocol):
-    """What going back would do; ``reconciler.generations.rollback.RollbackPreview`` is one."""
+    """The effect of a rollback; ``reconciler.generations.rollback.RollbackPreview`` implements it."""
 
     @property
     def record(self) -> Record | None:
-        """The generation, None for a commit that never was one."""
+        """The target generation, None for a commit that was never a generation."""
 
     @property
     def commit(self) -> str:
@@ -44,41 +44,40 @@ class Rehearsed(Protocol):
 
     @property
     def changes(self) -> Sequence[str]:
-        """What it changes, in lines for people."""
+        """Changes of desired state, one line of text each."""
 
     @property
     def files(self) -> Sequence[str]:
-        """The files that would be other."""
+        """Files that would change."""
 
     @property
     def steps(self) -> Sequence[Step]:
-        """What would be done to containers, to the end."""
+        """All steps, in order."""
 
     @property
     def rest(self) -> Plan:
-        """What is left after that."""
+        """The plan after all steps: what still waits or is blocked."""
 
     @property
     def looked(self) -> bool:
-        """Whether the engine has been seen; else there are no steps."""
+        """Whether the engine has been observed; if not, there are no steps."""
 
     @property
     def group_of(self) -> Mapping[str, str]:
-        """Groups of services."""
+        """Group of each service."""
 
 
 class GenerationHistory(Protocol):
-    """Where earlier states are; ``reconciler.generations.rollback.History`` is one. Raises
-    ``WriteRefused``."""
+    """Kept generations; ``reconciler.generations.rollback.History`` implements it."""
 
     def records(self) -> Sequence[Record]:
-        """All that are kept, the newest last."""
+        """Return all kept generations, the newest last."""
 
     async def preview_rollback(self, target: str) -> Rehearsed:
-        """What going back would do."""
+        """Return what a rollback would do; raises ``WriteRefused``."""
 
     async def rollback(self, target: str, *, author: str, source: str = "") -> WriteResult:
-        """Go back."""
+        """Restore the files of ``target``; raises ``WriteRefused``."""
 
 
 class _Model(BaseModel):
@@ -86,29 +85,29 @@ class _Model(BaseModel):
 
 
 class Generation(_Model):
-    """One accepted desired state: who, when, what changed, how it ended."""
+    """One accepted desired state: who made it, when, what changed, how it ended."""
 
     generation: int = Field(examples=[41])
-    current: bool = Field(description="whether this is what holds now")
+    current: bool = Field(description="whether it is in force now")
     accepted_at: datetime
     author: str = Field(
-        description="the name of a key, the author of a git commit, or file: somebody saved a file",
+        description="name of a key, author of a git commit, or `file` for an edit of the files",
         examples=["ann"],
     )
     reason: str = Field(
-        description="`start kafka` and the like; edited; `commit NAME`; `rollback 40`",
+        description="`start kafka` and similar; `edited`; `commit NAME`; `rollback 40`",
         examples=["start kafka"],
     )
     changes: list[str] = Field(examples=[["kafka: off → on"]])
     revision: str
-    commit: str | None = Field(description="the git commit, where there is one")
+    commit: str | None = Field(description="git commit; null: none")
     state: schemas.State
-    message: str = Field(description="how it ended, or the last that was heard of it")
+    message: str = Field(description="how it ended, or its latest message")
     ended_at: datetime | None
 
 
 class HistoryPage(_Model):
-    """Generations, the newest last. `before` is what to ask for next; null: none that is kept is older."""
+    """Generations, the newest last. Pass `before` to get the next older page; null: no older one is kept."""
 
     timestamp: datetime
     generation: int
@@ -117,7 +116,7 @@ class HistoryPage(_Model):
 
 
 class RehearsedStep(_Model):
-    """A step that would be taken."""
+    """A step that the rollback would take."""
 
     service: str = Field(examples=["kafka"])
     group: str | None = Field(examples=["kafka"])
@@ -127,22 +126,24 @@ class RehearsedStep(_Model):
 
 
 class RollbackPreview(_Model):
-    """What going back would do now, without doing it. `entry` is null for a commit that was no generation."""
+    """Preview of a rollback. `entry` is null for a commit that was never a generation."""
 
     timestamp: datetime
-    generation: int = Field(description="the generation that holds now")
+    generation: int = Field(description="the current generation")
     target: str = Field(examples=["41"])
     entry: Generation | None
     commit: str | None
     changes: list[str] = Field(examples=[["kafka: on → off"]])
-    files: list[str] = Field(description="files that would be other", examples=[["groups.yaml"]])
-    engine_seen: bool = Field(description="false: the engine was not to be had, so no steps are known")
+    files: list[str] = Field(description="files that would change", examples=[["groups.yaml"]])
+    engine_seen: bool = Field(description="false: the engine was unavailable, so no steps are known")
     steps: list[RehearsedStep]
-    waiting: list[RehearsedStep] = Field(description="what would not be done, and why; `action` is its phase")
+    waiting: list[RehearsedStep] = Field(
+        description="services not in their desired state after all steps, and why; `action` is the phase"
+    )
 
 
 class HistoryEndpoints:
-    """The endpoints over one context and archive."""
+    """Serves the kept generations, and rollbacks to them."""
 
     def __init__(self, context: Context, archive: GenerationHistory) -> None:
         self._context = context
@@ -151,12 +152,12 @@ class HistoryEndpoints:
 
     async def history(
         self,
-        limit: Annotated[int, Query(ge=1, le=MOST, description="entries at the most")] = 50,
+        limit: Annotated[int, Query(ge=1, le=MOST, description="maximum number of entries")] = 50,
         before: Annotated[
             int | None, Query(ge=1, le=2**53, description="only generations before this one", examples=[41])
         ] = None,
     ) -> Response:
-        """Every earlier desired state that is kept: who, when, what changed, and how it ended.
+        """Kept generations of desired state: who made each, when, what changed, and how it ended.
 
         The newest come last. Page back with `before`.
         """
@@ -172,7 +173,7 @@ class HistoryEndpoints:
         )
 
     async def rehearse(self, generation: Target) -> Response:
-        """One earlier desired state, and what going back to it would do now. Changes nothing."""
+        """One earlier generation, and a preview of a rollback to it. Changes nothing."""
         found = await self._archive.preview_rollback(generation)
         return respond(
             {
@@ -192,10 +193,10 @@ class HistoryEndpoints:
         )
 
     async def rollback(self, generation: Target, author: Caller, wait: Wait = None) -> Response:
-        """Go back: the files of then, byte for byte, as a new generation (with git: a new commit).
+        """Roll back: restore the files of a generation byte for byte, as a new generation (and git commit).
 
-        202 at once, with where to follow it; 200 where all is as then already. `GET
-        /services/history/{generation}` tells beforehand what it would do.
+        Returns 202 at once with a `Location` to follow it, 200 if the files are already the same. `GET
+        /services/history/{generation}` previews it.
         """
         receipt = await self._archive.rollback(generation, author=author.name, source=author.source)
         message = _message(generation, receipt)
@@ -217,7 +218,7 @@ class HistoryEndpoints:
     def _entry(self, record: Record) -> views.Json:
         current = record.generation == self._newest
         one = self._context.snapshots.progress(record.generation)
-        # What the loop says of the one that holds is newer than what was written down of it.
+        # For the current generation the loop's progress is newer than the record on disk.
         state = (
             one.state if current and one else record.outcome or ("progressing" if current else "superseded")
         )
@@ -252,5 +253,5 @@ def _waiting(found: Rehearsed) -> Any:
 def _message(target: str, receipt: WriteResult) -> str:
     what = f"generation {target}" if len(target) < 7 else f"commit {target[:10]}"
     if not receipt.changed:
-        return f"all is as in {what} already; generation {receipt.generation} holds"
-    return f"back to {what}; this is generation {receipt.generation}"
+        return f"nothing to roll back: already as in {what} (generation {receipt.generation})"
+    return f"rolled back to {what} (generation {receipt.generation})"

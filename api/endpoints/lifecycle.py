@@ -1,4 +1,4 @@
-"""The endpoints that change something: each is one edit of desired state, and an answer about it."""
+"""Endpoints that edit desired state: start, stop, restart, accept and PUT of a group."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from reconciler.model.stack import Stack
 
 
 async def caller(request: Request) -> auth.Caller:
-    """Who asks: the name that a change is made and recorded under, and the address."""
+    """Return the caller: the name and address that a change is recorded with."""
     return auth.caller_of(request.scope)
 
 
 Caller = Annotated[auth.Caller, Depends(caller)]
-Force = Annotated[bool, Query(description="do it although other groups speak against it")]
+Force = Annotated[bool, Query(description="ignore dependency checks")]
 
 
 class Writes:
-    """The writing endpoints over one context."""
+    """Serves the endpoints that edit groups."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -43,14 +43,16 @@ class Writes:
         group: GroupName,
         author: Caller,
         force: Force = False,
-        with_dependencies: Annotated[bool, Query(description="start what it needs as well")] = False,
+        with_dependencies: Annotated[
+            bool, Query(description="also start the groups that it depends on")
+        ] = False,
         wait: Wait = None,
         if_match: IfMatch = "",
     ) -> Response:
         """Switch a group on.
 
-        202 at once, with where to follow it; 200 where it is on already. With `force` it does not wait
-        for the groups that it depends on, and that stays so until it is started or stopped again.
+        Returns 202 at once with a `Location` to follow it, 200 if the group is already on. With `force` it
+        does not wait for the groups that it depends on, until the next start or stop of the group.
         """
 
         def decide(stack: Stack, desired: Desired) -> Changes:
@@ -63,11 +65,14 @@ class Writes:
         group: GroupName,
         author: Caller,
         force: Force = False,
-        with_dependents: Annotated[bool, Query(description="stop what needs it as well")] = False,
+        with_dependents: Annotated[bool, Query(description="also stop the groups that depend on it")] = False,
         wait: Wait = None,
         if_match: IfMatch = "",
     ) -> Response:
-        """Switch a group off; refused while groups that are on depend on it, unless told how."""
+        """Switch a group off.
+
+        Refused while groups that are on depend on it, without `force` or `with_dependents`.
+        """
 
         def decide(stack: Stack, desired: Desired) -> Changes:
             return edits.stop(stack, desired, group, force=force, with_dependents=with_dependents)
@@ -77,7 +82,7 @@ class Writes:
     async def restart(
         self, group: GroupName, author: Caller, wait: Wait = None, if_match: IfMatch = ""
     ) -> Response:
-        """Restart every container of a group, in order: desired state gets `restarted_at`."""
+        """Restart every container of a group, in order, by setting `restarted_at` in desired state."""
 
         def decide(stack: Stack, desired: Desired) -> Changes:
             return edits.restart(stack, desired, group, at=self._clock())
@@ -87,9 +92,9 @@ class Writes:
     async def accept(
         self, group: GroupName, author: Caller, wait: Wait = None, if_match: IfMatch = ""
     ) -> Response:
-        """Carry out the changes of a group that wait for this: desired state gets `accepted_at`.
+        """Apply the held changes of a group, by setting `accepted_at` in desired state.
 
-        They wait where stack.yaml says `on_change: report`. What changes later has to be accepted anew.
+        Changes are held if stack.yaml has `on_change: report`. Later changes need to be accepted again.
         """
 
         def decide(stack: Stack, desired: Desired) -> Changes:
@@ -105,9 +110,9 @@ class Writes:
         wait: Wait = None,
         if_match: IfMatch = "",
     ) -> Response:
-        """Say what should be of a group, however often: the same again changes nothing.
+        """Set the desired state of a group. Idempotent: the same state again changes nothing.
 
-        Refused as start and stop are; `force` lifts the refusal, and is stored where the state is on.
+        Refused like start and stop. `force` ignores dependency checks; it is stored if the state is on.
         """
 
         def decide(stack: Stack, desired: Desired) -> Changes:
@@ -144,28 +149,28 @@ _DONE = {
     "start": "{} is switched on",
     "stop": "{} is switched off",
     "restart": "{} will be restarted",
-    "accept": "what was held back of {} is carried out",
-    "put": "{} is as said",
+    "accept": "held changes of {} are accepted",
+    "put": "{} is updated",
 }
 
 
 def _message(action: str, group: str, receipt: WriteResult) -> str:
     if receipt.changed:
         others = [name for name in receipt.groups if name != group]
-        with_it = f", and with it {', '.join(others)}" if others else ""
-        text = f"{_DONE[action].format(group)}{with_it}; this is generation {receipt.generation}"
+        with_it = f", together with {', '.join(others)}" if others else ""
+        text = f"{_DONE[action].format(group)}{with_it} (generation {receipt.generation})"
     else:
-        text = f"{group} is as asked already; generation {receipt.generation} holds"
+        text = f"{group} is already in that state (generation {receipt.generation})"
     held = [name for name in receipt.suspended if name == group or name in receipt.groups]
     if held:
-        text += f". Nothing happens before the suspension of {', '.join(held)} ends"
+        text += f". It takes effect when the suspension of {', '.join(held)} ends"
     return text
 
 
 async def write_answer(
     context: Context, receipt: WriteResult, wait: float | None, *, action: str, target: str, message: str
 ) -> Response:
-    """The answer to a write: at once, or when its generation ended, at most ``wait`` seconds later."""
+    """Answer a write: at once, or when its generation has ended, at most ``wait`` seconds later."""
     snapshots = context.snapshots
     one = find_generation(snapshots, receipt.generation)
     if wait is not None:

@@ -1,7 +1,7 @@
-"""``GET /services/logs/{service}``: what a container prints, as plain text, to its end or for ever.
+"""``GET /services/logs/{service}``: the log of a container as plain text, optionally followed.
 
-Plain lines in a chunked answer and not Server-Sent Events: curl, a pipe and ``fetch`` in a browser read it
-as it is, and an event stream could not carry an API key's header from a browser anyway.
+Plain lines in a chunked response instead of Server-Sent Events: curl, a pipe and ``fetch`` in a browser read
+them directly, and a browser's EventSource can't send the header with an API key.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ log = logging.getLogger(__name__)
 
 MOST_LINES = 10_000
 MOST_READERS = 32
-"""Open at once; each one that follows holds a connection to the engine."""
+"""Maximum number of open logs; each follower holds a connection to the engine."""
 SIZE = 2**18
-"""Bytes that may wait for a reader; until it has taken some, nothing more is asked of the engine."""
+"""Bytes buffered for a client; while the buffer is full, nothing is read from the engine."""
 FIRST = 1.0
-"""Seconds that the beginning of an answer waits for a first line, or for the engine to say why not."""
+"""Seconds that the response is held back for a first line, or for an error of the engine."""
 
 ServiceName = Annotated[str, Path(description="a service of the Compose files", examples=["kafka"])]
 
 
 class Logs:
-    """The endpoint over one context."""
+    """Serves container logs."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -46,21 +46,20 @@ class Logs:
         self,
         service: ServiceName,
         tail: Annotated[
-            int, Query(ge=0, le=MOST_LINES, description="how many of the last lines to begin with")
+            int, Query(ge=0, le=MOST_LINES, description="number of last lines to start with")
         ] = 100,
-        follow: Annotated[
-            bool, Query(description="go on with what comes, until the container or the caller ends")
-        ] = False,
+        follow: Annotated[bool, Query(description="keep sending new lines until the container ends")] = False,
         previous: Annotated[
-            bool, Query(description="what was kept of the last container that ended by itself or was remade")
+            bool,
+            Query(description="last lines captured from the previous container that exited or was recreated"),
         ] = False,
     ) -> Response:
-        """The log of a service's container as lines of plain text, oldest first.
+        """Log of a service's container as lines of plain text, oldest first.
 
-        With `follow` the answer stays open. It ends when the container is removed or ends, and when the
-        daemon goes down; a reader that takes nothing for 30 seconds is dropped. An answer that breaks off
-        in the middle (the engine went away) is cut, never ended as if it were whole. With `previous` it is
-        what the daemon kept when the service last ended by itself, or was remade, and `follow` means nothing.
+        With `follow` the response stays open. It ends when the container exits or is removed, and when the
+        daemon shuts down; a client that reads nothing for 30 seconds is disconnected. If the engine fails in
+        the middle, the connection is cut, so that the response never looks complete. With `previous` it is
+        the log that the daemon captured when the service last exited or was recreated; `follow` is ignored.
         """
         context = self._context
         snapshot = context.snapshots.current
@@ -69,7 +68,7 @@ class Logs:
             return await self._previous(_service(snapshot, service), tail)
         container = _container(snapshot, service)
         if context.closing.is_set():
-            raise Problem(503, "going_down", "the daemon is going down", "try again in a few seconds")
+            raise Problem(503, "going_down", "the daemon is shutting down", "try again in a few seconds")
         if not snapshot.engine.reachable:
             raise Problem(
                 503,
@@ -79,7 +78,7 @@ class Logs:
             )
         if self._open >= MOST_READERS:
             raise Problem(
-                503, "too_many_readers", f"{MOST_READERS} logs are being read already", "close some of them"
+                503, "too_many_readers", f"{MOST_READERS} logs are already open", "close some of them"
             )
         assert context.logs is not None
         lines = _Lines(context.logs(container.id, tail, follow))
@@ -101,8 +100,8 @@ class Logs:
             raise Problem(
                 404,
                 "no_previous",
-                f"nothing is kept of an earlier container of {service.name}",
-                "something is once it ended by itself or was remade",
+                f"there is no captured log of an earlier container of {service.name}",
+                "logs are captured when a container exits or is recreated",
             )
         text = "".join(f"{line}\n" for line in (found[-tail:] if tail else ()))
         headers = {"cache-control": "no-store"}
@@ -112,7 +111,7 @@ class Logs:
         self._open -= 1
 
     def register(self, app: FastAPI) -> None:
-        """Add the endpoint to the application, where there is somebody to ask for lines."""
+        """Add the endpoint to the application, if the context has a source of log lines."""
         if self._context.logs is not None:
             described = read_responses(None, 404, 409, 503, media_type="text/plain")
             app.get("/services/logs/{service}", **described)(self.logs)
@@ -133,7 +132,9 @@ def _service(snapshot: Snapshot, service: str) -> ServiceView:
             404,
             "unknown_service",
             f"there is no service {service!r}",
-            f"the services are: {', '.join(view.name for view in views)}" if views else "there are none yet",
+            f"the services are: {', '.join(view.name for view in views)}"
+            if views
+            else "there is no service yet",
         )
     return found
 
@@ -145,7 +146,7 @@ def _no_container(service: ServiceView) -> Problem:
 
 
 class _Lines:
-    """Lines on their way from an engine to one reader: never more of them than ``SIZE`` bytes."""
+    """Buffers lines from the engine for one client; at most ``SIZE`` bytes."""
 
     def __init__(self, source: AsyncIterator[str]) -> None:
         self._source = source
@@ -155,10 +156,10 @@ class _Lines:
         self._task = asyncio.create_task(self._pump())
 
     async def begun(self, seconds: float | None) -> None:
-        """Wait until there is something to send or it is over; at most ``seconds``.
+        """Wait until there are lines to send or the log has ended; at most ``seconds``.
 
         Raises:
-            EngineError: there will be nothing.
+            EngineError: the log failed before its first line.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -167,10 +168,10 @@ class _Lines:
             self._task.result()
 
     async def next(self) -> bytes:
-        """What has come since; empty: it is over.
+        """Wait for lines and return them; empty: the log has ended.
 
         Raises:
-            EngineError: it broke off.
+            EngineError: the engine failed in the middle.
         """
         await self._news.wait()
         found = bytes(self._held)
@@ -183,7 +184,7 @@ class _Lines:
         return found
 
     async def aclose(self) -> None:
-        """Let go of the engine's stream."""
+        """Close the engine's stream."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
@@ -203,10 +204,10 @@ class _Lines:
 
 
 class LogStream(Response):
-    """The answer: it lasts until the lines, the reader, its key or the daemon end.
+    """Response that ends with the log, the connection, the caller's key or the daemon.
 
-    ``closed`` is called once it is over. Like ``stream.EventStream`` written against ASGI, because only
-    there can a reader that takes nothing be told from an idle one.
+    ``closed`` is called at its end. Like ``events.EventStream`` it is written against ASGI, because only
+    there a stalled client differs from an idle one.
     """
 
     media_type = "text/plain"
@@ -219,7 +220,7 @@ class LogStream(Response):
         self._closed = closed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send lines until there is no reason to go on."""
+        """Send lines until the stream ends."""
         create = asyncio.get_running_loop().create_task
         tasks: list[asyncio.Task[object]] = []
         try:
@@ -230,7 +231,7 @@ class LogStream(Response):
             if pour not in done or _whole(pour):
                 await self._send(send, b"", more=False)
         except TimeoutError:
-            # It takes nothing any more. Not ending the answer makes the server close the connection.
+            # The client has stalled. An unfinished response makes the server close the connection.
             return
         finally:
             for task in tasks:
@@ -247,7 +248,7 @@ class LogStream(Response):
                 async with asyncio.timeout(heartbeat):
                     found = await self._lines.next()
             if found == b"" or not self._context.holds(scope):
-                # It is over; or the key was revoked: not one line more.
+                # The log has ended, or the key was revoked: send no further line.
                 return
             if found:
                 await self._send(send, found)
@@ -258,13 +259,13 @@ class LogStream(Response):
 
 
 def _whole(pour: asyncio.Task[object]) -> bool:
-    """Whether the lines came to their end; False where they broke off, which must show."""
+    """Return whether the log is complete; False if it broke off, which the client must notice."""
     error = pour.exception()
     if error is None:
         return True
     if not isinstance(error, EngineError | TimeoutError):
         raise error
-    log.info("a log broke off", extra={"error": str(error) or "its reader takes nothing"})
+    log.info("log stream aborted", extra={"error": str(error) or "the client has stalled"})
     return False
 
 

@@ -1,4 +1,4 @@
-"""Waiting for snapshots: for one newer than another, for a generation to end, for the daemon to go down."""
+"""Long polls: wait for a newer snapshot, the end of a generation, or the shutdown of the daemon."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from reconciler.controller.snapshot import SnapshotPublisher
 
 
 async def is_finished(context: Context, generation: int, seconds: float) -> Progress:
-    """How far a generation is once it ended, or after ``seconds``, or when the daemon goes down.
+    """Wait until a generation has ended, ``seconds`` have passed or the daemon shuts down.
 
-    A generation that the loop has not taken in yet counts as having done nothing so far.
+    Returns the progress of the generation; it is empty if the loop has not adopted the generation yet.
     """
     snapshots = context.snapshots
     deadline = asyncio.get_running_loop().time() + seconds
@@ -29,12 +29,12 @@ async def is_finished(context: Context, generation: int, seconds: float) -> Prog
 
 
 def find_generation(snapshots: SnapshotPublisher, generation: int) -> Progress:
-    """What is known of a generation; one of which nothing is known has only just been accepted."""
+    """Return the progress of a generation; empty if it is unknown, because it has only just been accepted."""
     return snapshots.progress(generation) or Progress(generation=generation)
 
 
 async def wait_newer(context: Context, serial: int, seconds: float | None = None) -> bool:
-    """Wait for a snapshot after ``serial``. False: ``seconds`` are over, or the daemon goes down first."""
+    """Wait for a snapshot after ``serial``; return False after ``seconds`` or if the daemon shuts down."""
     if context.snapshots.current.serial > serial:
         return True
     waits = [_task(context.snapshots.newer_than(serial)), _task(context.closing.wait())]

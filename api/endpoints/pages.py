@@ -1,6 +1,6 @@
-"""What a browser opens: the dashboard, and the documentation of this API. Files, served as they are.
+"""Pages for browsers: the dashboard, and the documentation of this API. Static files.
 
-Nothing is fetched from anywhere else: a box at a road side may have no way out.
+Pages load nothing from other hosts: a machine at the roadside may have no internet access.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _DOCS = """<!doctype html>
 
 
 class Pages:
-    """The pages over one context."""
+    """Serves the pages."""
 
     def __init__(self, context: Context) -> None:
         self._folder = context.settings.dashboard
 
     async def root(self) -> Response:
-        """Leads to the dashboard, for whoever types nothing but host and port."""
-        # Relative, so that it holds below the path of a proxy as well.
+        """Redirect to the dashboard."""
+        # Relative, so that it also works behind a proxy with a path prefix.
         return Response(status_code=307, headers={"location": "services/dashboard"})
 
     async def dashboard(self) -> Response:
@@ -53,12 +53,12 @@ class Pages:
                 404,
                 "no_dashboard",
                 "no dashboard is installed with this daemon",
-                "`service-manager watch` shows the same in a terminal, /docs the API",
+                "`service-manager watch` shows the same in a terminal; /docs shows the API",
             )
         return FileResponse(index)
 
     async def docs(self) -> Response:
-        """The documentation of this API."""
+        """API documentation."""
         return HTMLResponse(_DOCS)
 
     def register(self, app: FastAPI) -> None:
@@ -69,5 +69,5 @@ class Pages:
         app.get("/docs", include_in_schema=False)(self.docs)
         app.mount("/docs", StaticFiles(directory=SWAGGER, check_dir=False))
         if self._folder is not None:
-            # html: the address with a slash behind it shows the page as well.
+            # html=True also serves the page at the address with a trailing slash.
             app.mount("/services/dashboard", StaticFiles(directory=self._folder, html=True, check_dir=False))

@@ -1,4 +1,4 @@
-"""Signing in and out: what the dashboard asks before it shows anything."""
+"""Sign in and out, for the dashboard."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from reconciler.auth.keys import OPERATOR, Key
 
 
 class AuditSink(Protocol):
-    """Where sign-ins are recorded."""
+    """Records sign-ins."""
 
     def append_coalesced(self, key: tuple[str, ...], fact: AuditEvent) -> None:
-        """Record it, repeats of a key as one."""
+        """Queue an entry; repeats of ``key`` are written as one."""
 
 
 class Session(BaseModel):
-    """Who is signed in. `required`: whether a key is needed here at all; without, anybody is an operator."""
+    """The signed-in user. `required`: whether the daemon needs a key; if not, every caller is an operator."""
 
     model_config = ConfigDict(extra="forbid")
 
     required: bool
-    name: str | None = Field(description="of the key; null: nobody is signed in", examples=["ann"])
+    name: str | None = Field(description="name of the key; null: not signed in", examples=["ann"])
     role: Literal["viewer", "operator"] | None
-    expires_at: datetime | None = Field(description="when a session just begun ends")
+    expires_at: datetime | None = Field(description="end of a new session, in the response to signing in")
 
 
 class SignIn:
-    """The endpoints. ``clock`` gives wall seconds; without ``log`` nothing is recorded."""
+    """Serves sessions. ``clock`` returns wall seconds; without ``log`` nothing is recorded."""
 
     def __init__(self, auth: Auth, clock: Callable[[], float], log: AuditSink | None = None) -> None:
         self._auth = auth
@@ -47,14 +47,14 @@ class SignIn:
         self._log = log
 
     async def who(self, request: Request) -> Response:
-        """Who is signed in, and whether anybody has to be. Answers everybody."""
+        """Show who is signed in, and whether a key is needed. Needs no key."""
         return respond(self._shown(self._auth.session(request.scope)))
 
     async def begin(self, request: Request) -> Response:
-        """Sign in: send a key in `X-API-Key` (or as a bearer), get a session cookie.
+        """Sign in: send a key in `X-API-Key` (or as a Bearer token) to get a session cookie.
 
-        The cookie lasts 12 hours, no script can read it, and it writes from this daemon's own pages only.
-        Revoking the key ends the session. Where no key is needed nothing is set.
+        The cookie lasts 12 hours, scripts can't read it, and only pages of this daemon can write with it.
+        Revoking the key ends the session. If no key is needed, no cookie is set.
         """
         if not self._auth.required:
             return respond(self._shown(None))
@@ -68,7 +68,7 @@ class SignIn:
         return respond({**self._shown(key), "expires_at": until}, headers={"set-cookie": set_cookie})
 
     async def end(self, request: Request) -> Response:
-        """Sign out: the session is over. Nothing happens where there is none."""
+        """Sign out: end the session, if there is one."""
         key = self._auth.session(request.scope)
         self._auth.sessions.end(session_token(request.scope))
         if key is not None:

@@ -1,4 +1,4 @@
-"""The endpoints that only look: each answers from the last snapshot, in no time and with no engine."""
+"""Endpoints that read state: each responds at once from the last snapshot, without the engine."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ Wait = Annotated[
         ge=0,
         le=600,
         allow_inf_nan=False,
-        description="seconds to wait for the end: converged, degraded or superseded. "
-        "Then, or when they are over, the answer is 200 and `progress.state` tells which",
+        description="seconds to wait until the generation is converged, degraded or superseded. "
+        "The response is then 200, also after a timeout; see `progress.state`",
         examples=[60],
     ),
 ]
 
 
 def respond(value: views.Json, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """JSON, made by ``views`` and not by models."""
+    """Return a JSON response from a dictionary built by ``views``."""
     return Response(views.to_bytes(value), status, headers, "application/json")
 
 
 class Reads:
-    """The reading endpoints over one context."""
+    """Serves the endpoints that read state."""
 
     def __init__(self, context: Context, cache: StatusCache, broadcast: Broadcast) -> None:
         self._context = context
@@ -50,9 +50,9 @@ class Reads:
         self._tags = EntityTags()
 
     async def status(self, if_none_match: IfNoneMatch = "") -> Response:
-        """The whole stack: what should be on, what runs, how far it is, what is wrong.
+        """Status of the whole stack: desired and observed state, progress, and errors.
 
-        Answered from memory, also when the engine hangs or is gone (`engine.reachable` is false then).
+        Comes from memory, even if the engine hangs or is down (`engine.reachable` is false then).
         """
         snapshot = self._looked_at()
         tag = self._tags.observed(snapshot)
@@ -61,7 +61,7 @@ class Reads:
         )
 
     async def group(self, group: GroupName, if_none_match: IfNoneMatch = "") -> Response:
-        """One group and its services."""
+        """Status of one group and its services."""
         snapshot, now = self._looked_at(), self._clock()
         need_desired_state(snapshot)
         view = snapshot.groups.get(group)
@@ -72,21 +72,21 @@ class Reads:
         return not_modified(tag, if_none_match) or respond(found, headers={"etag": tag})
 
     async def groups(self, if_none_match: IfNoneMatch = "") -> Response:
-        """What groups there are, what they cost and what they need, whatever runs."""
+        """List the groups: their services, memory estimates and dependencies, as the files define them."""
         snapshot = self._snapshots.current
         need_desired_state(snapshot)
         tag = self._tags.declared(snapshot)
         return not_modified(tag, if_none_match) or respond(views.groups(snapshot), headers={"etag": tag})
 
     def _looked_at(self) -> Snapshot:
-        # What is measured is measured more often from now on.
+        # Readers of the status make the loop sample CPU and memory more often.
         self._snapshots.note_reader(asyncio.get_running_loop().time())
         return self._snapshots.current
 
     async def progress(
         self, generation: Annotated[int, Path(ge=0, examples=[42])], wait: Wait = None
     ) -> Response:
-        """How far one generation of desired state is, step by step, or how it ended."""
+        """Progress of one generation of desired state, step by step, or how it ended."""
         newest = self._snapshots.current.generation
         if self._snapshots.progress(generation) is None:
             raise unknown_generation(generation, newest)
@@ -94,7 +94,7 @@ class Reads:
         return respond(views.progress(one, self._snapshots.current.generation))
 
     async def plan(self) -> Response:
-        """The steps that the loop would take now, each with its reason; usually it is taking them."""
+        """Current plan of the loop: the steps that are due now, each with its reason."""
         return respond(views.plan(self._snapshots.current, self._clock()))
 
     async def preview(
@@ -102,28 +102,29 @@ class Reads:
         state: Annotated[
             dict[str, Any],
             Body(
-                description="a groups.yaml as JSON; it changes nothing",
+                description="a groups.yaml as JSON; it is not written",
                 examples=[{"groups": {"kafka": "on", "storage": {"state": "on", "force": True}}}],
             ),
         ],
     ) -> Response:
-        """What another groups.yaml would lead to, without writing it.
+        """Preview another groups.yaml without writing it.
 
-        `steps` are all of them, in order, if each succeeds; `waiting` is what would be left undone then.
+        `steps` lists all steps in order, assuming that each succeeds; `waiting` lists the services that are
+        not in their desired state after them.
         """
         assert self._context.preview is not None
         need_desired_state(self._snapshots.current)
         try:
             planned = await self._context.preview(state)
         except InvalidDesiredState as error:
-            # The mistakes are in what was sent, not in the files on disk.
+            # The mistakes are in the request body, not in the files on disk.
             raise invalid_files(error, 422) from None
         return respond(views.preview(planned, self._snapshots.current, self._clock()))
 
     async def drift(self) -> Response:
-        """Every difference between what should be and what is.
+        """List all differences between desired and observed state.
 
-        `pending` tells a change that is still to be carried out from something that moved by itself.
+        `pending` is true for an accepted change that is not applied yet, false for an unexpected difference.
         """
         return respond(views.drift(self._snapshots.current, self._clock()))
 
@@ -131,18 +132,18 @@ class Reads:
         self,
         request: Request,
         last_event_id: Annotated[
-            str, Header(description="the last id seen: what came after it is sent again, while it is held")
+            str, Header(description="last id received: later events are sent again, while they are buffered")
         ] = "",
     ) -> Response:
-        """Server-Sent Events, as they happen: first a full `status`, then `status`, `progress` and `audit`.
+        """Stream Server-Sent Events: first a full `status`, then `status`, `progress` and `audit` events.
 
         `status` has the shape of `GET /services/status`, `progress` that of
-        `/services/progress/{generation}`, `audit` that of an entry of
-        `/services/audit`. A comment every 15 seconds shows that the line is alive.
-        Whoever reads too slowly is dropped and begins with a full `status` again.
+        `/services/progress/{generation}`, `audit` that of an entry of `/services/audit`. A comment is sent
+        after 15 idle seconds to keep the connection alive. A client that reads too slowly is disconnected
+        and starts with a full `status` again.
         """
         if self._context.closing.is_set():
-            raise Problem(503, "going_down", "the daemon is going down", "try again in a few seconds")
+            raise Problem(503, "going_down", "the daemon is shutting down", "try again in a few seconds")
         return EventStream(self._broadcast, last_event_id, lambda: self._context.holds(request.scope))
 
     def register(self, app: FastAPI) -> None:

@@ -1,7 +1,7 @@
-"""The webhook of pull mode: whoever hosts the repository says that something was pushed.
+"""The webhook of pull mode: the host of the repository reports a push.
 
-Open to everybody but for the signature; all that it does is to have the repository looked at now instead of
-at the next interval, so nothing in its body is believed.
+Needs a signature instead of a key. It only triggers a fetch before the next interval, and nothing in its body
+is trusted.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from api.wire.problems import Problem
 
 PATH = "/services/hooks/git"
 _OLDEST = 300.0
-"""Seconds that a delivery with a time in it may be old: one that was recorded is not played again."""
+"""Maximum age of a signed delivery with a timestamp, in seconds; prevents replay."""
 _STANDARD = "whsec_"
 
 
 class HookAnswer(BaseModel):
-    """The repository is looked at now."""
+    """The repository is being fetched."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -36,7 +36,7 @@ class HookAnswer(BaseModel):
 
 
 class Webhook:
-    """The endpoint. ``secret`` is shared with the host, ``ask`` has it fetched, ``clock`` gives wall time."""
+    """Serves the webhook. ``secret`` is shared with the host, ``ask`` requests a fetch, ``clock`` is wall."""
 
     def __init__(self, secret: bytes, ask: Callable[[], None], clock: Callable[[], float]) -> None:
         self._secret = secret
@@ -44,32 +44,32 @@ class Webhook:
         self._clock = clock
 
     async def hook(self, request: Request) -> Response:
-        """Fetch desired state now, if the delivery is signed with the secret of this daemon.
+        """Fetch desired state from git now, if the delivery is signed with the secret of this daemon.
 
-        As GitHub (`X-Hub-Signature-256`), Gitea and Forgejo (`X-Gitea-Signature`) and GitLab
-        (`X-Gitlab-Token`, or `webhook-signature`) send it. What the body says does not matter.
+        Accepts deliveries of GitHub (`X-Hub-Signature-256`), Gitea and Forgejo (`X-Gitea-Signature`) and
+        GitLab (`X-Gitlab-Token`, or `webhook-signature`). The content of the body is ignored.
         """
         body = await request.body()
         signed = signature_holds(request.headers, body, self._secret, self._clock())
         if signed is None:
-            told = "the delivery carries no signature that is known here"
-            raise Problem(401, "missing_signature", told, "set the secret at the host of the repository")
+            detail = "the delivery has no supported signature"
+            raise Problem(401, "missing_signature", detail, "set the secret at the host of the repository")
         if not signed:
-            told = "the signature is not made with the secret of this daemon, or is too old"
-            raise Problem(403, "invalid_signature", told, "compare the secret at both ends")
+            detail = "the signature does not match the secret of this daemon, or is too old"
+            raise Problem(403, "invalid_signature", detail, "compare the secret at both ends")
         self._ask()
         return respond({"status": "fetching"}, 202)
 
     def register(self, app: FastAPI) -> None:
         """Add the endpoint to the application."""
         route = write_responses({202: HookAnswer}, 401)
-        # Nothing to follow: what comes of it is a generation like any other.
+        # No Location: the fetch may result in a new generation or not.
         route["responses"][202].pop("headers", None)
         app.post(PATH, status_code=202, **route)(self.hook)
 
 
 def signature_holds(headers: Mapping[str, str], body: bytes, secret: bytes, now: float) -> bool | None:
-    """Whether a delivery is signed with ``secret``; None: it is not signed in any way known here."""
+    """Return whether a delivery is signed with ``secret``, None if it has no supported signature."""
     digest = hmac.new(secret, body, hashlib.sha256).hexdigest()
     if given := headers.get("x-hub-signature-256"):
         return _same(given, f"sha256={digest}")
@@ -88,7 +88,7 @@ def _same(given: str, wanted: str) -> bool:
 
 
 def _standard(headers: Mapping[str, str], given: str, body: bytes, secret: bytes, now: float) -> bool:
-    """Standard Webhooks: the signature is over id, time and body; several may be given."""
+    """Check a Standard Webhooks signature, over id, time and body; one of several may match."""
     sent, number = headers.get("webhook-timestamp", ""), headers.get("webhook-id", "")
     if not sent.isdecimal() or len(sent) > 15 or abs(now - int(sent)) > _OLDEST:
         return False

@@ -1,1 +1,1 @@
-"""``/metrics``: the metric types, the registry and what fills it."""
+"""``/metrics``: metric types, counters, gauges and the registry that serves them."""

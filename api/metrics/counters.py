@@ -1,7 +1,7 @@
-"""What has happened since the daemon began, counted: passes, actions, repairs, retries, requests.
+"""Counts events since the start of the daemon: passes, actions, repairs, retries, requests.
 
-Fed by the loop's hooks and by ``measure``; read by ``metrics``. Counting is all that happens here: nothing
-waits, nothing is decided.
+Hooks of the loop and ``MetricsMiddleware`` update it, ``registry`` reads it. It only counts: it waits for
+nothing and decides nothing.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from reconciler.errors import ContainerGone, EngineError, EngineUnavailable, Out
 from reconciler.planning.drift import DriftKind
 
 _UNSURE = (EngineUnavailable, OutcomeUnknown, ContainerGone)
-"""Errors that say nothing of the service: no failed attempt (``errors``)."""
+"""Errors that are no failed attempt of the service; see ``reconciler.errors``."""
 
 LOOKS = ("idle", "waiting", "acting", "incomplete", "unreachable")
-"""What can come of a pass."""
+"""Outcomes of a pass."""
 
 _PASS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _ACTION = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0)
@@ -32,7 +32,7 @@ _REPAIRABLE = tuple(str(kind) for kind in DriftKind if kind is not DriftKind.ORP
 
 
 class Counters:
-    """Everything that only grows. ``clock`` is wall seconds, ``timer`` monotonic ones."""
+    """All counters and histograms. ``clock`` is wall seconds, ``timer`` monotonic seconds."""
 
     def __init__(
         self,
@@ -45,39 +45,37 @@ class Counters:
         self._clock = clock
         self._timer = timer
         self._looked_at = 0.0
-        # When each step in flight was sent; which last came back with an error.
+        # When each step in flight was sent; steps whose last attempt failed.
         self._sent: dict[tuple[str, str], float] = {}
         self._failed: set[tuple[str, str]] = set()
         # Services acted on in this pass, and the kinds of drift being repaired, by service.
         self._fresh: set[str] = set()
         self._mending: dict[str, frozenset[str]] = {}
         prefix = "service_manager"
-        self._passes = Counter(
-            f"{prefix}_reconciles", "Passes of the loop, by what came of them.", ["outcome"]
-        )
+        self._passes = Counter(f"{prefix}_reconciles", "Passes of the loop, by outcome.", ["outcome"])
         self._pass_seconds = Histogram(
-            f"{prefix}_reconcile_duration_seconds", "Time that a pass of the loop took.", [], _PASS
+            f"{prefix}_reconcile_duration_seconds", "Duration of a pass of the loop.", [], _PASS
         )
         self._repairs = Counter(
             f"{prefix}_repairs",
-            "Drift that the loop set right, by service and kind of drift.",
+            "Drift that the loop repaired, by service and kind of drift.",
             ["group", "service", "kind"],
         )
         self._actions = Counter(
-            f"{prefix}_actions", "Actions sent to the engine that came back.", ["action", "outcome"]
+            f"{prefix}_actions", "Completed actions of the engine, by outcome.", ["action", "outcome"]
         )
         self._action_seconds = Histogram(
             f"{prefix}_action_duration_seconds",
-            "Time from sending an action to the engine until it came back.",
+            "Time from sending an action to the engine until it completed.",
             ["action", "outcome"],
             _ACTION,
         )
         self._retries = Counter(
-            f"{prefix}_retries", "Actions sent again after they had failed.", ["group", "service"]
+            f"{prefix}_retries", "Actions sent again after a failure.", ["group", "service"]
         )
         self._findings = Counter(
             f"{prefix}_resync_findings",
-            "Differences that only the timed safety-net pass found: no event had told of them.",
+            "Differences that only the periodic resync pass found, because no event reported them.",
             [],
         )
         self._requests = Counter(
@@ -87,7 +85,7 @@ class Counters:
         )
         self._request_seconds = Histogram(
             f"{prefix}_http_request_duration_seconds",
-            "Time until an answer began; a long poll waits as long as it was told to.",
+            "Time until the response started; for a long poll this includes the requested wait.",
             ["method", "route"],
             _REQUEST,
         )
@@ -95,7 +93,7 @@ class Counters:
     # --- hooks of the loop -------------------------------------------------------------------------
 
     def on_pass(self, seconds: float, outcome: str) -> None:
-        """A pass is over and its snapshot published: ``seconds`` it took, what came of it."""
+        """Count a pass whose snapshot is published: its duration in ``seconds``, and its outcome."""
         self._passes.add(outcome)
         self._pass_seconds.add(seconds)
         if outcome not in {"unreachable", "incomplete"}:
@@ -104,7 +102,7 @@ class Counters:
             self._follow_repairs(self._snapshots.current)
 
     def on_step(self, step: PlannedStep, error: EngineError | None, over: bool) -> None:
-        """A step was sent, or came back, with or without an error."""
+        """Count a step that was sent, or that completed (``over``) with or without an error."""
         key = (step.service, str(step.action))
         if not over:
             self._sent[key] = self._timer()
@@ -123,21 +121,21 @@ class Counters:
             self._failed.add(key)
 
     def on_drift(self, differences: int) -> None:
-        """A pass that nothing but the clock had asked for found so many differences."""
+        """Count the differences that a periodic resync pass found."""
         self._findings.add(by=differences)
 
     def on_request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """A request was answered; ``route`` is its template, never the address itself."""
+        """Count a request; ``route`` is the template of its route, never the address itself."""
         self._requests.add(method, route, str(status))
         self._request_seconds.add(seconds, method, route)
 
     # --- repairs -----------------------------------------------------------------------------------
 
     def _follow_repairs(self, snapshot: Snapshot) -> None:
-        """A repair begins with a step for a service that drifted, and counts once nothing drifts there.
+        """Count repairs: one begins with a step for a drifted service and counts once the drift is gone.
 
-        A remake takes several steps and is one repair, a missing container that is made and then started
-        as well. A change of desired state meanwhile makes it an ordinary change, and no repair.
+        Recreating a container takes several steps and is one repair, as is creating and starting a missing
+        one. If desired state changes in between, it is an ordinary change and no repair.
         """
         views = {view.name: view for group in snapshot.groups.values() for view in group.services}
         pending = {found.service for found in snapshot.drifts if found.pending}
@@ -157,13 +155,13 @@ class Counters:
     # --- reading -----------------------------------------------------------------------------------
 
     def collect(self) -> Iterator[Metric]:
-        """Everything counted, for Prometheus."""
+        """Return all counters and histograms, for Prometheus."""
         group_of = _group_of(self._snapshots.current)
         yield self._passes.family((outcome,) for outcome in LOOKS)
         yield self._pass_seconds.family()
         yield GaugeMetricFamily(
             "service_manager_last_look_timestamp_seconds",
-            "When a pass last saw the engine as it is; 0: not yet.",
+            "Time of the last pass with a complete look at the engine; 0: none yet.",
             value=self._looked_at,
         )
         yield self._repairs.family(
@@ -177,7 +175,7 @@ class Counters:
         yield self._request_seconds.family()
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: registering must not collect."""
+        """Return nothing, so that registering does not collect."""
         return ()
 
 

@@ -1,7 +1,7 @@
-"""What holds at this moment, for Prometheus: read off the last snapshot when somebody scrapes.
+"""Gauges for Prometheus: computed from the last snapshot at each scrape.
 
-Labels are names out of the files and stable words, so the number of series is known beforehand: a
-service has about twenty, whatever happens to it.
+Labels are names from the files and stable words, so the number of series is bounded: about twenty for each
+service.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ PHASES = ("converged", "progressing", "waiting", "blocked", "degraded", "suspend
 
 
 class Gauges:
-    """A collector over snapshots. ``clock`` is wall seconds."""
+    """Prometheus collector over snapshots. ``clock`` is wall seconds."""
 
     def __init__(self, snapshots: SnapshotPublisher, clock: Callable[[], float]) -> None:
         self._snapshots = snapshots
         self._clock = clock
 
     def collect(self) -> Iterator[Metric]:
-        """The last snapshot, as metrics."""
+        """Return the last snapshot as metrics."""
         snapshot = self._snapshots.current
         yield from _whole(snapshot)
         yield from _groups(tuple(snapshot.groups.values()))
@@ -36,7 +36,7 @@ class Gauges:
         )
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: registering must not collect."""
+        """Return nothing, so that registering does not collect."""
         return ()
 
 
@@ -45,31 +45,33 @@ def _gauge(name: str, documentation: str, value: float) -> GaugeMetricFamily:
 
 
 def _whole(snapshot: Snapshot) -> Iterator[Metric]:
-    yield _labelled("build_info", "Which version this is; always 1.", ["version"], [((__version__,), 1.0)])
-    yield _gauge("engine_reachable", "Whether the container engine answers.", snapshot.engine.reachable)
+    yield _labelled("build_info", "Version of the daemon; always 1.", ["version"], [((__version__,), 1.0)])
+    yield _gauge("engine_reachable", "Whether the container engine responds.", snapshot.engine.reachable)
     yield _gauge(
         "desired_state_valid",
-        "Whether the files on disk are valid (0: the last good state is kept).",
+        "Whether the files on disk are valid (0: the last valid state stays in force).",
         snapshot.valid,
     )
     yield _gauge("desired_state_errors", "Mistakes in the files on disk.", len(snapshot.errors))
-    yield _gauge("converged", "Whether everything is as desired, suspended groups aside.", snapshot.converged)
-    yield _gauge("pilot_ready", "Whether the groups that pilot needs are ready.", snapshot.pilot_ready)
-    yield _gauge("generation", "The generation of desired state that holds.", snapshot.generation)
+    yield _gauge(
+        "converged", "Whether all groups are as desired, not counting suspended ones.", snapshot.converged
+    )
+    yield _gauge("pilot_ready", "Whether the groups that the pilot needs are ready.", snapshot.pilot_ready)
+    yield _gauge("generation", "Current generation of desired state.", snapshot.generation)
     yield _gauge(
         "observed_generation",
-        "The last generation brought to its end, converged or degraded.",
+        "Last generation that ended, converged or degraded.",
         snapshot.observed_generation,
     )
     yield _gauge(
         "generation_accepted_timestamp_seconds",
-        "When the generation that holds was accepted.",
+        "Time when the current generation was accepted.",
         snapshot.accepted_at,
     )
     counts = Counter((str(found.kind), found.pending) for found in snapshot.drifts)
     yield _labelled(
         "drift",
-        "Differences between desired and observed; pending: a change not carried out yet.",
+        "Differences between desired and observed state; pending: an accepted change not applied yet.",
         ["kind", "pending"],
         [
             ((str(kind), _word(pending)), counts[str(kind), pending])
@@ -101,19 +103,21 @@ def _groups(groups: Sequence[GroupView]) -> Iterator[Metric]:
     yield per_group("group_ready", "Whether every service of the group is ready.", _is_ready)
     yield _labelled(
         "group_phase",
-        "How the group stands: 1 for the phase that it is in.",
+        "Phase of the group: 1 for the current phase, 0 for the others.",
         ["group", "phase"],
         [((group.name, phase), group.phase == phase) for group in groups for phase in PHASES],
     )
-    yield per_group("services_running", "Services of the group whose container runs.", lambda g: g.running)
-    yield per_group("services_expected", "Services of the group that should run.", _expected)
-    yield per_group("group_memory_bytes", "Memory in use by the group, as measured.", lambda g: g.memory)
     yield per_group(
-        "group_memory_estimate_bytes", "Memory that stack.yaml says the group needs.", lambda g: g.estimate
+        "services_running", "Services of the group with a running container.", lambda g: g.running
+    )
+    yield per_group("services_expected", "Services of the group that should run.", _expected)
+    yield per_group("group_memory_bytes", "Measured memory use of the group.", lambda g: g.memory)
+    yield per_group(
+        "group_memory_estimate_bytes", "Estimate of the group's memory in stack.yaml.", lambda g: g.estimate
     )
     yield per_group(
         "group_cpu_ratio",
-        "CPU in use by the group, as measured; 1 is one core.",
+        "Measured CPU use of the group; 1 is one core.",
         lambda g: round(sum(view.cpu or 0.0 for view in g.services) / 100, 6),
     )
 
@@ -123,7 +127,7 @@ def _is_ready(group: GroupView) -> float:
 
 
 def _expected(group: GroupView) -> float:
-    # A one-shot that did its work need not run.
+    # A one-shot that has completed need not run.
     return sum(not view.done for view in group.services) if group.desired else 0
 
 
@@ -136,25 +140,25 @@ def _services(services: Sequence[ServiceView], now: float) -> Iterator[Metric]:
             name, documentation, labels, [(key, found) for key, found in values if found is not None]
         )
 
-    yield per_service("service_ready", "Whether others may count on the service.", lambda s: s.ready)
+    yield per_service("service_ready", "Whether the service is ready for its dependents.", lambda s: s.ready)
     yield _labelled(
         "service_phase",
-        "How the service stands: one series per service, with its phase and the reason for it.",
+        "Phase of the service: one series per service, with its phase and reason.",
         [*labels, "phase", "reason"],
         [((view.group, view.name, view.phase, view.reason), 1.0) for view in services if view.phase],
     )
     yield per_service(
-        "service_drift", "Kinds in which the service differs by itself.", lambda s: len(s.drift)
+        "service_drift", "Number of kinds of unexpected drift of the service.", lambda s: len(s.drift)
     )
     yield per_service(
         "service_backoff_seconds",
-        "Time until the next attempt at a service that failed; 0: none is waited for.",
+        "Time until the next attempt after a failure of the service; 0: no attempt is delayed.",
         lambda s: max(0.0, s.retry_at - now) if s.retry_at else 0.0,
     )
-    yield per_service("service_memory_bytes", "Memory in use, as measured.", lambda s: s.memory)
+    yield per_service("service_memory_bytes", "Measured memory use.", lambda s: s.memory)
     yield per_service(
         "service_cpu_ratio",
-        "CPU in use, as measured; 1 is one core.",
+        "Measured CPU use; 1 is one core.",
         lambda s: None if s.cpu is None else round(s.cpu / 100, 6),
     )
     restarts = CounterMetricFamily(

@@ -1,7 +1,7 @@
-"""Two small sums that Prometheus can read: how often, and how long.
+"""Counter and histogram without locks, for use from the event loop alone.
 
-Instead of the client library's own counters: those take a lock for every change and publish the moment
-each was made as a series of its own. Everything here is used from the event loop alone.
+The client library's own types take a lock for every change and publish the time of creation as a series of
+its own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
 
 class Counter:
-    """A counter by labels. ``name`` is without ``_total``."""
+    """A counter with labels. ``name`` is without ``_total``."""
 
     def __init__(self, name: str, documentation: str, labels: Sequence[str]) -> None:
         self._about = (name, documentation)
@@ -21,13 +21,13 @@ class Counter:
         self._values: dict[tuple[str, ...], float] = {}
 
     def add(self, *labels: str, by: float = 1.0) -> None:
-        """Count one more (or ``by`` more)."""
+        """Add ``by``."""
         self._values[labels] = self._values.get(labels, 0.0) + by
 
     def family(self, zeros: Iterable[tuple[str, ...]] = ()) -> CounterMetricFamily:
-        """What Prometheus gets. ``zeros`` are labels to show before anything was counted under them:
+        """Return the metric family. ``zeros`` are label values to show as 0 before the first count.
 
-        a series that begins at 1 has no increase that a query could see.
+        A series that starts at 1 has no increase that a query could see.
         """
         found = CounterMetricFamily(*self._about, labels=self._labels)
         for labels, value in {**dict.fromkeys(zeros, 0.0), **self._values}.items():
@@ -36,7 +36,7 @@ class Counter:
 
 
 class Histogram:
-    """A histogram of seconds by labels; ``bounds`` are the upper ends of its buckets, growing."""
+    """A histogram of seconds with labels; ``bounds`` are the upper bounds of its buckets, ascending."""
 
     def __init__(self, name: str, documentation: str, labels: Sequence[str], bounds: Sequence[float]) -> None:
         self._about = (name, documentation)
@@ -47,7 +47,7 @@ class Histogram:
         self._sums: dict[tuple[str, ...], float] = {}
 
     def add(self, seconds: float, *labels: str) -> None:
-        """Count one that took so long."""
+        """Add one observation."""
         counts = self._counts.get(labels)
         if counts is None:
             counts = self._counts[labels] = [0] * len(self._names)
@@ -55,7 +55,7 @@ class Histogram:
         self._sums[labels] = self._sums.get(labels, 0.0) + seconds
 
     def family(self) -> HistogramMetricFamily:
-        """What Prometheus gets."""
+        """Return the metric family."""
         found = HistogramMetricFamily(*self._about, labels=self._labels)
         for labels, counts in self._counts.items():
             sofar = 0

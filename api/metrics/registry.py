@@ -1,8 +1,8 @@
-"""``/metrics``: what Prometheus reads, on the API's own address and on one that serves nothing else.
+"""Serves ``/metrics`` for Prometheus, on the API's address and on a second one that serves nothing else.
 
-Rendering takes some milliseconds of the core that also converges things, and the second address asks for
-no key: so the text is made at most once a second, however many ask. A scrape does not count as somebody
-looking (``SnapshotPublisher.note_reader``): it comes for ever, and a sample every 30 s is enough for a curve.
+Rendering takes some milliseconds of the core that also reconciles, and the second address needs no key, so
+the text is rendered at most once per second for any number of scrapes. A scrape does not count as a reader
+(``SnapshotPublisher.note_reader``): scrapes never stop, and a sample every 30 s is enough for a graph.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from api.wire.openapi import read_responses
 from reconciler.controller.snapshot import SnapshotPublisher
 
 FRESH = 1.0
-"""Seconds for which a rendered answer is given again."""
+"""Seconds for which rendered text is reused."""
 
 
 class Metrics:
-    """Everything that is measured of one daemon. ``clock`` is wall seconds, ``timer`` monotonic ones."""
+    """All metrics of one daemon. ``clock`` is wall seconds, ``timer`` monotonic seconds."""
 
     def __init__(
         self,
@@ -44,23 +44,23 @@ class Metrics:
         self._made: dict[str, tuple[float, bytes]] = {}
 
     def render(self, accept: str) -> tuple[bytes, str]:
-        """The metrics and their media type, in the format that ``accept`` (a header) asks for."""
+        """Return the metrics and their media type, in the format that the header value ``accept`` prefers."""
         encode, media_type = choose_encoder(accept)
         made, text = self._made.get(media_type, (float("-inf"), b""))
         now = self._timer()
         if now - made >= FRESH:
             text = encode(self._registry)
             if len(self._made) > 4:
-                # Formats come from the caller's header; there are two that anybody uses.
+                # Formats come from the caller's header, so the cache is bounded; two formats are common.
                 self._made.clear()
             self._made[media_type] = (now, text)
         return text, media_type
 
     async def metrics(self, request: Request) -> Response:
-        """Metrics for Prometheus, names beginning with `service_manager_`.
+        """Metrics for Prometheus; names start with `service_manager_`.
 
-        As text, or as OpenMetrics where `Accept` asks for that. The same is served without a key on the
-        address of `--metrics-listen`.
+        Returns text, or OpenMetrics if `Accept` prefers it. The address of `--metrics-listen` serves the same
+        without a key.
         """
         text, media_type = self.render(request.headers.get("accept", ""))
         return Response(text, headers={"content-type": media_type})
@@ -71,7 +71,7 @@ class Metrics:
 
 
 def metrics_app(metrics: Metrics) -> ASGIApp:
-    """An application that serves ``/metrics`` and answers 404 to everything else."""
+    """Create an application that serves ``/metrics`` and responds 404 to everything else."""
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -84,9 +84,9 @@ def metrics_app(metrics: Metrics) -> ASGIApp:
 def _answer(metrics: Metrics, scope: Scope) -> Response:
     common = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
     if scope["path"] != "/metrics":
-        return Response("only /metrics is here\n", 404, common, "text/plain")
+        return Response("this address serves only /metrics\n", 404, common, "text/plain")
     if scope["method"] not in {"GET", "HEAD"}:
-        return Response("GET it\n", 405, {**common, "allow": "GET, HEAD"}, "text/plain")
+        return Response("use GET\n", 405, {**common, "allow": "GET, HEAD"}, "text/plain")
     accept = next((value for name, value in scope["headers"] if name == b"accept"), b"")
     text, media_type = metrics.render(accept.decode("latin-1"))
     return Response(text, headers={**common, "content-type": media_type})

@@ -1,1 +1,1 @@
-"""What every request passes: authentication, sessions, limits, measurement."""
+"""ASGI middleware and its parts: security checks, authentication, sessions, rate limits, request metrics."""

@@ -1,6 +1,6 @@
-"""Who asks, and whether they may: keys in headers, sessions of the dashboard, roles.
+"""Authentication and authorisation: keys in headers, sessions of the dashboard, roles.
 
-Decided for every request before its body is read. Nothing of what was presented is kept or told anywhere.
+Runs for every request before its body is read. Presented credentials are never stored or shown.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from reconciler.auth.keys import OPERATOR, Key, KeyRing
 
 ANONYMOUS = "anonymous"
 SCOPE = "service_manager.caller"
-"""Where in the ASGI scope the caller stands."""
+"""Key of the caller in the ASGI scope."""
 
 SESSION = "/services/session"
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOOKS = frozenset({"/services/plan"})
-"""What is sent with POST and changes nothing all the same."""
+"""POST requests that change nothing."""
 
 _OPEN = frozenset(
     {
@@ -41,11 +41,11 @@ _OPEN = frozenset(
 )
 _OPEN_BELOW = ("/docs/", "/services/dashboard/")
 
-_HOW = "send a key in the header X-API-Key, or as Authorization: Bearer; `service-manager key add` makes one"
+_HOW = "send a key in the header X-API-Key or Authorization: Bearer; `service-manager key add` creates one"
 
 
 class Caller(NamedTuple):
-    """Who asks: the name of the key, its role, the address. ``digest`` is empty where no key is needed."""
+    """The caller: name and role of the key, source address. ``digest`` is empty if no key is needed."""
 
     name: str
     role: str
@@ -54,7 +54,7 @@ class Caller(NamedTuple):
 
 
 class Auth:
-    """Admits callers by the keys of ``ring``. ``clock`` is monotonic."""
+    """Authorises callers by the keys of ``ring``. ``clock`` is monotonic."""
 
     def __init__(self, ring: KeyRing | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._ring = ring or KeyRing()
@@ -67,9 +67,9 @@ class Auth:
         return self._ring.required
 
     def authorise(self, scope: Scope) -> Problem | None:
-        """Notes in the scope who asks; or why they may not.
+        """Store the caller in the scope, or return why the request is refused.
 
-        The Host and Origin that the request names have been checked before.
+        Host and Origin of the request have been checked before.
         """
         source = source_of(scope)
         scope[SCOPE] = Caller(ANONYMOUS, "", source)
@@ -87,13 +87,13 @@ class Auth:
             return Problem(
                 403,
                 "role_too_low",
-                f"the key {key.name} may read, not change anything",
+                f"the key {key.name} can read but not write",
                 "use a key with the role operator",
             )
         return None
 
     def credentials(self, scope: Scope) -> Key | Problem:
-        """The key in the headers, for signing in; or why there is none."""
+        """Return the key in the headers, for signing in, or why the request has no valid one."""
         source = source_of(scope)
         given = _given(scope)
         if given is None:
@@ -102,14 +102,14 @@ class Auth:
         return found if found is not None else self._wrong(source)
 
     def is_valid(self, scope: Scope) -> bool:
-        """Whether the caller would still be admitted to read; for answers that go on and on."""
+        """Return whether the caller may still read; for streaming responses."""
         caller = caller_of(scope)
         if not caller.digest:
             return not self._ring.required
         return self._ring.find_by_digest(caller.digest) is not None
 
     def session(self, scope: Scope) -> Key | None:
-        """The key behind the session in the request's cookie, as it is now."""
+        """Return the key of the session in the request's cookie, None if it has ended."""
         token = session_token(scope)
         digest = self.sessions.digest(token) if token else None
         return self._ring.find_by_digest(digest) if digest else None
@@ -122,12 +122,12 @@ class Auth:
         if key is None:
             return _missing()
         if write and not _same_origin(scope):
-            # A browser adds the cookie by itself, whoever made it ask.
+            # A browser adds the cookie to requests from any page, also a foreign one.
             return Problem(
                 403,
                 "foreign_origin",
-                "a session writes from the pages of this daemon only",
-                "send the header Origin, as browsers do; programs use a key",
+                "with a session only pages of this daemon can write",
+                "send the header Origin, as browsers do, or use a key in programs",
             )
         return key
 
@@ -138,35 +138,35 @@ class Auth:
                 429,
                 "too_many_attempts",
                 "too many wrong keys from this address",
-                f"try again in {wait} s; a right key is taken at any time",
+                f"try again in {wait} s; a correct key is always accepted",
                 headers={"retry-after": str(wait)},
             )
         return Problem(
-            403, "invalid_key", "Invalid API key", "see `service-manager key list` for those there are"
+            403, "invalid_key", "Invalid API key", "`service-manager key list` shows the valid keys"
         )
 
 
 def caller_of(scope: Scope) -> Caller:
-    """Who asks; nobody in particular where nobody looked."""
+    """Return the caller of a request; anonymous if it has not been authorised yet."""
     found = scope.get(SCOPE)
     return found if isinstance(found, Caller) else Caller(ANONYMOUS, "", source_of(scope))
 
 
 def source_of(scope: Scope) -> str:
-    """The address that a request came from; behind a proxy on this machine also whom that names."""
+    """Return the source address; behind a proxy on this machine also the client that the proxy names."""
     client = scope.get("client")
     peer = _address(client[0]) if client else "local"
     if not _is_loopback(peer):
         return peer
     named = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
-    # The last one is what the proxy saw itself; what stands before it anybody may have written.
+    # Only the last address comes from the proxy itself; the client can forge the ones before it.
     last = named[-1].decode("latin-1").rpartition(",")[2].strip() if named else ""
     forwarded = _address(last) if last else ""
     return f"{forwarded} via {peer}" if forwarded else peer
 
 
 def rate_limit_key(source: str) -> str:
-    """What counts as one address: of IPv6 the /64, since whoever has one address there has them all."""
+    """Return the key for rate limits: for IPv6 the /64, since a host with one address there has them all."""
     text, via, peer = source.partition(" via ")
     try:
         address = ip_address(text)
@@ -178,7 +178,7 @@ def rate_limit_key(source: str) -> str:
 
 
 def is_https(scope: Scope) -> bool:
-    """Whether the browser's own connection is encrypted, as far as this end can tell."""
+    """Return whether the browser's connection is encrypted, directly or up to a local proxy."""
     if scope.get("scheme") == "https":
         return True
     named = [value for name, value in scope["headers"] if name == b"x-forwarded-proto"]
@@ -187,7 +187,7 @@ def is_https(scope: Scope) -> bool:
 
 
 def is_open(path: str) -> bool:
-    """Whether everybody may ask for this, key or not."""
+    """Return whether a path needs no key."""
     return path in _OPEN or path.startswith(_OPEN_BELOW)
 
 
@@ -196,7 +196,7 @@ def _missing() -> Problem:
 
 
 def _given(scope: Scope) -> str | None:
-    """The key that the request carries; one that is given twice is none."""
+    """Return the key in the headers, None without one; empty if there are several different ones."""
     found = [value for name, value in scope["headers"] if name == b"x-api-key"]
     if not found:
         found = list(_bearers(scope))
@@ -210,13 +210,13 @@ def _bearers(scope: Scope) -> Iterator[bytes]:
     for name, value in scope["headers"]:
         if name == b"authorization":
             scheme, _, token = value.partition(b" ")
-            # Whatever else stands there (Basic, say) is meant for a proxy before us.
+            # Other schemes, such as Basic, are meant for a proxy in front of the daemon.
             if scheme.lower() == b"bearer":
                 yield token
 
 
 def session_token(scope: Scope) -> str:
-    """The session token in the request's cookie; empty where there is none."""
+    """Return the session token in the request's cookie, empty without one."""
     headers: list[tuple[bytes, bytes]] = scope["headers"]
     for name, value in headers:
         if name == b"cookie":
@@ -228,13 +228,13 @@ def session_token(scope: Scope) -> str:
 
 
 def _same_origin(scope: Scope) -> bool:
-    # A foreign Origin was refused before; what is left is ours, or none at all.
-    told = {name: value for name, value in scope["headers"] if name in {b"origin", b"sec-fetch-site"}}
-    return b"origin" in told or told.get(b"sec-fetch-site") == b"same-origin"
+    # A foreign Origin was refused before, so any Origin left is this daemon's.
+    headers = {name: value for name, value in scope["headers"] if name in {b"origin", b"sec-fetch-site"}}
+    return b"origin" in headers or headers.get(b"sec-fetch-site") == b"same-origin"
 
 
 def _address(text: str) -> str:
-    """An address in its one spelling; empty for what is none."""
+    """Normalise an address; return an empty string if it is not valid."""
     try:
         address = ip_address(text.partition("%")[0])
     except ValueError:

@@ -1,4 +1,4 @@
-"""How often an address may be wrong. Whoever has a right key is never asked."""
+"""Rate limit for wrong keys, per address. A correct key is always accepted."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ DEFAULT = AttemptLimits()
 
 
 class FailedLogins:
-    """Wrong keys by address. Forgets the address that was longest quiet when there are too many."""
+    """Counts wrong keys by address. Evicts the least recently failed address when there are too many."""
 
     def __init__(self, allowed: AttemptLimits = DEFAULT, clock: Callable[[], float] = time.monotonic) -> None:
         self._allowed = allowed
         self._clock = clock
-        # By address: when it will have earned back all that it used up.
+        # By address: when its token bucket will be full again.
         self._full_at: OrderedDict[str, float] = OrderedDict()
 
     def failed(self, address: str) -> int:
-        """Count a wrong key; the seconds that the address should wait, 0 while it is within bounds."""
+        """Count a wrong key; return the seconds that the address has to wait, 0 within the limit."""
         now, allowed = self._clock(), self._allowed
         full_at = max(self._full_at.get(address, now), now)
         wait = full_at + allowed.refill - (now + allowed.burst * allowed.refill)

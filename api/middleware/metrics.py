@@ -1,4 +1,4 @@
-"""Counts every request: which route, which status, how long until the answer began."""
+"""Counts every request by route and status, and measures the time until its response starts."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"
 
 
 class MetricsMiddleware:
-    """ASGI middleware, the outermost one, so that refusals of the others are counted too."""
+    """ASGI middleware; the outermost one, so that requests that others refuse are counted too."""
 
     def __init__(self, app: ASGIApp, *, counters: Counters) -> None:
         self._app = app
         self._counters = counters
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the request through and note how it was answered."""
+        """Pass the request on and record its status and duration."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -37,7 +37,7 @@ class MetricsMiddleware:
             await self._app(scope, receive, sent)
         except Exception:
             if not begun:
-                # The answer is made further out, and is always this one.
+                # The server's error handler, further out, always responds with 500.
                 self._note(scope, 500, began)
             raise
 
@@ -47,10 +47,10 @@ class MetricsMiddleware:
 
 
 def _route(scope: Scope) -> str:
-    """The template that the address matched; anything that anybody may make up is one word."""
+    """Return the template of the matched route; all unmatched addresses share one word."""
     route = scope.get("route")
     path = getattr(route, "path", None)
     if isinstance(path, str):
         return path
-    # Mounted folders of files have no route of their own.
+    # Mounted folders of static files have no route of their own.
     return "files" if scope.get("endpoint") is not None else "none"

@@ -1,9 +1,8 @@
-"""What every request must pass before anything else looks at it, and what every answer carries.
+"""Checks of every request before any other code handles it, and security headers of every response.
 
-A daemon on loopback is within reach of every web page that its user opens. Two checks keep such pages
-out: a Host header that is not ours means that somebody's name was bent to this address (DNS rebinding),
-and a write that carries a foreign Origin comes from a foreign page. Written against ASGI itself: this is
-on the path of every request.
+A daemon on loopback is reachable from every web page that its user opens. Two checks keep such pages out: a
+foreign Host header indicates DNS rebinding, and a write with a foreign Origin comes from a foreign page.
+Written against ASGI for speed: it runs for every request.
 """
 
 from __future__ import annotations
@@ -41,15 +40,15 @@ _POLICIES = {"/docs": _FOREIGN, "/services/dashboard": _OWN}
 
 
 Admit = Callable[[Scope], Problem | None]
-"""Says why a caller may not, or None; called before the body is read."""
+"""Returns why a request is refused, or None; called before the body is read."""
 Refused = Callable[[Scope, Problem], None]
-"""Is told of every request that ended with a problem."""
+"""Called for every request that ended with a problem."""
 
 
 class Guard:
-    """ASGI middleware: Host, Origin, callers, size of body, security headers.
+    """ASGI middleware: checks Host, Origin, caller and size of the body, and adds security headers.
 
-    ``host`` is the address bound, ``own`` the machine's names, ``names`` those of proxies before us.
+    ``host`` is the bound address, ``own`` the machine's names, ``names`` those of proxies in front of it.
     """
 
     def __init__(
@@ -70,7 +69,7 @@ class Guard:
         self._hosts = frozenset({"localhost", host.lower().strip("[]"), *own, *self._names})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the request through, or answer why not."""
+        """Pass the request on, or respond why it is refused."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -95,11 +94,11 @@ class Guard:
             self._refused(scope, problem)
 
     async def _headed(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A GET whose body the server keeps to itself, as it does for whatever it knows to be a HEAD."""
+        """Handle a HEAD as a GET; the server drops the body of any response to a HEAD."""
         asked = {**scope, "method": "GET"}
 
         async def sent(message: Message) -> None:
-            # For whoever counts requests by route.
+            # The metrics middleware reads the route from the outer scope.
             scope.update((key, asked[key]) for key in ("route", "endpoint") if key in asked)
             await send(message)
 
@@ -111,7 +110,7 @@ class Guard:
             return Problem(
                 421,
                 "foreign_host",
-                f"this daemon does not answer to the name {', '.join(hosts)[:200] or 'that is missing'}",
+                f"this daemon does not answer to the name {', '.join(hosts)[:200] or '(missing)'}",
                 "use the address that it is bound to, or start it with --allowed-host for this name",
             )
         for origin in fields.get(b"origin", []) if write else ():
@@ -119,7 +118,7 @@ class Guard:
                 return Problem(
                     403,
                     "foreign_origin",
-                    "a page of another origin may not change anything here",
+                    "a page of another origin may not change desired state",
                     "write from the dashboard of this daemon, or from a program that sends no Origin",
                 )
         return None
@@ -132,7 +131,7 @@ class Guard:
             address = ip_address(name)
         except ValueError:
             return False
-        # Bound to every address, any of them may be meant; an address can't be bent, only a name can.
+        # Bound to all addresses, any of them is valid: DNS rebinding needs a name, not an address.
         return self._any_address or address.is_loopback
 
     def _is_same(self, origin: str, host: str) -> bool:
@@ -141,7 +140,7 @@ class Guard:
             return False
         default = {"http": ":80", "https": ":443"}.get(scheme, "")
         netloc = netloc.removesuffix(default)
-        # A proxy before us may have changed the Host; then its own name must have been configured.
+        # A proxy may have rewritten the Host; then its own name must be configured (``names``).
         return netloc == host.removesuffix(default) or netloc in self._names
 
 
@@ -153,7 +152,7 @@ def _is_wildcard(host: str) -> bool:
 
 
 def _hostname(host: str) -> str:
-    """``[::1]:8000`` to ``::1``, ``box:8000`` to ``box``; without the root's dot."""
+    """Strip port and trailing dot: ``[::1]:8000`` to ``::1``, ``box:8000`` to ``box``."""
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.partition(":")[0].removesuffix(".")
@@ -176,15 +175,15 @@ def _too_large(fields: dict[bytes, list[bytes]]) -> Problem | None:
 
 def _large() -> Problem:
     return Problem(
-        413, "body_too_large", f"the body is larger than {MAX_BODY} bytes", "nothing here takes so much"
+        413, "body_too_large", f"the body is larger than {MAX_BODY} bytes", "no endpoint accepts more"
     )
 
 
 async def _read_body(receive: Receive) -> Receive:
-    """Read the whole body now, as much as is allowed, and hand it on in one piece.
+    """Read the whole body, up to the limit, and return a receive function that replays it in one piece.
 
     Raises:
-        Problem: 413, as soon as it is too long, whatever its header said.
+        Problem: 413 as soon as the limit is exceeded, whatever the Content-Length header says.
     """
     body = bytearray()
     more = True

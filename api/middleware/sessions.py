@@ -1,4 +1,4 @@
-"""Sessions of the dashboard: a browser that showed a key once gets a cookie instead of keeping the key.
+"""Sessions of the dashboard: a browser signs in with a key once and gets a cookie, so that it stores no key.
 
 Kept in memory: they end with the daemon, with their key, and after half a day.
 """
@@ -24,18 +24,18 @@ class _Session(NamedTuple):
 
 
 class Sessions:
-    """Which token stands for which key (by its digest), within bounds. ``clock`` is monotonic."""
+    """Maps session tokens to the digests of keys; bounded. ``clock`` is monotonic."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._held: dict[bytes, _Session] = {}
 
     def begin(self, digest: bytes) -> str:
-        """A token for the key with this digest."""
+        """Create a session for the key with this digest; return its token."""
         now = self._clock()
         self._held = {token: held for token, held in self._held.items() if held.until > now}
         own = [token for token, held in self._held.items() if held.digest == digest]
-        # A key makes room among its own, so that nobody signs others out by signing in again and again.
+        # A key evicts its own oldest session first, so that repeated sign-ins don't sign others out.
         oldest = own if len(own) >= _MOST_OF_A_KEY else list(self._held) if len(self._held) >= _MOST else []
         if oldest:
             del self._held[oldest[0]]
@@ -44,12 +44,12 @@ class Sessions:
         return token
 
     def digest(self, token: str) -> bytes | None:
-        """The digest of the key that a token stands for; None where it stands for none any more."""
+        """Return the digest of the key of a session, None if the session has ended."""
         held = self._held.get(_hashed(token))
         return held.digest if held is not None and held.until > self._clock() else None
 
     def end(self, token: str) -> None:
-        """The token stands for nothing any more."""
+        """End the session with this token, if there is one."""
         self._held.pop(_hashed(token), None)
 
     def __len__(self) -> int:
@@ -57,12 +57,12 @@ class Sessions:
 
 
 def _hashed(token: str) -> bytes:
-    # Looked up by its hash: how long a lookup takes tells nothing of a token.
+    # Looked up by its hash, so that the time of a lookup reveals nothing about a token.
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 
 def cookie(token: str, *, secure: bool) -> str:
-    """The header that sets the cookie; without a token, the one that takes it away."""
+    """Return the header that sets the cookie; without a token, the one that deletes it."""
     lasts = LASTS if token else 0
     text = f"{COOKIE}={token}; Path=/; Max-Age={lasts}; HttpOnly; SameSite=Strict"
     return f"{text}; Secure" if secure else text

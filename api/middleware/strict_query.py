@@ -1,4 +1,4 @@
-"""Query parameters that an endpoint does not know are refused: a mistyped ``?forse=true`` must not pass."""
+"""Refuses unknown query parameters: a mistyped ``?forse=true`` must not be ignored."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from starlette.responses import Response
 
 
 class StrictRoute(APIRoute):
-    """A route that takes the query parameters that it documents, each once, and no others."""
+    """A route that accepts only the query parameters that it documents, each once."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler, with the check before it."""
+        """Return the handler, preceded by the check."""
         handle = super().get_route_handler()
         known = frozenset(parameter.alias for parameter in self.dependant.query_params)
 
@@ -28,9 +28,9 @@ class StrictRoute(APIRoute):
 
 
 def _check(given: list[str], known: frozenset[str]) -> None:
-    takes = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
+    takes = f"accepted are {', '.join(sorted(known))}" if known else "none is accepted"
     errors = [
-        {"loc": ("query", name), "type": "unknown", "msg": f"there is no such parameter here; {takes}"}
+        {"loc": ("query", name), "type": "unknown", "msg": f"unknown parameter; {takes}"}
         for name in sorted(set(given) - known)
     ]
     errors += [

@@ -1,1 +1,1 @@
-"""What goes over the wire: schemas, views, request bodies, entity tags, problem documents, OpenAPI."""
+"""Formats on the wire: schemas, views, request bodies, entity tags, problem details, OpenAPI."""

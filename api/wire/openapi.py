@@ -1,4 +1,4 @@
-"""What ``/openapi.json`` says beyond the endpoints: descriptions, and every status that can occur."""
+"""Extends ``/openapi.json``: the description of the API, and every status that each endpoint can return."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from api.wire import schemas
 TAG = "Service Manager"
 
 DESCRIPTION = """
-What should run is said in files; this API edits those files and tells how far reality is.
+Files define what should run (desired state). This API edits those files and reports the observed state.
 
-**Reading** never asks the container engine: every answer is the last snapshot of the loop.
+**Reads** never call the container engine: every response comes from the last snapshot of the loop.
 
-**Writing** changes desired state and returns at once: `202`, the new `generation`, and where to follow it.
-Saying what holds already changes nothing: `200`. With `?wait=60` the answer comes when it is over.
+**Writes** change desired state and return at once: `202` with the new `generation` and a `Location` to follow
+its progress. A write that changes nothing returns `200`. With `?wait=60` the response is sent when the
+generation ends, at most 60 seconds later.
 
     curl -X POST localhost:8000/services/start/kafka
     curl localhost:8000/services/status/kafka
@@ -30,42 +31,47 @@ Saying what holds already changes nothing: `200`. With `?wait=60` the answer com
     curl -N localhost:8000/services/events
     curl -N localhost:8000/services/logs/kafka?follow=true
 
-Answers about the stack have an `ETag`. Sent as `If-None-Match` it brings `304` while nothing is new; sent as
-`If-Match` with a write it brings `412` where desired state has been changed by somebody else meanwhile.
+Responses about the stack have an `ETag`. Send it as `If-None-Match` to get `304` while nothing has changed,
+or as `If-Match` with a write to get `412` if desired state has changed since it was read.
 
-**Refusals** are RFC 9457 problem details with a stable `reason` and a `remedy`:
+**Errors** are RFC 9457 problem details with a stable `reason` and a `remedy`:
 
     curl -X POST localhost:8000/services/start/storage
     {"title": "Conflict", "status": 409, "detail": "storage needs kafka, which is off",
      "reason": "dependency_off",
      "remedy": "add with_dependencies=true to start kafka as well, or force=true to start storage without"}
 
-**Keys**, once there are any: `X-API-Key: KEY`, or `Authorization: Bearer KEY`. A `viewer` reads, an
-`operator` writes as well; `service-manager key add NAME --role viewer` makes one. The dashboard signs in
-with one and keeps a session cookie instead. Whatever is done or refused is in `GET /services/audit`.
+**Keys** are needed once one exists: send `X-API-Key: KEY` or `Authorization: Bearer KEY`. A `viewer` key can
+read, an `operator` key can also write; `service-manager key add NAME --role viewer` creates one. The
+dashboard signs in with a key and then uses a session cookie. `GET /services/audit` lists every action and
+every refused request.
 
-Units: memory in MB = 10^6 bytes, uptime in seconds, CPU in percent of one core, times RFC 3339 in UTC.
+Units: memory in MB = 10^6 bytes, uptime in seconds, CPU in percent of one core, times in RFC 3339 UTC.
 """
 
 _WHY = {
-    401: "A key is needed, and none was sent",
-    304: "Nothing is new since the answer whose ETag `If-None-Match` names",
-    403: "A wrong key, a role that is too low, or a page of another origin",
+    401: "An API key is required and none was sent",
+    304: "Nothing has changed since the response with the ETag in `If-None-Match`",
+    403: "Wrong key, role too low, or a page of another origin",
     404: "No such group, service or generation",
-    409: "Refused as things are: a dependency is off, dependents are on, or the files on disk are broken",
-    412: "Desired state is not of the revision that `If-Match` names; nothing was changed",
+    409: "Conflict with the current state: a dependency is off, dependents are on, or invalid files",
+    412: "Desired state no longer has the revision in `If-Match`; nothing was changed",
     413: "The body is larger than 1 MiB",
-    429: "Too many wrong keys from this address; a right one is taken at any time",
+    429: "Too many wrong keys from this address; a correct key is always accepted",
     421: "The Host header is not one of this daemon's names",
-    422: "Unknown or unusable parameters, or a body that is not as it should be",
-    500: "Something went wrong in the daemon",
-    503: "Not now: the daemon starts or goes down, the disk or the engine is not to be had",
+    422: "Unknown or invalid parameters, or an invalid body",
+    500: "Internal error of the daemon",
+    503: "Temporarily unavailable: the daemon starts or shuts down, or the disk or the engine is unavailable",
 }
 
 
 _EXAMPLES = {
-    401: ("missing_key", "an API key is needed", "send a key in the header X-API-Key, or as a Bearer"),
-    403: ("invalid_key", "Invalid API key", "see `service-manager key list` for those there are"),
+    401: (
+        "missing_key",
+        "an API key is needed",
+        "send a key in the header X-API-Key, or as a Bearer token",
+    ),
+    403: ("invalid_key", "Invalid API key", "`service-manager key list` shows the valid keys"),
     404: ("unknown_group", "there is no group 'kafak'", "the groups are: kafka, storage, search"),
     409: (
         "dependency_off",
@@ -74,56 +80,56 @@ _EXAMPLES = {
     ),
     412: (
         "revision_changed",
-        "desired state has changed meanwhile: its revision is 4f1d2c7a9b3e8d60 now",
-        "read again, see whether the change is still meant, and send it with the new ETag",
+        "desired state has changed since: its revision is now 4f1d2c7a9b3e8d60",
+        "read it again, check that the change still applies, and send it with the new ETag",
     ),
-    413: ("body_too_large", "the body is larger than 1048576 bytes", "nothing here takes so much"),
+    413: ("body_too_large", "the body is larger than 1048576 bytes", "no endpoint accepts more"),
     421: (
         "foreign_host",
         "this daemon does not answer to the name box.example",
-        "use the address that it is bound to, or add the name to those that it answers to",
+        "use the address that it is bound to, or start it with --allowed-host for this name",
     ),
     422: (
         "bad_input",
-        "query forse: there is no such parameter here; it takes force, wait, with_dependencies",
-        "see /docs for what this request takes",
+        "query forse: unknown parameter; accepted are force, wait, with_dependencies",
+        "see /docs for the parameters and the body of this request",
     ),
     429: (
         "too_many_attempts",
         "too many wrong keys from this address",
-        "try again in 6 s; a right key is taken at any time",
+        "try again in 6 s; a correct key is always accepted",
     ),
-    500: ("internal_error", "something went wrong in the daemon", "its log says what; please report it"),
-    503: ("going_down", "the daemon is going down", "try again in a few seconds"),
+    500: ("internal_error", "internal error of the daemon", "see the daemon's log, and report the error"),
+    503: ("going_down", "the daemon is shutting down", "try again in a few seconds"),
 }
-"""One refusal of each status, as it is really said."""
+"""One problem of each status, with the texts that the API really sends."""
 
-_ETAG = {"schema": {"type": "string"}, "description": "what to send as `If-None-Match`, or `If-Match`"}
+_ETAG = {"schema": {"type": "string"}, "description": "value for `If-None-Match` or `If-Match`"}
 
 
 def read_responses(
     model: type[BaseModel] | None, *refusals: int, media_type: str = "application/json"
 ) -> dict[str, Any]:
-    """Arguments of a route that reads: its answer is described by ``model``, it may refuse thus.
+    """Return the route arguments of a read: the ``model`` of its response, and the statuses of its errors.
 
-    304 among the refusals: it has an ETag.
+    304 among ``refusals`` means that the response has an ETag.
     """
     good: dict[int, type[BaseModel] | None] = {200: model}
     return _route(good, (*refusals, 413, 421, 422, 500), media_type)
 
 
 def leading() -> dict[str, Any]:
-    """Arguments of a route that leads elsewhere."""
+    """Return the route arguments of a redirect."""
     described = read_responses(None)
-    location = {"schema": {"type": "string"}, "description": "where to"}
-    described["responses"][307] = {"description": "It is elsewhere", "headers": {"Location": location}}
+    location = {"schema": {"type": "string"}, "description": "target of the redirect"}
+    described["responses"][307] = {"description": "Redirect", "headers": {"Location": location}}
     del described["responses"][200]
     # The plain class has no media type, so no body is documented.
     return {**described, "status_code": 307, "response_class": Response}
 
 
 def write_responses(good: Mapping[int, type[BaseModel]], *refusals: int) -> dict[str, Any]:
-    """Arguments of a route that takes what a foreign page must not send."""
+    """Return the route arguments of a write: the models of its responses, and the statuses of its errors."""
     return _route(dict(good), (403, *refusals, 413, 421, 422, 500), "application/json")
 
 
@@ -135,10 +141,10 @@ def _route(
     }
     tagged = responses.get(304)
     if tagged is not None:
-        # No body, so no model; the tag is all that there is.
+        # A 304 has no body and so no model, only the tag.
         del tagged["model"]
         tagged["headers"] = {"ETag": _ETAG}
-    meaning = {200: "As asked", 202: "Accepted; `Location` says where to follow it"}
+    meaning = {200: "Success", 202: "Accepted; follow it at `Location`"}
     for status, model in good.items():
         responses[status] = {"description": meaning[status]}
         if model is not None:
@@ -146,7 +152,7 @@ def _route(
         else:
             responses[status]["content"] = {media_type: {"schema": {"type": "string"}}}
         if 202 in good:
-            location = {"schema": {"type": "string"}, "description": "the progress of the generation"}
+            location = {"schema": {"type": "string"}, "description": "address of the generation's progress"}
             responses[status]["headers"] = {"Location": location}
         elif tagged is not None:
             responses[status]["headers"] = {"ETag": _ETAG}
@@ -154,11 +160,11 @@ def _route(
 
 
 class AuthState(Protocol):
-    """Whether a key is needed at present; ``api.middleware.auth.Auth`` is one."""
+    """Whether requests need a key; ``api.middleware.auth.Auth`` implements it."""
 
     @property
     def required(self) -> bool:
-        """See the class."""
+        """Whether a key is needed at present."""
 
 
 _SCHEMES = {
@@ -166,14 +172,14 @@ _SCHEMES = {
         "type": "apiKey",
         "in": "header",
         "name": "X-API-Key",
-        "description": "a key, as `key add` made it",
+        "description": "a key created with `service-manager key add`",
     },
     "Bearer": {"type": "http", "scheme": "bearer", "description": "the same key"},
     "Session": {
         "type": "apiKey",
         "in": "cookie",
         "name": COOKIE,
-        "description": "what `POST /services/session` sets; for the dashboard",
+        "description": "set by `POST /services/session`; for the dashboard",
     },
 }
 _WAYS: list[dict[str, list[str]]] = [{name: []} for name in _SCHEMES]
@@ -181,8 +187,8 @@ _RETRY = {"schema": {"type": "integer"}, "description": "seconds"}
 
 
 def _locked(operation: dict[str, Any], *, opened: bool, required: bool) -> None:
-    """Say who may call an operation, and how the others are refused."""
-    # Where no key is set none is needed, and whoever reads this should not be asked for one.
+    """Describe which credentials an operation needs, and the errors without them."""
+    # While no key exists none is needed, so tools that read the document must not require one.
     operation["security"] = [] if opened else _WAYS if required else [*_WAYS, {}]
     answers = operation["responses"]
     for status in () if opened else (401, 403, 429):
@@ -197,19 +203,19 @@ def _locked(operation: dict[str, Any], *, opened: bool, required: bool) -> None:
 
 
 def _summary(operation: Mapping[str, Any]) -> str:
-    """The first sentence of the description, which says more than the name of a function."""
+    """Return the first sentence of the description, which says more than the name of the function."""
     first, _, _ = operation["description"].replace("\n", " ").partition(". ")
     return str(first).strip().removesuffix(".")
 
 
 def _example(status: int) -> dict[str, Any]:
     reason, detail, remedy = _EXAMPLES[status]
-    told = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail}
-    return {"type": "about:blank", **told, "reason": reason, "remedy": remedy}
+    body = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    return {"type": "about:blank", **body, "reason": reason, "remedy": remedy}
 
 
 def customise_openapi(app: FastAPI, lock: AuthState) -> None:
-    """Have refusals described under their own media type, which the framework has no word for, and keys."""
+    """Add what FastAPI can't describe: the media type of problem details, examples, and security schemes."""
     plain = app.openapi
 
     def described() -> dict[str, Any]:
@@ -227,5 +233,5 @@ def customise_openapi(app: FastAPI, lock: AuthState) -> None:
                         content["application/problem+json"]["example"] = _example(int(status))
         return document
 
-    # The framework's own way to extend it; mypy sees a method replaced.
+    # FastAPI documents this way to extend the schema; mypy reports the replaced method.
     app.openapi = described  # type: ignore[method-assign]

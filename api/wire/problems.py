@@ -1,4 +1,4 @@
-"""Every no of this API, as RFC 9457 problem details: what is wrong, why, and what to do about it."""
+"""Errors of this API as RFC 9457 problem details: what is wrong, why, and what to do about it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from reconciler.controller.snapshot import Snapshot
 from reconciler.errors import EngineError, InvalidDesiredState, WriteRefused
 
 STARTING = "starting"
-"""The reason of a refusal that is over once the files have been read; clients ask again by themselves."""
+"""Reason of a refusal that ends once the files have been read; clients retry it."""
 
 MEDIA_TYPE = "application/problem+json"
 
-_TOLD = "service_manager.problem"
-"""Where in the ASGI scope the problem stands that a request ended with, for whoever records refusals."""
+_SCOPE_KEY = "service_manager.problem"
+"""Key in the ASGI scope of the problem that a request ended with; the audit log records refusals from it."""
 
 _STATUS = {
     "unknown_group": 404,
@@ -36,11 +36,11 @@ _STATUS = {
     "not_writable": 503,
     "state_not_writable": 503,
 }
-"""HTTP status of a refusal by its reason; all others are conflicts with what is."""
+"""HTTP status of a refusal by its reason; all others are 409."""
 
 
 class Problem(Exception):
-    """A refusal decided in the API itself. ``errors`` are details, one per thing wrong."""
+    """An error raised by the API itself. ``errors`` are details, one for each mistake."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Problem(Exception):
         self.headers = headers
 
     def response(self, headers: Mapping[str, str] | None = None) -> Response:
-        """The answer to send."""
+        """Return the response to send."""
         body: dict[str, Any] = {
             "type": "about:blank",
             "title": HTTPStatus(self.status).phrase,
@@ -71,18 +71,18 @@ class Problem(Exception):
         }
         if self.errors:
             body["errors"] = self.errors
-        # Backslash escapes: a name out of the request may hold what UTF-8 can't.
+        # ASCII with escapes: a name from the request may contain what UTF-8 can't encode.
         return Response(json.dumps(body), self.status, headers or self.headers, MEDIA_TYPE)
 
 
 def need_desired_state(snapshot: Snapshot) -> None:
-    """Refuse what is asked about groups and services before there is a desired state.
+    """Refuse requests about groups and services while there is no desired state.
 
-    A daemon listens before it has read its files. Until then it can't say what there is and what is not.
+    The daemon listens before it has read its files. Until then it does not know which groups exist.
 
     Raises:
-        Problem: 503 with Retry-After while the files are being read; 409 with the mistakes where they are
-            not valid and no earlier state is known; 503 where they can't be taken in.
+        Problem: 503 with Retry-After while the files are being read; 409 with the mistakes if they are not
+            valid and there is no earlier state; 503 if they can't be accepted.
     """
     if snapshot.generation:
         return
@@ -92,11 +92,11 @@ def need_desired_state(snapshot: Snapshot) -> None:
             HTTPStatus.CONFLICT,
             "desired_state_invalid",
             f"desired state is not valid, and there is no earlier one: {snapshot.errors[0]}{more}",
-            "mend what errors names; `service-manager validate` checks the directory",
+            "correct the mistakes in errors; `service-manager validate` checks the directory",
             [mistake(found) for found in snapshot.errors],
         )
     if snapshot.warnings:
-        detail = f"no desired state could be taken in: {'; '.join(snapshot.warnings)}"
+        detail = f"no desired state could be accepted: {'; '.join(snapshot.warnings)}"
         raise Problem(503, "not_accepted", detail, "see the daemon's log", headers={"retry-after": "5"})
     raise Problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
@@ -108,17 +108,17 @@ def need_desired_state(snapshot: Snapshot) -> None:
 
 
 def unknown_generation(generation: int, newest: int) -> Problem:
-    """Nothing is known of a generation: not made yet, or too long ago."""
+    """Return the problem for a generation that does not exist yet or is no longer kept."""
     return Problem(
         404,
         "unknown_generation",
-        f"nothing is known of generation {generation}",
-        f"the newest is {newest}; only the last hundred are kept",
+        f"generation {generation} is unknown",
+        f"the newest is {newest}; the progress of the last hundred is kept",
     )
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Answer every kind of error of this application as a problem."""
+    """Register handlers that answer every kind of error of this application as a problem."""
     handlers: Mapping[type[Exception], Any] = {
         Problem: _problem,
         WriteRefused: _refused,
@@ -133,13 +133,13 @@ def add_handlers(app: FastAPI) -> None:
 
 
 def from_error(scope: Scope) -> Problem | None:
-    """The problem that a request ended with, where it ended with one."""
-    found = scope.get(_TOLD)
+    """Return the problem that a request ended with, None if it ended without one."""
+    found = scope.get(_SCOPE_KEY)
     return found if isinstance(found, Problem) else None
 
 
 async def _problem(request: Request, error: Problem) -> Response:
-    request.scope[_TOLD] = error
+    request.scope[_SCOPE_KEY] = error
     return error.response()
 
 
@@ -152,7 +152,7 @@ async def _refused(request: Request, error: WriteRefused) -> Response:
 
 
 async def _no_engine(_request: Request, error: EngineError) -> Response:
-    # A write asks the engine's tools only where files changed that they have to resolve first.
+    # A write runs the engine's tools only if changed files have to be resolved first.
     return Problem(503, error.reason, str(error), "`service-manager doctor` says what is wrong").response()
 
 
@@ -161,20 +161,20 @@ async def _invalid_files(request: Request, error: InvalidDesiredState) -> Respon
 
 
 def invalid_files(error: InvalidDesiredState, status: int) -> Problem:
-    """Broken desired state: the files on disk (409), or what was sent to be looked at (422)."""
+    """Return the problem for invalid desired state: in files on disk (409), or in a request body (422)."""
     count = len(error.mistakes)
     return Problem(
         status,
         "desired_state_invalid",
         f"desired state has {count} mistake{'' if count == 1 else 's'}; nothing was written",
-        "mend what errors names; `service-manager validate` checks the directory",
+        "correct the mistakes in errors; `service-manager validate` checks the directory",
         [mistake(found) for found in error.mistakes],
     )
 
 
 async def _bad_input(request: Request, error: RequestValidationError) -> Response:
     errors = [_input_error(found) for found in error.errors()]
-    remedy = "see /docs for what this request takes"
+    remedy = "see /docs for the parameters and the body of this request"
     if any(e["in"] == "body" for e in errors) and not _says_json(request):
         remedy = "send the body as JSON, with the header Content-Type: application/json"
     shown = [f"{e['in']} {e['name']}".strip() + f": {e['message']}" for e in errors[:3]]
@@ -189,20 +189,20 @@ def _says_json(request: Request) -> bool:
 
 
 def _input_error(found: Mapping[str, Any]) -> dict[str, str]:
-    # Never the input itself: it may hold what was meant for another field, such as a key.
+    # The input itself is never shown: it may be meant for another field, such as a key.
     place, *path = (str(part) for part in found["loc"])
     message = str(found["msg"]).removeprefix("Value error, ")
     if found["type"] == "json_invalid":
         message, path = f"not JSON: {found['ctx']['error']}, at character {path[-1]}", []
-    # Which alternative of a type was tried is our business; the name of the field is the caller's.
+    # pydantic adds the alternative of a type that it tried; a caller knows only the name of the field.
     name = ".".join(part for part in path if part not in ALTERNATIVES)
     return {"in": place, "name": name, "message": message}
 
 
 _HTTP_REASONS = {
-    404: ("not_found", "there is nothing at this address", "see /docs for what there is"),
-    405: ("method_not_allowed", "this address does not take that method", "see the header Allow"),
-    # The framework says 400 where a body can't be read as JSON at all; bad input is 422 everywhere.
+    404: ("not_found", "there is no such endpoint", "see /docs for the endpoints"),
+    405: ("method_not_allowed", "this endpoint does not accept that method", "see the header Allow"),
+    # The framework returns 400 if a body can't be read as JSON at all; bad input is 422 everywhere.
     400: ("bad_input", "the body can't be read", "send it as JSON in UTF-8"),
 }
 
@@ -216,13 +216,13 @@ async def _http(request: Request, error: HTTPException) -> Response:
 
 
 def _allowed(request: Request) -> str:
-    """The methods that the address takes; the framework only knows those of the first route that fits."""
+    """Return the methods of an address; the framework only knows those of the first route that matches."""
     routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
     return ", ".join(sorted({method for route in routes for method in getattr(route, "methods", None) or ()}))
 
 
 async def _unexpected(_request: Request, _error: Exception) -> Response:
-    # The server logs the traceback; a client gets nothing that it could not use anyway.
+    # The server logs the traceback; it is of no use to a client.
     return Problem(
-        500, "internal_error", "something went wrong in the daemon", "its log says what; please report it"
+        500, "internal_error", "internal error of the daemon", "see the daemon's log, and report the error"
     ).response()

@@ -1,4 +1,4 @@
-"""What is sent to this API as a body: strictly typed, with the words of ``groups.yaml``."""
+"""Request bodies of this API: strictly typed, with the keys of ``groups.yaml``."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from reconciler.model.desired import Suspension
 
 
 class SuspendBody(BaseModel):
-    """Hands off until a time, with a reason; without `until`, until it is taken away."""
+    """Suspends a group until a time, with a reason; without `until`, until the suspension is removed."""
 
     model_config = ConfigDict(extra="forbid")
 
     until: str | None = Field(
         None,
-        description="RFC 3339, with zone",
+        description="RFC 3339 time with a zone",
         examples=["2026-11-24T06:00:00Z"],
         pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)$",
         json_schema_extra={"format": "date-time"},
@@ -38,19 +38,19 @@ class SuspendBody(BaseModel):
     @field_validator("until")
     @classmethod
     def _is_a_time(cls, value: str | None) -> str | None:
-        # The pattern lets the 99th of June through; this raises ValueError for it.
+        # The pattern accepts the 99th of June; fromisoformat raises ValueError for it.
         if value is not None and not 0 <= datetime.fromisoformat(value).timestamp() < 253_402_300_800:
-            raise ValueError("must lie between 1970 and 9999")
+            raise ValueError("must be between 1970 and 9999")
         return value
 
     def suspension(self) -> Suspension:
-        """The same as a value of the core."""
+        """Return it as a value of the model."""
         until = datetime.fromisoformat(self.until).timestamp() if self.until else None
         return Suspension(until, self.reason)
 
 
 ALTERNATIVES = ("yes or no", "suspension")
-"""What pydantic calls the forms of ``suspend`` in the places of its errors."""
+"""Names of the forms of ``suspend`` in the locations of pydantic's errors."""
 
 
 def _alternative(value: object) -> str:
@@ -65,9 +65,9 @@ def _on_or_off(value: object, validate: ValidatorFunctionWrapHandler) -> object:
 
 
 class GroupBody(BaseModel):
-    """What should be of a group, with the words of groups.yaml.
+    """Desired state of a group, with the keys of groups.yaml.
 
-    `force` left out is false. `suspend` left out leaves a suspension as it is; false ends it.
+    `force` defaults to false. Without `suspend` a suspension stays as it is; false ends it.
     """
 
     model_config = ConfigDict(
@@ -87,7 +87,7 @@ class GroupBody(BaseModel):
     suspend: Annotated[
         Annotated[StrictBool | None, Tag(ALTERNATIVES[0])] | Annotated[SuspendBody, Tag(ALTERNATIVES[1])],
         Discriminator(_alternative),
-        Field(description="true, false, or until when"),
+        Field(description="true, false, or an object with `until` and `reason`"),
     ] = None
 
     @property
@@ -96,5 +96,5 @@ class GroupBody(BaseModel):
         return self.state is True or self.state == "on"
 
     def suspension(self) -> Suspension | bool | None:
-        """What is said of a suspension: one, yes, no, or nothing."""
+        """Return the suspension to set; True: without an end, False: none, None: leave it as it is."""
         return self.suspend.suspension() if isinstance(self.suspend, SuspendBody) else self.suspend

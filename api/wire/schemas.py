@@ -1,7 +1,7 @@
-"""The answers of this API, described for ``/docs`` and ``/openapi.json``; ``bodies`` has what is sent to it.
+"""Response models for ``/docs`` and ``/openapi.json``; ``request_bodies`` has those of requests.
 
-Answers are not built from these models (``views`` does that, for speed); a test holds the two together.
-Units: memory in MB = 10^6 bytes, times RFC 3339 in UTC, durations in seconds, CPU in percent of one core.
+Responses are not built from these models (``views`` builds them, for speed); a test compares the two.
+Units: memory in MB = 10^6 bytes, times in RFC 3339 UTC, durations in seconds, CPU in percent of one core.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class _Model(BaseModel):
 
 
 class FileMistake(_Model):
-    """One thing wrong with a file of desired state. Lines and columns count from 1; 0: not known."""
+    """One mistake in a file of desired state. Lines and columns count from 1; 0: unknown."""
 
     path: str = Field(examples=["groups.yaml"])
     line: int = Field(examples=[3])
@@ -29,7 +29,7 @@ class FileMistake(_Model):
 
 
 class InputError(_Model):
-    """One thing wrong with a request."""
+    """One mistake in a request."""
 
     in_: str = Field(alias="in", description="query, path or body", examples=["query"])
     name: str = Field(examples=["wait"])
@@ -51,7 +51,7 @@ class Problem(_Model):
 
 
 class Step(_Model):
-    """One step of a generation: tried, being taken, or still waiting (then `error` and times are null)."""
+    """One step of a generation. While it waits, `error` and times are null."""
 
     service: str = Field(examples=["kafka"])
     action: str = Field(examples=["start"])
@@ -64,25 +64,25 @@ class Step(_Model):
 
 
 class Progress(_Model):
-    """How far a generation is, or how it ended. `reason` and `message` say why it is degraded."""
+    """Progress of a generation, or how it ended. `reason` and `message` explain a degraded state."""
 
     generation: int = Field(examples=[42])
     state: State
     reason: str
     message: str
-    done: int = Field(description="services brought to where they should be")
-    total: int = Field(description="services that had something to do")
+    done: int = Field(description="changed services that are in their desired state")
+    total: int = Field(description="services that the generation changes")
     percent: int
     began_at: datetime | None
     ended_at: datetime | None
     expected_at: datetime | None = Field(
-        description="when it should be over, by former starts; null: unknown"
+        description="estimated end, from the durations of earlier starts; null: unknown"
     )
     steps: list[Step]
 
 
 class Service(_Model):
-    """One service. `uptime` in seconds, `drift` the kinds of what moved by itself."""
+    """One service. `uptime` is in seconds, `drift` lists kinds of unexpected differences."""
 
     name: str = Field(examples=["kafka"])
     container: str = Field(examples=["alpr-kafka"])
@@ -91,13 +91,13 @@ class Service(_Model):
     status: str = Field(description="the container's state, or absent", examples=["running"])
     health: str = Field(examples=["healthy"])
     ready: bool
-    done: bool = Field(description="a one-shot that did its work")
+    done: bool = Field(description="whether it is a one-shot that has completed")
     wanted: bool
     phase: str
     reason: str
     message: str
     waits_for: list[str]
-    step: str | None = Field(description="what is being done to it now")
+    step: str | None = Field(description="action in progress")
     memory_mb: float | None
     cpu_percent: float | None
     started_at: datetime | None
@@ -107,12 +107,12 @@ class Service(_Model):
     ports: list[str] = Field(examples=[["9092:9092"]])
     drift: list[str] = Field(examples=[[]])
     last_error: str | None
-    expected_seconds: float | None = Field(description="what a start takes, by former ones")
+    expected_seconds: float | None = Field(description="usual duration of a start, from earlier ones")
     retry_at: datetime | None
 
 
 class Group(_Model):
-    """One group: `desired` is what the files say, `status` what runs, `phase` how the two stand."""
+    """One group: `desired` comes from the files, `status` from the engine, `phase` compares the two."""
 
     group: str = Field(examples=["kafka"])
     description: str
@@ -126,49 +126,49 @@ class Group(_Model):
     suspend_reason: str | None
     running_count: int
     total_count: int
-    total_memory_mb: float = Field(description="as measured")
-    total_cpu_percent: float = Field(description="as measured; 100 is one core")
-    estimated_memory_mb: float = Field(description="what stack.yaml says it needs")
+    total_memory_mb: float = Field(description="measured")
+    total_cpu_percent: float = Field(description="measured; 100 is one core")
+    estimated_memory_mb: float = Field(description="estimate in stack.yaml")
     dependencies: list[str]
     dependents: list[str]
     services: list[Service]
 
 
 class GroupAnswer(Group):
-    """One group, with the time of the answer."""
+    """One group, with the time of the response."""
 
     timestamp: datetime
 
 
 class Engine(_Model):
-    """The container engine. `since`: since when it has answered, or not."""
+    """The container engine. `since` is when `reachable` last changed."""
 
     kind: str = Field(examples=["docker"])
     version: str
     compose: str
-    memory_mb: float | None = Field(description="of the host that it runs on; null: not known")
+    memory_mb: float | None = Field(description="memory of the engine's host; null: unknown")
     reachable: bool
     since: datetime | None
     error: str | None
 
 
 class Pilot(_Model):
-    """What the pipeline on the host needs: groups that must be ready, and what it uses itself."""
+    """The pipeline on the host: the groups that it needs, and the memory that it uses itself."""
 
     groups: list[str] = Field(examples=[["kafka"]])
     memory_mb: float
 
 
 class Status(_Model):
-    """The whole stack. `generation == observed_generation and converged` is what scripts ask."""
+    """The whole stack. It has settled if `generation == observed_generation and converged`."""
 
     timestamp: datetime
     stack: str = Field(examples=["alpr"])
     total_services: int
     running_services: int
-    total_memory_mb: float = Field(description="as measured, all groups together")
-    total_cpu_percent: float = Field(description="as measured, all groups together")
-    estimated_memory_mb: float = Field(description="what stack.yaml says the groups need that are on")
+    total_memory_mb: float = Field(description="measured, sum of all groups")
+    total_cpu_percent: float = Field(description="measured, sum of all groups")
+    estimated_memory_mb: float = Field(description="estimate in stack.yaml, sum of the groups that are on")
     pilot_ready: bool
     pilot: Pilot
     generation: int
@@ -179,7 +179,9 @@ class Status(_Model):
     accepted_at: datetime | None
     engine: Engine
     progress: Progress
-    errors: list[FileMistake] = Field(description="of the files on disk; the last good state is kept")
+    errors: list[FileMistake] = Field(
+        description="mistakes in the files on disk; the last valid state stays in force"
+    )
     warnings: list[str]
     groups: dict[str, Group]
     unmanaged: list[Service]
@@ -187,7 +189,7 @@ class Status(_Model):
 
 
 class GroupInfo(_Model):
-    """What the files say of one group."""
+    """One group as the files define it."""
 
     services: list[str]
     estimated_ram_mb: float
@@ -204,7 +206,7 @@ class Groups(_Model):
 
 
 class PlannedStep(_Model):
-    """A step that would be taken now."""
+    """A planned step."""
 
     service: str
     action: str
@@ -213,7 +215,7 @@ class PlannedStep(_Model):
 
 
 class Waiting(_Model):
-    """A service for which nothing can be done now, and why."""
+    """A service that waits or is blocked, and why."""
 
     service: str
     phase: Phase
@@ -223,7 +225,7 @@ class Waiting(_Model):
 
 
 class Plan(_Model):
-    """What the loop would do now; `text` is the same, to read."""
+    """The plan of the loop now; `text` is the same for people."""
 
     timestamp: datetime
     generation: int
@@ -233,7 +235,7 @@ class Plan(_Model):
 
 
 class DriftEntry(_Model):
-    """One difference. `pending`: a change not carried out yet, rather than something that moved by itself."""
+    """One difference. `pending`: an accepted change that is not applied yet, not an unexpected difference."""
 
     service: str
     group: str | None
@@ -241,11 +243,11 @@ class DriftEntry(_Model):
     pending: bool
     message: str
     container: str
-    fields: list[str] = Field(description="what differs in the definition; names, never values")
+    fields: list[str] = Field(description="fields of the definition that differ; names, never values")
 
 
 class Drift(_Model):
-    """Every difference between desired and observed; `by_kind` counts them."""
+    """All differences between desired and observed state; `by_kind` counts them."""
 
     timestamp: datetime
     generation: int
@@ -254,23 +256,23 @@ class Drift(_Model):
 
 
 class Preview(_Model):
-    """What another desired state would lead to, compared with `generation`."""
+    """Preview of another desired state, compared with `generation`."""
 
     timestamp: datetime
     generation: int
-    steps: list[PlannedStep] = Field(description="in order, to the end")
-    waiting: list[Waiting] = Field(description="what is left undone when all steps are done")
+    steps: list[PlannedStep] = Field(description="all steps, in order")
+    waiting: list[Waiting] = Field(description="services not in their desired state after all steps")
     drift: list[DriftEntry]
     text: str
 
 
 class WriteAnswer(_Model):
-    """What became of a write. `success` is false only where `wait` was given and it ended degraded."""
+    """Result of a write. `success` is false only if `wait` was given and the generation ended degraded."""
 
     action: str = Field(examples=["start"])
     target: str = Field(examples=["kafka"])
     success: bool
-    message: str = Field(examples=["kafka is switched on; this is generation 42"])
+    message: str = Field(examples=["kafka is switched on (generation 42)"])
     timestamp: datetime
     services_affected: list[str] = Field(examples=[["zookeeper", "kafka", "schema-registry"]])
     generation: int = Field(examples=[42])
@@ -278,7 +280,7 @@ class WriteAnswer(_Model):
 
 
 class Alive(_Model):
-    """The process answers."""
+    """The daemon responds."""
 
     status: Literal["ok"]
     version: str

@@ -1,7 +1,7 @@
-"""From snapshots to the JSON of CONTRACT section 4. Pure: what ticks is counted from the ``now`` given.
+"""Converts snapshots to the JSON of the REST contract. Pure: times are relative to the ``now`` given.
 
-Plain dictionaries and ``json``, no models: this is the path of every read and of every event. That the
-shapes are those of ``schemas`` is what the tests check.
+Plain dictionaries and ``json``, no models, for speed: every read and every event runs this code. Tests check
+that the shapes match ``schemas``.
 """
 
 from __future__ import annotations
@@ -24,37 +24,37 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def to_bytes(value: Json) -> bytes:
-    """Compact JSON in UTF-8; half a surrogate pair out of a log line becomes a question mark."""
+    """Encode as compact JSON in UTF-8; a lone surrogate from a log line becomes a question mark."""
     return _encode(value).encode("utf-8", "replace")
 
 
 def rfc3339(wall: float, timespec: str = "milliseconds") -> str:
-    """Wall seconds as RFC 3339 in UTC."""
+    """Format wall seconds as RFC 3339 in UTC."""
     return datetime.fromtimestamp(wall, UTC).isoformat(timespec=timespec).removesuffix("+00:00") + "Z"
 
 
 def moment(wall: float | None) -> str | None:
-    """As ``rfc3339``; None for 0 and None, which mean never."""
+    """Format as ``rfc3339``; return None for 0 and None, which mean never."""
     return rfc3339(wall) if wall else None
 
 
 def stamp(now: float) -> str:
-    """The time of an answer, in whole seconds: within one second every reader gets the same bytes."""
+    """Format the time of a response in whole seconds, so that reads within a second get the same bytes."""
     return rfc3339(int(now), "seconds")
 
 
 def megabytes(size: int | None) -> float | None:
-    """Bytes in MB = 10^6, to a tenth."""
+    """Convert bytes to MB = 10^6, rounded to a tenth."""
     return None if size is None else round(size / 1_000_000, 1)
 
 
 def mistake(found: Mistake) -> Json:
-    """One mistake in a file; line and column count from 1, 0: not known."""
+    """Convert one mistake in a file; line and column count from 1, 0: unknown."""
     return found._asdict()
 
 
 def status(snapshot: Snapshot, now: float) -> Json:
-    """The answer of ``GET /services/status``; ``uptime`` and ``timestamp`` are as of ``now``."""
+    """Build the response of ``GET /services/status``; ``uptime`` and ``timestamp`` are as of ``now``."""
     groups = snapshot.groups.values()
     return {
         "timestamp": stamp(now),
@@ -83,7 +83,7 @@ def status(snapshot: Snapshot, now: float) -> Json:
 
 
 def group_status(group: GroupView, now: float) -> Json:
-    """The answer of ``GET /services/status/{group}``, but for its timestamp."""
+    """Build the response of ``GET /services/status/{group}`` without its timestamp."""
     return {
         "group": group.name,
         "description": group.description,
@@ -107,7 +107,7 @@ def group_status(group: GroupView, now: float) -> Json:
 
 
 def _cpu(services: Iterable[ServiceView]) -> float:
-    """The sum in percent of one core, of those that were measured."""
+    """Sum the measured CPU use, in percent of one core."""
     return round(sum(service.cpu or 0.0 for service in services), 1)
 
 
@@ -130,7 +130,7 @@ def _service(service: ServiceView, now: float) -> Json:
         "memory_mb": megabytes(service.memory),
         "cpu_percent": None if service.cpu is None else round(service.cpu, 1),
         "started_at": moment(service.started_at),
-        # A clock set back must not show a negative age.
+        # A clock that was set back must not show a negative age.
         "uptime": max(0, int(now - service.started_at)) if service.started_at else None,
         "exit_code": service.exit_code,
         "restart_count": service.restart_count,
@@ -155,7 +155,7 @@ def _engine(engine: EngineView) -> Json:
 
 
 def progress(one: Progress, newest: int) -> Json:
-    """The answer of ``GET /services/progress/{generation}``; ``newest`` is the generation that holds."""
+    """Build the response of ``GET /services/progress/{generation}``; ``newest`` is the current generation."""
     state = state_of(one, newest)
     return {
         "generation": one.generation,
@@ -173,7 +173,7 @@ def progress(one: Progress, newest: int) -> Json:
 
 
 def state_of(one: Progress, newest: int) -> str:
-    """How a generation stands. One that a newer one overtook is superseded, whoever forgot to say so."""
+    """Return the state of a generation. An older one still in progress counts as superseded."""
     overtaken = one.state == "progressing" and one.generation < newest
     return "superseded" if overtaken else one.state
 
@@ -192,7 +192,7 @@ def _record(step: StepRecord) -> Json:
 
 
 def groups(snapshot: Snapshot) -> Json:
-    """The answer of ``GET /services/groups``: what the files say there is, whatever runs."""
+    """Build the response of ``GET /services/groups``: the groups in the files, whatever runs."""
     return {
         "groups": {
             group.name: {
@@ -209,7 +209,7 @@ def groups(snapshot: Snapshot) -> Json:
 
 
 def plan(snapshot: Snapshot, now: float) -> Json:
-    """The answer of ``GET /services/plan``: the steps due now, and what everything else waits for."""
+    """Build the response of ``GET /services/plan``: the steps due now, and what other services wait for."""
     services = [service for group in snapshot.groups.values() for service in group.services]
     return {
         "timestamp": stamp(now),
@@ -231,7 +231,7 @@ def plan(snapshot: Snapshot, now: float) -> Json:
 
 
 def preview(planned: Planned, snapshot: Snapshot, now: float) -> Json:
-    """The answer of ``POST /services/plan``: ``snapshot`` is what it is compared with."""
+    """Build the response of ``POST /services/plan``, compared with ``snapshot``."""
     group_of = _group_of(snapshot)
     return {
         "timestamp": stamp(now),
@@ -260,7 +260,7 @@ def _steps(steps: Iterable[PlannedStep]) -> list[Json]:
 
 
 def drift(snapshot: Snapshot, now: float) -> Json:
-    """The answer of ``GET /services/drift``."""
+    """Build the response of ``GET /services/drift``."""
     group_of = _group_of(snapshot)
     return {
         "timestamp": stamp(now),
@@ -287,14 +287,14 @@ def _drift(found: Drift, group_of: Mapping[str, str]) -> Json:
 
 
 class StatusCache:
-    """The bytes of ``GET /services/status``, made once per snapshot and second, however many ask."""
+    """Caches the bytes of ``GET /services/status`` per snapshot and second, for any number of requests."""
 
     def __init__(self) -> None:
         self._key = (-1, -1)
         self._bytes = b""
 
     def get(self, snapshot: Snapshot, now: float) -> bytes:
-        """What ``status`` says, as JSON; ``now`` counts in whole seconds."""
+        """Return ``status`` as JSON bytes; ``now`` is rounded down to whole seconds."""
         key = (snapshot.serial, int(now))
         if key != self._key:
             self._bytes = to_bytes(status(snapshot, float(key[1])))

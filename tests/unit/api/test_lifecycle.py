@@ -21,7 +21,7 @@ async def test_start_is_accepted_at_once() -> None:
     assert answer.status_code == 202
     assert answer.headers["location"] == "/services/progress/42"
     assert (found["action"], found["target"], found["success"]) == ("start", "kafka", True)
-    assert found["message"] == "kafka is switched on; this is generation 42"
+    assert found["message"] == "kafka is switched on (generation 42)"
     assert found["timestamp"] == "2026-11-24T06:00:00Z"
     assert found["services_affected"] == ["zookeeper", "kafka"]
     assert found["generation"] == found["progress"]["generation"] == 42
@@ -42,7 +42,7 @@ async def test_what_holds_already_is_answered_with_the_current_generation() -> N
         answer = await world.client.post("/services/start/kafka")
     assert (answer.status_code, answer.json()["generation"]) == (200, 7)
     assert answer.json()["services_affected"] == []
-    assert answer.json()["message"] == "kafka is as asked already; generation 7 holds"
+    assert answer.json()["message"] == "kafka is already in that state (generation 7)"
     assert world.writer.written == []
 
 
@@ -50,7 +50,7 @@ async def test_start_with_dependencies() -> None:
     async with a_world() as world:
         answer = await world.client.post("/services/start/analytics?with_dependencies=true")
     assert answer.json()["services_affected"] == ["zookeeper", "kafka", "timescaledb", "metabase"]
-    assert "and with it kafka, storage" in answer.json()["message"]
+    assert "together with kafka, storage" in answer.json()["message"]
 
 
 async def test_a_refusal_names_the_dependency_and_the_way_out() -> None:
@@ -92,7 +92,7 @@ async def test_accept_stores_the_moment_of_the_decision() -> None:
     async with a_world(desired(kafka=True)) as world:
         answer = await world.client.post("/services/accept/kafka")
         assert answer.status_code == 202
-        assert answer.json()["message"].startswith("what was held back of kafka is carried out")
+        assert answer.json()["message"].startswith("held changes of kafka are accepted")
         assert world.writer.desired.groups["kafka"].accepted_at == WALL
         assert (await world.client.post("/services/accept/storage")).status_code == 409
 
@@ -222,7 +222,7 @@ async def test_put_answers_that_a_suspension_holds_it_up() -> None:
         again = await world.client.put("/services/groups/kafka", json={"state": "on"})
         other = await world.client.put("/services/groups/monitoring", json={"state": "on"})
         freed = await world.client.put("/services/groups/kafka", json={"state": "on", "suspend": False})
-    assert "Nothing happens before the suspension of kafka ends" in held.json()["message"]
+    assert "It takes effect when the suspension of kafka ends" in held.json()["message"]
     assert "suspension of kafka" in again.json()["message"]
     assert "suspension" not in other.json()["message"]
     assert world.writer.desired.groups["kafka"] == GroupState(on=True)

@@ -63,7 +63,7 @@ def daemon() -> Iterator[StubDaemon]:
         entries = [entry(41), entry(42, current=True, commit="3f9c2ab" * 5, author="bob\x1b[2J")]
         found.get("/services/history", {"generation": 42, "entries": entries, "before": 41})
         found.get("/services/history/41", plan())
-        accepted = {"message": "back to generation 41; this is generation 43", "generation": 43}
+        accepted = {"message": "rolled back to generation 41 (generation 43)", "generation": 43}
         found.post("/services/rollback/41", accepted | {"progress": a_progress(43, "progressing")})
         done = a_status(kafka=group(service("kafka"))) | {"generation": 43}
         found.get("/services/status", done | {"progress": a_progress(43, "converged")})
@@ -94,7 +94,7 @@ def test_history_is_a_table_that_can_do_no_harm(daemon: StubDaemon) -> None:
 def test_rollback_shows_the_plan_then_goes_back(daemon: StubDaemon) -> None:
     ran = run_cli("rollback", "41", "--url", daemon.url)
     assert (ran.code, ran.err) == (0, "")
-    shown, done = ran.out.split("back to generation 41;")
+    shown, done = ran.out.split("rolled back to generation 41 ")
     assert "kafka: on → off" in shown
     assert "kafka: stop" in shown
     assert "groups.yaml" in shown

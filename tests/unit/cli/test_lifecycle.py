@@ -44,7 +44,7 @@ def accepted(name: str, generation: int) -> dict[str, Any]:
         "action": "start",
         "target": name,
         "success": True,
-        "message": f"{name} is switched on; this is generation {generation}",
+        "message": f"{name} is switched on (generation {generation})",
         "services_affected": [f"{name}-1", f"{name}-2"],
         "generation": generation,
         "progress": a_progress(generation, "progressing"),
@@ -106,7 +106,7 @@ def test_the_way_up_as_plain_lines_from_the_stream(daemon: StubDaemon) -> None:
     ran = run_cli("start", "kafka", "--url", daemon.url)
     assert ran.code == 0, ran.err
     assert without_times(ran.out) == (
-        "kafka: kafka is switched on; this is generation 42\n"
+        "kafka: kafka is switched on (generation 42)\n"
         "kafka-1                   create began\n"
         "kafka-2                   waits for kafka-1 to be healthy\n"
         "kafka-1                   create done\n"

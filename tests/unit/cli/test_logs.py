@@ -111,14 +111,14 @@ class Held:
             self.overtaken -= 1
             return problem(412, "desired state has changed meanwhile")
         self.puts.append(json.loads(request.body))
-        return ok({"message": "kafka is as said; this is generation 42", "generation": 42}, 202)
+        return ok({"message": "kafka is updated (generation 42)", "generation": 42}, 202)
 
 
 def test_a_suspension_changes_nothing_else(daemon: StubDaemon) -> None:
     held = Held(daemon, desired="on", force=True)
     when = "2026-11-24T06:00:00Z"
     ran = run_cli("suspend", "kafka", "--until", when, "--reason", "camera work", "--url", daemon.url)
-    assert (ran.code, ran.out) == (0, "kafka: kafka is as said; this is generation 42\n")
+    assert (ran.code, ran.out) == (0, "kafka: kafka is updated (generation 42)\n")
     suspend = {"until": when, "reason": "camera work"}
     assert held.puts == [{"state": "on", "force": True, "suspend": suspend}]
 
