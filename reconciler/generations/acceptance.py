@@ -1,13 +1,13 @@
-"""How desired state comes in: read, numbered, made durable, handed to the loop. One at a time.
+"""Accepts desired state: reads it, numbers it, makes it durable and hands it to the loop. One at a time.
 
-A file that changed and a request that changes a file take the same way; both end in ``Loop.set_target``.
-Bad files stop nothing: the loop goes on with the last good state and readers are told what is wrong.
+Changed files and write requests take the same path; both end in ``Loop.set_target``. Invalid files stop
+nothing: the loop continues with the last valid state, and the mistakes are reported.
 
-What a request changes goes to the disk step by step, each safe before the next one begins: the file, the
-generation, the entry of the audit log; then the loop hears of it, then the caller. So it is known what a
-crash leaves. Before the file: all as it was. Behind it: an edit that nobody signed, taken in as such by the
-next run. Behind the generation: the change, with who made it; the next run makes up for the entry
-(``audit_session``). Behind the entry: all but the answer.
+A write request is stored in steps, each durable before the next: the file, the generation, the audit entry.
+Then the loop adopts it, then the caller gets the result. A crash therefore leaves a known state. Before the
+file: no change. After it: an edit without an author, accepted as such by the next run. After the generation:
+the change and its author; the next run adds the audit entry (``audit_session``). After the entry: everything
+but the response.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ log = logging.getLogger(__name__)
 _ENDS = frozenset({"converged", "degraded"})
 
 BY_FILE = "file"
-"""The author of an edit that nobody signed: somebody saved a file."""
+"""Author of an edit of the files, which names no author."""
 
 
 EDITED = "edited"
-"""Why, of such an edit."""
+"""Reason of such an edit."""
 
 _LOOKS = 5
 
 _HEAD_START = 0.1
-"""Seconds that the loop hears later of a change at most, while the audit log takes it in."""
+"""Maximum delay in seconds before the loop adopts a change, to let the audit log write it first."""
 
 Record = Callable[[AuditEvent], "Future[bool]"]
-"""Puts a fact into the audit log; the future is done when it is on the disk, or can't be."""
+"""Appends an event to the audit log; the future is done once it is on disk, or has failed."""
 
 
 class ChangeOrigin(NamedTuple):
-    """Who made the files what they are, and why; ``commit``: the git commit that holds all of it, if any."""
+    """Author and reason of a change; ``commit``: the git commit that contains all of it, if any."""
 
     author: str
     reason: str
@@ -60,25 +60,25 @@ class ChangeOrigin(NamedTuple):
 
 
 class WorkTree(Protocol):
-    """What is known of the directory as a git work tree; ``reconciler.git.work_tree.GitTree`` is one."""
+    """The directory as a git work tree; ``reconciler.git.work_tree.GitTree`` implements it."""
 
     async def look(self) -> str:
-        """Wait for a push under way, and look where the tree stands; the commit, '' for none."""
+        """Wait for a running push, then return the commit that is checked out, '' for none."""
 
     async def origin(self, loaded: LoadedState) -> ChangeOrigin:
-        """Where files come from that were read between two looks."""
+        """Return the origin of files that were read between two calls of ``look``."""
 
     def accepted(self) -> None:
-        """A state was accepted: there may be something to commit."""
+        """A state was accepted: there may be changes to commit."""
 
     def refused(self) -> WriteRefused | None:
-        """Why nothing may be written here, None: it may."""
+        """Return why the directory may not be written, None if it may."""
 
     def warnings(self) -> tuple[str, ...]:
-        """What a person should know of it."""
+        """Return warnings about the work tree, for people."""
 
     def mistakes(self) -> tuple[Mistake, ...]:
-        """What is wrong with commits that wait to be taken in."""
+        """Return mistakes in commits that are not accepted."""
 
 
 class NullWorkTree:
@@ -109,10 +109,9 @@ class NullWorkTree:
 
 
 class RestoreSet(NamedTuple):
-    """Files as they were once: ``sources`` by name as in ``LoadedState``, and those that did not exist
-    (``gone``).
+    """Files of an earlier state: contents by name as in ``LoadedState``, and files to delete (``gone``).
 
-    ``whole``: ``sources`` are all that was read at that time.
+    ``whole``: ``sources`` contains every file that was read then.
     """
 
     sources: Mapping[str, bytes]
@@ -121,14 +120,14 @@ class RestoreSet(NamedTuple):
 
 
 def audit_unavailable(_: AuditEvent) -> Future[bool]:
-    """Where there is no audit log."""
+    """Stand in for the audit log where there is none: return a future that is done, with False."""
     done: Future[bool] = Future()
     done.set_result(False)
     return done
 
 
 class Acceptor:
-    """Implements ``changes.Writer``. ``wall`` gives the time of day in seconds since the epoch."""
+    """Implements ``edits.Writer``. ``wall`` returns wall time in seconds since the epoch."""
 
     def __init__(
         self,
@@ -154,26 +153,26 @@ class Acceptor:
 
     @property
     def reading(self) -> bool:
-        """Whether files are being taken in: what is wanted may be about to change."""
+        """Whether files are being read or written now, so that desired state may be about to change."""
         return self._turn.locked()
 
     async def restore_last(self) -> None:
-        """Begin with the last good state, so that a broken directory or a slow Compose delays nothing."""
+        """Start with the last valid state, so that invalid files or a slow Compose delay nothing."""
         try:
             accepted = await asyncio.to_thread(self._generations.latest)
             if accepted is not None:
                 self._adopt(accepted)
         except Exception:
-            # The files are read next, and most likely hold the same.
-            log.exception("the last good state can't be used")
+            # The files are read next, and most likely have the same content.
+            log.exception("the last valid state can't be restored")
 
     @property
     def missed(self) -> bool:
-        """Whether something could not be read for a reason that passes: reload again in a moment."""
+        """Whether the last reload failed for a temporary reason, so that it should be retried soon."""
         return bool(self._missed)
 
     async def reload(self) -> None:
-        """Take in what is on disk now. Never raises: whatever goes wrong, the last good state stays."""
+        """Read and accept the files on disk. Never raises: on any error the last valid state stays."""
         async with self._turn:
             try:
                 await self._reload()
@@ -183,22 +182,22 @@ class Acceptor:
                 self._not_now(str(error))
                 return
             except EngineError as error:
-                # Compose itself is not to be had: said like a mistake, since nothing can be read without it.
+                # Without Compose no file can be resolved, so its absence is reported like a mistake.
                 self._broken((Mistake(str(self._store.directory), 0, 0, str(error)),))
             except Exception as error:
                 if isinstance(error, OSError) and is_transient(error):
                     self._not_now(str(error))
                     return
-                told = f"could not be taken in: {type(error).__name__}: {error}"[:500]
-                mistakes = (Mistake(str(self._store.directory), 0, 0, told),)
+                message = f"could not be accepted: {type(error).__name__}: {error}"[:500]
+                mistakes = (Mistake(str(self._store.directory), 0, 0, message),)
                 if mistakes != self._rejected:
-                    log.exception("taking in the desired state failed in an unforeseen way")
+                    log.exception("accepting the desired state failed unexpectedly")
                 self._broken(mistakes)
             self._missed = ""
 
     async def _reload(self) -> None:
         loaded, origin = await self._with_origin()
-        # Reported by then; what can't be kept now is taken in at the next look.
+        # Already reported; a state that can't be stored now is accepted by the next reload.
         with contextlib.suppress(WriteRefused):
             await self._accept(loaded, origin.author, origin.reason, commit=origin.commit)
 
@@ -209,7 +208,7 @@ class Acceptor:
         self._loop.report_mistakes((*self._rejected, *self._tree.mistakes()), (*self._warnings(), why))
 
     async def _with_origin(self) -> tuple[LoadedState, ChangeOrigin]:
-        """The files, and where they come from: both of the same moment, though a push may come in between."""
+        """Read the files and their origin; both of the same commit, even if a push arrives in between."""
         head = await self._tree.look()
         for _ in range(_LOOKS):
             loaded = await self._store.load()
@@ -219,7 +218,7 @@ class Acceptor:
         return loaded, await self._tree.origin(loaded)
 
     async def write(self, decide: EditFunction, *, author: str, reason: str, source: str = "") -> WriteResult:
-        """See ``changes.Writer.write``."""
+        """See ``edits.Writer.write``."""
         asked: dict[str, GroupEdit] = {}
 
         def edit(loaded: LoadedState) -> dict[str, GroupState]:
@@ -239,7 +238,7 @@ class Acceptor:
         return self._receipt(accepted, asked, changed=written.changed)
 
     async def restore(self, then: RestoreSet, *, author: str, reason: str, source: str = "") -> WriteResult:
-        """Bring back files of an earlier time, as a new generation; raises as ``Store.restore``."""
+        """Restore earlier files as a new generation; raises as ``Store.restore``."""
         self._may_write()
         async with self._turn:
             written = await self._store.restore(then.sources, gone=then.gone, whole=then.whole)
@@ -256,7 +255,7 @@ class Acceptor:
             raise refused
 
     def on_disk(self, then: RestoreSet) -> Mapping[str, bytes]:
-        """The files of ``then`` as they are now; blocks."""
+        """Return the current content of the files of ``then``; blocks."""
         return self._store.on_disk({*then.sources, *then.gone})
 
     def _receipt(self, accepted: AcceptedState, groups: Container[str], *, changed: bool) -> WriteResult:
@@ -272,9 +271,9 @@ class Acceptor:
     async def _kept(
         self, written: StoredWrite, author: str, reason: str, source: str
     ) -> tuple[AcceptedState, AcceptedState]:
-        """Accept what a write began from and what it made; what can't be kept is taken back.
+        """Accept the state before a write and the state after it; undo the write if it can't be stored.
 
-        A refusal means that nothing changed, on the disk either.
+        After a refusal nothing has changed, neither in memory nor on disk.
         """
         try:
             before = accepted = await self._unread(written.before)
@@ -288,7 +287,7 @@ class Acceptor:
         return before, accepted
 
     async def _unread(self, loaded: LoadedState) -> AcceptedState:
-        """Accept what a write began from; an edit that nobody had read yet is a generation of its own."""
+        """Accept the state before a write; an unread edit of the files gets its own generation."""
         if self._taken is not None and self._taken[0] is loaded:
             return self._taken[1]
         held = self._loop.target
@@ -317,17 +316,19 @@ class Acceptor:
                 at=at,
             )
             recorded = self._record(fact)
-            # Before the loop hears of it: what that does about it stands behind it in the log, and takes the
-            # interpreter from the log's thread. But a log that can't be written holds up no converging.
+            # Wait before the loop adopts the change: its actions must come later in the log, and they compete
+            # with the log's thread for the interpreter. The timeout keeps a full disk from delaying them.
             wait([recorded], timeout=_HEAD_START)
             return accepted, recorded
 
         try:
             accepted, recorded = await asyncio.to_thread(kept)
         except OSError as error:
-            told = f"the state directory can't be written: {error.strerror}"
-            self._loop.report_mistakes((), (told,))
-            raise WriteRefused("state_not_writable", told, "make room or mend the file system") from error
+            problem = f"the state directory can't be written: {error.strerror}"
+            self._loop.report_mistakes((), (problem,))
+            raise WriteRefused(
+                "state_not_writable", problem, "free space, or check the file system and its permissions"
+            ) from error
         if accepted.fresh:
             self._recorded = recorded
             changes = "; ".join(accepted.changes)
@@ -336,7 +337,7 @@ class Acceptor:
                 extra={"generation": accepted.desired.generation, "author": author, "changes": changes},
             )
         self._rejected = ()
-        # The same files are the very same object, as long as nothing is read that is not valid.
+        # The store returns the identical object for unchanged files, until it reads an invalid state.
         self._taken = loaded, accepted._replace(fresh=False)
         self._adopt(accepted)
         self._loop.report_mistakes(self._tree.mistakes(), self._warnings())
@@ -370,7 +371,7 @@ class Acceptor:
 
 async def _done(recorded: Future[bool] | None) -> None:
     if recorded is not None and not recorded.done():
-        # Others take their turn meanwhile; entries are written in the order of generations all the same.
+        # The lock is free here; entries are still written in the order of generations.
         await asyncio.wrap_future(recorded)
 
 
@@ -379,7 +380,7 @@ def _meant(accepted: AcceptedState) -> events.Target:
 
 
 def _applied(state: GroupState, change: GroupEdit) -> GroupState:
-    """The entry as it is to read; what the change leaves open stays."""
+    """Return the entry with the change applied; fields that are None in the change stay as they are."""
     suspend = state.suspend
     if change.suspend is False:
         suspend = None

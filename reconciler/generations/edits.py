@@ -1,9 +1,8 @@
-"""What start, stop, restart, accept and PUT mean as edits of desired state, and when they are refused. Pure.
+"""Start, stop, restart, accept and PUT as edits of desired state, and when they are refused. Pure.
 
-The API never touches a container: it says which entries of ``groups.yaml`` should read differently, and
-a ``Writer`` carries that out. Deciding is a function of the desired state *at the moment of writing*, so
-it is handed to the writer as a callable and not made beforehand: two requests at once can't decide on
-the same state and overwrite each other.
+The API never touches a container: it decides which entries of ``groups.yaml`` change, and a ``Writer`` writes
+them. The decision depends on the desired state *at the moment of writing*, so the writer gets a function
+and calls it under its lock. Two concurrent requests can't decide on the same state and overwrite each other.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from reconciler.model.stack import Stack
 
 
 class GroupEdit(NamedTuple):
-    """How the entry of one group is to read afterwards. None: leave that part as it is.
+    """New values for the entry of one group. None: leave that field as it is.
 
-    ``force`` False and ``suspend`` False take the key away, ``suspend`` True means until taken away.
+    ``force`` False and ``suspend`` False remove the key, ``suspend`` True suspends without an end.
     ``restarted_at`` and ``accepted_at`` are wall time in seconds since the epoch.
     """
 
@@ -31,16 +30,16 @@ class GroupEdit(NamedTuple):
 
 
 Changes = Mapping[str, GroupEdit]
-"""By group, real changes only: empty means that everything reads as asked already."""
+"""Edits by group, without no-ops: empty means that desired state is already as requested."""
 
 EditFunction = Callable[[Stack, Desired], Changes]
 
 
 class WriteResult(NamedTuple):
-    """What became of a write: the generation that now holds, and whether the write made it.
+    """Result of a write: the current generation, and whether the write created it.
 
-    ``groups`` are those whose entries changed, in display order; ``suspended`` are the groups that are
-    suspended now, whether changed or not: nothing happens to them yet.
+    ``groups`` are those whose entries changed, in display order. ``suspended`` are all groups that are
+    suspended now, changed or not; the loop does not act on them yet.
     """
 
     generation: int
@@ -50,19 +49,19 @@ class WriteResult(NamedTuple):
 
 
 class Writer(Protocol):
-    """The one way to change desired state from outside the files."""
+    """Edits the files of desired state; every write outside of an editor or git uses it."""
 
     async def write(self, decide: EditFunction, *, author: str, reason: str, source: str = "") -> WriteResult:
-        """Read what is on disk, decide on it, write the answer; one writer at a time.
+        """Read the files, call ``decide`` and write its changes; one writer at a time.
 
-        When this returns the change and its audit entry are durable, and every snapshot shows its
-        generation or a later one. ``decide`` may be called again when the file changed in the very
-        moment of the write. ``reason`` is ``ACTION TARGET``, ``source`` the address that asked.
+        When this returns, the change and its audit entry are durable, and every snapshot shows its
+        generation or a later one. ``decide`` may be called again if the file changes during the write.
+        ``reason`` is ``ACTION TARGET``, ``source`` the caller's address.
 
         Raises:
-            WriteRefused: whatever ``decide`` raised, or the files on disk can't be written to now
-                (reason ``desired_state_invalid`` where they are broken). Nothing was changed.
-            InvalidDesiredState: the files on disk are broken, with every mistake.
+            WriteRefused: raised by ``decide``, or the files can't be written now (reason
+                ``desired_state_invalid`` if they are not valid). Nothing was changed.
+            InvalidDesiredState: the files on disk are not valid; it has every mistake.
         """
         ...
 
@@ -70,14 +69,14 @@ class Writer(Protocol):
 def start(
     stack: Stack, desired: Desired, group: str, *, force: bool = False, with_dependencies: bool = False
 ) -> Changes:
-    """Switch a group on, and with ``with_dependencies`` everything that it needs, however far down.
+    """Switch a group on, and with ``with_dependencies`` all its direct and indirect dependencies.
 
-    ``force`` is stored, and a start without it takes it away: whoever starts says how. A dependency
-    that is on but not ready is no reason to refuse, the loop waits for it.
+    ``force`` is stored, and a start without it removes it. A dependency that is on but not ready is no
+    reason to refuse: the loop waits for it.
 
     Raises:
         UnknownGroup: stack.yaml does not have the group.
-        WriteRefused: ``dependency_off``; the group would be on and blocked, which nobody asks for.
+        WriteRefused: ``dependency_off``; the group would be on but blocked.
     """
     _known(stack, group)
     wanted = {group: GroupEdit(on=True, force=force)}
@@ -98,9 +97,9 @@ def start(
 def stop(
     stack: Stack, desired: Desired, group: str, *, force: bool = False, with_dependents: bool = False
 ) -> Changes:
-    """Switch a group off, and with ``with_dependents`` everything that needs it, however far up.
+    """Switch a group off, and with ``with_dependents`` all its direct and indirect dependents.
 
-    ``force`` here only lifts the refusal; it is never stored, and a stored one goes with the stop.
+    ``force`` only skips the refusal here: it is never stored, and a stored one is removed.
 
     Raises:
         UnknownGroup: stack.yaml does not have the group.
@@ -112,7 +111,7 @@ def stop(
     running = [name for name in _above(stack, group) if desired.groups[name].on]
     if with_dependents:
         wanted |= {name: GroupEdit(on=False, force=False) for name in running}
-    # A group that is off already is as asked: refusing would only make repeating a stop fail.
+    # If the group is already off, a refusal would only make a repeated stop fail.
     elif needing and desired.groups[group].on and not force:
         depend, are = ("depends", "is") if len(needing) == 1 else ("depend", "are")
         raise WriteRefused(
@@ -125,7 +124,7 @@ def stop(
 
 
 def restart(stack: Stack, desired: Desired, group: str, *, at: float) -> Changes:
-    """Have every container of a group that is older than ``at`` (wall seconds) restarted.
+    """Restart every container of a group that was started before ``at`` (wall seconds).
 
     Raises:
         UnknownGroup: stack.yaml does not have the group.
@@ -138,15 +137,15 @@ def restart(stack: Stack, desired: Desired, group: str, *, at: float) -> Changes
 
 
 def accept(stack: Stack, desired: Desired, group: str, *, at: float) -> Changes:
-    """Have the changes of a group that are held back until ``at`` (wall seconds) carried out.
+    """Accept the held changes of a group, up to ``at`` (wall seconds).
 
     Raises:
         UnknownGroup: stack.yaml does not have the group.
-        WriteRefused: ``group_off``; what is off is made as it is wanted when it is switched on.
+        WriteRefused: ``group_off``; a group that is off holds no changes, its next start applies them.
     """
     _known(stack, group)
     if not desired.groups[group].on:
-        raise WriteRefused("group_off", f"{group} is off: nothing of it is held back", f"start {group} first")
+        raise WriteRefused("group_off", f"{group} is off, so it has no held changes", f"start {group} first")
     return _real(stack, desired, {group: GroupEdit(accepted_at=at)})
 
 
@@ -159,10 +158,10 @@ def put(
     force: bool = False,
     suspend: Suspension | bool | None = None,
 ) -> Changes:
-    """Say what should be of one group; said again it changes nothing.
+    """Set the desired state of one group; idempotent.
 
-    Refused as ``start`` and ``stop`` are, but for what holds already. ``suspend`` None leaves a suspension
-    alone, so that a script that says "on" every hour does not end somebody's camera work.
+    Refused like ``start`` and ``stop``, unless nothing changes. ``suspend`` None leaves a suspension as it
+    is, so that a script that sets "on" every hour does not end a suspension for maintenance.
 
     Raises:
         UnknownGroup: stack.yaml does not have the group.
@@ -192,7 +191,7 @@ def _above(stack: Stack, group: str) -> Sequence[str]:
 
 
 def _reached(stack: Stack, group: str, step: Callable[[str], Iterable[str]]) -> Sequence[str]:
-    """All groups reached from ``group`` by ``step``, itself left out, in display order."""
+    """Return all groups that are reachable from ``group`` by ``step``, without it, in display order."""
     found: set[str] = set()
     ahead = [group]
     while ahead:
@@ -203,7 +202,7 @@ def _reached(stack: Stack, group: str, step: Callable[[str], Iterable[str]]) -> 
 
 
 def _real(stack: Stack, desired: Desired, wanted: Changes) -> Changes:
-    """What of ``wanted`` differs from what holds, in display order."""
+    """Return the edits in ``wanted`` that change the current state, in display order."""
     changes = {
         name: _difference(desired.groups[name], wanted[name]) for name in stack.groups if name in wanted
     }
@@ -223,7 +222,7 @@ def _difference(state: GroupState, change: GroupEdit) -> GroupEdit:
 
 
 def _listed(names: Sequence[str]) -> str:
-    # A sentence for a person: whoever has forty dependents has seen enough after eight.
+    # List at most eight names in a message, then the number of the others.
     shown = [*names[:8], f"{len(names) - 8} more"] if len(names) > 9 else list(names)
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 

@@ -1,4 +1,4 @@
-"""What the daemon notes of its loop: how fresh the last look is, and how generations end."""
+"""Hooks of the loop that record how fresh the last pass is and how generations end."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ log = logging.getLogger(__name__)
 
 
 def each(*hooks: Callable[..., None]) -> Callable[..., None]:
-    """One hook that tells several, in order."""
+    """Combine several hooks into one that calls them in order."""
 
-    def tell(*told: object) -> None:
+    def call(*arguments: object) -> None:
         for hook in hooks:
-            hook(*told)
+            hook(*arguments)
 
-    return tell
+    return call
 
 
 class LastPass:
-    """When the last pass was that saw the engine: how fresh the snapshot is. ``any``: there was a pass."""
+    """Time of the last pass that observed the engine. ``any``: whether there was a pass at all."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
         self.any = False
 
     def __call__(self, seconds: float, outcome: str) -> None:
-        """A pass is over; ``Hooks.passed``."""
+        """Record the end of a pass; used as ``Hooks.passed``."""
         self.any = True
         if outcome not in {"unreachable", "incomplete"}:
             self._last = time.monotonic()
 
     def age(self) -> float:
-        """Seconds since then."""
+        """Return the seconds since that pass."""
         return time.monotonic() - self._last
 
 
 def ended(record: Record, newest: int) -> Progress | None:
-    """How a generation ended, by its record; None: it has not. ``newest`` is the number that holds."""
+    """Return how a generation ended, from its record; None: it has not. ``newest`` is the current number."""
     if record.outcome:
         try:
             return progress_from_json(record.generation, load_json(record.progress))
         except MALFORMED:
-            # Written by an earlier version, or by hand: how it came about is lost, how it ended is not.
+            # Written by an earlier version, or by hand: the steps are lost, the outcome is not.
             return Progress(
                 generation=record.generation,
                 state=record.outcome,
@@ -60,13 +60,13 @@ def ended(record: Record, newest: int) -> Progress | None:
                 ended_at=record.finished_at,
             )
     if record.generation < newest:
-        # The daemon was not there any more when it was overtaken.
+        # The daemon did not run when the generation was superseded.
         return Progress(generation=record.generation, state="superseded", began_at=record.at)
     return None
 
 
 def remember(generations: Generations, snapshots: SnapshotPublisher) -> None:
-    """Have readers told of what earlier runs of the daemon brought to its end."""
+    """Publish the outcomes of generations that ended in earlier runs of the daemon."""
     records = generations.history()
     for record in records[-REMEMBERED:]:
         one = ended(record, records[-1].generation)
@@ -75,16 +75,19 @@ def remember(generations: Generations, snapshots: SnapshotPublisher) -> None:
 
 
 class OutcomeRecorder:
-    """Notes how generations end, in the state directory, off the loop's path and in order."""
+    """Records how generations end in the state directory, in order and without delaying the loop.
 
-    def __init__(self, generations: Generations, told: Callable[[Progress], None]) -> None:
+    ``publish`` is called first, at once.
+    """
+
+    def __init__(self, generations: Generations, publish: Callable[[Progress], None]) -> None:
         self._generations = generations
-        self._told = told
+        self._publish = publish
         self._writing: asyncio.Task[None] | None = None
 
     def __call__(self, progress: Progress) -> None:
-        """A generation ended; ``Hooks.ended``."""
-        self._told(progress)
+        """Record the end of a generation; used as ``Hooks.ended``."""
+        self._publish(progress)
         before = self._writing
         self._writing = asyncio.create_task(self._note(progress, before))
 
@@ -101,4 +104,4 @@ class OutcomeRecorder:
                 progress_to_json(progress),
             )
         except OSError as error:
-            log.warning("the end of a generation can't be noted", extra={"error": str(error)})
+            log.warning("the outcome of a generation can't be recorded", extra={"error": str(error)})

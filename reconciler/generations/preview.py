@@ -1,6 +1,6 @@
-"""What another ``groups.yaml`` would lead to: every step, and what would wait, without writing anything.
+"""Previews another ``groups.yaml``: every step, and what would still wait, without writing anything.
 
-For whoever shows a person what a change does before it is made. Rests on the last look, asks no engine.
+Shows what a change would do before it is made. Uses the last observation and calls no engine.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from reconciler.planning.dry_run import dry_run
 from reconciler.planning.planner import ServicePlan, Step, plan
 
 Sources = Callable[[int], Mapping[str, bytes]]
-"""The files of a generation, by name; ``Generations.sources``."""
+"""Returns the files of a generation by name; ``Generations.sources``."""
 
 
 class CurrentState(Protocol):
-    """Where things stand; ``Loop`` is one."""
+    """Current desired and observed state; ``Loop`` implements it."""
 
     @property
     def target(self) -> tuple[Stack, Desired] | None:
-        """What is converged to; None before the first valid desired state."""
+        """Desired state; None before the first valid one."""
 
     @property
     def observed(self) -> ObservedState:
-        """The last look."""
+        """State of the containers at the last observation."""
 
     @property
     def ledger(self) -> Ledger:
-        """What is remembered."""
+        """The loop's memory of attempts, failures and held changes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unresolved:
-    """What stays undone after all steps. ``phase`` is blocked, suspended or waiting."""
+    """A service not in its desired state after all steps. ``phase`` is blocked, suspended or waiting."""
 
     service: str
     phase: str
@@ -55,7 +55,7 @@ class Unresolved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreviewResult:
-    """Every step in order if each succeeds, what is left undone then, and what differs now."""
+    """All steps in order, assuming that each succeeds, the services left after them, and current drift."""
 
     steps: tuple[Step, ...] = ()
     drifts: tuple[Drift, ...] = ()
@@ -71,20 +71,20 @@ class PreviewResult:
 
 
 class Previewer:
-    """Looks ahead from where ``loop`` stands. ``wall`` gives the time of day in seconds since the epoch."""
+    """Plans ahead from the current state of ``loop``. ``wall`` returns wall time in seconds."""
 
     def __init__(self, loop: CurrentState, sources: Sources, *, wall: Callable[[], float]) -> None:
         self._loop = loop
         self._sources = sources
         self._wall = wall
-        # A large stack takes a moment of the core; one after the other is enough.
+        # A large stack keeps the core busy for a moment, so previews run one at a time.
         self._turn = asyncio.Lock()
 
     async def __call__(self, state: Mapping[str, Any]) -> PreviewResult:
-        """The outlook for a ``groups.yaml`` given as plain values.
+        """Preview a ``groups.yaml``, given as plain values.
 
         Raises:
-            InvalidDesiredState: the loop would not accept it, or has accepted nothing so far.
+            InvalidDesiredState: the loop would not accept it, or has no valid state to compare with.
         """
         target = self._loop.target
         if target is None:
@@ -104,14 +104,14 @@ class Previewer:
 
 def _groups(stack: bytes, state: Mapping[str, Any]) -> Mapping[str, GroupState]:
     try:
-        # JSON is YAML too, and the very rules of the file are to hold.
+        # JSON is also YAML, so the same parser validates it by the same rules.
         parsed = parse_files(stack, json.dumps(state, ensure_ascii=False).encode())
     except UnicodeEncodeError:
         raise InvalidDesiredState((Mistake(GROUPS, 0, 0, "holds half of a surrogate pair"),)) from None
     if parsed.mistakes or parsed.groups_file is None:
-        # Lines and columns are those of a text that nobody has seen.
-        told = dict.fromkeys(mistake._replace(line=0, column=0) for mistake in parsed.mistakes)
-        raise InvalidDesiredState(tuple(told))
+        # Lines and columns refer to generated text that the caller has never seen.
+        mistakes = dict.fromkeys(mistake._replace(line=0, column=0) for mistake in parsed.mistakes)
+        raise InvalidDesiredState(tuple(mistakes))
     return group_states(parsed.groups_file)
 
 

@@ -1,6 +1,6 @@
-"""The records of generations on disk: one JSON file each, and the contents they name, by their digest.
+"""Records of generations on disk: one JSON file each, and the file contents that they refer to by digest.
 
-Nothing found damaged is ever deleted or raised about: it is set aside under another name and told.
+A damaged record is neither deleted nor an error: it is renamed and reported as a warning.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _WIDTH = 8
 class Record:
     """One accepted generation. Times are wall time in seconds since the epoch, 0: not yet.
 
-    ``changes`` says for people what it changed; ``meaning`` is the digest that decides whether something
-    is a change at all. ``sources``, ``resolved`` and ``values`` name frozen contents by their digests,
-    ``values`` those of configs and secrets that the resolved model only names; empty: none. ``progress`` is
-    how it was brought about, as ``progress_to_json`` writes it, in JSON: hundreds of these are held, and
-    hardly ever asked for. ``{}`` until it ended.
+    ``changes`` lists the changes for people. ``meaning`` is the digest that decides whether a state is a
+    change at all. ``sources``, ``resolved`` and ``values`` refer to frozen contents by their digests.
+    ``values`` has the configs and secrets that the resolved model only names, empty: none. ``progress`` is
+    the JSON text of ``progress_to_json``, ``{}`` until the generation has ended. It stays text because
+    hundreds of records are in memory and their progress is rarely read.
     """
 
     generation: int
@@ -55,11 +55,11 @@ class Record:
 
 
 class CorruptRecord(Exception):
-    """A frozen content is missing or not what its name says."""
+    """A frozen content is missing, or does not match its digest."""
 
 
 class Records:
-    """The directory of records and contents. Not safe for several threads: its owner takes turns."""
+    """The directory of records and contents. Not thread-safe: the owner locks."""
 
     def __init__(self, directory: Path) -> None:
         self._records = directory / "generations"
@@ -70,28 +70,28 @@ class Records:
         self.warnings: list[str] = []
         self.highest = 0
         self.all: dict[int, Record] = {}
-        # Contents that were seen to be as frozen, and how their files looked then.
+        # Contents whose digest has been verified, and the stat signature of their file then.
         self._sound: dict[Path, tuple[int, ...]] = {}
         for path in sorted(self._records.iterdir()):
             self._take_in(path)
 
     def save(self, record: Record) -> None:
-        """Writes a record, over an earlier one of the same number; it lasts when this returns."""
-        told = {one.name: getattr(record, one.name) for one in fields(record)}
-        told["progress"] = json.loads(record.progress)
-        text = json.dumps({"schema": SCHEMA, **told}, sort_keys=True)
+        """Write a record, replacing an earlier one of the same number; durable when this returns."""
+        values = {one.name: getattr(record, one.name) for one in fields(record)}
+        values["progress"] = json.loads(record.progress)
+        text = json.dumps({"schema": SCHEMA, **values}, sort_keys=True)
         write_file(self._records / f"{record.generation:0{_WIDTH}}.json", text.encode())
         self._hold(record)
         self.highest = max(self.highest, record.generation)
 
     def save_model(self, content: bytes) -> str:
-        """Keeps a content; returns the name that it goes by."""
+        """Store a content; return its digest, which is its name."""
         name = digest(content)
         self._keep_at(self._contents / name, name, content)
         return name
 
     def freeze_model(self, content: bytes) -> tuple[str, Path]:
-        """Keeps a resolved model as a file that Compose can be given."""
+        """Store a resolved model as a file for Compose; return its digest and path."""
         name = digest(content)
         self._keep_at(self.model(name), name, content)
         return name, self.model(name)
@@ -108,27 +108,27 @@ class Records:
         self._sound[path] = stamp
 
     def model(self, name: str) -> Path:
-        """The file of a resolved model."""
+        """Return the path of a resolved model."""
         return self._models / f"{name}.json"
 
     def from_model(self, name: str) -> str:
-        """Where a frozen content lies, as seen from the folder of the resolved models."""
+        """Return the path of a frozen content, relative to the folder of the resolved models."""
         return f"../{self._contents.name}/{name}"
 
     def content(self, name: str) -> bytes:
-        """A frozen content.
+        """Read a frozen content.
 
         Raises:
-            Damaged: it is not there, or not what was frozen.
+            CorruptRecord: it is missing, or does not match its digest.
         """
         return _thawed(self._contents / name, name)
 
     def model_text(self, name: str) -> bytes:
-        """A frozen resolved model; raises as ``content``."""
+        """Read a frozen resolved model; raises as ``content``."""
         return _thawed(self.model(name), name)
 
     def keep(self, count: int) -> None:
-        """Forgets all records but the last ``count``, and all contents that none of those names."""
+        """Delete all records but the last ``count``, and all contents that no remaining record refers to."""
         gone = sorted(self.all)[:-count]
         if not gone:
             return
@@ -146,7 +146,7 @@ class Records:
         number = path.name.partition(".")[0]
         if not number.isdigit():
             return
-        # A record set aside counts as well: its number was given out once and is not given again.
+        # A renamed record counts as well: its number was used and must not be reused.
         self.highest = max(self.highest, int(number))
         if path.suffix != ".json":
             return
@@ -158,7 +158,7 @@ class Records:
             self._hold(record)
 
     def _hold(self, record: Record) -> None:
-        # Generations in a row are alike in nearly all that they name.
+        # Consecutive generations share nearly all names and digests, so they share the strings in memory.
         before = self.all.get(record.generation - 1)
         if before is not None:
             sources, hashes = _shared(record.sources, before.sources), _shared(record.hashes, before.hashes)
@@ -171,15 +171,15 @@ class Records:
             path.replace(aside)
         except OSError:
             aside = path
-        self.warnings.append(f"the record of a generation is damaged ({error}); it was set aside as {aside}")
+        self.warnings.append(f"the record of a generation is damaged ({error}); it was renamed to {aside}")
 
 
-def _record(told: dict[str, Any], number: int) -> Record:
-    if told.pop("schema") != SCHEMA:
-        raise ValueError("another version of Service Manager wrote it")
-    record = Record(**told | {"progress": json.dumps(told.get("progress", {}))})
+def _record(values: dict[str, Any], number: int) -> Record:
+    if values.pop("schema") != SCHEMA:
+        raise ValueError("it was written by another version of Service Manager")
+    record = Record(**values | {"progress": json.dumps(values.get("progress", {}))})
     if record.generation != number:
-        raise ValueError(f"it says that it is of generation {record.generation}")
+        raise ValueError(f"it contains generation {record.generation}")
     for one in fields(record):
         _check(one.name, getattr(record, one.name))
     return replace(
@@ -206,7 +206,7 @@ def _check(name: str, value: Any) -> None:
 
 
 def _shared(mapping: Mapping[str, str], like: Mapping[str, str]) -> Mapping[str, str]:
-    """The same mapping, made of what the other has of it."""
+    """Return an equal mapping that shares strings with ``like``."""
     if mapping == like:
         return like
     mine = {key: key for key in like}
@@ -216,7 +216,7 @@ def _shared(mapping: Mapping[str, str], like: Mapping[str, str]) -> Mapping[str,
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
-    """What changes with the file, empty where there is none."""
+    """Return the stat signature of a file, empty if there is none."""
     try:
         found = path.stat()
     except OSError:
@@ -230,7 +230,7 @@ def _thawed(path: Path, name: str) -> bytes:
     except OSError as error:
         raise CorruptRecord(f"{path} can't be read: {error.strerror}") from None
     if digest(content) != name:
-        raise CorruptRecord(f"{path} is not what was written there")
+        raise CorruptRecord(f"{path} does not match its digest")
     return content
 
 

@@ -1,7 +1,7 @@
-"""Earlier desired states: which there were, what going back to one would do, and going back.
+"""Lists earlier generations, previews a rollback to one, and rolls back.
 
-Works from what was frozen with each generation, so it needs no git; where the directory is a git work tree,
-``tree`` adds what only commits know: states that were never a generation, and files that Compose mounts.
+Uses the contents frozen with each generation, so it needs no git. If the directory is a git work tree,
+``tree`` adds states that were never a generation, and files that Compose mounts.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from reconciler.planning.dry_run import dry_run
 from reconciler.planning.planner import Plan, Step
 
 _LONGEST_NUMBER = 9
-"""Digits of a generation; what is longer can only be a commit."""
+"""Maximum digits of a generation; a longer target can only be a commit."""
 
 
 class WorkTreeHistory(Protocol):
-    """What a git work tree knows of earlier times; ``reconciler.git.work_tree.GitTree`` is one."""
+    """Commits of a git work tree; ``reconciler.git.work_tree.GitTree`` implements it."""
 
     async def find(self, word: str) -> str | None:
-        """The whole name of the commit that ``word`` (its name or the beginning of it) stands for."""
+        """Return the full hash of the commit that ``word`` (a full or abbreviated hash) names, if any."""
 
     async def files(self, commit: str) -> RestoreSet:
-        """The directory as it is in a commit."""
+        """Return the files of the directory in a commit."""
 
     async def state(self, commit: str) -> tuple[Stack, Desired]:
-        """What a commit means, with the files that lie in the directory and that git does not know."""
+        """Return the desired state of a commit, together with the directory's untracked files."""
 
 
 class RollbackPreview(NamedTuple):
-    """What going back would do: lines of what changes, files that would be other, and the steps.
+    """Effect of a rollback: changes as text, files that would change, and the steps.
 
-    ``record`` is the generation gone back to, None for a commit that never was one; ``rest`` is what is left
-    after the steps. ``looked``: whether the engine has been seen, without which there are no steps.
+    ``record`` is the target generation, None for a commit that was never one. ``rest`` is the plan after the
+    steps. ``looked``: whether the engine has been observed; if not, there are no steps.
     """
 
     record: Record | None
@@ -65,8 +65,10 @@ class _RollbackTarget(NamedTuple):
 
 
 class History:
-    """Implements ``api.endpoints.history.GenerationHistory``. ``now`` gives both clocks; ``tree`` None: no
-    git."""
+    """Implements ``api.endpoints.history.GenerationHistory``.
+
+    ``now`` returns both clocks; ``tree`` None: no git.
+    """
 
     def __init__(
         self,
@@ -84,15 +86,15 @@ class History:
         self._tree = tree
 
     def records(self) -> tuple[Record, ...]:
-        """Every generation that is kept, the newest last."""
+        """Return all kept generations, the newest last."""
         return self._generations.history()
 
     async def preview_rollback(self, target: str) -> RollbackPreview:
-        """What going back to a generation or commit would do now; changes nothing.
+        """Return what a rollback to a generation or commit would do now; changes nothing.
 
         Raises:
             WriteRefused: ``unknown_generation``, ``unknown_commit``, ``damaged_generation``, or
-                ``not_restorable`` where the files of then are no longer valid.
+                ``not_restorable`` if those files are no longer valid.
         """
         aim = await self._aim(target)
         stack, desired = await self._meaning(aim)
@@ -114,10 +116,10 @@ class History:
         )
 
     async def rollback(self, target: str, *, author: str, source: str = "") -> WriteResult:
-        """Go back to a generation or commit: its files again, as a new generation.
+        """Restore the files of a generation or commit, as a new generation.
 
         Raises:
-            WriteRefused: as ``rehearse``, or as any write does.
+            WriteRefused: as ``preview_rollback``, or as any write.
         """
         aim = await self._aim(target)
         return await self._intake.restore(
@@ -142,7 +144,7 @@ class History:
         sources = await asyncio.to_thread(self._generations.sources, record.generation)
         then = RestoreSet(sources)
         if self._tree is not None and record.commit and await self._tree.find(record.commit):
-            # Files that are mounted are no sources of ours, but the commit has them.
+            # Mounted files are not among the generation's sources, but the commit contains them.
             tracked = await self._tree.files(record.commit)
             gone = tuple(name for name in tracked.gone if name not in sources)
             then = RestoreSet({**tracked.sources, **sources}, gone)
@@ -161,18 +163,20 @@ class History:
         return tuple(sorted([*changed, *(name for name in then.gone if name in now)], key=_rank))
 
     def _unknown(self, target: str, number: int, known: list[int]) -> WriteRefused:
-        remedy = f"kept are {known[0]} to {known[-1]}" if known else "none is kept yet"
+        remedy = f"generations {known[0]} to {known[-1]} are kept" if known else "no generation is kept yet"
         if number >= 0:
             return WriteRefused("unknown_generation", f"there is no generation {number}", remedy)
         if self._tree is None:
-            told = f"{target!r} is no generation, and there are no commits here"
-            return WriteRefused("unknown_commit", told, remedy)
-        told = f"there is no commit {target!r}"
-        return WriteRefused("unknown_commit", told, "`service-manager history` shows what there is")
+            detail = f"{target!r} is not a generation, and the directory is not a git work tree"
+            return WriteRefused("unknown_commit", detail, remedy)
+        detail = f"there is no commit {target!r}"
+        return WriteRefused(
+            "unknown_commit", detail, "`service-manager history` lists generations and commits"
+        )
 
 
 def _abbreviated(commit: str) -> str:
-    """Ten digits of a commit's name, or as many as it takes to hold a letter: only digits is a generation."""
+    """Abbreviate a commit to ten digits, or more until one is a letter: decimals alone name a generation."""
     return next((commit[:n] for n in range(10, len(commit)) if not commit[:n].isdecimal()), commit)
 
 

@@ -1,8 +1,8 @@
-"""Accepted desired states: numbered, frozen and durable, so that the last good one outlives everything.
+"""Generations: accepted desired states, numbered, frozen and durable. The last valid one is never lost.
 
-A generation is a change of meaning. Its sources are kept byte for byte, so that a rollback brings back the
-very files, and its resolved model is a file that containers are made from, whatever becomes of the
-directory. All calls wait for the disk: from a coroutine, call them in a thread.
+Each change of meaning is a new generation. Its sources are kept byte for byte for rollbacks. Its resolved
+model is kept as a file that containers are created from, independent of the directory. All calls wait for
+the disk: from a coroutine, call them in a thread.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ __all__ = ["AcceptedState", "Generations", "Record"]
 KEPT = 200
 
 _UNUSABLE = (CorruptRecord, InvalidDesiredState, *MALFORMED)
-"""What reading a frozen generation may end with."""
+"""Errors of reading a frozen generation."""
 
 
 class AcceptedState(NamedTuple):
-    """A desired state with its number. ``fresh``: accepting it made a new generation.
+    """A desired state with its number. ``fresh``: accepting it created a new generation.
 
-    ``stack.model`` is the frozen resolved model. ``changes`` says what differs from the one before.
+    ``stack.model`` is the frozen resolved model. ``changes`` lists the differences from the one before.
     """
 
     stack: Stack
@@ -48,10 +48,9 @@ class AcceptedState(NamedTuple):
 
 
 class Generations:
-    """All generations in a state directory. ``floor`` is a number known from elsewhere to be taken.
+    """All generations in a state directory; thread-safe. Numbers up to ``floor`` are already used.
 
-    ``key`` is what values that are copied into containers are digested with, None: they are not.
-    Safe to be called from several threads.
+    ``key`` digests values that are copied into containers; None: they have no digests.
     """
 
     def __init__(
@@ -66,19 +65,19 @@ class Generations:
         self._looked = False
 
     def warnings(self) -> tuple[str, ...]:
-        """What was found damaged and set aside."""
+        """Return warnings about damaged records."""
         return tuple(self._records.warnings)
 
     def record(
         self, loaded: LoadedState, *, author: str, reason: str, at: float, commit: str = ""
     ) -> AcceptedState:
-        """Gives ``loaded`` its number: the next one if it means something new, else the current one.
+        """Number ``loaded``: the next generation if its meaning has changed, else the current one.
 
-        On the disk when this returns. ``at`` is wall time in seconds since the epoch, ``commit`` the git
-        commit that holds all of it, where there is one.
+        Durable when this returns. ``at`` is wall time in seconds since the epoch, ``commit`` the git commit
+        that contains all of it, if there is one.
 
         Raises:
-            OSError: the state directory can't be written; nothing was accepted then.
+            OSError: the state directory can't be written; nothing was accepted.
         """
         with self._turn:
             before = self._latest()
@@ -86,7 +85,7 @@ class Generations:
             record = self._records.all.get(before.desired.generation) if before else None
             fresh = record is None or record.meaning != meaning
             if fresh and record is not None and before is not None:
-                # Its meaning was told with another digest key, or by another version, perhaps.
+                # The recorded digest may have been made with another key, or by another version.
                 fresh = canonical_json(before.stack, before.desired.groups) != meaning
             if record is not None and not fresh and commit and record.commit != commit:
                 record = replace(record, commit=commit)
@@ -110,17 +109,17 @@ class Generations:
             return self._current
 
     def latest(self) -> AcceptedState | None:
-        """The last good state, None if there never was one."""
+        """Return the last valid state, None if there never was one."""
         with self._turn:
             return self._latest()
 
     def history(self) -> tuple[Record, ...]:
-        """All generations still kept, the newest last."""
+        """Return all kept generations, the newest last."""
         with self._turn:
             return tuple(self._records.all[number] for number in sorted(self._records.all))
 
     def sources(self, generation: int) -> Mapping[str, bytes]:
-        """The very bytes of all files of a generation, by name as in ``LoadedState.sources``.
+        """Return the exact bytes of all files of a generation, by name as in ``LoadedState.sources``.
 
         Raises:
             WriteRefused: ``unknown_generation``, or ``damaged_generation``.
@@ -133,10 +132,10 @@ class Generations:
                 raise WriteRefused("damaged_generation", str(error), "choose another generation") from None
 
     def state(self, generation: int) -> AcceptedState:
-        """An earlier desired state as a value, from what was frozen of it.
+        """Return an earlier desired state as a value, from its frozen contents.
 
         Raises:
-            WriteRefused: as ``sources``; ``damaged_generation`` also where it is not valid any more.
+            WriteRefused: as ``sources``; ``damaged_generation`` also if it is no longer valid.
         """
         with self._turn:
             try:
@@ -152,7 +151,7 @@ class Generations:
         at: float,
         progress: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
-        """Notes how a generation ended; one that is no longer kept is none."""
+        """Record how a generation ended; ignored if it is no longer kept."""
         with self._turn:
             record = self._records.all.get(generation)
             if record and (record.outcome, record.outcome_reason) != (outcome, reason):
@@ -160,7 +159,7 @@ class Generations:
                 self._records.save(replace(noted, progress=json.dumps(dict(progress))))
 
     def set_commit(self, generation: int, commit: str) -> None:
-        """Notes the git commit of a generation."""
+        """Record the git commit of a generation."""
         with self._turn:
             record = self._records.all.get(generation)
             if record and record.commit != commit:
@@ -173,13 +172,15 @@ class Generations:
         record = self._records.all.get(generation)
         if record is None:
             known = sorted(self._records.all)
-            remedy = f"kept are {known[0]} to {known[-1]}" if known else "none is kept yet"
+            remedy = (
+                f"generations {known[0]} to {known[-1]} are kept" if known else "no generation is kept yet"
+            )
             raise WriteRefused("unknown_generation", f"there is no generation {generation}", remedy)
         return record
 
     def _frozen(self, record: Record, loaded: LoadedState, *, fresh: bool) -> AcceptedState:
         resolved = loaded.resolved
-        # Contents first: a record only ever names what is there.
+        # Contents first: a record must only refer to contents that exist.
         sources = {name: self._records.save_model(content) for name, content in loaded.sources.items()}
         text, values = resolved.text, ""
         if resolved.values:
@@ -201,7 +202,7 @@ class Generations:
         self._records.save(record)
         accepted = _accepted(record, Assembled(loaded.stack, loaded.desired.groups), model, fresh=fresh)
         if self._current is not None and self._current.stack == accepted.stack:
-            # One that is known carries what was worked out of it.
+            # The known object carries cached results.
             return accepted._replace(stack=self._current.stack)
         return accepted
 
@@ -218,8 +219,7 @@ class Generations:
         try:
             return self._assembled(record)
         except _UNUSABLE as error:
-            told = f"generation {record.generation} can't be used any more: {error}"
-            self._records.warnings.append(told)
+            self._records.warnings.append(f"generation {record.generation} can't be read: {error}")
             return None
 
     def _assembled(self, record: Record) -> AcceptedState:

@@ -177,7 +177,7 @@ async def test_a_file_that_was_not_there_then_goes_and_comes_back(tmp_path: Path
 async def test_what_cant_be_gone_back_to_is_refused_and_nothing_changes(tmp_path: Path) -> None:
     async with a_house(tmp_path) as house:
         problem = await house.post("/services/rollback/7", 404)
-        assert (problem["reason"], problem["remedy"]) == ("unknown_generation", "kept are 1 to 1")
+        assert (problem["reason"], problem["remedy"]) == ("unknown_generation", "generations 1 to 1 are kept")
         assert (await house.post("/services/rollback/0123abc", 404))["reason"] == "unknown_commit"
         assert (await house.client.post("/services/rollback/one")).status_code == 422
         await house.switch("ann", web=True)

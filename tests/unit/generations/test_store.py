@@ -113,7 +113,7 @@ async def test_the_number_goes_on_whatever_becomes_of_the_newest_record(tmp_path
         latest = generations.latest()
         assert latest
         assert latest.desired.generation == 2
-        assert "set aside" in generations.warnings()[0]
+        assert "was renamed to" in generations.warnings()[0]
         record.write_bytes(whole)
     record.write_bytes(b"")
     assert accept(Generations(state), await load(tmp_path, groups=GROUPS + "# new")).desired.generation == 4
@@ -133,8 +133,8 @@ async def test_a_damaged_content_is_noticed_and_an_older_state_used(tmp_path: Pa
     latest = again.latest()
     assert latest
     assert latest.desired.generation == 1
-    assert "generation 2 can't be used" in again.warnings()[0]
-    # The damaged content is written anew, under a number of its own.
+    assert "generation 2 can't be read" in again.warnings()[0]
+    # The damaged content is written again, with a new generation number.
     assert accept(again, await load(tmp_path, groups=ON, compose=COMPOSE.replace("app:1", "app:2"))).fresh
     newest = Generations(state).latest()
     assert newest
@@ -231,7 +231,7 @@ async def test_only_the_last_ones_are_kept_and_what_they_need(tmp_path: Path) ->
         }
     with pytest.raises(WriteRefused, match="no generation 1") as caught:
         generations.sources(1)
-    assert caught.value.remedy == "kept are 6 to 8"
+    assert caught.value.remedy == "generations 6 to 8 are kept"
 
 
 async def test_a_number_known_from_elsewhere_is_not_given_again(tmp_path: Path) -> None:
