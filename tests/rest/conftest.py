@@ -33,7 +33,7 @@ def a_daemon(tmp_path: Path) -> Iterator[Start]:
         daemon = Daemon(desired, tmp_path / f"state-{len(made)}", environ)
         daemon.program = list(program) or daemon.program
         made.append(daemon)
-        # With a key set, whoever waits has to show one.
+        # With a key set, the wait for readiness has to send one.
         daemon.start(wait="api_key" not in options)
         return daemon
 

@@ -194,7 +194,7 @@ async def test_ids_handed_out_before_a_lull_are_forgotten_when_changes_went_unse
         await line.publish(steps=1)
         first.hung_up.set()
         await others()
-        await line.publish(steps=2)  # nobody reads: from here on nothing is kept
+        await line.publish(steps=2)  # without readers no event is kept from here on
         await line.publish(steps=3)
         assert line.broadcast._task is None
         (event,) = (await line.subscribe(first.events[-1].id)).events

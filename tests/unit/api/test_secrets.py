@@ -48,7 +48,7 @@ def test_no_key_is_told_anywhere(tmp_path: Path) -> None:
                         shown += answer.text
                     told.append(shown)
         assert client.get("/services/status", headers=x(given)).status_code == 200
-        # What nobody waits for is written a moment later.
+        # Entries that no request waits for are written a moment later.
         waited(lambda: {"ann", "environment", "anonymous"} <= {e.event.user for e in read(state, Query())})
         audit = client.get("/services/audit?limit=1000", headers=x(made))
         told.append(audit.text)

@@ -81,7 +81,7 @@ async def test_what_would_not_be_accepted_is_refused_with_the_reason(
 ) -> None:
     with pytest.raises(InvalidDesiredState, match=says) as caught:
         await previewed(state)
-    # Places in a text that nobody has seen would help nobody.
+    # Positions in generated text would not help the caller.
     assert {(mistake.line, mistake.column) for mistake in caught.value.mistakes} == {(0, 0)}
 
 
