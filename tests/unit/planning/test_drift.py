@@ -1,4 +1,4 @@
-"""Which container stands for a service, and in what it differs."""
+"""Selection of a service's container, and its differences."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def test_when_the_steps_are_done_nothing_is_left_to_do(
     ]
     desired, observed = desire(stack, *on), look(stack, *made)
     outlook = dry_run(stack, desired, observed, Ledger(), NOW)
-    # A crash loop and an unknown state are for a person to mend; everything else ends as desired.
+    # A crash loop and an unknown state need a person; everything else ends as desired.
     mended_by_people = {"crash_looping", "state_unknown"}
     reasons = {n: v.wait or v.block for n, v in outlook.rest.verdicts.items()}
     stuck = {n for n, why in reasons.items() if why and why.reason in mended_by_people}

@@ -1,4 +1,4 @@
-"""The decision, told as literal plans: what is seen on the left, what is done about it on the right."""
+"""Plans as text: observed containers on the left, the expected step on the right."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_an_image_store_that_shows_another_id_for_the_same_image_remakes_nothing
 
 
 @pytest.mark.pitfall(25)
-def test_who_can_never_start_is_made_anew_and_his_successor_is_started() -> None:
+def test_container_that_can_never_start_is_recreated_and_started() -> None:
     known = failing(ONE, ONE_ON, "kafka", due=0.0).failures["kafka"]
     failure = known._replace(reason="network_missing", error="network n not found", container="id-kafka")
     ledger = Ledger(failures={"kafka": failure})
@@ -199,7 +199,7 @@ def test_of_two_containers_the_one_as_defined_is_kept_and_the_other_stopped_then
     assert text(ONE, ONE_ON, new) == "kafka: rename kafka (altered: was changed by hand: name)"
 
 
-def test_a_remake_by_somebody_else_is_not_meddled_with_for_a_moment() -> None:
+def test_a_recreation_by_another_process_is_waited_for() -> None:
     just, long_ago = NOW.wall - 1, NOW.wall - 20
     old = alone(id="old", config_hash="old")
     for others in ((old,), (replace(old, state=State.EXITED),), ()):
@@ -208,13 +208,13 @@ def test_a_remake_by_somebody_else_is_not_meddled_with_for_a_moment() -> None:
         assert [v.wait and v.wait.reason for v in found.verdicts.values()] == ["being_remade"]
         assert found.due == NOW.mono + ALONE.stop_grace + 5 - 1
         assert planned(ONE, ONE_ON, look(ONE, *others, replace(new, created_at=long_ago))).steps
-        # One of ours, of which we know that it failed.
+        # The daemon's own recreation, with a recorded failure.
         ours = failing(ONE, ONE_ON, "kafka", due=0.0)
         failed = ours.failures["kafka"]._replace(at=NOW.wall)
         assert planned(ONE, ONE_ON, look(ONE, *others, new), replace(ours, failures={"kafka": failed})).steps
         ended = replace(ours, failures={"kafka": failed._replace(reason="exited")})
         assert not planned(ONE, ONE_ON, look(ONE, *others, new), ended).steps
-        # Or of which nobody can tell what came of it, as after a crash of ours.
+        # Or with an unknown outcome, as after a crash of the daemon.
         making = Ledger(making={"kafka": BuiltFrom("", {}, "", at=just - 1)})
         assert planned(ONE, ONE_ON, look(ONE, *others, new), making).steps
 
@@ -319,7 +319,7 @@ def test_a_missing_image_holds_up_nothing_else() -> None:
     )
 
 
-def test_a_name_that_somebody_else_holds_is_waited_for() -> None:
+def test_a_name_of_another_container_is_waited_for() -> None:
     taken = look(ONE, foreign={"kafka": "id-foreign"})
     assert str(planned(ONE, ONE_ON, taken)) == (
         "kafka: waits (name_conflict: a container outside this project has the name kafka: "

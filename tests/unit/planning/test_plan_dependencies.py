@@ -1,4 +1,4 @@
-"""What is tied to another container follows it; what is tied to nothing any more is pruned, if asked to."""
+"""Containers that follow a parent container, and orphans with and without ``prune``."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def decide(
 FAILS = "db: waits (unhealthy: runs, but its health check fails)"
 
 
-def test_who_stays_unhealthy_is_restarted_once_its_time_is_over() -> None:
+def test_an_unhealthy_service_is_restarted_after_its_limit() -> None:
     stack = stack_with()
     found, ledger = decide(stack, SICK, Ledger(), NOW)
     assert (str(found), found.due) == (FAILS, NOW.mono + 120)
@@ -55,7 +55,7 @@ def test_who_stays_unhealthy_is_restarted_once_its_time_is_over() -> None:
     assert not found.verdicts["db"].ready
 
 
-def test_the_time_begins_anew_with_each_start_and_each_moment_of_health() -> None:
+def test_the_limit_restarts_with_each_start_and_each_recovery() -> None:
     stack = stack_with()
     _, ledger = decide(stack, SICK, Ledger(), NOW)
     again = replace(SICK, started_at=SICK.started_at + 5)
@@ -82,7 +82,7 @@ def test_a_limit_within_a_window_ends_the_attempts() -> None:
     assert decide(stack, SICK, tried, after(100))[0].steps
 
 
-def test_nobody_is_stopped_who_could_not_be_started_again() -> None:
+def test_a_service_that_could_not_start_again_is_not_stopped() -> None:
     stack = stack_with()
     web = replace(container(WEB), health=Health.UNHEALTHY)
     ledger = Ledger(unhealthy={"web": ReadySince("id-web", web.started_at, 0.0)})

@@ -85,7 +85,7 @@ def test_what_the_container_really_holds_goes_before_what_the_times_say() -> Non
     # Started since, it can't hold the old one, whatever it shows.
     since = container(A, started_at=999_600.0)
     assert text(seen(replaced, since, held=old), made(Mounted("file", "one", "1:2"))) == "nothing to do"
-    # A file system that shows another inode inside must not have its container remade for ever.
+    # A file system that shows another inode inside must not cause endless recreation.
     odd = {("id-a", "/etc/conf"): "9:9"}
     assert text(seen(replaced, held=odd), made(at=5.0)) == "nothing to do"
 
@@ -175,7 +175,7 @@ def test_a_file_that_the_container_writes_itself_does_not_have_it_remade_for_eve
         churn = self_write_counts(own, container(own), observed, before)
         before = before._replace(mounts=current_mounts(own, observed), churn=churn)
     assert remade == MAX_SELF_WRITES
-    # Somebody who edits it an hour later is not taken for the container.
+    # An edit an hour later is not attributed to the container.
     later = look(stack, container(own), sources={"/box/conf": HostPath("file", "x", "1:1", 1_003_000.0)})
     assert self_write_counts(own, container(own), later, before._replace(churn={mount.key: 2})) == {
         mount.key: 0

@@ -1,4 +1,4 @@
-"""The decision, told as literal plans: who comes before whom, and who waits."""
+"""Plans as text: order of starts and stops, and waits."""
 
 from __future__ import annotations
 

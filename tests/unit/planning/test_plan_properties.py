@@ -185,7 +185,7 @@ def test_every_service_gets_one_verdict_and_no_other_is_ever_touched(world: Worl
 
 @FIXED
 @given(worlds())
-def test_hands_are_off_what_is_suspended_blocked_or_off(world: World) -> None:
+def test_suspended_blocked_or_off_services_get_no_step(world: World) -> None:
     for step in world.plan().steps:
         group = world.stack.group_of[step.service]
         state = world.desired.groups[group]
@@ -202,7 +202,7 @@ def test_hands_are_off_what_is_suspended_blocked_or_off(world: World) -> None:
 
 @FIXED
 @given(worlds())
-def test_nobody_hangs_without_a_reason(world: World) -> None:
+def test_every_open_service_has_a_reason(world: World) -> None:
     for verdict in world.plan().verdicts.values():
         said = [verdict.step, verdict.wait, verdict.block]
         assert verdict.settled or any(said)

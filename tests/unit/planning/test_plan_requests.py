@@ -1,4 +1,4 @@
-"""The decision, told as literal plans: restarts that are asked for, and work that is done once."""
+"""Plans as text: requested restarts and one-shots."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reconciler.model.stack import Stack
 from tests.support.fixtures.builders import NOW, a_stack, container, desire, look, planned, service
 from tests.support.fixtures.plans import APP, DB, ONE, ONE_ON, TIERS, WEAK, WEB, alone, text
 
-# --- restarts asked for -----------------------------------------------------------------------------
+# --- requested restarts -----------------------------------------------------------------------------
 
 
 def restarting(stack: Stack, at: float = NOW.wall) -> Desired:
@@ -67,7 +67,7 @@ def test_a_restart_asked_for_after_the_clock_was_set_back_is_carried_out_too() -
     before = Ledger(settled={"kafka": wanted})
     asked = restarting(ONE, NOW.wall - 1)
     assert text(ONE, asked, ahead, ledger=before) == "kafka: stop (restart: a restart was requested)"
-    # One that was carried out long ago, or of which nothing is known, is none.
+    # A request that was carried out long ago, or is unknown, has no effect.
     settled = Ledger(settled={"kafka": planned(ONE, asked, look(ONE, ahead)).verdicts["kafka"].wants})
     assert text(ONE, asked, ahead, ledger=settled) == "nothing to do"
     assert text(ONE, asked, ahead) == "nothing to do"
@@ -169,7 +169,7 @@ def test_a_one_shot_never_started_is_not_done() -> None:
 
 
 def test_a_service_without_a_restart_policy_that_we_stopped_is_started_again() -> None:
-    # Many a server ends with code 0 when told to: that is not a one-shot's success.
+    # Many servers exit with code 0 on a stop signal: that does not complete a one-shot.
     stack = a_stack({"main": [service("db", restart="no")]})
     ended = container(stack.services["db"], State.EXITED)
     ledger = Ledger(stopped={ended.id: ended.started_at})

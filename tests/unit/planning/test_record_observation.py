@@ -1,4 +1,4 @@
-"""What one look adds to the ledger."""
+"""Updates of the ledger from one observation."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def test_a_one_shot_that_went_down_with_its_box_is_not_done_whatever_code_it_was
     running, over = container(job), ended("job")
     here = replace(seen(running), boot="one")
     assert here.at_work == {"id-job": 999_000.0}
-    # The daemon alone was restarted: it ended by itself meanwhile.
+    # Only the daemon restarted; the container exited during that time.
     assert has_completed(STACK, seen(over, ledger=for_boot(here, "one")), job, over)
     again = seen(over, ledger=for_boot(here, "two"))
     assert not has_completed(STACK, again, job, over)

@@ -159,7 +159,7 @@ async def test_the_loop_holds_a_new_name_until_it_is_accepted_and_remembers_that
     assert len(b.engine.containers()) == 2
     assert b.engine.up() == {"kafka"}
     assert b.snapshots.current.warnings == ()
-    # And back: what runs under the old name is taken up again, what the new one left is told.
+    # Renamed back: the old containers are adopted, and a warning lists those of the new name.
     b.want(desire(old, "main"), old)
     await b.converged()
     assert len(b.engine.containers()) == 2

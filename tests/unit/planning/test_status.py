@@ -56,7 +56,7 @@ def test_as_wanted_is_converged() -> None:
     assert outcome(summaries.values()) == "converged"
 
 
-def test_on_its_way_is_progressing_and_who_needs_it_waits() -> None:
+def test_a_starting_service_progresses_and_its_dependents_wait() -> None:
     summaries = told(container(DB, health=Health.STARTING), container(APP, State.CREATED))
     assert phases(summaries) == [("progressing", "starting"), ("waiting", "dependency_not_ready")]
     assert outcome(summaries.values()) == "progressing"
@@ -75,7 +75,7 @@ def test_three_failures_are_degraded(count: int, phase: str) -> None:
     assert told(ledger=failures(count))["db"].phase == phase
 
 
-def test_who_waits_for_what_is_stuck_is_stuck_and_the_generation_is_over() -> None:
+def test_a_wait_for_a_stuck_service_is_stuck_and_ends_the_generation() -> None:
     summaries = told(container(DB, State.CREATED), container(APP, State.CREATED), ledger=failures(3))
     assert [s.stuck for s in summaries.values()] == [True, True]
     assert outcome(summaries.values()) == "degraded"
