@@ -1,7 +1,7 @@
-"""What on this machine could keep the daemon from its work, and what to do about it. Looks, changes nothing.
+"""The checks of ``doctor``: each returns a finding with a remedy. Changes nothing.
 
-Each check is one small function; what several need (the engine's answer, the desired state) is asked for
-once. All run, also when one of them breaks down. ``host_checks`` has those that look at the host alone.
+Values that several checks need (engine, desired state) are read once. All checks run, even if one raises.
+``host_checks`` has the checks of the host.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def check_socket(machine: CheckContext) -> Check:
         path.stat()
     except FileNotFoundError:
         remedy = "`systemctl start docker`, or install it: `apt install docker.io`, or set DOCKER_HOST"
-        return Check(name, PROBLEM, f"there is no {socket}: no engine runs here", remedy)
+        return Check(name, PROBLEM, f"there is no {socket}: the engine does not run", remedy)
     except PermissionError:
         return Check(
             name, PROBLEM, f"{socket} can't be reached: a folder above it is closed to {_me()}", _join()
@@ -70,7 +70,7 @@ def check_engine(machine: CheckContext) -> Check:
     name = "engine"
     info = machine.engine
     if isinstance(info, ServiceManagerError):
-        remedy = "see whether `docker version` answers; then `systemctl status docker` and its log"
+        remedy = "run `docker version`; if it fails, check `systemctl status docker` and its log"
         return Check(name, PROBLEM, f"does not answer: {info}", remedy)
     message = f"{info.kind} {info.version}, API {info.api}, {info.cpus} CPUs"
     major = info.version.split(".")[0]
@@ -123,7 +123,7 @@ def check_files(machine: CheckContext) -> Check:
     if isinstance(loaded, InvalidDesiredState):
         first, *others = loaded.mistakes
         more = f" (and {len(others)} more)" if others else ""
-        remedy = f"`service-manager validate {machine.desired_state}` tells every mistake with its line"
+        remedy = f"`service-manager validate {machine.desired_state}` shows every mistake with its line"
         return Check(name, PROBLEM, f"{machine.desired_state}: {first}{more}", remedy)
     if isinstance(loaded, ServiceManagerError):
         return Check(name, PROBLEM, str(loaded), getattr(loaded, "remedy", ""))
@@ -131,7 +131,7 @@ def check_files(machine: CheckContext) -> Check:
     message = f"{machine.desired_state}: {len(groups)} groups, {len(loaded.stack.group_of)} services"
     if loaded.stack.warnings:
         return Check(
-            name, WARN, f"{message}; {'; '.join(loaded.stack.warnings)}", "see whether that is meant"
+            name, WARN, f"{message}; {'; '.join(loaded.stack.warnings)}", "check whether this is intended"
         )
     return Check(name, OK, message)
 
@@ -139,7 +139,7 @@ def check_files(machine: CheckContext) -> Check:
 def run_checks(
     machine: CheckContext, checks: Sequence[Callable[[CheckContext], Check]] | None = None
 ) -> list[Check]:
-    """Every finding. A check that breaks down is a finding itself, and keeps no other from running."""
+    """Run the checks. A check that raises becomes a warning; the others still run."""
     found = []
     for check in all_checks() if checks is None else checks:
         try:

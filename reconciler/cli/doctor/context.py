@@ -1,4 +1,4 @@
-"""What every check of ``doctor`` is given, and what it answers with."""
+"""The input and the result of the checks of ``doctor``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from reconciler.model.observed import EngineInfo
 
 OK, WARN, PROBLEM = "ok", "warn", "problem"
 _PATIENCE = 5.0
-"""Seconds for the engine's answer; one that takes longer is part of the finding."""
+"""Seconds to wait for the engine."""
 
 
 class Check(NamedTuple):
@@ -32,7 +32,7 @@ class Check(NamedTuple):
 
 @dataclass(frozen=True)
 class CheckContext:
-    """What is looked at. The paths are parameters so that tests can bring a machine of their own."""
+    """The machine to check. Paths are parameters so that tests can pass their own."""
 
     desired_state: Path
     state_dir: Path
@@ -49,7 +49,7 @@ class CheckContext:
 
     @cached_property
     def engine(self) -> EngineInfo | ServiceManagerError:
-        """What the engine says of itself, or why it says nothing."""
+        """Information about the engine, or the error of the request."""
         try:
             return asyncio.run(_ask(self.environ))
         except ServiceManagerError as error:
@@ -66,7 +66,7 @@ class CheckContext:
             return error
 
     def text(self, path: str) -> str:
-        """The content of a file of the host; empty where there is none."""
+        """The content of a file of the host; empty if it can't be read."""
         try:
             return (self.root / path.lstrip("/")).read_text(errors="replace")
         except OSError:

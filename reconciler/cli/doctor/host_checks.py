@@ -46,7 +46,7 @@ def check_port(machine: CheckContext) -> Check:
             name,
             PROBLEM,
             f"{where} is held by {holder or 'another program'}",
-            "end that, or run with another --port",
+            "stop it, or choose another --port",
         )
     if reason == errno.EACCES:
         return Check(name, PROBLEM, f"{where}: ports below 1024 are root's", "run with a --port from 1024 up")
@@ -112,7 +112,7 @@ def check_memory(machine: CheckContext) -> Check:
     total = _total_memory(machine)
     if not total:
         return Check(
-            name, WARN, "how much there is can't be found out", "compare the estimates in stack.yaml yourself"
+            name, WARN, "the amount of memory is unknown", "compare the estimates in stack.yaml yourself"
         )
     loaded = machine.loaded
     if not isinstance(loaded, LoadedState):
@@ -198,12 +198,14 @@ def check_inotify(machine: CheckContext) -> Check:
     }
     watches, instances = values["max_user_watches"], values["max_user_instances"]
     if not watches:
-        return Check(name, WARN, "is not to be had here: files are looked at every second instead", "")
+        return Check(name, WARN, "is not available: the daemon polls the files every second instead", "")
     message = f"{watches} watches, {instances} instances per user"
     refused = _unwatched(machine.desired_state)
     if refused:
-        told = f"{message}, and {refused}: files are looked at every second instead"
-        return Check(name, WARN, told, "end what uses them up (`lsof | grep inotify`), or allow more")
+        told = f"{message}, and {refused}: the daemon polls the files every second instead"
+        return Check(
+            name, WARN, told, "stop the programs that use them (`lsof | grep inotify`), or raise the limits"
+        )
     low = {"max_user_watches": (watches, _WATCHES), "max_user_instances": (instances, _INSTANCES)}
     wanted = [f"fs.inotify.{key}={8 * least}" for key, (value, least) in low.items() if value < least]
     if wanted:

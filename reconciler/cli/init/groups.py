@@ -1,4 +1,4 @@
-"""From the services of a Compose file to groups that can be switched. Pure.
+"""Proposes groups for the services of a Compose file. Pure.
 
 The rules, in order:
 
@@ -11,7 +11,7 @@ The rules, in order:
   order between services holds, and is finer. ``required: false`` makes no dependency.
 - Groups that would depend on each other in a circle become one: neither could be on without the other.
 - Memory is the sum of limits (``mem_limit``, ``deploy.resources.limits``); without one what the service
-  uses now, else its reservation, else 100 MB, which is a guess and is said to be one.
+  uses now, else its reservation, else 100 MB, which is marked as a guess.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ async def _running(name: str, resolved: Resolved, engine: str) -> _Running:
             alive = tuple(c for c in observed.containers if c.state in ALIVE and c.service in services)
             usage = await asked.stats(alive) if alive else {}
     except EngineError as error:
-        return _Running(None, f"the engine could not be asked what runs ({error}), so every group is off")
+        return _Running(None, f"running containers are unknown ({error}), so every group is off")
     found: dict[str, int] = {}
     for container in alive:
         measured = usage[container.id].memory if container.id in usage else 0
@@ -138,9 +138,7 @@ async def _judge(stack: str, groups: str) -> None:
             await load(Path(folder))
         except InvalidDesiredState as error:
             text = "; ".join(str(mistake) for mistake in error.mistakes)
-            raise Refused(
-                f"no valid desired state could be made of it: {text}", "please report it"
-            ) from error
+            raise Refused(f"the generated desired state is not valid: {text}", "please report it") from error
 
 
 def _put(folder: Path, stack: str, groups: str) -> None:
@@ -156,7 +154,7 @@ def _shown(file: Path, directory: Path) -> str:
 
 
 def _write(directory: Path, stack: str, groups: str, force: bool) -> tuple[Path, ...]:
-    """Both files, whole or not at all; never over one that appeared meanwhile, unless told to."""
+    """Write both files or none; overwrite existing files only with ``force``."""
     directory.mkdir(parents=True, exist_ok=True)
     written = []
     try:
@@ -171,7 +169,7 @@ def _write(directory: Path, stack: str, groups: str, force: bool) -> tuple[Path,
     except FileExistsError:
         for made in written[:-1]:
             made.unlink()
-        raise Refused(f"{written[-1]} appeared meanwhile; nothing was written", "try again") from None
+        raise Refused(f"{written[-1]} was created in between; nothing was written", "try again") from None
     except OSError as error:
         raise Refused(f"{written[-1]} can't be written: {error.strerror}") from error
     return tuple(written)
@@ -191,8 +189,8 @@ def _notes(files: list[Path], drawn: Proposal, running: _Running, resolved: Reso
     if running.services is None:
         notes.append(running.note)
     if len(files) > 1:
-        notes.append(f"{files[1].name} is taken in too, as `docker compose up` does")
+        notes.append(f"{files[1].name} is included, as with `docker compose up`")
     guessed = [group.name for group in drawn.groups if group.guessed]
     if guessed:
-        notes.append(f"memory is guessed in part for {', '.join(guessed)}; correct it in stack.yaml")
+        notes.append(f"memory is partly a guess for {', '.join(guessed)}; correct it in stack.yaml")
     return (*notes, *drawn.notes, *resolved.warnings)

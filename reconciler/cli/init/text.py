@@ -1,4 +1,4 @@
-"""The two YAML files that ``init`` writes, with comments that teach. Pure: groups in, text out."""
+"""Generates the two YAML files of ``init``, with explaining comments. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NOTE = 32
 
 
 def quoted(text: str) -> str:
-    """The text as a YAML scalar that every parser reads as this very text."""
+    """The text as a YAML scalar that every parser reads as the same text."""
     plain = _PLAIN.fullmatch(text) or (_PLAIN_PATH.fullmatch(text) and "/" in text)
     if plain and text.lower() not in _WORDS:
         return text
@@ -32,7 +32,7 @@ def stack_text(name: str, compose: Sequence[str], drawn: Proposal) -> str:
         "# What there is: the groups, their services, what each group costs and needs.",
         "# Made by `service-manager init`, and yours from now on: rename, split and merge groups as you "
         "like.",
-        "# What should be on is said in groups.yaml, how a service runs in the Compose file.",
+        "# groups.yaml switches groups on and off; the Compose file describes each service.",
         "# `service-manager validate` checks this directory, `service-manager plan` says what would happen.",
         "",
         _noted(f"name: {quoted(name)}", "the Compose project name, as Compose itself chooses it"),
@@ -98,7 +98,7 @@ def groups_text(drawn: Proposal, on: Collection[str], note: str) -> str:
         "#",
         "#   web: on                                       on or off (true and false do as well)",
         "#   web: {state: on, force: true}                 start though a group that it depends on is off",
-        "#   web: {state: on, suspend: true}               hands off: drift is reported, nothing is repaired",
+        "#   web: {state: on, suspend: true}               drift is reported, nothing is repaired",
         f"# {_one_line(note)}.",
         "groups:",
     ]

@@ -257,8 +257,8 @@ async def test_without_an_engine_all_is_off_and_that_is_said(tmp_path: Path, eng
     engine.unavailable = True
     outcome, loaded = await made(tmp_path, "services:\n  a: {image: x}\n")
     assert not loaded.desired.groups["core"].on
-    assert any("could not be asked" in note for note in outcome.notes)
-    assert "could not be asked" in (tmp_path / "desired-state/groups.yaml").read_text()
+    assert any("containers are unknown" in note for note in outcome.notes)
+    assert "containers are unknown" in (tmp_path / "desired-state/groups.yaml").read_text()
 
 
 async def test_nothing_is_written_over_without_force(tmp_path: Path) -> None:
