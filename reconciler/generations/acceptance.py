@@ -120,7 +120,7 @@ class RestoreSet(NamedTuple):
 
 
 def audit_unavailable(_: AuditEvent) -> Future[bool]:
-    """Stand in for the audit log where there is none: return a future that is done, with False."""
+    """Stand in for a missing audit log: return a future that is done, with False."""
     done: Future[bool] = Future()
     done.set_result(False)
     return done

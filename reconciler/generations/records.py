@@ -216,7 +216,7 @@ def _shared(mapping: Mapping[str, str], like: Mapping[str, str]) -> Mapping[str,
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
-    """Return the stat signature of a file, empty if there is none."""
+    """Return the stat signature of a file, empty without one."""
     try:
         found = path.stat()
     except OSError:
