@@ -253,9 +253,12 @@ class _Daemon:
         stop = self._signals(intake, announcer)
         await asyncio.to_thread(store.recover_interrupted)
         await intake.restore_last()
+        first_read = asyncio.Event()
         parts: dict[str, Callable[[], Awaitable[None]]] = {
-            "watch": partial(self._watch, store, intake, announcer, blindness.reporter("desired state")),
-            "loop": loop.run,
+            "watch": partial(
+                self._watch, store, intake, announcer, blindness.reporter("desired state"), first_read
+            ),
+            "loop": partial(_run_after, first_read, loop),
             "memo": keeper.run,
             "sampler": Sampler(engine, loop, snapshots).run,
             "git": tree.run,
@@ -325,10 +328,18 @@ class _Daemon:
                     raise SystemExit(1)
 
     async def _watch(
-        self, store: Store, intake: Acceptor, announcer: ReadinessNotifier, told: Listener
+        self,
+        store: Store,
+        intake: Acceptor,
+        announcer: ReadinessNotifier,
+        told: Listener,
+        first_read: asyncio.Event,
     ) -> None:
         """Take in the files now, whenever they may have changed, and at every resync."""
-        await intake.reload()
+        try:
+            await intake.reload()
+        finally:
+            first_read.set()
         announcer.files_read()
         changes = store.changes(told)
         change = asyncio.ensure_future(anext(changes))
@@ -357,6 +368,16 @@ class _Daemon:
             raise SystemExit(1) from error
         except OSError as error:
             log.warning("the directory can't be held at the moment", extra={"error": str(error)})
+
+
+async def _run_after(first_read: asyncio.Event, loop: Loop) -> None:
+    """Run the loop after the first read of the files, valid or not.
+
+    The files may have changed while the daemon was down. A pass on the restored generation would start what
+    they switch off. A read takes at most as long as Docker Compose may (30 s).
+    """
+    await first_read.wait()
+    await loop.run()
 
 
 def _warm_up_threads(loop: asyncio.AbstractEventLoop) -> None:
