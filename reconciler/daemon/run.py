@@ -356,7 +356,7 @@ class _Daemon:
 
     async def _watch_mounts(self, sources: MountedFiles, loop: Loop, told: Listener) -> None:
         """Have a mounted file looked at when it may have changed, not only at the next resync."""
-        async for _ in changes(sources.files, wake=sources.moved, told=told):
+        async for _ in changes(sources.files, wake=sources.files_changed, told=told):
             loop.wake("a mounted file")
 
     def _hold_directory(self, store: Store) -> None:

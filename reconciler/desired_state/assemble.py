@@ -1,6 +1,6 @@
-"""From what was read to the values that the core works with: ``Stack`` and the groups of ``Desired``.
+"""Build the core's values, ``Stack`` and the groups of ``Desired``, from parsed files. Pure.
 
-Pure. Used for the directory as it is now and for what a generation froze, so that both mean the same.
+Serves the current directory and the files stored with a generation, so that both have the same meaning.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from reconciler.model.stack import Group, Pilot, Service, Stack, UnhealthyPolicy
 
 
 class ParsedFiles(NamedTuple):
-    """Our two files, each as far as it could be read, and every mistake that the two alone show."""
+    """``stack.yaml`` and ``groups.yaml`` as far as they are valid, and the mistakes found without Compose."""
 
     stack: Document | None
     groups: Document | None
@@ -41,10 +41,10 @@ class ParsedFiles(NamedTuple):
 
 
 class LoadedState(NamedTuple):
-    """A valid desired state as it was read. ``desired`` has no generation yet: accepting it gives one.
+    """A valid desired state. ``desired`` has no generation yet: accepting it assigns one.
 
-    ``sources`` holds every file read, by its path relative to the directory, absolute where it lies
-    outside. Loading the same contents again gives the very same object.
+    ``sources`` maps the path of every file read to its content; paths are relative to the directory, and
+    absolute outside it. Loading the same contents again returns the same object.
     """
 
     stack: Stack
@@ -54,29 +54,22 @@ class LoadedState(NamedTuple):
     resolved: Resolved
 
 
-class Assembled(NamedTuple):
-    """A valid desired state, without the number that accepting it gives."""
-
-    stack: Stack
-    groups: Mapping[str, GroupState]
-
-
 Content = bytes | InvalidDesiredState | None
-"""What reading a file gave: its bytes, why it can't be read, or None if there is no such file."""
+"""The result of reading a file: its bytes, the reason that it is unreadable, or None if it is missing."""
 
 
 def parse_files(stack: Content, groups: Content) -> ParsedFiles:
-    """Reads ``stack.yaml`` and ``groups.yaml``; a mistake in one hides none of the other's."""
+    """Parse ``stack.yaml`` and ``groups.yaml``; reports the mistakes of both."""
     mistakes: list[Mistake] = []
     stack_document = stack_file = groups_document = groups_file = None
     try:
-        stack_document, stack_file, told = _stack_parts(_there(STACK, stack))
-        mistakes += told
+        stack_document, stack_file, invalid = _parse_stack(_existing(STACK, stack))
+        mistakes += invalid
     except InvalidDesiredState as error:
         mistakes += error.mistakes
     try:
-        groups_document, groups_file, told = _groups_parts(_there(GROUPS, groups))
-        mistakes += told
+        groups_document, groups_file, invalid = _parse_groups(_existing(GROUPS, groups))
+        mistakes += invalid
     except InvalidDesiredState as error:
         mistakes += error.mistakes
     if stack_document and groups_document and isinstance(stack_document.plain, dict):
@@ -85,22 +78,22 @@ def parse_files(stack: Content, groups: Content) -> ParsedFiles:
 
 
 @lru_cache(maxsize=4)
-def _stack_parts(content: bytes) -> tuple[Document, StackFile | None, tuple[Mistake, ...]]:
-    # Remembered, since groups are switched far more often than stack.yaml is edited.
+def _parse_stack(content: bytes) -> tuple[Document, StackFile | None, tuple[Mistake, ...]]:
+    # Cached, since groups are switched far more often than stack.yaml is edited.
     document = parse_document(STACK, content)
-    file, told = read_stack(document)
-    return document, file, (*told, *check_stack(document))
+    file, mistakes = read_stack(document)
+    return document, file, (*mistakes, *check_stack(document))
 
 
 @lru_cache(maxsize=8)
-def _groups_parts(content: bytes) -> tuple[Document, GroupsFile | None, tuple[Mistake, ...]]:
-    # Remembered, since a write asks for what it found, what it made of it, and what that means.
+def _parse_groups(content: bytes) -> tuple[Document, GroupsFile | None, tuple[Mistake, ...]]:
+    # Cached, since a write parses the content before and after the edit several times.
     document = parse_document(GROUPS, content)
-    file, told = read_groups(document)
-    return document, file, told
+    file, mistakes = read_groups(document)
+    return document, file, mistakes
 
 
-def _there(name: str, content: Content) -> bytes:
+def _existing(name: str, content: Content) -> bytes:
     if content is None:
         raise InvalidDesiredState((Mistake(name, 0, 0, "there is no such file"),))
     if isinstance(content, InvalidDesiredState):
@@ -108,13 +101,15 @@ def _there(name: str, content: Content) -> bytes:
     return content
 
 
-def assemble(parsed: ParsedFiles, resolved: Resolved, directory: str, notes: Iterable[str] = ()) -> Assembled:
-    """The desired state that the files mean together.
+def assemble(
+    parsed: ParsedFiles, resolved: Resolved, directory: str, notes: Iterable[str] = ()
+) -> tuple[Stack, dict[str, GroupState]]:
+    """Build the stack and the state of its groups from parsed files and the resolved Compose model.
 
     ``directory`` is the project directory; ``notes`` become warnings of the stack.
 
     Raises:
-        InvalidDesiredState: with the mistakes of ``parsed`` and those that only show beside Compose's model.
+        InvalidDesiredState: with the mistakes of ``parsed`` and those found by comparison with the model.
     """
     mistakes = list(parsed.mistakes)
     project = parsed.stack_file.name if parsed.stack_file else ""
@@ -129,28 +124,28 @@ def assemble(parsed: ParsedFiles, resolved: Resolved, directory: str, notes: Ite
     mistakes += check_order(parsed.stack, stack)
     if mistakes:
         raise InvalidDesiredState(sort_mistakes(mistakes))
-    return Assembled(stack, group_states(parsed.groups_file))
+    return stack, group_states(parsed.groups_file)
 
 
 def parse_group_states(content: bytes) -> dict[str, GroupState]:
-    """What a ``groups.yaml`` says of each group, for itself.
+    """Parse a ``groups.yaml`` alone and return the state of each group.
 
     Raises:
         InvalidDesiredState: with every mistake in it.
     """
-    _, file, mistakes = _groups_parts(content)
+    _, file, mistakes = _parse_groups(content)
     if file is None:
         raise InvalidDesiredState(mistakes)
     return group_states(file)
 
 
 def group_states(groups: GroupsFile) -> dict[str, GroupState]:
-    """What ``groups.yaml`` says of each group."""
+    """Return the state of each group in ``groups.yaml``."""
     return {name: entry.group_state() for name, entry in groups.groups.items()}
 
 
 def replace_groups(loaded: LoadedState, groups: bytes) -> LoadedState:
-    """``loaded`` with another ``groups.yaml`` (JSON is YAML too), for what is about to be, or might be.
+    """Return ``loaded`` with another ``groups.yaml`` (or JSON, which is YAML), for a write or a preview.
 
     Raises:
         InvalidDesiredState: with every mistake in ``groups``.
@@ -165,7 +160,7 @@ def replace_groups(loaded: LoadedState, groups: bytes) -> LoadedState:
 
 
 def sort_mistakes(mistakes: Iterable[Mistake]) -> tuple[Mistake, ...]:
-    """Each mistake once: ``stack.yaml``, ``groups.yaml``, then the others, from top to bottom."""
+    """Return each mistake once, sorted: ``stack.yaml``, ``groups.yaml``, other files; then by position."""
     rank = {STACK: 0, GROUPS: 1}
     return tuple(
         sorted(set(mistakes), key=lambda m: (rank.get(m.path, 2), m.path, m.line, m.column, m.message))
@@ -173,18 +168,18 @@ def sort_mistakes(mistakes: Iterable[Mistake]) -> tuple[Mistake, ...]:
 
 
 def revision_of(sources: Mapping[str, bytes]) -> str:
-    """A digest of names and contents of all that was read."""
+    """Return a digest of the names and contents of all files read."""
     return digest("".join(f"{digest(sources[name])} {name}\n" for name in sorted(sources)).encode())
 
 
 def inputs_digest(project: str, sources: Mapping[str, str]) -> str:
-    """A digest of what the Compose model was resolved from; ``sources`` are digests of contents by name."""
-    files = [f"{held} {name}\n" for name, held in sorted(sources.items()) if name not in {STACK, GROUPS}]
+    """Return a digest of the inputs of the Compose model; ``sources`` maps names to content digests."""
+    files = [f"{value} {name}\n" for name, value in sorted(sources.items()) if name not in {STACK, GROUPS}]
     return digest(f"{project}\n{''.join(files)}".encode())
 
 
 def source_name(path: PurePath, directory: PurePath) -> str:
-    """How a file is called in mistakes and records: relative where it lies in the directory."""
+    """Return the name of a file in mistakes and records: relative inside the directory, else absolute."""
     return str(path.relative_to(directory)) if path.is_relative_to(directory) else str(path)
 
 

@@ -1,12 +1,11 @@
-"""Replaces a file by another in one instant, and looks at what came out: no edit is ever written over.
+"""Atomic compare-and-replace of a file: never overwrites a concurrent edit.
 
-An editor may save the file between our reading it and our replacing it. A plain rename would lose that
-edit. So the new file and the old one change places (``RENAME_EXCHANGE``); if what came out is not what
-was read, it is put back, and the write begins anew on top of it.
+An editor may save the file between our read and our replace; a plain rename would lose that edit.
+So the new and the old file are exchanged (``RENAME_EXCHANGE``). If the old file is not the one that
+was read, the exchange is reverted, and the caller retries with the new content.
 
-The new file has no name until it is complete and on the disk, then for an instant a hidden one beside the
-file it replaces. That name carries the digests of both contents, so that after a crash in that instant
-``recover_interrupted`` knows what to do with it.
+The new file has no name until it is complete and on the disk. During the exchange it has a hidden name beside
+the file it replaces, which holds the digests of both contents for ``recover_interrupted`` after a crash.
 """
 
 from __future__ import annotations
@@ -27,143 +26,146 @@ _EXCHANGE = 2
 _AT_FDCWD = -100
 _DIGITS = 12
 _SUFFIX = "service-manager"
-_MOST_TURNS = 20
+_MAX_REVERTS = 20
 _NO_EXCHANGE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 _NO_NAMELESS = frozenset({errno.EISDIR, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOENT})
 
 
-Keep = Callable[[Path, Path, bytes], None]
-"""Told what was replaced: its path, what it is called for an instant more, its content."""
+OnReplaced = Callable[[Path, Path, bytes], None]
+"""Callback(path, temporary name, old content) after a replace, while the old file still has that name."""
 
 
-def atomic_replace(path: Path, expected: bytes, content: bytes, keep: Keep | None = None) -> bool:
-    """Makes ``content`` that of ``path``, if it holds ``expected``; False if it holds something else.
+def atomic_replace(
+    path: Path, expected: bytes, content: bytes, on_replaced: OnReplaced | None = None
+) -> bool:
+    """Write ``content`` to ``path`` if it holds ``expected``; return False if it holds something else.
 
-    Links are followed, owner, mode and attributes stay. When this returns the file is on the disk.
+    Follows links; keeps owner, mode and extended attributes. Durable on return.
 
     Raises:
-        StillWritten: another program has it open for writing; what it writes would be lost.
-        OSError: it can't be written: read-only, full, no permission, a mount point.
+        FileBusy: another program has the file open for writing; its writes would be lost.
+        OSError: the file can't be written: read-only, full, no permission, a mount point.
     """
     target = path.resolve(strict=True)
     if target.read_bytes() != expected:
         return False
-    aside = _aside(target, expected, content)
-    _placed(target, aside, content)
+    temporary = _temporary_path(target, expected, content)
+    _write_temporary(target, temporary, content)
     try:
-        done = _swapped(target, aside, expected, content)
-        # Before the old file goes, which the disk need not know: what a crash leaves of it is cleared up.
+        replaced = _replace_if(target, temporary, expected, content)
+        # Make the exchange durable before removing the old file; ``recover_interrupted`` removes it after a
+        # crash.
         sync_directory(target.parent)
-        if done and keep is not None and aside.exists():
-            keep(path, aside, expected)
+        if replaced and on_replaced is not None and temporary.exists():
+            on_replaced(path, temporary, expected)
     finally:
         with suppress(FileNotFoundError):
-            aside.unlink()
-    return done
+            temporary.unlink()
+    return replaced
 
 
 def recover_interrupted(path: Path) -> bool:
-    """Clears up what a crash in the middle of ``atomic_replace`` left; True if an edit was saved by it.
+    """Clean up after a crash during ``atomic_replace``; return True if this restored a concurrent edit.
 
-    Only one program may do so at a time: call it while holding the directory's lock.
+    The caller holds the directory's lock, so that one process at a time does this.
     """
-    saved = False
+    restored = False
     with suppress(OSError):
         target = path.resolve(strict=True)
-        for aside in target.parent.glob(f".{target.name}.*.{_SUFFIX}"):
-            saved = _recovered(target, aside) or saved
-    return saved
+        for temporary in target.parent.glob(f".{target.name}.*.{_SUFFIX}"):
+            restored = _recover(target, temporary) or restored
+    return restored
 
 
-def _recovered(target: Path, aside: Path) -> bool:
-    match = re.fullmatch(rf"\.{re.escape(target.name)}\.(\w+)\.(\w+)\.{_SUFFIX}", aside.name)
+def _recover(target: Path, temporary: Path) -> bool:
+    match = re.fullmatch(rf"\.{re.escape(target.name)}\.(\w+)\.(\w+)\.{_SUFFIX}", temporary.name)
     if match is None:
         return False
-    # What is neither the old nor the new content is an edit that came out and was not put back yet.
-    edit = _short(aside.read_bytes()) not in match.groups()
-    if edit:
-        aside.replace(target)
+    # Neither the old nor the new content: a concurrent edit, moved out of place by the interrupted exchange.
+    is_edit = _short_digest(temporary.read_bytes()) not in match.groups()
+    if is_edit:
+        temporary.replace(target)
     else:
-        aside.unlink()
+        temporary.unlink()
     sync_directory(target.parent)
-    return edit
+    return is_edit
 
 
-def _swapped(target: Path, aside: Path, expected: bytes, content: bytes) -> bool:
-    if not _exchange(target, aside):
-        # A file system that can't exchange: the check just before leaves an instant uncovered.
+def _replace_if(target: Path, temporary: Path, expected: bytes, content: bytes) -> bool:
+    if not _exchange(target, temporary):
+        # Without exchange, an edit between this check and the rename is lost.
         if target.read_bytes() != expected:
             return False
-        aside.replace(target)
+        temporary.replace(target)
         return True
-    if is_open_for_writing(aside):
-        _put_back(target, aside, content)
+    if is_open_for_writing(temporary):
+        _revert(target, temporary, content)
         raise FileBusy(target)
-    if aside.read_bytes() == expected:
+    if temporary.read_bytes() == expected:
         return True
-    _put_back(target, aside, content)
+    _revert(target, temporary, content)
     return False
 
 
-def _put_back(target: Path, aside: Path, content: bytes) -> None:
-    # What is aside is somebody's edit. Should a still newer one have come into the target, then that
-    # comes out here in place of what we put in, and goes back in the same way.
-    ours, edit = content, aside.read_bytes()
-    for _ in range(_MOST_TURNS):
-        _exchange(target, aside)
-        out = aside.read_bytes()
-        if out == ours:
+def _revert(target: Path, temporary: Path, content: bytes) -> None:
+    # ``temporary`` holds a concurrent edit. If an exchange moves out something else than it put in before,
+    # that is a newer edit, and the next exchange restores it.
+    placed, edit = content, temporary.read_bytes()
+    for _ in range(_MAX_REVERTS):
+        _exchange(target, temporary)
+        moved_out = temporary.read_bytes()
+        if moved_out == placed:
             return
-        ours, edit = edit, out
+        placed, edit = edit, moved_out
 
 
-def _aside(target: Path, expected: bytes, content: bytes) -> Path:
-    return target.with_name(f".{target.name}.{_short(expected)}.{_short(content)}.{_SUFFIX}")
+def _temporary_path(target: Path, expected: bytes, content: bytes) -> Path:
+    return target.with_name(f".{target.name}.{_short_digest(expected)}.{_short_digest(content)}.{_SUFFIX}")
 
 
-def _short(content: bytes) -> str:
+def _short_digest(content: bytes) -> str:
     return digest(content)[:_DIGITS]
 
 
-def _placed(target: Path, aside: Path, content: bytes) -> None:
-    descriptor, nameless = _opened(target.parent, aside)
+def _write_temporary(target: Path, temporary: Path, content: bytes) -> None:
+    descriptor, nameless = _open_new(target.parent, temporary)
     try:
         write_all(descriptor, content)
-        _take_after(target, descriptor)
+        _copy_attributes(target, descriptor)
         os.fsync(descriptor)
         if nameless:
-            _name(descriptor, aside)
+            _link(descriptor, temporary)
     except BaseException:
         with suppress(OSError):
-            aside.unlink()
+            temporary.unlink()
         raise
     finally:
         os.close(descriptor)
 
 
-def _name(descriptor: int, aside: Path) -> None:
+def _link(descriptor: int, temporary: Path) -> None:
     with suppress(FileNotFoundError):
-        aside.unlink()
-    directory = os.open(aside.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        temporary.unlink()
+    directory = os.open(temporary.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        # Only with a directory given does Python follow the link in /proc, as is needed here.
-        os.link(f"/proc/self/fd/{descriptor}", aside.name, dst_dir_fd=directory, follow_symlinks=True)
+        # Python follows the link in /proc only if a directory descriptor is given.
+        os.link(f"/proc/self/fd/{descriptor}", temporary.name, dst_dir_fd=directory, follow_symlinks=True)
     finally:
         os.close(directory)
 
 
-def _opened(directory: Path, aside: Path) -> tuple[int, bool]:
+def _open_new(directory: Path, temporary: Path) -> tuple[int, bool]:
     try:
         return os.open(directory, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600), True
     except OSError as error:
         if error.errno not in _NO_NAMELESS:
             raise
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    return os.open(aside, flags, 0o600), False
+    return os.open(temporary, flags, 0o600), False
 
 
-def _take_after(target: Path, descriptor: int) -> None:
-    """Gives the new file what belongs to the file and not to its content, as far as we may."""
+def _copy_attributes(target: Path, descriptor: int) -> None:
+    """Copy owner, mode and extended attributes to the new file, as far as permitted."""
     old = target.stat()
     with suppress(PermissionError):
         os.fchown(descriptor, old.st_uid, old.st_gid)

@@ -1,8 +1,7 @@
-"""The resolved model as Compose 2.40 writes it, whichever version wrote it. Pure.
+"""Normalise the resolved model of any Compose version to the form of Compose 2.40. Pure.
 
-Compose leaves defaults out, and which ones it leaves out and how it writes the rest differs between versions.
-Definition digests compare what a container is made of, so they must not depend on that. The form of 2.40 is
-the one that ledgers on disk hold digests of.
+Versions differ in the defaults that they omit and in the notation of other values. Definition digests must
+not depend on that. Ledgers on disk hold digests of the 2.40 form.
 """
 
 from __future__ import annotations
@@ -12,15 +11,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 _BINDS_CREATE_BY_DEFAULT = 5
-"""The major version since which a bind mount creates its missing source unless the model says otherwise."""
+"""The first major version where a bind mount creates its missing source by default."""
 
 
 def with_defaults(model: dict[str, Any], version: str) -> dict[str, Any]:
-    """The model of Compose ``version`` in the form that 2.40 writes; changes ``model`` itself.
+    """Convert a model of Compose ``version`` to the form of 2.40 in place, and return it.
 
-    Of a bind mount's ``create_host_path`` 2.x writes out true and leaves out false, 5.x writes out false
-    and leaves out true. Up to 2.30 the mode of a config or secret is a number (288 for ``"0440"``), up to
-    2.29 a device is one text.
+    For ``create_host_path`` of a bind mount, 2.x writes true and omits false; 5.x writes false and omits
+    true. Up to 2.30 the mode of a config or secret is a number (288 for ``"0440"``), up to 2.29 a device is
+    a string.
     """
     for service in _services(model):
         for key in ("configs", "secrets"):
@@ -39,18 +38,18 @@ def with_defaults(model: dict[str, Any], version: str) -> dict[str, Any]:
 
 
 def creates_source(volume: Mapping[str, Any]) -> bool:
-    """Whether a missing source of this bind mount is created, in a model as ``with_defaults`` returns it.
+    """Return whether a missing source of this bind mount is created, in a model from ``with_defaults``.
 
-    Without any bind options Compose mounts by the engine's older interface, which creates the source.
+    Without bind options Compose uses the engine's older interface, which creates the source.
     """
     options = volume.get("bind")
     return options is None or bool(options.get("create_host_path"))
 
 
 def major(version: str) -> int:
-    """The first number of a version such as ``v5.0.0-rc.1``; 0 where there is none."""
-    found = re.match(r"v?(\d+)\.", version)
-    return int(found[1]) if found else 0
+    """Return the first number of a version such as ``v5.0.0-rc.1``; 0 if it has no number."""
+    match = re.match(r"v?(\d+)\.", version)
+    return int(match[1]) if match else 0
 
 
 def _device(device: Any) -> Any:

@@ -1,8 +1,8 @@
-"""The resolved Compose model as ``Service`` values. Pure: JSON in, values out.
+"""Convert the resolved Compose model (JSON) to ``Service`` values. Pure.
 
-What Compose leaves out of its own hash (checked with 2.40.3) is left out of ``fields`` too, so that a
-definition that Compose calls unchanged is unchanged here: ``build``, ``pull_policy``, ``depends_on``,
-``profiles``, ``scale``, ``deploy.replicas`` and extensions (``x-…``).
+``fields`` omits what Compose omits from its own hash (checked with 2.40.3), so that both agree on whether a
+definition changed: ``build``, ``pull_policy``, ``depends_on``, ``profiles``, ``scale``, ``deploy.replicas``
+and extensions (``x-…``).
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _DEFAULT_GRACE = 10.0
 
 
 def services_from(resolved: Resolved, project: str) -> dict[str, Service]:
-    """Every service of the model, in its order.
+    """Return every service of the model, in its order.
 
     Raises:
-        InvalidDesiredState: the text is not a Compose model (never so for what Compose wrote).
+        InvalidDesiredState: the text is not a Compose model; never the case for output of Compose.
     """
-    # Digesting every field of every service takes ten milliseconds, and most edits touch no Compose file.
+    # Cached: digesting every field of every service takes 10 ms, and most edits change no Compose file.
     hashes, digests = tuple(resolved.hashes.items()), tuple(resolved.digests.items())
     return dict(_services(resolved.text, hashes, digests, project, resolved.version))
 
@@ -55,7 +55,7 @@ def _services(
 
 
 def warnings_from(resolved: Resolved) -> tuple[str, ...]:
-    """What is asked for in Compose that can't be done at a start."""
+    """Return warnings about Compose settings that can't be carried out when a container starts."""
     return tuple(start_warnings(_loaded(resolved.text), resolved.values))
 
 
@@ -79,8 +79,8 @@ def _service(
     digests: Mapping[str, str],
 ) -> Service:
     fields = _fields(entry)
-    mounts = (*_binds(entry), *_given(entry, model, digests))
-    held = [[mount.target, mount.content] for mount in mounts if mount.content]
+    mounts = (*_binds(entry), *_configs_and_secrets(entry, model, digests))
+    contents = [[mount.target, mount.content] for mount in mounts if mount.content]
     return Service(
         name=name,
         container_name=entry.get("container_name") or f"{project}-{name}-1",
@@ -101,13 +101,13 @@ def _service(
         volumes_from=tuple(_volumes_from(entry)),
         ports=tuple(_ports(entry.get("ports"))),
         mounts=mounts,
-        contents=_digest(held) if held else "",
+        contents=_digest(contents) if contents else "",
         start=start_work(entry, model),
     )
 
 
 def _replicas(entry: Mapping[str, Any]) -> int:
-    # Compose refuses a file where the two differ, and the resolved model may hold either or both.
+    # Compose rejects a file where the two differ; the resolved model may hold either or both.
     for value in ((entry.get("deploy") or {}).get("replicas"), entry.get("scale")):
         if isinstance(value, int) and value >= 0:
             return value
@@ -117,8 +117,8 @@ def _replicas(entry: Mapping[str, Any]) -> int:
 def _depends_on(value: Any) -> Iterator[Dependency]:
     if isinstance(value, list):
         value = {name: {} for name in value}
-    for name, told in (value or {}).items():
-        entry = told or {}
+    for name, options in (value or {}).items():
+        entry = options or {}
         yield Dependency(
             name,
             Condition(entry.get("condition") or Condition.STARTED),
@@ -128,7 +128,7 @@ def _depends_on(value: Any) -> Iterator[Dependency]:
 
 
 def _restart(entry: Mapping[str, Any]) -> str:
-    # Compose falls back on deploy.restart_policy where `restart` is not given.
+    # Without `restart`, Compose uses deploy.restart_policy.
     if entry.get("restart"):
         return str(entry["restart"])
     policy = (entry.get("deploy") or {}).get("restart_policy") or {}
@@ -188,25 +188,27 @@ def _volumes_from(entry: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _binds(entry: Mapping[str, Any]) -> Iterator[Mount]:
-    for told in entry.get("volumes") or ():
-        if told.get("type") == "bind" and told.get("source") and told.get("target"):
-            create, writable = creates_source(told), not told.get("read_only")
-            yield Mount("bind", told["target"], told["source"], create=create, writable=writable)
+    for volume in entry.get("volumes") or ():
+        if volume.get("type") == "bind" and volume.get("source") and volume.get("target"):
+            create, writable = creates_source(volume), not volume.get("read_only")
+            yield Mount("bind", volume["target"], volume["source"], create=create, writable=writable)
 
 
-def _given(entry: Mapping[str, Any], model: Mapping[str, Any], digests: Mapping[str, str]) -> Iterator[Mount]:
-    """The configs and secrets of a service: files of the host, and what is copied in."""
+def _configs_and_secrets(
+    entry: Mapping[str, Any], model: Mapping[str, Any], digests: Mapping[str, str]
+) -> Iterator[Mount]:
+    """Yield the configs and secrets of a service: files of the host, and values copied into the container."""
     for kind in (CONFIG, SECRET):
-        files = model.get(f"{kind}s") or {}
-        for told in entry.get(f"{kind}s") or ():
-            what = files.get(told.get("source", "")) or {}
-            target = target_of(kind, told)
-            if what.get("file"):
-                yield Mount(kind, target, what["file"])
+        definitions = model.get(f"{kind}s") or {}
+        for reference in entry.get(f"{kind}s") or ():
+            definition = definitions.get(reference.get("source", "")) or {}
+            target = target_of(kind, reference)
+            if definition.get("file"):
+                yield Mount(kind, target, definition["file"])
                 continue
-            keyed = digests.get(value_key(kind, told.get("source", "")), "")
-            # What versions before keyed digests recorded of a content, to be compared with their records.
-            content = None if what.get("environment") else what.get("content")
+            keyed = digests.get(value_key(kind, reference.get("source", "")), "")
+            # The plain digest is for comparison with records of versions before keyed digests.
+            content = None if definition.get("environment") else definition.get("content")
             plain = "" if content is None else _digest([target, content])
             if keyed or plain:
                 yield Mount(kind, target, content=keyed or plain, plain=plain if keyed else "")
@@ -225,12 +227,12 @@ def _fields(entry: Mapping[str, Any]) -> dict[str, str]:
     deploy = kept.get("deploy")
     if isinstance(deploy, dict):
         kept["deploy"] = {key: value for key, value in deploy.items() if key != "replicas"}
-    # The path is part of what is digested, so that equal secrets in two places don't show as equal.
-    return {path: _digest([path, value]) for path, value in _leaves(kept, "") if _says_something(path, value)}
+    # The digest includes the path, so that equal secrets in two places have different digests.
+    return {path: _digest([path, value]) for path, value in _leaves(kept, "") if _is_set(path, value)}
 
 
-def _says_something(path: str, value: Any) -> bool:
-    # Which unset keys Compose writes out (`command: null`, `resources: {}`) differs between its versions.
+def _is_set(path: str, value: Any) -> bool:
+    # Compose versions differ in the unset keys that they write (`command: null`, `resources: {}`).
     return value != {} and (value is not None or "." in path)
 
 
@@ -249,11 +251,11 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def _by_target(items: list[dict[str, Any]], path: str) -> Iterator[tuple[str, Any]]:
-    # Mounts and ports are known by their target: one more of them must not rename all that follow.
-    found: dict[str, list[Any]] = {}
+    # Mounts and ports are named by their target, so that an additional one renames none of the others.
+    by_target: dict[str, list[Any]] = {}
     for index, item in enumerate(items):
-        found.setdefault(str(item.get("target", index)), []).append(item)
-    for target, same in found.items():
+        by_target.setdefault(str(item.get("target", index)), []).append(item)
+    for target, same in by_target.items():
         yield f"{path}.{target}", same
 
 

@@ -1,4 +1,4 @@
-"""The key of ``keyed_digest`` in the state directory: 32 random bytes, mode 0600, made once."""
+"""The key of ``keyed_digest`` in the state directory: 32 random bytes, mode 0600, created once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAME = "digest.key"
 
 
 def read_key(state_dir: Path) -> DigestKey | None:
-    """The key as it lies there; None where there is none that can be used. Writes nothing."""
+    """Read the key; return None if it is missing or unusable. Writes nothing."""
     try:
         secret = (state_dir / NAME).read_bytes()
     except OSError:
@@ -29,11 +29,11 @@ def read_key(state_dir: Path) -> DigestKey | None:
 
 
 def load_key(state_dir: Path) -> DigestKey:
-    """The key, made if there is none; a file of another length is set aside under another name.
+    """Read the key, or create it; renames a file with a wrong length to ``digest.key.damaged``.
 
-    The caller holds the lock of the state directory, so that no two processes make a key. Where the disk
-    allows none, the key lasts as long as the process: digests of another key are no change, so that nothing
-    is remade for it.
+    The caller holds the lock of the state directory, so that only one process creates a key. If the disk
+    can't be written, the key lasts as long as the process: digests with another key do not count as a change,
+    so that no container is recreated.
     """
     path = state_dir / NAME
     key = read_key(state_dir)
@@ -42,27 +42,27 @@ def load_key(state_dir: Path) -> DigestKey:
     key = DigestKey(secrets.token_bytes(KEY_BYTES))
     try:
         if path.exists():
-            log.warning("the digest key is damaged and made again", extra={"path": str(path)})
+            log.warning("the digest key is damaged and is created again", extra={"path": str(path)})
             with suppress(FileNotFoundError):
                 path.replace(path.with_name(f"{NAME}.damaged"))
         mkdir_private(state_dir)
         write_file(path, key.secret)
     except OSError as error:
-        log.warning("the digest key can't be kept", extra={"path": str(path), "error": str(error)})
+        log.warning("the digest key can't be saved", extra={"path": str(path), "error": str(error)})
     return key
 
 
 class Resolve(Protocol):
-    """What resolves Compose files; ``engine.compose.resolve`` is one."""
+    """A resolver of Compose files, such as ``engine.compose.resolve``."""
 
     async def __call__(
         self, files: Sequence[Path], directory: Path, project: str, *, without: str = ""
     ) -> Resolved:
-        """What the files mean."""
+        """Return the resolved model of the files."""
 
 
 def keyed(resolve: Resolve, key: DigestKey | None) -> Resolve:
-    """``resolve``, whose result also has keyed digests of what is copied into containers."""
+    """Return ``resolve`` with keyed digests of the values copied into containers added to its result."""
 
     async def resolved(
         files: Sequence[Path], directory: Path, project: str, *, without: str = ""

@@ -1,6 +1,6 @@
-"""The kinds of values in our files: how each may be written, and what is said of one that is not.
+"""The field types of ``stack.yaml`` and ``groups.yaml``: accepted notations and their error messages.
 
-Every reader here turns what stands in the file into the value that is meant; ``files`` puts them together.
+Each validator converts a value of the file to the core's value; ``schema`` uses them in its models.
 """
 
 from __future__ import annotations
@@ -16,9 +16,12 @@ from reconciler.model.stack import Strength
 
 _ON = {"on": True, "true": True, "off": False, "false": False}
 
+CUSTOM_ERROR = "field_type"
+"""The pydantic error type of the messages made here."""
 
-def _told(message: str) -> PydanticCustomError:
-    return PydanticCustomError("told", "{message}", {"message": message})
+
+def _error(message: str) -> PydanticCustomError:
+    return PydanticCustomError(CUSTOM_ERROR, "{message}", {"message": message})
 
 
 def _switch(value: Any) -> Any:
@@ -26,15 +29,15 @@ def _switch(value: Any) -> Any:
         return value
     if isinstance(value, str) and value.lower() in _ON:
         return _ON[value.lower()]
-    raise _told(f"expected on or off, found {shown(value)}")
+    raise _error(f"expected on or off, found {shown(value)}")
 
 
-def _measured(parse: Any) -> Any:
+def _parsed_by(parse: Any) -> Any:
     def read(value: Any) -> Any:
         try:
             return parse(value if isinstance(value, str) else json.dumps(value))
         except ValueError as error:
-            raise _told(f"{error}; found {shown(value)}") from None
+            raise _error(f"{error}; found {shown(value)}") from None
 
     return read
 
@@ -42,11 +45,11 @@ def _measured(parse: Any) -> Any:
 def _dependencies(value: Any) -> Any:
     if isinstance(value, list):
         if not all(isinstance(name, str) for name in value):
-            raise _told("expected names of groups, as in [kafka] or {kafka: on}")
+            raise _error("expected names of groups, as in [kafka] or {kafka: on}")
         return dict.fromkeys(value, Strength.READY)
     if isinstance(value, dict):
         return {name: _strength(name, strength) for name, strength in value.items()}
-    raise _told(f"expected names of groups, as in [kafka] or {{kafka: on}}, found {shown(value)}")
+    raise _error(f"expected names of groups, as in [kafka] or {{kafka: on}}, found {shown(value)}")
 
 
 def _strength(name: str, value: Any) -> Strength:
@@ -54,21 +57,21 @@ def _strength(name: str, value: Any) -> Strength:
         return Strength.ON
     if value == "ready":
         return Strength.READY
-    raise _told(f"{name}: expected on or ready, found {shown(value)}")
+    raise _error(f"{name}: expected on or ready, found {shown(value)}")
 
 
 def short_state(value: Any) -> Any:
-    """`on` is short for `{state: on}`."""
+    """Expand `on` to `{state: on}`."""
     return value if isinstance(value, dict) else {"state": value}
 
 
 def suspension(value: Any) -> Any:
-    """`true` is short for a suspension without end."""
+    """Expand `true` to a suspension without end."""
     if isinstance(value, dict):
         return value
     if value in (True, False, "true", "false", "on", "off"):
         return {} if _switch(value) else None
-    raise _told(f"expected true, false or {{until: TIME, reason: TEXT}}, found {shown(value)}")
+    raise _error(f"expected true, false or {{until: TIME, reason: TEXT}}, found {shown(value)}")
 
 
 def _flag(value: Any) -> Any:
@@ -76,11 +79,11 @@ def _flag(value: Any) -> Any:
         return value
     if value in ("true", "false", "on", "off"):
         return _ON[value]
-    raise _told(f"expected true or false, found {shown(value)}")
+    raise _error(f"expected true or false, found {shown(value)}")
 
 
 def _text(value: Any) -> Any:
-    # A description or reason that happens to look like a number is still text.
+    # YAML reads a description or reason such as 42 as a number.
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
@@ -96,17 +99,17 @@ Flag = Annotated[bool, BeforeValidator(_flag), WithJsonSchema({"type": "boolean"
 Text = Annotated[str, BeforeValidator(_text)]
 Memory = Annotated[
     int,
-    BeforeValidator(_measured(units.parse_memory)),
+    BeforeValidator(_parsed_by(units.parse_memory)),
     _schema({"type": "string", "pattern": r"^\d+(\.\d+)?\s*([kKmMgGtT]i?)?[bB]$"}, "700MB", "1.5GiB"),
 ]
 Duration = Annotated[
-    float, BeforeValidator(_measured(units.parse_duration)), _schema({"type": "string"}, "2m", "30s")
+    float, BeforeValidator(_parsed_by(units.parse_duration)), _schema({"type": "string"}, "2m", "30s")
 ]
 Limit = Annotated[
-    tuple[int, float], BeforeValidator(_measured(units.parse_limit)), _schema({"type": "string"}, "3 in 30m")
+    tuple[int, float], BeforeValidator(_parsed_by(units.parse_limit)), _schema({"type": "string"}, "3 in 30m")
 ]
 Time = Annotated[
-    float, BeforeValidator(_measured(units.parse_time)), _schema(_TIME_SCHEMA, "2026-11-23T18:00:00Z")
+    float, BeforeValidator(_parsed_by(units.parse_time)), _schema(_TIME_SCHEMA, "2026-11-23T18:00:00Z")
 ]
 Dependencies = Annotated[
     dict[str, Strength],
@@ -125,7 +128,7 @@ Dependencies = Annotated[
 
 
 def shown(value: Any) -> str:
-    """A value as it is repeated in a mistake: short."""
+    """Return a value as text for a mistake, at most 60 characters long."""
     if value is None:
         return "nothing"
     text = json.dumps(value, ensure_ascii=False, default=str)

@@ -1,6 +1,6 @@
-"""Whether git is at work in the tree that a directory lies in, so that a checkout is not read half-way.
+"""Detect a running git operation in the work tree of a directory, so that no half-done checkout is read.
 
-Looked at with plain file operations: no git command is run, so nothing of the user's is ever locked.
+Checks files only: no git command runs, so nothing in the user's repository is ever locked.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ SIGNS = (LOCK, "rebase-merge", "rebase-apply", "MERGE_HEAD", "CHERRY_PICK_HEAD",
 
 
 class GitActivity:
-    """Tells what to wait for, and for how long; one that outlasts ``limit`` seconds holds nothing up again.
+    """Report git operations to wait for; an operation is waited for at most ``limit`` seconds.
 
-    ``now`` is monotonic seconds.
+    ``now`` is monotonic time in seconds.
     """
 
     def __init__(
@@ -29,49 +29,49 @@ class GitActivity:
         self._since: dict[tuple[Path, int], float] = {}
 
     def current_operation(self) -> Path | None:
-        """The sign that git is at work and should be waited for; None: go on."""
+        """Return the path that shows a git operation to wait for; None if there is nothing to wait for."""
         signs = self._signs()
         now = self._now()
         self._since = {sign: self._since.get(sign, now) for sign in signs}
         return next((path for (path, _), since in self._since.items() if now - since < self._limit), None)
 
     def stale_signs(self) -> tuple[str, ...]:
-        """Warnings about signs that were waited for in vain: a stale lock, or a merge left standing."""
+        """Return warnings about operations that outlast the limit: a stale lock or an unfinished merge."""
         return tuple(
-            f"git seems to be at work for more than {self._limit:g} s ({path}); files were read all the same"
+            f"a git operation has run for over {self._limit:g} s ({path}); the files were read anyway"
             for path, _ in self._since
         )
 
     def _signs(self) -> list[tuple[Path, int]]:
         repository = _repository(self._directory)
-        found = []
+        signs = []
         for name in SIGNS if repository else ():
             path = repository / name if repository else self._directory
             try:
-                age = path.stat().st_mtime_ns
+                modified = path.stat().st_mtime_ns
             except OSError:
                 continue
-            # A new lock is another command; a rebase touches its folder at every step.
-            found.append((path, age if name == LOCK else 0))
-        return found
+            # Each command creates a new lock; a rebase changes its folder at every step.
+            signs.append((path, modified if name == LOCK else 0))
+        return signs
 
 
 def _repository(directory: Path) -> Path | None:
-    # Asked twice in every look: by ``Path`` this would cost more than all else in one.
+    # Runs twice in every scan: with ``Path`` this would be the slowest part of it.
     parent = os.path.realpath(directory)
     while True:
         entry = f"{parent.rstrip('/')}/.git"
         if os.path.isdir(entry):  # noqa: PTH112
             return Path(entry)
         if os.path.isfile(entry):  # noqa: PTH113
-            return _linked(Path(entry))
+            return _linked_git_dir(Path(entry))
         if parent == "/":
             return None
         parent = os.path.dirname(parent)  # noqa: PTH120
 
 
-def _linked(entry: Path) -> Path | None:
-    # A linked work tree has a file here that names its own git directory, with an index of its own.
+def _linked_git_dir(entry: Path) -> Path | None:
+    # In a linked work tree, .git is a file that names its git directory, which has its own index.
     try:
         text = entry.read_text().strip()
     except (OSError, ValueError):

@@ -1,9 +1,8 @@
-"""Edits that came into a file in the very instant in which it was replaced: found and put in place.
+"""Recover edits that raced with our atomic replace.
 
-An editor that writes a file in place has looked up its name before it holds it open. If the file is replaced
-in between, what the editor writes goes into one that has no name any more. No look at the moment of the
-exchange can see that coming, so what was replaced is kept open for a while and looked at again. Used by the
-store.
+An editor that writes in place looks up the file's name, then opens the file. If the file is replaced in
+between, the editor writes to a file without a name. No check during the exchange can detect that, so the
+store keeps each replaced file open for a while and checks it again.
 """
 
 from __future__ import annotations
@@ -16,12 +15,11 @@ from typing import NamedTuple
 from reconciler.desired_state.atomic_replace import atomic_replace
 from reconciler.desired_state.stable_reader import FileBusy, is_open_for_writing
 
-_KEPT_FOR = 1.0
-"""Seconds; between looking up a name and holding the file lie microseconds, on a busy box milliseconds."""
+_KEEP_OPEN = 1.0
+"""Seconds; from the lookup of a name to the open file takes microseconds, on a busy host milliseconds."""
 
-
-_MOST = 50
-"""Kept at once: a storm of writes must not use up what a process may hold open."""
+_MAX_OPEN = 50
+"""Maximum of open replaced files: many writes must not use up the process's file descriptors."""
 
 
 class _ReplacedFile(NamedTuple):
@@ -32,56 +30,56 @@ class _ReplacedFile(NamedTuple):
 
 
 class LateWrites:
-    """What was replaced lately. ``now`` is monotonic seconds. Not to be used by two threads at once.
+    """The recently replaced files. ``now`` is monotonic time in seconds. Not thread-safe.
 
-    ``over`` are the descriptors for ``let_go``.
+    ``finished`` holds the descriptors that ``release`` closes.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._kept: list[_ReplacedFile] = []
-        self.over: list[int] = []
+        self._replaced: list[_ReplacedFile] = []
+        self.finished: list[int] = []
 
-    def remember(self, path: Path, aside: Path, content: bytes) -> None:
-        """Remember that the file now called ``aside`` was ``path`` until now, with this content."""
-        descriptor = os.open(aside, os.O_RDONLY | os.O_CLOEXEC)
-        self._kept.append(_ReplacedFile(path, descriptor, content, self._now()))
-        while len(self._kept) > _MOST:
-            os.close(self._kept.pop(0).descriptor)
+    def remember(self, path: Path, temporary: Path, content: bytes) -> None:
+        """Keep the replaced file open that was ``path`` with this content, and is now ``temporary``."""
+        descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+        self._replaced.append(_ReplacedFile(path, descriptor, content, self._now()))
+        while len(self._replaced) > _MAX_OPEN:
+            os.close(self._replaced.pop(0).descriptor)
 
     def recover(self) -> None:
-        """Put edits that came too late where they belong: an edit as any other, saved after ours.
+        """Write late edits of replaced files to their path, as if saved after our replace.
 
         Raises:
-            OSError: it can't be written; tried again at the next call.
+            OSError: the file can't be written; the next call tries again.
         """
-        for kept in tuple(self._kept):
-            if is_open_for_writing(Path(f"/proc/self/fd/{kept.descriptor}")):
+        for file in tuple(self._replaced):
+            if is_open_for_writing(Path(f"/proc/self/fd/{file.descriptor}")):
                 continue
-            edit = _content(kept.descriptor)
-            if edit != kept.content:
+            edit = _content(file.descriptor)
+            if edit != file.content:
                 try:
-                    while not atomic_replace(kept.path, kept.path.read_bytes(), edit):
+                    while not atomic_replace(file.path, file.path.read_bytes(), edit):
                         pass
                 except FileBusy:
                     continue
-            elif self._now() - kept.since < _KEPT_FOR:
+            elif self._now() - file.since < _KEEP_OPEN:
                 continue
-            self._kept.remove(kept)
-            self.over.append(kept.descriptor)
+            self._replaced.remove(file)
+            self.finished.append(file.descriptor)
 
     def release(self) -> None:
-        """Close what was looked at for the last time. The file is gone then, which costs the disk time."""
-        over, self.over = self.over, []
-        for descriptor in over:
+        """Close the files whose check is over. This deletes them, which takes disk time."""
+        finished, self.finished = self.finished, []
+        for descriptor in finished:
             os.close(descriptor)
 
     def close(self) -> None:
-        """Let go of all."""
+        """Close all files."""
         self.release()
-        for kept in self._kept:
-            os.close(kept.descriptor)
-        self._kept.clear()
+        for file in self._replaced:
+            os.close(file.descriptor)
+        self._replaced.clear()
 
 
 def _content(descriptor: int) -> bytes:

@@ -1,8 +1,8 @@
-"""What stands at the paths that containers are given: regular files digested, everything else only looked at.
+"""Observe the host paths that containers mount: digests of regular files, the kind of everything else.
 
-The loop asks in every pass and puts the answer into what was observed; whether something follows from it is
-the plan's business. A look is one ``stat`` per path, a file is read when its stat moved and then stood still
-for a moment. For an engine on this host only: elsewhere its paths mean nothing.
+The loop adds the result to the observed state in every pass; the planner decides what follows. An observation
+costs one ``stat`` per path; a file is read after its stat changed and was then stable for a moment.
+Only for an engine on this host: the paths of a remote engine belong to another machine.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from reconciler.model.stack import Stack
 
 log = logging.getLogger(__name__)
 
-LIMIT = 8 * 2**20
-"""Bytes beyond which the content of a file is not followed; being replaced still shows."""
+MAX_DIGEST_BYTES = 8 * 2**20
+"""Files above this size are not digested; replacing such a file is still detected."""
 
-QUIET = 0.5
-"""Seconds that a changed file has to stand still before its change counts: one save may be many writes."""
+SETTLE_TIME = 0.5
+"""Seconds that a changed file must be stable before its change counts: one save may be many writes."""
 
-LONGEST = 60.0
-"""Seconds after which a file that somebody keeps open for writing is read all the same."""
+OPEN_FILE_TIMEOUT = 60.0
+"""Seconds after which a changed file is read although another program has it open for writing."""
 
-STEADY = 5.0
-"""Seconds for which a file that changes holds up making its container; what always changes must not."""
+UNSTABLE_TIMEOUT = 5.0
+"""Seconds for which a changing file delays its container; a file that always changes must not block it."""
 
-PATIENCE = 2.0
-"""Seconds that a pass waits for the file system; one that hangs must hold up no repair."""
+STAT_TIMEOUT = 2.0
+"""Seconds that a pass waits for the file system; a hanging one must not delay repairs."""
 
 _TICK = 0.1
 _CHUNK = 2**18
@@ -48,7 +48,7 @@ Signature = tuple[int, ...]
 
 
 class MountObservation(NamedTuple):
-    """One look; the fields are those of ``ObservedState``."""
+    """One observation; the fields are those of ``ObservedState``."""
 
     sources: Mapping[str, HostPath] = {}
     held: Mapping[tuple[str, str], str] = {}
@@ -57,25 +57,26 @@ class MountObservation(NamedTuple):
 
 
 class _Known(NamedTuple):
-    # ``sure``: the digest was taken so long after the last change that no later one can hide behind it.
+    # ``settled``: read so long after the last change that no later change can have the same time stamp.
     signature: Signature
     source: HostPath
-    sure: bool
+    settled: bool
 
 
 class _SourceChanged(NamedTuple):
-    # Since when (monotonic) a path has looked like this, and since when it has been moving at all.
+    # Monotonic times of the change to this signature and of the first change.
     signature: Signature
     since: float
     first: float
 
 
 class MountedFiles:
-    """Looks at all mounted paths of a stack, and remembers what did not move.
+    """Observe all mounted paths of a stack; caches the paths that did not change.
 
-    ``wall`` and ``now`` are the time of day and the monotonic clock, in seconds; ``proc`` is where the
-    system shows its processes. ``reading`` tells whether desired state is being read: Compose may need longer
-    for that than a file needs to count as changed, and what was saved together must not be made twice.
+    ``wall`` and ``now`` are wall-clock and monotonic time in seconds; ``limit`` is the largest size digested,
+    in bytes; ``proc`` is the mount point of procfs. ``reading`` returns whether desired state is being read:
+    Compose may need longer for that than ``SETTLE_TIME``, and files saved together must not recreate a
+    container twice.
     """
 
     def __init__(
@@ -83,11 +84,11 @@ class MountedFiles:
         *,
         wall: Callable[[], float] = time.time,
         now: Callable[[], float] = time.monotonic,
-        limit: int = LIMIT,
+        limit: int = MAX_DIGEST_BYTES,
         proc: Path = Path("/proc"),
         reading: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.moved = asyncio.Event()
+        self.files_changed = asyncio.Event()
         self._wall = wall
         self._now = now
         self._limit = limit
@@ -98,81 +99,81 @@ class MountedFiles:
         self._last = MountObservation()
         self._files: frozenset[Path] = frozenset()
         self._pool = ThreadPoolExecutor(1, "sources")
-        self._asked: asyncio.Future[MountObservation] | None = None
+        self._running: asyncio.Future[MountObservation] | None = None
 
     def files(self) -> frozenset[Path]:
-        """The paths worth watching, as of the last look: regular files, and what is missing."""
+        """Return the paths to watch, as of the last observation: regular files and missing paths."""
         return self._files
 
     async def observe_mounts(self, observed: ObservedState, stack: Stack) -> ObservedState:
-        """What was observed, with what stands at the mounted paths.
+        """Return the observed state with the mounted paths added.
 
-        A file system that does not answer within ``PATIENCE`` seconds: as it was seen last.
+        Uses the last observation if the file system does not answer within ``STAT_TIMEOUT`` seconds.
         """
         if not any(service.mounts for service in stack.services.values()):
             return observed
-        if self._asked is None or self._asked.done():
+        if self._running is None or self._running.done():
             loop = asyncio.get_running_loop()
-            self._asked = loop.run_in_executor(self._pool, self.look, stack, observed.containers)
+            self._running = loop.run_in_executor(self._pool, self.observe, stack, observed.containers)
         try:
-            async with asyncio.timeout(PATIENCE):
-                self._last = await asyncio.shield(self._asked)
+            async with asyncio.timeout(STAT_TIMEOUT):
+                self._last = await asyncio.shield(self._running)
         except TimeoutError:
             log.warning("the file system of mounted files does not answer")
         files = frozenset(Path(p) for p, s in self._last.sources.items() if s.kind in {"file", "missing"})
         if files != self._files:
             self._files = files
-            self.moved.set()
+            self.files_changed.set()
         return replace(observed, **self._last._asdict())
 
-    def look(self, stack: Stack, containers: Iterable[Container] = ()) -> MountObservation:
-        """One look, which may wait for the disk."""
+    def observe(self, stack: Stack, containers: Iterable[Container] = ()) -> MountObservation:
+        """Observe the mounted paths once; may wait for the disk."""
         paths = {m.source for service in stack.services.values() for m in service.mounts if m.source}
         for gone in self._known.keys() - paths:
             del self._known[gone]
-        sources = {path: self._seen(path) for path in sorted(paths)}
-        self._moving = {path: moved for path, moved in self._moving.items() if path in paths}
+        sources = {path: self._observe_path(path) for path in sorted(paths)}
+        self._moving = {path: change for path, change in self._moving.items() if path in paths}
         soon = self._now() + _TICK
-        again = min((max(moved.since + QUIET, soon) for moved in self._moving.values()), default=None)
-        if again is None and any(not known.sure for known in self._known.values()):
+        again = min((max(change.since + SETTLE_TIME, soon) for change in self._moving.values()), default=None)
+        if again is None and any(not known.settled for known in self._known.values()):
             again = self._now() + 2 * _TICK
         return MountObservation(
-            sources, self._held(stack, containers, sources), again, tuple(self._notes(sources))
+            sources, self._mounted_inodes(stack, containers, sources), again, tuple(self._notes(sources))
         )
 
-    def _seen(self, path: str) -> HostPath:
-        signature, kind = _signed(path)
+    def _observe_path(self, path: str) -> HostPath:
+        signature, kind = _signature_and_kind(path)
         known = self._known.get(path)
-        if known is not None and known.signature == signature and known.sure:
+        if known is not None and known.signature == signature and known.settled:
             self._moving.pop(path, None)
             return known.source
         if known is not None and known.signature != signature and self._is_moving(path, signature, kind):
-            return known.source._replace(moving=self._now() - self._moving[path].first < STEADY)
+            return known.source._replace(moving=self._now() - self._moving[path].first < UNSTABLE_TIMEOUT)
         self._moving.pop(path, None)
         source = self._read(path, kind, signature)
-        # Two changes within one tick of the file system's clock carry the same time.
-        sure = kind != "file" or abs(self._wall() - source.changed_at) > _TICK
-        if kind == "file" and _signed(path)[0] != signature:
-            sure = False
-        self._known[path] = _Known(signature, source, sure)
+        # Two changes within one tick of the file system's clock have the same time stamp.
+        settled = kind != "file" or abs(self._wall() - source.changed_at) > _TICK
+        if kind == "file" and _signature_and_kind(path)[0] != signature:
+            settled = False
+        self._known[path] = _Known(signature, source, settled)
         return source
 
     def _is_moving(self, path: str, signature: Signature, kind: str) -> bool:
         if kind != "file":
-            # Nothing is done because of it, but something may have to be left undone.
+            # Such a change recreates no container, but it may block one, so it counts at once.
             return False
         now = self._now()
-        moved = self._moving.get(path)
-        if moved is None or moved.signature != signature:
-            moved = _SourceChanged(signature, now, moved.first if moved else now)
-            self._moving[path] = moved
-        if now - moved.since < QUIET or (self._reading() and now - moved.first < STEADY):
+        change = self._moving.get(path)
+        if change is None or change.signature != signature:
+            change = _SourceChanged(signature, now, change.first if change else now)
+            self._moving[path] = change
+        if now - change.since < SETTLE_TIME or (self._reading() and now - change.first < UNSTABLE_TIMEOUT):
             return True
-        if now - moved.first > LONGEST:
+        if now - change.first > OPEN_FILE_TIMEOUT:
             return False
         with suppress(OSError):
             if is_open_for_writing(Path(path)):
-                self._moving[path] = moved._replace(since=now)
+                self._moving[path] = change._replace(since=now)
                 return True
         return False
 
@@ -190,11 +191,11 @@ class MountedFiles:
                 return HostPath("unreadable")
         return HostPath("file", digest, f"{device}:{inode}", max(modified, changed) / 1e9)
 
-    def _held(
+    def _mounted_inodes(
         self, stack: Stack, containers: Iterable[Container], sources: Mapping[str, HostPath]
     ) -> dict[tuple[str, str], str]:
-        """Which file each running container really has, where the system lets us look."""
-        found = {}
+        """Return the inode that each running container has mounted, as far as procfs allows access."""
+        inodes = {}
         for container in containers:
             service = stack.services.get(container.service)
             if service is None or container.state is not State.RUNNING or not container.pid:
@@ -203,51 +204,51 @@ class MountedFiles:
                 if mount.source and sources[mount.source].kind == "file":
                     with suppress(OSError, ValueError):
                         root = self._proc / str(container.pid) / "root"
-                        found[container.id, mount.target] = _inode_inside(root, mount.target)
-        return found
+                        inodes[container.id, mount.target] = _inode_inside(root, mount.target)
+        return inodes
 
     def _notes(self, sources: Mapping[str, HostPath]) -> Iterable[str]:
         for path, source in sources.items():
             if source.kind == "file" and not source.digest:
                 size = f"{self._limit // 2**20} MiB"
-                yield f"{path} is larger than {size}: changes of its content are not followed"
+                yield f"{path} is larger than {size}: changes of its content are not detected"
             elif source.kind == "unreadable":
-                yield f"{path} can't be read: changes of its content are not followed"
+                yield f"{path} can't be read: changes of its content are not detected"
 
 
-def _signed(path: str) -> tuple[Signature, str]:
-    """What tells one state of a path from another, and what stands there."""
+def _signature_and_kind(path: str) -> tuple[Signature, str]:
+    """Return a signature that differs after a change of the path, and the kind of the path."""
     try:
-        found = Path(path).stat()
+        status = Path(path).stat()
     except (FileNotFoundError, NotADirectoryError):
         return (), "missing"
     except (OSError, ValueError):
         return (), "unreadable"
-    if stat.S_ISDIR(found.st_mode):
+    if stat.S_ISDIR(status.st_mode):
         return (1,), "folder"
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         return (2,), "other"
-    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns), "file"
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns), "file"
 
 
 def _inode_inside(root: Path, target: str) -> str:
-    """The inode at a container's own path.
+    """Return the inode at a path inside a container's root.
 
     Raises:
-        ValueError, OSError: it can't be told from here; a link would lead out of the container.
+        ValueError, OSError: the path is not accessible, or has a link, which would lead out of the container.
     """
-    place = root
+    path = root
     for part in Path(target).parts[1:]:
-        place = place / part
-        found = place.lstat()
-        if stat.S_ISLNK(found.st_mode):
+        path = path / part
+        status = path.lstat()
+        if stat.S_ISLNK(status.st_mode):
             raise ValueError(target)
-    return f"{found.st_dev}:{found.st_ino}"
+    return f"{status.st_dev}:{status.st_ino}"
 
 
 def _digest(path: str) -> str:
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     with Path(path).open("rb") as file:
         while chunk := file.read(_CHUNK):
-            found.update(chunk)
-    return found.hexdigest()[:_DIGEST]
+            digest.update(chunk)
+    return digest.hexdigest()[:_DIGEST]

@@ -1,4 +1,4 @@
-"""One look at the directory: everything read once, and all that is wrong before Compose is asked."""
+"""Scan the directory: reads every file once and collects the mistakes found without Compose."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from reconciler.host.content_digest import digest
 
 
 class Scan(NamedTuple):
-    """What was read. ``key`` stands for everything that resolving depends on: equal keys, equal results.
+    """The result of a scan. ``key`` is a digest of all inputs of the resolver: equal keys, equal results.
 
-    ``mistakes`` are those beyond ``parsed``. ``inputs`` are the files behind the Compose project, there or
-    not; ``sources`` what was read, by name.
+    ``mistakes`` are those beyond ``parsed``. ``inputs`` are the files of the Compose project, including
+    missing ones; ``sources`` maps the name of each file read to its content.
     """
 
     parsed: ParsedFiles
@@ -32,7 +32,7 @@ class Scan(NamedTuple):
 
 
 class Scanner:
-    """Looks at one directory, again and again; what did not change is not read anew."""
+    """Scan one directory repeatedly; reads only the files that changed."""
 
     def __init__(
         self, directory: Path, extra_compose: Sequence[Path], environment: Mapping[str, str]
@@ -44,54 +44,56 @@ class Scanner:
         self._last: Scan | None = None
 
     def scan(self) -> Scan:
-        """Reads everything; where nothing moved since the last time, that costs a stat for each file.
+        """Read all files; costs one stat per file if nothing changed since the last scan.
 
         Raises:
-            StillWritten: one of the files is open for writing.
+            FileBusy: another program has one of the files open for writing.
+            NotReadableNow: a file can't be read at the moment.
         """
         if self._last is not None and not self._reader.has_changed():
             return self._last
         self._last = None
-        survey = self._surveyed()
-        if self._reader.complete and not survey.mistakes:
-            # Mistakes may lie in what is no file: a folder that is not there, say.
-            self._last = survey
-        return survey
+        scan = self._scan()
+        if self._reader.complete and not scan.mistakes:
+            # Not cached with mistakes: they may concern a missing folder, which no file signature covers.
+            self._last = scan
+        return scan
 
-    def _surveyed(self) -> Scan:
+    def _scan(self) -> Scan:
         self._reader.open_scan()
         mistakes: list[Mistake] = []
-        stack, groups = (self._own(self._directory / name) for name in (STACK, GROUPS))
+        stack, groups = (self._read_own(self._directory / name) for name in (STACK, GROUPS))
         parsed = parse_files(stack, groups)
-        compose = (*_named_compose(parsed, self._directory), *self._extra)
-        read = partial(self._told, mistakes)
+        compose = (*_compose_paths(parsed, self._directory), *self._extra)
+        read = partial(self._read_or_report, mistakes)
         inputs = compose_input_files(read, compose, self._environment)
         contents = {path: read(path) for path in inputs}
         mistakes += self._missing(parsed, compose, contents)
         project = _project(parsed)
-        sources = {source_name(path, self._directory): held for path, held in self._reader.read_all().items()}
+        read_files = self._reader.read_all().items()
+        sources = {source_name(path, self._directory): content for path, content in read_files}
         key = _key(project, compose, contents)
         return Scan(parsed, tuple(mistakes), compose, inputs, project, key, sources)
 
     def has_changed(self) -> bool:
-        """Whether anything that the last survey read is different by now."""
+        """Return whether any file of the last scan has changed since."""
         return self._reader.has_changed()
 
     def relative_paths(self, mistakes: Iterable[Mistake]) -> tuple[Mistake, ...]:
-        """Mistakes with their files named from the directory on, where they lie in it."""
+        """Return the mistakes with file names relative to the directory, for files inside it."""
         return tuple(m._replace(path=source_name(Path(m.path), self._directory)) for m in mistakes)
 
     def invalid(self, path: Path, message: str) -> InvalidDesiredState:
-        """One mistake about a whole file."""
+        """Return an error with one mistake about a whole file."""
         return InvalidDesiredState(self.relative_paths([Mistake(str(path), 0, 0, message)]))
 
-    def _own(self, path: Path) -> Content:
+    def _read_own(self, path: Path) -> Content:
         try:
             return self._reader.read(path)
         except InvalidDesiredState as error:
             return InvalidDesiredState(self.relative_paths(error.mistakes))
 
-    def _told(self, mistakes: list[Mistake], path: Path) -> bytes | None:
+    def _read_or_report(self, mistakes: list[Mistake], path: Path) -> bytes | None:
         try:
             return self._reader.read(path)
         except InvalidDesiredState as error:
@@ -105,12 +107,14 @@ class Scanner:
             yield Mistake(str(self._directory), 0, 0, "there is no such directory")
         for index, path in enumerate(compose):
             if contents.get(path) is None and not path.exists():
-                told = f"there is no Compose file {source_name(path, self._directory)}"
+                message = f"there is no Compose file {source_name(path, self._directory)}"
                 place = parsed.stack if index < len(compose) - len(self._extra) else None
-                yield place.mistake(("compose", index), told) if place else Mistake(str(path), 0, 0, told)
+                yield (
+                    place.mistake(("compose", index), message) if place else Mistake(str(path), 0, 0, message)
+                )
 
 
-def _named_compose(parsed: ParsedFiles, directory: Path) -> tuple[Path, ...]:
+def _compose_paths(parsed: ParsedFiles, directory: Path) -> tuple[Path, ...]:
     plain = parsed.stack.plain if parsed.stack else None
     named = plain.get("compose") if isinstance(plain, dict) else None
     if not isinstance(named, list):
@@ -126,5 +130,6 @@ def _project(parsed: ParsedFiles) -> str:
 
 def _key(project: str, compose: Sequence[Path], contents: Mapping[Path, bytes | None]) -> str:
     parts = [project, *map(str, compose)]
-    parts += [f"{path} {'-' if held is None else digest(held)}" for path, held in sorted(contents.items())]
+    for path, content in sorted(contents.items()):
+        parts.append(f"{path} {'-' if content is None else digest(content)}")
     return digest("\n".join(parts).encode())

@@ -1,6 +1,6 @@
-"""The shape of ``stack.yaml`` and ``groups.yaml``: models, and mistakes told the way a person needs them.
+"""The schema of ``stack.yaml`` and ``groups.yaml``: pydantic models and readable error messages.
 
-Only what one file says by itself is judged here; what the files say of each other is in ``validation.py``.
+Checks each file alone; ``validation`` checks references between values and files.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails
 
 from reconciler.desired_state.field_types import (
+    CUSTOM_ERROR,
     SWITCH_SCHEMA,
     Dependencies,
     Duration,
@@ -42,33 +43,33 @@ class _Model(BaseModel):
 
 
 class UnhealthyEntry(_Model):
-    """What to do about a service that stays unhealthy."""
+    """The reaction to a service that stays unhealthy."""
 
-    after: Duration = Field(120.0, description="How long unhealthy before anything is done")
-    action: Literal["restart", "recreate", "report"] = Field("restart", description="What is done then")
-    limit: Limit = Field((3, 1800.0), description="How often at most, in what time")
+    after: Duration = Field(120.0, description="How long a service is unhealthy before the action")
+    action: Literal["restart", "recreate", "report"] = Field("restart", description="The action then")
+    limit: Limit = Field((3, 1800.0), description="The maximum number of actions in a time")
 
 
 class PilotEntry(_Model):
-    """What pilot.py, the pipeline on this host, needs."""
+    """The requirements of pilot.py, the pipeline on this host."""
 
     groups: list[str] = Field(default_factory=list, description="Ready when these groups are ready")
-    memory: Memory = Field(0, description="What it uses itself: 500MB, 1GiB")
+    memory: Memory = Field(0, description="Its own memory: 500MB, 1GiB")
 
 
 class GroupEntry(_Model):
     """One group: services that are switched on and off together."""
 
-    description: Text = Field("", description="A line for people")
+    description: Text = Field("", description="A description in one line")
     services: list[str] = Field(min_length=1, description="Names of services in the Compose files")
     memory: Memory = Field(0, description="Estimate for the whole group; MB is 10^6, MiB is 2^20")
     depends_on: Dependencies = Field(
         default_factory=dict,
         description="Groups this one needs. 'on': must be on, Compose orders the services; "
-        "'ready' (also the plain list): nothing here starts before all of it is ready",
+        "'ready' (also the plain list): no service of this group starts before that group is ready",
     )
     unhealthy: UnhealthyEntry = Field(
-        UnhealthyEntry(), description="What to do about a service that stays unhealthy"
+        UnhealthyEntry(), description="The reaction to a service that stays unhealthy"
     )
     on_change: Literal["recreate", "report"] = Field(
         "recreate", description="report: a changed definition, image or mounted file waits for `accept`"
@@ -76,11 +77,11 @@ class GroupEntry(_Model):
 
 
 class StackFile(_Model):
-    """stack.yaml: what there is."""
+    """stack.yaml: the services and their groups."""
 
     name: str = Field(pattern=f"^{_PROJECT_NAME}$", description="The Compose project name")
     compose: list[str] = Field(min_length=1, description="Compose files, relative to this file")
-    pilot: PilotEntry = Field(PilotEntry(), description="What pilot.py needs")
+    pilot: PilotEntry = Field(PilotEntry(), description="The requirements of pilot.py")
     groups: dict[str, GroupEntry] = Field(min_length=1, description="The groups, in display order")
     prune: Flag = Field(False, description="Stop and remove containers of services no longer in the files")
     restart: Literal["compose", "managed"] = Field(
@@ -89,26 +90,26 @@ class StackFile(_Model):
 
 
 class SuspendEntry(_Model):
-    """Hands off a group, for a time or until taken away."""
+    """A suspension of a group, until a time or until it is removed."""
 
-    until: Time | None = Field(None, description="When the suspension ends by itself")
-    reason: Text = Field("", description="Why, for people")
+    until: Time | None = Field(None, description="The end; without it, until `resume`")
+    reason: Text = Field("", description="The reason, shown in status")
 
 
 class StateEntry(_Model):
-    """What one group should be."""
+    """The desired state of one group."""
 
     state: Switch = Field(description="on or off")
     force: Flag = Field(False, description="Do not wait for the groups that this one depends on")
     suspend: Annotated[
         SuspendEntry | None,
         BeforeValidator(suspension),
-    ] = Field(None, description="Hands off: report drift, repair nothing")
+    ] = Field(None, description="Report drift of this group without repairing it")
     restarted_at: Time | None = Field(None, description="Containers older than this are restarted")
     accepted_at: Time | None = Field(None, description="Changes held back until then are carried out")
 
     def group_state(self) -> GroupState:
-        """The value that the core works with."""
+        """Convert the entry to the core's value."""
         suspend = Suspension(self.suspend.until, self.suspend.reason) if self.suspend else None
         return GroupState(
             on=self.state,
@@ -120,7 +121,7 @@ class StateEntry(_Model):
 
 
 class GroupsFile(_Model):
-    """groups.yaml: what should be on."""
+    """groups.yaml: the desired state of each group."""
 
     groups: dict[str, Annotated[StateEntry, BeforeValidator(short_state)]] = Field(
         description="Every group of stack.yaml: on, off, or {state: on, ...}"
@@ -131,26 +132,27 @@ _File = TypeVar("_File", bound=_Model)
 
 
 class ParseResult(NamedTuple, Generic[_File]):
-    """A file as far as it could be understood: ``value`` is None if there is any mistake in it."""
+    """A parsed file: ``value`` is None if ``mistakes`` is not empty."""
 
     value: _File | None
     mistakes: tuple[Mistake, ...]
 
 
 def read_stack(document: Document) -> ParseResult[StackFile]:
-    """``stack.yaml`` as a value, or its mistakes."""
+    """Validate ``stack.yaml``; return its value or its mistakes."""
     return _read(document, StackFile)
 
 
 def read_groups(document: Document) -> ParseResult[GroupsFile]:
-    """``groups.yaml`` as a value, or its mistakes."""
+    """Validate ``groups.yaml``; return its value or its mistakes."""
     return _read(document, GroupsFile)
 
 
 def _read(document: Document, model: type[_File]) -> ParseResult[_File]:
     if not isinstance(document.plain, dict):
-        told = f"expected keys and values ({', '.join(model.model_fields)}), found {shown(document.plain)}"
-        return ParseResult(None, (document.mistake((), told),))
+        keys = ", ".join(model.model_fields)
+        message = f"expected keys and values ({keys}), found {shown(document.plain)}"
+        return ParseResult(None, (document.mistake((), message),))
     try:
         return ParseResult(model.model_validate(document.plain), ())
     except ValidationError as error:
@@ -170,7 +172,7 @@ def _mistake(document: Document, model: type[BaseModel], details: ErrorDetails) 
 def _sentence(details: ErrorDetails) -> str:
     context = details.get("ctx", {})
     match details["type"]:
-        case "told":
+        case kind if kind == CUSTOM_ERROR:
             return str(context["message"])
         case "literal_error":
             return (
@@ -199,7 +201,7 @@ _EXPECTED = {
 def _unknown_key(model: type[BaseModel], path: Path) -> str:
     key, known = str(path[-1]), _keys_at(model, path[:-1])
     close = difflib.get_close_matches(key, known, 1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
+    hint = f"did you mean {close[0]!r}?" if close else f"valid keys: {', '.join(known)}"
     return f"unknown key {key!r}; {hint}"
 
 
@@ -227,12 +229,12 @@ def _spelled(path: Path) -> str:
 
 
 def is_project_name(name: str) -> bool:
-    """Whether Compose takes ``name`` as that of a project."""
+    """Return whether Compose accepts ``name`` as a project name."""
     return re.fullmatch(_PROJECT_NAME, name) is not None
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schemas of both files by file name, for editors (yaml-language-server reads them as they are)."""
+    """Return the JSON Schemas of both files by file name, for editors with yaml-language-server."""
     return {name: _file_schema(name, model) for name, model in ((STACK, StackFile), (GROUPS, GroupsFile))}
 
 
@@ -248,7 +250,7 @@ def _file_schema(name: str, model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _tidy(entry: dict[str, Any]) -> None:
-    # Defaults are our own values (seconds, bytes), not what a person would write, so they are left out.
+    # Omit defaults: they are internal values (seconds, bytes), not the notation of the files.
     for name, described in entry.get("properties", {}).items():
         described.pop("title", None)
         described.pop("default", None)

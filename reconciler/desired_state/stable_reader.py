@@ -1,8 +1,8 @@
-"""Reading files so that what is read is what one writer meant: nothing half-written, nothing mixed.
+"""Read files consistently: no half-written file, no mixture of two versions.
 
-One ``StableReader`` pass reads any number of files; afterwards ``moved`` tells whether any of them changed
-meanwhile. A file is read again only when its stat moved, or when it changed so shortly before the last
-read that a second change could hide within the same tick of the file system's clock.
+One pass of a ``StableReader`` reads any number of files; ``has_changed`` reports whether one of them changed
+since. A file is read again only if its stat changed, or if its last change was so shortly before the last
+read that a second change may have the same time stamp.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from reconciler.host.untrusted import is_transient
 from reconciler.host.yaml_positions import MAX_BYTES
 
 _TICK = 100_000_000
-"""Nanoseconds within which two changes may carry the same time stamp; file systems tick in 4 to 10 ms."""
+"""Nanoseconds within which two changes may have the same time stamp; file systems tick in 4 to 10 ms."""
 
-_FOR_EVER = 60_000_000_000
-"""Nanoseconds after which a file that is open for writing, but stands still, is read all the same."""
+_OPEN_FILE_TIMEOUT = 60_000_000_000
+"""Nanoseconds without a change after which a file is read although it is open for writing."""
 
-_MOST_KNOWN = 2000
-"""Files remembered from pass to pass; a bound only against paths that change for ever."""
+_MAX_CACHED = 2000
+"""Files cached between passes; a bound for directories whose file names keep changing."""
 
 _LEASES = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "f2fs", "overlay", "zfs", "bcachefs"})
-"""File systems whose refusal of a lease means a writer. NFS refuses for reasons of its own."""
+"""File systems that refuse a lease only if the file has a writer. NFS refuses leases for other reasons."""
 
 
 class FileStat(NamedTuple):
-    """What stat says of a file's identity and age; times in nanoseconds."""
+    """Identity and time stamps of a file from stat; times in nanoseconds."""
 
     device: int
     inode: int
@@ -46,106 +46,106 @@ class FileStat(NamedTuple):
 
 
 class FileBusy(Exception):
-    """Somebody has the file open for writing."""
+    """Another program has the file open for writing."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
         self.path = path
 
 
-class _Held(NamedTuple):
+class _CachedFile(NamedTuple):
     signature: FileStat | None
     content: bytes | None
     settled: bool
 
 
 class StableReader:
-    """Reads files for the store, and remembers them from pass to pass. ``now`` is wall time in ns.
+    """Read files for the store and cache them between passes. ``now`` is wall-clock time in nanoseconds.
 
-    ``complete``: whether all asked for in this pass could be read; of the rest ``moved`` tells nothing.
+    ``complete``: all files requested in this pass were read; ``has_changed`` does not cover unread files.
     """
 
     def __init__(self, now: Callable[[], int] = time.time_ns) -> None:
         self._now = now
-        self._known: dict[Path, _Held] = {}
-        self._pass: dict[Path, _Held] = {}
+        self._known: dict[Path, _CachedFile] = {}
+        self._pass: dict[Path, _CachedFile] = {}
         self.complete = True
 
     def open_scan(self) -> None:
-        """Starts a pass. A pass may have been cut short, so what earlier ones knew is kept with it."""
-        self._known = (self._known | self._pass) if len(self._known) < _MOST_KNOWN else self._pass
+        """Start a pass. Keeps the cache of earlier passes too, since the last pass may be incomplete."""
+        self._known = (self._known | self._pass) if len(self._known) < _MAX_CACHED else self._pass
         self._pass = {}
         self.complete = True
 
     def read(self, path: Path) -> bytes | None:
-        """The content of ``path``, None if there is no such file; the same all through one pass.
+        """Return the content of ``path``, None if it is missing; the same throughout a pass.
 
         Raises:
-            StillWritten: it is being written.
-            InvalidDesiredState: it is there and can't be read: too large, a folder, no permission.
+            FileBusy: another program has it open for writing.
+            InvalidDesiredState: it exists but is too large, not a regular file, or not permitted.
             NotReadableNow: it can't be read at the moment.
         """
         if path not in self._pass:
             try:
-                self._pass[path] = self._fresh(path)
+                self._pass[path] = self._read(path)
             except (InvalidDesiredState, NotReadableNow, FileBusy):
                 self.complete = False
                 raise
         return self._pass[path].content
 
     def read_all(self) -> Mapping[Path, bytes]:
-        """Everything read in this pass that exists."""
-        return {path: held.content for path, held in self._pass.items() if held.content is not None}
+        """Return every existing file read in this pass."""
+        return {path: file.content for path, file in self._pass.items() if file.content is not None}
 
     def has_changed(self) -> bool:
-        """Whether anything read in this pass is no longer what was read."""
-        return any(self._differs(path, held) for path, held in self._pass.items())
+        """Return whether any file read in this pass has changed since."""
+        return any(self._differs(path, file) for path, file in self._pass.items())
 
-    def _differs(self, path: Path, held: _Held) -> bool:
+    def _differs(self, path: Path, cached: _CachedFile) -> bool:
         try:
-            if stat_signature(path) != held.signature:
+            if stat_signature(path) != cached.signature:
                 return True
-            if held.settled:
+            if cached.settled:
                 return False
-            fresh = self._fresh(path, trust=False)
+            fresh = self._read(path, use_cache=False)
         except (InvalidDesiredState, NotReadableNow, FileBusy):
             return True
-        if fresh.content != held.content:
+        if fresh.content != cached.content:
             return True
-        # Old enough by now, it need not be read at the next question.
+        # The fresh entry may be settled, which saves the next call a read.
         self._pass[path] = fresh
         return False
 
-    def _fresh(self, path: Path, *, trust: bool = True) -> _Held:
+    def _read(self, path: Path, *, use_cache: bool = True) -> _CachedFile:
         before = stat_signature(path)
         known = self._known.get(path)
-        if trust and known and known.settled and known.signature == before:
+        if use_cache and known and known.settled and known.signature == before:
             return known
         settled = before is None or self._now() - max(before.modified, before.changed) > _TICK
         if before is None:
-            return _Held(None, None, settled=True)
-        return _Held(before, _content(path, before, self._now), settled)
+            return _CachedFile(None, None, settled=True)
+        return _CachedFile(before, _content(path, before, self._now), settled)
 
 
 def stat_signature(path: Path) -> FileStat | None:
-    """The signature of the file that ``path`` leads to, None if it leads nowhere. Raises as ``read``."""
+    """Return the signature of a file, following links; None if it is missing. Raises as ``read``."""
     try:
-        found = path.stat()
+        status = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise _failed(path, error) from None
-    # Opening a pipe would wait for its writer for ever.
-    if not stat.S_ISREG(found.st_mode):
+    # Opening a pipe blocks until it has a writer.
+    if not stat.S_ISREG(status.st_mode):
         raise _unreadable(path, "is not a regular file")
-    return FileStat(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    return FileStat(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def is_open_for_writing(path: Path) -> bool:
-    """Whether another program has the file open for writing, as far as the system can tell."""
+    """Return whether another program has the file open for writing; False if the system can't detect it."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        return not _leased(descriptor)
+        return not _has_no_writer(descriptor)
     finally:
         os.close(descriptor)
 
@@ -160,29 +160,31 @@ def _content(path: Path, seen: FileStat, now: Callable[[], int]) -> bytes | None
     except OSError as error:
         raise _failed(path, error) from None
     try:
-        if not _leased(descriptor) and now() - max(seen.modified, seen.changed) < _FOR_EVER:
+        # Take the lease in any case: it makes a new writer wait until the read is done.
+        has_writer = not _has_no_writer(descriptor)
+        if has_writer and now() - max(seen.modified, seen.changed) < _OPEN_FILE_TIMEOUT:
             raise FileBusy(path)
-        return _all(descriptor)
+        return _read_all(descriptor)
     except OSError as error:
         raise _failed(path, error) from None
     finally:
-        # Closing gives the lease back, so a writer waits for us no longer than the read takes.
+        # Closing releases the lease, so a writer waits only for the time of the read.
         os.close(descriptor)
 
 
-def _all(descriptor: int) -> bytes:
+def _read_all(descriptor: int) -> bytes:
     parts = []
-    left = MAX_BYTES + 1
-    while left and (part := os.read(descriptor, left)):
+    remaining = MAX_BYTES + 1
+    while remaining and (part := os.read(descriptor, remaining)):
         parts.append(part)
-        left -= len(part)
+        remaining -= len(part)
     return b"".join(parts)
 
 
-def _leased(descriptor: int) -> bool:
-    """Whether nobody has the file open for writing, as far as the system can tell."""
-    # A writer that comes while the lease is held makes the kernel signal us: SIGIO by default, which
-    # would end the process, so a signal is named that is ignored unless somebody asks for it.
+def _has_no_writer(descriptor: int) -> bool:
+    """Take a read lease; return whether the file has no writer, True if the system can't detect it."""
+    # If a writer opens the file during the lease, the kernel signals this process. The default SIGIO would
+    # end the process; SIGURG is ignored by default.
     with suppress(OSError):
         fcntl.fcntl(descriptor, _F_SETSIG, signal.SIGURG)
     try:
@@ -197,21 +199,21 @@ _F_SETSIG = 10
 
 def _file_system(descriptor: int) -> str:
     device = os.fstat(descriptor).st_dev
-    wanted = f"{os.major(device)}:{os.minor(device)}"
+    number = f"{os.major(device)}:{os.minor(device)}"
     with suppress(OSError):
         for line in Path("/proc/self/mountinfo").read_text().splitlines():
             parts = line.split()
-            if parts[2] == wanted:
+            if parts[2] == number:
                 return parts[parts.index("-") + 1]
     return ""
 
 
 def _failed(path: Path, error: OSError) -> InvalidDesiredState | NotReadableNow:
-    why = error.strerror or str(error)
+    reason = error.strerror or str(error)
     if is_transient(error):
-        return NotReadableNow(f"{path} can't be read at the moment: {why[:1].lower() + why[1:]}")
-    return _unreadable(path, why)
+        return NotReadableNow(f"{path} can't be read at the moment: {reason[:1].lower() + reason[1:]}")
+    return _unreadable(path, reason)
 
 
-def _unreadable(path: Path, why: str) -> InvalidDesiredState:
-    return InvalidDesiredState((Mistake(str(path), 0, 0, why[:1].lower() + why[1:]),))
+def _unreadable(path: Path, reason: str) -> InvalidDesiredState:
+    return InvalidDesiredState((Mistake(str(path), 0, 0, reason[:1].lower() + reason[1:]),))

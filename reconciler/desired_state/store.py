@@ -134,7 +134,7 @@ class Store:
                 return await self._load()
             finally:
                 # Here and not in a write, which somebody waits for.
-                if self._latecomers.over:
+                if self._latecomers.finished:
                     await asyncio.to_thread(self._latecomers.release)
 
     async def write(self, edit: Edit) -> StoredWrite:

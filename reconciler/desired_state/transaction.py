@@ -7,14 +7,17 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from reconciler.desired_state.atomic_replace import Keep, atomic_replace
+from reconciler.desired_state.atomic_replace import OnReplaced, atomic_replace
 from reconciler.desired_state.schema import GROUPS, STACK
 from reconciler.desired_state.stable_reader import FileBusy
 from reconciler.host.atomic_files import sync_directory
 
 
 def replace_all(
-    directory: Path, contents: Mapping[str, bytes], before: Mapping[str, bytes], keep: Keep | None = None
+    directory: Path,
+    contents: Mapping[str, bytes],
+    before: Mapping[str, bytes],
+    on_replaced: OnReplaced | None = None,
 ) -> bool:
     """Writes files, by name as in ``LoadedState.sources``; all or none. False: one was no longer as
     ``before``.
@@ -27,7 +30,7 @@ def replace_all(
     done: list[str] = []
     try:
         for name in _in_order(contents):
-            if not _one(directory / name, before.get(name), contents[name], keep):
+            if not _one(directory / name, before.get(name), contents[name], on_replaced):
                 break
             done.append(name)
         else:
@@ -50,9 +53,9 @@ def rollback(directory: Path, contents: Mapping[str, bytes], before: Mapping[str
                 atomic_replace(directory / name, contents[name], old)
 
 
-def _one(path: Path, old: bytes | None, new: bytes, keep: Keep | None = None) -> bool:
+def _one(path: Path, old: bytes | None, new: bytes, on_replaced: OnReplaced | None = None) -> bool:
     if old is not None:
-        return atomic_replace(path, old, new, keep)
+        return atomic_replace(path, old, new, on_replaced)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _mode(path)), "wb") as file:

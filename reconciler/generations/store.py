@@ -15,12 +15,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from reconciler.desired_state.assemble import Assembled, LoadedState, assemble, inputs_digest, parse_files
+from reconciler.desired_state.assemble import LoadedState, assemble, inputs_digest, parse_files
 from reconciler.desired_state.schema import GROUPS, STACK
 from reconciler.errors import InvalidDesiredState, WriteRefused
 from reconciler.generations.records import CorruptRecord, Record, Records
 from reconciler.host.untrusted import MALFORMED
-from reconciler.model.desired import Desired
+from reconciler.model.desired import Desired, GroupState
 from reconciler.model.keyed_digest import DigestKey
 from reconciler.model.resolved_compose import Resolved
 from reconciler.model.secret_values import packed, pointing_to, unpacked, with_digests
@@ -200,7 +200,7 @@ class Generations:
             compose_warnings=resolved.warnings,
         )
         self._records.save(record)
-        accepted = _accepted(record, Assembled(loaded.stack, loaded.desired.groups), model, fresh=fresh)
+        accepted = _accepted(record, loaded.stack, loaded.desired.groups, model, fresh=fresh)
         if self._current is not None and self._current.stack == accepted.stack:
             # The known object carries cached results.
             return accepted._replace(stack=self._current.stack)
@@ -229,21 +229,23 @@ class Generations:
         resolved = Resolved(text, record.hashes, record.compose_version, record.compose_warnings, values)
         resolved = with_digests(resolved, self._key)
         parsed = parse_files(contents[STACK], contents[GROUPS])
-        assembled = assemble(parsed, resolved, record.directory)
-        return _accepted(record, assembled, self._records.model(record.resolved), fresh=False)
+        stack, groups = assemble(parsed, resolved, record.directory)
+        return _accepted(record, stack, groups, self._records.model(record.resolved), fresh=False)
 
 
-def _accepted(record: Record, assembled: Assembled, model: Path, *, fresh: bool) -> AcceptedState:
+def _accepted(
+    record: Record, stack: Stack, groups: Mapping[str, GroupState], model: Path, *, fresh: bool
+) -> AcceptedState:
     desired = Desired(
-        groups=assembled.groups,
+        groups=groups,
         generation=record.generation,
         revision=record.revision,
         commit=record.commit,
     )
     stack = replace(
-        assembled.stack,
+        stack,
         model=str(model),
-        inputs=inputs_digest(assembled.stack.name, record.sources),
+        inputs=inputs_digest(stack.name, record.sources),
         compose=record.compose_version,
         files=record.files,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.desired_state.mounted_files import QUIET
+from reconciler.desired_state.mounted_files import SETTLE_TIME
 from tests.e2e.test_drift import RESYNC, made, three_resyncs
 from tests.support.harness.sandbox import COMPOSE, PROJECT, Sandbox
 
@@ -157,7 +157,8 @@ def slow_compose(mounted: Sandbox, tmp_path: Path) -> Iterator[Sandbox]:
     plugin = tmp_path / "cli-plugins" / "docker-compose"
     plugin.parent.mkdir()
     plugin.write_text(
-        f'#!/bin/sh\ncase "$*" in *" config "*) sleep {1.5 * QUIET};; esac\nexec {mounted.compose} "$@"\n'
+        f'#!/bin/sh\ncase "$*" in *" config "*) sleep {1.5 * SETTLE_TIME};; esac\n'
+        f'exec {mounted.compose} "$@"\n'
     )
     plugin.chmod(0o755)
     mounted.daemon.end()

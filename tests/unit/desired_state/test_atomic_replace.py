@@ -147,7 +147,7 @@ def test_a_crash_in_the_middle_is_cleared_up(
     file: Path, in_place: bytes, aside: bytes, result: bytes, saved: bool
 ) -> None:
     file.write_bytes(in_place)
-    exchange._aside(file, OLD, NEW).write_bytes(aside)
+    exchange._temporary_path(file, OLD, NEW).write_bytes(aside)
     assert recover_interrupted(file) is saved
     assert file.read_bytes() == result
     assert left(file) == []

@@ -75,7 +75,7 @@ extra: 1
         "groups.yaml:4:3: groups.c.state is missing",
         "groups.yaml:4:7: unknown key 'stat'; did you mean 'state'?",
         "groups.yaml:5:3: groups.d.state: expected on or off, found nothing",
-        "groups.yaml:6:1: unknown key 'extra'; known here: groups",
+        "groups.yaml:6:1: unknown key 'extra'; valid keys: groups",
     ]
 
 

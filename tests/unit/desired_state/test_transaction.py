@@ -152,7 +152,7 @@ async def test_a_rollback_brings_back_a_file_that_is_gone(tmp_path: Path) -> Non
 async def test_an_edit_saved_by_clearing_up_after_a_crash(tmp_path: Path) -> None:
     store, file = a_store(a_directory(tmp_path)), tmp_path / "groups.yaml"
     theirs = GROUPS.replace("base: on", "base: off")
-    exchange._aside(file, b"old", GROUPS.encode()).write_text(theirs)
+    exchange._temporary_path(file, b"old", GROUPS.encode()).write_text(theirs)
     assert store.recover_interrupted()
     assert file.read_text() == theirs
 
@@ -166,7 +166,7 @@ async def test_an_edit_that_came_too_late_for_the_exchange_is_put_in_place(
     with file.open("r+") as editor:
         with monkeypatch.context() as patched:
             patched.setattr(exchange, "is_open_for_writing", lambda _: False)
-            patched.setattr("reconciler.desired_state.stable_reader._leased", lambda _: True)
+            patched.setattr("reconciler.desired_state.stable_reader._has_no_writer", lambda _: True)
             assert (await store.write(switch(web=True))).changed
         theirs = GROUPS.replace("base: on", "base: off")
         editor.write(theirs)
