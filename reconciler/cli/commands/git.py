@@ -181,7 +181,8 @@ def _log(values: OptionValues, console: Console) -> int:
     log = work_tree("log", f"--max-count={values['limit']}", "--format=%H%x00%aI%x00%an%x00%s")
     generations = _generations(values["state_dir"])
     entries: list[dict[str, Any]] = []
-    for line in log.decode(errors="replace").splitlines():
+    # Not splitlines(): a subject may hold U+2028, U+0085 or a form feed.
+    for line in filter(None, log.decode(errors="replace").split("\n")):
         commit, when, author, subject = line.split("\0")
         generation = generations.get(commit, {})
         entries.append(
