@@ -1,4 +1,4 @@
-"""Attributes of a commit (``.gitattributes``) that would keep git from working once it is checked out."""
+"""Finds attributes of a commit (``.gitattributes``) that break git once the commit is checked out."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _PATTERN = re.compile(r'[ \t\r]*(?:"(?:[^"\\]|\\.)*"|[^ \t\r]+)')
 _ATTRIBUTE = re.compile(r"[^ \t\r]+")
 
 
-def encodings(git: Git, files: Mapping[str, TreeFile]) -> list[Mistake]:
-    """Every line of a commit's ``.gitattributes`` that sets ``working-tree-encoding``.
+def encoding_mistakes(git: Git, files: Mapping[str, TreeFile]) -> list[Mistake]:
+    """Return a mistake for every line of ``.gitattributes`` that sets ``working-tree-encoding``.
 
-    A file that can't be converted keeps git from telling what changed: no write could be committed and no
-    push accepted any more. ``files`` are all files of the commit.
+    A file that can't be converted makes ``git status`` fail: no write could be committed and no push accepted
+    afterwards. ``files`` are all files of the commit.
     """
     sources = {
         name: entry.oid
@@ -34,7 +34,7 @@ def encodings(git: Git, files: Mapping[str, TreeFile]) -> list[Mistake]:
 
 
 def encoded_lines(content: bytes) -> Iterator[tuple[int, int, str]]:
-    """(line, column, value) where an attributes file sets ``working-tree-encoding``; both count from 1."""
+    """Yield (line, column, value) where a file sets ``working-tree-encoding``; both count from 1."""
     for number, line in enumerate(content.decode("utf-8-sig", errors="replace").split("\n"), 1):
         pattern = _PATTERN.match(line)
         if pattern is None or line.lstrip(" \t\r").startswith("#"):
@@ -45,33 +45,33 @@ def encoded_lines(content: bytes) -> Iterator[tuple[int, int, str]]:
                 yield number, attribute.start() + 1, value
 
 
-def unclean(layout: Git, index: Path, git: Git, commit: str) -> list[Mistake]:
-    """Files of a laid out commit that git reports as changed right after the checkout.
+def changed_after_checkout(layout: Git, index: Path, git: Git, commit: str) -> list[Mistake]:
+    """Return files of a staged commit that git reports as changed right after the checkout.
 
-    Line ends that ``text`` or ``eol`` would convert, and filters that lose something, cause it: the file
-    would always count as edited by hand, and every push be refused. ``index`` holds the commit; a file that
-    is so in the current commit already, with the same attributes, is left alone.
+    Line ends that ``text`` or ``eol`` converts and lossy filters cause this: the file would always count as
+    edited by hand, and every push would be refused. ``index`` holds the commit. A file with the same problem
+    and the same attributes in the current commit is accepted.
     """
     layout.run("update-index", "--refresh", index=index)
-    told = layout("diff-files", "--name-only", "-z", index=index).decode(errors="surrogateescape")
-    names = [name for name in told.split("\0") if name]
+    listed = layout("diff-files", "--name-only", "-z", index=index).decode(errors="surrogateescape")
+    names = [name for name in listed.split("\0") if name]
     if not names:
         return []
     then, head = tree(git, commit), rev_parse(git, "HEAD")
     now = tree(git, head) if head else {}
     if _attributes(then) == _attributes(now):
         names = [name for name in names if then.get(name) != now.get(name)]
-    told = (
+    message = (
         "counts as changed right after a checkout, since an attribute (text, eol, ident or filter) converts "
-        "it; `git add --renormalize .`, commit, and push again"
+        "it; run `git add --renormalize .`, commit, and push again"
     )
-    return [Mistake(name, 0, 0, told) for name in names]
+    return [Mistake(name, 0, 0, message) for name in names]
 
 
 def _encoded(name: str, content: bytes) -> Iterator[Mistake]:
     for line, column, value in encoded_lines(content):
-        told = f"{_ENCODING}={value}" if value else _ENCODING
-        yield Mistake(name, line, column, f"{told} is not taken: desired state is UTF-8; take it out")
+        setting = f"{_ENCODING}={value}" if value else _ENCODING
+        yield Mistake(name, line, column, f"{setting} is not allowed: desired state is UTF-8; remove it")
 
 
 def _attributes(files: Mapping[str, TreeFile]) -> dict[str, TreeFile]:

@@ -1,9 +1,8 @@
-"""Writes become commits, each with its own author: soon after, in order, and once more after a crash.
+"""Commits REST writes, each under its own author, in order, and after a crash too.
 
-What is to be committed is read off the generations: those without a commit behind the last one with one.
-Their contents are frozen, so each write is a commit of its own also when the file has moved on since. An edit
-by hand that lies below a write in the same file is committed before it, under its own name; others stay
-uncommitted.
+Pending are the generations after the last one that has a commit. Their contents are frozen, so each write is
+a commit of its own even when the file has changed since. An edit by hand that precedes a write in the same
+file is committed before it, under its own author; other edits stay uncommitted.
 """
 
 from __future__ import annotations
@@ -28,14 +27,13 @@ _VERBS = {"put": "Set"}
 
 
 class BranchMoved(GitError):
-    """The branch is where nobody expected it: look at the files again first."""
+    """The branch has an unknown commit; read the files again before committing."""
 
 
 class AutoCommitter:
-    """Commits what is pending in one work tree. ``prefix``: the folder of desired state in it; '': its top.
+    """Commits pending writes in one work tree. ``prefix``: the folder of desired state in it; '': its top.
 
-    ``sign``: sign every commit. Not for several threads at once; every call holds up to a second's worth of
-    git commands.
+    ``sign``: sign every commit. Not thread-safe; a call runs git commands for up to a second.
     """
 
     def __init__(self, git: Git, generations: Generations, prefix: str = "", *, sign: bool = False) -> None:
@@ -45,7 +43,7 @@ class AutoCommitter:
         self._sign = sign
 
     def pending(self) -> tuple[Record, ...]:
-        """The generations that no commit is known of, oldest first, up to the last one that is a write."""
+        """Return the generations without a commit, oldest first, up to the last one that is a write."""
         records = self._generations.history()
         last = max((i for i, r in enumerate(records) if r.commit), default=len(records) - 2)
         behind = list(records[last + 1 :])
@@ -54,12 +52,11 @@ class AutoCommitter:
         return tuple(behind)
 
     def catch_up(self, *, force: bool = False) -> str:
-        """Commits every pending write; the end of the branch afterwards. Hold the lock of the repository.
+        """Commit every pending write; return the branch's head. The caller holds the lock of the repository.
 
         Raises:
-            GitError: not now; trying again later is right. ``BranchMoved``: after the files were read again,
-            or,
-                where that changes nothing, with ``force``.
+            GitError: retry later. ``BranchMoved``: retry after reading the files again, or, if that changes
+                nothing, with ``force``.
         """
         self._wait_for_others()
         pending = self.pending()
@@ -68,16 +65,16 @@ class AutoCommitter:
             return where.head
         if not where.branch:
             raise GitError(
-                "HEAD is detached: changes are written, but not committed", "`git switch` to a branch"
+                "HEAD is detached: changes are written, but not committed", "run `git switch` to a branch"
             )
         before = self._before(pending)
-        # Nothing differs from a commit that somebody made since: it has all that was written.
+        # Nothing differs from a later commit made elsewhere: it contains all writes.
         contained = not where.dirty and (before is None or before.commit != where.head)
         if where.head and (contained or self._ignored()):
             for record in pending:
                 self._generations.set_commit(record.generation, where.head)
             return where.head
-        return self._replayed(pending, before, where, force=force)
+        return self._commit_pending(pending, before, where, force=force)
 
     def _wait_for_others(self) -> None:
         for more in retry_until_unlocked():
@@ -85,7 +82,10 @@ class AutoCommitter:
             if busy is None:
                 return
             if busy != LOCK or not more:
-                raise GitError(f"git is at work here ({self._git.directory / busy})", "end what was begun")
+                raise GitError(
+                    f"another git operation is in progress ({self._git.directory / busy})",
+                    "finish or abort it",
+                )
 
     def _before(self, pending: Sequence[Record]) -> Record | None:
         first = pending[0].generation
@@ -94,7 +94,7 @@ class AutoCommitter:
     def _ignored(self) -> bool:
         return self._git.run("check-ignore", "-q", self._path(GROUPS)).returncode == 0
 
-    def _replayed(
+    def _commit_pending(
         self, pending: Sequence[Record], before: Record | None, where: WorkTreeStatus, *, force: bool
     ) -> str:
         chain: list[tuple[Record | None, bytes]] = [(record, self._groups(record)) for record in pending]
@@ -102,14 +102,14 @@ class AutoCommitter:
             with suppress(WriteRefused):
                 chain.insert(0, (None, self._groups(before)))
         head = where.head
-        at = self._place(chain, head, first=before is not None and before.commit == head)
+        at = self._find_content(chain, head, first=before is not None and before.commit == head)
         if at is None:
             known = {record.commit for record in self._generations.history()}
             if head and head not in known and any(known) and not force:
-                raise BranchMoved("the branch has moved; the files are read again first")
+                raise BranchMoved("the branch has moved; reading the files again first")
             at = 0 if chain[0][0] is None else -1
             if at == 0 and head:
-                head = self._by_hand(head, chain[0][1])
+                head = self._commit_hand_edit(head, chain[0][1])
         for record, _ in chain[: at + 1]:
             if record is not None and made_by_api(record):
                 self._generations.set_commit(record.generation, head)
@@ -117,15 +117,17 @@ class AutoCommitter:
         for record, content in chain[at + 1 :]:
             assert record is not None
             if made_by_api(record):
-                head = self._write(record, content, head)
+                head = self._commit_write(record, content, head)
                 self._generations.set_commit(record.generation, head)
             elif content != held:
-                head = self._by_hand(head, content)
+                head = self._commit_hand_edit(head, content)
             held = content
         return head
 
-    def _place(self, chain: Sequence[tuple[Record | None, bytes]], head: str, *, first: bool) -> int | None:
-        """The content of the chain that the branch has: the ``first`` or else the last one that it can be."""
+    def _find_content(
+        self, chain: Sequence[tuple[Record | None, bytes]], head: str, *, first: bool
+    ) -> int | None:
+        """Return the index of the branch's content: the ``first`` or the last match; None without one."""
         entry = tree(self._git, head).get(self._path(GROUPS)) if head else None
         if entry is None:
             return None
@@ -136,7 +138,7 @@ class AutoCommitter:
         path = self._path(GROUPS)
         return self._git("hash-object", "--stdin", "--path", path, given=content).decode().strip()
 
-    def _write(self, record: Record, content: bytes, head: str) -> str:
+    def _commit_write(self, record: Record, content: bytes, head: str) -> str:
         changes: dict[str, bytes | TreeFile | None] = {self._path(GROUPS): content}
         if record.reason.startswith(ROLLBACK):
             changes |= self._restored(record, head)
@@ -149,12 +151,14 @@ class AutoCommitter:
             sign=self._sign,
         )
 
-    def _by_hand(self, head: str, content: bytes) -> str:
+    def _commit_hand_edit(self, head: str, content: bytes) -> str:
         changes = {self._path(GROUPS): content}
-        return commit(self._git, head, changes, f"Edit {GROUPS} by hand\n", self.person(), sign=self._sign)
+        return commit(
+            self._git, head, changes, f"Edit {GROUPS} by hand\n", self.hand_author(), sign=self._sign
+        )
 
     def _restored(self, record: Record, head: str) -> TreeEdit:
-        """What a rollback changed beside groups.yaml, as far as git knows the files."""
+        """Return the tracked files besides groups.yaml that a rollback changed."""
         known = tree(self._git, head) if head else {}
         target = self._target(record.reason.removeprefix(ROLLBACK))
         then = tree(self._git, target) if target else {}
@@ -162,7 +166,7 @@ class AutoCommitter:
         blobs = read_blobs(self._git, [then[name].oid for name in names if name in then])
         changes: dict[str, bytes | TreeFile | None] = {}
         for name in names if target else ():
-            # Only what the rollback did, and nobody has changed since.
+            # Only files that still have the content that the rollback wrote.
             if self._on_disk(name) == (blobs[then[name].oid] if name in then else None):
                 changes[name] = then.get(name)
         sources = self._generations.sources(record.generation)
@@ -188,9 +192,9 @@ class AutoCommitter:
             return None
 
     def commit_edits(self, message: str = "", author: Author | None = None, more: Sequence[str] = ()) -> str:
-        """Commits every file that git knows and that was edited by hand, and ``more``; pending writes first.
+        """Commit pending writes, then every tracked file edited by hand, and the files ``more``.
 
-        The end of the branch afterwards; raises as ``catch_up``. Hold the lock of the repository.
+        Return the branch's head; raises as ``catch_up``. The caller holds the lock of the repository.
         """
         head = self.catch_up(force=True)
         where = work_tree_status(self._git)
@@ -198,13 +202,13 @@ class AutoCommitter:
         if not names:
             return where.head
         if not where.branch:
-            raise GitError("HEAD is detached", "`git switch` to a branch first")
+            raise GitError("HEAD is detached", "run `git switch` to a branch first")
         changes = read_edits(self._git, names)
         text = message or f"Edit {', '.join(sorted(names)[:5])} by hand\n"
-        return commit(self._git, head, changes, text, author or self.person(), sign=self._sign)
+        return commit(self._git, head, changes, text, author or self.hand_author(), sign=self._sign)
 
-    def person(self) -> Author:
-        """Who edits by hand: as the repository is told, or nobody in particular."""
+    def hand_author(self) -> Author:
+        """Return the author of edits by hand: from git's configuration, or ``hand edit``."""
         name, email = (
             self._git.run("config", "--get", f"user.{key}").stdout.decode().strip()
             for key in ("name", "email")
@@ -215,7 +219,7 @@ class AutoCommitter:
         return self._generations.sources(record.generation)[GROUPS]
 
     def _path(self, name: str) -> str:
-        """From the name of a source to that in the tree; a link is followed as far as it stays inside."""
+        """Return the path in the tree of a source; links are followed while they stay inside."""
         top = self._git.top
         place = Path(top / self._prefix / name)
         with suppress(OSError, RuntimeError, ValueError):
@@ -224,12 +228,12 @@ class AutoCommitter:
 
 
 def made_by_api(record: Record) -> bool:
-    """Whether a generation was made through us, and not by an edit of files or a commit."""
+    """Whether a generation comes from a REST write, not from an edit of files or a commit."""
     return record.reason != EDITED and not record.reason.startswith(COMMITTED)
 
 
 def commit_message(record: Record) -> str:
-    """The message of a write's commit: what was asked for, what it changed, which generation that is."""
+    """Return the message of a write's commit: the action, its changes, the generation."""
     verb, _, what = record.reason.partition(" ")
     if record.reason.startswith(ROLLBACK):
         subject = f"Roll back to {'generation' if what.isdecimal() else 'commit'} {what}"
@@ -240,5 +244,5 @@ def commit_message(record: Record) -> str:
 
 
 def retained(sources: Mapping[str, bytes]) -> tuple[str, ...]:
-    """The files of desired state that belong in git: ours and Compose's, not those that hold variables."""
+    """Return the files of desired state that belong in git: YAML files, not files of variables."""
     return tuple(n for n in sources if n.endswith((".yaml", ".yml")) and not Path(n).is_absolute())

@@ -1,4 +1,4 @@
-"""Move the work tree and the branch to a commit, so that a crash at any moment can be finished or undone."""
+"""Moves the work tree and the branch to a commit; a crash at any moment can be completed or undone."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from reconciler.git.inspect import is_ancestor, rev_parse
 from reconciler.git.upstream import TAKEN, TOOK
 
 TAKING = "refs/service-manager/taking"
-"""The commit of a move that has begun; it does not exist otherwise."""
+"""The target commit of a move in progress; the ref does not exist otherwise."""
 
 _MOST_TIPS = 5
 
 
-def move(git: Git, head: str, new: str, tip: str, half: str) -> None:
-    """Check out ``new`` and let the branch follow from ``head``; '' for a first commit. Hold the lock.
+def move(git: Git, head: str, new: str, tip: str, partial: str) -> None:
+    """Check out ``new`` and move the branch there from ``head`` ('': no commit yet). Hold the lock.
 
-    ``tip`` is recorded as the upstream tip that the branch contains. ``half``: what a crash left, see there.
+    ``tip`` is recorded as the upstream tip in the branch. ``partial``: see ``interrupted_checkout``.
 
     Raises:
         GitError: the branch moved, another git is at work, or a file is in the way.
     """
-    old = half or head or git("hash-object", "-w", "-t", "tree", "--stdin").decode().strip()
+    old = partial or head or git("hash-object", "-w", "-t", "tree", "--stdin").decode().strip()
     git("update-ref", TAKING, new)
     git.run_with_lock_retry("read-tree", "-u", "-m", old, new)
     moved = f"update HEAD {new} {head or '0' * len(new)}\nupdate {TAKEN} {tip}\ndelete {TAKING}\n"
     git("update-ref", "-m", f"{TOOK}{tip}", "--stdin", given=moved.encode())
 
 
-def undo(git: Git, head: str, half: str) -> None:
-    """Bring the files of ``head`` back where a crash left those of ``half``. Hold the lock."""
-    git.run_with_lock_retry("read-tree", "-u", "-m", half, head)
+def undo(git: Git, head: str, partial: str) -> None:
+    """Restore the files of ``head`` where a crash left those of ``partial``. The caller holds the lock."""
+    git.run_with_lock_retry("read-tree", "-u", "-m", partial, head)
     git.run("update-ref", "-d", TAKING)
 
 
-def left_half(git: Git, head: str, new: str, tips: Sequence[str]) -> str:
-    """The commit whose files a crash left before the branch moved; empty: what differs was edited here.
+def interrupted_checkout(git: Git, head: str, new: str, tips: Sequence[str]) -> str:
+    """Return the commit whose files a crash left before the branch moved; empty: the files were edited here.
 
-    Upstream may have withdrawn that commit since, so besides ``new`` it can be any of ``tips``, those that
-    upstream held, the newest first. A tip below ``head`` is none: people go back to it by hand.
+    Upstream may have withdrawn that commit since, so besides ``new`` it can be one of ``tips``, held by
+    upstream before, newest first. A tip that ``head`` contains does not count: people go back to it by hand.
     """
     try:
         index = git.run_with_lock_retry("write-tree").strip()

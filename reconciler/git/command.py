@@ -1,8 +1,7 @@
-"""Running git: in one work tree, as the owner of the checkout, in a fixed environment, without hooks.
+"""Runs git in one work tree, as the owner of the checkout, in a fixed environment, without hooks.
 
-git is never let search for a repository: a folder that is not itself the top of a work tree has none, as far
-as we are concerned, and somebody's clone further up is left alone. Nothing here takes a lock that a person's
-own git would trip over, but for the commands that change something.
+git never searches for a repository: only a folder that is itself the top of a work tree has one, and a clone
+further up is ignored. Commands that only read take no lock that a user's own git would wait for.
 """
 
 from __future__ import annotations
@@ -19,19 +18,19 @@ from pathlib import Path
 from reconciler.errors import ServiceManagerError
 
 DEADLINE = 30.0
-"""Seconds for a git command that stays on this machine; a cold disk may need some."""
+"""Seconds for a git command without network; a cold disk may need some."""
 
 PATIENCE = 0.5
-"""Seconds to wait for another git to be done with the index: a prompt that asks for the status takes a few
-milliseconds, again and again. One that takes longer is told of, and all is tried again later."""
+"""Seconds to wait for another git to release the index: a shell prompt that shows the status takes it for a
+few milliseconds, again and again. After that the error is reported and the command retried later."""
 
-_PASSED_ON = ("PATH", "HOME", "TMPDIR", "XDG_CONFIG_HOME", "SSH_AUTH_SOCK", "GIT_SSH_COMMAND", "GNUPGHOME")
+_INHERITED = ("PATH", "HOME", "TMPDIR", "XDG_CONFIG_HOME", "SSH_AUTH_SOCK", "GIT_SSH_COMMAND", "GNUPGHOME")
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 _QUARANTINE = ("GIT_QUARANTINE_PATH", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES")
-"""What git tells a hook about objects that are not accepted yet."""
+"""Variables by which git passes the objects of a push to its hook."""
 
 _FIXED = (
-    # Hooks and monitors are programs that lie in, or are named by, what others may have written.
+    # Hooks and monitors are programs in, or named by, files that other people may have written.
     ("core.hooksPath", "/dev/null"),
     ("core.fsmonitor", "false"),
     ("core.quotePath", "false"),
@@ -44,7 +43,7 @@ _USERINFO = re.compile(r"://[^/@\s]+@")
 
 
 class GitError(ServiceManagerError):
-    """git said no; the message is its own. ``remedy`` says what to do, where that is known."""
+    """git failed; the message is git's own. ``remedy`` says what to do, if known."""
 
     def __init__(self, message: str, remedy: str = "") -> None:
         super().__init__(message)
@@ -61,7 +60,7 @@ class Git:
 
     @property
     def owner(self) -> int | None:
-        """Whom git is run as, None: as ourselves. Root would leave files that the owner can't change."""
+        """The user that git runs as; None: the daemon's. Root's files would be out of the owner's reach."""
         owner = self.top.stat().st_uid
         return owner if os.geteuid() == 0 and owner != 0 else None
 
@@ -73,17 +72,17 @@ class Git:
         more: Mapping[str, str] | None = None,
         timeout: float = DEADLINE,
     ) -> bytes:
-        """Standard output of one git command. ``index``: another index; ``more``: further variables.
+        """Run git and return its standard output. ``index``: another index; ``more``: further variables.
 
         Raises:
-            GitError: it ended with an error, took too long, or is not to be had.
+            GitError: git failed, took longer than ``timeout`` seconds, or is not installed.
         """
         return _output(
             arguments[0], self.run(*arguments, given=given, index=index, more=more, timeout=timeout)
         )
 
     def run_with_lock_retry(self, *arguments: str, given: bytes = b"") -> bytes:
-        """As a call, for a command that takes the lock of the index: another holds it for up to ``PATIENCE``.
+        """Run a command that locks the index; retry for ``PATIENCE`` seconds while it is locked.
 
         git itself gives up at once. Blocks for as long.
         """
@@ -94,7 +93,7 @@ class Git:
         return _output(arguments[0], done)
 
     def run_line(self, *arguments: str) -> str:
-        """The output of a command that says one line; raises as a call."""
+        """Return the output of a command that prints one line; raises as a call."""
         return self(*arguments).decode(errors="replace").strip()
 
     def run(
@@ -105,7 +104,7 @@ class Git:
         more: Mapping[str, str] | None = None,
         timeout: float = DEADLINE,
     ) -> subprocess.CompletedProcess[bytes]:
-        """As a call, but an exit code other than 0 is the caller's business."""
+        """Run git; unlike a call, a non-zero exit code does not raise."""
         fixed = [part for key, value in _FIXED for part in ("-c", f"{key}={value}")]
         environ = self._environ() | dict(more or {})
         if index is not None:
@@ -132,13 +131,13 @@ class Git:
             raise GitError(f"git {arguments[0]} did not end within {timeout:g} s") from None
         except FileNotFoundError as error:
             if error.filename not in {"git", None}:
-                raise GitError(f"{error.filename} is gone") from None
-            raise GitError("there is no git on this machine", "install it: `apt install git`") from None
+                raise GitError(f"{error.filename} does not exist any more") from None
+            raise GitError("git is not installed", "install it: `apt install git`") from None
         except OSError as error:
             raise GitError(f"git can't be run: {error.strerror}") from error
 
     def _environ(self) -> dict[str, str]:
-        names = (*_PASSED_ON, *_PROXIES, *_QUARANTINE)
+        names = (*_INHERITED, *_PROXIES, *_QUARANTINE)
         kept = {name: self.environ[name] for name in names if name in self.environ}
         return kept | {
             "GIT_DIR": str(self.directory),
@@ -153,7 +152,7 @@ class Git:
 
 
 def open_work_tree(directory: Path, environ: Mapping[str, str] | None = None) -> Git | None:
-    """git for a directory, None where it is not itself the top of a work tree."""
+    """Return git for a directory; None unless it is itself the top of a work tree."""
     found = git_dir(directory)
     if found is None:
         return None
@@ -161,7 +160,7 @@ def open_work_tree(directory: Path, environ: Mapping[str, str] | None = None) ->
 
 
 def git_dir(directory: Path) -> Path | None:
-    """The repository of the work tree whose top ``directory`` is; None: it is no top."""
+    """Return the repository of the work tree with the top ``directory``; None if it is not a top."""
     try:
         entry = directory.resolve() / ".git"
         if entry.is_dir():
@@ -175,7 +174,7 @@ def git_dir(directory: Path) -> Path | None:
 
 
 def retry_until_unlocked() -> Iterator[bool]:
-    """When to look again whether another git is done: True until ``PATIENCE`` is over, then False once."""
+    """Pace retries while another git runs: yield True until ``PATIENCE`` is over, then False once."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         yield True
@@ -201,7 +200,7 @@ def _groups(account: pwd.struct_passwd) -> list[int]:
 
 
 def stderr_message(stderr: bytes) -> str:
-    """What git had to say, in one line and without passwords in addresses."""
+    """Return git's error output in one line, without passwords in addresses."""
     lines = [line.strip() for line in stderr.decode(errors="replace").splitlines()]
-    told = [line for line in lines if line and not line.startswith("hint:")]
-    return _USERINFO.sub("://", "; ".join(told))[:_LONGEST]
+    shown = [line for line in lines if line and not line.startswith("hint:")]
+    return _USERINFO.sub("://", "; ".join(shown))[:_LONGEST]

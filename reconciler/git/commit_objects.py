@@ -1,7 +1,7 @@
-"""Making commits without touching what a person has on the desk: an index of our own, then theirs in step.
+"""Makes commits with an index of its own, without disturbing a user's staged changes.
 
-A commit is put together from contents, not from the work tree: that may have moved on. The person's index
-gets the new entries of the very files that were committed, unless they staged something else there.
+A commit is built from contents, not from the work tree, which may have changed since. The user's index gets
+the new entries of the committed files, unless other content is staged there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f<>]+")
 
 
 class Author(NamedTuple):
-    """Who made a change, and when (wall seconds; 0: now)."""
+    """The author of a change, and its time (wall seconds; 0: now)."""
 
     name: str
     email: str = ""
@@ -33,35 +33,35 @@ class Author(NamedTuple):
 
 
 TreeEdit = Mapping[str, bytes | TreeFile | None]
-"""By name from the top: the new content, or an entry of another commit; None: it is gone."""
+"""By path from the top: the new content, or an entry of another commit; None: the file is deleted."""
 
 
 def commit(
     git: Git, parent: str, changes: TreeEdit, message: str, author: Author, *, sign: bool = False
 ) -> str:
-    """Commits ``changes`` on top of ``parent`` ('' for a first commit), as the new end of the branch.
+    """Commit ``changes`` on top of ``parent`` ('' for a first commit) and move the branch there.
 
     ``sign``: with the key of the owner's git configuration.
 
-    Returns the name of the commit, or of ``parent`` where nothing differs. The branch moves only if it is
-    still at ``parent``. Hold the lock of the repository.
+    Return the commit's id, or ``parent`` if nothing differs. The branch moves only if it is still at
+    ``parent``. The caller holds the lock of the repository.
 
     Raises:
-        GitError: another git is at work, the branch moved, or git said no.
+        GitError: another git holds a lock, the branch moved, or git failed.
     """
     before = tree(git, parent) if parent else {}
     entries = {name: _entry(git, name, what, before.get(name)) for name, what in changes.items()}
     entries = {name: entry for name, entry in entries.items() if not _same(entry, before.get(name))}
     if parent and not entries:
         return parent
-    made = _made(git, parent, entries, message, author, sign=sign)
-    _in_step(git, before, entries)
+    made = _write_commit(git, parent, entries, message, author, sign=sign)
+    _update_index(git, before, entries)
     git("update-ref", "-m", f"commit: {message.splitlines()[0]}", "HEAD", made, parent or "0" * len(made))
     return made
 
 
 def read_edits(git: Git, names: Iterable[str]) -> dict[str, TreeFile | None]:
-    """Files as they lie in the work tree, for a commit: links as links, with whether they can be run."""
+    """Return files of the work tree for a commit: links as links, with their executable bit."""
     return {name: _on_disk(git, name) for name in names}
 
 
@@ -88,12 +88,12 @@ def _same(new: TreeFile | None, old: TreeFile | None) -> bool:
 def _entry(git: Git, name: str, what: bytes | TreeFile | None, old: TreeFile | None) -> TreeFile | None:
     if what is None or isinstance(what, TreeFile):
         return what
-    # With its path, so that line ends are as `git add` would have them.
+    # With --path, so that line ends are converted as by `git add`.
     oid = git("hash-object", "-w", "--stdin", "--path", name, given=what).decode().strip()
     return TreeFile(old.mode if old else _FILE, oid, len(what))
 
 
-def _made(
+def _write_commit(
     git: Git,
     parent: str,
     entries: Mapping[str, TreeFile | None],
@@ -107,7 +107,7 @@ def _made(
             os.chown(folder, git.owner, -1)
         index = Path(folder) / "index"
         git("read-tree", parent or "--empty", index=index)
-        git("update-index", "-z", "--index-info", given=_info(entries), index=index)
+        git("update-index", "-z", "--index-info", given=_index_info(entries), index=index)
         made = git("write-tree", index=index).decode().strip()
     above = ["-p", parent] if parent else []
     signed = ["--gpg-sign"] if sign else []
@@ -118,7 +118,7 @@ def _made(
     )
 
 
-def _info(entries: Mapping[str, TreeFile | None]) -> bytes:
+def _index_info(entries: Mapping[str, TreeFile | None]) -> bytes:
     lines = [
         f"{entry.mode} {entry.oid}\t{name}" if entry else f"0 {'0' * 40}\t{name}"
         for name, entry in entries.items()
@@ -134,32 +134,32 @@ def _identity(author: Author) -> dict[str, str]:
 
 
 def committer() -> dict[str, str]:
-    """Who puts commits together: we do."""
+    """Return the variables that make Service Manager the committer."""
     return {"GIT_COMMITTER_NAME": NAME, "GIT_COMMITTER_EMAIL": EMAIL}
 
 
-def _in_step(git: Git, before: Mapping[str, TreeFile], entries: Mapping[str, TreeFile | None]) -> None:
-    """Gives the person's index the entries that were committed; before the branch moves.
+def _update_index(git: Git, before: Mapping[str, TreeFile], entries: Mapping[str, TreeFile | None]) -> None:
+    """Put the committed entries into the user's index, before the branch moves.
 
-    After a crash in between the commit is made once more, and nothing else shows.
+    After a crash in between, the commit is made again and leaves no other trace.
     """
     staged = _staged(git)
-    mine = {
+    updated = {
         name: entry
         for name, entry in entries.items()
         if staged.get(name) == (before[name].oid if name in before else None)
     }
-    if mine:
-        git.run_with_lock_retry("update-index", "-z", "--index-info", given=_info(mine))
+    if updated:
+        git.run_with_lock_retry("update-index", "-z", "--index-info", given=_index_info(updated))
     git.run("update-index", "-q", "--refresh")
 
 
 def _staged(git: Git) -> dict[str, str]:
     found: dict[str, str] = {}
     for part in git("ls-files", "-s", "-z").decode(errors="surrogateescape").split("\0"):
-        told, _, name = part.partition("\t")
+        entry, _, name = part.partition("\t")
         if name:
-            found[name] = told.split()[1]
+            found[name] = entry.split()[1]
     return found
 
 

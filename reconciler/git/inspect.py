@@ -1,4 +1,4 @@
-"""What git knows of a work tree: where it stands, what is not committed, what a commit holds."""
+"""Reads the state of a work tree from git: head, uncommitted files, the files of a commit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reconciler.errors import Mistake
 from reconciler.git.command import Git, GitError, stderr_message
 
 LARGEST = 10 * 2**20
-"""Bytes of one file that are taken; desired state is text."""
+"""Most bytes of one file; desired state is text."""
 LARGEST_TREE = 200 * 2**20
 MOST_FILES = 20_000
 
@@ -19,9 +19,9 @@ _MOST_LINKS = 40
 
 
 class WorkTreeStatus(NamedTuple):
-    """Where a work tree stands. ``head`` is empty before the first commit, ``branch`` off any branch.
+    """The state of a work tree. ``head`` is empty before the first commit, ``branch`` when HEAD is detached.
 
-    ``dirty``: files that git knows and that are not as the commit has them.
+    ``dirty``: tracked files that differ from the commit.
     """
 
     head: str
@@ -30,32 +30,32 @@ class WorkTreeStatus(NamedTuple):
 
 
 class TreeFile(NamedTuple):
-    """One file of a tree: its mode as git writes it, the name of its content, bytes."""
+    """One file of a tree: its mode as git writes it, object id, size in bytes."""
 
     mode: str
     oid: str
     size: int
 
 
-class About(NamedTuple):
-    """What a commit says of itself."""
+class CommitInfo(NamedTuple):
+    """Author and subject of a commit."""
 
     author: str
     subject: str
 
 
 def work_tree_status(git: Git) -> WorkTreeStatus:
-    """Where the work tree stands; takes a few milliseconds and no lock.
+    """Read the state of the work tree; takes a few milliseconds and no lock.
 
     Raises:
-        GitError: git can't say.
+        GitError: git failed.
     """
-    told = git(
+    output = git(
         "status", "--porcelain=v2", "--branch", "-z", "--untracked-files=no", "--ignore-submodules=all"
     )
     head = branch = ""
     dirty: list[str] = []
-    parts = iter(told.decode(errors="surrogateescape").split("\0"))
+    parts = iter(output.decode(errors="surrogateescape").split("\0"))
     for part in parts:
         kind, _, rest = part.partition(" ")
         if kind == "#":
@@ -71,15 +71,15 @@ def work_tree_status(git: Git) -> WorkTreeStatus:
     return WorkTreeStatus(head, branch, tuple(dirty))
 
 
-def commit_info(git: Git, commit: str) -> About:
-    """Author and first line of a commit."""
-    told = git("log", "-1", "--format=%an%x00%s", commit).decode(errors="replace").strip("\n")
-    author, _, subject = told.partition("\0")
-    return About(author, subject)
+def commit_info(git: Git, commit: str) -> CommitInfo:
+    """Read author and subject of a commit."""
+    output = git("log", "-1", "--format=%an%x00%s", commit).decode(errors="replace").strip("\n")
+    author, _, subject = output.partition("\0")
+    return CommitInfo(author, subject)
 
 
 def rev_parse(git: Git, word: str) -> str | None:
-    """The whole name of a commit, None where there is none of that name."""
+    """Return the full id of a commit; None if ``word`` names none."""
     done = git.run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{word}^{{commit}}")
     return done.stdout.decode().strip() or None if done.returncode == 0 else None
 
@@ -88,7 +88,7 @@ def is_ancestor(git: Git, older: str, newer: str) -> bool:
     """Whether ``newer`` contains ``older``.
 
     Raises:
-        GitError: git can't tell, since a commit is missing or it failed.
+        GitError: a commit is missing, or git failed.
     """
     done = git.run("merge-base", "--is-ancestor", older, newer)
     if done.returncode > 1:
@@ -97,13 +97,13 @@ def is_ancestor(git: Git, older: str, newer: str) -> bool:
 
 
 def tree(git: Git, commit: str, prefix: str = "") -> dict[str, TreeFile]:
-    """Every file of a commit below ``prefix`` (empty, or ends with a slash), by name from there on."""
+    """Return every file of a commit below ``prefix`` (empty, or ends with a slash), by path from there."""
     found: dict[str, TreeFile] = {}
     for part in git("ls-tree", "-r", "-l", "-z", "--full-tree", commit).split(b"\0"):
         if not part:
             continue
-        told, _, name = part.partition(b"\t")
-        mode, _, oid, size = told.decode().split()
+        entry, _, name = part.partition(b"\t")
+        mode, _, oid, size = entry.decode().split()
         path = name.decode(errors="surrogateescape")
         if path.startswith(prefix):
             found[path.removeprefix(prefix)] = TreeFile(mode, oid, int(size) if size.isdigit() else 0)
@@ -111,30 +111,30 @@ def tree(git: Git, commit: str, prefix: str = "") -> dict[str, TreeFile]:
 
 
 def read_blob(git: Git, oid: str) -> bytes:
-    """A content by its name."""
+    """Return the content of an object."""
     return git("cat-file", "blob", oid)
 
 
 def read_blobs(git: Git, oids: Iterable[str]) -> dict[str, bytes]:
-    """Many contents by their names, with one command."""
+    """Return the contents of many objects, with one command."""
     wanted = list(dict.fromkeys(oids))
     if not wanted:
         return {}
-    told = git("cat-file", "--batch", given="".join(f"{oid}\n" for oid in wanted).encode())
+    output = git("cat-file", "--batch", given="".join(f"{oid}\n" for oid in wanted).encode())
     found: dict[str, bytes] = {}
     at = 0
     for _ in wanted:
-        end = told.index(b"\n", at)
-        oid, kind, size = told[at:end].decode().split()
+        end = output.index(b"\n", at)
+        oid, kind, size = output[at:end].decode().split()
         if kind != "blob":
             raise GitError(f"{oid} is a {kind}, not a file")
-        found[oid] = told[end + 1 : end + 1 + int(size)]
+        found[oid] = output[end + 1 : end + 1 + int(size)]
         at = end + int(size) + 2
     return found
 
 
 def unacceptable_files(git: Git, files: Mapping[str, TreeFile]) -> list[Mistake]:
-    """What is never taken from others: submodules, links that lead outside, what is far too large."""
+    """Return a mistake for every submodule, link that leads outside, and file that is too large."""
     mistakes = [*_sizes(files)]
     links = {name: entry.oid for name, entry in files.items() if entry.mode == _LINK}
     targets = read_blobs(git, [oid for oid in links.values() if oid])
@@ -150,14 +150,14 @@ def unacceptable_files(git: Git, files: Mapping[str, TreeFile]) -> list[Mistake]
 def _sizes(files: Mapping[str, TreeFile]) -> Iterator[Mistake]:
     for name, entry in files.items():
         if entry.mode == _MODULE:
-            yield Mistake(name, 0, 0, "is a submodule; those are not taken, put its files here instead")
+            yield Mistake(name, 0, 0, "is a submodule, which is not supported; put its files here instead")
         elif entry.size > LARGEST:
-            yield Mistake(name, 0, 0, f"is {entry.size} bytes long; at most {LARGEST} are taken")
+            yield Mistake(name, 0, 0, f"is {entry.size} bytes long; the limit is {LARGEST}")
     if len(files) > MOST_FILES:
-        yield Mistake(".", 0, 0, f"has {len(files)} files; at most {MOST_FILES} are taken")
+        yield Mistake(".", 0, 0, f"has {len(files)} files; the limit is {MOST_FILES}")
     total = sum(entry.size for entry in files.values())
     if total > LARGEST_TREE:
-        yield Mistake(".", 0, 0, f"is {total} bytes long in all; at most {LARGEST_TREE} are taken")
+        yield Mistake(".", 0, 0, f"is {total} bytes long in all; the limit is {LARGEST_TREE}")
 
 
 def leads_outside(name: str, links: Mapping[str, str]) -> bool:

@@ -1,7 +1,7 @@
-"""One change of the work tree at a time: writes of the daemon, commits, checkouts of a push.
+"""Serialises changes of the work tree: writes of the daemon, commits, checkouts of a push.
 
-A lock on the repository's own folder, so that no file of ours lies in it. The kernel gives it back when its
-holder ends. People's own git does not know of it; what they do shows as ``index.lock`` and in the files.
+The lock is on the repository's folder itself, so that no extra file is needed. The kernel releases it when
+its holder exits. Users' own git does not take it; their changes show as ``index.lock`` and in the files.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PATIENCE = 10.0
 
 
 def try_lock(directory: Path) -> int | None:
-    """The descriptor of the lock, None: another holds it just now. Closing it gives it back."""
+    """Take the lock and return its descriptor; None if it is held. Closing the descriptor releases it."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -37,7 +37,7 @@ def locked(directory: Path, patience: float = _PATIENCE) -> Iterator[int]:
     """Hold the lock of a repository; yields its descriptor. Blocks, up to ``patience`` seconds.
 
     Raises:
-        WriteRefused: ``being_written``; it was not to be had.
+        WriteRefused: ``being_written``; the lock is still held.
     """
     deadline = time.monotonic() + patience
     while (descriptor := try_lock(directory)) is None:
@@ -52,7 +52,7 @@ def locked(directory: Path, patience: float = _PATIENCE) -> Iterator[int]:
 
 @asynccontextmanager
 async def lock_unless_pushed(top: Path, patience: float = _PATIENCE) -> AsyncIterator[None]:
-    """The same for coroutines, by the top of the work tree; nothing to hold where it is none."""
+    """The same for coroutines, by the top of the work tree; no lock outside a work tree."""
     directory = git_dir(top)
     if directory is None:
         yield
@@ -69,7 +69,7 @@ async def lock_unless_pushed(top: Path, patience: float = _PATIENCE) -> AsyncIte
 
 
 async def wait_until_free(top: Path, patience: float) -> bool:
-    """Wait until nobody holds the lock, at most so many seconds; whether it is free."""
+    """Wait until the lock is free, up to ``patience`` seconds; return whether it is free."""
     directory = git_dir(top)
     deadline = time.monotonic() + patience
     while directory is not None:
@@ -84,4 +84,8 @@ async def wait_until_free(top: Path, patience: float) -> bool:
 
 
 def _busy(directory: Path) -> WriteRefused:
-    return WriteRefused("being_written", f"git is at work in {directory.parent}", "try again in a moment")
+    return WriteRefused(
+        "being_written",
+        f"another git operation is in progress in {directory.parent}",
+        "try again in a moment",
+    )

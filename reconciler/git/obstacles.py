@@ -1,4 +1,4 @@
-"""What keeps git from working in a repository, each with its remedy: for ``doctor`` and the hook."""
+"""Finds what keeps git from working in a repository, each with a remedy: for ``doctor`` and the hook."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from pathlib import Path
 from shlex import quote
 from typing import NamedTuple
 
-from reconciler.git.attributes import encodings
+from reconciler.git.attributes import encoding_mistakes
 from reconciler.git.command import Git, GitError, open_work_tree
 from reconciler.git.inspect import rev_parse, tree
 from reconciler.git.refs import REPLACED, refusal
 
 
 class Obstacle(NamedTuple):
-    """What is in the way, and what a person does about it."""
+    """A problem of a repository, and the command that solves it."""
 
     message: str
     remedy: str
 
 
-def in_the_way(directory: Path) -> list[Obstacle]:
-    """Everything that is in the way in the work tree at ``directory``; empty for another folder."""
+def find_obstacles(directory: Path) -> list[Obstacle]:
+    """Return every obstacle in the work tree at ``directory``; empty outside a work tree."""
     git = open_work_tree(directory)
     try:
         return [*replaced(git), *_named(git), *_attributes(git)] if git is not None else []
@@ -31,7 +31,7 @@ def in_the_way(directory: Path) -> list[Obstacle]:
 
 
 def replaced(git: Git) -> list[Obstacle]:
-    """Objects that stand in for others (``refs/replace``), where git uses them; a checkout may fail then.
+    """Return an obstacle for replaced objects (``refs/replace``) if git uses them; a checkout may fail then.
 
     Raises:
         GitError: the refs can't be read.
@@ -40,11 +40,11 @@ def replaced(git: Git) -> list[Obstacle]:
     done = git.run("config", "--type=bool", "--get", "core.useReplaceRefs")
     if not found or done.stdout.strip() == b"false":
         return []
-    told = (
+    message = (
         f"git takes another object for {len(found)} commit{'s' if found[1:] else ''} ({REPLACED}{found[0]}"
-        f"{', …' if found[1:] else ''}): pushes and people's commands fail, or see something else"
+        f"{', …' if found[1:] else ''}): pushes and users' commands fail, or read other content"
     )
-    return [Obstacle(told, f"`git -C {quote(str(git.top))} replace -d {' '.join(found)}`")]
+    return [Obstacle(message, f"`git -C {quote(str(git.top))} replace -d {' '.join(found)}`")]
 
 
 def _named(git: Git) -> Iterator[Obstacle]:
@@ -56,13 +56,13 @@ def _named(git: Git) -> Iterator[Obstacle]:
 
 
 def _refs(git: Git, *prefixes: str) -> list[str]:
-    told = git("for-each-ref", "--format=%(refname)", *prefixes).decode(errors="surrogateescape")
-    return [ref for ref in told.split("\n") if ref]
+    listed = git("for-each-ref", "--format=%(refname)", *prefixes).decode(errors="surrogateescape")
+    return [ref for ref in listed.split("\n") if ref]
 
 
 def _attributes(git: Git) -> Iterator[Obstacle]:
     head = rev_parse(git, "HEAD")
-    for mistake in encodings(git, tree(git, head)) if head else ():
+    for mistake in encoding_mistakes(git, tree(git, head)) if head else ():
         yield Obstacle(
-            f"{mistake}; writes can't be committed", "take it out, and call `service-manager git commit`"
+            f"{mistake}; writes can't be committed", "remove it, then run `service-manager git commit`"
         )

@@ -1,9 +1,8 @@
-"""Pull mode: desired state is fetched from a repository elsewhere, judged, and followed.
+"""Pull mode: fetches desired state from an upstream repository, validates and applies it.
 
-A commit that is not valid, or not signed where it must be, is reported and left where it is; the machine
-stays on the last good one. Commits made here go on top of what was fetched and are pushed back; where that
-can't be done they stay, with a warning. Only those: a commit that upstream held and withdrew
-(``upstream``) is never put on top or pushed again.
+A commit that is invalid, or lacks a required signature, is reported and not applied; the machine stays on the
+last good one. Commits made here are rebased onto the fetched commit and pushed back; if that fails they stay,
+with a warning. A commit that upstream held and withdrew (``upstream``) is never rebased or pushed again.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from reconciler.git import sign as git_sign
 from reconciler.git import upstream as git_upstream
 from reconciler.git.command import Git, GitError, git_dir, stderr_message
 from reconciler.git.inspect import WorkTreeStatus, rev_parse, work_tree_status
-from reconciler.git.replay import named, replayed
+from reconciler.git.replay import describe_commits, replay
 from reconciler.git.staging import validate_commit
-from reconciler.git.upstream import FETCHED, Course
+from reconciler.git.upstream import FETCHED, Divergence
 from reconciler.git.work_tree import GitTree
 
 log = logging.getLogger(__name__)
@@ -31,20 +30,20 @@ log = logging.getLogger(__name__)
 _REMOTE = "origin"
 _NETWORK = 120.0
 """Seconds for a fetch or push; one that hangs is tried again at the next interval."""
-_ROUNDS = 10
+_MAX_ROUNDS = 10
 _PAUSE = 0.2
 _SHORT = 10
 _SLOW = {"GIT_HTTP_LOW_SPEED_LIMIT": "1000", "GIT_HTTP_LOW_SPEED_TIME": "30"}
 _FOLLOW, _STOP = "follow", "stop"
 _PUSH, _REFUSE = "push", "refuse"
 _LOST_RACE = ("fetch first", "non-fast-forward", "stale info", "incorrect old value", "cannot lock ref")
-"""What git says where the branch moved between fetch and push."""
+"""Parts of git's message when the branch moved between fetch and push."""
 
 
 class PullConfig(NamedTuple):
-    """Where from, and how: ``interval`` in seconds; ``keys`` a file of public keys, None: unsigned will do.
+    """Options of pull mode: ``interval`` in seconds; ``keys``, a file of public keys (None: any commit).
 
-    ``writes``: push or refuse. ``rewritten``: follow or stop, where upstream withdrew commits.
+    ``writes``: push or refuse. ``rewritten``: follow or stop, when upstream withdrew commits.
     """
 
     url: str
@@ -60,101 +59,101 @@ class _Retry(Exception):
 
 
 class Puller:
-    """Keeps one work tree in step with one branch elsewhere."""
+    """Synchronises one work tree with one upstream branch."""
 
     def __init__(self, tree: GitTree, source: PullConfig, reload: Callable[[], Awaitable[None]]) -> None:
         self._tree = tree
         self._source = source
         self._reload = reload
-        self._asked = asyncio.Event()
-        self._told: tuple[object, ...] = ()
+        self._requested = asyncio.Event()
+        self._reported: tuple[object, ...] = ()
         self._signs = False
         self._verified = ""
         tree.pulls = True
-        tree.closed = self._closed("it is not known yet whether this machine can sign")
+        tree.closed = self._closed("not determined yet")
 
     def request_pull(self) -> None:
-        """Fetch now; called in the event loop."""
-        self._asked.set()
+        """Fetch now; call it in the event loop."""
+        self._requested.set()
 
     async def committed(self) -> None:
-        """Something was committed here: look at the files, and push it back soon."""
+        """Handle a new local commit: read the files again, and push it soon."""
         await self._reload()
         self.request_pull()
 
     async def run(self) -> None:
-        """Fetch, judge, take in and push back, at every interval and on request."""
+        """Fetch, validate, apply and push, at every interval and on request."""
         while True:
-            self._asked.clear()
+            self._requested.clear()
             try:
                 await self._round()
             except Exception:
-                # A bug in here must not end the daemon.
+                # A bug here must not stop the daemon.
                 log.exception("a fetch failed unexpectedly")
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._source.interval):
-                    await self._asked.wait()
+                    await self._requested.wait()
 
     async def _round(self) -> None:
         trouble = ""
         rejected: tuple[Mistake, ...] = ()
         try:
-            await self._in_step()
+            await self._sync()
         except InvalidDesiredState as error:
             rejected = error.mistakes
         except (ServiceManagerError, OSError) as error:
             remedy = getattr(error, "remedy", "")
             trouble = f"{error}" + (f"; {remedy}" if remedy else "")
-        told = (trouble, rejected)
-        if told != self._told:
-            self._told = told
+        result = (trouble, rejected)
+        if result != self._reported:
+            self._reported = result
             for line in (trouble, *map(str, rejected)):
                 if line:
-                    log.warning("desired state can't be taken in", extra={"trouble": line})
+                    log.warning("desired state from upstream is not applied", extra={"trouble": line})
             self._tree.away, self._tree.rejected = trouble, rejected
             await self._reload()
 
-    async def _in_step(self) -> None:
-        git = await asyncio.to_thread(self._repository)
-        await asyncio.to_thread(self._may_sign, git)
+    async def _sync(self) -> None:
+        git = await asyncio.to_thread(self._open_repository)
+        await asyncio.to_thread(self._update_signing, git)
         reason = ""
-        for _ in range(_ROUNDS):
-            seen = await asyncio.to_thread(git_upstream.seen, git, _REMOTE, self._source.branch)
-            fetched = await asyncio.to_thread(self._fetched, git)
+        for _ in range(_MAX_ROUNDS):
+            seen = await asyncio.to_thread(git_upstream.known_tips, git, _REMOTE, self._source.branch)
+            fetched = await asyncio.to_thread(self._fetch, git)
             try:
-                await self._taken_in(git, fetched, seen)
+                await self._integrate(git, fetched, seen)
             except _Retry as again:
                 reason = str(again)
                 await asyncio.sleep(_PAUSE)
                 continue
             return
-        raise GitError(f"{reason}; tried again at the next interval")
+        raise GitError(f"{reason}; retrying at the next interval")
 
-    def _may_sign(self, git: Git) -> None:
+    def _update_signing(self, git: Git) -> None:
         keys = self._source.keys
         if keys is None or self._signs:
             return
-        reason = git_sign.unable(git, keys)
+        reason = git_sign.why_not_signing(git, keys)
         self._signs = self._tree.sign = not reason
         self._tree.unsigned = bool(reason)
         self._tree.closed = self._closed(reason)
 
     def _closed(self, unable: str) -> WriteRefused | None:
-        """Why writes are refused here; ``unable``: why commits can't be signed, '': they can be."""
-        told = "desired state comes from a git repository elsewhere, and changes are made there"
-        elsewhere = "commit and push it there"
+        """Return why writes are refused; ``unable``: why commits can't be signed, '': they can be."""
+        message = "desired state comes from an upstream git repository, and changes are made there"
+        elsewhere = "commit and push the change there"
         if self._source.writes == _REFUSE:
-            return WriteRefused("read_only", told, f"{elsewhere}, or run with --git-writes push")
+            return WriteRefused("read_only", message, f"{elsewhere}, or run with --git-writes push")
         if self._source.keys is None or not unable:
             return None
         return WriteRefused(
             "read_only",
-            f"{told}: commits must be signed (--git-verify), and this machine can't sign: {unable}",
+            f"{message}: commits must be signed (--git-verify), and this machine can't sign: {unable}",
             f"{elsewhere}, or configure commit.gpgSign and user.signingKey in {self._tree.top} with a key "
             f"that {self._source.keys} accepts",
         )
 
-    def _repository(self) -> Git:
+    def _open_repository(self) -> Git:
         top = self._tree.top
         top.mkdir(parents=True, exist_ok=True)
         found = git_dir(top)
@@ -171,7 +170,7 @@ class Puller:
             git("config", "--local", f"remote.{_REMOTE}.url", self._source.url)
         return git
 
-    def _fetched(self, git: Git) -> str:
+    def _fetch(self, git: Git) -> str:
         branch = f"+refs/heads/{self._source.branch}:{FETCHED}"
         options = ("--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head")
         settings = ("-c", "fetch.fsckObjects=true", "-c", "core.logAllRefUpdates=always")
@@ -183,29 +182,33 @@ class Puller:
         assert commit
         return commit
 
-    async def _taken_in(self, git: Git, fetched: str, seen: Sequence[str]) -> None:
+    async def _integrate(self, git: Git, fetched: str, seen: Sequence[str]) -> None:
         where = await asyncio.to_thread(work_tree_status, git)
         head = where.head
         if head == fetched:
-            await self._complete(git, where, seen)
-            await asyncio.to_thread(git_upstream.note, git, fetched)
+            await self._undo_interrupted(git, where, seen)
+            await asyncio.to_thread(git_upstream.record_taken, git, fetched)
             await asyncio.to_thread(self._verify, git, fetched)
             return
-        nothing = Course((), (), ahead=False)
-        course = await asyncio.to_thread(git_upstream.charted, git, head, fetched, seen) if head else nothing
-        if course.ahead:
-            await asyncio.to_thread(git_upstream.note, git, fetched)
-            await asyncio.to_thread(self._push_back, git, course.own, fetched)
+        nothing = Divergence((), (), ahead=False)
+        divergence = (
+            await asyncio.to_thread(git_upstream.compare_with_upstream, git, head, fetched, seen)
+            if head
+            else nothing
+        )
+        if divergence.ahead:
+            await asyncio.to_thread(git_upstream.record_taken, git, fetched)
+            await asyncio.to_thread(self._push_back, git, divergence.own, fetched)
             return
         await asyncio.to_thread(self._verify, git, fetched)
-        new = await asyncio.to_thread(self._followed, git, head, fetched, course)
-        await self._judge(git, new, fetched)
+        new = await asyncio.to_thread(self._target_commit, git, head, fetched, divergence)
+        await self._validate(git, new, fetched)
         async with self._tree.guard():
             await asyncio.to_thread(self._check_out, git, head, new, fetched, seen)
             self._tree.brought[new] = fetched
-        self._log(new, head, course)
+        self._log(new, head, divergence)
         await self._reload()
-        if course.own:
+        if divergence.own:
             own = await asyncio.to_thread(_between, git, fetched, new)
             await asyncio.to_thread(self._push_back, git, own, fetched)
 
@@ -214,33 +217,36 @@ class Puller:
             git_sign.verify(git, commit, self._source.keys)
             self._verified = commit
 
-    def _log(self, new: str, head: str, course: Course) -> None:
+    def _log(self, new: str, head: str, divergence: Divergence) -> None:
         extra: dict[str, object] = {"commit": new[:_SHORT], "author": self._source.branch}
-        if course.rewritten:
-            extra |= {"before": head[:_SHORT], "withdrawn": len(course.withdrawn)}
-            log.warning("upstream was rewritten, and followed", extra=extra)
+        if divergence.rewritten:
+            extra |= {"before": head[:_SHORT], "withdrawn": len(divergence.withdrawn)}
+            log.warning("followed a rewritten upstream", extra=extra)
         else:
-            log.info("commits taken in", extra=extra)
+            log.info("applied upstream commits", extra=extra)
 
-    def _followed(self, git: Git, head: str, fetched: str, course: Course) -> str:
-        """The commit to go to: the fetched one, with what was made here on top."""
+    def _target_commit(self, git: Git, head: str, fetched: str, divergence: Divergence) -> str:
+        """Return the commit to check out: the fetched one, with own commits on top."""
         branch = self._source.branch
         by_hand = f"`git pull --rebase {_REMOTE} {branch}`"
-        if course.rewritten:
-            picks = f" and `git cherry-pick {' '.join(map(_short, course.own))}`" if course.own else ""
+        if divergence.rewritten:
+            picks = (
+                f" and `git cherry-pick {' '.join(map(_short, divergence.own))}`" if divergence.own else ""
+            )
             by_hand = f"`git reset --hard {_short(fetched)}`{picks}"
-        if course.rewritten and self._source.rewritten == _STOP:
+        if divergence.rewritten and self._source.rewritten == _STOP:
             raise GitError(
-                f"{branch} was rewritten elsewhere and no longer has {named(git, course.withdrawn[::-1])}; "
+                f"{branch} was rewritten upstream and no longer has "
+                f"{describe_commits(git, divergence.withdrawn[::-1])}; "
                 f"this machine stays on {_short(head)} (--git-rewritten stop)",
                 f"{by_hand} in {git.top}, or run with --git-rewritten follow",
             )
-        if not course.own:
+        if not divergence.own:
             return fetched
         if self._source.writes == _REFUSE:
-            raise self._unwanted(git, course.own)
+            raise self._own_commits_refused(git, divergence.own)
         remedy = f"merge by hand in {git.top}: {by_hand}"
-        return replayed(git, fetched, course.own, remedy, sign=self._sign(git))
+        return replay(git, fetched, divergence.own, remedy, sign=self._sign(git))
 
     def _sign(self, git: Git) -> bool:
         """Whether replayed commits are signed.
@@ -250,19 +256,19 @@ class Puller:
         """
         if self._source.keys is not None and not self._signs:
             raise GitError(
-                "changes made here can't be put on top: commits must be signed (--git-verify), and this "
+                "changes made here can't be rebased: commits must be signed (--git-verify), and this "
                 "machine can't sign",
-                f"put them on top by hand, signed, in {git.top}",
+                f"rebase them by hand, signed, in {git.top}",
             )
         return self._signs
 
-    def _unwanted(self, git: Git, own: Sequence[str]) -> GitError:
+    def _own_commits_refused(self, git: Git, own: Sequence[str]) -> GitError:
         return GitError(
-            f"{self._source.branch} here has commits that it has not elsewhere: {named(git, own)}",
+            f"{self._source.branch} has commits here that upstream lacks: {describe_commits(git, own)}",
             f"push or drop them by hand in {git.top}, or run with --git-writes push",
         )
 
-    async def _judge(self, git: Git, new: str, fetched: str) -> None:
+    async def _validate(self, git: Git, new: str, fetched: str) -> None:
         try:
             await validate_commit(git, new, self._tree.around)
         except InvalidDesiredState as error:
@@ -273,48 +279,50 @@ class Puller:
 
     def _check_out(self, git: Git, head: str, new: str, fetched: str, seen: Sequence[str]) -> None:
         where = work_tree_status(git)
-        # A write that has no commit yet is committed first, under the name of its caller.
+        # A write without a commit is committed first, under the name of its caller.
         if self._tree.pending:
             raise _Retry("new commits wait: changes made here are not committed yet")
         if where.head != head:
-            raise _Retry("commits are made here all the time")
-        half = git_checkout.left_half(git, head, new, seen) if where.dirty else ""
-        if where.dirty and not half:
+            raise _Retry("the local branch kept moving")
+        partial = git_checkout.interrupted_checkout(git, head, new, seen) if where.dirty else ""
+        if where.dirty and not partial:
             edited = f"new commits wait: {', '.join(where.dirty[:5])} edited here and not committed"
-            raise GitError(edited, "`service-manager git commit`")
-        git_checkout.move(git, head, new, fetched, half)
+            raise GitError(edited, "run `service-manager git commit`")
+        git_checkout.move(git, head, new, fetched, partial)
 
-    async def _complete(self, git: Git, where: WorkTreeStatus, seen: Sequence[str]) -> None:
-        """Undo what a crash left of a commit that upstream withdrew since."""
+    async def _undo_interrupted(self, git: Git, where: WorkTreeStatus, seen: Sequence[str]) -> None:
+        """Undo the interrupted checkout of a commit that upstream has withdrawn since."""
         if not where.dirty or self._tree.pending:
             return
         async with self._tree.guard():
-            half = await asyncio.to_thread(git_checkout.left_half, git, where.head, where.head, seen)
-            if not half or half == where.head:
+            partial = await asyncio.to_thread(
+                git_checkout.interrupted_checkout, git, where.head, where.head, seen
+            )
+            if not partial or partial == where.head:
                 return
-            await asyncio.to_thread(git_checkout.undo, git, where.head, half)
+            await asyncio.to_thread(git_checkout.undo, git, where.head, partial)
         await self._reload()
 
     def _push_back(self, git: Git, own: Sequence[str], fetched: str) -> None:
         """Push commits made here, the newest last, onto ``fetched`` and nothing else."""
         if self._source.writes == _REFUSE:
-            raise self._unwanted(git, own)
+            raise self._own_commits_refused(git, own)
         if self._source.keys is not None:
             for commit in own:
-                self._signed(git, commit, self._source.keys)
+                self._verify_own(git, commit, self._source.keys)
         branch, head = f"refs/heads/{self._source.branch}", own[-1]
-        # With a lease: upstream may have been taken back behind ``fetched`` since, and a push that only moves
-        # forward would bring back what was withdrawn.
+        # With a lease: upstream may have been reset behind ``fetched``, and a plain push would restore
+        # withdrawn commits.
         lease = f"--force-with-lease={branch}:{fetched}"
         done = git.run("push", "--quiet", lease, _REMOTE, f"{head}:{branch}", more=_SLOW, timeout=_NETWORK)
         if done.returncode == 0:
-            git_upstream.note(git, head)
+            git_upstream.record_taken(git, head)
             return
-        told = done.stderr.decode(errors="replace")
+        stderr = done.stderr.decode(errors="replace")
         trouble = f"changes made here are committed, but can't be pushed back: {stderr_message(done.stderr)}"
-        raise _Retry(trouble) if any(sign in told for sign in _LOST_RACE) else GitError(trouble)
+        raise _Retry(trouble) if any(sign in stderr for sign in _LOST_RACE) else GitError(trouble)
 
-    def _signed(self, git: Git, commit: str, keys: Path) -> None:
+    def _verify_own(self, git: Git, commit: str, keys: Path) -> None:
         try:
             git_sign.verify(git, commit, keys)
         except GitError as error:
@@ -330,5 +338,5 @@ def _short(commit: str) -> str:
 
 
 def _between(git: Git, old: str, new: str) -> tuple[str, ...]:
-    told = git("rev-list", "--topo-order", "--reverse", f"{old}..{new}").decode()
-    return tuple(told.split())
+    listed = git("rev-list", "--topo-order", "--reverse", f"{old}..{new}").decode()
+    return tuple(listed.split())

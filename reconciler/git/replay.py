@@ -1,4 +1,4 @@
-"""Put commits made on this machine on top of what upstream holds, beside the work tree."""
+"""Rebases commits made on this machine onto the upstream tip, outside the work tree."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _MOST_NAMED = 3
 _LONGEST = 60
 
 
-def replayed(git: Git, tip: str, own: Sequence[str], remedy: str, *, sign: bool = False) -> str:
-    """The commit that results when ``own``, oldest first, is picked onto ``tip``.
+def replay(git: Git, tip: str, own: Sequence[str], remedy: str, *, sign: bool = False) -> str:
+    """Cherry-pick ``own``, oldest first, onto ``tip``; return the resulting commit.
 
     The work tree, the index and the branch stay as they are. ``sign``: sign each commit with the key of the
-    repository's configuration. ``remedy`` says what a person does about a conflict.
+    repository's configuration. ``remedy``: how to resolve a conflict.
 
     Raises:
         GitError: a commit conflicts, is a merge, or can't be signed; the message says which.
     """
     merges = git("rev-list", "--no-walk=unsorted", "--merges", "--stdin", given=_lines(own)).decode().split()
     if merges:
-        told = f"changes made here can't be put on top of others: {named(git, merges)} merges"
-        raise GitError(told, remedy)
+        message = f"changes made here can't be rebased: {describe_commits(git, merges)} merges"
+        raise GitError(message, remedy)
     git("worktree", "prune")
     with tempfile.TemporaryDirectory(prefix="service-manager-", dir=git.directory) as folder:
         if git.owner is not None:
@@ -47,13 +47,13 @@ def replayed(git: Git, tip: str, own: Sequence[str], remedy: str, *, sign: bool 
             git.run("worktree", "remove", "--force", str(place))
 
 
-def named(git: Git, commits: Sequence[str]) -> str:
-    """Commits for a message: name and subject of the first ones, and how many more there are."""
-    told = [
+def describe_commits(git: Git, commits: Sequence[str]) -> str:
+    """List commits for a message: id and subject of the first ones, and the number of the rest."""
+    shown = [
         f"{commit[:_SHORT]} ({_plain(commit_info(git, commit).subject)})" for commit in commits[:_MOST_NAMED]
     ]
-    rest = len(commits) - len(told)
-    words = ", ".join(told) + (f" and {rest} more" if rest else "")
+    rest = len(commits) - len(shown)
+    words = ", ".join(shown) + (f" and {rest} more" if rest else "")
     return f"commit{'s' if commits[1:] else ''} {words}"
 
 
@@ -63,11 +63,12 @@ def _failed(git: Git, beside: Git, tip: str, stderr: bytes, remedy: str) -> GitE
     files = [name for name in conflicts.decode(errors="replace").split("\0") if name]
     if not picking or not files:
         return GitError(
-            f"changes made here can't be put on top of commit {tip[:_SHORT]}: {stderr_message(stderr)}",
+            f"changes made here can't be rebased onto commit {tip[:_SHORT]}: {stderr_message(stderr)}",
             remedy,
         )
     return GitError(
-        f"changes made here contradict commit {tip[:_SHORT]}: {named(git, [picking])} conflicts with it in "
+        f"changes made here conflict with commit {tip[:_SHORT]}: "
+        f"{describe_commits(git, [picking])} conflicts in "
         f"{', '.join(files[:_MOST_NAMED])}; this machine stays as it is",
         remedy,
     )

@@ -1,4 +1,4 @@
-"""Makes a desired-state directory a git work tree that people push to, or adopts one that is there."""
+"""Makes a desired-state directory a git work tree that accepts pushes, or adopts an existing one."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from reconciler.git.refs import HIDDEN
 
 HOOK = "pre-receive"
 _MARK = "# Made by `service-manager git init`"
-_EXCLUDED = "# Variables and passwords stay on the box.\n.env\n"
+_EXCLUDED = "# Variables and passwords stay on this machine.\n.env\n"
 _SETTINGS = {
     "receive.denyCurrentBranch": "updateInstead",
-    # What was written over REST is a commit; a forced push would take it away.
+    # REST writes are commits; a forced push would remove them.
     "receive.denyNonFastForwards": "true",
     "receive.denyDeleteCurrent": "refuse",
     "receive.fsckObjects": "true",
@@ -32,10 +32,10 @@ _HIDE = "receive.hideRefs"
 
 
 def install_hook(directory: Path, hook_arguments: Sequence[str], environ: Mapping[str, str]) -> Iterator[str]:
-    """Does it, and yields what it did, for people. ``hook_arguments`` are for ``git hook``.
+    """Set up the repository and yield a line for each step. ``hook_arguments`` are passed to ``git hook``.
 
     Raises:
-        GitError: it can't be done, and what to do about it.
+        GitError: the directory can't be set up; carries the remedy.
         OSError: the directory can't be written.
     """
     directory = directory.resolve()
@@ -44,33 +44,37 @@ def install_hook(directory: Path, hook_arguments: Sequence[str], environ: Mappin
     git = Git(directory, found or directory / ".git", environ)
     if found is None:
         git("init", "--quiet", "--initial-branch=main")
-        yield f"made a repository in {directory}"
+        yield f"created a repository in {directory}"
     else:
-        yield f"took over the repository in {directory}"
+        yield f"adopted the repository in {directory}"
         if found != directory / ".git":
-            raise GitError(f"{directory} is a linked work tree", "use the main one, or a clone of its own")
+            raise GitError(
+                f"{directory} is a linked work tree", "use the main work tree, or a separate clone"
+            )
     where = work_tree_status(git)
     if not where.branch:
-        raise GitError("HEAD is detached, so nothing can be pushed to it", "`git switch` to a branch first")
+        raise GitError(
+            "HEAD is detached, so nothing can be pushed to it", "run `git switch` to a branch first"
+        )
     _check_hooks(git)
     for key, value in _settings(git).items():
         git("config", "--local", key, value)
     _hide(git)
     _exclude(git)
     _write_hook(git, hook_arguments)
-    yield f"what is pushed to {where.branch} is checked, then checked out"
+    yield f"a push to {where.branch} is validated, then checked out"
     if _is_shared(git):
         _share(git.directory)
-        yield "its group may push, too; whoever is not the owner says so to git once, on this machine:"
+        yield "its group may push, too; each user other than the owner runs this once, on this machine:"
         yield f"  git config --global --add safe.directory {directory}/.git"
     if not where.head:
         yield from _first(git)
     elif where.dirty:
-        yield f"not committed: {', '.join(where.dirty)}; `service-manager git commit` does that"
+        yield f"not committed: {', '.join(where.dirty)}; run `service-manager git commit`"
 
 
 def hook_missing(directory: Path) -> str:
-    """The program that our hook calls, where that is no longer there; empty where all is well, or no hook."""
+    """Return the program that the installed hook calls if it is missing; empty otherwise."""
     found = git_dir(directory)
     try:
         text = (found / "hooks" / HOOK).read_text() if found else ""
@@ -81,7 +85,7 @@ def hook_missing(directory: Path) -> str:
 
 
 def _settings(git: Git) -> dict[str, str]:
-    # With a path of its own neither a setting of the machine nor one of the repository leads elsewhere.
+    # Set explicitly, so that no other setting of the machine or repository applies.
     found = _SETTINGS | {"core.hooksPath": str(git.directory / "hooks")}
     if _is_shared(git):
         found["core.sharedRepository"] = "group"
@@ -89,7 +93,7 @@ def _settings(git: Git) -> dict[str, str]:
 
 
 def _hide(git: Git) -> None:
-    """Let only branches and tags be pushed; what the owner hides beyond that stays hidden."""
+    """Allow only branches and tags in pushes; other refs that the owner hides stay hidden."""
     done = git.run("config", "--local", "-z", "--get-all", _HIDE).stdout.decode(errors="surrogateescape")
     present = done.split("\0")[:-1]
     wanted = [*HIDDEN, *(value for value in present if value not in HIDDEN)]
@@ -106,14 +110,14 @@ def _is_shared(git: Git) -> bool:
 
 
 def _share(repository: Path) -> None:
-    """What is in the repository already is the group's, too, as git will make all that comes."""
+    """Give the group access to the existing files of the repository, as git does for new ones."""
     for folder, _, files in os.walk(repository):
         place = Path(folder)
         place.chmod(place.stat().st_mode | 0o2070)
         for name in files:
             file = place / name
             mode = file.stat().st_mode
-            # Objects are for reading alone, whoever it is.
+            # Objects are read-only for everyone.
             file.chmod(mode | 0o040 | (0o020 if mode & stat.S_IWUSR else 0))
 
 
@@ -121,7 +125,7 @@ def _check_hooks(git: Git) -> None:
     for name in (HOOK, "push-to-checkout", "update"):
         hook = git.directory / "hooks" / name
         if hook.exists() and _MARK not in hook.read_text(errors="replace"):
-            raise GitError(f"there is a hook already: {hook}", "move it away, then call this again")
+            raise GitError(f"a hook exists already: {hook}", "move it elsewhere, then run this again")
 
 
 def _exclude(git: Git) -> None:
@@ -130,7 +134,7 @@ def _exclude(git: Git) -> None:
     if ".env" not in text.split():
         path.parent.mkdir(exist_ok=True)
         path.write_text(text + _EXCLUDED)
-        _hand_over(git, path)
+        _chown_to_owner(git, path)
 
 
 def _write_hook(git: Git, arguments: Sequence[str]) -> None:
@@ -140,22 +144,22 @@ def _write_hook(git: Git, arguments: Sequence[str]) -> None:
     command = shlex.join([sys.executable, "-P", "-m", "reconciler", "git", "hook", *arguments])
     hook = git.directory / "hooks" / HOOK
     hook.parent.mkdir(exist_ok=True)
-    told = "validates what is pushed before it is accepted."
-    hook.write_text(f"#!/bin/sh\n{_MARK}; {told}\n{place}exec {command}\n")
+    purpose = "validates a push before it is accepted."
+    hook.write_text(f"#!/bin/sh\n{_MARK}; {purpose}\n{place}exec {command}\n")
     hook.chmod(0o755)
-    _hand_over(git, hook)
+    _chown_to_owner(git, hook)
 
 
-def _hand_over(git: Git, path: Path) -> None:
+def _chown_to_owner(git: Git, path: Path) -> None:
     if git.owner is not None:
         os.chown(path, git.owner, git.top.stat().st_gid)
 
 
 def _first(git: Git) -> Iterator[str]:
-    told = git("ls-files", "--others", "--exclude-standard", "-z").decode(errors="surrogateescape")
-    names = [name for name in told.split("\0") if name]
+    listed = git("ls-files", "--others", "--exclude-standard", "-z").decode(errors="surrogateescape")
+    names = [name for name in listed.split("\0") if name]
     if not names:
-        yield "it is empty: the first push brings stack.yaml, groups.yaml and the Compose file"
+        yield "the directory is empty: the first push brings stack.yaml, groups.yaml and the Compose file"
         return
     git("add", "--all")
     name = git.run("config", "--get", "user.name").stdout.decode().strip()

@@ -1,4 +1,4 @@
-"""Verify the signature of a commit against known keys, and find out whether this machine can make one."""
+"""Verifies the signature of a commit, and finds out whether this machine can sign."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def verify(git: Git, commit: str, keys: Path) -> None:
     """Check the signature of a commit against ``keys``: SSH allowed signers, or PGP public keys in armour.
 
     Raises:
-        GitError: it is not signed, or not by one of them; or the keys or the programs are not to be had.
+        GitError: the commit is not signed with one of the keys, or the keys or programs are missing.
     """
     try:
         known = keys.read_bytes()
@@ -31,40 +31,40 @@ def verify(git: Git, commit: str, keys: Path) -> None:
             _import(known, folder)
             done = git.run("verify-commit", commit, more={"GNUPGHOME": folder})
         else:
-            # A copy, since the owner of the checkout need not be able to read the original.
+            # A copy, since the owner of the checkout may not be able to read the original.
             signers = Path(folder) / "signers"
             signers.write_bytes(known)
             signers.chmod(0o644)
             done = git.run("-c", f"gpg.ssh.allowedSignersFile={signers}", "verify-commit", commit)
     if done.returncode:
-        told = stderr_message(done.stderr)
+        reason = stderr_message(done.stderr)
         raise GitError(
-            f"commit {commit[:10]} is not signed with a key of {keys}" + (f" ({told})" if told else ""),
+            f"commit {commit[:10]} is not signed with a key of {keys}" + (f" ({reason})" if reason else ""),
             "sign it, or add the key; the last good state is kept",
         )
 
 
-def unable(git: Git, keys: Path) -> str:
-    """Why commits made here can't be signed so that ``keys`` accept them; empty: they can be.
+def why_not_signing(git: Git, keys: Path) -> str:
+    """Return why commits made here can't be signed so that ``keys`` accept them; empty: they can be.
 
-    Signing is what the owner of the work tree has configured for git: ``commit.gpgSign``,
-    ``user.signingKey``, ``gpg.format``. A commit that no branch holds is signed and verified to find out.
+    The owner of the work tree configures signing for git: ``commit.gpgSign``, ``user.signingKey``,
+    ``gpg.format``. To find out, a commit outside all branches is signed and verified.
     Blocks, up to 30 s.
     """
-    if not configured(git):
-        return "git is not configured to sign here (commit.gpgSign)"
+    if not is_configured(git):
+        return "git is not configured to sign (commit.gpgSign)"
     try:
         empty = git("hash-object", "-w", "-t", "tree", "--stdin").decode().strip()
-        who = committer() | _AUTHOR
-        made = git("commit-tree", "--gpg-sign", "-m", "Try to sign", empty, more=who)
+        identity = committer() | _AUTHOR
+        made = git("commit-tree", "--gpg-sign", "-m", "Try to sign", empty, more=identity)
         verify(git, made.decode().strip(), keys)
     except GitError as error:
         return str(error)
     return ""
 
 
-def configured(git: Git) -> bool:
-    """Whether the owner of the work tree wants commits to be signed (``commit.gpgSign``)."""
+def is_configured(git: Git) -> bool:
+    """Whether the owner of the work tree configured signing (``commit.gpgSign``)."""
     done = git.run("config", "--type=bool", "--get", "commit.gpgSign")
     return done.stdout.decode(errors="replace").strip() == "true"
 
@@ -78,4 +78,4 @@ def _import(known: bytes, folder: str) -> None:
     except subprocess.TimeoutExpired:
         raise GitError("gpg did not end within 30 s") from None
     if done.returncode:
-        raise GitError(f"the keys of --git-verify are of no use: {stderr_message(done.stderr)}")
+        raise GitError(f"the keys of --git-verify can't be imported: {stderr_message(done.stderr)}")

@@ -1,8 +1,8 @@
-"""A commit laid out as the directory would be with it, without touching the directory.
+"""Checks out a commit into a temporary folder, as the desired-state directory would look with it.
 
-Beside the commit's own files stand links to what lies in the directory and git does not know (``.env``, say),
-and around it links to what lies around the directory, so that ``../shared/x.yaml`` leads where it would. What
-is resolved in there names the folder; taken out of the text, the paths are those that they would be.
+Besides the commit's files it has links to the directory's untracked files (``.env``, for example) and, above,
+to the directory's neighbours, so that ``../shared/x.yaml`` resolves as usual. Resolved paths contain the
+folder; without it they are the real paths.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from typing import NamedTuple, Protocol
 from reconciler.desired_state.assemble import LoadedState
 from reconciler.desired_state.store import Store
 from reconciler.errors import InvalidDesiredState, Mistake
-from reconciler.git.attributes import encodings, unclean
+from reconciler.git.attributes import changed_after_checkout, encoding_mistakes
 from reconciler.git.command import Git
 from reconciler.git.inspect import tree, unacceptable_files
 from reconciler.model.resolved_compose import Resolved
 
 _PREFIX = "service-manager-"
 _OLD = 3600.0
-"""Seconds after which a layout is nobody's any more."""
+"""Seconds after which a temporary folder was left by a crash."""
 
 
 class Resolve(Protocol):
@@ -37,11 +37,11 @@ class Resolve(Protocol):
     async def __call__(
         self, files: Sequence[Path], directory: Path, project: str, *, without: str = ""
     ) -> Resolved:
-        """What the files mean; ``without`` is taken out of it, before it is hashed."""
+        """Resolve the files; ``without`` is removed from all paths before hashing."""
 
 
 class ValidationContext(NamedTuple):
-    """What a commit is judged with: a resolver, further Compose files, Compose's environment.
+    """What validation needs: a resolver, further Compose files, Compose's environment.
 
     ``path`` is the folder of desired state in the work tree; empty: its top.
     """
@@ -53,20 +53,20 @@ class ValidationContext(NamedTuple):
 
 
 async def validate_commit(git: Git, commit: str, around: ValidationContext) -> LoadedState:
-    """The desired state that a commit would be in this directory.
+    """Return the desired state that a commit would give this directory.
 
     Raises:
-        InvalidDesiredState: with every mistake: unfit files first, and alone, since nothing else is then
-            looked at.
-        StepFailed: there is no Compose.
+        InvalidDesiredState: with every mistake; unacceptable files are reported alone, before anything else
+            is read.
+        StepFailed: Docker Compose is missing.
         GitError: git can't read the commit.
     """
-    await asyncio.to_thread(_fit, git, commit)
-    # Laid out and cleared away in a thread: it is a matter of many small files.
+    await asyncio.to_thread(_check_files, git, commit)
+    # Created and removed in a thread: many small files.
     layout = ExitStack()
     try:
         folder, top = await asyncio.to_thread(layout.enter_context, stage(git, commit))
-        clashes = await asyncio.to_thread(_beside, git, top)
+        clashes = await asyncio.to_thread(_link_untracked, git, top)
         if clashes:
             raise InvalidDesiredState(tuple(clashes))
         return await _loaded(top / around.path, folder, around)
@@ -74,36 +74,36 @@ async def validate_commit(git: Git, commit: str, around: ValidationContext) -> L
         await asyncio.to_thread(layout.close)
 
 
-def checked(git: Git, commit: str) -> None:
-    """Whether a commit may be checked out at all, whatever its files mean; blocks.
+def check_checkout(git: Git, commit: str) -> None:
+    """Check that a commit can be checked out, without reading its desired state; blocks.
 
     Raises:
-        InvalidDesiredState: with every file that is not taken: links that lead outside, submodules, what is
-            too large, attributes that git can't work with afterwards.
+        InvalidDesiredState: with every unacceptable file: links that lead outside, submodules, files that are
+            too large, attributes that break git afterwards.
         GitError: git can't read the commit, or check it out.
     """
-    _fit(git, commit)
+    _check_files(git, commit)
     with stage(git, commit):
         pass
 
 
-def _fit(git: Git, commit: str) -> None:
+def _check_files(git: Git, commit: str) -> None:
     files = tree(git, commit)
-    mistakes = [*unacceptable_files(git, files), *encodings(git, files)]
+    mistakes = [*unacceptable_files(git, files), *encoding_mistakes(git, files)]
     if mistakes:
         raise InvalidDesiredState(tuple(sorted(mistakes)))
 
 
 @contextmanager
 def stage(git: Git, commit: str) -> Iterator[tuple[str, Path]]:
-    """The commit's files alone: the folder to be taken out of paths, and the top within it.
+    """Yield the temporary folder and the top of the work tree in it, with the commit's files only.
 
     Raises:
-        InvalidDesiredState: files that would count as changed as soon as they are checked out.
+        InvalidDesiredState: files that would count as changed right after the checkout.
         GitError: git can't check it out.
     """
-    # In the repository, so that it is private and on the same disk.
-    _tidied(git.directory)
+    # Inside the repository: private, and on the same disk.
+    _remove_leftovers(git.directory)
     with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=git.directory) as folder:
         made = Path(folder)
         top = made / "/".join(git.top.parts[1:])
@@ -111,28 +111,28 @@ def stage(git: Git, commit: str) -> Iterator[tuple[str, Path]]:
         for place in (made, top) if git.owner is not None else ():
             os.chown(place, git.owner or -1, -1)
         index = made / "index"
-        # In a work tree of its own, so that the attributes are those of the commit, not those in use now.
+        # A separate work tree, so that git uses the commit's attributes, not the current ones.
         layout = Git(top, git.directory, git.environ)
         layout("read-tree", commit, index=index)
         layout("checkout-index", "--all", "--force", index=index)
-        mistakes = unclean(layout, index, git, commit)
+        mistakes = changed_after_checkout(layout, index, git, commit)
         if mistakes:
             raise InvalidDesiredState(tuple(sorted(mistakes)))
         index.unlink(missing_ok=True)
-        _around(made, git.top)
+        _link_neighbours(made, git.top)
         yield folder, top
 
 
-def _tidied(directory: Path) -> None:
-    """Takes away what a crash has left lying."""
+def _remove_leftovers(directory: Path) -> None:
+    """Remove folders that a crash left."""
     for left in directory.glob(f"{_PREFIX}*"):
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > _OLD:
                 shutil.rmtree(left)
 
 
-def _around(folder: Path, top: Path) -> None:
-    """Links to the neighbours of the directory, and of all folders above it."""
+def _link_neighbours(folder: Path, top: Path) -> None:
+    """Link the neighbours of the directory and of all folders above it."""
     for inner in (top, *top.parents[:-1]):
         within = folder / "/".join(inner.parent.parts[1:])
         with suppress(OSError):
@@ -141,25 +141,25 @@ def _around(folder: Path, top: Path) -> None:
                     (within / neighbour.name).symlink_to(neighbour)
 
 
-def _beside(git: Git, top: Path) -> list[Mistake]:
-    """Links to what git does not know; a mistake for each that the commit would be written over."""
-    told = git("ls-files", "--others", "--directory", "-z").decode(errors="surrogateescape")
+def _link_untracked(git: Git, top: Path) -> list[Mistake]:
+    """Link untracked files; return a mistake for each that the commit would overwrite."""
+    listed = git("ls-files", "--others", "--directory", "-z").decode(errors="surrogateescape")
     clashes: list[Mistake] = []
-    for name in filter(None, told.split("\0")):
-        clashes += _linked(git.top, top, name.rstrip("/"))
+    for name in filter(None, listed.split("\0")):
+        clashes += _link(git.top, top, name.rstrip("/"))
     return clashes
 
 
-def _linked(real: Path, top: Path, name: str) -> Iterator[Mistake]:
+def _link(real: Path, top: Path, name: str) -> Iterator[Mistake]:
     place, source = top / name, real / name
     if not place.exists() and not place.is_symlink():
         place.parent.mkdir(parents=True, exist_ok=True)
         place.symlink_to(source)
     elif place.is_dir() and not place.is_symlink() and source.is_dir() and not source.is_symlink():
         for inner in source.iterdir():
-            yield from _linked(real, top, f"{name}/{inner.name}")
+            yield from _link(real, top, f"{name}/{inner.name}")
     else:
-        yield Mistake(name, 0, 0, "lies on the box already, unknown to git there; move it away first")
+        yield Mistake(name, 0, 0, "exists on this machine, untracked by git; move it elsewhere first")
 
 
 async def _loaded(directory: Path, folder: str, around: ValidationContext) -> LoadedState:

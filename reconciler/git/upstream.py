@@ -1,8 +1,8 @@
-"""Tell commits made on this machine from commits that the upstream branch held at any time.
+"""Distinguishes commits made on this machine from commits that the upstream branch has ever held.
 
-A rewritten upstream (reset, amend, rebase, squash, filter-repo, replaced branch) looks exactly like local
-work: the machine has commits that upstream lacks. What tells them apart is memory: a commit that upstream was
-once seen to hold is upstream's, and upstream may withdraw it. Every other commit was made here.
+A rewritten upstream (reset, amend, rebase, squash, filter-repo, replaced branch) looks like local work: the
+machine has commits that upstream lacks. Recorded tips make the difference: a commit that upstream once held
+belongs to upstream, which may withdraw it. Every other commit was made here.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _MOST_ENTRIES = 500
 _MOST_LEGACY = 20
 
 
-class Course(NamedTuple):
-    """How the local branch relates to a fetched tip.
+class Divergence(NamedTuple):
+    """How the local branch differs from a fetched tip.
 
-    ``own``: the commits to keep, oldest first: made here and not in the tip. ``withdrawn``: commits of the
-    local branch that upstream held and the tip lacks. ``ahead``: the branch is the tip and own commits.
+    ``own``: commits made here that the tip lacks, oldest first; they are kept. ``withdrawn``: commits of the
+    local branch that upstream held and the tip lacks. ``ahead``: the branch is the tip plus own commits.
     """
 
     own: tuple[str, ...]
@@ -44,32 +44,32 @@ class Course(NamedTuple):
 
     @property
     def rewritten(self) -> bool:
-        """Whether upstream took commits away that the local branch has."""
+        """Whether upstream withdrew commits that the local branch has."""
         return bool(self.withdrawn)
 
 
-def course(missing: Sequence[str], own: Sequence[str], *, contains_tip: bool) -> Course:
+def classify(missing: Sequence[str], own: Sequence[str], *, contains_tip: bool) -> Divergence:
     """Classify ``missing``, the commits of the branch that the tip lacks, by ``own``, those made here."""
     kept = frozenset(own)
     withdrawn = tuple(commit for commit in missing if commit not in kept)
-    return Course(tuple(own), withdrawn, ahead=contains_tip and not withdrawn)
+    return Divergence(tuple(own), withdrawn, ahead=contains_tip and not withdrawn)
 
 
-def charted(git: Git, head: str, tip: str, seen: Collection[str]) -> Course:
-    """The course from ``head`` to the fetched ``tip``; ``seen`` are tips that upstream held before.
+def compare_with_upstream(git: Git, head: str, tip: str, seen: Collection[str]) -> Divergence:
+    """Compare ``head`` with the fetched ``tip``; ``seen`` are the tips that upstream held before.
 
     Raises:
         GitError: git can't read the commits.
     """
     missing = _commits(git, head, (tip,))
     if not missing:
-        return course((), (), contains_tip=False)
+        return classify((), (), contains_tip=False)
     own = _commits(git, head, (tip, *seen))
-    return course(missing, own, contains_tip=is_ancestor(git, tip, head))
+    return classify(missing, own, contains_tip=is_ancestor(git, tip, head))
 
 
-def seen(git: Git, remote: str, branch: str) -> tuple[str, ...]:
-    """Every tip that upstream is known to have held, by refs and reflogs; call it before a fetch."""
+def known_tips(git: Git, remote: str, branch: str) -> tuple[str, ...]:
+    """Return every tip that upstream is known to have held, from refs and reflogs; call it before a fetch."""
     tracking = f"refs/remotes/{remote}/{branch}"
     refs = (rev_parse(git, ref) for ref in (TAKEN, FETCHED, tracking))
     found = dict.fromkeys(commit for commit in refs if commit)
@@ -79,21 +79,21 @@ def seen(git: Git, remote: str, branch: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def note(git: Git, tip: str) -> None:
+def record_taken(git: Git, tip: str) -> None:
     """Record the newest upstream tip that the local branch contains."""
     if rev_parse(git, TAKEN) != tip:
         git("update-ref", TAKEN, tip)
 
 
 def _commits(git: Git, head: str, excluded: Collection[str]) -> tuple[str, ...]:
-    # A tip that was pruned since excludes nothing any more; it must not end the command either.
+    # A tip that was pruned excludes nothing; it must not fail the command either.
     given = "\n".join((head, *(f"^{commit}" for commit in excluded), ""))
-    told = git("rev-list", "--topo-order", "--reverse", "--ignore-missing", "--stdin", given=given.encode())
-    return tuple(told.decode().split())
+    listed = git("rev-list", "--topo-order", "--reverse", "--ignore-missing", "--stdin", given=given.encode())
+    return tuple(listed.decode().split())
 
 
 def _taken_by_head(git: Git, remote: str, branch: str) -> Iterator[str]:
-    """Tips that the reflog of HEAD names: clones, pulls by hand, what this and earlier versions took in."""
+    """Yield upstream tips from the reflog of HEAD: clones, manual pulls, pull mode of any version."""
     named = rf"(?: {re.escape(remote)}(?: {re.escape(branch)})?)?"
     straight = re.compile(rf"clone: from |pull(?: -\S+)*{named}: Fast-forward$")
     entries = _reflog(git, "HEAD")
@@ -114,12 +114,12 @@ def _fast_forward(git: Git, old: str, new: str) -> bool:
     try:
         return not old or is_ancestor(git, old, new)
     except GitError:
-        # One of them was pruned, so the branch contains neither.
+        # One of the commits was pruned, so the branch contains neither.
         return False
 
 
 def _reflog(git: Git, ref: str) -> list[tuple[str, str]]:
-    """(commit, message) of a ref's reflog, the newest first; empty where it has none."""
+    """Return (commit, message) of a ref's reflog, the newest first; empty without a reflog."""
     form = "--format=%H%x00%gs"
     done = git.run(
         "-c", "log.showSignature=false", "log", "-g", form, f"--max-count={_MOST_ENTRIES}", ref, "--"

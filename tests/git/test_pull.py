@@ -73,12 +73,12 @@ def test_writes_here_and_commits_there_at_once_are_both_kept(box: GitHost, upstr
     box.daemon.until(lambda s: not s["warnings"])
 
 
-def test_a_contradiction_is_told_and_nothing_is_lost(box: GitHost, upstream: Upstream) -> None:
+def test_a_conflict_is_reported_and_nothing_is_lost(box: GitHost, upstream: Upstream) -> None:
     pulling(box, interval="600")
     box.up()
     upstream.give("web", {"groups.yaml": GROUPS.replace("extra: off", "extra: on   # theirs")})
     box.daemon.post("/services/start/extra")
-    status = box.daemon.until(lambda s: any("contradict" in w for w in s["warnings"]))
+    status = box.daemon.until(lambda s: any("conflict with commit" in w for w in s["warnings"]))
     assert "git pull --rebase" in str(status["warnings"])
     assert "extra: on" in box.groups()
     assert box.log()[0] == ("anonymous", "Start extra")

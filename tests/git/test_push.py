@@ -201,7 +201,7 @@ def test_a_file_that_only_the_box_has_is_not_written_over(ready: GitHost, ann: G
     write(ann.directory, {".gitignore": ""})
     ann.save("secrets", {".env": "DB_PASSWORD=mine\n"})
     said = refused(ready, ann)
-    assert ".env: lies on the box already" in said
+    assert ".env: exists on this machine" in said
     assert (ready.desired / ".env").read_text() == "DB_PASSWORD=secret\n"
 
 

@@ -54,7 +54,7 @@ def test_a_withdrawn_commit_is_followed_backwards(pulled: GitHost, upstream: Ups
     assert not (pulled.desired / "extra.txt").exists()
     entry = pulled.daemon.get("/services/history")["entries"][-1]
     assert (entry["commit"], entry["changes"]) == (good, ["web: on → off"])
-    assert "upstream was rewritten" in pulled.daemon.log()
+    assert "followed a rewritten upstream" in pulled.daemon.log()
     # What is made here afterwards is pushed, on top of what upstream holds now.
     pulled.daemon.post("/services/start/extra")
     in_step(pulled, upstream, 2)
@@ -79,7 +79,7 @@ def test_history_that_was_rewritten_is_followed_whatever_was_done(
     force(upstream)
     until(lambda: pulled.head() == ann.git("rev-parse", "HEAD"))
     assert not (pulled.desired / "secret.txt").exists()
-    # Amended, with what contradicts the commit of before.
+    # Amended so that it conflicts with the previous commit.
     write(ann.directory, {"groups.yaml": GROUPS.replace("web: off", "web: off   # amended")})
     ann.git("commit", "-qa", "--amend", "-m", "amended")
     force(upstream)
@@ -134,9 +134,9 @@ def test_own_commits_that_conflict_are_named_and_kept(box: GitHost, upstream: Up
     away.rename(upstream.bare)
     tip = force(upstream)
     fetch(box)
-    status = box.daemon.until(lambda s: any("contradict" in w for w in s["warnings"]))
-    (warning,) = [w for w in status["warnings"] if "contradict" in w]
-    assert "(Start extra) conflicts with it in groups.yaml" in warning
+    status = box.daemon.until(lambda s: any("conflict with commit" in w for w in s["warnings"]))
+    (warning,) = [w for w in status["warnings"] if "conflict with commit" in w]
+    assert "(Start extra) conflicts in groups.yaml" in warning
     assert "a mistake" not in warning
     assert "extra: on" in box.groups()
     assert upstream.head() == tip
@@ -196,7 +196,7 @@ def test_writes_are_refused_and_a_rewritten_branch_is_followed(box: GitHost, ups
     rewind(upstream)
     settled(box, upstream, "off")
     mine = box.me.save("mine", {"notes.txt": "mine\n"})
-    status = box.daemon.until(lambda s: any("has not elsewhere" in w for w in s["warnings"]))
+    status = box.daemon.until(lambda s: any("that upstream lacks" in w for w in s["warnings"]))
     assert f"{mine[:10]} (mine)" in str(status["warnings"])
     assert upstream.head() != mine
 

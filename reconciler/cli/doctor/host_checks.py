@@ -16,7 +16,7 @@ from reconciler.cli.doctor.context import OK, PROBLEM, WARN, Check, CheckContext
 from reconciler.desired_state.file_watch import change_reason
 from reconciler.desired_state.store import LoadedState
 from reconciler.errors import ServiceManagerError
-from reconciler.git.obstacles import in_the_way
+from reconciler.git.obstacles import find_obstacles
 from reconciler.git.setup import hook_missing
 from reconciler.host.inotify import Inotify
 from reconciler.host.untrusted import MALFORMED
@@ -182,7 +182,7 @@ def check_git(machine: CheckContext) -> Check:
     if gone:
         told = f"every push is refused: its hook calls {gone}, which is gone"
         return Check(name, PROBLEM, told, f"`service-manager git init {machine.desired_state}` again")
-    found = in_the_way(machine.desired_state)
+    found = find_obstacles(machine.desired_state)
     if found:
         return Check(name, PROBLEM, "; ".join(f.message for f in found), "; ".join(f.remedy for f in found))
     done = subprocess.run([git, "--version"], capture_output=True, text=True, timeout=10, check=False)
