@@ -56,11 +56,11 @@ class AdapterHarness:
 
     def count_requests(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         asked: list[str] = []
-        original = self.engine._wire._ask
+        original = self.engine._http._ask
 
         async def counting(method: str, target: str, body: bytes | None, within: float) -> Any:
             asked.append(target)
             return await original(method, target, body, within)
 
-        monkeypatch.setattr(self.engine._wire, "_ask", counting)
+        monkeypatch.setattr(self.engine._http, "_ask", counting)
         return asked
