@@ -188,8 +188,8 @@ class KeyRing:
     """The valid keys of a running daemon: those of the file and the one of its environment.
 
     Checks the file on use, at most four times a second. A file that can't be read or is damaged fails
-    closed: none of its keys is valid, and a key is still required. ``always`` requires a key even if there
-    is none. Without ``state_dir`` there is no file. ``clock`` is monotonic.
+    closed: none of its keys is valid, and a key is still required. ``always`` requires a key even if no key
+    exists. Without ``state_dir`` there is no file. ``clock`` is monotonic.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Keeps the last words of containers that end, crash or are remade, one file per service, over restarts.
+"""Stores the last log lines of containers that exit, crash or are recreated, one file per service.
 
-The loop says which container is about to be lost, and waits at most ``PATIENCE`` seconds for its log;
-``logs --previous`` reads what was kept. Losing it costs evidence, never correctness, so nothing here raises.
+The loop reports which container is about to be lost, and waits at most ``PATIENCE`` seconds for its log;
+``logs --previous`` reads the stored lines. Losing them costs evidence, never correctness: no call raises.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ log = logging.getLogger(__name__)
 
 FOLDER = "evidence"
 PATIENCE = 3.0
-"""Seconds that a log may take to be read: evidence must not hold up the repair for long."""
+"""Time-out in seconds for reading a log: saving evidence must not delay the repair for long."""
 
 LINES = 200
 SIZE = 2**18
-"""Characters that are kept of one log, its end."""
+"""Characters stored of one log, from its end."""
 
 Lines = Callable[[Container, int], AsyncIterator[str]]
-"""The last so many lines of a container."""
+"""Reads the last lines of a container: (container, number of lines)."""
 
 
 class CapturedLogs(NamedTuple):
-    """What is kept of one container. ``finished_at`` is wall seconds since the epoch, 0: it never ended."""
+    """The stored log of one container. ``finished_at`` is wall seconds since the epoch, 0: it never ended."""
 
     container: str
     name: str
@@ -46,7 +46,7 @@ class CapturedLogs(NamedTuple):
 
 
 class CrashLogStore:
-    """The evidence in one state directory; ``lines`` reads an engine's logs."""
+    """The stored logs of one state directory; ``lines`` reads an engine's logs."""
 
     def __init__(
         self, state_dir: Path, lines: Lines, write: Callable[[Path, bytes], None] = write_file
@@ -56,9 +56,9 @@ class CrashLogStore:
         self._write = write
 
     async def keep(self, container: Container) -> None:
-        """Keep what is there of a container now, in place of what was kept of its service before.
+        """Store the log and the exit of a container; replaces the previous file of its service.
 
-        Nothing is written over where it has no line and was the one kept before.
+        Keeps the previous file if the log can't be read and the container has not ended.
         """
         lines = await self._read(container)
         if lines is None:
@@ -78,11 +78,11 @@ class CrashLogStore:
             log.warning("evidence can't be kept", extra={"service": container.service, "error": str(error)})
 
     async def previous(self, service: str) -> CapturedLogs | None:
-        """What was kept last of a service; None: nothing, or nothing that can be read."""
+        """Return the stored log of a service; None without a readable one."""
         return await asyncio.to_thread(self._load, service)
 
     async def lines(self, service: str) -> tuple[str, ...] | None:
-        """The lines of ``previous`` alone."""
+        """Return only the lines of ``previous``."""
         kept = await self.previous(service)
         return kept.lines if kept else None
 
@@ -96,7 +96,7 @@ class CrashLogStore:
             log.warning("a log takes too long to be kept", extra={"service": container.service})
         except EngineError as error:
             log.info("no log to be kept", extra={"service": container.service, "error": str(error)})
-            # A driver that keeps none: how it ended is worth keeping all the same.
+            # The log driver stores no log; the exit code is still worth storing.
             return found if container.finished_at else None
         return _end_of(found)
 
@@ -122,7 +122,7 @@ class CrashLogStore:
             return None
 
     def _path(self, service: str) -> Path:
-        # Names of services hold no slash, and begin with no dot; Compose sees to that.
+        # Compose rejects service names that contain a slash or begin with a dot.
         return self._folder / f"{Path(service).name}.json"
 
 

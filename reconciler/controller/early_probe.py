@@ -1,8 +1,8 @@
-"""Finds out early that a starting container is ready, by running its own health check through exec.
+"""Detects early that a starting container is ready, by running its own health check through exec.
 
 Docker probes first after a whole interval, and real stacks have intervals of 30 s: waiting for the
-engine's own verdict would be most of the time that a start takes. A probe costs a tenth of a CPU
-second, so the first is put just where former starts became ready, and few run at once.
+engine's own status would take most of a start's time. A probe costs a tenth of a CPU second, so the
+first one is scheduled at the moment when former starts became ready, and few run at once.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ FACTOR = 1.25
 CLOSE = 0.12
 """A bracket narrower than this share of its upper end is exact enough."""
 LONGEST = 3600.0
-"""Seconds: who is said to have been starting for longer has a clock that jumped."""
+"""Seconds; a longer start time means that the clock jumped."""
 
 
 class ProbeTarget(NamedTuple):
-    """A container worth probing. Seconds: ``age`` since its start; ``known`` of its last start."""
+    """A container to probe. Seconds: ``age`` since its start; ``known`` of its last start."""
 
     container: Container
     age: float
@@ -34,11 +34,10 @@ class ProbeTarget(NamedTuple):
 
 
 def schedule(candidate: ProbeTarget) -> Iterable[float]:
-    """Seconds after the container's start at which to probe, without end.
+    """Yield the seconds after the container's start at which to probe; endless.
 
-    With experience: at the moment it was ready last time, or half-way to it as long as that is not
-    known exactly; then closely behind. Without: from 0.25 s. Then ever more rarely, up to the check's
-    own interval.
+    With a recorded start: at the moment it became ready, or half-way to it while the bounds are wide, then
+    shortly after. Without one: from 0.25 s. The gaps grow up to the interval of the health check.
     """
     at = gap = FIRST
     if candidate.known is not None and candidate.known.high > 0:
@@ -54,10 +53,10 @@ def schedule(candidate: ProbeTarget) -> Iterable[float]:
 
 
 class Prober:
-    """One probe in flight per container, ``slots`` in all. Hangs are left to the engine's verdict.
+    """Runs one probe per container and ``slots`` in all. A probe that hangs ends the early probing.
 
-    ``succeeded`` is told the container and, in seconds after its start, when it was last found not
-    ready (0: never asked) and when the successful probe was sent.
+    ``succeeded`` receives the container and, in seconds after its start, when it was last probed as not
+    ready (0: no earlier probe) and when the successful probe was sent.
     """
 
     def __init__(
@@ -73,7 +72,7 @@ class Prober:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def follow(self, candidates: Iterable[ProbeTarget]) -> None:
-        """Probe these containers and no others from now on; a start once begun keeps its schedule."""
+        """Probe exactly these containers from now on; a probed start keeps its schedule."""
         wanted = {c.container.run: c for c in candidates}
         for key in self._tasks.keys() - wanted.keys():
             self._tasks.pop(key).cancel()
@@ -82,11 +81,11 @@ class Prober:
 
     async def _follow(self, candidate: ProbeTarget) -> None:
         now = asyncio.get_running_loop().time
-        # Else each moment since the start would be passed by, one by one: for ever, after years.
+        # Otherwise the loop below would skip every moment since the start one by one; endless after years.
         born = now() - (candidate.age if candidate.age < LONGEST else 0.0)
         failed = asked = 0.0
         for at in schedule(candidate):
-            # Moments that passed while a probe ran, or before we came, are not made up for.
+            # Skip moments that passed during a probe, or before probing began.
             if asked and born + at < now():
                 continue
             await asyncio.sleep(max(0.0, born + at - now()))
@@ -97,7 +96,7 @@ class Prober:
                 self._succeeded(candidate.container, failed, asked)
                 return
             if now() - born - asked >= candidate.timeout:
-                # Each probe that hangs leaves a process behind; the engine's own verdict will do.
+                # Each hanging probe leaves a process behind; leave the container to the engine's own check.
                 return
             failed = asked
 

@@ -1,8 +1,8 @@
-"""Carries out steps: which are in flight, how many at once, what came of them. Decides nothing else.
+"""Carries out steps: tracks those in flight, limits concurrency, reports results. Decides nothing else.
 
-Called by the loop only. Starting is bound by CPU, so only a few run at once, the heaviest chain
-first (the plan sorts them); what is missing goes into one Compose call; stopping is waiting, so
-many may stop side by side.
+Only the loop calls it. Starts are bound by CPU, so only a few run at once, the longest chain first (the
+plan sorts them); missing containers are created by one Compose call; stops mostly wait, so many may run
+at once.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def _kind(step: Step) -> str:
 
 
 class Executor:
-    """Steps in flight, by unit (``Step.key``). ``done`` is called in the event loop when a step came back.
+    """Steps in flight, by unit (``Step.key``). Calls ``done`` in the event loop when a step returns.
 
-    What people should know of a step that succeeded all the same is added to its ``why``.
+    A warning of a successful step is appended to its ``why``.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Executor:
         self._done = done
         self._flying: dict[str, Step] = {}
         self._landed: dict[str, float] = {}
-        # By service: when any of its steps came back, and when one that was for all of its replicas did.
+        # By service: when the last of its steps returned, and when the last batched one did.
         self._any_landed: dict[str, float] = {}
         self._all_landed: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -71,7 +71,7 @@ class Executor:
 
     @property
     def in_flight(self) -> Mapping[str, Action]:
-        """What is being done now, by unit, and by service where a unit is a replica of one."""
+        """The actions in flight, by unit, and by service where a unit is a replica."""
         services = {step.service: step.action for step in self._flying.values()}
         return services | {key: step.action for key, step in self._flying.items()}
 
@@ -80,17 +80,17 @@ class Executor:
         return any(step.service == service for step in self._flying.values())
 
     def admit_steps(self, steps: Sequence[Step], began: float) -> tuple[Step, ...]:
-        """Those steps that may be sent now.
+        """Return the steps that may be sent now.
 
-        Not those of a unit with a step in flight, nor of one whose last step came back after the
-        look (``began``, monotonic) that the steps rest on: that look may not show its effect yet. Compose
-        goes over all replicas of a service, so nothing else is done to any of them meanwhile.
+        Excludes units with a step in flight, and units whose last step returned after the observation
+        (``began``, monotonic) behind these steps: it may not include that step's effect. A Compose call
+        handles all replicas of a service, so no other step for them runs at the same time.
         """
         room = dict(self._limits)
         batches: set[Action] = set()
         for flying in self._flying.values():
             kind = _kind(flying)
-            # A batch is one call, however many services are in it.
+            # A batch is one call for any number of services.
             if kind != "compose":
                 room[kind] -= 1
             elif not batches:
@@ -122,10 +122,10 @@ class Executor:
     def _is_held_up(
         self, step: Step, began: float, single: set[str], batched: set[str], whole: set[str]
     ) -> bool:
-        """Whether a step for one replica has to wait for steps for others of its service.
+        """Whether a step for one replica has to wait for steps for other replicas of its service.
 
-        ``single`` are services with other steps, ``batched`` those whose replicas go into the next call of
-        Compose, ``whole`` those that a call of Compose is at.
+        ``single`` are services with unbatched steps, ``batched`` those in the next Compose call, ``whole``
+        those in the running Compose call.
         """
         name = step.service
         if step.action in BATCHED:
@@ -133,7 +133,7 @@ class Executor:
         return name in batched or name in whole or self._all_landed.get(name, -1.0) > began
 
     def send(self, steps: Sequence[Step], stack: Stack) -> None:
-        """Send the steps chosen: batched ones in one command, the others one each."""
+        """Send the admitted steps: batched ones in one command, the others in one each."""
         batch = tuple(step for step in steps if step.action in BATCHED)
         for group in ([batch] if batch else []) + [(s,) for s in steps if s.action not in BATCHED]:
             for step in group:
@@ -145,7 +145,7 @@ class Executor:
                 self._long[group[0].key] = task
 
     def give_up(self, overtaken: Callable[[Step], bool]) -> None:
-        """Give up those steps in flight that may be (``Step.long``), where something else is wanted now."""
+        """Cancel long steps (``Step.long``) in flight that the current plan has overtaken."""
         for key, task in list(self._long.items()):
             if overtaken(self._flying[key]):
                 del self._long[key]
@@ -156,7 +156,7 @@ class Executor:
         services = tuple(dict.fromkeys(step.service for step in steps))
         command = first.command()._replace(services=services)
         if first.action is Action.RECREATE:
-            # Of several replicas, these alone.
+            # Recreate only these replicas of the service.
             command = command._replace(replaces=tuple(step.container for step in steps))
         error: EngineError | None = None
         remark = ""
@@ -187,9 +187,9 @@ class Executor:
             self._done(step, failed.get(step.service) if failed is not None else error)
 
     async def drain(self, seconds: float) -> None:
-        """Let what is in flight come back, for so many seconds at most; then let go of it.
+        """Wait at most ``seconds`` for the steps in flight, then cancel them.
 
-        The engine goes on with what it was told; the next daemon looks at what came of it.
+        The engine continues its work; the next daemon observes the result.
         """
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=seconds)

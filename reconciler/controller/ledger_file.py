@@ -1,4 +1,4 @@
-"""Keeps the ledger on disk, off the loop's path. Losing the last half second of it costs nothing."""
+"""Saves the ledger to disk outside the loop. Losing the last half second of it is harmless."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def read(state_dir: Path, now: Clock) -> Ledger:
-    """The ledger as it was left; an empty one where there is none, or none that can be read."""
+    """Read the saved ledger; return an empty one if the file is missing or can't be read."""
     path, boot = state_dir / NAME, boot_id()
     try:
         return for_boot(from_json(load_json(read_regular(path)), now), boot)
@@ -36,7 +36,7 @@ def read(state_dir: Path, now: Clock) -> Ledger:
 
 
 def boot_id() -> str:
-    """What tells this boot of the box from every other; empty where the system does not say."""
+    """Return the id of this boot of the machine; empty if the system does not report one."""
     try:
         return BOOT.read_text().strip()
     except OSError:
@@ -44,7 +44,7 @@ def boot_id() -> str:
 
 
 class LedgerWriter:
-    """Writes the newest ledger it was given, at most twice a second, in a thread."""
+    """Writes the newest ledger, at most twice a second, in a thread."""
 
     def __init__(self, state_dir: Path, write: Callable[[Path, bytes], None] = write_file) -> None:
         self._path = state_dir / NAME
@@ -53,12 +53,12 @@ class LedgerWriter:
         self._given = asyncio.Event()
 
     def save(self, ledger: Ledger) -> None:
-        """Write this one when there is time."""
+        """Schedule this ledger for writing."""
         self._newest = ledger
         self._given.set()
 
     async def run(self) -> None:
-        """Write what is given, until cancelled; call ``flush`` afterwards."""
+        """Write scheduled ledgers until cancelled; call ``flush`` afterwards."""
         while True:
             await self._given.wait()
             self._given.clear()
@@ -66,7 +66,7 @@ class LedgerWriter:
             await asyncio.sleep(PAUSE)
 
     async def flush(self) -> None:
-        """Write now what is not written yet. A disk that is full costs the memory, not the daemon."""
+        """Write the scheduled ledger now. A write error is logged and loses the ledger, not the daemon."""
         ledger, self._newest = self._newest, None
         if ledger is None:
             return

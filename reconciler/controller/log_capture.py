@@ -1,7 +1,7 @@
-"""Sees to it that no container goes before its last words are kept. Between the loop and its engine.
+"""Saves a container's last log lines before it is removed. Wraps the engine for the loop.
 
-What keeping means is handed in (``crash_logs``); here is only when: once a container is known to have ended
-by itself, before it is started again, and before it is remade or removed.
+The caller passes the function that saves (``crash_logs``); this module decides when: after an exit that the
+daemon did not cause, before the next start, and before the container is recreated or removed.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from reconciler.model.observed import Action, Command, Container
 from reconciler.model.stack import Stack
 
 Keep = Callable[[Container], Awaitable[None]]
-"""Keeps the evidence of a container before it is gone; takes seconds at most, and never raises."""
+"""Saves the log of a container; takes seconds at most, and never raises."""
 
 Act = Callable[[Command, Stack], Awaitable[str]]
 
 _LOSE = frozenset({Action.RECREATE, Action.REMOVE})
-"""What takes a container's log away."""
+"""Actions that delete a container's log."""
 
 
 class LogCapturingEngine:
-    """``act`` carries out orders, ``seen`` gives the containers as they were last observed."""
+    """``act`` carries out commands, ``seen`` returns the containers of the last observation."""
 
     def __init__(self, keep: Keep | None, act: Act, seen: Callable[[], Iterable[Container]]) -> None:
         self._keep = keep
@@ -32,7 +32,7 @@ class LogCapturingEngine:
         self._keeping: dict[str, asyncio.Task[None]] = {}
 
     def capture(self, before: Ledger, after: Ledger) -> None:
-        """Have the log kept of every container that is newly known to have ended by itself."""
+        """Start saving the log of every container whose exit is new in ``after``."""
         if self._keep is None or after.exits is before.exits:
             return
         ended = {end.container for name, end in after.exits.items() if before.exits.get(name) != end}
@@ -41,10 +41,10 @@ class LogCapturingEngine:
                 self._keeping[container.id] = asyncio.create_task(self._end(container), name="evidence")
 
     async def act(self, command: Command, stack: Stack) -> str:
-        """Carry out an order, once what it would lose is kept; returns what ``Engine.act`` does."""
+        """Carry out a command after saving the logs it would delete; returns the result of ``Engine.act``."""
         under_way = self._keeping.get(command.container)
         if under_way is not None:
-            # Or its last words would drown in those of its next run.
+            # Otherwise lines of the next run would displace those before the exit.
             await asyncio.wait([under_way])
         if self._keep is not None and command.action in _LOSE:
             await asyncio.gather(*(self._keep(c) for c in self._seen() if _is_lost(c, command)))

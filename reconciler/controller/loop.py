@@ -1,8 +1,8 @@
-"""The loop: wake, look, decide, act, publish. The only place that touches containers.
+"""The reconcile loop: wake, observe, decide, act, publish. The only code that changes containers.
 
-Level-triggered: what woke a pass never decides what it does, and no pass remembers how far an earlier
-one came. After a crash, a lost event or a restart of the engine the next pass starts from what is
-there. There is no ``if`` here about *what* to do; that is ``plan``.
+Level-triggered: the wake-up reason never decides what a pass does, and no pass depends on the progress of
+an earlier one. After a crash, a lost event or a restart of the engine the next pass starts from the
+observed state. *What* to do is decided by ``plan``, not here.
 """
 
 from __future__ import annotations
@@ -44,24 +44,23 @@ AT_LEAST = 0.01
 """Seconds between a pass and the next one by time."""
 
 _OVERTAKES = frozenset({Action.STOP, Action.RECREATE, Action.REMOVE})
-"""What is not kept waiting by hooks that still run."""
+"""Actions that cancel running hooks instead of waiting for them."""
 
 RECONNECT = (0.2, 0.5, 1.0, 2.0, 5.0)
-"""Seconds between attempts to reach an engine that does not answer; the last one repeats."""
+"""Seconds between attempts to reach an unreachable engine; the last one repeats."""
 
 LASTING = 1.0
-"""Seconds after which a stream of events counts as one that worked."""
+"""Seconds after which an event stream counts as working."""
 
 
 class Hooks(NamedTuple):
-    """What the loop tells the rest of the daemon; every one returns at once.
+    """Callbacks of the loop to the rest of the daemon; each returns at once.
 
-    ``ledger``: the ledger changed. ``ended``: a generation came to its end. ``stepped``: a step was
-    sent (error None, ``over`` False) or came back. ``passed``: a pass is over (seconds it took, what
-    came of it), and its snapshot is published. ``found``: a resync that nothing but the clock had asked
-    for found so many differences that no event had told of. ``turned``: the loop itself ran, after a pass
-    or because ``LoopTimings.beat`` seconds went by without one; whoever watches for a loop that hangs is fed
-    from here alone.
+    ``ledger``: the ledger changed. ``ended``: a generation ended. ``stepped``: a step was sent (error None,
+    third argument False) or returned (True). ``passed``: a pass ended (its seconds, its outcome) and its
+    snapshot is published. ``found``: a periodic resync found this number of drifts that no event reported.
+    ``heartbeat``: the loop is alive, after a pass or after ``LoopTimings.beat`` seconds without one; the
+    watchdog depends on this callback only.
     """
 
     ledger: Callable[[Ledger], None] = lambda _: None
@@ -73,13 +72,13 @@ class Hooks(NamedTuple):
 
 
 Look = Callable[[ObservedState, Stack], Awaitable[ObservedState]]
-"""Adds to a look at the engine what was seen elsewhere; never raises."""
+"""Adds the host's state to an observation of the engine; never raises."""
 
 
 class LoopTimings(NamedTuple):
-    """``resync``: seconds between passes that inspect everything. ``probes``: how many at once.
+    """``resync``: seconds between passes that inspect everything. ``probes``: concurrent early probes.
 
-    ``beat``: seconds after which an idle loop tells that it turns, without a pass.
+    ``beat``: seconds between heartbeats of an idle loop.
     """
 
     resync: float = 60.0
@@ -90,19 +89,18 @@ class LoopTimings(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    # What is converged to at present.
+    # The current desired state.
     stack: Stack
     desired: Desired
     accepted_at: float
 
 
 class Loop:
-    """Converges an engine to the desired state last adopted, until it is stopped.
+    """Converges an engine to the current target until it is stopped.
 
-    ``wall`` gives the time of day in seconds since the epoch, ``chance`` a number in [0, 1) for
-    jitter; waiting is measured on the event loop's own monotonic clock. ``look_further`` adds to each look
-    what the engine does not tell; ``keep`` is called with each container that ended by itself, or is about
-    to be removed.
+    ``wall`` returns the time of day in seconds since the epoch, ``chance`` a number in [0, 1) for jitter;
+    waits use the event loop's monotonic clock. ``look_further`` adds the host's state to each observation;
+    ``keep`` saves the log of a container that exited or is about to be removed.
     """
 
     def __init__(
@@ -145,14 +143,14 @@ class Loop:
         self._executor = Executor(self._farewell.act, limits=settings.limits, done=self._landed)
         self._prober = Prober(engine.probe, self._probe_succeeded, slots=settings.probes)
 
-    # --- what others tell it ---------------------------------------------------------------------
+    # --- input -----------------------------------------------------------------------------------
 
     def set_target(
         self, stack: Stack, desired: Desired, *, accepted_at: float, ended: Progress | None = None
     ) -> None:
-        """Converge to this from now on. Readers see it at once, with what was last observed.
+        """Set the desired state. The snapshot shows it at once, with the last observed state.
 
-        ``ended``: how this generation came out, where an earlier run of the daemon brought it to its end.
+        ``ended``: the final progress of this generation, if an earlier run of the daemon ended it.
         """
         before = self._target
         self._target = _Target(stack, desired, accepted_at)
@@ -174,45 +172,45 @@ class Loop:
         self.wake("desired state")
 
     def report_mistakes(self, errors: Sequence[Mistake], warnings: Sequence[str] = ()) -> None:
-        """What is wrong with the files at present; the last good state goes on being converged."""
+        """Set the mistakes in the files; the loop continues to converge to the last valid state."""
         if (tuple(errors), tuple(warnings)) != (self._errors, self._warnings):
             self._errors, self._warnings = tuple(errors), tuple(warnings)
             self.publish()
 
     def take_usage(self, usage: Mapping[str, Usage]) -> None:
-        """Memory and CPU by container id, as last sampled."""
+        """Set the last sample of memory and CPU, by container id."""
         self._usage = usage
         self.publish()
 
     def wake(self, why: str, *, full: bool = False) -> None:
-        """Ask for a pass; wakes that come while one runs are merged into one more."""
+        """Request a pass; requests during a pass are merged into one further pass."""
         log.debug("woken", extra={"why": why})
         self._full = self._full or full
         self._woken.set()
 
     @property
     def ledger(self) -> Ledger:
-        """What is remembered at present."""
+        """The current ledger."""
         return self._ledger
 
     @property
     def observed(self) -> ObservedState:
-        """The last look at the engine."""
+        """The last observation of the engine."""
         return self._observed
 
     @property
     def target(self) -> tuple[Stack, Desired] | None:
-        """What is converged to at present; None before the first valid desired state."""
+        """The current stack and desired state; None before the first valid one."""
         return (self._target.stack, self._target.desired) if self._target else None
 
-    # --- its life --------------------------------------------------------------------------------
+    # --- passes ----------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Pass after pass, until ``stop`` is called. Cancelling it stops it as well."""
+        """Run passes until ``stop`` is called or the task is cancelled."""
         listener = asyncio.create_task(self._listen(), name="events")
         try:
             while not self._stopping:
-                # Cleared before the look: what happens during it asks for another one.
+                # Clear before observing: an event during the observation requests another pass.
                 self._woken.clear()
                 due = await self._pass()
                 await self._rest(due)
@@ -222,7 +220,7 @@ class Loop:
             await self._prober.close()
 
     async def stop(self, seconds: float = 3.0) -> None:
-        """End ``run`` after the pass at hand, and give steps in flight so many seconds to come back."""
+        """End ``run`` after the current pass, and wait at most ``seconds`` for steps in flight."""
         self._stopping = True
         self._woken.set()
         await self._executor.drain(seconds)
@@ -243,7 +241,7 @@ class Loop:
             return
 
     async def _pass(self) -> float:
-        """One pass; returns the moment (event loop's clock) of the next by time."""
+        """Run one pass; return the time (event loop's clock) of the next one."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         full, self._full = self._full, False
@@ -257,7 +255,7 @@ class Loop:
             return self._next_resync
         outcome = await self._look(target, full=full)
         if self._target is not target:
-            # Adopted while looking: the look may lack what the new state needs, so look again.
+            # The target changed while observing: the observation may lack parts of it, so observe again.
             self._full = self._full or full
             self._woken.set()
         elif outcome == "observed":
@@ -274,7 +272,7 @@ class Loop:
             return loop.time() + self._patience()
         moments = [self._next_resync, self._plan.due, self._observed.again]
         due = min(moment for moment in moments if moment is not None)
-        # Clocks differ by a little, and a moment that has just not come must not be waited for in circles.
+        # Clocks differ slightly; without a minimum a moment just ahead causes a tight loop.
         return max(due, loop.time() + AT_LEAST)
 
     _next_resync = 0.0
@@ -318,7 +316,7 @@ class Loop:
     async def _left_behind(self, target: _Target, *, full: bool) -> tuple[LeftBehind, ...]:
         known = self._ledger.renaming
         if known is not None and not known.held and self._observed.complete and not full:
-            # People are only warned of it, possibly for long: looked at again at the next resync.
+            # It only causes a warning, possibly for a long time: check again at the next resync.
             return self._observed.left
         former = project_rename.former_name(target.stack, self._ledger)
         return await self._engine.left_behind(target.stack, former)
@@ -334,7 +332,7 @@ class Loop:
         try:
             outcome = self._decide()
         except Exception as error:
-            # Something observed or remembered has a shape that nothing here expects. The next look may not.
+            # The observation or the ledger has an unexpected shape. The next observation may be valid.
             self._unplanned += 1
             self._failures = self._unplanned
             told = f"{type(error).__name__}: {error}"
@@ -346,7 +344,7 @@ class Loop:
         return outcome
 
     def _decide(self) -> str:
-        """Remember, plan, send. What came of it: ``idle``, ``waiting`` or ``acting``."""
+        """Update the ledger, plan, send steps. Returns ``idle``, ``waiting`` or ``acting``."""
         target = self._target
         assert target is not None
         now = self._now()
@@ -389,18 +387,18 @@ class Loop:
     # --- steps -----------------------------------------------------------------------------------
 
     def _is_overtaken(self, step: Step) -> bool:
-        """Whether something else than the step in flight is wanted of its service by now."""
+        """Whether the current plan requires something else of the service than the step in flight."""
         verdict = self._plan.verdict(step.key)
         if verdict is None or not verdict.wanted:
             return True
         return verdict.step is not None and verdict.step.action in _OVERTAKES
 
     def _has_effect(self, step: Step, now: Clock) -> bool:
-        """Whether to send the step; False where the engine keeps saying "done" and nothing changes."""
+        """Whether to send the step; False if the engine reported it done before and nothing changed."""
         if not self._dispatch.had_no_effect(step, self._plan):
             return True
         self._ledger = ineffective_step(self._ledger, step, self._plan, now, chance=self._chance())
-        # The plan has to be made again: there may be something to wait for now.
+        # Plan again: the back-off may now be something to wait for.
         self.wake("no effect")
         return False
 
@@ -412,7 +410,7 @@ class Loop:
         log.info("step", extra={"service": step.service, "action": str(step.action), "why": step.why})
 
     def _landed(self, step: Step, error: EngineError | None) -> None:
-        """A step came back."""
+        """Record the result of a step."""
         now = self._now()
         self._ledger = self._dispatch.after_send(self._ledger, step, error, now, chance=self._chance())
         if error is not None:
@@ -468,10 +466,10 @@ class Loop:
         self._hooks.ledger(self._ledger)
         self.wake(f"{container.service} is ready")
 
-    # --- what readers see ------------------------------------------------------------------------
+    # --- snapshot --------------------------------------------------------------------------------
 
     def _track(self, *, fresh: bool = True) -> None:
-        """Take a plan into the progress of the generation; only a fresh one can end it."""
+        """Update the generation's progress from the plan; only a fresh plan can end the generation."""
         target = self._target
         assert target is not None
         now = self._now()
@@ -486,7 +484,7 @@ class Loop:
             self._hooks.ended(progress)
 
     def publish(self) -> Snapshot:
-        """Show readers what is known now."""
+        """Publish a snapshot of the current state."""
         target = self._target
         if target is None:
             return self._snapshots.publish(
@@ -517,7 +515,7 @@ class Loop:
     # --- the engine's events ---------------------------------------------------------------------
 
     async def _listen(self) -> None:
-        """Turn events into wake-ups, for ever. A lost stream is subscribed anew and followed by a look."""
+        """Turn events into wake-ups until cancelled. Resubscribe to a lost stream, then observe."""
         attempt = 0
         while True:
             target = self._target
@@ -541,10 +539,10 @@ class Loop:
                     log.exception("the engine's events can't be read")
                 self._unheard = str(error)
             if asyncio.get_running_loop().time() - began > LASTING:
-                # One that ends at once (a proxy cuts it) is no reason to ask again 200 times a second.
+                # A stream that ends at once (cut by a proxy) must not cause 200 requests a second.
                 attempt = 0
             if heard:
-                # The engine may be gone: without a look nobody would know before the next resync.
+                # The engine may be gone: without an observation this is noticed only at the next resync.
                 self.wake("events lost", full=True)
             await asyncio.sleep(RECONNECT[min(attempt, len(RECONNECT) - 1)])
             attempt += 1

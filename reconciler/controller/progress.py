@@ -1,6 +1,6 @@
-"""How far a generation is: which steps it took, how often each was tried, and how it ended.
+"""Tracks the progress of a generation: its steps, their attempts, and its outcome.
 
-The tracker belongs to the loop; what it hands out are immutable values.
+The loop owns the tracker; the values that it returns are immutable.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from reconciler.planning.status import Phase, ServiceStatus, outcome
 KEPT_STEPS = 500
 
 TRIAL = 60.0
-"""Seconds for which what a generation started may prove it wrong: Docker's longest pause between restarts.
+"""Seconds in which a crash loop of a started service still degrades a converged generation.
 
-A service with no health check is ready when running, also in the instant before it ends for the first time.
+This is Docker's longest pause between restarts. A service without a health check counts as ready while it
+runs, also just before its first exit.
 """
 
 _ENDS = frozenset({"crash_looping", "exited", "out_of_memory"})
-# Reasons that tell of the process itself; whatever else happens after the end of a generation is drift.
+# Reasons of the process itself; any other problem after the end of a generation is drift.
 
 
 class StepRecord(NamedTuple):
@@ -39,11 +40,10 @@ class StepRecord(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far one generation is. ``state``: progressing, converged, degraded or superseded.
+    """The progress of one generation. ``state``: progressing, converged, degraded or superseded.
 
-    ``done`` of ``total`` counts services that had, or have, something to do in this generation.
-    ``expected_at`` is the wall time at which it should be over, by what starts took before, in
-    tenths of a second; None where nobody can know.
+    ``done`` of ``total`` counts the services that this generation changes. ``expected_at`` is the expected
+    end as wall time, estimated from recorded starts, in tenths of a second; None if unknown.
     """
 
     generation: int
@@ -59,14 +59,14 @@ class Progress:
 
     @property
     def percent(self) -> int:
-        """Whole percent; 100 only when it is over."""
+        """Whole percent; 100 only after the end."""
         if self.state in {"converged", "superseded"}:
             return 100
         return min(99, round(100 * self.done / self.total)) if self.total else 0
 
 
 def progress_to_json(progress: Progress) -> dict[str, Any]:
-    """A plain value for the state directory, so that progress survives a restart."""
+    """Encode for the state directory, so that progress survives a restart."""
     return {
         "state": progress.state,
         "reason": progress.reason,
@@ -80,10 +80,10 @@ def progress_to_json(progress: Progress) -> dict[str, Any]:
 
 
 def progress_from_json(generation: int, value: Mapping[str, Any]) -> Progress:
-    """What ``progress_to_json`` wrote.
+    """Decode the result of ``progress_to_json``.
 
     Raises:
-        ValueError, TypeError, KeyError: the value is not one of ours.
+        ValueError, TypeError, KeyError: the value is something else.
     """
     return Progress(
         generation=generation,
@@ -100,10 +100,10 @@ def progress_from_json(generation: int, value: Mapping[str, Any]) -> Progress:
 
 @dataclass(slots=True)
 class Tracker:
-    """Follows one generation from its acceptance to its end, and past it (repairs are counted in).
+    """Follows one generation from its acceptance to its end and beyond (repairs are recorded too).
 
-    ``converged_at``: since when all is as it should be, wall time; what fails every few minutes seems to
-    recover every time.
+    ``converged_at``: since when the generation is converged, wall time; a service that fails every few
+    minutes seems to recover every time.
     """
 
     current: Progress
@@ -112,13 +112,13 @@ class Tracker:
     converged_at: float = 0.0
 
     def __post_init__(self) -> None:
-        # Of a generation that an earlier run of the daemon brought to its end, or some way there.
+        # Restore the steps that an earlier run of the daemon recorded.
         for record in self.current.steps:
             if record.state != "waiting":
                 self.records[record.service, record.action] = record
 
     def started(self, step: Step, wall: float) -> None:
-        """A step was sent to the engine."""
+        """Record that a step was sent to the engine."""
         key = (step.key, str(step.action))
         before = self.records.get(key)
         attempts = before.attempts + 1 if before and before.state == "failed" else 1
@@ -130,7 +130,7 @@ class Tracker:
             del self.records[next(iter(self.records))]
 
     def finished(self, step: Step, wall: float, error: str = "") -> None:
-        """A step came back; ``error`` empty means success."""
+        """Record the result of a step; an empty ``error`` means success."""
         key = (step.key, str(step.action))
         before = self.records.get(key)
         if before is not None:
@@ -146,12 +146,12 @@ class Tracker:
         *,
         fresh: bool = True,
     ) -> Progress:
-        """Take in one pass. The generation's end is set once; what comes later is repair, not progress.
+        """Update from one pass. The end is set once; later changes are repairs, not progress.
 
-        But what it started and what then ends again and again, within ``TRIAL`` seconds, never converged
-        (CONTRACT section 4: a generation ends as degraded also when crash looping).
+        Exception: a service that the generation started and that crash-loops within ``TRIAL`` seconds
+        degrades it after all (CONTRACT section 4: crash looping ends a generation as degraded).
 
-        ``fresh`` False: the plan rests on a look from before the generation, which can't end it.
+        ``fresh`` False: the plan rests on an observation from before the generation, which can't end it.
         """
         unsettled = {n for n, s in summaries.items() if s.phase not in {Phase.CONVERGED, Phase.SUSPENDED}}
         over = self.current.state != "progressing"
@@ -167,7 +167,7 @@ class Tracker:
         reason, message = _worst(summaries) if state == "degraded" else ("", "")
         if over:
             reason, message = self.current.reason, self.current.message
-            # A degraded generation that recovers by itself has converged after all.
+            # A degraded generation that recovers later counts as converged.
             if state == "degraded" and outcome(summaries.values()) == "converged":
                 state, reason, message = "converged", "", ""
             elif state == "converged" and 0 <= wall - self.converged_at <= TRIAL:

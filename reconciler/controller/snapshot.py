@@ -1,8 +1,7 @@
-"""What readers see: one immutable value per pass, and the way it reaches them.
+"""The published state: one immutable snapshot per pass, and its distribution to readers.
 
-Built from the plan that was carried out, so that what is shown is what is done. Nothing in it ticks
-by itself: uptime is counted from ``started_at`` when answering, or every second would be a change
-to every subscriber.
+A snapshot is built from the executed plan, so it shows what the daemon does. It holds no running counters:
+the API computes uptime from ``started_at``; otherwise every second would be a change for every subscriber.
 """
 
 from __future__ import annotations
@@ -28,12 +27,11 @@ from reconciler.planning.status import CONVERGED, Phase, ServiceStatus, of_group
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceView:
-    """One service as readers see it. Times are wall seconds since the epoch, 0: never; memory in bytes.
+    """The state of one service. Times are wall seconds since the epoch, 0: never; memory in bytes.
 
-    ``status`` is the container's state (``absent`` without one); ``expected_start_time`` the seconds a start
-    is
-    expected to take, None: not known; ``step`` what is being done to it at this moment. ``replicas`` is how
-    many containers the file asks for, ``alive`` how many there are, counted where that is not one.
+    ``status`` is the container's state (``absent`` without one); ``expected`` the expected seconds of a
+    start, None: not known; ``step`` the action in flight. ``replicas`` is the desired number of containers,
+    ``alive`` the running number, counted unless one is desired.
     """
 
     name: str
@@ -66,7 +64,7 @@ class ServiceView:
 
     @property
     def up(self) -> bool:
-        """Whether all its containers are there that there should be; of a one-shot, whether it is done."""
+        """Whether all desired containers run; for a one-shot, whether it is done."""
         if self.replicas == 1 or self.done:
             return self.done or self.status in ALIVE
         return self.alive >= self.replicas
@@ -74,7 +72,7 @@ class ServiceView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupView:
-    """One group as readers see it. ``memory`` is the measured sum in bytes, ``estimate`` the stack's."""
+    """The state of one group. ``memory`` is the measured sum in bytes, ``estimate`` the stack's."""
 
     name: str
     description: str
@@ -96,7 +94,7 @@ class GroupView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineView:
-    """Whether the engine answers, and since when (wall) that has been so. ``memory``: its host's, bytes."""
+    """Whether the engine is reachable, and since when (wall). ``memory``: its host's, in bytes."""
 
     kind: str = ""
     version: str = ""
@@ -111,7 +109,7 @@ class EngineView:
 class Snapshot:
     """The whole stack at one instant. ``serial`` grows with every change; equal content, equal serial.
 
-    ``pilot_memory`` is what the pilot is said to use itself, in bytes.
+    ``pilot_memory`` is the memory of the pilot itself according to ``stack.yaml``, in bytes.
     """
 
     serial: int = 0
@@ -139,13 +137,13 @@ class Snapshot:
 
     @property
     def valid(self) -> bool:
-        """Whether the files on disk are as converged to (False: the last good state is kept)."""
+        """Whether the files on disk are valid (False: the last valid state stays in force)."""
         return not self.errors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """All that a snapshot is built from; gathered by the loop."""
+    """The inputs of a snapshot, collected by the loop."""
 
     stack: Stack
     desired: Desired
@@ -164,7 +162,7 @@ class Inputs:
 
 
 def build(inputs: Inputs, summaries: Mapping[str, ServiceStatus] | None = None) -> Snapshot:
-    """The snapshot of one pass. Pure; ``serial`` is set by ``SnapshotPublisher.publish``."""
+    """Build the snapshot of one pass. Pure; ``SnapshotPublisher.publish`` sets ``serial``."""
     if summaries is None:
         summaries = summarise(inputs.plan, inputs.ledger, inputs.in_flight)
     stack = inputs.stack
@@ -211,7 +209,7 @@ def build(inputs: Inputs, summaries: Mapping[str, ServiceStatus] | None = None) 
 
 
 def _to_come(inputs: Inputs) -> Iterator[str]:
-    """Times in the files that are not yet there: meant so, or written while the clock was ahead."""
+    """Warn about future times in the files: intended, or written while the clock was ahead."""
     for name, state in inputs.desired.groups.items():
         for key, at in (("restarted_at", state.restarted_at), ("accepted_at", state.accepted_at)):
             if at is not None and at > inputs.now.wall:
@@ -276,7 +274,7 @@ def _service(inputs: Inputs, name: str, summaries: Mapping[str, ServiceStatus]) 
         drift=tuple(str(d.kind) for d in verdict.drifts if not d.pending),
         last_error=_last_error(inputs, verdict),
         expected=expected_start_time(inputs.ledger, name),
-        # Whole seconds: a moment that jitters with the clocks would be a change in every pass.
+        # Whole seconds: clock jitter would otherwise be a change in every pass.
         retry_at=round(retry) if retry is not None else None,
         alive=sum(1 for one in verdict.units if one.container and one.container.state in ALIVE),
         replicas=verdict.replicas,
@@ -285,14 +283,14 @@ def _service(inputs: Inputs, name: str, summaries: Mapping[str, ServiceStatus]) 
 
 
 def _used(verdict: ServicePlan, inputs: Inputs) -> dict[str, Any]:
-    """Memory and CPU of all containers of a service that has several; {} for any other."""
+    """Sum memory and CPU over the containers of a service with several replicas; {} for any other."""
     ids = [one.container.id for one in verdict.units if one.container and one.container.state in ALIVE]
     used = [usage for id_ in ids if (usage := inputs.usage.get(id_))]
     return {"memory": sum(u.memory for u in used), "cpu": sum(u.cpu for u in used)} if used else {}
 
 
 def _last_error(inputs: Inputs, verdict: ServicePlan) -> str:
-    """Of several replicas the error of the one that failed, or ended by itself, last."""
+    """Return the most recent error of all replicas."""
     ledger = inputs.ledger
 
     def when(one: ServicePlan) -> float:
@@ -312,7 +310,7 @@ def _error_of(inputs: Inputs, name: str, container: Container | None) -> str:
         container is not None
         and container.oom_killed
         and container.state in ALIVE
-        # What an earlier run failed of is older news.
+        # A failure of an earlier run is older than this one.
         and (failure is None or failure.at < container.started_at)
     ):
         return "out of memory: the kernel killed a process in it, and it runs on without that"
@@ -322,7 +320,7 @@ def _error_of(inputs: Inputs, name: str, container: Container | None) -> str:
 
 
 def _last_end(end: ContainerExit | None) -> str:
-    """How the service ended the last time that it did so by itself: evidence outlives the repair."""
+    """Describe the last exit that the daemon did not cause; kept after the repair."""
     if end is None:
         return ""
     at = datetime.fromtimestamp(end.finished_at, UTC).strftime(" at %Y-%m-%dT%H:%M:%SZ")
@@ -331,7 +329,7 @@ def _last_end(end: ContainerExit | None) -> str:
 
 
 def _of_container(name: str, container: Container | None, inputs: Inputs) -> dict[str, Any]:
-    """The fields of a view that tell of its container, or of the one that there would be."""
+    """Return the view's fields of the container, or of the one that would be created."""
     service = inputs.stack.services[name]
     if container is None:
         return {"container": service.container_name, "image": service.image}
@@ -352,13 +350,13 @@ def _of_container(name: str, container: Container | None, inputs: Inputs) -> dic
 
 
 REMEMBERED = 100
-"""Generations of which it is known how they came about."""
+"""Generations whose progress is kept."""
 
 
 class SnapshotPublisher:
-    """The last snapshot and everybody who waits for the next. Publishing never waits for a reader.
+    """Holds the last snapshot and wakes readers that wait for the next. Publishing never blocks.
 
-    A reader that is slow sees fewer snapshots, never a queue of old ones.
+    A slow reader gets fewer snapshots, never a queue of old ones.
     """
 
     def __init__(self) -> None:
@@ -369,17 +367,17 @@ class SnapshotPublisher:
         self._look = asyncio.Event()
 
     def note_reader(self, now: float) -> None:
-        """Somebody looks, at this monotonic second: what only readers want is measured more often."""
+        """Record a reader at this monotonic second: usage is sampled more often while there are readers."""
         self._looked_at = now
         self._look.set()
 
     async def wait_for_reader(self) -> None:
-        """Wait for somebody to look from now on."""
+        """Wait for the next reader."""
         self._look.clear()
         await self._look.wait()
 
     def has_readers(self, now: float, within: float) -> bool:
-        """Whether somebody looked in the last ``within`` seconds."""
+        """Whether a reader was recorded in the last ``within`` seconds."""
         return now - self._looked_at <= within
 
     @property
@@ -388,7 +386,7 @@ class SnapshotPublisher:
         return self._current
 
     def publish(self, snapshot: Snapshot) -> Snapshot:
-        """Make it the current one and wake every waiting reader, unless nothing in it is new."""
+        """Make it the current snapshot and wake all waiting readers, unless its content is unchanged."""
         same = replace(snapshot, serial=self._current.serial, at=self._current.at)
         self._progress[snapshot.progress.generation] = snapshot.progress
         while len(self._progress) > REMEMBERED:
@@ -401,17 +399,17 @@ class SnapshotPublisher:
         return self._current
 
     async def newer_than(self, serial: int) -> Snapshot:
-        """The first snapshot newer than ``serial``; waits for it if need be."""
+        """Return the first snapshot newer than ``serial``; wait for it if necessary."""
         while self._current.serial <= serial:
             await self._changed.wait()
         return self._current
 
     def progress(self, generation: int) -> Progress | None:
-        """How far a generation is or came; None: not known (any more)."""
+        """Return the progress of a generation; None if unknown or no longer kept."""
         return self._progress.get(generation)
 
     def publish_outcome(self, progress: Progress) -> None:
-        """Take in how a generation ended that is no longer the current one."""
+        """Record the outcome of a generation that is no longer the current one."""
         known = self._progress.get(progress.generation)
         if known is None or known.state == "progressing":
             self._progress[progress.generation] = progress

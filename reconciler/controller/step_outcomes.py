@@ -1,6 +1,6 @@
-"""What is remembered of steps: what each was decided on when it was sent, and what came of it.
+"""Records steps in the ledger: the grounds of each when it is sent, and its result.
 
-Pure but for its own memory, which lasts as long as the daemon: takes a ledger, returns another one.
+Takes a ledger and returns a new one. Pure except for its own state, which lasts as long as the daemon.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from reconciler.planning.mounts import current_mounts, self_write_counts
 from reconciler.planning.planner import Plan, ServicePlan, Step
 
 MOST_HEALED = 100
-"""Attempts to mend an unhealthy service that are remembered; no limit of a policy can be higher."""
+"""Repairs of an unhealthy service that are recorded; the maximum of a policy's limit."""
 
 
 class StepContext(NamedTuple):
-    """What steps are decided on: what there is, what is wanted, what was seen, and the plan made of it."""
+    """The grounds of a step: stack, desired state, observed state, and the plan."""
 
     stack: Stack
     desired: Desired
@@ -32,21 +32,21 @@ class StepContext(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    # ``note``: which request to restart, or which start of a parent, a stop answers to: it shall do so once.
+    # ``note``: the restart request or the parent's run that a stop responds to, once.
     mark: tuple[object, ...]
     inputs: str
     note: float | str | None = None
 
 
 class StepTracker:
-    """The last step sent for each service, and the last that was said to be done."""
+    """The last step sent for each unit, and the last one that the engine reported as done."""
 
     def __init__(self) -> None:
         self._sent: dict[str, _Sent] = {}
         self._done: dict[str, tuple[object, ...]] = {}
 
     def had_no_effect(self, step: Step, plan: Plan) -> bool:
-        """Whether the engine said that this very step is done, and nothing changed. Tells so once."""
+        """True (once) if the engine reported this step as done but nothing changed."""
         mark = _mark(step, plan)
         if self._done.get(step.key) != mark:
             return False
@@ -54,20 +54,20 @@ class StepTracker:
         return True
 
     def forget(self, plan: Plan) -> None:
-        """The same step is a new one once something else was to be done, or nothing."""
+        """Forget reported steps that the plan no longer contains: if they return, they are new."""
         for name in list(self._done):
             verdict = plan.verdict(name)
             if verdict is None or verdict.step is None or _mark(verdict.step, plan) != self._done[name]:
                 del self._done[name]
 
     def before_send(self, ledger: Ledger, step: Step, on: StepContext, now: Clock) -> Ledger:
-        """The step is about to be sent: what it will do is remembered before anybody can see it."""
+        """Record a step about to be sent, before its effect can be observed."""
         inputs = _verdict(step, on.plan).inputs
         self._sent[step.key] = _Sent(_mark(step, on.plan), inputs, _note(step, on))
         if step.action in {Action.CREATE, Action.RECREATE}:
             ledger = _making(ledger, step, on, now)
         elif step.action is Action.STOP:
-            # What ends now ends because we say so: no failure, no evidence.
+            # This daemon causes the exit: record neither a failure nor evidence.
             runs = {c.id: c.started_at for c in on.observed.containers if c.id == step.container}
             ledger = replace(ledger, stopped={**ledger.stopped, **runs})
         elif step.action is Action.START:
@@ -84,15 +84,15 @@ class StepTracker:
     def after_send(
         self, ledger: Ledger, step: Step, error: EngineError | None, now: Clock, *, chance: float
     ) -> Ledger:
-        """The step came back; ``error`` None means that it is done. ``chance`` in [0, 1) is the jitter."""
+        """Record the result of a step; ``error`` None means success. ``chance`` in [0, 1) is the jitter."""
         name = step.key
         sent = self._sent.get(name, _Sent((), ""))
         self._done.pop(name, None)
         if error is not None:
             if isinstance(error, StepFailed):
                 ledger = _hooks_failed(_undone(ledger, step), step)
-            # A step whose outcome is not known, or that came too late, says nothing of the service:
-            # the next look decides, and only if that goes on is there something to wait for.
+            # A step with an unknown outcome, or for a container that is gone, says nothing about the
+            # service: the next observation decides, and only repeated errors cause a back-off.
             free = 1 if isinstance(error, (EngineUnavailable, OutcomeUnknown, ContainerGone)) else 0
             return record_failure(
                 ledger,
@@ -117,7 +117,7 @@ class StepTracker:
 
 
 def ineffective_step(ledger: Ledger, step: Step, plan: Plan, now: Clock, *, chance: float) -> Ledger:
-    """An engine that lies (PITFALLS row 23) would be asked again in every pass, did this not put it off."""
+    """Delay a step that the engine reports as done without effect (PITFALLS row 23)."""
     return record_failure(
         ledger,
         step.key,
@@ -137,7 +137,7 @@ def _verdict(step: Step, plan: Plan) -> ServicePlan:
 
 
 def _mark(step: Step, plan: Plan) -> tuple[object, ...]:
-    """What a step was decided on: the same again after a success means that it had no effect."""
+    """Return the grounds of a step: equal grounds after a success mean that it had no effect."""
     verdict = _verdict(step, plan)
     seen = verdict.container
     state = (seen.id, seen.state, seen.started_at, seen.finished_at) if seen else ()
@@ -161,7 +161,7 @@ def _making(ledger: Ledger, step: Step, on: StepContext, now: Clock) -> Ledger:
         on.stack.inputs,
         on.stack.compose,
     )
-    # What is there already was not made by this step, whatever a look shows while it runs.
+    # Existing containers are not the result of this step, whatever is observed while it runs.
     olds = (c.id for c in on.observed.containers if c.service == step.service)
     return replace(
         ledger,
@@ -174,7 +174,7 @@ def _hooks_failed(ledger: Ledger, step: Step) -> Ledger:
     if step.container not in ledger.hooks:
         return ledger
     if step.action is Action.START:
-        # Nothing was started, so nothing has to follow.
+        # The start failed, so no hook has to follow.
         return replace(ledger, hooks=omit(ledger.hooks, [step.container]))
     if step.action is Action.POST_START:
         return replace(ledger, hooks={**ledger.hooks, step.container: True})
@@ -182,13 +182,13 @@ def _hooks_failed(ledger: Ledger, step: Step) -> Ledger:
 
 
 def _starting(ledger: Ledger, step: Step, on: StepContext) -> Ledger:
-    # What is seen to run before a start is older than the run that this begins, whatever the clock says.
+    # Runs observed before a start are older than the run it begins, whatever the clock shows.
     runs = {name: parent.run for name, parent in _parents(step, on).items() if parent.started_at}
     return replace(ledger, tied={**ledger.tied, step.key: ParentRuns("", runs)})
 
 
 def _parents(step: Step, on: StepContext) -> dict[str, Container]:
-    """The containers that the unit follows, by unit."""
+    """Return the containers that the unit follows, by unit."""
     names = (on.plan.stack or on.stack).follows.get(step.key, ())
     verdicts = ((name, on.plan.verdict(name)) for name in names)
     return {name: v.container for name, v in verdicts if v is not None and v.container is not None}
@@ -204,7 +204,7 @@ def _note(step: Step, on: StepContext) -> float | str | None:
 
 
 def _undone(ledger: Ledger, step: Step) -> Ledger:
-    # The engine said no, so what was remembered when the step was sent does not hold.
+    # The engine refused, so revert the record made when the step was sent.
     if step.action is Action.STOP:
         return replace(ledger, stopped=omit(ledger.stopped, [step.container]))
     if step.action in {Action.CREATE, Action.RECREATE}:

@@ -1,4 +1,4 @@
-"""Measures memory and CPU of what runs, off every reader's path: often while somebody looks, else seldom."""
+"""Samples memory and CPU of running containers in the background, more often while there are readers."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from reconciler.model.observed import ALIVE
 log = logging.getLogger(__name__)
 
 WATCHED = 10.0
-"""Seconds between samples while somebody looks."""
+"""Seconds between samples while there are readers."""
 UNWATCHED = 30.0
-"""And while nobody does."""
+"""Seconds between samples without readers."""
 SETTLED = 1.0
-"""And while nothing runs, at the least: a stack that starts does not do so all at once."""
+"""Minimum seconds between samples while nothing runs: a stack starts step by step."""
 
 
 class Sampler:
-    """Feeds ``Loop.take_usage``. CPU is the use since the sample before, so the first one has none."""
+    """Feeds ``Loop.take_usage``. CPU is the usage since the previous sample; the first one has none."""
 
     def __init__(self, engine: Engine, loop: Loop, snapshots: SnapshotPublisher) -> None:
         self._engine = engine
@@ -31,24 +31,24 @@ class Sampler:
         self._snapshots = snapshots
 
     async def run(self) -> None:
-        """Sample until cancelled. An engine that does not answer is asked again later."""
+        """Sample until cancelled. Retries after an engine error."""
         clock = asyncio.get_running_loop().time
         while True:
             began, serial = clock(), self._snapshots.current.serial
             if not await self._sample():
-                # The first container to run is worth a look as soon as it does.
+                # Sample as soon as the first container runs.
                 await self._snapshots.newer_than(serial)
                 await asyncio.sleep(SETTLED)
                 continue
             await asyncio.sleep(max(0.0, began + WATCHED - clock()))
             if not self._snapshots.has_readers(clock(), UNWATCHED):
-                # Whoever begins to look gets a fresh sample at once, not one of half a minute ago.
+                # A new reader gets a fresh sample at once, not one from 30 s ago.
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(began + UNWATCHED):
                         await self._snapshots.wait_for_reader()
 
     async def _sample(self) -> bool:
-        """Whether there was anything to measure."""
+        """Take one sample; False if no container runs."""
         alive = tuple(c for c in self._loop.observed.containers if c.state in ALIVE)
         if not alive:
             return False

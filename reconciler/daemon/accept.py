@@ -1,4 +1,4 @@
-"""Accepting connections so that a lack of descriptors costs a pause and one log line, not the event loop."""
+"""Accepts connections; running out of descriptors costs a pause and one log line, not the event loop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BACKLOG = 1024
 """Connections that the kernel holds until they are accepted."""
 
 _PER_TURN = 64
-"""Connections accepted in one turn of the event loop; the limits act on them before the next turn."""
+"""Connections accepted per iteration of the event loop; the limits apply before the next iteration."""
 
 _PAUSE = 1.0
 """Seconds without accepting after descriptors or memory ran out."""
@@ -23,9 +23,9 @@ _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Acceptor:
-    """Accepts from one listening socket; has what uvicorn uses of ``asyncio.Server``.
+    """Accepts from one listening socket; implements the part of ``asyncio.Server`` that uvicorn uses.
 
-    ``protocol`` makes the protocol of a connection; ``note`` logs why none are accepted, not too often.
+    ``protocol`` creates the protocol of a connection; ``note`` logs, rate-limited, why accepting pauses.
     """
 
     def __init__(
@@ -43,13 +43,13 @@ class Acceptor:
         self._closed = False
 
     def start(self) -> None:
-        """Begin to listen and to accept."""
+        """Listen and accept."""
         self._listener.setblocking(False)
         self._listener.listen(_BACKLOG)
         self._resume()
 
     def close(self) -> None:
-        """Accept no more; connections stay."""
+        """Stop accepting; open connections stay."""
         self._closed = True
         if self._pause is not None:
             self._pause.cancel()
@@ -72,7 +72,7 @@ class Acceptor:
             except OSError as error:
                 if error.errno in _SHORTAGES:
                     self._rest(error)
-                # Anything else is about one connection that is gone again; the next turn sees the others.
+                # Any other error concerns one closed connection; the next iteration accepts the others.
                 return
             connection.setblocking(False)
             task = self._loop.create_task(self._connect(connection))

@@ -1,4 +1,4 @@
-"""The audit log of one run of the daemon: begun before anything else, ended after everything else."""
+"""The audit log of one run of the daemon: opened first, closed last."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ log = logging.getLogger(__name__)
 
 
 class AuditSession:
-    """The log, and the chronicle that feeds it with what the loop does. ``wall``: the time of day, seconds.
+    """The audit log and the recorder that adds the loop's steps to it. ``wall``: time of day in seconds.
 
-    The chain's end is told to the daemon's own log when it ends: the journal keeps it where nobody who
-    changes the state directory thinks of it.
+    At the end the daemon logs the head of the hash chain: the journal keeps it apart from the state
+    directory, so that a manipulated log can be detected.
     """
 
     def __init__(self, state_dir: Path, wall: Callable[[], float]) -> None:
@@ -33,7 +33,7 @@ class AuditSession:
         self.audit.subscribe(self._told)
 
     async def begin(self, generations: Generations, *, engine: str, address: str) -> None:
-        """Start writing, and make up for what a crash kept out of the log."""
+        """Start writing, and add the generations that a crash kept out of the log."""
         before = await self.audit.latest("daemon_start", "daemon_stop")
         highest = await asyncio.to_thread(query.highest_generation, self._state_dir)
         self.audit.start()
@@ -57,11 +57,11 @@ class AuditSession:
         )
 
     def follow(self, target: Callable[[], Target | None]) -> None:
-        """Ask here what the loop converges to."""
+        """Set the function that returns the loop's current target."""
         self._target = target
 
     async def end(self, *, failed: bool) -> None:
-        """Record the end, and write all that there is."""
+        """Record the end and write all pending entries."""
         self.chronicle.close()
         self.audit.append(events.daemon_stopped(failed=failed, at=self._wall()))
         await asyncio.to_thread(self.audit.close)

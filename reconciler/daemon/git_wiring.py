@@ -1,4 +1,4 @@
-"""The daemon's part about git, put together: the work tree, pull mode, its webhook."""
+"""Builds the daemon's git components: the work tree, pull mode, its webhook."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHORTEST_SECRET = 16
 
 
 def work_tree(options: RunOptions, generations: Generations) -> GitTree:
-    """The desired-state directory as a work tree, whether it is one or not."""
+    """Wrap the desired-state directory; it need not be a git work tree."""
     around = ValidationContext(
         keyed(resolve, read_key(options.state_dir)),
         options.compose_file,
@@ -31,7 +31,7 @@ def work_tree(options: RunOptions, generations: Generations) -> GitTree:
 
 
 def puller(options: RunOptions, tree: GitTree, intake: Acceptor) -> Puller | None:
-    """Pull mode, None where it is not asked for. What is committed is looked at by whoever has to."""
+    """Build pull mode, or None without ``--git-url``. Connects commits to the component that loads them."""
     tree.committed = intake.reload
     if not options.git_url:
         return None
@@ -49,10 +49,10 @@ def puller(options: RunOptions, tree: GitTree, intake: Acceptor) -> Puller | Non
 
 
 def webhook(options: RunOptions, pulls: Puller | None) -> Webhook | None:
-    """The endpoint that has the repository fetched, None without pull mode or a secret.
+    """Build the endpoint that triggers a fetch, or None without pull mode or a secret.
 
     Raises:
-        OSError: the secret can't be read, or is none worth the name.
+        OSError: the secret can't be read or is too short.
     """
     if pulls is None or options.git_webhook_secret is None:
         return None

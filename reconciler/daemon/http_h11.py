@@ -13,7 +13,7 @@ _TOO_LARGE = 431
 
 
 class LimitedH11(LimitedProtocol, H11Protocol):
-    """Counts as h11 gives events out. Pipelined requests wait as bytes, and are read one at a time."""
+    """Counts h11's events. Pipelined requests wait as bytes and are parsed one at a time."""
 
     conn: h11.Connection
 
@@ -28,7 +28,7 @@ class LimitedH11(LimitedProtocol, H11Protocol):
             self._begin()
             self._lines = 0
         if self._complete:
-            # Reading is paused behind a complete request; only what was on its way comes now.
+            # Reading is paused after a complete request; only bytes already in transit arrive now.
             self._ahead += len(data)
             if self._ahead > 8 * self.gate.limits.head_bytes:
                 self._refuse(MALFORMED)
@@ -37,16 +37,16 @@ class LimitedH11(LimitedProtocol, H11Protocol):
             self._unset_keepalive_if_required()
         self.conn.receive_data(data)
         self.handle_events()
-        # A head is parsed when it is complete; its lines are counted before.
+        # h11 parses a head only when it is complete, so count its lines before that.
         self._lines += data.count(b"\n")
         if not self._complete and not self._in_body and self._lines > self.gate.limits.head_lines + 1:
             self._refuse(HEAD_TOO_LARGE)
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Nothing: anybody can ask for an upgrade."""
+        """Log nothing: any client can request an upgrade."""
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no request."""
+        """Refuse a malformed request."""
         self._refuse(self._fault or MALFORMED)
 
     def on_response_complete(self) -> None:
@@ -55,12 +55,12 @@ class LimitedH11(LimitedProtocol, H11Protocol):
         super().on_response_complete()
 
     def refuse_event(self, fault: Fault) -> h11.RemoteProtocolError:
-        """The error that ends the reading of events with this answer."""
+        """Return the error that ends event parsing with this response."""
         self._fault = fault
         return h11.RemoteProtocolError(fault.detail)
 
     def on_request(self, lines: int, size: int) -> None:
-        """A head was read."""
+        """Handle a complete head."""
         if self._complete:
             self._begin()
         if self._beyond(lines, size):
@@ -68,18 +68,18 @@ class LimitedH11(LimitedProtocol, H11Protocol):
         self._head_done()
 
     def on_data(self, size: int) -> None:
-        """A part of a body was read."""
+        """Handle a part of a body."""
         if not self._body_grew(size):
             raise self.refuse_event(BODIES_TOO_LARGE)
 
     def on_end(self, lines: int, size: int) -> None:
-        """A message was read whole; ``lines`` and ``size`` are those of its trailer section."""
+        """Handle the end of a message; ``lines`` and ``size`` are those of its trailer section."""
         if self._beyond(lines, size):
             raise self.refuse_event(HEAD_TOO_LARGE)
         self._message_done()
 
     def on_error(self, error: h11.RemoteProtocolError) -> None:
-        """What was read is no request."""
+        """Handle a parse error."""
         self._fault = HEAD_TOO_LARGE if error.error_status_hint == _TOO_LARGE else MALFORMED
 
     def _beyond(self, lines: int, size: int) -> bool:
@@ -87,7 +87,7 @@ class LimitedH11(LimitedProtocol, H11Protocol):
 
 
 class _Connection(h11.Connection):
-    """Tells its protocol of each event before uvicorn acts on it."""
+    """Passes each event to the protocol before uvicorn handles it."""
 
     def __init__(self, owner: LimitedH11) -> None:
         super().__init__(h11.SERVER, owner.gate.limits.head_bytes)

@@ -19,11 +19,11 @@ from reconciler.daemon.http_limits import (
 
 
 class _Stop(Exception):
-    """Ends the parser's work in the middle of what it was given."""
+    """Stops the parser in the middle of its input."""
 
 
 class LimitedHttpTools(LimitedProtocol, HttpToolsProtocol):
-    """Counts in the parser's callbacks; what it holds without a callback is counted by what it was fed."""
+    """Counts in the parser's callbacks; bytes that it buffers without a callback are counted when fed."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -36,7 +36,7 @@ class LimitedHttpTools(LimitedProtocol, HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            # Answered as if nothing of it had been asked for, which HTTP allows.
+            # Ignore the upgrade and respond normally, which HTTP allows.
             return
         except httptools.HttpParserError:
             self._refuse(self._fault or MALFORMED)
@@ -46,17 +46,17 @@ class LimitedHttpTools(LimitedProtocol, HttpToolsProtocol):
             self._refuse(HEAD_TOO_LARGE)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the request being answered, too: uvicorn tells the newest one, which may wait behind it."""
+        """Disconnect the running request too: uvicorn disconnects only the newest, which may be waiting."""
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True
             self._running.message_event.set()
         super().connection_lost(exc)
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Nothing: anybody can ask for an upgrade."""
+        """Log nothing: any client can request an upgrade."""
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """Handle the start of a request."""
         self._events += 1
         self._head = self._lines = 0
         self._unset_keepalive_if_required()
@@ -64,19 +64,19 @@ class LimitedHttpTools(LimitedProtocol, HttpToolsProtocol):
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
-        """A part of the target."""
+        """Handle a part of the target."""
         self._grow(len(url))
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header; those of a trailer section are counted and dropped."""
+        """Handle a header; those of a trailer section are counted and dropped."""
         self._lines += 1
         self._grow(len(name) + len(value) + 4)
         if not self._in_body:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """The head is complete; a request too many behind others is refused in its turn."""
+        """Handle a complete head; refuse a pipelined request above the limit, in its turn."""
         self._events += 1
         self._head = self._lines = 0
         super().on_headers_complete()
@@ -85,14 +85,14 @@ class LimitedHttpTools(LimitedProtocol, HttpToolsProtocol):
             self._stop(TOO_MANY_WAITING)
 
     def on_body(self, body: bytes) -> None:
-        """A part of the body."""
+        """Handle a part of the body."""
         self._events += 1
         if not self._body_grew(len(body)):
             self._stop(BODIES_TOO_LARGE)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The request is complete."""
+        """Handle a complete request."""
         self._events += 1
         self._head = self._lines = 0
         super().on_message_complete()

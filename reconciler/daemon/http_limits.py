@@ -1,12 +1,12 @@
-"""Limits on what a client may hold of the HTTP server before, beside and after its request is complete.
+"""Limits the resources of the HTTP server that a client can hold before, during and after a request.
 
-Neither uvicorn nor httptools limits the head of a request or waits for it only so long, so without a key
-100 MB of header lines cost 3 GB, and 1,009 half-sent requests used every descriptor (issue 13). ``Gate``
-counts the connections of all listeners of the process; ``LimitedProtocol`` is what the two protocols
-(``http_httptools``, ``http_h11``) have in common.
+Neither uvicorn nor httptools limits the size of a request head or the time for it, so without a key 100 MB
+of header lines cost 3 GB, and 1,009 half-sent requests used every descriptor (issue 13). ``Gate`` counts the
+connections of all listeners of the process; ``LimitedProtocol`` is the common part of the two protocols
+(``http_httptools``, ``http_h11``).
 
 Addresses are those of the connection; headers that a proxy sets are not trusted here. IPv6 addresses count
-by their /64, which one machine usually has to itself.
+by their /64, which usually belongs to one machine.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from typing import Any, NamedTuple
 log = logging.getLogger(__name__)
 
 _QUIET = logging.getLogger("reconciler.http")
-# uvicorn warns of each malformed request and each upgrade: a line for every one that a stranger sends.
+# uvicorn logs each malformed request and each upgrade: any client could flood the log.
 _QUIET.setLevel(logging.ERROR)
 
 _LOG_EVERY = 600.0
 """Seconds between log lines about refused connections."""
 
 _SLICE = 16 * 1024
-"""Bytes given to a parser at once: how far a head can grow beyond its limit before that is noticed."""
+"""Bytes passed to a parser at once: the amount by which a head can exceed its limit unnoticed."""
 
 _LINGER = 1.0
-"""Seconds that a refused client may still send: closing at once would reset the connection, and most
-clients then never see the answer."""
+"""Seconds that a refused client may still send: closing at once resets the connection, and most clients
+then never see the response."""
 
 _LINGER_BYTES = 1 << 20
 
 
 class Limits(NamedTuple):
-    """How much is allowed. Sizes are in bytes, times in seconds.
+    """The limits. Sizes are in bytes, times in seconds.
 
-    ``head_*`` also hold for the trailer section of a chunked body. ``waiting``: pipelined requests behind the
-    one being answered. ``incomplete``: connections of one address whose request is not complete.
-    ``bodies``: what all unfinished bodies may hold together.
+    ``head_*`` also apply to the trailer section of a chunked body. ``waiting``: pipelined requests behind the
+    current one. ``incomplete``: connections of one address with an incomplete request. ``bodies``: the total
+    size of all incomplete bodies.
     """
 
     head_bytes: int = 64 * 1024
@@ -58,9 +58,9 @@ class Limits(NamedTuple):
 
 
 def limits_for(descriptors: int) -> Limits:
-    """The limits for a process that may have so many descriptors open.
+    """Return the limits for a process with this maximum of open descriptors.
 
-    A quarter of them, and at least 128, stays for the loop: engine, files, Compose, git and the audit log.
+    Reserves a quarter of them, and at least 128, for engine, files, Compose, git and the audit log.
     """
     free = descriptors - max(128, min(1024, descriptors // 4))
     usual = Limits()
@@ -69,7 +69,7 @@ def limits_for(descriptors: int) -> Limits:
 
 
 class Fault(NamedTuple):
-    """Why a connection is refused or cut off. ``lingers``: the client is probably still sending."""
+    """Why a connection is refused or closed. ``lingers``: the client is probably still sending."""
 
     status: int
     reason: str
@@ -78,7 +78,7 @@ class Fault(NamedTuple):
     lingers: bool = True
 
     def body(self) -> bytes:
-        """Problem details as all answers of the API have them."""
+        """Return the problem details, in the format of all API errors."""
         told = {
             "type": "about:blank",
             "title": HTTPStatus(self.status).phrase,
@@ -90,7 +90,7 @@ class Fault(NamedTuple):
         return json.dumps(told).encode()
 
     def answer(self) -> bytes:
-        """The whole answer as it goes over the wire."""
+        """Return the whole response as sent over the wire."""
         body = self.body()
         lines = [
             f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}",
@@ -123,10 +123,10 @@ BODIES_TOO_LARGE = Fault(
 
 
 class Gate:
-    """Counts the connections of all listeners and decides which one has to go. ``clock`` is monotonic.
+    """Counts the connections of all listeners and decides which one to close. ``clock`` is monotonic.
 
-    A newcomer is let in where possible, and the oldest connection whose request is not complete goes for it:
-    a complete request then still gets through while somebody holds half-sent ones, from the same address too.
+    A new connection is admitted if possible, and the oldest one with an incomplete request is closed for it:
+    a complete request then still succeeds while a client holds half-sent ones, even from the same address.
     """
 
     def __init__(self, limits: Limits | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -140,15 +140,15 @@ class Gate:
         self._unlogged = 0
 
     def __len__(self) -> int:
-        """How many connections there are."""
+        """The number of connections."""
         return len(self._all)
 
     def incomplete(self, address: str) -> int:
-        """How many connections of an address have no complete request."""
+        """The number of connections of an address with an incomplete request."""
         return len(self._incomplete.get(address, ()))
 
     def enter(self, connection: LimitedProtocol) -> bool:
-        """Let a new connection in; False: every other one is being served, so there is no room."""
+        """Admit a new connection; False if all others are being served, so there is no room."""
         if len(self._all) >= self.limits.connections and not self._make_room():
             return False
         self._all.add(connection)
@@ -156,7 +156,7 @@ class Gate:
         return True
 
     def unfinished(self, connection: LimitedProtocol) -> None:
-        """The connection waits for the rest of a request."""
+        """Record that the connection waits for the rest of a request."""
         own = self._incomplete.setdefault(connection.address, {})
         self._idle.pop(connection, None)
         if connection in own:
@@ -166,23 +166,23 @@ class Gate:
             self._evict(next(iter(own)))
 
     def finished(self, connection: LimitedProtocol) -> None:
-        """The request of the connection is complete."""
+        """Record that the connection's request is complete."""
         own = self._incomplete.get(connection.address, {})
         own.pop(connection, None)
         if not own:
             self._incomplete.pop(connection.address, None)
 
     def idle(self, connection: LimitedProtocol) -> None:
-        """No request is on the connection, so it can be closed for the sake of others."""
+        """Record that the connection has no request, so it can be closed to make room."""
         if connection in self._all:
             self._idle[connection] = None
 
     def busy(self, connection: LimitedProtocol) -> None:
-        """A request began on the connection."""
+        """Record that a request began on the connection."""
         self._idle.pop(connection, None)
 
     def leave(self, connection: LimitedProtocol) -> None:
-        """The connection is closed, or about to be."""
+        """Record that the connection is closed or closing."""
         self._all.discard(connection)
         self._idle.pop(connection, None)
         self.finished(connection)
@@ -213,9 +213,9 @@ class Gate:
 
 
 class LimitedProtocol(asyncio.Protocol):
-    """What uvicorn's two HTTP protocols lack: limits of size, time and number. Put before one of them.
+    """Mixin for uvicorn's two HTTP protocols: adds limits of size, time and number.
 
-    The subclass says what its parser found: ``_begin``, ``_head_done``, ``_body_grew``, ``_message_done``.
+    The subclass reports its parser's events: ``_begin``, ``_head_done``, ``_body_grew``, ``_message_done``.
     """
 
     gate: Gate
@@ -258,7 +258,7 @@ class LimitedProtocol(asyncio.Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Give the parser what came, in slices."""
+        """Pass the data to the parser, in slices."""
         self._spoken = True
         for start in range(0, len(data), _SLICE):
             if self._deaf or self.transport.is_closing():
@@ -269,7 +269,7 @@ class LimitedProtocol(asyncio.Protocol):
             self._await_client()
 
     def make_room(self, *, quiet: bool) -> None:
-        """Close the connection at once; without a word if no request is on it."""
+        """Close the connection at once; without a response if it has no request."""
         if quiet or self._deaf or not self._spoken:
             self._deaf = True
             self._settle()
@@ -278,7 +278,7 @@ class LimitedProtocol(asyncio.Protocol):
         else:
             self._refuse(TOO_MANY)
         if self.transport.get_write_buffer_size():
-            # Closed, but kept open for a client that takes nothing.
+            # Closed, but the transport stays open for a client that does not read.
             self.transport.abort()
 
     def _feed(self, data: bytes) -> None:
@@ -289,7 +289,7 @@ class LimitedProtocol(asyncio.Protocol):
         if self._discarded > _LINGER_BYTES and self._last_words is None and self._answered():
             self.transport.close()
 
-    # --- what the parser found ---
+    # --- events of the parser ---
 
     def _begin(self) -> None:
         self._complete = self._in_body = False
@@ -300,7 +300,7 @@ class LimitedProtocol(asyncio.Protocol):
         self._stop_deadline()
 
     def _body_grew(self, count: int) -> bool:
-        """False: all unfinished bodies together are too large by now."""
+        """Count a part of a body; False if all incomplete bodies together exceed the limit."""
         if self.cycle.response_complete:
             return True
         self._body_bytes += count
@@ -326,14 +326,14 @@ class LimitedProtocol(asyncio.Protocol):
         self._note_unfinished()
 
     def _note_unfinished(self) -> None:
-        # While answers to earlier requests are due, it can't be closed for others: only the total counts it.
+        # While earlier responses are due, it can't be closed for others: only the total counts it.
         if not self._owes():
             self.gate.unfinished(self)
 
     def _overdue(self) -> None:
         self._deadline = None
         if self.flow.read_paused:
-            # It is this server that does not read at present.
+            # The server itself has paused reading.
             self._await_client()
         elif self._spoken:
             self._refuse(TOO_SLOW)
@@ -355,19 +355,19 @@ class LimitedProtocol(asyncio.Protocol):
     # --- refusing ---
 
     def _answered(self) -> bool:
-        """Whether no answer is under way or waiting."""
+        """Whether no response is in progress or pending."""
         return self.cycle is None or self.cycle.response_complete
 
     def _owes(self) -> bool:
-        """Whether answers are due to requests before the one that is not complete."""
+        """Whether responses are due to requests before the incomplete one."""
         return not self._in_body and not self._answered()
 
     def _drop_waiting(self) -> bool:
-        """Forget the newest request if it still waits for answers before its own; False: it does not wait."""
+        """Drop the newest request if it waits behind other responses; False if it does not."""
         return False
 
     def _refuse(self, fault: Fault) -> None:
-        """Hear nothing more from the client, give the answers that are due, then this one, and close."""
+        """Ignore further input, send the responses that are due, then this one, and close."""
         if self._deaf:
             return
         in_body = self._in_body
@@ -385,7 +385,7 @@ class LimitedProtocol(asyncio.Protocol):
             self._say(fault)
 
     def on_response_complete(self) -> None:
-        """See uvicorn; afterwards a client that was refused meanwhile gets its answer."""
+        """See uvicorn; then send the pending refusal, if there is one."""
         super().on_response_complete()  # type: ignore[misc]  # of the class behind
         if self._last_words is not None and self._answered() and not self.transport.is_closing():
             fault, self._last_words = self._last_words, None
@@ -411,7 +411,7 @@ class LimitedProtocol(asyncio.Protocol):
 
 
 def _network(host: str) -> str:
-    """What an address counts as: itself, or the /64 of an IPv6 address."""
+    """Return the key that an address counts under: itself, or the /64 of an IPv6 address."""
     if ":" not in host:
         return host
     try:

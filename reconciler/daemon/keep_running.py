@@ -1,4 +1,4 @@
-"""Keeps the parts of the daemon running: what one of them reads must not end the process."""
+"""Restarts the daemon's components after errors: bad input of one must not end the process."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ log = logging.getLogger(__name__)
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
 _WELL_AFTER = 60.0
-"""Seconds that a part has to run before its next failure counts as the first one again."""
+"""Seconds without failure after which the pause is reset."""
 
 
 async def keep_up(name: str, part: Callable[[], Awaitable[None]]) -> None:
-    """Run a part of the daemon, and run it again after an error, at most a minute later.
+    """Run a component of the daemon; after an error restart it, at most a minute later.
 
-    Each kind of error is logged with its traceback once, and in one line afterwards. Returns when the part
-    returns; leaves it cancelled when it is cancelled.
+    Logs each kind of error with its traceback once, then in one line. Returns when the component returns;
+    cancellation is passed on.
     """
     loop = asyncio.get_running_loop()
     told: set[str] = set()

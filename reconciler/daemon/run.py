@@ -1,4 +1,4 @@
-"""The composition root: chooses the engine, wires everything, and lives until it is told to end."""
+"""The composition root: chooses the engine, builds all components, and runs until a stop signal."""
 
 from __future__ import annotations
 
@@ -71,30 +71,30 @@ from reconciler.options import Address, RunOptions
 log = logging.getLogger(__name__)
 
 GRACE = 3.0
-"""Seconds that steps in flight, and then open answers, are given at the end."""
+"""Seconds to wait at the end for steps in flight, and then for open responses."""
 TURNS = 0.001
-"""Seconds after which a thread that waits for the interpreter gets it. At Python's own 5 ms each of the few
-turns of a write to the disk, beside a loop that is busy planning, takes that long."""
+"""The interpreter's switch interval in seconds. With Python's default of 5 ms, each of the few thread
+switches of a disk write takes that long while the loop is planning."""
 _AGAIN = 0.5
-"""Seconds after which files are read again that could not be read for a passing reason."""
+"""Seconds after which to retry files that could not be read for a passing reason."""
 WORKERS = 6
-"""Threads for calls that block (files, git, the audit log)."""
+"""Threads for blocking calls (files, git, the audit log)."""
 DEADLINE = 12.0
-"""Seconds after which a daemon that was told to end does so, whatever still hangs."""
+"""Seconds after a stop signal at which the process exits, even if a call hangs."""
 
 
 def run(options: RunOptions) -> int:
-    """Run the daemon in the foreground; 0 after SIGTERM or SIGINT, 1 where it can't start."""
+    """Run the daemon in the foreground; return 0 after SIGTERM or SIGINT, 1 if it can't start."""
     logging_setup.set_up()
     sys.setswitchinterval(TURNS)
-    # Told to abort, by the watchdog for one, it says where it hung.
+    # On SIGABRT (watchdog), dump the stacks of all threads.
     faulthandler.enable()
     notifier = Notifier.from_environment()
     try:
         key = load_api_key()
         options.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         safe = options.insecure or bind_check.is_loopback(options.host)
-        # Revoking the last key must not open what only a key allowed to listen there.
+        # Revoking the last key must not open an address that only a key made acceptable.
         keys = KeyRing(options.state_dir, environment=key, always=not safe)
         bind_check.check(options.host, keyless=keys.empty, insecure=options.insecure)
         with DirectoryLock(options.state_dir), _DesiredStateLock(options.desired_state) as held:
@@ -112,7 +112,7 @@ def run(options: RunOptions) -> int:
 
 
 class _DesiredStateLock(contextlib.AbstractContextManager["_DesiredStateLock"]):
-    """Holds the desired-state directory, also one that comes only later or is replaced by another."""
+    """Locks the desired-state directory, also if it appears later or is replaced."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -120,10 +120,10 @@ class _DesiredStateLock(contextlib.AbstractContextManager["_DesiredStateLock"]):
         self.hold()
 
     def hold(self) -> bool:
-        """Hold what is there now; True if this is the first time that there is something.
+        """Lock the current directory; True if it appeared just now.
 
         Raises:
-            AlreadyRunning: another daemon holds it.
+            AlreadyRunning: another daemon has locked it.
         """
         if self._lock is not None:
             self._lock.refresh()
@@ -139,8 +139,8 @@ class _DesiredStateLock(contextlib.AbstractContextManager["_DesiredStateLock"]):
 
 
 def choose_engine(options: RunOptions) -> tuple[Engine, Resolve]:
-    """The engine asked for, and how Compose files are resolved for it."""
-    # Compose is what a Compose file means, also where its containers are only imagined.
+    """Return the engine of the options, and the function that resolves Compose files for it."""
+    # Compose defines the meaning of a Compose file, also for the simulated engine.
     from reconciler.engine.compose.engine import resolve
 
     if options.engine == "simulated":
@@ -316,7 +316,7 @@ class _Daemon:
         return stop
 
     async def _until_told(self, stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
-        """Wait for a signal. A part that ends before, without an error, is a bug: end as a whole."""
+        """Wait for a stop signal. A component that ends earlier without an error is a bug: exit."""
         told = asyncio.create_task(stop.wait())
         await asyncio.wait([told, *tasks], return_when=asyncio.FIRST_COMPLETED)
         told.cancel()
@@ -335,7 +335,7 @@ class _Daemon:
         told: Listener,
         first_read: asyncio.Event,
     ) -> None:
-        """Take in the files now, whenever they may have changed, and at every resync."""
+        """Load the files now, at every change event, and at every resync."""
         try:
             await intake.reload()
         finally:
@@ -344,8 +344,8 @@ class _Daemon:
         changes = store.changes(told)
         change = asyncio.ensure_future(anext(changes))
         while True:
-            # What no notice tells of (a network file system, a folder far above that was moved) is
-            # found by looking; that costs a millisecond where nothing changed.
+            # Changes without an event (a network file system, a moved parent folder) are found by
+            # reading; that costs a millisecond if nothing changed.
             pause = min(_AGAIN, self.options.resync) if intake.missed else self.options.resync
             await asyncio.wait([change], timeout=pause)
             if change.done():
@@ -355,7 +355,7 @@ class _Daemon:
             await intake.reload()
 
     async def _watch_mounts(self, sources: MountedFiles, loop: Loop, told: Listener) -> None:
-        """Have a mounted file looked at when it may have changed, not only at the next resync."""
+        """Wake the loop when a mounted file may have changed, not only at the next resync."""
         async for _ in changes(sources.files, wake=sources.files_changed, told=told):
             loop.wake("a mounted file")
 
@@ -381,9 +381,9 @@ async def _run_after(first_read: asyncio.Event, loop: Loop) -> None:
 
 
 def _warm_up_threads(loop: asyncio.AbstractEventLoop) -> None:
-    """Have every thread for calls that block from the beginning: what they take of a small box shows at once.
+    """Start all worker threads at once, so that their memory use is visible from the start.
 
-    The standard executor makes another one whenever all are busy, and keeps it: it would grow for days.
+    The default executor adds a thread whenever all are busy and keeps it: memory would grow for days.
     """
     workers = ThreadPoolExecutor(WORKERS, "worker")
     all_there = threading.Barrier(WORKERS)
@@ -402,7 +402,7 @@ def _settings(options: RunOptions, beat: float) -> LoopTimings:
 
 
 def _force_exit_after(deadline: float = DEADLINE, leave: Callable[[int], None] = os._exit) -> None:
-    """Whatever hangs in a thread (an engine, a disk): the process ends by then."""
+    """Exit after ``deadline`` seconds, even if a thread hangs (engine, disk)."""
     timer = threading.Timer(deadline, leave, [0])
     timer.daemon = True
     timer.start()

@@ -1,8 +1,7 @@
-"""What systemd is told of the daemon: ready, how far, alive, reloading, stopping (``sd_notify``).
+"""Notifies systemd (``sd_notify``): readiness, status, watchdog, reload, stop.
 
-``daemon`` puts it together: the loop's hook feeds the watchdog, a task of its own tells the status. Where
-no service manager listens, all of it is silent. The protocol is a line of text in a datagram, so it needs
-no library.
+The loop's heartbeat feeds the watchdog, a separate task sends the status. Without a notify socket all calls
+do nothing. The protocol is a line of text in a datagram, so it needs no library.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ from reconciler.controller.snapshot import Snapshot, SnapshotPublisher
 log = logging.getLogger(__name__)
 
 _BEATS = 3
-"""How often in one watchdog interval an idle loop says that it turns: one lost message ends nothing."""
+"""Heartbeats of an idle loop per watchdog interval: losing one message is harmless."""
 _LONGEST = 500
-"""Letters of a status line; more is for logs."""
+"""Maximum length of a status line in characters."""
 
 
 class Notifier:
-    """Sends to the service manager's socket; to nobody where ``address`` is empty.
+    """Sends to the service manager's socket; does nothing if ``address`` is empty.
 
-    ``watchdog`` is the interval in seconds within which ``alive`` must be said, None where nobody asks.
+    ``watchdog`` is the interval in seconds within which ``alive`` must be called; None: no watchdog.
     """
 
     def __init__(self, address: str = "", watchdog: float | None = None) -> None:
@@ -37,13 +36,13 @@ class Notifier:
         self.watchdog = watchdog
         if address:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-            # Full for the moment, or gone: a message less, never a loop that waits for it.
+            # If the socket is full or gone, drop the message instead of blocking the loop.
             self._socket.setblocking(False)
             self._address = f"\0{address[1:]}" if address.startswith("@") else address
 
     @classmethod
     def from_environment(cls, environ: MutableMapping[str, str] | None = None) -> Notifier:
-        """As systemd's variables say. They are taken away: no child of ours speaks in our name."""
+        """Create from systemd's variables and remove them, so that no child process sends notifications."""
         surroundings = os.environ if environ is None else environ
         address = surroundings.pop("NOTIFY_SOCKET", "")
         interval = surroundings.pop("WATCHDOG_USEC", "")
@@ -54,40 +53,40 @@ class Notifier:
 
     @property
     def listened_to(self) -> bool:
-        """Whether there is anybody to tell."""
+        """Whether there is a notify socket."""
         return self._socket is not None
 
     @property
     def beat(self) -> float:
-        """Seconds after which an idle loop should turn all the same; infinite without a watchdog."""
+        """Seconds between heartbeats of an idle loop; infinite without a watchdog."""
         return self.watchdog / _BEATS if self.watchdog else float("inf")
 
     def ready(self) -> None:
-        """The start, or a reload, is over."""
+        """Report the end of the start or of a reload."""
         self._send("READY=1")
 
     def status(self, text: str) -> None:
-        """What ``systemctl status`` shows; said again only when it is something else."""
+        """Set the text in ``systemctl status``; sent only when it changes."""
         line = " ".join(text.split())[:_LONGEST]
         if line != self._told:
             self._told = line
             self._send(f"STATUS={line}")
 
     def alive(self) -> None:
-        """Feed the watchdog. To be called by what it watches, and by nothing else."""
+        """Feed the watchdog. Only the watched component may call this."""
         if self.watchdog:
             self._send("WATCHDOG=1")
 
     def reloading(self) -> None:
-        """A reload begins; ``ready`` ends it."""
+        """Report the start of a reload; ``ready`` ends it."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self) -> None:
-        """The end begins."""
+        """Report the start of the stop."""
         self._send("STOPPING=1")
 
     def close(self) -> None:
-        """Nothing is told from here on."""
+        """Close the socket; later calls do nothing."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -102,12 +101,11 @@ class Notifier:
 
 
 class ReadinessNotifier:
-    """Says at the right moments what ``Notifier`` can say.
+    """Decides when to send which notification.
 
-    Ready is the daemon when it answers requests, has read the files once, and a pass over what they say is
-    done: also one that found no engine, since without it the daemon is of use as well. Files that are not
-    valid leave nothing to pass over, unless an earlier state was good: ``done`` tells whether there was a
-    pass, or nothing to pass over.
+    The daemon is ready when it serves requests, has read the files once, and has finished a pass over them,
+    even if the engine is unreachable, since the daemon is useful without it. With invalid files and no
+    earlier valid state there is nothing to pass over: ``done`` returns True after a pass, or if none is due.
     """
 
     def __init__(self, notifier: Notifier, snapshots: SnapshotPublisher, *, done: Callable[[], bool]) -> None:
@@ -122,13 +120,13 @@ class ReadinessNotifier:
         self._turn = asyncio.Lock()
 
     def turned(self) -> None:
-        """The loop turned; ``Hooks.turned``."""
+        """Record a heartbeat of the loop (``Hooks.heartbeat``)."""
         self._notifier.alive()
         self._turned = True
         self._look()
 
     def files_read(self) -> None:
-        """The files were read for the first time, valid or not."""
+        """Record that the files were read for the first time, valid or not."""
         self._read.set()
         self._look()
 
@@ -137,11 +135,11 @@ class ReadinessNotifier:
             self._looked.set()
 
     def serving(self) -> None:
-        """Requests are answered from now on."""
+        """Record that requests are served from now on."""
         self._serving.set()
 
     async def run(self) -> None:
-        """Tell that the daemon is ready, and then for ever how far it is. Ends only when cancelled."""
+        """Report readiness, then every status change. Runs until cancelled."""
         self._notifier.status("starting: reads the desired state")
         await self._read.wait()
         self._notifier.status("starting: looks at the engine")
@@ -157,26 +155,26 @@ class ReadinessNotifier:
 
     @contextlib.asynccontextmanager
     async def reload(self) -> AsyncIterator[None]:
-        """Around a reload that somebody asked for; one at a time."""
+        """Wrap a requested reload in notifications; one at a time."""
         async with self._turn:
             if not self._stopping:
                 self._notifier.reloading()
             try:
                 yield
             finally:
-                # Not ready before its time: a reload during the start ends with the start.
+                # A reload during the start must not report readiness early.
                 if self._looked.is_set() and not self._stopping:
                     self._notifier.ready()
 
     def stopping(self) -> None:
-        """The end begins; the last thing that is told."""
+        """Report the stop; no notification follows."""
         self._stopping = True
         self._notifier.status("ending; the containers stay as they are")
         self._notifier.stopping()
 
 
 def status_line(snapshot: Snapshot) -> str:
-    """How far the stack is, in one line for ``systemctl status``."""
+    """Summarise the stack's progress in one line for ``systemctl status``."""
     services = [s for group in snapshot.groups.values() if group.desired for s in group.services]
     ready = sum(1 for s in services if s.ready or s.done)
     parts = []

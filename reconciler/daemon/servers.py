@@ -1,4 +1,4 @@
-"""Sockets to listen on and servers to put behind them; used by the daemon, which owns both."""
+"""Creates listening sockets and the HTTP servers behind them; the daemon owns both."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from reconciler.options import Address
 log = logging.getLogger(__name__)
 
 _IP_FREEBIND = 15
-"""Linux: bind to an address that no interface has yet; Python has no name for it before 3.12."""
+"""Linux: bind to an address that no interface has yet; the socket module lacks it before Python 3.12."""
 
 
 _MOST_DESCRIPTORS = 65536
-"""Enough for every limit here. Children inherit the limit, and some close each descriptor up to it."""
+"""Enough for all limits here. Children inherit it, and some close every descriptor up to it."""
 
 
 class PortTaken(ServiceManagerError):
-    """The address to listen on is not to be had."""
+    """The listen address is in use or can't be bound."""
 
 
 class Server(uvicorn.Server):
-    """A server that leaves signals to the daemon, and says when it answers."""
+    """A server that leaves signals to the daemon and reports when it serves."""
 
     serving: Callable[[], None] = staticmethod(lambda: None)
     gate: Gate
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to answer."""
+        """Start serving."""
         await super().startup([])
 
         def protocol() -> Any:
@@ -49,7 +49,7 @@ class Server(uvicorn.Server):
                 config=self.config, server_state=self.server_state, app_state=self.lifespan.state
             )
 
-        # asyncio's own way of accepting logs a traceback for each of 2,048 attempts when descriptors run out.
+        # asyncio's accept loop logs a traceback for each of 2,048 attempts when descriptors run out.
         acceptors = [Acceptor(listener, protocol, self.gate.note) for listener in sockets or ()]
         self.servers = [*acceptors]  # type: ignore[list-item]  # what uvicorn uses of asyncio.Server
         for acceptor in acceptors:
@@ -58,14 +58,14 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Nothing to capture."""
+        """Capture no signals."""
         yield
 
 
 def local_host_names(hostname: str = "") -> tuple[str, ...]:
-    """How people on the same network name this machine: as it names itself, and as mDNS has it.
+    """Return this machine's names in the local network: its host name and its mDNS name.
 
-    None of them can be bent towards us by a stranger's name server, which the check of Host is about.
+    A foreign name server can't point them at this machine, which is what the Host check protects against.
     """
     whole = (hostname or socket.gethostname()).lower()
     short = whole.partition(".")[0]
@@ -73,16 +73,16 @@ def local_host_names(hostname: str = "") -> tuple[str, ...]:
 
 
 def listen(address: Address, option: str = "--port", *, ahead: bool = False) -> socket.socket:
-    """A socket bound to the address. ``option`` is what to change where that can't be.
+    """Return a socket bound to the address. Errors suggest changing ``option``.
 
-    ``ahead``: also where no interface has the address yet. A bridge of the engine's is not there before
-    the engine is, and the daemon may well start first.
+    ``ahead`` binds even if no interface has the address yet: the engine's bridge appears only with the
+    engine, and the daemon may start before it.
 
     Raises:
-        PortTaken: somebody else has it, or it may not be bound.
+        PortTaken: the address is in use or can't be bound.
     """
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    # With its protocol named, or asyncio does not switch Nagle's algorithm off, and each answer takes 40 ms.
+    # Name the protocol, or asyncio does not disable Nagle's algorithm and each response takes 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -110,7 +110,7 @@ def _bind(listener: socket.socket, address: Address, *, ahead: bool) -> None:
 
 
 def raise_descriptor_limit() -> int:
-    """Raise the soft limit of open files to the hard one; returns how many this process may open."""
+    """Raise the soft limit of open files to the hard one; return the resulting limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
     if soft != resource.RLIM_INFINITY and soft < most:
@@ -123,10 +123,10 @@ def raise_descriptor_limit() -> int:
 def server(
     app: ASGIApp, grace: float, *, lifespan: bool = True, gate: Gate | None = None, http: str = ""
 ) -> Server:
-    """A server for an application; open answers get ``grace`` seconds at its end.
+    """Return a server for an application; open responses get ``grace`` seconds at its end.
 
-    ``gate`` limits connections, those of all servers that share it together. ``http`` is ``httptools`` or
-    ``h11``; without it httptools is used where it is installed: 1.4 times what h11 serves.
+    ``gate`` limits the connections of all servers that share it. ``http`` is ``httptools`` or ``h11``; by
+    default httptools if installed: it serves 1.4 times as many requests as h11.
     """
     gate = Gate() if gate is None else gate
     config = uvicorn.Config(
@@ -135,7 +135,7 @@ def server(
         ws="none",
         log_config=None,
         access_log=False,
-        # Whom a proxy names is noted beside the proxy, not believed in its place.
+        # X-Forwarded-For is logged, never trusted.
         proxy_headers=False,
         lifespan="on" if lifespan else "off",
         server_header=False,
@@ -157,7 +157,7 @@ def _protocol(name: str, gate: Gate) -> type[LimitedProtocol]:
 
 
 async def serve(servers: Sequence[tuple[Server, socket.socket]]) -> None:
-    """Serve until one of them ends, which ends the others as well."""
+    """Run all servers until one ends, then end the others."""
     tasks = [asyncio.create_task(one.serve(sockets=[listener])) for one, listener in servers]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -28,23 +28,35 @@ class Tail:
     """The last bytes of standard output and error, out of the frames that the engine mixes them in."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._head = bytearray()
+        self._stream = 0
+        self._left = 0
         self._kept: dict[int, bytearray] = {}
         self._cut: set[int] = set()
 
     def feed(self, chunk: bytes) -> None:
-        """Take in a piece of the stream, wherever it is cut."""
-        self._buffer += chunk
-        while len(self._buffer) >= _FRAME.size:
-            stream, size = _FRAME.unpack_from(self._buffer)
-            if len(self._buffer) < _FRAME.size + size:
-                return
-            kept = self._kept.setdefault(stream, bytearray())
-            kept += self._buffer[_FRAME.size : _FRAME.size + size]
-            if len(kept) > _KEPT:
-                del kept[:-_KEPT]
-                self._cut.add(stream)
-            del self._buffer[: _FRAME.size + size]
+        """Read a part of the stream, cut anywhere. Memory stays bounded whatever length a frame claims."""
+        while chunk:
+            if not self._left:
+                missing = _FRAME.size - len(self._head)
+                self._head += chunk[:missing]
+                chunk = chunk[missing:]
+                if len(self._head) < _FRAME.size:
+                    return
+                self._stream, self._left = _FRAME.unpack(self._head)
+                self._head.clear()
+            part, chunk = chunk[: self._left], chunk[self._left :]
+            self._left -= len(part)
+            self._keep(part)
+
+    def _keep(self, part: bytes) -> None:
+        # Docker uses streams 0 to 2; the others of a corrupt stream share one buffer.
+        stream = min(self._stream, 3)
+        kept = self._kept.setdefault(stream, bytearray())
+        kept += part
+        if len(kept) > _KEPT:
+            del kept[:-_KEPT]
+            self._cut.add(stream)
 
     def text(self) -> str:
         """The last lines; standard output only where standard error is empty."""
