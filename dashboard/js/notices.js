@@ -37,7 +37,7 @@ function ofLink(link, act) {
 function ofStack(snapshot, drift, act, may) {
   const found = [];
   const { engine, errors, generation } = snapshot;
-  if (!engine.reachable && engine.error !== "not asked yet") found.push(engineGone(engine));
+  if (!engine.reachable && engine.error !== "not contacted yet") found.push(engineGone(engine));
   if (errors.length) found.push(broken(errors, generation));
   const groups = Object.values(snapshot.groups);
   found.push(...stuck(groups, snapshot, act, may), ...differing(groups, drift, act));

@@ -170,7 +170,7 @@ class Executor:
             error = OutcomeUnknown("given up, because something else is wanted by now", "given_up")
         except Exception as failure:
             # An adapter's bug must not end the loop.
-            log.exception("a step failed in a way nobody foresaw")
+            log.exception("a step failed unexpectedly")
             error = StepFailed(f"internal error: {type(failure).__name__}", "internal_error")
         landed = asyncio.get_running_loop().time()
         failed = error.failed if isinstance(error, BatchFailed) else None

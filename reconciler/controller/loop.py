@@ -49,6 +49,9 @@ _OVERTAKES = frozenset({Action.STOP, Action.RECREATE, Action.REMOVE})
 RECONNECT = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds between attempts to reach an unreachable engine; the last one repeats."""
 
+MAX_LOOK_ERRORS = 100
+"""Distinct errors of failed observations to remember; an ever-changing text must not grow the set."""
+
 LASTING = 1.0
 """Seconds after which an event stream counts as working."""
 
@@ -130,11 +133,12 @@ class Loop:
         self._plan = Plan(complete=False)
         self._tracker = Tracker(Progress(generation=0))
         self._observed_generation = 0
-        self._engine_view = EngineView(error="not asked yet", since=wall())
+        self._engine_view = EngineView(error="not contacted yet", since=wall())
         self._errors: tuple[Mistake, ...] = ()
         self._warnings: tuple[str, ...] = ()
         self._usage: Mapping[str, Usage] = {}
         self._probed: set[str] = set()
+        self._look_errors: set[str] = set()
         self._dispatch = StepTracker()
         self._woken = asyncio.Event()
         self._full = True
@@ -297,11 +301,13 @@ class Loop:
             self._unreachable(str(error))
             return "unreachable"
         except EngineError as error:
-            log.warning("a look failed", extra={"error": str(error)})
+            if self._is_new_look_error(error):
+                log.warning("observing the engine failed", extra={"error": str(error)})
             observed = ObservedState(complete=False)
-        except Exception:
+        except Exception as error:
             # An adapter's bug must not end the loop.
-            log.exception("a look failed in a way nobody foresaw")
+            if self._is_new_look_error(error):
+                log.exception("observing the engine failed unexpectedly")
             observed = ObservedState(complete=False)
         if not self._engine_view.reachable:
             self._engine_view = replace(self._engine_view, reachable=True, since=self._wall(), error="")
@@ -310,8 +316,17 @@ class Loop:
             self._failures += 1
             return "incomplete"
         self._failures = 0
+        self._look_errors.clear()
         self._observed = self._with_probes(observed)
         return "observed"
+
+    def _is_new_look_error(self, error: Exception) -> bool:
+        """Whether to log the error: once for each distinct one until an observation succeeds."""
+        if len(self._look_errors) >= MAX_LOOK_ERRORS:
+            self._look_errors.clear()
+        before = len(self._look_errors)
+        self._look_errors.add(f"{type(error).__name__}: {error}")
+        return len(self._look_errors) > before
 
     async def _left_behind(self, target: _Target, *, full: bool) -> tuple[LeftBehind, ...]:
         known = self._ledger.renaming
@@ -323,7 +338,7 @@ class Loop:
 
     def _unreachable(self, why: str) -> None:
         view = self._engine_view
-        if view.reachable or view.error == "not asked yet":
+        if view.reachable or view.error == "not contacted yet":
             log.warning("the engine can't be reached", extra={"error": why})
             self._engine_view = replace(view, reachable=False, since=self._wall(), error=why)
         self._prober.follow(())

@@ -207,6 +207,39 @@ async def test_an_adapter_that_breaks_does_not_end_the_loop() -> None:
 
 @pytest.mark.pitfall(9)
 @virtual
+async def test_a_failed_look_is_logged_once_per_error_until_one_succeeds(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Broken(RecordingEngine):
+        error: Exception | None = ZeroDivisionError("first")
+
+        async def observe(self, stack: Stack, *, full: bool = False) -> Any:
+            if self.error is not None:
+                raise self.error
+            return await super().observe(stack, full=full)
+
+    def logged() -> list[str]:
+        return [r.message for r in caplog.records if r.message.startswith("observing the engine failed")]
+
+    engine = Broken()
+    b = bench(ONE, engine=engine)
+    b.want(desire(ONE, "main"))
+    await asyncio.sleep(60)
+    assert len(logged()) == 1
+    engine.error = StepFailed("half an answer")
+    await asyncio.sleep(60)
+    engine.error = ZeroDivisionError("first")
+    await asyncio.sleep(60)
+    assert len(logged()) == 2
+    engine.error = None
+    await b.converged()
+    engine.error = ZeroDivisionError("first")
+    await asyncio.sleep(120)
+    assert len(logged()) == 3
+    await b.end()
+
+
+@virtual
 async def test_a_call_that_fails_and_yet_happened_is_not_repeated() -> None:
     mischief = FaultInjection(lie=lambda _: OutcomeUnknown("no answer"))
     b = bench(TIERS, engine=engine(mischief))
