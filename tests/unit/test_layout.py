@@ -112,3 +112,15 @@ def test_every_package_says_what_it_holds() -> None:
         if path.name == "__init__.py":
             text = ast.get_docstring(ast.parse(path.read_text()))
             assert text, module
+
+
+def test_wheel_has_every_package() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = [
+        file.parent.relative_to(ROOT)
+        for base in ("reconciler", "api")
+        for file in (ROOT / base).rglob("__init__.py")
+        if "quickstart" not in file.parts
+    ]
+    data = {"reconciler.shipped_desired_state", "reconciler.shipped_dashboard"}
+    assert sorted(set(declared) - data) == sorted(".".join(folder.parts) for folder in folders)
