@@ -13,8 +13,8 @@ NAMES = {
     "refs/service-manager/fetched": "is neither a branch nor a tag",
     "refs/heads/--upload-pack=x": "git takes it for an option",
     "refs/heads/HEAD": "git takes it for something else",
-    "refs/tags/main": "is deployed is called so",
-    "refs/heads/a\u2028b": "can't be shown",
+    "refs/tags/main": "the deployed branch has the same name",
+    "refs/heads/a\u2028b": "it has unprintable characters",
 }
 
 
@@ -69,7 +69,7 @@ def test_attributes_that_keep_git_from_working_are_refused(ready: GitHost, ann: 
     ann.git("add", ".gitattributes")
     ann.git("commit", "-qm", "encoding")
     said = refused(ready, ann)
-    assert ".gitattributes:3:13: working-tree-encoding=UTF-16LE is not taken" in said
+    assert ".gitattributes:3:13: working-tree-encoding=UTF-16LE is not allowed" in said
     ann.git("reset", "-q", "--hard", "origin/main")
     # What a checkout converts counts as edited from then on.
     write(ann.directory, {"config/db.conf": "one\r\n", ".gitattributes": "*.conf -text\n"})
