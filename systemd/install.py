@@ -34,7 +34,7 @@ NAME = "service-manager"
 ETC = Path("/etc/service-manager")
 DROP_IN = Path("/etc/systemd/system/service-manager.service.d/api-key.conf")
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
-"""What a package is made for, beside the Python that makes it, where every library is to be had for it."""
+"""Further Pythons that a package supports, if every library is available for them."""
 _PARTS = ("reconciler", "api", "dashboard", "desired-state", "pyproject.toml", "README.md", "LICENSE")
 _LAUNCHER = """\
 #!{python} -I
@@ -51,13 +51,13 @@ class Failed(Exception):
 
 
 class Tree:
-    """What lies under DESTDIR: paths as they will be, on the machine that it is for."""
+    """Files below DESTDIR, named by their paths on the target machine."""
 
     def __init__(self, destdir: str) -> None:
         self._destdir = destdir.rstrip("/")
 
     def at(self, path: Path) -> Path:
-        """Where a path of that machine lies for now."""
+        """The location below DESTDIR of a path on the target machine."""
         return Path(f"{self._destdir}{path}")
 
     def lay(self, path: Path, content: str | bytes, mode: int = 0o644) -> None:
@@ -74,7 +74,7 @@ class Places:
     """Where things go on the machine, by the prefix."""
 
     def __init__(self, prefix: Path) -> None:
-        # systemd looks into few folders, so a prefix of somebody's own can't hold what is for it.
+        # systemd reads few folders, so a custom prefix can't hold files for it.
         shared = str(prefix) in {"/usr", "/usr/local"}
         self.library = prefix / "lib" / NAME
         self.program = prefix / "bin" / NAME
@@ -123,7 +123,7 @@ def bundle_python(there: Path, library: Path) -> Path:
     be one that can be moved, as those of uv are. What the daemon never needs is left out.
 
     Raises:
-        Failed: the copy does not run by itself.
+        Failed: the copy does not run on its own.
     """
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     base = Path(sys.base_prefix)
@@ -156,8 +156,8 @@ def is_managed() -> bool:
 def make_environment(there: Path, library: Path, python: Path, others: Sequence[str] = ()) -> list[str]:
     """An environment in ``there`` that will live at ``library`` and be run by ``python``.
 
-    Returns the versions of Python that it is good for, oldest first: that which runs this, and those beside
-    it among ``others`` for which every compiled library is to be had.
+    Returns the supported versions of Python, oldest first: the one that runs this, and its neighbours among
+    ``others`` for which every compiled library is available.
     """
     own = f"{sys.version_info.major}.{sys.version_info.minor}"
     with tempfile.TemporaryDirectory(prefix="service-manager-") as temporary:
@@ -241,7 +241,7 @@ def _wheel(temporary: Path) -> Path:
 
 
 def _compiled_for(version: str, site: Path, temporary: Path) -> bool:
-    """Add what is compiled for another version; False where something of it is not to be had."""
+    """Add what is compiled for another version; False if a part is not available."""
     wanted = temporary.with_suffix(".lock")
     wanted.write_text("".join(locked(LOCK.read_text(), _compiled(site))))
     binary = ("--python-version", version, "--only-binary", ":all:")
@@ -251,7 +251,7 @@ def _compiled_for(version: str, site: Path, temporary: Path) -> bool:
             *("--require-hashes", "-r", wanted),
         )
     except Failed:
-        print(f"Not for Python {version}: not all compiled libraries are to be had for it.")
+        print(f"Not for Python {version}: not all compiled libraries are available for it.")
         return False
     for file in temporary.rglob("*.so"):
         shutil.copy2(file, site / file.relative_to(temporary))
