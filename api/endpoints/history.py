@@ -246,8 +246,7 @@ def _waiting(found: Rehearsed) -> Any:
     for name, verdict in found.rest.verdicts.items():
         why = verdict.block or verdict.wait
         if why:
-            phase = "blocked" if verdict.block else "suspended" if why.reason == "suspended" else "waiting"
-            yield _step(name, found.group_of, phase, why.reason, why.message)
+            yield _step(name, found.group_of, verdict.held_phase, why.reason, why.message)
 
 
 def _message(target: str, receipt: WriteResult) -> str:

@@ -20,6 +20,7 @@ from reconciler.model.observed import ObservedState
 from reconciler.model.stack import Stack
 from reconciler.planning.drift import Drift
 from reconciler.planning.dry_run import dry_run
+from reconciler.planning.plan_types import Wait
 from reconciler.planning.planner import ServicePlan, Step, plan
 
 Sources = Callable[[int], Mapping[str, bytes]]
@@ -116,11 +117,12 @@ def _groups(stack: bytes, state: Mapping[str, Any]) -> Mapping[str, GroupState]:
 
 
 def _left(verdict: ServicePlan) -> Iterator[Unresolved]:
-    block, wait = verdict.block, verdict.wait
-    if block:
-        yield Unresolved(service=verdict.service, phase="blocked", reason=block.reason, message=block.message)
-    elif wait:
-        phase = "suspended" if wait.reason == "suspended" else "waiting"
+    hold = verdict.block or verdict.wait
+    if hold:
         yield Unresolved(
-            service=verdict.service, phase=phase, reason=wait.reason, message=wait.message, waits_for=wait.on
+            service=verdict.service,
+            phase=verdict.held_phase,
+            reason=hold.reason,
+            message=hold.message,
+            waits_for=hold.on if isinstance(hold, Wait) else (),
         )

@@ -89,6 +89,15 @@ class ServicePlan(NamedTuple):
     units: tuple[ServicePlan, ...] = ()
     replicas: int = 1
 
+    @property
+    def held_phase(self) -> str:
+        """Blocked, suspended or waiting if something holds the service; empty otherwise."""
+        if self.block:
+            return "blocked"
+        if self.wait:
+            return "suspended" if self.wait.reason == "suspended" else "waiting"
+        return ""
+
     def with_step(self, step: Step) -> ServicePlan:
         """Return a copy with a step; faster than ``_replace``, since every changing service needs one."""
         return ServicePlan(*self[:9], step, *self[10:])

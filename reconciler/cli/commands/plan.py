@@ -119,11 +119,9 @@ def as_json(preview: Preview) -> dict[str, Any]:
 def _left(remaining: Plan) -> Iterator[tuple[str, str, str, str]]:
     """Yield (service, phase, reason, message) of each service that is held back after all steps."""
     for name, verdict in remaining.verdicts.items():
-        if verdict.block:
-            yield name, "blocked", verdict.block.reason, verdict.block.message
-        elif verdict.wait:
-            phase = "suspended" if verdict.wait.reason == "suspended" else "waiting"
-            yield name, phase, verdict.wait.reason, verdict.wait.message
+        hold = verdict.block or verdict.wait
+        if hold:
+            yield name, verdict.held_phase, hold.reason, hold.message
 
 
 _SIGNS = {"create": "+", "start": "+", "stop": "-", "kill": "-", "remove": "-"}
