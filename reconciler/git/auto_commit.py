@@ -92,7 +92,9 @@ class AutoCommitter:
         return next((r for r in reversed(self._generations.history()) if r.generation < first), None)
 
     def _ignored(self) -> bool:
-        return self._git.run("check-ignore", "-q", self._path(GROUPS)).returncode == 0
+        # The command fails in literal mode (git 2.39: "pathspec magic not supported"); "./" makes ":" literal.
+        path = f"./{self._path(GROUPS)}"
+        return self._git.run("check-ignore", "-q", path, more={"GIT_LITERAL_PATHSPECS": "0"}).returncode == 0
 
     def _commit_pending(
         self, pending: Sequence[Record], before: Record | None, where: WorkTreeStatus, *, force: bool

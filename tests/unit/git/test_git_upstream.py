@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.git.command import Git, GitError
+from reconciler.git.command import GitError
 from reconciler.git.inspect import is_ancestor
 from reconciler.git.upstream import (
     TAKEN,
@@ -19,6 +18,7 @@ from reconciler.git.upstream import (
     known_tips,
     record_taken,
 )
+from tests.support.fixtures.git_repository import GitRepository
 
 
 @given(st.lists(st.integers(0, 20), unique=True), st.sets(st.integers(0, 20)), st.booleans())
@@ -30,36 +30,12 @@ def test_a_commit_is_own_or_withdrawn_and_never_both(missing: list[int], own: se
     assert not (found.ahead and found.rewritten)
 
 
-class Clone:
-    """A repository whose commits are named by their subjects."""
-
-    def __init__(self, folder: Path) -> None:
-        environ = {"HOME": str(folder), "PATH": "/usr/bin:/bin", "GIT_CONFIG_NOSYSTEM": "1"}
-        for role in ("AUTHOR", "COMMITTER"):
-            environ |= {f"GIT_{role}_NAME": "ann", f"GIT_{role}_EMAIL": "ann@example.org"}
-        self.top = folder / "clone"
-        self.environ = environ
-        subprocess.run(["git", "init", "-q", "-b", "main", str(self.top)], check=True, env=environ)
-        self.git = Git(self.top, self.top / ".git", environ)
-
-    def __call__(self, *words: str) -> str:
-        command = ["git", "-C", str(self.top), *words]
-        done = subprocess.run(command, check=True, env=self.environ, capture_output=True, text=True)
-        return done.stdout.strip()
-
-    def commit(self, subject: str, *onto: str) -> str:
-        if onto:
-            self("reset", "-q", "--hard", *onto)
-        self("commit", "-q", "--allow-empty", "-m", subject)
-        return self("rev-parse", "HEAD")
-
-
 @pytest.fixture
-def clone(tmp_path: Path) -> Clone:
-    return Clone(tmp_path)
+def clone(tmp_path: Path) -> GitRepository:
+    return GitRepository(tmp_path)
 
 
-def test_a_rewritten_upstream_differs_from_local_work(clone: Clone) -> None:
+def test_a_rewritten_upstream_differs_from_local_work(clone: GitRepository) -> None:
     first = clone.commit("first")
     mistake = clone.commit("mistake")
     record_taken(clone.git, mistake)
@@ -73,7 +49,7 @@ def test_a_rewritten_upstream_differs_from_local_work(clone: Clone) -> None:
     assert compare_with_upstream(clone.git, first, instead, tips) == Divergence((), (), ahead=False)
 
 
-def test_a_pruned_tip_is_ignored(clone: Clone) -> None:
+def test_a_pruned_tip_is_ignored(clone: GitRepository) -> None:
     first = clone.commit("first")
     own = clone.commit("own")
     assert compare_with_upstream(clone.git, own, first, ["1" * 40]).own == (own,)
@@ -93,7 +69,7 @@ def test_a_pruned_tip_is_ignored(clone: Clone) -> None:
         ("service-manager: take in x", False),
     ],
 )
-def test_upstream_tips_are_read_from_the_reflog(clone: Clone, message: str, upstream: bool) -> None:
+def test_upstream_tips_are_read_from_the_reflog(clone: GitRepository, message: str, upstream: bool) -> None:
     first = clone.commit("first")
     tip = clone.commit("tip")
     clone("update-ref", "HEAD", first)
@@ -101,7 +77,7 @@ def test_upstream_tips_are_read_from_the_reflog(clone: Clone, message: str, upst
     assert (tip in known_tips(clone.git, "origin", "main")) == upstream
 
 
-def test_a_commit_replayed_by_an_earlier_version_is_not_upstreams(clone: Clone) -> None:
+def test_a_commit_replayed_by_an_earlier_version_is_not_upstreams(clone: GitRepository) -> None:
     first = clone.commit("first")
     own = clone.commit("own")
     replayed = clone.commit("own, on top", first)
@@ -110,7 +86,7 @@ def test_a_commit_replayed_by_an_earlier_version_is_not_upstreams(clone: Clone) 
     assert replayed not in known_tips(clone.git, "origin", "main")
 
 
-def test_ancestry_of_a_missing_commit_is_an_error(clone: Clone) -> None:
+def test_ancestry_of_a_missing_commit_is_an_error(clone: GitRepository) -> None:
     first = clone.commit("first")
     assert not is_ancestor(clone.git, clone.commit("second"), first)
     with pytest.raises(GitError):
