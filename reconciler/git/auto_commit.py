@@ -9,17 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.desired_state.git_busy import LOCK, SIGNS
 from reconciler.desired_state.schema import GROUPS
 from reconciler.errors import WriteRefused
+from reconciler.generations.acceptance import EDITED
 from reconciler.generations.store import Generations, Record
 from reconciler.git.command import Git, GitError, retry_until_unlocked
-from reconciler.git.commit_objects import Author, TreeEdit, commit, read_edits
-from reconciler.git.inspect import TreeFile, WorkTreeStatus, read_blobs, rev_parse, tree, work_tree_status
+from reconciler.git.commit_objects import Author, commit, read_edits
+from reconciler.git.inspect import (
+    TreeFile,
+    WorkTreeStatus,
+    rev_parse,
+    tree,
+    tree_path,
+    work_tree_status,
+)
+from reconciler.git.restored_files import restored_files
 
-EDITED = "edited"
 COMMITTED = "commit "
 ROLLBACK = "rollback "
 
@@ -28,6 +37,20 @@ _VERBS = {"put": "Set"}
 
 class BranchMoved(GitError):
     """The branch has an unknown commit; read the files again before committing."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupsVersion:
+    """groups.yaml in one generation. ``is_base``: the last generation before the pending ones."""
+
+    record: Record
+    content: bytes
+    is_base: bool = False
+
+    @property
+    def is_write(self) -> bool:
+        """Whether it becomes a commit of its own, recorded in its generation."""
+        return not self.is_base and made_by_api(self.record)
 
 
 class AutoCommitter:
@@ -92,106 +115,90 @@ class AutoCommitter:
         return next((r for r in reversed(self._generations.history()) if r.generation < first), None)
 
     def _ignored(self) -> bool:
-        # The command fails in literal mode (git 2.39: "pathspec magic not supported"); "./" makes ":" literal.
+        # git 2.39 can't do this in literal mode ("pathspec magic not supported"). "./" makes ":" literal.
         path = f"./{self._path(GROUPS)}"
         return self._git.run("check-ignore", "-q", path, more={"GIT_LITERAL_PATHSPECS": "0"}).returncode == 0
 
     def _commit_pending(
         self, pending: Sequence[Record], before: Record | None, where: WorkTreeStatus, *, force: bool
     ) -> str:
-        chain: list[tuple[Record | None, bytes]] = [(record, self._groups(record)) for record in pending]
+        versions = [GroupsVersion(record, self._groups(record)) for record in pending]
         if before is not None:
+            # A damaged one is left out: the writes are committed without it.
             with suppress(WriteRefused):
-                chain.insert(0, (None, self._groups(before)))
-        head = where.head
-        at = self._find_content(chain, head, first=before is not None and before.commit == head)
-        if at is None:
-            known = {record.commit for record in self._generations.history()}
-            if head and head not in known and any(known) and not force:
-                raise BranchMoved("the branch has moved; reading the files again first")
-            at = 0 if chain[0][0] is None else -1
-            if at == 0 and head:
-                head = self._commit_hand_edit(head, chain[0][1])
-        for record, _ in chain[: at + 1]:
-            if record is not None and made_by_api(record):
-                self._generations.set_commit(record.generation, head)
-        held = chain[at][1] if at >= 0 else None
-        for record, content in chain[at + 1 :]:
-            assert record is not None
-            if made_by_api(record):
-                head = self._commit_write(record, content, head)
-                self._generations.set_commit(record.generation, head)
-            elif content != held:
-                head = self._commit_hand_edit(head, content)
-            held = content
-        return head
+                versions.insert(0, GroupsVersion(before, self._groups(before), is_base=True))
+        committed = self._find_base(
+            versions, where.head, at_base=before is not None and before.commit == where.head
+        )
+        if committed is None:
+            self._check_branch_known(where.head, force=force)
+            committed = 0
+        return self._append(versions, committed, where.head)
 
-    def _find_content(
-        self, chain: Sequence[tuple[Record | None, bytes]], head: str, *, first: bool
-    ) -> int | None:
-        """Return the index of the branch's content: the ``first`` or the last match; None without one."""
-        entry = tree(self._git, head).get(self._path(GROUPS)) if head else None
+    def _find_base(self, versions: Sequence[GroupsVersion], head: str, *, at_base: bool) -> int | None:
+        """Return how many of ``versions`` the branch contains; None if its content is none of them.
+
+        A content may occur twice. Then it is the oldest where the branch is ``at_base``, at the commit of the
+        generation before the pending ones, else the newest.
+        """
+        if not head:
+            # The first commit of a repository is the first write; the base gets none of its own.
+            return int(versions[0].is_base)
+        entry = tree(self._git, head).get(self._path(GROUPS))
         if entry is None:
             return None
-        places = [i for i, (_, content) in enumerate(chain) if self._oid(content) == entry.oid]
-        return (places[0] if first else places[-1]) if places else None
+        counts = [
+            count for count, version in enumerate(versions, 1) if self._oid(version.content) == entry.oid
+        ]
+        return (counts[0] if at_base else counts[-1]) if counts else None
+
+    def _check_branch_known(self, head: str, *, force: bool) -> None:
+        known = {record.commit for record in self._generations.history()}
+        if head not in known and any(known) and not force:
+            raise BranchMoved("the branch has moved; reading the files again first")
+
+    def _append(self, versions: Sequence[GroupsVersion], committed: int, head: str) -> str:
+        """Commit the versions after the first ``committed`` ones; return the branch's head."""
+        for version in versions[:committed]:
+            if version.is_write:
+                self._generations.set_commit(version.record.generation, head)
+        content = versions[committed - 1].content if committed else None
+        for version in versions[committed:]:
+            if version.is_write:
+                head = self._commit_write(version, head)
+                self._generations.set_commit(version.record.generation, head)
+            elif version.content != content:
+                head = self._commit_hand_edit(version.content, head)
+            content = version.content
+        return head
 
     def _oid(self, content: bytes) -> str:
         path = self._path(GROUPS)
         return self._git("hash-object", "--stdin", "--path", path, given=content).decode().strip()
 
-    def _commit_write(self, record: Record, content: bytes, head: str) -> str:
-        changes: dict[str, bytes | TreeFile | None] = {self._path(GROUPS): content}
+    def _commit_write(self, version: GroupsVersion, head: str) -> str:
+        record = version.record
+        changes: dict[str, bytes | TreeFile | None] = {self._path(GROUPS): version.content}
         if record.reason.startswith(ROLLBACK):
-            changes |= self._restored(record, head)
-        return commit(
-            self._git,
-            head,
-            changes,
-            commit_message(record),
-            Author(record.author, at=record.at),
-            sign=self._sign,
-        )
+            target = self._target(record.reason.removeprefix(ROLLBACK))
+            sources = self._generations.sources(record.generation)
+            paths = {self._path(name): content for name, content in sources.items()}
+            changes |= restored_files(self._git, head, target, paths, prefix=self._prefix)
+        author = Author(record.author, at=record.at)
+        return commit(self._git, head, changes, commit_message(record), author, sign=self._sign)
 
-    def _commit_hand_edit(self, head: str, content: bytes) -> str:
+    def _commit_hand_edit(self, content: bytes, head: str) -> str:
+        message = f"Edit {GROUPS} by hand\n"
         changes = {self._path(GROUPS): content}
-        return commit(
-            self._git, head, changes, f"Edit {GROUPS} by hand\n", self.hand_author(), sign=self._sign
-        )
+        return commit(self._git, head, changes, message, self.hand_author(), sign=self._sign)
 
-    def _restored(self, record: Record, head: str) -> TreeEdit:
-        """Return the tracked files besides groups.yaml that a rollback changed."""
-        known = tree(self._git, head) if head else {}
-        target = self._target(record.reason.removeprefix(ROLLBACK))
-        then = tree(self._git, target) if target else {}
-        names = [n for n in {**known, **then} if n.startswith(self._prefix) and known.get(n) != then.get(n)]
-        blobs = read_blobs(self._git, [then[name].oid for name in names if name in then])
-        changes: dict[str, bytes | TreeFile | None] = {}
-        for name in names if target else ():
-            # Only files that still have the content that the rollback wrote.
-            if self._on_disk(name) == (blobs[then[name].oid] if name in then else None):
-                changes[name] = then.get(name)
-        sources = self._generations.sources(record.generation)
-        for name, content in sources.items():
-            if self._path(name) in {**known, **then}:
-                changes[self._path(name)] = content
-        for name in known:
-            if name.startswith(self._prefix) and name not in changes and self._on_disk(name) is None:
-                changes[name] = None
-        return changes
-
-    def _target(self, word: str) -> str | None:
+    def _target(self, word: str) -> str:
+        """Return the commit of a rollback's target, a generation or a commit; '' without one."""
         if word.isdecimal():
             record = next((r for r in self._generations.history() if r.generation == int(word)), None)
             if record is not None:
-                return record.commit or None
-        return rev_parse(self._git, word)
-
-    def _on_disk(self, name: str) -> bytes | None:
-        try:
-            return (self._git.top / name).read_bytes()
-        except OSError:
-            return None
+                return record.commit
+        return rev_parse(self._git, word) or ""
 
     def commit_edits(self, message: str = "", author: Author | None = None, more: Sequence[str] = ()) -> str:
         """Commit pending writes, then every tracked file edited by hand, and the files ``more``.
@@ -221,12 +228,7 @@ class AutoCommitter:
         return self._generations.sources(record.generation)[GROUPS]
 
     def _path(self, name: str) -> str:
-        """Return the path in the tree of a source; links are followed while they stay inside."""
-        top = self._git.top
-        place = Path(top / self._prefix / name)
-        with suppress(OSError, RuntimeError, ValueError):
-            return str(place.resolve().relative_to(top))
-        return self._prefix + name
+        return tree_path(self._git.top, self._prefix, name)
 
 
 def made_by_api(record: Record) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from reconciler.errors import Mistake
@@ -108,6 +109,17 @@ def tree(git: Git, commit: str, prefix: str = "") -> dict[str, TreeFile]:
         if path.startswith(prefix):
             found[path.removeprefix(prefix)] = TreeFile(mode, oid, int(size) if size.isdigit() else 0)
     return found
+
+
+def tree_path(top: Path, prefix: str, name: str) -> str:
+    """Return the path in the tree of the file ``name`` below ``prefix`` (empty, or ends with a slash).
+
+    Links are followed while they stay inside ``top``.
+    """
+    try:
+        return str((top / prefix / name).resolve().relative_to(top.resolve()))
+    except (OSError, RuntimeError, ValueError):
+        return prefix + name
 
 
 def read_blob(git: Git, oid: str) -> bytes:

@@ -21,7 +21,15 @@ from reconciler.generations.store import Generations
 from reconciler.git import lock
 from reconciler.git.auto_commit import COMMITTED, ROLLBACK, AutoCommitter, BranchMoved
 from reconciler.git.command import Git, GitError, git_dir, open_work_tree
-from reconciler.git.inspect import WorkTreeStatus, commit_info, read_blobs, rev_parse, tree, work_tree_status
+from reconciler.git.inspect import (
+    WorkTreeStatus,
+    commit_info,
+    read_blobs,
+    rev_parse,
+    tree,
+    tree_path,
+    work_tree_status,
+)
 from reconciler.git.staging import ValidationContext, check_checkout, validate_commit
 from reconciler.model.desired import Desired
 from reconciler.model.stack import Stack
@@ -278,11 +286,7 @@ class GitTree:
         return self._known
 
     def _path(self, name: str) -> str:
-        place = self.top / self.prefix / name
-        try:
-            return str(place.resolve().relative_to(self.top.resolve()))
-        except (OSError, RuntimeError, ValueError):
-            return self.prefix + name
+        return tree_path(self.top, self.prefix, name)
 
     def _warn(self, trouble: str) -> None:
         if trouble != self._trouble:

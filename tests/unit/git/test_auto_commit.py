@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import ClassVar, cast
 
 import pytest
 
@@ -249,7 +249,7 @@ def test_nothing_is_committed_during_a_rebase(bench: Bench) -> None:
 class TestRollback:
     """A rollback also commits the tracked files that it restored, and no others."""
 
-    NOW = {GROUPS: "b", "conf": "new", "added": "new", "own": "edited by ann"}
+    NOW: ClassVar = {GROUPS: "b", "conf": "new", "added": "new", "own": "edited by ann"}
 
     @pytest.fixture
     def bench(self, bench: Bench) -> Bench:
