@@ -15,12 +15,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from reconciler.controller.ledger_file import NAME, boot_id
 from reconciler.errors import EngineError, EngineUnavailable, Mistake, ServiceManagerError
 from reconciler.host.compose_paths import current_directory
 from reconciler.host.untrusted import MALFORMED, read_regular
-from reconciler.model.json_text import load_json
-from reconciler.model.ledger import Clock, Ledger, for_boot, from_json
+from reconciler.model.ledger import Clock, Ledger
+from reconciler.model.ledger_updates import for_boot
 from reconciler.options import INSTALLED_DESIRED
 from reconciler.planning.project_rename import former_name, is_new_name
 
@@ -81,8 +80,11 @@ def relative_to_cwd(mistake: Mistake, directory: Path) -> Mistake:
 
 def read_ledger(state_dir: Path, now: Clock) -> Ledger:
     """Read the daemon's ledger; empty if there is none or it can't be read. Changes nothing."""
+    from reconciler.controller.ledger_codec import decode_ledger
+    from reconciler.controller.ledger_file import NAME, boot_id
+
     try:
-        return for_boot(from_json(load_json(read_regular(state_dir / NAME)), now), boot_id())
+        return for_boot(decode_ledger(read_regular(state_dir / NAME), now), boot_id())
     except (OSError, *MALFORMED):
         return Ledger()
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from reconciler.controller.ledger_codec import decode_ledger, encode_ledger
 from reconciler.host.atomic_files import write_file
 from reconciler.host.untrusted import MALFORMED, read_regular
-from reconciler.model.json_text import load_json
-from reconciler.model.ledger import Clock, Ledger, for_boot, from_json, to_json
+from reconciler.model.ledger import Clock, Ledger
+from reconciler.model.ledger_updates import for_boot
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ def read(state_dir: Path, now: Clock) -> Ledger:
     """Read the saved ledger; return an empty one if the file is missing or can't be read."""
     path, boot = state_dir / NAME, boot_id()
     try:
-        return for_boot(from_json(load_json(read_regular(path)), now), boot)
+        return for_boot(decode_ledger(read_regular(path), now), boot)
     except FileNotFoundError:
         return Ledger(boot=boot)
     except (OSError, *MALFORMED) as error:
@@ -70,7 +70,7 @@ class LedgerWriter:
         ledger, self._newest = self._newest, None
         if ledger is None:
             return
-        content = json.dumps(to_json(ledger), separators=(",", ":")).encode()
+        content = encode_ledger(ledger)
         try:
             await asyncio.to_thread(self._write, self._path, content)
         except OSError as error:

@@ -22,7 +22,8 @@ from reconciler.controller.step_outcomes import StepContext, StepTracker, ineffe
 from reconciler.engine import Engine
 from reconciler.errors import EngineError, EngineUnavailable, Mistake
 from reconciler.model.desired import Desired
-from reconciler.model.ledger import Clock, Ledger, record_start_time
+from reconciler.model.ledger import Clock, Ledger
+from reconciler.model.ledger_updates import record_start_time
 from reconciler.model.observed import (
     Action,
     Container,

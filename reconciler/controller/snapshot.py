@@ -15,7 +15,8 @@ from typing import Any
 from reconciler.controller.progress import Progress
 from reconciler.errors import Mistake
 from reconciler.model.desired import Desired
-from reconciler.model.ledger import Clock, ContainerExit, Ledger, expected_start_time
+from reconciler.model.ledger import Clock, ContainerExit, Ledger
+from reconciler.model.ledger_updates import expected_start_time
 from reconciler.model.observed import ALIVE, Action, Container, ObservedState, Usage
 from reconciler.model.stack import Stack
 from reconciler.model.units import format_time

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from reconciler.errors import ContainerGone, EngineError, EngineUnavailable, OutcomeUnknown, StepFailed
 from reconciler.model.desired import Desired
-from reconciler.model.ledger import UNKNOWN, BuiltFrom, Clock, Ledger, ParentRuns, omit, record_failure
+from reconciler.model.ledger import UNKNOWN, BuiltFrom, Clock, Ledger, ParentRuns
+from reconciler.model.ledger_updates import omit, record_failure
 from reconciler.model.observed import Action, Container, ObservedState
 from reconciler.model.stack import Stack
 from reconciler.planning.drift import DriftKind, missing_networks

@@ -19,11 +19,8 @@ from reconciler.model.ledger import (
     ParentRuns,
     ReadySince,
     Restarts,
-    forget_recovered,
-    omit,
-    record_exit,
-    record_start_time,
 )
+from reconciler.model.ledger_updates import forget_recovered, omit, record_exit, record_start_time
 from reconciler.model.observed import ALIVE, LABEL_UNKNOWN, Container, Health, ObservedState, State
 from reconciler.model.stack import UNIT, Service, Stack, service_of
 from reconciler.planning.drift import (

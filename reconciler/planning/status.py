@@ -10,7 +10,8 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from reconciler.model.backoff import TRIES, Failure
-from reconciler.model.ledger import Clock, Ledger, expected_start_time
+from reconciler.model.ledger import Clock, Ledger
+from reconciler.model.ledger_updates import expected_start_time
 from reconciler.model.observed import Action
 from reconciler.model.stack import UNIT
 from reconciler.planning.plan_types import REPLICA_FIRST

@@ -20,8 +20,14 @@ LIBRARIES = {
     "h11": {"reconciler.daemon"},
     "httptools": {"reconciler.daemon"},
     "prometheus_client": {"api"},
-    "pydantic": {"api", "reconciler.desired_state"},
-    "pydantic_core": {"reconciler.desired_state"},
+    "pydantic": {
+        "api",
+        "reconciler.controller",
+        "reconciler.desired_state",
+        "reconciler.generations",
+        "reconciler.host.stored_json",
+    },
+    "pydantic_core": {"reconciler.desired_state", "reconciler.host.stored_json"},
     "requests": {"reconciler.engine.docker", "reconciler.quickstart"},
     "ruamel": {
         "reconciler.host.yaml_positions",

@@ -12,11 +12,12 @@ import pytest
 
 from reconciler.cli.commands.plan import Preview, show, summary
 from reconciler.cli.oneshot import read_clocks, read_ledger, relative_to_cwd
+from reconciler.controller.ledger_codec import encode_ledger
 from reconciler.engine.compose.discovery import find_compose
 from reconciler.engine.simulated.engine import SimulatedEngine
 from reconciler.errors import Mistake
 from reconciler.model.desired import GroupState, Suspension
-from reconciler.model.ledger import BuiltFrom, Ledger, to_json
+from reconciler.model.ledger import BuiltFrom, Ledger
 from reconciler.model.observed import Health, State
 from reconciler.planning.dry_run import dry_run
 from reconciler.planning.planner import plan
@@ -154,7 +155,7 @@ def test_the_ledger_is_read_and_nothing_is_written(directory: Path, engine: Simu
     assert sorted(directory.rglob("*")) == before
     (directory / "state").mkdir()
     ledger = Ledger(made={"id": BuiltFrom("d", {}, "i")}, settled={"db": "off"})
-    (directory / "state/ledger.json").write_text(json.dumps(to_json(ledger)))
+    (directory / "state/ledger.json").write_bytes(encode_ledger(ledger))
     assert read_ledger(directory / "state", read_clocks()).settled == {"db": "off"}
     for broken in ("", "[]", "{}", '{"schema": 99}', "\0"):
         (directory / "state/ledger.json").write_text(broken)

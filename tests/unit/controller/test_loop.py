@@ -11,7 +11,7 @@ import pytest
 from reconciler.controller.executor import Concurrency
 from reconciler.controller.loop import LoopTimings
 from reconciler.engine.simulated.engine import ContainerScript, FaultInjection
-from reconciler.model import ledger as ledgers
+from reconciler.model.ledger_updates import expected_start_time
 from reconciler.model.observed import Action, State
 from tests.support.fixtures.builders import a_stack, desire, service
 from tests.support.fixtures.control_loop import DB, ONE, TIERS, engine, up, virtual
@@ -93,7 +93,7 @@ async def test_a_one_shot_runs_once_and_what_waits_for_it_comes_after() -> None:
     view = {s.name: s for s in b.seen.groups["main"].services}
     assert view["init"].done
     assert b.seen.groups["main"].status == "running"
-    assert ledgers.expected_start_time(b.loop.ledger, "init") == pytest.approx(4.0)
+    assert expected_start_time(b.loop.ledger, "init") == pytest.approx(4.0)
     await b.end()
 
 

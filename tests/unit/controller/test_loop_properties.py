@@ -8,16 +8,15 @@ engine itself is looked at, not what the loop says of it.
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
 import pytest
 
+from reconciler.controller.ledger_codec import decode_ledger, encode_ledger
 from reconciler.engine.simulated.engine import ContainerScript, FaultInjection
 from reconciler.errors import OutcomeUnknown, StepFailed
-from reconciler.model import ledger as ledgers
 from reconciler.model.desired import Desired, GroupState, Suspension
 from reconciler.model.ledger import Clock
 from reconciler.model.observed import ALIVE, Action, Container, State
@@ -176,10 +175,10 @@ class Scenario:
         # What the engine was told to remake it may finish after the next daemon's first look.
         self.budget.update(n for n, a in self.bench.loop._executor.in_flight.items() if a is Action.RECREATE)
         await self.bench.crash()
-        saved = json.loads(json.dumps(ledgers.to_json(self.bench.loop.ledger)))
+        saved = encode_ledger(self.bench.loop.ledger)
         await asyncio.sleep(self.random.choice([0, 0.05, 3]))
         now = Clock(self.engine.wall(), asyncio.get_running_loop().time())
-        self.bench.ledger = None if forget else ledgers.from_json(saved, now)
+        self.bench.ledger = None if forget else decode_ledger(saved, now)
         self.bench.begin()
         self.want()
 

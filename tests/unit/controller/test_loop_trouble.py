@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from reconciler.controller.ledger_codec import decode_ledger, encode_ledger
 from reconciler.engine.simulated.engine import ContainerScript, FaultInjection
 from reconciler.errors import OutcomeUnknown, StepFailed
-from reconciler.model import ledger as ledgers
 from reconciler.model.desired import GroupState
 from reconciler.model.ledger import Clock
 from reconciler.model.observed import Action, Command, Container, Health, State
@@ -318,8 +317,8 @@ async def test_killed_at_any_moment_the_next_daemon_brings_it_to_the_end(keeps_l
             await asyncio.sleep(0.01 * moment)
         await b.crash()
         if keeps_ledger:
-            saved = json.loads(json.dumps(ledgers.to_json(b.loop.ledger)))
-            b.ledger = ledgers.from_json(saved, Clock(b.engine.wall(), asyncio.get_running_loop().time()))
+            saved = encode_ledger(b.loop.ledger)
+            b.ledger = decode_ledger(saved, Clock(b.engine.wall(), asyncio.get_running_loop().time()))
         b.begin()
         b.want(desire(changed, "main"), changed)
         await b.converged()

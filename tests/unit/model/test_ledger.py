@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import json
-
-import pytest
-
 from reconciler.model.backoff import Failure
 from reconciler.model.ledger import (
-    UNKNOWN,
-    BuiltFrom,
     Clock,
     ContainerExit,
     Ledger,
-    ParentRuns,
     ReadySince,
     ReadyWindow,
+)
+from reconciler.model.ledger_updates import (
     expected_start_time,
     forget_recovered,
-    from_json,
     omit,
     record_exit,
     record_failure,
     record_start_time,
-    to_json,
 )
 from tests.support.fixtures.builders import NOW
 
@@ -99,49 +92,6 @@ def test_a_late_probe_leads_to_earlier_ones() -> None:
         lows.append(ledger.brackets["a"].low)
     assert lows == sorted(lows, reverse=True)
     assert lows[-1] < 1.0
-
-
-def full() -> Ledger:
-    return Ledger(
-        made={"id-a": BuiltFrom("d", {"x": "1"}, "sha", ("net",)), "id-b": UNKNOWN},
-        making={"a": BuiltFrom("d", {}, "sha")},
-        live={"a": "id-a"},
-        failures={"a": Failure(3, 77.0, "in", "no", "why", 5.0)},
-        settled={"a": "on d "},
-        restarted={"a": 1.5},
-        followed={"a": "id@1"},
-        tied={"a": ParentRuns("id-a@1.0", {"db": "id-db@0.5"})},
-        stopped={"id-a": 9.25},
-        ready={"a": ReadySince("id-a", 1.0, 2.0)},
-        exits={"a": END._replace(log=("last line",))},
-        durations={"a": (1.0, 2.0)},
-        brackets={"a": ReadyWindow(1.0, 2.0)},
-    )
-
-
-def test_a_saved_ledger_is_restored_without_monotonic_times() -> None:
-    before = full()
-    after = from_json(json.loads(json.dumps(to_json(before))), NOW)
-    assert after.failures["a"] == before.failures["a"]._replace(due=NOW.mono)
-    kept = ("made", "making", "settled", "restarted", "followed", "tied", "stopped", "exits", "durations")
-    kept += ("brackets",)
-    assert {name: getattr(after, name) for name in kept} == {name: getattr(before, name) for name in kept}
-    assert after.live == after.ready == {}
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [
-        {},
-        {"schema": 99},
-        {"schema": 1},
-        to_json(full()) | {"made": {"x": [1]}},
-        to_json(full()) | {"stopped": 3},
-    ],
-)
-def test_an_invalid_ledger_is_rejected(broken: dict[str, object]) -> None:
-    with pytest.raises((ValueError, TypeError, KeyError, AttributeError)):
-        from_json(broken, NOW)
 
 
 def test_omit_leaves_the_original_unchanged() -> None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import replace
 
 import pytest
 
 from reconciler.controller.executor import Concurrency
+from reconciler.controller.ledger_codec import decode_ledger, encode_ledger
 from reconciler.controller.loop import LoopTimings
 from reconciler.engine.simulated.engine import ContainerScript
 from reconciler.engine.simulated.hooks import HookScript
-from reconciler.model import ledger as ledgers
 from reconciler.model.desired import GroupState
 from reconciler.model.ledger import Clock
 from reconciler.model.observed import Action, State
@@ -167,9 +166,9 @@ async def test_hooks_that_a_killed_daemon_left_are_run_by_the_next_one() -> None
     b = bench(stack, engine=engine(web=ContainerScript(hooks=HookScript(takes=50.0))))
     b.want(desire(stack, "main"))
     await b.until(lambda _: bool(stages(b)))
-    kept = json.dumps(ledgers.to_json(b.loop.ledger))
+    kept = encode_ledger(b.loop.ledger)
     await b.loop.stop(0)
-    again = bench(stack, engine=b.engine, ledger=ledgers.from_json(json.loads(kept), Clock(0.0, 0.0)))
+    again = bench(stack, engine=b.engine, ledger=decode_ledger(kept, Clock(0.0, 0.0)))
     b.engine.behaviours["web"] = ContainerScript()
     again.want(desire(stack, "main"))
     await again.converged(200)

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from reconciler.controller.ledger_codec import decode_ledger, encode_ledger
 from reconciler.model.backoff import Failure
 from reconciler.model.desired import Desired, GroupState, Suspension
-from reconciler.model.ledger import Clock, Ledger, Restarts, from_json, to_json
+from reconciler.model.ledger import Clock, Ledger, Restarts
 from reconciler.model.observed import Action, Container, State
 from reconciler.model.stack import Service, Stack
 from reconciler.planning.drift import DriftKind
@@ -328,7 +329,7 @@ def test_more_than_the_file_says_is_reported_and_nothing_is_touched() -> None:
 def test_once_accepted_what_compose_would_remove_is_stopped_then_removed() -> None:
     accepted = desire(STACK, main=GroupState(on=True, accepted_at=NOW.wall + 1))
     _, ledger = taken_in(*three(), replica(4), replica(5), container(APP))
-    ledger = from_json(to_json(ledger), NOW)
+    ledger = decode_ledger(encode_ledger(ledger), NOW)
     found, ledger = taken_in(
         *three(), replica(4), replica(5), container(APP), desired=accepted, ledger=ledger, now=LATER
     )

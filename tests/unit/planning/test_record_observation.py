@@ -9,7 +9,8 @@ import pytest
 
 from reconciler.model.backoff import Failure
 from reconciler.model.desired import Desired
-from reconciler.model.ledger import UNKNOWN, BuiltFrom, Clock, Ledger, ReadySince, for_boot
+from reconciler.model.ledger import UNKNOWN, BuiltFrom, Clock, Ledger, ReadySince
+from reconciler.model.ledger_updates import for_boot
 from reconciler.model.observed import LABEL_UNKNOWN, Container, Health, State
 from reconciler.model.stack import Stack
 from reconciler.planning.drift import has_completed

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 
+from reconciler.controller.ledger_codec import decode_ledger, encode_ledger
 from reconciler.model.desired import Desired, GroupState
-from reconciler.model.ledger import BuiltFrom, Ledger, Named, Renaming, from_json, to_json
+from reconciler.model.ledger import BuiltFrom, Ledger, Named, Renaming
 from reconciler.model.observed import Container, LeftBehind, ObservedState, State
 from reconciler.planning.project_rename import REASON, former_name, is_new_name, record_rename, warnings
 from reconciler.planning.status import outcome, summarise
@@ -128,11 +129,13 @@ def test_the_state_directory_of_another_stack_says_nothing_of_this_one() -> None
 
 
 def test_it_is_remembered_on_the_disk_and_missing_in_what_earlier_versions_wrote() -> None:
-    kept = json.loads(json.dumps(to_json(replace(HELD, renaming=Renaming("new", 5.0, held=False)))))
-    assert from_json(kept, NOW).named == Named("old", FILES)
-    assert from_json(kept, NOW).renaming == Renaming("new", 5.0, held=False)
-    del kept["named"], kept["renaming"]
-    assert (from_json(kept, NOW).named, from_json(kept, NOW).renaming) == (None, None)
+    content = encode_ledger(replace(HELD, renaming=Renaming("new", 5.0, held=False)))
+    assert decode_ledger(content, NOW).named == Named("old", FILES)
+    assert decode_ledger(content, NOW).renaming == Renaming("new", 5.0, held=False)
+    earlier = json.loads(content)
+    del earlier["named"], earlier["renaming"]
+    ledger = decode_ledger(json.dumps(earlier), NOW)
+    assert (ledger.named, ledger.renaming) == (None, None)
 
 
 @virtual
