@@ -13,7 +13,7 @@ from api.endpoints.audit import AuditEndpoints, AuditSource, Refusals, publish_f
 from api.endpoints.events import Broadcast
 from api.endpoints.health import Health
 from api.endpoints.history import GenerationHistory, HistoryEndpoints
-from api.endpoints.lifecycle import Writes
+from api.endpoints.lifecycle import LifecycleEndpoints
 from api.endpoints.logs import Logs
 from api.endpoints.pages import Pages
 from api.endpoints.session import SignIn
@@ -29,14 +29,14 @@ from api.wire.views import StatusCache
 from reconciler import __version__
 from reconciler.auth.keys import KeyRing
 from reconciler.controller.snapshot import SnapshotPublisher
-from reconciler.generations.edits import Writer
+from reconciler.generations.writes import Writer
 
 __all__ = ["Preview", "Settings", "close_streams", "create_app"]
 
 
 def create_app(
     *,
-    intake: Writer,
+    writer: Writer,
     snapshots: SnapshotPublisher,
     settings: Settings,
     preview: Preview | None = None,
@@ -58,7 +58,7 @@ def create_app(
     """
     auth = Auth(keys)
     context = Context(
-        intake=intake,
+        writer=writer,
         snapshots=snapshots,
         settings=settings,
         preview=preview,
@@ -106,7 +106,7 @@ def create_app(
     openapi.customise_openapi(app, auth)
     parts = (
         Reads(context, cache, broadcast),
-        Writes(context),
+        LifecycleEndpoints(context),
         Logs(context),
         Health(context),
         Pages(context),

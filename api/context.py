@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from starlette.types import Scope
 
 from reconciler.controller.snapshot import SnapshotPublisher
-from reconciler.generations.edits import Writer
+from reconciler.generations.writes import Writer
 from reconciler.planning.drift import Drift
 
 
@@ -130,7 +130,7 @@ class Context:
     ``holds`` returns whether the caller of a streaming response may still read.
     """
 
-    intake: Writer
+    writer: Writer
     snapshots: SnapshotPublisher
     settings: Settings
     preview: Preview | None = None

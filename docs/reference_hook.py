@@ -42,7 +42,7 @@ def rest() -> str:
     """Every endpoint of the OpenAPI document, with parameters and status codes."""
     anything = MagicMock()
     app = create_app(
-        intake=anything,
+        writer=anything,
         snapshots=SnapshotPublisher(),
         settings=anything,
         preview=anything,

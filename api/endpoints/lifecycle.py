@@ -13,13 +13,12 @@ from api.endpoints.long_poll import find_generation, is_finished
 from api.endpoints.status import GroupName, Wait, respond
 from api.middleware import auth
 from api.wire import schemas, views
-from api.wire.etags import IfMatch, require_match
+from api.wire.etags import IfMatch, revisions
 from api.wire.openapi import write_responses
 from api.wire.request_bodies import GroupBody
-from reconciler.generations import edits
-from reconciler.generations.edits import Changes, EditFunction, WriteResult
-from reconciler.model.desired import Desired
-from reconciler.model.stack import Stack
+from reconciler.generations.writes import WriteResult
+from reconciler.model.desired import Suspension
+from reconciler.model.edit import Edit, Verb
 
 
 async def caller(request: Request) -> auth.Caller:
@@ -31,7 +30,20 @@ Caller = Annotated[auth.Caller, Depends(caller)]
 Force = Annotated[bool, Query(description="ignore dependency checks")]
 
 
-class Writes:
+class GroupRequest:
+    """What all requests to edit a group have in common: path, caller, and two parameters."""
+
+    def __init__(self, group: GroupName, caller: Caller, wait: Wait = None, if_match: IfMatch = "") -> None:
+        self.group = group
+        self.caller = caller
+        self.wait = wait
+        self.revisions = revisions(if_match)
+
+
+Group = Annotated[GroupRequest, Depends()]
+
+
+class LifecycleEndpoints:
     """Serves the endpoints that edit groups."""
 
     def __init__(self, context: Context) -> None:
@@ -40,94 +52,85 @@ class Writes:
 
     async def start(
         self,
-        group: GroupName,
-        author: Caller,
+        request: Group,
         force: Force = False,
         with_dependencies: Annotated[
             bool, Query(description="also start the groups that it depends on")
         ] = False,
-        wait: Wait = None,
-        if_match: IfMatch = "",
     ) -> Response:
         """Switch a group on.
 
         Returns 202 at once with a `Location` to follow it, 200 if the group is already on. With `force` it
         does not wait for the groups that it depends on, until the next start or stop of the group.
         """
-
-        def decide(stack: Stack, desired: Desired) -> Changes:
-            return edits.start(stack, desired, group, force=force, with_dependencies=with_dependencies)
-
-        return await self._write("start", group, require_match(decide, if_match), author, wait)
+        return await self._write("start", request, force=force, cascade=with_dependencies)
 
     async def stop(
         self,
-        group: GroupName,
-        author: Caller,
+        request: Group,
         force: Force = False,
         with_dependents: Annotated[bool, Query(description="also stop the groups that depend on it")] = False,
-        wait: Wait = None,
-        if_match: IfMatch = "",
     ) -> Response:
         """Switch a group off.
 
         Refused while groups that are on depend on it, without `force` or `with_dependents`.
         """
+        return await self._write("stop", request, force=force, cascade=with_dependents)
 
-        def decide(stack: Stack, desired: Desired) -> Changes:
-            return edits.stop(stack, desired, group, force=force, with_dependents=with_dependents)
-
-        return await self._write("stop", group, require_match(decide, if_match), author, wait)
-
-    async def restart(
-        self, group: GroupName, author: Caller, wait: Wait = None, if_match: IfMatch = ""
-    ) -> Response:
+    async def restart(self, request: Group) -> Response:
         """Restart every container of a group, in order, by setting `restarted_at` in desired state."""
+        return await self._write("restart", request)
 
-        def decide(stack: Stack, desired: Desired) -> Changes:
-            return edits.restart(stack, desired, group, at=self._clock())
-
-        return await self._write("restart", group, require_match(decide, if_match), author, wait)
-
-    async def accept(
-        self, group: GroupName, author: Caller, wait: Wait = None, if_match: IfMatch = ""
-    ) -> Response:
+    async def accept(self, request: Group) -> Response:
         """Apply the held changes of a group, by setting `accepted_at` in desired state.
 
         Changes are held if stack.yaml has `on_change: report`. Later changes need to be accepted again.
         """
+        return await self._write("accept", request)
 
-        def decide(stack: Stack, desired: Desired) -> Changes:
-            return edits.accept(stack, desired, group, at=self._clock())
-
-        return await self._write("accept", group, require_match(decide, if_match), author, wait)
-
-    async def put(
-        self,
-        group: GroupName,
-        body: Annotated[GroupBody, Body()],
-        author: Caller,
-        wait: Wait = None,
-        if_match: IfMatch = "",
-    ) -> Response:
+    async def put(self, request: Group, body: Annotated[GroupBody, Body()]) -> Response:
         """Set the desired state of a group. Idempotent: the same state again changes nothing.
 
         Refused like start and stop. `force` ignores dependency checks; it is stored if the state is on.
         """
-
-        def decide(stack: Stack, desired: Desired) -> Changes:
-            return edits.put(stack, desired, group, on=body.on, force=body.force, suspend=body.suspension())
-
-        return await self._write("put", group, require_match(decide, if_match), author, wait)
+        return await self._write(
+            "put",
+            request,
+            on=body.on,
+            force=body.force,
+            suspend=body.suspension(),
+            resume=body.suspend is False,
+        )
 
     async def _write(
-        self, action: str, group: str, decide: EditFunction, author: auth.Caller, wait: float | None
+        self,
+        verb: Verb,
+        request: GroupRequest,
+        *,
+        on: bool = False,
+        force: bool = False,
+        cascade: bool = False,
+        suspend: Suspension | None = None,
+        resume: bool = False,
     ) -> Response:
-        receipt = await self._context.intake.write(
-            decide, author=author.name, reason=f"{action} {group}", source=author.source
+        edit = Edit(
+            verb=verb,
+            groups=(request.group,),
+            on=on,
+            force=force,
+            cascade=cascade,
+            suspend=suspend,
+            resume=resume,
+            at=self._clock(),
+            if_match=request.revisions,
+            author=request.caller.name,
+            source=request.caller.source,
         )
-        message = _message(action, group, receipt)
-        return await write_answer(self._context, receipt, wait, action=action, target=group, message=message)
+        result = await self._context.writer.write(edit)
+        message = _message(verb, request.group, result)
+        return await write_answer(
+            self._context, result, request.wait, action=verb, target=request.group, message=message
+        )
 
     def register(self, app: FastAPI) -> None:
         """Add the endpoints to the application."""

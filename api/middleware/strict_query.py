@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from fastapi import Request
+from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.responses import Response
@@ -17,7 +18,7 @@ class StrictRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the handler, preceded by the check."""
         handle = super().get_route_handler()
-        known = frozenset(parameter.alias for parameter in self.dependant.query_params)
+        known = frozenset(_query_parameters(self.dependant))
 
         async def strict(request: Request) -> Response:
             if request.scope["query_string"]:
@@ -25,6 +26,14 @@ class StrictRoute(APIRoute):
             return await handle(request)
 
         return strict
+
+
+def _query_parameters(dependant: Dependant) -> Iterator[str]:
+    """Yield the names of an endpoint's query parameters, also those that its dependencies take."""
+    for parameter in dependant.query_params:
+        yield parameter.alias
+    for part in dependant.dependencies:
+        yield from _query_parameters(part)
 
 
 def _check(given: list[str], known: frozenset[str]) -> None:

@@ -16,13 +16,7 @@ from fastapi import Header
 from starlette.responses import Response
 
 from reconciler.controller.snapshot import Snapshot
-from reconciler.errors import WriteRefused
-from reconciler.generations.edits import Changes, EditFunction
-from reconciler.model.desired import Desired
-from reconciler.model.stack import Stack
-
-_LENGTH = 16
-"""Digits of a revision that are shown: enough to be unique, short enough for a shell."""
+from reconciler.model.edit import REVISION_DIGITS
 
 _TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 
@@ -47,11 +41,11 @@ class EntityTags:
 
     def observed(self, snapshot: Snapshot) -> str:
         """Return the tag of a response that shows observed state."""
-        return f'"{snapshot.revision[:_LENGTH]}.{self._run}-{snapshot.serial}"'
+        return f'"{snapshot.revision[:REVISION_DIGITS]}.{self._run}-{snapshot.serial}"'
 
     def declared(self, snapshot: Snapshot) -> str:
         """Return the tag of a response that depends on the files alone."""
-        return f'"{snapshot.revision[:_LENGTH]}"'
+        return f'"{snapshot.revision[:REVISION_DIGITS]}"'
 
 
 def not_modified(tag: str, if_none_match: str) -> Response | None:
@@ -62,24 +56,9 @@ def not_modified(tag: str, if_none_match: str) -> Response | None:
     return Response(status_code=304, headers={"etag": tag}) if known else None
 
 
-def require_match(decide: EditFunction, if_match: str) -> EditFunction:
-    """Wrap ``decide`` so that it refuses if desired state has another revision than ``if_match``.
-
-    The check is part of the edit function because that runs under the write lock: no other write can come
-    between. The returned function raises ``WriteRefused`` with the reason ``revision_changed``.
-    """
+def revisions(if_match: str) -> tuple[str, ...] | None:
+    """Return the abbreviated revisions in the header ``If-Match``; None: any revision matches."""
     if not if_match or if_match.strip() == "*":
-        return decide
+        return None
     # A weak tag never matches: it does not guarantee an identical state.
-    revisions = {tag.partition(".")[0] for weak, tag in _TAG.findall(if_match) if not weak}
-
-    def decided(stack: Stack, desired: Desired) -> Changes:
-        if desired.revision[:_LENGTH] not in revisions:
-            raise WriteRefused(
-                "revision_changed",
-                f"desired state has changed since: its revision is now {desired.revision[:_LENGTH]}",
-                "read it again, check that the change still applies, and send it with the new ETag",
-            )
-        return decide(stack, desired)
-
-    return decided
+    return tuple(tag.partition(".")[0] for weak, tag in _TAG.findall(if_match) if not weak)

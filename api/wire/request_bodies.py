@@ -95,6 +95,8 @@ class GroupBody(BaseModel):
         """Whether the group should be on."""
         return self.state is True or self.state == "on"
 
-    def suspension(self) -> Suspension | bool | None:
-        """Return the suspension to set; True: without an end, False: none, None: leave it as it is."""
-        return self.suspend.suspension() if isinstance(self.suspend, SuspendBody) else self.suspend
+    def suspension(self) -> Suspension | None:
+        """Return the suspension to set; None: do not suspend."""
+        if isinstance(self.suspend, SuspendBody):
+            return self.suspend.suspension()
+        return Suspension() if self.suspend else None

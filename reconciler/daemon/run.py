@@ -231,7 +231,7 @@ class _Daemon:
         )
         pulls = git_wiring.puller(options, tree, intake)
         app = create_app(
-            intake=intake,
+            writer=intake,
             snapshots=snapshots,
             settings=ApiSettings(
                 host=options.host,

@@ -38,17 +38,16 @@ from reconciler.desired_state.yaml_edit import apply_edit
 from reconciler.errors import InvalidDesiredState, NotReadableNow, ServiceManagerError, WriteRefused
 from reconciler.host.untrusted import is_transient
 from reconciler.model.desired import Desired, GroupState
+from reconciler.model.edit import Edit
 from reconciler.model.resolved_compose import Resolved
+from reconciler.planning.edits import Rejected, resolve
 
 log = logging.getLogger(__name__)
 
-__all__ = ["Edit", "LoadedState", "Resolver", "Store", "StoredWrite"]
+__all__ = ["LoadedState", "Resolver", "Store", "StoredWrite"]
 
 Resolver = Callable[[Sequence[Path], Path, str], Awaitable[Resolved]]
 """Resolves Compose files (all profiles), given their project directory and project name."""
-
-Edit = Callable[[LoadedState], Mapping[str, GroupState]]
-"""How groups are to be, decided on the desired state at the moment of writing; it may refuse by raising."""
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -67,11 +66,15 @@ _OPEN = "another program still has it open for writing; it is read when closed"
 
 
 class StoredWrite(NamedTuple):
-    """What a write did. ``before`` may hold an edit by somebody else that was not loaded until now."""
+    """Result of a write; ``before`` may contain an edit of the files that was not loaded until now.
+
+    ``groups``: groups that an edit changed, in display order.
+    """
 
     before: LoadedState
     after: LoadedState
     changed: bool
+    groups: tuple[str, ...] = ()
 
 
 class Store:
@@ -138,25 +141,27 @@ class Store:
                     await asyncio.to_thread(self._latecomers.release)
 
     async def write(self, edit: Edit) -> StoredWrite:
-        """Makes the groups that ``edit`` names be as it says, by the smallest change of ``groups.yaml``.
+        """Apply ``edit`` to ``groups.yaml`` by the smallest change of its text. Durable on return.
 
-        ``edit`` is asked on what is on the disk now, so an edit that nobody has loaded yet is ``before``;
-        it is asked again when the file changes in the very moment of the write. Durable on return.
+        The edit is resolved against the files on disk, and again if they change during the write.
 
         Raises:
             WriteRefused: ``desired_state_invalid``, ``being_written``, ``cannot_edit``, ``not_writable``, or
-                whatever ``edit`` raises; nothing was changed then.
+                the reason for which ``resolve`` rejects the edit; nothing was changed.
         """
         async with self._turn, self._guard():
             for _ in range(_WRITES):
                 before = await self._sound()
-                after = await self._edited(before, edit(before))
+                states = resolve(edit, before.stack, before.desired)
+                if isinstance(states, Rejected):
+                    raise WriteRefused(*states)
+                after = await self._edited(before, states)
                 content = after.sources[GROUPS]
                 if content == before.sources[GROUPS]:
                     return StoredWrite(before, before, changed=False)
                 if await self._replaced({GROUPS: content}, before.sources):
                     self._expect(after)
-                    return StoredWrite(before, after, changed=True)
+                    return StoredWrite(before, after, changed=True, groups=tuple(states))
         raise WriteRefused("being_written", f"{GROUPS} is being changed again and again", "try again")
 
     async def _edited(self, before: LoadedState, states: Mapping[str, GroupState]) -> LoadedState:

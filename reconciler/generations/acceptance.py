@@ -17,7 +17,6 @@ import contextlib
 import logging
 from collections.abc import Callable, Container, Mapping
 from concurrent.futures import Future, wait
-from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 from reconciler.audit import events
@@ -25,11 +24,11 @@ from reconciler.audit.chain import AuditEvent
 from reconciler.controller.loop import Loop
 from reconciler.desired_state.store import LoadedState, Store, StoredWrite
 from reconciler.errors import EngineError, InvalidDesiredState, Mistake, NotReadableNow, WriteRefused
-from reconciler.generations.edits import Changes, EditFunction, GroupEdit, WriteResult
 from reconciler.generations.outcomes import ended as ended_of
 from reconciler.generations.store import AcceptedState, Generations
+from reconciler.generations.writes import WriteResult
 from reconciler.host.untrusted import is_transient
-from reconciler.model.desired import GroupState, Suspension
+from reconciler.model.edit import Edit
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +126,7 @@ def audit_unavailable(_: AuditEvent) -> Future[bool]:
 
 
 class Acceptor:
-    """Implements ``edits.Writer``. ``wall`` returns wall time in seconds since the epoch."""
+    """Implements ``writes.Writer``. ``wall`` returns wall time in seconds since the epoch."""
 
     def __init__(
         self,
@@ -217,25 +216,18 @@ class Acceptor:
                 break
         return loaded, await self._tree.origin(loaded)
 
-    async def write(self, decide: EditFunction, *, author: str, reason: str, source: str = "") -> WriteResult:
-        """See ``edits.Writer.write``."""
-        asked: dict[str, GroupEdit] = {}
-
-        def edit(loaded: LoadedState) -> dict[str, GroupState]:
-            changes: Changes = decide(loaded.stack, loaded.desired)
-            asked.clear()
-            asked.update(changes)
-            groups = loaded.desired.groups
-            return {name: _applied(groups[name], change) for name, change in changes.items()}
-
+    async def write(self, edit: Edit) -> WriteResult:
+        """See ``writes.Writer.write``."""
         self._may_write()
         async with self._turn:
             written = await self._store.write(edit)
-            _, accepted = await self._kept(written, author, reason, source)
+            # Only now: a group that does not exist may be a key that was pasted into the address.
+            log.debug("edit written", extra={"edit": str(edit)})
+            _, accepted = await self._kept(written, edit.author, edit.reason, edit.source)
             recorded = self._recorded
         if accepted.fresh:
             await _done(recorded)
-        return self._receipt(accepted, asked, changed=written.changed)
+        return self._receipt(accepted, written.groups, changed=written.changed)
 
     async def restore(self, then: RestoreSet, *, author: str, reason: str, source: str = "") -> WriteResult:
         """Restore earlier files as a new generation; raises as ``Store.restore``."""
@@ -377,22 +369,3 @@ async def _done(recorded: Future[bool] | None) -> None:
 
 def _meant(accepted: AcceptedState) -> events.Target:
     return accepted.stack, accepted.desired
-
-
-def _applied(state: GroupState, change: GroupEdit) -> GroupState:
-    """Return the entry with the change applied; fields that are None in the change stay as they are."""
-    suspend = state.suspend
-    if change.suspend is False:
-        suspend = None
-    elif change.suspend is True:
-        suspend = Suspension()
-    elif change.suspend is not None:
-        suspend = change.suspend
-    return replace(
-        state,
-        on=state.on if change.on is None else change.on,
-        force=state.force if change.force is None else change.force,
-        restarted_at=state.restarted_at if change.restarted_at is None else change.restarted_at,
-        suspend=suspend,
-        accepted_at=state.accepted_at if change.accepted_at is None else change.accepted_at,
-    )

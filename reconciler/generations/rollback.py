@@ -14,8 +14,8 @@ from reconciler.controller.loop import Loop
 from reconciler.desired_state.schema import GROUPS, STACK
 from reconciler.errors import WriteRefused
 from reconciler.generations.acceptance import Acceptor, RestoreSet
-from reconciler.generations.edits import WriteResult
 from reconciler.generations.store import Generations, Record
+from reconciler.generations.writes import WriteResult
 from reconciler.model.desired import Desired
 from reconciler.model.ledger import Clock
 from reconciler.model.stack import Stack

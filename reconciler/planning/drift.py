@@ -332,9 +332,9 @@ def differences(
     return tuple(found)
 
 
-def join_names(names: Sequence[str]) -> str:
-    """Join names for a sentence: "a, b and c", at most four."""
+def join_names(names: Sequence[str], most: int = 4) -> str:
+    """Join names for a sentence: "a, b and c", at most ``most``."""
     if len(names) < 2:
         return "".join(names)
-    shown = list(names[:4]) + ([f"{len(names) - 4} more"] if len(names) > 4 else [])
+    shown = list(names[:most]) + ([f"{len(names) - most} more"] if len(names) > most else [])
     return f"{', '.join(shown[:-1])} and {shown[-1]}"

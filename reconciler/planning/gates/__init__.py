@@ -2,7 +2,8 @@
 
 Each gate is one function in its own module and one entry in ``GATES``. ``plan`` calls every gate once per
 group and pass; the first result that holds the group back wins. Status, REST, command line and dashboard
-show the reason and message of the result without knowing the gate.
+show the reason and message of the result without knowing the gate. ``planning.edits`` calls the same
+functions to reject an edit that would leave its group blocked.
 
 To add a gate:
 
@@ -26,8 +27,9 @@ from reconciler.planning.gates.dependencies import dependencies, ready_dependenc
 from reconciler.planning.gates.gate_types import OPEN, Gate, GateResult, GroupGate, PlanInputs
 from reconciler.planning.gates.project_name import project_name
 from reconciler.planning.gates.suspension import suspension
+from reconciler.planning.plan_types import Block
 
-__all__ = ["GATES", "OPEN", "Gate", "GateResult", "GroupGate", "PlanInputs", "group_gate"]
+__all__ = ["GATES", "OPEN", "Gate", "GateResult", "GroupGate", "PlanInputs", "first_block", "group_gate"]
 
 GATES: tuple[Gate, ...] = (suspension, dependencies, project_name)
 """All gates, in order of precedence."""
@@ -55,3 +57,12 @@ def group_gate(inputs: PlanInputs, name: str) -> GroupGate:
     due = min((at for at in dues if at is not None and at > wall), default=None)
     ready_groups = ready_dependencies(inputs, name)
     return GroupGate(name, state, hold, start_hold, ready_groups, restart_at, accept_at, due)
+
+
+def first_block(inputs: PlanInputs, name: str) -> Block | None:
+    """Return the first block of the whole group, from all gates; None: no person has to act first."""
+    for gate in GATES:
+        result = gate(inputs, name)
+        if isinstance(result.hold, Block) and not result.starts_only:
+            return result.hold
+    return None

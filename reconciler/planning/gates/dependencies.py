@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from reconciler.model.stack import Strength
+from reconciler.planning.drift import join_names
 from reconciler.planning.gates.gate_types import OPEN, GateResult, PlanInputs
 from reconciler.planning.plan_types import Block
 
@@ -19,7 +20,7 @@ def dependencies(inputs: PlanInputs, group: str) -> GateResult:
     if not off:
         return OPEN
     verb = "is" if len(off) == 1 else "are"
-    return GateResult(Block(REASON, f"needs {' and '.join(off)}, which {verb} off"))
+    return GateResult(Block(REASON, f"needs {join_names(off, 8)}, which {verb} off"))
 
 
 def ready_dependencies(inputs: PlanInputs, group: str) -> tuple[str, ...]:

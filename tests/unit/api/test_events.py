@@ -95,7 +95,7 @@ class Line:
 async def a_line(limits: Limits = Limits(pause=0, rest=0), **settings: Any) -> AsyncIterator[Line]:  # noqa: B008
     snapshots = SnapshotPublisher()
     context = Context(
-        intake=FakeWriter(snapshots, desired()),
+        writer=FakeWriter(snapshots, desired()),
         snapshots=snapshots,
         settings=Settings(clock=lambda: WALL, **settings),
     )

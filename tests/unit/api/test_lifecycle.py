@@ -9,7 +9,6 @@ import pytest
 
 from reconciler.controller.progress import Progress
 from reconciler.errors import EngineUnavailable, InvalidDesiredState, Mistake, WriteRefused
-from reconciler.generations.edits import GroupEdit
 from reconciler.model.desired import GroupState, Suspension
 from tests.support.fixtures.api import WALL, a_snapshot, a_world, desired
 
@@ -194,23 +193,23 @@ UNTIL = 1_795_506_400.0
 
 
 @pytest.mark.parametrize(
-    ("body", "change"),
+    ("body", "state"),
     [
-        ({"state": "on"}, GroupEdit(on=True)),
-        ({"state": True}, GroupEdit(on=True)),
-        ({"state": "on", "force": True}, GroupEdit(on=True, force=True)),
-        ({"state": "off", "suspend": True}, GroupEdit(suspend=True)),
-        ({"state": False, "suspend": {}}, GroupEdit(suspend=Suspension())),
+        ({"state": "on"}, GroupState(on=True)),
+        ({"state": True}, GroupState(on=True)),
+        ({"state": "on", "force": True}, GroupState(on=True, force=True)),
+        ({"state": "off", "suspend": True}, GroupState(on=False, suspend=Suspension())),
+        ({"state": False, "suspend": {}}, GroupState(on=False, suspend=Suspension())),
         (
             {"state": "off", "suspend": {"until": "2026-11-24T08:46:40+01:00", "reason": "camera work"}},
-            GroupEdit(suspend=Suspension(UNTIL, "camera work")),
+            GroupState(on=False, suspend=Suspension(UNTIL, "camera work")),
         ),
     ],
 )
-async def test_put_says_what_should_be(body: dict[str, Any], change: GroupEdit) -> None:
+async def test_put_sets_the_state_of_the_body(body: dict[str, Any], state: GroupState) -> None:
     async with a_world() as world:
         first = await world.client.put("/services/groups/kafka", json=body)
-        assert world.writer.changes == {"kafka": change}
+        assert world.writer.desired.groups["kafka"] == state
         second = await world.client.put("/services/groups/kafka", json=body)
     assert (first.status_code, second.status_code) == (202, 200)
     assert first.json()["generation"] == second.json()["generation"] == 2

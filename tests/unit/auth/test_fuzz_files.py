@@ -26,10 +26,9 @@ from reconciler.errors import InvalidDesiredState, WriteRefused
 from reconciler.generations.outcomes import ended
 from reconciler.generations.store import Generations
 from reconciler.host.yaml_positions import parse_document, tree
-from reconciler.model.desired import GroupState
 from reconciler.model.ledger import Clock
 from reconciler.model.resolved_compose import Resolved
-from tests.support.fixtures.desired_state import COMPOSE, GROUPS, STACK, a_directory, a_store
+from tests.support.fixtures.desired_state import COMPOSE, GROUPS, STACK, a_directory, a_store, switch
 from tests.support.fixtures.nasty import bounded, contents, damaged, misshapen, texts
 
 
@@ -64,7 +63,7 @@ def test_a_directory_is_loaded_and_written_or_rejected(
         with suppress(InvalidDesiredState):
             await store.load()
         with suppress(WriteRefused, KeyError):
-            await store.write(lambda _: {"base": GroupState(on=False)})
+            await store.write(switch("base", on=False))
 
     with a_folder() as folder:
         directory = a_directory(folder)
@@ -203,7 +202,7 @@ def accepted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     async def load() -> None:
         store = a_store(a_directory(tmp_path_factory.mktemp("desired")))
         generations.record(await store.load(), author="a", reason="edited", at=1.0)
-        written = await store.write(lambda _: {"web": GroupState(on=True)})
+        written = await store.write(switch("web"))
         generations.record(written.after, author="a", reason="start web", at=2.0)
 
     asyncio.run(load())

@@ -5,28 +5,23 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from reconciler.desired_state import atomic_replace as exchange
 from reconciler.desired_state import transaction
-from reconciler.desired_state.store import LoadedState
 from reconciler.errors import InvalidDesiredState, WriteRefused
-from reconciler.model.desired import GroupState
-from tests.support.fixtures.desired_state import COMPOSE, GROUPS, STACK, a_directory, a_store
+from tests.support.fixtures.desired_state import COMPOSE, GROUPS, STACK, a_directory, a_store, switch
 
-
-def switch(**groups: bool) -> Callable[[LoadedState], Mapping[str, GroupState]]:
-    return lambda loaded: {n: replace(loaded.desired.groups[n], on=on) for n, on in groups.items()}
+UNRELATED = STACK.replace("    depends_on: {base: on}\n", "")
+"""The stack without a dependency between its groups."""
 
 
 async def test_a_write_changes_one_word(tmp_path: Path) -> None:
     store = a_store(a_directory(tmp_path))
     before = set(os.listdir(tmp_path))
-    written = await store.write(switch(web=True))
+    written = await store.write(switch("web"))
     assert written.changed
     assert (tmp_path / "groups.yaml").read_text() == GROUPS.replace("web: off", "web: on")
     loaded = await store.load()
@@ -38,23 +33,23 @@ async def test_a_write_changes_one_word(tmp_path: Path) -> None:
 async def test_a_write_of_what_is_already_so_writes_nothing(tmp_path: Path) -> None:
     store = a_store(a_directory(tmp_path))
     inode = (tmp_path / "groups.yaml").stat().st_ino
-    written = await store.write(switch(web=False))
+    written = await store.write(switch("web", on=False))
     assert not written.changed
     assert written.before is written.after
     assert (tmp_path / "groups.yaml").stat().st_ino == inode
 
 
 async def test_an_edit_not_read_yet_is_taken_in_first(tmp_path: Path) -> None:
-    store = a_store(a_directory(tmp_path))
+    store = a_store(a_directory(tmp_path, stack=UNRELATED))
     await store.load()
     (tmp_path / "groups.yaml").write_text(GROUPS.replace("base: on", "base: off"))
-    written = await store.write(switch(web=True))
+    written = await store.write(switch("web"))
     assert not written.before.desired.groups["base"].on
     assert {n: s.on for n, s in written.after.desired.groups.items()} == {"base": False, "web": True}
 
 
 async def test_an_edit_in_the_very_moment_is_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store, file = a_store(a_directory(tmp_path)), tmp_path / "groups.yaml"
+    store, file = a_store(a_directory(tmp_path, stack=UNRELATED)), tmp_path / "groups.yaml"
     real = exchange._exchange
     edits = iter([GROUPS.replace("base: on", "base: off")])
 
@@ -65,14 +60,14 @@ async def test_an_edit_in_the_very_moment_is_merged(tmp_path: Path, monkeypatch:
         return real(one, other)
 
     monkeypatch.setattr(exchange, "_exchange", racing)
-    written = await store.write(switch(web=True))
+    written = await store.write(switch("web"))
     assert not written.before.desired.groups["base"].on
     assert file.read_text() == GROUPS.replace("base: on", "base: off").replace("web: off", "web: on")
 
 
 async def test_writes_at_once_take_turns(tmp_path: Path) -> None:
     store = a_store(a_directory(tmp_path))
-    writes = [store.write(switch(**{name: on})) for name in ("base", "web") for on in (True, False, True)]
+    writes = [store.write(switch(name, on=on)) for name in ("base", "web") for on in (True, False, True)]
     await asyncio.gather(*writes)
     assert {n: s.on for n, s in (await store.load()).desired.groups.items()} == {"base": True, "web": True}
 
@@ -83,19 +78,24 @@ async def test_nothing_is_written_over_a_broken_file(tmp_path: Path, content: st
     await store.load()
     (tmp_path / "groups.yaml").write_text(content)
     with pytest.raises(WriteRefused) as caught:
-        await store.write(switch(web=True))
+        await store.write(switch("web"))
     assert caught.value.reason == "desired_state_invalid"
     assert isinstance(caught.value.__cause__, InvalidDesiredState)
     assert (tmp_path / "groups.yaml").read_text() == content
 
 
-async def test_a_decision_may_refuse(tmp_path: Path) -> None:
-    def no(loaded: LoadedState) -> Mapping[str, GroupState]:
-        raise WriteRefused("dependency_off", "no")
-
-    with pytest.raises(WriteRefused, match="no"):
-        await a_store(a_directory(tmp_path)).write(no)
-    assert (tmp_path / "groups.yaml").read_text() == GROUPS
+async def test_an_edit_is_rejected_by_the_files_on_disk(tmp_path: Path) -> None:
+    store = a_store(a_directory(tmp_path))
+    await store.load()
+    off = GROUPS.replace("base: on", "base: off")
+    (tmp_path / "groups.yaml").write_text(off)
+    with pytest.raises(WriteRefused, match="web needs base, which is off") as caught:
+        await store.write(switch("web"))
+    assert (caught.value.reason, caught.value.remedy) == (
+        "dependency_off",
+        "add with_dependencies=true to start base as well, or force=true to start web without",
+    )
+    assert (tmp_path / "groups.yaml").read_text() == off
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EBUSY])
@@ -107,7 +107,7 @@ async def test_a_disk_that_takes_nothing_is_said(
 
     monkeypatch.setattr(transaction, "atomic_replace", failing)
     with pytest.raises(WriteRefused, match=os.strerror(number)) as caught:
-        await a_store(a_directory(tmp_path)).write(switch(web=True))
+        await a_store(a_directory(tmp_path)).write(switch("web"))
     assert caught.value.reason == "not_writable"
     assert (tmp_path / "groups.yaml").read_text() == GROUPS
 
@@ -167,7 +167,7 @@ async def test_an_edit_that_came_too_late_for_the_exchange_is_put_in_place(
         with monkeypatch.context() as patched:
             patched.setattr(exchange, "is_open_for_writing", lambda _: False)
             patched.setattr("reconciler.desired_state.stable_reader._has_no_writer", lambda _: True)
-            assert (await store.write(switch(web=True))).changed
+            assert (await store.write(switch("web"))).changed
         theirs = GROUPS.replace("base: on", "base: off")
         editor.write(theirs)
         editor.truncate()
@@ -183,7 +183,7 @@ async def test_what_was_replaced_is_let_go_after_a_while(tmp_path: Path) -> None
     store = a_store(a_directory(tmp_path), now=lambda: now[0])
     await store.load()
     before = len(os.listdir("/proc/self/fd"))
-    await store.write(switch(web=True))
+    await store.write(switch("web"))
     await store.load()
     assert len(os.listdir("/proc/self/fd")) == before + 1
     now[0] += 3

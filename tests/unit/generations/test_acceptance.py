@@ -18,9 +18,8 @@ from reconciler.controller.snapshot import SnapshotPublisher
 from reconciler.engine.simulated.engine import SimulatedEngine
 from reconciler.errors import WriteRefused
 from reconciler.generations.acceptance import Acceptor
-from reconciler.generations.edits import stop
 from reconciler.generations.store import Generations
-from tests.support.fixtures.desired_state import GROUPS, a_directory, a_store
+from tests.support.fixtures.desired_state import GROUPS, a_directory, a_store, switch
 
 
 @dataclass
@@ -77,11 +76,11 @@ async def test_an_edit_that_can_not_be_kept_is_told_and_taken_in_later(scene: Sc
 async def test_a_write_that_can_not_be_kept_is_refused_and_leaves_the_file_as_it_was(scene: Scene) -> None:
     scene.full = True
     with pytest.raises(WriteRefused) as refused:
-        await scene.intake.write(lambda s, d: stop(s, d, "base"), author="me", reason="stop base")
+        await scene.intake.write(switch("base", on=False))
     assert refused.value.reason == "state_not_writable"
     assert (scene.directory / "groups.yaml").read_text() == GROUPS
     scene.full = False
-    receipt = await scene.intake.write(lambda s, d: stop(s, d, "base"), author="me", reason="stop base")
+    receipt = await scene.intake.write(switch("base", on=False))
     assert receipt.changed
 
 
@@ -102,9 +101,7 @@ async def test_the_log_goes_before_the_loop_but_not_for_ever(tmp_path: Path) -> 
         a_store(directory), Generations(tmp_path / "state"), loop, wall=lambda: 1.0, record=record
     )
     await intake.reload()
-    asked = asyncio.create_task(
-        intake.write(lambda s, d: stop(s, d, "base"), author="me", reason="stop base")
-    )
+    asked = asyncio.create_task(intake.write(switch("base", on=False)))
     async with asyncio.timeout(5):
         while loop.target is None or loop.target[1].groups["base"].on:
             await asyncio.sleep(0)

@@ -21,12 +21,11 @@ from reconciler.controller.snapshot import SnapshotPublisher
 from reconciler.desired_state.store import Store
 from reconciler.engine.simulated.engine import SimulatedEngine
 from reconciler.generations.acceptance import Acceptor
-from reconciler.generations.edits import GroupEdit
 from reconciler.generations.outcomes import OutcomeRecorder
 from reconciler.generations.rollback import History
 from reconciler.generations.store import Generations
 from reconciler.model.ledger import Clock
-from tests.support.fixtures.desired_state import COMPOSE, GROUPS, FakeResolver, a_directory
+from tests.support.fixtures.desired_state import COMPOSE, GROUPS, FakeResolver, a_directory, switch
 
 ON = GROUPS.replace("web: off", "web: on")
 
@@ -45,9 +44,8 @@ class House:
         (self.directory / name).write_text(content)
         await self.intake.reload()
 
-    async def switch(self, author: str, **groups: bool) -> None:
-        changes = {name: GroupEdit(on=on) for name, on in groups.items()}
-        await self.intake.write(lambda *_: changes, author=author, reason=f"start {next(iter(groups))}")
+    async def start(self, group: str, author: str = "ann") -> None:
+        await self.intake.write(switch(group, author=author))
 
     async def ended(self, generation: int) -> None:
         async with asyncio.timeout(10):
@@ -83,7 +81,7 @@ async def a_house(tmp_path: Path) -> AsyncIterator[House]:
     loop = Loop(engine, snapshots, wall=time.time, chance=lambda: 0.5, hooks=Hooks(ended=ends))
     intake = Acceptor(Store(directory, FakeResolver()), generations, loop, wall=time.time)
     history = History(generations, intake, loop, now=now)
-    app = create_app(intake=intake, snapshots=snapshots, settings=Settings(), archive=history)
+    app = create_app(writer=intake, snapshots=snapshots, settings=Settings(), archive=history)
     running = asyncio.create_task(loop.run())
     transport = httpx.ASGITransport(app=app)
     try:
@@ -100,7 +98,7 @@ async def a_house(tmp_path: Path) -> AsyncIterator[House]:
 
 async def test_history_tells_who_when_what_and_how_it_ended(tmp_path: Path) -> None:
     async with a_house(tmp_path) as house:
-        await house.switch("ann", web=True)
+        await house.start("web")
         await house.ended(2)
         await house.edit("groups.yaml", ON.replace("base: on", "base: {state: on, suspend: true}"))
         await house.ended(3)
@@ -127,7 +125,7 @@ async def test_history_tells_who_when_what_and_how_it_ended(tmp_path: Path) -> N
 
 async def test_going_back_is_shown_first_and_changes_nothing(tmp_path: Path) -> None:
     async with a_house(tmp_path) as house:
-        await house.switch("ann", web=True)
+        await house.start("web")
         await house.ended(2)
         before = house.files()
         plan = await house.get("/services/history/1")
@@ -142,7 +140,7 @@ async def test_going_back_is_shown_first_and_changes_nothing(tmp_path: Path) -> 
 async def test_going_back_brings_back_the_very_bytes_as_a_new_generation(tmp_path: Path) -> None:
     async with a_house(tmp_path) as house:
         first = house.files()
-        await house.switch("ann", web=True)
+        await house.start("web")
         (house.directory / "db.env").write_text("PASSWORD=other\n")
         (house.directory / "stack.yaml").write_text(
             (house.directory / "stack.yaml").read_text() + "# a comment that was not there\n"
@@ -180,7 +178,7 @@ async def test_what_cant_be_gone_back_to_is_refused_and_nothing_changes(tmp_path
         assert (problem["reason"], problem["remedy"]) == ("unknown_generation", "generations 1 to 1 are kept")
         assert (await house.post("/services/rollback/0123abc", 404))["reason"] == "unknown_commit"
         assert (await house.client.post("/services/rollback/one")).status_code == 422
-        await house.switch("ann", web=True)
+        await house.start("web")
         await house.edit("groups.yaml", "groups: {base: on}\n")
         before = house.files()
         assert (await house.post("/services/rollback/1", 409))["reason"] == "desired_state_invalid"
@@ -189,7 +187,7 @@ async def test_what_cant_be_gone_back_to_is_refused_and_nothing_changes(tmp_path
 
 async def test_a_damaged_generation_says_so(tmp_path: Path) -> None:
     async with a_house(tmp_path) as house:
-        await house.switch("ann", web=True)
+        await house.start("web")
         record = house.generations.history()[0]
         content = tmp_path / "state" / "contents" / record.sources["groups.yaml"]
         os.chmod(content, 0o600)
