@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 from reconciler.host.stored_json import decode, encode
 from reconciler.model.backoff import Failure
+from reconciler.model.fingerprint import from_text
 from reconciler.model.json_text import load_json
 from reconciler.model.ledger import (
     BuiltFrom,
@@ -70,7 +71,7 @@ class StoredLedger:
     made: dict[str, BuiltFrom]
     making: dict[str, BuiltFrom]
     failures: dict[str, StoredFailure]
-    settled: dict[str, str]
+    settled: dict[str, str]  # the text of a ``DesiredFingerprint``, as version 0.1 wrote it
     restarted: dict[str, float]
     followed: dict[str, str]
     tied: dict[str, ParentRuns]
@@ -89,7 +90,7 @@ class StoredLedger:
 
 
 _ADAPTER = TypeAdapter(StoredLedger)
-_SAME = tuple(one.name for one in fields(StoredLedger) if one.name not in {"schema", "failures"})
+_SAME = tuple(one.name for one in fields(StoredLedger) if one.name not in {"schema", "failures", "settled"})
 
 
 def encode_ledger(ledger: Ledger) -> bytes:
@@ -99,7 +100,8 @@ def encode_ledger(ledger: Ledger) -> bytes:
         for key, one in ledger.failures.items()
     }
     same: dict[str, Any] = {name: getattr(ledger, name) for name in _SAME}
-    return encode(_ADAPTER, StoredLedger(schema=SCHEMA, failures=failures, **same))
+    settled = {key: str(fingerprint) for key, fingerprint in ledger.settled.items()}
+    return encode(_ADAPTER, StoredLedger(schema=SCHEMA, failures=failures, settled=settled, **same))
 
 
 def decode_ledger(content: bytes | str, now: Clock) -> Ledger:
@@ -114,7 +116,8 @@ def decode_ledger(content: bytes | str, now: Clock) -> Ledger:
         for key, one in stored.failures.items()
     }
     same: dict[str, Any] = {name: getattr(stored, name) for name in _SAME}
-    return Ledger(failures=failures, **same)
+    settled = {key: from_text(text) for key, text in stored.settled.items()}
+    return Ledger(failures=failures, settled=settled, **same)
 
 
 def upgrade(value: Any) -> dict[str, Any]:

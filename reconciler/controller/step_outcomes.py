@@ -33,10 +33,11 @@ class StepContext(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    # ``note``: the restart request or the parent's run that a stop responds to, once.
+    # A stop responds, once, to a restart request (wall seconds) or to a new run of a parent (empty: unknown).
     mark: tuple[object, ...]
     inputs: str
-    note: float | str | None = None
+    restart_request: float | None = None
+    parent_run: str | None = None
 
 
 class StepTracker:
@@ -64,7 +65,9 @@ class StepTracker:
     def before_send(self, ledger: Ledger, step: Step, on: StepContext, now: Clock) -> Ledger:
         """Record a step about to be sent, before its effect can be observed."""
         inputs = _verdict(step, on.plan).inputs
-        self._sent[step.key] = _Sent(_mark(step, on.plan), inputs, _note(step, on))
+        self._sent[step.key] = _Sent(
+            _mark(step, on.plan), inputs, _restart_request(step, on), _parent_run(step, on)
+        )
         if step.action in {Action.CREATE, Action.RECREATE}:
             ledger = _making(ledger, step, on, now)
         elif step.action is Action.STOP:
@@ -111,10 +114,11 @@ class StepTracker:
             ledger = replace(ledger, hooks=omit(ledger.hooks, [step.container]))
         if step.action is Action.START:
             return replace(ledger, live={**ledger.live, name: step.container})
-        note = sent.note
-        if isinstance(note, str):
-            return replace(ledger, followed={**ledger.followed, name: note})
-        return ledger if note is None else replace(ledger, restarted={**ledger.restarted, name: note})
+        if sent.parent_run is not None:
+            ledger = replace(ledger, followed={**ledger.followed, name: sent.parent_run})
+        if sent.restart_request is not None:
+            ledger = replace(ledger, restarted={**ledger.restarted, name: sent.restart_request})
+        return ledger
 
 
 def ineffective_step(ledger: Ledger, step: Step, plan: Plan, now: Clock, *, chance: float) -> Ledger:
@@ -195,13 +199,19 @@ def _parents(step: Step, on: StepContext) -> dict[str, Container]:
     return {name: v.container for name, v in verdicts if v is not None and v.container is not None}
 
 
-def _note(step: Step, on: StepContext) -> float | str | None:
-    if step.action is Action.STOP and step.cause == "restart":
-        return on.desired.groups[on.stack.group_of[step.service]].restarted_at
-    if step.action is Action.STOP and step.cause == "follows":
-        starts = list(_parents(step, on).values())
-        return max(starts, key=lambda c: c.started_at).run if starts else ""
-    return None
+def _restart_request(step: Step, on: StepContext) -> float | None:
+    """Return the wall time of the restart request that the step carries out; None if it does not."""
+    if step.action is not Action.STOP or step.cause != "restart":
+        return None
+    return on.desired.groups[on.stack.group_of[step.service]].restarted_at
+
+
+def _parent_run(step: Step, on: StepContext) -> str | None:
+    """Return the parent's run that the step follows; None if it follows none."""
+    if step.action is not Action.STOP or step.cause != "follows":
+        return None
+    parents = _parents(step, on).values()
+    return max(parents, key=lambda c: c.started_at).run if parents else ""
 
 
 def _undone(ledger: Ledger, step: Step) -> Ledger:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from reconciler.model.backoff import Failure
+from reconciler.model.fingerprint import DesiredFingerprint
 
 
 class Mounted(NamedTuple):
@@ -155,7 +156,7 @@ class Ledger:
     making: Mapping[str, BuiltFrom] = field(default_factory=dict)
     live: Mapping[str, str] = field(default_factory=dict)
     failures: Mapping[str, Failure] = field(default_factory=dict)
-    settled: Mapping[str, str] = field(default_factory=dict)
+    settled: Mapping[str, DesiredFingerprint] = field(default_factory=dict)
     restarted: Mapping[str, float] = field(default_factory=dict)
     followed: Mapping[str, str] = field(default_factory=dict)
     tied: Mapping[str, ParentRuns] = field(default_factory=dict)

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from reconciler.model.desired import GroupState
+from reconciler.model.fingerprint import OFF, DesiredFingerprint
 from reconciler.model.ledger import UNKNOWN, BuiltFrom, Clock, Ledger
 from reconciler.model.observed import ALIVE, Container, Health, ObservedState, State
 from reconciler.model.stack import Service, Stack
@@ -55,21 +56,17 @@ class Drift(NamedTuple):
     fields: tuple[str, ...] = ()
 
 
-def desired_fingerprint(service: Service, state: GroupState) -> str:
+def desired_fingerprint(service: Service, state: GroupState) -> DesiredFingerprint:
     """Return the fingerprint of a service's desired state. While it is unchanged, a difference is drift."""
     if not state.on:
-        return "off"
-    if service.replicas == 1:
-        return f"on {service.definition}{service.contents} {state.restarted_at or ''}"
-    return f"on {service.definition}{service.contents} x{service.replicas} {state.restarted_at or ''}"
+        return OFF
+    definition = service.definition + service.contents
+    return DesiredFingerprint(True, definition, service.replicas, state.restarted_at)
 
 
-def includes_restart(wants: str, at: float) -> bool:
-    """Whether a ``desired_fingerprint`` includes the restart requested ``at`` this wall time."""
-    return wants.rpartition(" ")[2] == str(at)
-
-
-def attempt_fingerprint(service: Service, state: GroupState, observed: ObservedState, wants: str = "") -> str:
+def attempt_fingerprint(
+    service: Service, state: GroupState, observed: ObservedState, wants: DesiredFingerprint | None = None
+) -> str:
     """Return the fingerprint of an attempt's inputs: a change ends the back-off (CONTRACT section 3).
 
     ``wants``: the ``desired_fingerprint``, if the caller has it.

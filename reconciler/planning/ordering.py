@@ -18,7 +18,6 @@ from reconciler.planning.drift import (
     attempt_fingerprint,
     change_fingerprint,
     crash_loops,
-    includes_restart,
     is_ready,
     join_names,
     missing_networks,
@@ -98,7 +97,7 @@ def is_restart_due(context: PlanningContext, gate: GroupGate, name: str) -> bool
     # The start time is in the future: the clock was set back, so times do not order start and request.
     # A request that was not part of the last settled state came after the start.
     settled = context.ledger.settled.get(service_of(name))
-    return settled is not None and not includes_restart(settled, gate.restart_at)
+    return settled is not None and settled.restarted_at != gate.restart_at
 
 
 def can_stop_for_restart(context: PlanningContext, gate: GroupGate, name: str) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from reconciler.model.fingerprint import DesiredFingerprint
 from reconciler.model.observed import Action, Command, Container
 from reconciler.model.stack import Stack, service_of
 from reconciler.planning.drift import Drift, DriftKind
@@ -79,7 +80,7 @@ class ServicePlan(NamedTuple):
     ready: bool
     settled: bool
     container: Container | None
-    wants: str
+    wants: DesiredFingerprint
     inputs: str = ""
     done: bool = False
     step: Step | None = None

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from reconciler.model.desired import Desired
+from reconciler.model.fingerprint import OFF
 from reconciler.model.ledger import Clock, Ledger
 from reconciler.model.observed import ALIVE, Action, Container, ObservedState, State
 from reconciler.model.stack import Service, Stack, service_of
@@ -166,14 +167,14 @@ def _plan_off(context: PlanningContext, gate: GroupGate, service: Service) -> Se
     selected = context.selected.get(name)
     if not alive:
         return _plan_stopped(
-            context, gate, service, ServicePlan(name, gate.group, False, False, True, selected, "off")
+            context, gate, service, ServicePlan(name, gate.group, False, False, True, selected, OFF)
         )
-    pending = context.ledger.settled.get(service_of(name)) != "off"
+    pending = context.ledger.settled.get(service_of(name)) != OFF
     drifts = tuple(
         Drift(name, DriftKind.UNWANTED, pending, f"{c.name} is {c.state} though {gate.group} is off", c.id)
         for c in alive
     )
-    verdict = ServicePlan(name, gate.group, False, False, False, selected, "off", inputs="off", drifts=drifts)
+    verdict = ServicePlan(name, gate.group, False, False, False, selected, OFF, inputs="off", drifts=drifts)
     if gate.hold is not None:
         return held_back(verdict, gate.hold)
     held = blocked_by_dependents(context, service)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from reconciler.model.fingerprint import OFF
 from reconciler.model.observed import ALIVE, Action, Container, Health, State
 from reconciler.model.stack import Service, service_of
 from reconciler.planning.drift import (
@@ -367,7 +368,7 @@ def plan_orphan(context: PlanningContext, name: str, containers: Sequence[Contai
     """Stop, then remove the containers of a service that left the files, with ``prune``. Volumes stay."""
     nowhere = "belongs to no service in the files"
     drifts = tuple(Drift(name, DriftKind.ORPHAN, True, f"{c.name} {nowhere}", c.id) for c in containers)
-    verdict = ServicePlan(name, "", False, False, False, containers[0], "gone", inputs="gone", drifts=drifts)
+    verdict = ServicePlan(name, "", False, False, False, containers[0], OFF, inputs="gone", drifts=drifts)
     odd = next((c for c in containers if c.state is State.UNKNOWN), None)
     if odd is not None:
         return verdict._replace(block=state_unknown(odd))

@@ -17,6 +17,7 @@ from reconciler.engine.compose.discovery import find_compose
 from reconciler.engine.simulated.engine import SimulatedEngine
 from reconciler.errors import Mistake
 from reconciler.model.desired import GroupState, Suspension
+from reconciler.model.fingerprint import OFF
 from reconciler.model.ledger import BuiltFrom, Ledger
 from reconciler.model.observed import Health, State
 from reconciler.planning.dry_run import dry_run
@@ -154,9 +155,9 @@ def test_the_ledger_is_read_and_nothing_is_written(directory: Path, engine: Simu
     run_cli(*words(directory))
     assert sorted(directory.rglob("*")) == before
     (directory / "state").mkdir()
-    ledger = Ledger(made={"id": BuiltFrom("d", {}, "i")}, settled={"db": "off"})
+    ledger = Ledger(made={"id": BuiltFrom("d", {}, "i")}, settled={"db": OFF})
     (directory / "state/ledger.json").write_bytes(encode_ledger(ledger))
-    assert read_ledger(directory / "state", read_clocks()).settled == {"db": "off"}
+    assert read_ledger(directory / "state", read_clocks()).settled == {"db": OFF}
     for broken in ("", "[]", "{}", '{"schema": 99}', "\0"):
         (directory / "state/ledger.json").write_text(broken)
         assert read_ledger(directory / "state", read_clocks()) == Ledger()

@@ -10,6 +10,7 @@ import pytest
 
 from reconciler.controller.ledger_codec import LATER_KEYS, StoredLedger, decode_ledger, encode_ledger
 from reconciler.model.backoff import Failure
+from reconciler.model.fingerprint import OFF, DesiredFingerprint
 from reconciler.model.ledger import (
     UNKNOWN,
     BuiltFrom,
@@ -37,7 +38,7 @@ def full() -> Ledger:
         making={"a": BuiltFrom("d", {}, "sha")},
         live={"a": "id-a"},
         failures={"a": Failure(3, 77.0, "in", "no", "why", 5.0, "id-a")},
-        settled={"a": "on d "},
+        settled={"a": DesiredFingerprint(on=True, definition="d")},
         restarted={"a": 1.5},
         followed={"a": "id@1"},
         tied={"a": ParentRuns("id-a@1.0", {"db": "id-db@0.5"})},
@@ -123,6 +124,18 @@ def test_the_ledger_of_release_0_1_is_read() -> None:
     assert json.loads(encode_ledger(ledger)) == LATER_KEYS | json.loads(content)
 
 
+def test_the_desired_state_that_earlier_versions_stored_still_matches() -> None:
+    stored = {"a": "on d 2.5", "b": "off", "c": "on d ", "d": "on d x3 2.5", "e": "?", "f": "on d x 1"}
+    assert decode_ledger(json.dumps(raw() | {"settled": stored}), NOW).settled == {
+        "a": DesiredFingerprint(True, "d", 1, 2.5),
+        "b": OFF,
+        "c": DesiredFingerprint(True, "d"),
+        "d": DesiredFingerprint(True, "d", 3, 2.5),
+        "e": DesiredFingerprint(True, "?"),
+        "f": DesiredFingerprint(True, "on d x 1"),
+    }
+
+
 def test_unknown_keys_of_later_versions_are_ignored() -> None:
     assert decode_ledger(json.dumps(raw() | {"later": 1}), NOW).boot == "b"
 
@@ -151,5 +164,5 @@ def test_an_error_has_one_line_and_no_value() -> None:
 
 
 def test_text_that_is_not_unicode_is_stored() -> None:
-    ledger = Ledger(settled={"a": "\udcff"})
+    ledger = Ledger(settled={"a": DesiredFingerprint(on=True, definition="\udcff")})
     assert decode_ledger(encode_ledger(ledger), NOW).settled == ledger.settled

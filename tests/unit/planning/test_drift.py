@@ -122,7 +122,7 @@ def test_who_is_waited_for_to_complete_ends_by_design() -> None:
 def test_wants_change_with_what_is_asked_for_and_inputs_with_the_image_too() -> None:
     seen, other = ObservedState(images={"a:1": "x"}), ObservedState(images={"a:1": "y"})
     assert (
-        desired_fingerprint(A, GroupState(on=False))
+        str(desired_fingerprint(A, GroupState(on=False)))
         == attempt_fingerprint(A, GroupState(on=False), seen)
         == "off"
     )
