@@ -4,7 +4,7 @@ From the values outward:
 
 - ``model``: desired state, observed state, the ledger: values only
 - ``planning``: decides, per service, what to do next. Pure functions
-- ``host``: files, locks, inotify, the journal. No word of the product
+- ``host``: files, locks, the journal. No word of the product
 - ``engine``: the port to containers, and its adapters
 - ``desired_state``: reads, validates, watches and edits the declared files
 - ``auth``: API keys

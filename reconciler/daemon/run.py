@@ -49,7 +49,7 @@ from reconciler.daemon.servers import (
     server,
 )
 from reconciler.desired_state.digest_key_file import Resolve, keyed, load_key
-from reconciler.desired_state.file_watch import Listener, changes
+from reconciler.desired_state.file_watch import ProblemListener, changes
 from reconciler.desired_state.mounted_files import MountedFiles
 from reconciler.desired_state.store import Store
 from reconciler.engine import Engine
@@ -181,7 +181,8 @@ class _Daemon:
         snapshots = SnapshotPublisher()
         remember(generations, snapshots)
         passes = LastPass()
-        sources = MountedFiles(reading=lambda: intake.reading)
+        inputs_changed = threading.Event()
+        sources = MountedFiles(reading=lambda: intake.reading, files_changed=inputs_changed.set)
         evidence = CrashLogStore(options.state_dir, lambda c, tail: engine.logs(c.id, tail=tail))
         metrics = Metrics(snapshots)
         announcer = ReadinessNotifier(
@@ -225,6 +226,7 @@ class _Daemon:
             environment=environment(os.environ),
             guard=tree.guard,
             also=tree.signs,
+            inputs_changed=inputs_changed.set,
         )
         intake = Acceptor(
             store, generations, loop, wall=time.time, record=recording.audit.append_durable, tree=tree
@@ -253,10 +255,11 @@ class _Daemon:
         stop = self._signals(intake, announcer)
         await asyncio.to_thread(store.recover_interrupted)
         await intake.restore_last()
-        first_read = asyncio.Event()
+        first_read, changed = asyncio.Event(), asyncio.Event()
         parts: dict[str, Callable[[], Awaitable[None]]] = {
+            "files": partial(self._read_files, store, intake, announcer, changed, first_read),
             "watch": partial(
-                self._watch, store, intake, announcer, blindness.reporter("desired state"), first_read
+                _watch_files, store, sources, loop, changed, inputs_changed, blindness.reporter("files")
             ),
             "loop": partial(_run_after, first_read, loop),
             "memo": keeper.run,
@@ -264,7 +267,6 @@ class _Daemon:
             "git": tree.run,
             **({"pull": pulls.run} if pulls else {}),
             "notify": announcer.run,
-            "mounts": partial(self._watch_mounts, sources, loop, blindness.reporter("mounts")),
         }
         tasks = [asyncio.create_task(serve(servers), name="http")]
         tasks += [asyncio.create_task(keep_up(name, part), name=name) for name, part in parts.items()]
@@ -327,12 +329,12 @@ class _Daemon:
                 if not stop.is_set():
                     raise SystemExit(1)
 
-    async def _watch(
+    async def _read_files(
         self,
         store: Store,
         intake: Acceptor,
         announcer: ReadinessNotifier,
-        told: Listener,
+        changed: asyncio.Event,
         first_read: asyncio.Event,
     ) -> None:
         """Load the files now, at every change event, and at every resync."""
@@ -341,23 +343,15 @@ class _Daemon:
         finally:
             first_read.set()
         announcer.files_read()
-        changes = store.changes(told)
-        change = asyncio.ensure_future(anext(changes))
         while True:
-            # Changes without an event (a network file system, a moved parent folder) are found by
-            # reading; that costs a millisecond if nothing changed.
+            # A read without an event costs a millisecond if nothing changed.
             pause = min(_AGAIN, self.options.resync) if intake.missed else self.options.resync
-            await asyncio.wait([change], timeout=pause)
-            if change.done():
-                change.result()
-                change = asyncio.ensure_future(anext(changes))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await changed.wait()
+            changed.clear()
             self._hold_directory(store)
             await intake.reload()
-
-    async def _watch_mounts(self, sources: MountedFiles, loop: Loop, told: Listener) -> None:
-        """Wake the loop when a mounted file may have changed, not only at the next resync."""
-        async for _ in changes(sources.files, wake=sources.files_changed, told=told):
-            loop.wake("a mounted file")
 
     def _hold_directory(self, store: Store) -> None:
         try:
@@ -368,6 +362,29 @@ class _Daemon:
             raise SystemExit(1) from error
         except OSError as error:
             log.warning("the directory can't be held at the moment", extra={"error": str(error)})
+
+
+async def _watch_files(
+    store: Store,
+    sources: MountedFiles,
+    loop: Loop,
+    changed: asyncio.Event,
+    inputs_changed: threading.Event,
+    report: ProblemListener,
+) -> None:
+    """Report changed inputs of the store by ``changed``; wake the loop when a mounted file may have changed.
+
+    One watch serves both, because each costs CPU while idle.
+    """
+
+    def inputs() -> frozenset[Path]:
+        return store.inputs() | sources.files()
+
+    async for found in changes(inputs, wake=inputs_changed, report=report):
+        if found & store.inputs():
+            changed.set()
+        if found & sources.files():
+            loop.wake("a mounted file")
 
 
 async def _run_after(first_read: asyncio.Event, loop: Loop) -> None:

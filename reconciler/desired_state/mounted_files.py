@@ -76,7 +76,7 @@ class MountedFiles:
     ``wall`` and ``now`` are wall-clock and monotonic time in seconds; ``limit`` is the largest size digested,
     in bytes; ``proc`` is the mount point of procfs. ``reading`` returns whether desired state is being read:
     Compose may need longer for that than ``SETTLE_TIME``, and files saved together must not recreate a
-    container twice.
+    container twice. ``files_changed`` is called when ``files`` returns other paths.
     """
 
     def __init__(
@@ -87,13 +87,14 @@ class MountedFiles:
         limit: int = MAX_DIGEST_BYTES,
         proc: Path = Path("/proc"),
         reading: Callable[[], bool] = lambda: False,
+        files_changed: Callable[[], None] = lambda: None,
     ) -> None:
-        self.files_changed = asyncio.Event()
         self._wall = wall
         self._now = now
         self._limit = limit
         self._proc = proc
         self._reading = reading
+        self._files_changed = files_changed
         self._known: dict[str, _Known] = {}
         self._moving: dict[str, _SourceChanged] = {}
         self._last = MountObservation()
@@ -123,7 +124,7 @@ class MountedFiles:
         files = frozenset(Path(p) for p, s in self._last.sources.items() if s.kind in {"file", "missing"})
         if files != self._files:
             self._files = files
-            self.files_changed.set()
+            self._files_changed()
         return replace(observed, **self._last._asdict())
 
     def observe(self, stack: Stack, containers: Iterable[Container] = ()) -> MountObservation:

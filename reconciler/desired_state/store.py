@@ -12,7 +12,7 @@ import contextlib
 import errno
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,6 @@ from reconciler.desired_state.assemble import (
     sort_mistakes,
 )
 from reconciler.desired_state.atomic_replace import recover_interrupted
-from reconciler.desired_state.file_watch import Listener, changes
 from reconciler.desired_state.git_busy import GitActivity
 from reconciler.desired_state.late_writes import LateWrites
 from reconciler.desired_state.scan import Scan, Scanner
@@ -83,7 +82,7 @@ class Store:
     ``extra_compose`` are Compose files added after those of ``stack.yaml``; ``environment`` is what the
     resolver gives to Compose, for names of files that have variables in them. ``guard`` is entered for the
     time of a write: what else changes the files as a whole (a push) waits, and is waited for.
-    ``also`` are further files that are worth watching.
+    ``also`` returns further files to watch; ``inputs_changed`` is called when ``inputs`` returns other files.
     """
 
     def __init__(
@@ -95,6 +94,7 @@ class Store:
         environment: Mapping[str, str] | None = None,
         guard: Guard = contextlib.nullcontext,
         also: Callable[[], Iterable[Path]] = tuple,
+        inputs_changed: Callable[[], None] = lambda: None,
         sleep: Sleep = asyncio.sleep,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -111,19 +111,12 @@ class Store:
         self._resolutions: dict[str, Resolved] = {}
         self._last: tuple[tuple[str, str, tuple[str, ...]], LoadedState] | None = None
         self._inputs: frozenset[Path] = frozenset({self.directory / STACK, self.directory / GROUPS})
-        self._inputs_moved = asyncio.Event()
+        self._inputs_changed = inputs_changed
         self._unforeseen = ""
 
     def inputs(self) -> frozenset[Path]:
         """The files that the last load looked at, there or not: what is worth watching."""
         return self._inputs | frozenset(self._also())
-
-    def changes(self, told: Listener = lambda _: None) -> AsyncGenerator[frozenset[str], None]:
-        """Yields whenever an input may have changed; begins to watch what later loads add by itself.
-
-        ``told``: see ``watch.Told``.
-        """
-        return changes(self.inputs, directory=self.directory, wake=self._inputs_moved, told=told)
 
     async def load(self) -> LoadedState:
         """The directory as it is now.
@@ -329,7 +322,7 @@ class Store:
         inputs = frozenset({self.directory / STACK, self.directory / GROUPS, *compose})
         if inputs != self._inputs:
             self._inputs = inputs
-            self._inputs_moved.set()
+            self._inputs_changed()
 
     async def _resolved(self, survey: Scan) -> Resolved | InvalidDesiredState | None:
         # A failure is not remembered: it may lie in a file that the scan for inputs did not find.

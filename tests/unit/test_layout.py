@@ -39,6 +39,7 @@ LIBRARIES = {
     "starlette": {"api", "reconciler.daemon"},
     "tenacity": {"reconciler.engine.docker"},
     "uvicorn": {"reconciler.daemon"},
+    "watchfiles": {"reconciler.desired_state.file_watch"},
 }
 """Which package or module may import which library."""
 

@@ -8,17 +8,15 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 from reconciler.cli.client import Client, ClientError
 from reconciler.cli.doctor.context import OK, PROBLEM, WARN, Check, CheckContext
-from reconciler.desired_state.file_watch import change_reason
+from reconciler.desired_state.file_watch import watch_problem
 from reconciler.desired_state.store import LoadedState
 from reconciler.errors import ServiceManagerError
 from reconciler.git.obstacles import find_obstacles
 from reconciler.git.setup import hook_missing
-from reconciler.host.inotify import Inotify
 from reconciler.host.untrusted import MALFORMED
 from reconciler.model.json_text import load_json
 from reconciler.options import Address
@@ -200,7 +198,7 @@ def check_inotify(machine: CheckContext) -> Check:
     if not watches:
         return Check(name, WARN, "is not available: the daemon polls the files every second instead", "")
     message = f"{watches} watches, {instances} instances per user"
-    refused = _unwatched(machine.desired_state)
+    refused = watch_problem(_nearest(machine.desired_state))
     if refused:
         told = f"{message}, and {refused}: the daemon polls the files every second instead"
         return Check(
@@ -212,16 +210,6 @@ def check_inotify(machine: CheckContext) -> Check:
         remedy = f"`sudo sysctl {' '.join(wanted)}`, and into /etc/sysctl.d/ to keep it"
         return Check(name, WARN, f"{message}: other programs may use them up", remedy)
     return Check(name, OK, message)
-
-
-def _unwatched(directory: Path) -> str:
-    """Why this user can't watch files just now; empty where it can."""
-    try:
-        with closing(Inotify()) as tried:
-            tried.watch(_nearest(directory))
-    except OSError as error:
-        return change_reason(error)
-    return ""
 
 
 def check_state(machine: CheckContext) -> Check:
