@@ -15,7 +15,7 @@ from api.endpoints.lifecycle import Caller, write_answer
 from api.endpoints.status import Wait, respond
 from api.wire import schemas, views
 from api.wire.openapi import read_responses, write_responses
-from reconciler.generations.records import Record
+from reconciler.generations.record import Record
 from reconciler.generations.writes import WriteResult
 from reconciler.planning.planner import Plan, Step
 

@@ -7,15 +7,17 @@ The loop reports which container is about to be lost, and waits at most ``PATIEN
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+
+from pydantic import TypeAdapter
 
 from reconciler.errors import EngineError
 from reconciler.host.atomic_files import write_file
+from reconciler.host.stored_json import decode, encode
 from reconciler.host.untrusted import MALFORMED, read_regular
 from reconciler.model.json_text import load_json
 from reconciler.model.observed import Container
@@ -34,7 +36,8 @@ Lines = Callable[[Container, int], AsyncIterator[str]]
 """Reads the last lines of a container: (container, number of lines)."""
 
 
-class CapturedLogs(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class CapturedLogs:
     """The stored log of one container. ``finished_at`` is wall seconds since the epoch, 0: it never ended."""
 
     container: str
@@ -43,6 +46,9 @@ class CapturedLogs(NamedTuple):
     oom_killed: bool
     finished_at: float
     lines: tuple[str, ...]
+
+
+_ADAPTER = TypeAdapter(CapturedLogs)
 
 
 class CrashLogStore:
@@ -71,7 +77,7 @@ class CrashLogStore:
             container.finished_at,
             tuple(lines),
         )
-        content = json.dumps(kept._asdict(), separators=(",", ":")).encode("utf-8", "replace")
+        content = encode(_ADAPTER, kept)
         try:
             await asyncio.to_thread(self._save, container.service, content)
         except OSError as error:
@@ -106,15 +112,7 @@ class CrashLogStore:
 
     def _load(self, service: str) -> CapturedLogs | None:
         try:
-            value: dict[str, Any] = load_json(read_regular(self._path(service)))
-            return CapturedLogs(
-                str(value["container"]),
-                str(value["name"]),
-                int(value["exit_code"]),
-                bool(value["oom_killed"]),
-                float(value["finished_at"]),
-                tuple(map(str, value["lines"])),
-            )
+            return decode(_ADAPTER, load_json(read_regular(self._path(service))))
         except FileNotFoundError:
             return None
         except (OSError, *MALFORMED) as error:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from reconciler.planning.planner import Plan, Step
 from reconciler.planning.status import Phase, ServiceStatus, outcome
@@ -63,39 +63,6 @@ class Progress:
         if self.state in {"converged", "superseded"}:
             return 100
         return min(99, round(100 * self.done / self.total)) if self.total else 0
-
-
-def progress_to_json(progress: Progress) -> dict[str, Any]:
-    """Encode for the state directory, so that progress survives a restart."""
-    return {
-        "state": progress.state,
-        "reason": progress.reason,
-        "message": progress.message,
-        "done": progress.done,
-        "total": progress.total,
-        "began_at": progress.began_at,
-        "ended_at": progress.ended_at,
-        "steps": [list(step) for step in progress.steps],
-    }
-
-
-def progress_from_json(generation: int, value: Mapping[str, Any]) -> Progress:
-    """Decode the result of ``progress_to_json``.
-
-    Raises:
-        ValueError, TypeError, KeyError: the value is something else.
-    """
-    return Progress(
-        generation=generation,
-        state=str(value["state"]),
-        reason=str(value["reason"]),
-        message=str(value["message"]),
-        done=int(value["done"]),
-        total=int(value["total"]),
-        began_at=float(value["began_at"]),
-        ended_at=float(value["ended_at"]),
-        steps=tuple(StepRecord(*step) for step in value["steps"]),
-    )
 
 
 @dataclass(slots=True)

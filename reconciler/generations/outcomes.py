@@ -7,12 +7,12 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from reconciler.controller.progress import Progress, progress_from_json, progress_to_json
+from reconciler.controller.progress import Progress
+from reconciler.controller.progress_codec import decode_progress, encode_progress
 from reconciler.controller.snapshot import REMEMBERED, SnapshotPublisher
-from reconciler.generations.records import Record
+from reconciler.generations.record import Record
 from reconciler.generations.store import Generations
 from reconciler.host.untrusted import MALFORMED
-from reconciler.model.json_text import load_json
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def ended(record: Record, newest: int) -> Progress | None:
     """Return how a generation ended, from its record; None: it has not. ``newest`` is the current number."""
     if record.outcome:
         try:
-            return progress_from_json(record.generation, load_json(record.progress))
+            return decode_progress(record.generation, record.progress)
         except MALFORMED:
             # Written by an earlier version, or by hand: the steps are lost, the outcome is not.
             return Progress(
@@ -101,7 +101,7 @@ class OutcomeRecorder:
                 progress.state,
                 progress.message,
                 progress.ended_at,
-                progress_to_json(progress),
+                encode_progress(progress),
             )
         except OSError as error:
             log.warning("the outcome of a generation can't be recorded", extra={"error": str(error)})

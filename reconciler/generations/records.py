@@ -5,53 +5,17 @@ A damaged record is neither deleted nor an error: it is renamed and reported as 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from reconciler.generations.record import Record, decode_record, encode_record
 from reconciler.host.atomic_files import mkdir_private, write_file
 from reconciler.host.content_digest import digest
 from reconciler.host.untrusted import MALFORMED, read_regular
-from reconciler.model.json_text import load_json
 
-SCHEMA = 1
 _DAMAGED = ".damaged"
 _WIDTH = 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """One accepted generation. Times are wall time in seconds since the epoch, 0: not yet.
-
-    ``changes`` lists the changes for people. ``meaning`` is the digest that decides whether a state is a
-    change at all. ``sources``, ``resolved`` and ``values`` refer to frozen contents by their digests.
-    ``values`` has the configs and secrets that the resolved model only names, empty: none. ``progress`` is
-    the JSON text of ``progress_to_json``, ``{}`` until the generation has ended. It stays text because
-    hundreds of records are in memory and their progress is rarely read.
-    """
-
-    generation: int
-    revision: str
-    meaning: str
-    at: float
-    author: str = ""
-    reason: str = ""
-    changes: tuple[str, ...] = ()
-    commit: str = ""
-    outcome: str = ""
-    outcome_reason: str = ""
-    finished_at: float = 0.0
-    progress: str = "{}"
-    directory: str = ""
-    sources: Mapping[str, str] = field(default_factory=dict)
-    resolved: str = ""
-    values: str = ""
-    hashes: Mapping[str, str] = field(default_factory=dict)
-    compose_version: str = ""
-    compose_warnings: tuple[str, ...] = ()
-    files: tuple[str, ...] = ()
 
 
 class CorruptRecord(Exception):
@@ -77,10 +41,7 @@ class Records:
 
     def save(self, record: Record) -> None:
         """Write a record, replacing an earlier one of the same number; durable when this returns."""
-        values = {one.name: getattr(record, one.name) for one in fields(record)}
-        values["progress"] = json.loads(record.progress)
-        text = json.dumps({"schema": SCHEMA, **values}, sort_keys=True)
-        write_file(self._records / f"{record.generation:0{_WIDTH}}.json", text.encode())
+        write_file(self._records / f"{record.generation:0{_WIDTH}}.json", encode_record(record))
         self._hold(record)
         self.highest = max(self.highest, record.generation)
 
@@ -151,7 +112,7 @@ class Records:
         if path.suffix != ".json":
             return
         try:
-            record = _record(load_json(read_regular(path)), int(number))
+            record = decode_record(read_regular(path), int(number))
         except (OSError, *MALFORMED) as error:
             self._set_aside(path, error)
         else:
@@ -172,37 +133,6 @@ class Records:
         except OSError:
             aside = path
         self.warnings.append(f"the record of a generation is damaged ({error}); it was renamed to {aside}")
-
-
-def _record(values: dict[str, Any], number: int) -> Record:
-    if values.pop("schema") != SCHEMA:
-        raise ValueError("it was written by another version of Service Manager")
-    record = Record(**values | {"progress": json.dumps(values.get("progress", {}))})
-    if record.generation != number:
-        raise ValueError(f"it contains generation {record.generation}")
-    for one in fields(record):
-        _check(one.name, getattr(record, one.name))
-    return replace(
-        record,
-        changes=tuple(record.changes),
-        compose_warnings=tuple(record.compose_warnings),
-        files=tuple(record.files),
-    )
-
-
-def _check(name: str, value: Any) -> None:
-    if name in {"sources", "hashes"}:
-        sound = isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
-        kind = "a mapping of texts"
-    elif name in {"changes", "compose_warnings", "files"}:
-        sound = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
-        kind = "a list of texts"
-    elif name in {"generation", "at", "finished_at"}:
-        sound, kind = isinstance(value, int | float) and not isinstance(value, bool), "a number"
-    else:
-        sound, kind = isinstance(value, str), "a text"
-    if not sound:
-        raise TypeError(f"{name} is not {kind}")
 
 
 def _shared(mapping: Mapping[str, str], like: Mapping[str, str]) -> Mapping[str, str]:

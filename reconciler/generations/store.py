@@ -7,18 +7,17 @@ the disk: from a coroutine, call them in a thread.
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from reconciler.desired_state.assemble import LoadedState, assemble, inputs_digest, parse_files
 from reconciler.desired_state.schema import GROUPS, STACK
 from reconciler.errors import InvalidDesiredState, WriteRefused
-from reconciler.generations.records import CorruptRecord, Record, Records
+from reconciler.generations.record import Record
+from reconciler.generations.records import CorruptRecord, Records
 from reconciler.host.untrusted import MALFORMED
 from reconciler.model.desired import Desired, GroupState
 from reconciler.model.keyed_digest import DigestKey
@@ -149,14 +148,14 @@ class Generations:
         outcome: str,
         reason: str,
         at: float,
-        progress: Mapping[str, Any] = MappingProxyType({}),
+        progress: str = "{}",
     ) -> None:
-        """Record how a generation ended; ignored if it is no longer kept."""
+        """Record how a generation ended; ignored if it is no longer kept. ``progress`` is JSON."""
         with self._turn:
             record = self._records.all.get(generation)
             if record and (record.outcome, record.outcome_reason) != (outcome, reason):
                 noted = replace(record, outcome=outcome, outcome_reason=reason, finished_at=at)
-                self._records.save(replace(noted, progress=json.dumps(dict(progress))))
+                self._records.save(replace(noted, progress=progress))
 
     def set_commit(self, generation: int, commit: str) -> None:
         """Record the git commit of a generation."""

@@ -19,7 +19,7 @@ from reconciler.audit.rate_limit import Coalescer, Rates
 from reconciler.controller.progress import Progress
 from reconciler.daemon.audit_session import AuditSession
 from reconciler.errors import EngineError, Mistake, OutcomeUnknown, StepFailed
-from reconciler.generations.records import Record
+from reconciler.generations.record import Record
 from reconciler.generations.store import Generations
 from reconciler.model.observed import Action
 from reconciler.planning.planner import Step

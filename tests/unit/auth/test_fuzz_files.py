@@ -206,7 +206,7 @@ def accepted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
         generations.record(written.after, author="a", reason="start web", at=2.0)
 
     asyncio.run(load())
-    generations.record_outcome(2, "converged", "", 3.0, {"state": "converged", "steps": []})
+    generations.record_outcome(2, "converged", "", 3.0, '{"state": "converged", "steps": []}')
     return {str(path.relative_to(state)): path.read_bytes() for path in state.rglob("*") if path.is_file()}
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 from reconciler.controller.progress import (
     KEPT_STEPS,
     TRIAL,
     Progress,
     Tracker,
-    progress_from_json,
-    progress_to_json,
 )
+from reconciler.controller.progress_codec import decode_progress, encode_progress
 from reconciler.model.ledger import Ledger, Restarts
 from reconciler.model.observed import Action, Container, Health, State
 from reconciler.planning.planner import Step
@@ -149,5 +146,5 @@ def test_progress_survives_the_state_directory() -> None:
     t = tracker()
     t.started(START, 1.0)
     before = update(t, container(DB, State.CREATED))
-    after = progress_from_json(7, json.loads(json.dumps(progress_to_json(before))))
+    after = decode_progress(7, encode_progress(before))
     assert after == before

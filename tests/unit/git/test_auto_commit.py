@@ -13,7 +13,7 @@ from typing import ClassVar, cast
 import pytest
 
 from reconciler.errors import WriteRefused
-from reconciler.generations.records import Record
+from reconciler.generations.record import Record
 from reconciler.generations.store import Generations
 from reconciler.git.auto_commit import AutoCommitter, BranchMoved
 from reconciler.git.command import GitError
