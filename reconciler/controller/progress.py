@@ -5,7 +5,7 @@ The loop owns the tracker; the values that it returns are immutable.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ runs, also just before its first exit.
 """
 
 _ENDS = frozenset({"crash_looping", "exited", "out_of_memory"})
-# Reasons of the process itself; any other problem after the end of a generation is drift.
+"""Reasons of the process itself: crash looping ends a generation as degraded (CONTRACT section 4)."""
 
 
 class StepRecord(NamedTuple):
@@ -63,6 +63,15 @@ class Progress:
         if self.state in {"converged", "superseded"}:
             return 100
         return min(99, round(100 * self.done / self.total)) if self.total else 0
+
+
+class Outcome(NamedTuple):
+    """The state of a generation with its reason. ``converged_at``: since when it is, or was, converged."""
+
+    state: str
+    reason: str = ""
+    message: str = ""
+    converged_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -113,55 +122,65 @@ class Tracker:
         *,
         fresh: bool = True,
     ) -> Progress:
-        """Update from one pass. The end is set once; later changes are repairs, not progress.
+        """Count what one pass changed. The end is set once; later changes are repairs, not progress.
 
-        Exception: a service that the generation started and that crash-loops within ``TRIAL`` seconds
-        degrades it after all (CONTRACT section 4: crash looping ends a generation as degraded).
-
-        ``fresh`` False: the plan rests on an observation from before the generation, which can't end it.
+        ``eta`` is the expected number of seconds to the end. ``fresh`` False: the plan rests on an
+        observation from before the generation, which can't end it. ``wall`` is the time of the pass.
         """
         unsettled = {n for n, s in summaries.items() if s.phase not in {Phase.CONVERGED, Phase.SUSPENDED}}
-        over = self.current.state != "progressing"
-        if not over:
+        if self.current.state == "progressing":
             self.touched |= unsettled
-        waiting = tuple(
-            StepRecord(n, _next_action(plan, n), "waiting", 0, "", 0.0, 0.0, summaries[n].message)
-            for n in summaries
-            if n in unsettled
-            and not any(r.service == n and r.state == "running" for r in self.records.values())
-        )
-        state = outcome(summaries.values()) if fresh and not over else self.current.state
-        reason, message = _worst(summaries) if state == "degraded" else ("", "")
-        if over:
-            reason, message = self.current.reason, self.current.message
-            # A degraded generation that recovers later counts as converged.
-            if state == "degraded" and outcome(summaries.values()) == "converged":
-                state, reason, message = "converged", "", ""
-            elif state == "converged" and 0 <= wall - self.converged_at <= TRIAL:
-                reason, message = self._proven_wrong(summaries)
-                state = "degraded" if reason else state
-        if state == "converged" and self.current.state != "converged":
-            self.converged_at = wall
+        before = Outcome(self.current.state, self.current.reason, self.current.message, self.converged_at)
+        after = next_outcome(before, summaries, self.touched, fresh=fresh, wall=wall)
+        self.converged_at = after.converged_at
         self.current = replace(
             self.current,
-            state=state,
-            reason=reason,
-            message=message,
+            state=after.state,
+            reason=after.reason,
+            message=after.message,
             done=len(self.touched - unsettled) if self.touched else self.current.done,
             total=len(self.touched) or self.current.total,
-            expected_at=None if eta is None or state != "progressing" else round(wall + eta, 1),
-            ended_at=self.current.ended_at or (wall if state != "progressing" else 0.0),
-            steps=(*self.records.values(), *waiting),
+            expected_at=None if eta is None or after.state != "progressing" else round(wall + eta, 1),
+            ended_at=self.current.ended_at or (wall if after.state != "progressing" else 0.0),
+            steps=(*self.records.values(), *self._waiting(plan, summaries, unsettled)),
         )
         return self.current
 
-    def _proven_wrong(self, summaries: Mapping[str, ServiceStatus]) -> tuple[str, str]:
-        failing = {
-            n: s
-            for n, s in summaries.items()
-            if n in self.touched and s.phase is Phase.DEGRADED and s.reason in _ENDS
-        }
-        return _worst(failing)
+    def _waiting(
+        self, plan: Plan, summaries: Mapping[str, ServiceStatus], unsettled: set[str]
+    ) -> Iterator[StepRecord]:
+        """Return the next step of each service that has work left and no step in flight."""
+        running = {record.service for record in self.records.values() if record.state == "running"}
+        for name, summary in summaries.items():
+            if name in unsettled and name not in running:
+                yield StepRecord(name, _next_action(plan, name), "waiting", 0, reason=summary.message)
+
+
+def next_outcome(
+    before: Outcome, summaries: Mapping[str, ServiceStatus], touched: set[str], *, fresh: bool, wall: float
+) -> Outcome:
+    """Return the outcome of a generation after one pass. Pure.
+
+    From ``progressing``, only a ``fresh`` plan leads on: to ``converged`` when every service is settled, to
+    ``degraded`` when all that is left needs outside help. A ``degraded`` generation that recovers counts as
+    converged. A ``converged`` one is degraded after all if a service that it started (``touched``) ends
+    again and again within ``TRIAL`` seconds. Any other difference after the end is drift.
+    """
+    match before.state, outcome(summaries.values()):
+        case "progressing", _ if not fresh:
+            return before
+        case "progressing" | "degraded", "converged":
+            return Outcome("converged", converged_at=wall)
+        case "progressing", "degraded":
+            return Outcome("degraded", *_worst(summaries), before.converged_at)
+        case "converged", _ if 0 <= wall - before.converged_at <= TRIAL:
+            looping = {name: one for name, one in summaries.items() if name in touched and _is_looping(one)}
+            return Outcome("degraded", *_worst(looping), before.converged_at) if looping else before
+    return before
+
+
+def _is_looping(summary: ServiceStatus) -> bool:
+    return summary.phase is Phase.DEGRADED and summary.reason in _ENDS
 
 
 def _next_action(plan: Plan, name: str) -> str:

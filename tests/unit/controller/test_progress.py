@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import pytest
+
 from reconciler.controller.progress import (
     KEPT_STEPS,
     TRIAL,
+    Outcome,
     Progress,
     Tracker,
+    next_outcome,
 )
 from reconciler.controller.progress_codec import decode_progress, encode_progress
 from reconciler.model.ledger import Ledger, Restarts
 from reconciler.model.observed import Action, Container, Health, State
 from reconciler.planning.planner import Step
-from reconciler.planning.status import summarise
+from reconciler.planning.status import Phase, ServiceStatus, summarise
 from tests.support.fixtures.builders import a_stack, container, desire, look, planned, service
 
 DB = service("db", check=True)
@@ -148,3 +152,45 @@ def test_progress_survives_the_state_directory() -> None:
     before = update(t, container(DB, State.CREATED))
     after = decode_progress(7, encode_progress(before))
     assert after == before
+
+
+UP = ServiceStatus(Phase.CONVERGED, "as_desired", "")
+STARTING = ServiceStatus(Phase.PROGRESSING, "starting", "starts")
+STUCK = ServiceStatus(Phase.DEGRADED, "unhealthy", "fails", stuck=True)
+LOOPS = ServiceStatus(Phase.DEGRADED, "crash_looping", "ends again and again", stuck=True)
+OPEN, CONVERGED = Outcome("progressing"), Outcome("converged", converged_at=50.0)
+DEGRADED = Outcome("degraded", "unhealthy", "web: fails", 7.0)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "wall", "after"),
+    [
+        (OPEN, STARTING, 60.0, OPEN),
+        (OPEN, UP, 60.0, Outcome("converged", converged_at=60.0)),
+        (OPEN, STUCK, 60.0, Outcome("degraded", "unhealthy", "web: fails")),
+        (DEGRADED, STUCK, 60.0, DEGRADED),
+        (DEGRADED, STARTING, 60.0, DEGRADED),
+        (DEGRADED, UP, 60.0, Outcome("converged", converged_at=60.0)),
+        (CONVERGED, STUCK, 60.0, CONVERGED),
+        (CONVERGED, LOOPS, 60.0, Outcome("degraded", "crash_looping", "web: ends again and again", 50.0)),
+        (
+            CONVERGED,
+            LOOPS,
+            50.0 + TRIAL,
+            Outcome("degraded", "crash_looping", "web: ends again and again", 50.0),
+        ),
+        (CONVERGED, LOOPS, 50.1 + TRIAL, CONVERGED),
+        (CONVERGED, LOOPS, 49.0, CONVERGED),  # the clock was set back
+        (Outcome("superseded"), UP, 60.0, Outcome("superseded")),
+    ],
+)
+def test_outcome_follows_the_table(before: Outcome, now: ServiceStatus, wall: float, after: Outcome) -> None:
+    assert next_outcome(before, {"web": now}, {"web"}, fresh=True, wall=wall) == after
+
+
+def test_an_observation_from_before_a_generation_does_not_end_it() -> None:
+    assert next_outcome(OPEN, {"web": UP}, {"web"}, fresh=False, wall=60.0) == OPEN
+
+
+def test_a_crash_loop_of_a_service_that_the_generation_did_not_start_is_drift() -> None:
+    assert next_outcome(CONVERGED, {"web": LOOPS}, set(), fresh=True, wall=60.0) == CONVERGED
