@@ -7,13 +7,12 @@ nothing and decides nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from prometheus_client import Metric
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client import Counter, Gauge, Histogram, Metric, disable_created_metrics
 
 from api.context import PlannedStep
-from api.metrics.metric_types import Counter, Histogram
+from api.metrics.zero_series import ZeroSeries
 from reconciler.controller.snapshot import Snapshot, SnapshotPublisher
 from reconciler.errors import ContainerGone, EngineError, EngineUnavailable, OutcomeUnknown
 from reconciler.planning.drift import DriftKind
@@ -31,6 +30,17 @@ _REQUEST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0, 
 _REPAIRABLE = tuple(str(kind) for kind in DriftKind if kind is not DriftKind.ORPHAN)
 
 
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+def _counter(name: str, documentation: str, *labels: str) -> Counter:
+    return Counter(f"service_manager_{name}", documentation, labels, registry=None)
+
+
+def _histogram(name: str, documentation: str, *labels: str, buckets: Sequence[float]) -> Histogram:
+    return Histogram(f"service_manager_{name}", documentation, labels, registry=None, buckets=buckets)
+
+
 class Counters:
     """All counters and histograms. ``clock`` is wall seconds, ``timer`` monotonic seconds."""
 
@@ -44,61 +54,70 @@ class Counters:
         self._snapshots = snapshots
         self._clock = clock
         self._timer = timer
-        self._looked_at = 0.0
         # When each step in flight was sent; steps whose last attempt failed.
         self._sent: dict[tuple[str, str], float] = {}
         self._failed: set[tuple[str, str]] = set()
         # Services acted on in this pass, and the kinds of drift being repaired, by service.
-        self._fresh: set[str] = set()
-        self._mending: dict[str, frozenset[str]] = {}
-        prefix = "service_manager"
-        self._passes = Counter(f"{prefix}_reconciles", "Passes of the loop, by outcome.", ["outcome"])
-        self._pass_seconds = Histogram(
-            f"{prefix}_reconcile_duration_seconds", "Duration of a pass of the loop.", [], _PASS
+        self._acted_on: set[str] = set()
+        self._repairing: dict[str, frozenset[str]] = {}
+        self._passes = _counter("reconciles", "Passes of the loop, by outcome.", "outcome")
+        self._pass_seconds = _histogram(
+            "reconcile_duration_seconds", "Duration of a pass of the loop.", buckets=_PASS
         )
-        self._repairs = Counter(
-            f"{prefix}_repairs",
+        self._last_look = Gauge(
+            "service_manager_last_look_timestamp_seconds",
+            "Time of the last pass with a complete look at the engine; 0: none yet.",
+            registry=None,
+        )
+        self._repairs = _counter(
+            "repairs",
             "Drift that the loop repaired, by service and kind of drift.",
-            ["group", "service", "kind"],
+            "group",
+            "service",
+            "kind",
         )
-        self._actions = Counter(
-            f"{prefix}_actions", "Completed actions of the engine, by outcome.", ["action", "outcome"]
+        self._actions = _counter(
+            "actions", "Completed actions of the engine, by outcome.", "action", "outcome"
         )
-        self._action_seconds = Histogram(
-            f"{prefix}_action_duration_seconds",
+        self._action_seconds = _histogram(
+            "action_duration_seconds",
             "Time from sending an action to the engine until it completed.",
-            ["action", "outcome"],
-            _ACTION,
+            "action",
+            "outcome",
+            buckets=_ACTION,
         )
-        self._retries = Counter(
-            f"{prefix}_retries", "Actions sent again after a failure.", ["group", "service"]
-        )
-        self._findings = Counter(
-            f"{prefix}_resync_findings",
+        self._retries = _counter("retries", "Actions sent again after a failure.", "group", "service")
+        self._findings = _counter(
+            "resync_findings",
             "Differences that only the periodic resync pass found, because no event reported them.",
-            [],
         )
-        self._requests = Counter(
-            f"{prefix}_http_requests",
+        self._requests = _counter(
+            "http_requests",
             "HTTP requests answered, by method, route and status.",
-            ["method", "route", "status"],
+            "method",
+            "route",
+            "status",
         )
-        self._request_seconds = Histogram(
-            f"{prefix}_http_request_duration_seconds",
+        self._request_seconds = _histogram(
+            "http_request_duration_seconds",
             "Time until the response started; for a long poll this includes the requested wait.",
-            ["method", "route"],
-            _REQUEST,
+            "method",
+            "route",
+            buckets=_REQUEST,
         )
+        ZeroSeries(self._passes).show((outcome,) for outcome in LOOKS)
+        self._repair_zeros = ZeroSeries(self._repairs)
+        self._retry_zeros = ZeroSeries(self._retries)
 
     # --- hooks of the loop -------------------------------------------------------------------------
 
     def on_pass(self, seconds: float, outcome: str) -> None:
         """Count a pass whose snapshot is published: its duration in ``seconds``, and its outcome."""
-        self._passes.add(outcome)
-        self._pass_seconds.add(seconds)
+        self._passes.labels(outcome).inc()
+        self._pass_seconds.observe(seconds)
         if outcome not in {"unreachable", "incomplete"}:
-            self._looked_at = self._clock()
-        if self._fresh or self._mending:
+            self._last_look.set(self._clock())
+        if self._acted_on or self._repairing:
             self._follow_repairs(self._snapshots.current)
 
     def on_step(self, step: PlannedStep, error: EngineError | None, over: bool) -> None:
@@ -106,15 +125,16 @@ class Counters:
         key = (step.service, str(step.action))
         if not over:
             self._sent[key] = self._timer()
-            self._fresh.add(step.service)
+            self._acted_on.add(step.service)
             if key in self._failed:
-                self._retries.add(_group_of(self._snapshots.current).get(step.service, ""), step.service)
+                group = _group_of(self._snapshots.current).get(step.service, "")
+                self._retries.labels(group, step.service).inc()
             return
         outcome = "succeeded" if error is None else "unknown" if isinstance(error, _UNSURE) else "failed"
-        self._actions.add(key[1], outcome)
+        self._actions.labels(key[1], outcome).inc()
         sent = self._sent.pop(key, None)
         if sent is not None:
-            self._action_seconds.add(self._timer() - sent, key[1], outcome)
+            self._action_seconds.labels(key[1], outcome).observe(self._timer() - sent)
         if error is None:
             self._failed.discard(key)
         else:
@@ -122,12 +142,12 @@ class Counters:
 
     def on_drift(self, differences: int) -> None:
         """Count the differences that a periodic resync pass found."""
-        self._findings.add(by=differences)
+        self._findings.inc(differences)
 
     def on_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request; ``route`` is the template of its route, never the address itself."""
-        self._requests.add(method, route, str(status))
-        self._request_seconds.add(seconds, method, route)
+        self._requests.labels(method, route, str(status)).inc()
+        self._request_seconds.labels(method, route).observe(seconds)
 
     # --- repairs -----------------------------------------------------------------------------------
 
@@ -139,40 +159,41 @@ class Counters:
         """
         views = {view.name: view for group in snapshot.groups.values() for view in group.services}
         pending = {found.service for found in snapshot.drifts if found.pending}
-        for service in self._fresh:
+        for service in self._acted_on:
             view = views.get(service)
             if view is not None and view.drift:
-                self._mending[service] = self._mending.get(service, frozenset()) | {*view.drift}
-        self._fresh.clear()
-        for service in list(self._mending):
+                self._repairing[service] = self._repairing.get(service, frozenset()) | {*view.drift}
+        self._acted_on.clear()
+        for service in list(self._repairing):
             view = views.get(service)
             if view is None or service in pending:
-                del self._mending[service]
+                del self._repairing[service]
             elif not view.drift:
-                for kind in self._mending.pop(service):
-                    self._repairs.add(view.group, service, kind)
+                for kind in self._repairing.pop(service):
+                    self._repairs.labels(view.group, service, kind).inc()
 
     # --- reading -----------------------------------------------------------------------------------
 
     def collect(self) -> Iterator[Metric]:
         """Return all counters and histograms, for Prometheus."""
-        group_of = _group_of(self._snapshots.current)
-        yield self._passes.family((outcome,) for outcome in LOOKS)
-        yield self._pass_seconds.family()
-        yield GaugeMetricFamily(
-            "service_manager_last_look_timestamp_seconds",
-            "Time of the last pass with a complete look at the engine; 0: none yet.",
-            value=self._looked_at,
+        groups = _group_of(self._snapshots.current)
+        self._repair_zeros.show(
+            (group, service, kind) for service, group in groups.items() for kind in _REPAIRABLE
         )
-        yield self._repairs.family(
-            (group, service, kind) for service, group in group_of.items() for kind in _REPAIRABLE
-        )
-        yield self._actions.family()
-        yield self._action_seconds.family()
-        yield self._retries.family((group, service) for service, group in group_of.items())
-        yield self._findings.family([()])
-        yield self._requests.family()
-        yield self._request_seconds.family()
+        self._retry_zeros.show((group, service) for service, group in groups.items())
+        for metric in (
+            self._passes,
+            self._pass_seconds,
+            self._last_look,
+            self._repairs,
+            self._actions,
+            self._action_seconds,
+            self._retries,
+            self._findings,
+            self._requests,
+            self._request_seconds,
+        ):
+            yield from metric.collect()
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing, so that registering does not collect."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -158,9 +159,28 @@ def test_a_retry_is_an_action_sent_again_after_it_failed() -> None:
     assert meter.value("service_manager_retries_total", group="kafka", service="kafka") == 3
 
 
-def test_a_repair_counts_once_and_when_it_is_done() -> None:
-    from dataclasses import replace
+def test_counters_of_a_removed_service_vanish_unless_they_counted() -> None:
+    snapshot = a_snapshot(ON, running("kafka"))
+    meter = Meter(snapshot)
+    meter.counters.on_step(step(), None, False)
+    meter.counters.on_step(step(), StepFailed("no"), True)
+    meter.counters.on_step(step(), None, False)
+    name = "service_manager_retries_total"
+    assert meter.value(name, group="kafka", service="zookeeper") == 0
+    meter.snapshots.publish(replace(snapshot, groups={}))
+    assert meter.value(name, group="kafka", service="zookeeper") is None
+    assert meter.value(name, group="kafka", service="kafka") == 1
+    meter.snapshots.publish(snapshot)
+    assert meter.value(name, group="kafka", service="zookeeper") == 0
 
+
+def test_times_of_creation_are_no_series() -> None:
+    meter = Meter(a_snapshot(ON, running("kafka")))
+    meter.counters.on_pass(0.004, "acting")
+    assert "_created" not in meter.metrics.render("application/openmetrics-text; version=1.0.0")[0].decode()
+
+
+def test_a_repair_counts_once_and_when_it_is_done() -> None:
     stopped = replace(running("kafka"), state=State.EXITED)
     drifted = a_snapshot(ON, stopped, running("zookeeper"))
     view = drifted.groups["kafka"]
