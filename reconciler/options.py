@@ -9,6 +9,9 @@ from typing import NamedTuple
 INSTALLED_STATE = Path("/var/lib/service-manager")
 INSTALLED_DESIRED = Path("/etc/service-manager/desired-state")
 
+ENGINES = ("docker", "simulated")
+"""The values of ``--engine``, the default first; ``engine.registry`` has an entry for each."""
+
 
 class Address(NamedTuple):
     """A host and port to listen on."""
@@ -43,7 +46,7 @@ class RunOptions:
     metrics_listen: Address | None = None
     allowed_host: tuple[str, ...] = ()
     compose_file: tuple[Path, ...] = ()
-    engine: str = "docker"
+    engine: str = ENGINES[0]
     resync: float = 60.0
     insecure: bool = False
     git_url: str = ""

@@ -20,6 +20,7 @@ from pathlib import Path
 from reconciler.cli.oneshot import observe, open_engine, read_clocks, read_ledger, stack_with_model
 from reconciler.desired_state.assemble import LoadedState
 from reconciler.desired_state.store import Store
+from reconciler.engine import registry
 from reconciler.errors import EngineError, InvalidDesiredState, ServiceManagerError
 from reconciler.git import lock
 from reconciler.git.command import Git, git_dir
@@ -236,7 +237,7 @@ def _changes(current: LoadedState | None, new: LoadedState) -> Iterator[str]:
 
 
 async def _steps(context: HookContext, loaded: LoadedState) -> list[str]:
-    if context.engine != "docker":
+    if registry.kind(context.engine).in_memory:
         return []
     with stack_with_model(loaded) as stack:
         try:

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 from reconciler.errors import EngineError, EngineUnavailable, Mistake, ServiceManagerError
 from reconciler.host.compose_paths import current_directory
 from reconciler.host.untrusted import MALFORMED, read_regular
+from reconciler.model.capabilities import Capability
 from reconciler.model.ledger import Clock, Ledger
 from reconciler.model.ledger_updates import for_boot
-from reconciler.options import INSTALLED_DESIRED
+from reconciler.options import ENGINES, INSTALLED_DESIRED
 from reconciler.planning.project_rename import former_name, is_new_name
 
 if TYPE_CHECKING:
@@ -48,9 +49,15 @@ class NoDirectory(ServiceManagerError):
 
 
 async def load(
-    directory: Path, compose_files: Sequence[Path] = (), *, key: DigestKey | None = None
+    directory: Path,
+    compose_files: Sequence[Path] = (),
+    *,
+    key: DigestKey | None = None,
+    engine: str = ENGINES[0],
 ) -> LoadedState:
     """Load the desired state of a directory. ``key``: the daemon's, to compare with its ledger.
+
+    ``engine`` is the kind of engine whose resolver reads the Compose files.
 
     Raises:
         NoDirectory: the directory does not exist.
@@ -59,13 +66,13 @@ async def load(
     """
     from reconciler.desired_state.digest_key_file import keyed
     from reconciler.desired_state.store import Store
-    from reconciler.engine.compose.discovery import environment
-    from reconciler.engine.compose.engine import resolve
+    from reconciler.engine import registry
 
     if not await asyncio.to_thread(directory.is_dir):
         raise NoDirectory(directory)
+    resolve = registry.kind(engine).resolver(os.environ)
     store = Store(
-        directory, keyed(resolve, key), extra_compose=compose_files, environment=environment(os.environ)
+        directory, keyed(resolve, key), extra_compose=compose_files, environment=resolve.environment
     )
     return await store.load()
 
@@ -118,8 +125,10 @@ async def open_engine(kind: str) -> AsyncIterator[Engine]:
     Raises:
         EngineUnavailable: the address of the engine can't be determined.
     """
+    from reconciler.engine import registry
+
     with TemporaryDirectory(prefix="service-manager-") as folder:
-        engine = _create_engine(kind, Path(folder))
+        engine = registry.kind(kind).create(Path(folder))
         try:
             yield engine
         finally:
@@ -138,7 +147,7 @@ async def observe(engine: Engine, stack: Stack, ledger: Ledger | None = None) ->
     if ledger is not None and is_new_name(stack, ledger):
         left = await engine.left_behind(stack, former_name(stack, ledger))
         observed = replace(observed, left=left)
-    if engine.is_local:
+    if Capability.HOST_FILES in engine.capabilities:
         observed = await MountedFiles().observe_mounts(observed, stack)
     if not observed.complete:
         raise EngineUnavailable("the engine answered only a part of the requests; try again")
@@ -147,7 +156,7 @@ async def observe(engine: Engine, stack: Stack, ledger: Ledger | None = None) ->
 
 async def project_rename_warnings(loaded: LoadedState, state_dir: Path) -> tuple[str, ...]:
     """Warn about containers that a changed project name leaves behind; empty if no engine answers."""
-    from reconciler.engine.docker.engine import DockerEngine
+    from reconciler.engine import registry
     from reconciler.planning.project_rename import record_rename, warnings
 
     now = read_clocks()
@@ -155,7 +164,7 @@ async def project_rename_warnings(loaded: LoadedState, state_dir: Path) -> tuple
     if not is_new_name(loaded.stack, ledger):
         return ()
     with TemporaryDirectory(prefix="service-manager-") as folder:
-        engine = DockerEngine(Path(folder), patience=_WARNING_TIMEOUT)
+        engine = registry.kind(ENGINES[0]).create(Path(folder), patience=_WARNING_TIMEOUT)
         try:
             observed = await engine.observe(loaded.stack, full=True)
             left = await engine.left_behind(loaded.stack, former_name(loaded.stack, ledger))
@@ -167,13 +176,3 @@ async def project_rename_warnings(loaded: LoadedState, state_dir: Path) -> tuple
     ledger = record_rename(loaded.stack, loaded.desired, observed, ledger, now)
     states = {name: state.on for name, state in loaded.desired.groups.items()}
     return warnings(loaded.stack, states, observed, ledger)
-
-
-def _create_engine(kind: str, folder: Path) -> Engine:
-    if kind == "simulated":
-        from reconciler.engine.simulated.engine import SimulatedEngine
-
-        return SimulatedEngine()
-    from reconciler.engine.docker.engine import DockerEngine
-
-    return DockerEngine(folder)

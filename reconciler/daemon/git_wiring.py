@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 from api.endpoints.webhook import Webhook
 from reconciler.desired_state.digest_key_file import keyed, read_key
-from reconciler.engine.compose.discovery import environment
-from reconciler.engine.compose.engine import resolve
+from reconciler.engine import ComposeResolver
 from reconciler.generations.acceptance import Acceptor
 from reconciler.generations.store import Generations
 from reconciler.git.pull import PullConfig, Puller
@@ -19,12 +17,12 @@ from reconciler.options import RunOptions
 _SHORTEST_SECRET = 16
 
 
-def work_tree(options: RunOptions, generations: Generations) -> GitTree:
+def work_tree(options: RunOptions, generations: Generations, resolve: ComposeResolver) -> GitTree:
     """Wrap the desired-state directory; it need not be a git work tree."""
     around = ValidationContext(
         keyed(resolve, read_key(options.state_dir)),
         options.compose_file,
-        environment(os.environ),
+        resolve.environment,
         options.git_path,
     )
     return GitTree(options.desired_state, generations, around, auto=options.git_commit_edits)

@@ -7,7 +7,8 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from reconciler.daemon.http_limits import BODIES_TOO_LARGE, HEAD_TOO_LARGE, MALFORMED, Fault, LimitedProtocol
+from reconciler.daemon.http_limits import BODIES_TOO_LARGE, HEAD_TOO_LARGE, MALFORMED, Fault
+from reconciler.daemon.limited_protocol import LimitedProtocol
 
 _TOO_LARGE = 431
 

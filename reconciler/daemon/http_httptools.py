@@ -14,8 +14,8 @@ from reconciler.daemon.http_limits import (
     MALFORMED,
     TOO_MANY_WAITING,
     Fault,
-    LimitedProtocol,
 )
+from reconciler.daemon.limited_protocol import LimitedProtocol
 
 
 class _Stop(Exception):

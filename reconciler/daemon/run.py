@@ -1,82 +1,48 @@
-"""The composition root: chooses the engine, builds all components, and runs until a stop signal."""
+"""The composition root: locks the directories, runs all components, and stops them at a signal."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import faulthandler
 import logging
 import os
-import random
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
-from starlette.types import ASGIApp
-
-from api.app import close_streams, create_app
-from api.context import Settings as ApiSettings
-from api.metrics.registry import Metrics, metrics_app
-from reconciler import package_data
 from reconciler.auth import bind_check
 from reconciler.auth.credentials import load_api_key
 from reconciler.auth.keys import KeyRing, KeyStoreError
-from reconciler.controller import ledger_file
-from reconciler.controller.crash_logs import CrashLogStore
-from reconciler.controller.executor import Concurrency
-from reconciler.controller.loop import Hooks, Loop, LoopTimings
-from reconciler.controller.snapshot import SnapshotPublisher
-from reconciler.controller.usage_sampler import Sampler
-from reconciler.daemon import git_wiring
 from reconciler.daemon.audit_session import AuditSession
-from reconciler.daemon.http_limits import Gate, limits_for
-from reconciler.daemon.keep_running import keep_up
-from reconciler.daemon.sd_notify import Notifier, ReadinessNotifier
-from reconciler.daemon.servers import (
-    PortTaken,
-    Server,
-    listen,
-    local_host_names,
-    raise_descriptor_limit,
-    serve,
-    server,
+from reconciler.daemon.components import (
+    GRACE,
+    Components,
+    Controller,
+    build_controller,
+    build_edge,
+    build_state,
 )
-from reconciler.desired_state.digest_key_file import Resolve, keyed, load_key
-from reconciler.desired_state.file_watch import ProblemListener, changes
-from reconciler.desired_state.mounted_files import MountedFiles
-from reconciler.desired_state.store import Store
-from reconciler.engine import Engine
-from reconciler.engine.compose.discovery import environment
-from reconciler.engine.simulated.engine import SimulatedEngine
-from reconciler.errors import AlreadyRunning, EngineError
-from reconciler.generations.acceptance import Acceptor
-from reconciler.generations.outcomes import LastPass, OutcomeRecorder, each, remember
-from reconciler.generations.preview import Previewer
-from reconciler.generations.rollback import History
-from reconciler.generations.store import Generations
-from reconciler.host import disk, logging_setup
+from reconciler.daemon.desired_state_lock import DesiredStateLock
+from reconciler.daemon.file_reload import watch_files
+from reconciler.daemon.sd_notify import Notifier
+from reconciler.daemon.servers import PortTaken, listen, serve
+from reconciler.daemon.task_runner import TaskRunner
+from reconciler.errors import AlreadyRunning
+from reconciler.host import logging_setup
 from reconciler.host.directory_lock import DirectoryLock
-from reconciler.model.ledger import Clock
-from reconciler.model.observed import ObservedState
-from reconciler.model.stack import Stack
 from reconciler.options import Address, RunOptions
 
 log = logging.getLogger(__name__)
 
-GRACE = 3.0
-"""Seconds to wait at the end for steps in flight, and then for open responses."""
 TURNS = 0.001
 """The interpreter's switch interval in seconds. With Python's default of 5 ms, each of the few thread
 switches of a disk write takes that long while the loop is planning."""
-_AGAIN = 0.5
-"""Seconds after which to retry files that could not be read for a passing reason."""
 WORKERS = 6
 """Threads for blocking calls (files, git, the audit log)."""
 DEADLINE = 12.0
@@ -97,7 +63,7 @@ def run(options: RunOptions) -> int:
         # Revoking the last key must not open an address that only a key made acceptable.
         keys = KeyRing(options.state_dir, environment=key, always=not safe)
         bind_check.check(options.host, keyless=keys.empty, insecure=options.insecure)
-        with DirectoryLock(options.state_dir), _DesiredStateLock(options.desired_state) as held:
+        with DirectoryLock(options.state_dir), DesiredStateLock(options.desired_state) as held:
             listener = listen(Address(options.host, options.port))
             scraped = options.metrics_listen
             second = listen(scraped, "--metrics-listen", ahead=True) if scraped else None
@@ -111,290 +77,115 @@ def run(options: RunOptions) -> int:
     return 0
 
 
-class _DesiredStateLock(contextlib.AbstractContextManager["_DesiredStateLock"]):
-    """Locks the desired-state directory, also if it appears later or is replaced."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock: DirectoryLock | None = None
-        self.hold()
-
-    def hold(self) -> bool:
-        """Lock the current directory; True if it appeared just now.
-
-        Raises:
-            AlreadyRunning: another daemon has locked it.
-        """
-        if self._lock is not None:
-            self._lock.refresh()
-            return False
-        if not self._path.is_dir():
-            return False
-        self._lock = DirectoryLock(self._path)
-        return True
-
-    def __exit__(self, *_: object) -> None:
-        if self._lock is not None:
-            self._lock.close()
-
-
-def choose_engine(options: RunOptions) -> tuple[Engine, Resolve]:
-    """Return the engine of the options, and the function that resolves Compose files for it."""
-    # Compose defines the meaning of a Compose file, also for the simulated engine.
-    from reconciler.engine.compose.engine import resolve
-
-    if options.engine == "simulated":
-        return SimulatedEngine(wall=time.time), resolve
-    from reconciler.engine.docker.engine import DockerEngine
-
-    return DockerEngine(options.state_dir), resolve
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Daemon:
     options: RunOptions
-    directory: _DesiredStateLock
+    directory: DesiredStateLock
     listener: socket.socket
     metrics_listener: socket.socket | None
     keys: KeyRing
     notifier: Notifier
 
     async def run(self) -> None:
-        recording = AuditSession(self.options.state_dir, time.time)
+        session = AuditSession(self.options.state_dir, time.time)
         failed = True
         try:
-            await self._serve_forever(recording)
+            await self._serve_forever(session)
             failed = False
         finally:
-            await recording.end(failed=failed)
+            await session.end(failed=failed)
 
-    async def _serve_forever(self, recording: AuditSession) -> None:
-        options = self.options
+    async def _serve_forever(self, session: AuditSession) -> None:
         _warm_up_threads(asyncio.get_running_loop())
-        engine, resolve = choose_engine(options)
-        ledger = await asyncio.to_thread(ledger_file.read, options.state_dir, _clocks())
-        keeper = ledger_file.LedgerWriter(options.state_dir)
-        key = await asyncio.to_thread(load_key, options.state_dir)
-        generations = await asyncio.to_thread(Generations, options.state_dir, key=key)
-        address = str(Address(options.host, options.port))
-        await recording.begin(generations, engine=options.engine, address=address)
-        snapshots = SnapshotPublisher()
-        remember(generations, snapshots)
-        passes = LastPass()
-        inputs_changed = threading.Event()
-        sources = MountedFiles(reading=lambda: intake.reading, files_changed=inputs_changed.set)
-        evidence = CrashLogStore(options.state_dir, lambda c, tail: engine.logs(c.id, tail=tail))
-        metrics = Metrics(snapshots)
-        announcer = ReadinessNotifier(
-            self.notifier, snapshots, done=lambda: passes.any or loop.target is None
-        )
-
-        async def look_further(observed: ObservedState, stack: Stack) -> ObservedState:
-            if engine.is_local:
-                observed = await sources.observe_mounts(observed, stack)
-            told = (
-                *disk.disk_warnings((options.state_dir, options.desired_state)),
-                *blindness.warnings(),
-            )
-            return replace(observed, notes=(*observed.notes, *told)) if told else observed
-
-        loop = Loop(
-            engine,
-            snapshots,
-            wall=time.time,
-            chance=random.random,
-            ledger=ledger,
-            settings=_settings(options, self.notifier.beat),
-            hooks=Hooks(
-                ledger=keeper.save,
-                ended=OutcomeRecorder(generations, recording.chronicle.on_outcome),
-                stepped=each(recording.chronicle.on_step, metrics.counters.on_step),
-                passed=each(passes, metrics.counters.on_pass),
-                found=metrics.counters.on_drift,
-                heartbeat=announcer.turned,
-            ),
-            look_further=look_further,
-            keep=evidence.keep,
-        )
-        blindness = disk.WatchHealth(lambda: loop.wake("the watching of files"))
-        recording.follow(lambda: loop.target)
-        tree = git_wiring.work_tree(options, generations)
-        store = Store(
-            options.directory,
-            keyed(resolve, key),
-            extra_compose=options.compose_file,
-            environment=environment(os.environ),
-            guard=tree.guard,
-            also=tree.signs,
-            inputs_changed=inputs_changed.set,
-        )
-        intake = Acceptor(
-            store, generations, loop, wall=time.time, record=recording.audit.append_durable, tree=tree
-        )
-        pulls = git_wiring.puller(options, tree, intake)
-        app = create_app(
-            writer=intake,
-            snapshots=snapshots,
-            settings=ApiSettings(
-                host=options.host,
-                own=local_host_names(),
-                names=options.allowed_host,
-                dashboard=package_data.dashboard(),
-                age=passes.age,
-            ),
-            preview=Previewer(loop, generations.sources, wall=time.time),
-            logs=lambda container, tail, follow: engine.logs(container, tail=tail, follow=follow),
-            previous=evidence.lines,
-            metrics=metrics,
-            keys=self.keys,
-            audit=recording.audit,
-            archive=History(generations, intake, loop, now=_clocks, tree=tree),
-            webhook=git_wiring.webhook(options, pulls),
-        )
-        servers = self._servers(app, metrics, announcer)
-        stop = self._signals(intake, announcer)
-        await asyncio.to_thread(store.recover_interrupted)
-        await intake.restore_last()
-        first_read, changed = asyncio.Event(), asyncio.Event()
-        parts: dict[str, Callable[[], Awaitable[None]]] = {
-            "files": partial(self._read_files, store, intake, announcer, changed, first_read),
-            "watch": partial(
-                _watch_files, store, sources, loop, changed, inputs_changed, blindness.reporter("files")
-            ),
-            "loop": partial(_run_after, first_read, loop),
-            "memo": keeper.run,
-            "sampler": Sampler(engine, loop, snapshots).run,
-            "git": tree.run,
-            **({"pull": pulls.run} if pulls else {}),
-            "notify": announcer.run,
-        }
-        tasks = [asyncio.create_task(serve(servers), name="http")]
-        tasks += [asyncio.create_task(keep_up(name, part), name=name) for name, part in parts.items()]
+        components = await self._build(session)
+        stop = _handle_signals(components.controller)
+        await asyncio.to_thread(components.state.store.recover_interrupted)
+        await components.controller.acceptor.restore_last()
+        tasks = TaskRunner()
+        _start(components, tasks)
+        address = Address(self.options.host, self.options.port)
         log.info("listening", extra={"address": f"http://{address}", "key_needed": self.keys.required})
-        await self._until_told(stop, tasks)
-        _force_exit_after()
-        announcer.stopping()
-        log.info("ending; the containers stay as they are")
-        close_streams(app)
-        for one, _ in servers:
-            one.should_exit = True
-        await loop.stop(GRACE)
-        await asyncio.wait([t for t in tasks if t.get_name() in {"http", "loop"}], timeout=GRACE + 1)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await keeper.flush()
-        await engine.close()
+        await tasks.wait(stop)
+        await _stop(components, tasks)
 
-    def _servers(
-        self, app: ASGIApp, metrics: Metrics, announcer: ReadinessNotifier
-    ) -> list[tuple[Server, socket.socket]]:
-        gate = Gate(limits_for(raise_descriptor_limit()))
-        front = server(app, GRACE, gate=gate)
-        front.serving = announcer.serving
-        servers = [(front, self.listener)]
-        if self.metrics_listener is not None:
-            second = server(metrics_app(metrics), GRACE, lifespan=False, gate=gate)
-            servers.append((second, self.metrics_listener))
-        return servers
-
-    def _signals(self, intake: Acceptor, announcer: ReadinessNotifier) -> asyncio.Event:
-        stop = asyncio.Event()
-        running = asyncio.get_running_loop()
-        reloads: set[asyncio.Task[None]] = set()
-
-        async def read_again() -> None:
-            async with announcer.reload():
-                await intake.reload()
-
-        def reload() -> None:
-            task = asyncio.create_task(read_again())
-            reloads.add(task)
-            task.add_done_callback(reloads.discard)
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            running.add_signal_handler(number, stop.set)
-        running.add_signal_handler(signal.SIGHUP, reload)
-        return stop
-
-    async def _until_told(self, stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
-        """Wait for a stop signal. A component that ends earlier without an error is a bug: exit."""
-        told = asyncio.create_task(stop.wait())
-        await asyncio.wait([told, *tasks], return_when=asyncio.FIRST_COMPLETED)
-        told.cancel()
-        for task in tasks:
-            if task.done() and not task.cancelled():
-                error = task.exception()
-                log.critical("a part of the daemon ended", extra={"part": task.get_name()}, exc_info=error)
-                if not stop.is_set():
-                    raise SystemExit(1)
-
-    async def _read_files(
-        self,
-        store: Store,
-        intake: Acceptor,
-        announcer: ReadinessNotifier,
-        changed: asyncio.Event,
-        first_read: asyncio.Event,
-    ) -> None:
-        """Load the files now, at every change event, and at every resync."""
-        try:
-            await intake.reload()
-        finally:
-            first_read.set()
-        announcer.files_read()
-        while True:
-            # A read without an event costs a millisecond if nothing changed.
-            pause = min(_AGAIN, self.options.resync) if intake.missed else self.options.resync
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await changed.wait()
-            changed.clear()
-            self._hold_directory(store)
-            await intake.reload()
-
-    def _hold_directory(self, store: Store) -> None:
-        try:
-            if self.directory.hold():
-                store.recover_interrupted()
-        except AlreadyRunning as error:
-            log.critical("another daemon holds the directory", extra={"error": str(error)})
-            raise SystemExit(1) from error
-        except OSError as error:
-            log.warning("the directory can't be held at the moment", extra={"error": str(error)})
+    async def _build(self, session: AuditSession) -> Components:
+        state = await build_state(self.options, session)
+        controller = build_controller(self.options, state, self.notifier)
+        edge = build_edge(
+            self.options,
+            state,
+            controller,
+            keys=self.keys,
+            directory=self.directory,
+            listener=self.listener,
+            metrics_listener=self.metrics_listener,
+        )
+        return Components(state, controller, edge)
 
 
-async def _watch_files(
-    store: Store,
-    sources: MountedFiles,
-    loop: Loop,
-    changed: asyncio.Event,
-    inputs_changed: threading.Event,
-    report: ProblemListener,
-) -> None:
-    """Report changed inputs of the store by ``changed``; wake the loop when a mounted file may have changed.
-
-    One watch serves both, because each costs CPU while idle.
-    """
-
-    def inputs() -> frozenset[Path]:
-        return store.inputs() | sources.files()
-
-    async for found in changes(inputs, wake=inputs_changed, report=report):
-        if found & store.inputs():
-            changed.set()
-        if found & sources.files():
-            loop.wake("a mounted file")
+def _start(components: Components, tasks: TaskRunner) -> None:
+    """Start all components; HTTP first, so that a client sees the start."""
+    state, controller, edge = components.state, components.controller, components.edge
+    tasks.start("http", partial(serve, edge.servers), restart=False)
+    tasks.start("files", edge.files.run)
+    tasks.start("watch", partial(_watch, components))
+    tasks.start("loop", partial(edge.files.run_after_first_read, controller.loop))
+    tasks.start("memo", state.ledger_writer.run)
+    if controller.sampler is not None:
+        tasks.start("sampler", controller.sampler.run)
+    tasks.start("git", state.tree.run)
+    if controller.puller is not None:
+        tasks.start("pull", controller.puller.run)
+    tasks.start("notify", controller.readiness.run)
 
 
-async def _run_after(first_read: asyncio.Event, loop: Loop) -> None:
-    """Run the loop after the first read of the files, valid or not.
+async def _watch(components: Components) -> None:
+    state, controller, wake = components.state, components.controller, components.controller.loop.wake
+    await watch_files(
+        state.store,
+        controller.mounts,
+        state.inputs_changed,
+        changed=components.edge.files.changed,
+        wake=wake,
+        report=controller.watching.reporter("files", wake),
+    )
 
-    The files may have changed while the daemon was down. A pass on the restored generation would start what
-    they switch off. A read takes at most as long as Docker Compose may (30 s).
-    """
-    await first_read.wait()
-    await loop.run()
+
+async def _stop(components: Components, tasks: TaskRunner) -> None:
+    """Stop in order: responses, the loop with its steps, all other tasks, then what they write to."""
+    state, controller, edge = components.state, components.controller, components.edge
+    _force_exit_after()
+    controller.readiness.stopping()
+    log.info("ending; the containers stay as they are")
+    edge.close_streams()
+    for server, _ in edge.servers:
+        server.should_exit = True
+    await controller.loop.stop(GRACE)
+    await tasks.wait_for_end("http", "loop", timeout=GRACE + 1)
+    await tasks.cancel()
+    await state.ledger_writer.flush()
+    await state.engine.close()
+
+
+def _handle_signals(controller: Controller) -> asyncio.Event:
+    """Reload at SIGHUP; return an event that SIGTERM and SIGINT set."""
+    stop = asyncio.Event()
+    running = asyncio.get_running_loop()
+    reloads: set[asyncio.Task[None]] = set()
+
+    async def reload() -> None:
+        async with controller.readiness.reload():
+            await controller.acceptor.reload()
+
+    def start_reload() -> None:
+        task = asyncio.create_task(reload())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        running.add_signal_handler(number, stop.set)
+    running.add_signal_handler(signal.SIGHUP, start_reload)
+    return stop
 
 
 def _warm_up_threads(loop: asyncio.AbstractEventLoop) -> None:
@@ -409,15 +200,6 @@ def _warm_up_threads(loop: asyncio.AbstractEventLoop) -> None:
     loop.set_default_executor(workers)
 
 
-def _clocks() -> Clock:
-    return Clock(time.time(), asyncio.get_running_loop().time())
-
-
-def _settings(options: RunOptions, beat: float) -> LoopTimings:
-    cores = os.cpu_count() or 2
-    return LoopTimings(resync=options.resync, limits=Concurrency(start=cores + 1), probes=cores, beat=beat)
-
-
 def _force_exit_after(deadline: float = DEADLINE, leave: Callable[[int], None] = os._exit) -> None:
     """Exit after ``deadline`` seconds, even if a thread hangs (engine, disk)."""
     timer = threading.Timer(deadline, leave, [0])
@@ -425,4 +207,4 @@ def _force_exit_after(deadline: float = DEADLINE, leave: Callable[[int], None] =
     timer.start()
 
 
-__all__ = ["EngineError", "PortTaken", "choose_engine", "run"]
+__all__ = ["PortTaken", "run"]

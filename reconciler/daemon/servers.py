@@ -16,7 +16,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from reconciler.daemon.accept import Acceptor
-from reconciler.daemon.http_limits import Gate, LimitedProtocol
+from reconciler.daemon.connection_gate import Gate
+from reconciler.daemon.limited_protocol import LimitedProtocol
 from reconciler.errors import ServiceManagerError
 from reconciler.options import Address
 

@@ -53,12 +53,12 @@ def load_key(state_dir: Path) -> DigestKey:
 
 
 class Resolve(Protocol):
-    """A resolver of Compose files, such as ``engine.compose.resolve``."""
+    """A resolver of Compose files; ``reconciler.engine.ComposeResolver`` is one."""
 
     async def __call__(
         self, files: Sequence[Path], directory: Path, project: str, *, without: str = ""
     ) -> Resolved:
-        """Return the resolved model of the files."""
+        """Return the resolved model of the files; ``without`` is removed from all paths before hashing."""
 
 
 def keyed(resolve: Resolve, key: DigestKey | None) -> Resolve:

@@ -126,7 +126,10 @@ def audit_unavailable(_: AuditEvent) -> Future[bool]:
 
 
 class Acceptor:
-    """Implements ``writes.Writer``. ``wall`` returns wall time in seconds since the epoch."""
+    """Implements ``writes.Writer``. ``wall`` returns wall time in seconds since the epoch.
+
+    ``turn`` is locked while files are read or written, when desired state may be about to change.
+    """
 
     def __init__(
         self,
@@ -137,6 +140,7 @@ class Acceptor:
         wall: Callable[[], float],
         record: Record = audit_unavailable,
         tree: WorkTree | None = None,
+        turn: asyncio.Lock | None = None,
     ) -> None:
         self._store = store
         self._generations = generations
@@ -148,12 +152,7 @@ class Acceptor:
         self._rejected: tuple[Mistake, ...] = ()
         self._missed = ""
         self._taken: tuple[LoadedState, AcceptedState] | None = None
-        self._turn = asyncio.Lock()
-
-    @property
-    def reading(self) -> bool:
-        """Whether files are being read or written now, so that desired state may be about to change."""
-        return self._turn.locked()
+        self._turn = turn or asyncio.Lock()
 
     async def restore_last(self) -> None:
         """Start with the last valid state, so that invalid files or a slow Compose delay nothing."""

@@ -12,13 +12,14 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from reconciler.desired_state.assemble import LoadedState
+from reconciler.desired_state.digest_key_file import Resolve
 from reconciler.desired_state.store import Store
 from reconciler.errors import InvalidDesiredState, Mistake
 from reconciler.git.attributes import changed_after_checkout, encoding_mistakes
@@ -31,15 +32,6 @@ _OLD = 3600.0
 """Seconds after which a temporary folder was left by a crash."""
 
 
-class Resolve(Protocol):
-    """Resolves Compose files; ``reconciler.engine.compose.engine.resolve`` is one."""
-
-    async def __call__(
-        self, files: Sequence[Path], directory: Path, project: str, *, without: str = ""
-    ) -> Resolved:
-        """Resolve the files; ``without`` is removed from all paths before hashing."""
-
-
 class ValidationContext(NamedTuple):
     """What validation needs: a resolver, further Compose files, Compose's environment.
 
@@ -48,7 +40,7 @@ class ValidationContext(NamedTuple):
 
     resolve: Resolve
     extra_compose: tuple[Path, ...] = ()
-    environment: dict[str, str] | None = None
+    environment: Mapping[str, str] | None = None
     path: str = ""
 
 

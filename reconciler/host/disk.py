@@ -33,19 +33,21 @@ def _disk_warning(folder: Path, min_free: int) -> str:
 
 
 class WatchHealth:
-    """Collect the problems of the file watchers; calls ``changed`` when a problem begins, changes or ends."""
+    """Collects the problems of the file watchers."""
 
-    def __init__(self, changed: Callable[[], None]) -> None:
-        self._changed = changed
+    def __init__(self) -> None:
         self._problems: dict[str, str] = {}
 
-    def reporter(self, watcher: str) -> Callable[[str], None]:
-        """Return the ``file_watch.ProblemListener`` of the named watcher."""
+    def reporter(self, watcher: str, wake: Callable[[str], None]) -> Callable[[str], None]:
+        """Return the ``file_watch.ProblemListener`` of the named watcher.
+
+        Calls ``wake`` with a reason when the problem begins, changes or ends.
+        """
 
         def report(problem: str) -> None:
             if self._problems.get(watcher, "") != problem:
                 self._problems[watcher] = problem
-                self._changed()
+                wake("the watching of files")
 
         return report
 

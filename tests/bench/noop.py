@@ -16,7 +16,7 @@ from dataclasses import replace
 from reconciler.controller.loop import Hooks, Loop
 from reconciler.controller.snapshot import SnapshotPublisher
 from reconciler.desired_state.store import Store
-from reconciler.engine.compose.engine import resolve
+from reconciler.engine.compose.resolve import resolve
 from reconciler.engine.docker.engine import DockerEngine
 from reconciler.model.desired import Desired, GroupState
 from tests.bench.harness import BenchHarness, say

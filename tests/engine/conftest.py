@@ -16,7 +16,7 @@ from docker.errors import NotFound
 
 from reconciler.desired_state.compose_model import services_from
 from reconciler.engine import Engine
-from reconciler.engine.compose.engine import resolve
+from reconciler.engine.compose.resolve import resolve
 from reconciler.engine.docker.engine import DockerEngine
 from reconciler.model.observed import Container
 from reconciler.model.stack import Group, Stack

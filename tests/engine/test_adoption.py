@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.engine.compose.engine import find_compose
+from reconciler.engine.compose.discovery import find_compose
 from reconciler.engine.compose.labels import Labels
 from reconciler.model.ledger import Clock, Ledger
 from reconciler.model.observed import ObservedState

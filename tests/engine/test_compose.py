@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.engine.compose.discovery import environment
-from reconciler.engine.compose.engine import find_compose, resolve
+from reconciler.engine.compose.discovery import environment, find_compose
+from reconciler.engine.compose.resolve import resolve
 from reconciler.engine.compose.subprocess import run
 from reconciler.engine.docker.address import Address, find_address
-from reconciler.engine.docker.error_reasons import failure, lost_engine, redact, truncate, wanted_port
 from reconciler.engine.docker.parse import (
     full_name,
     health_check,
@@ -22,6 +21,7 @@ from reconciler.engine.docker.parse import (
     repository_and_tag,
     tags_of,
 )
+from reconciler.engine.error_reasons import failure, lost_engine, redact, truncate, wanted_port
 from reconciler.errors import InvalidDesiredState, PermanentStepFailure
 
 

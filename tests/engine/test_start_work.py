@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.engine.compose.engine import resolve
+from reconciler.engine.compose.resolve import resolve
 from reconciler.errors import StepFailed
 from reconciler.model.observed import Action, State
 from reconciler.model.start_work import Hook, StartWork

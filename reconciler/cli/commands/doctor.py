@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from reconciler.cli.console import Console, clean, pad, width_of
 from reconciler.cli.doctor.checks import run_checks
-from reconciler.cli.doctor.context import OK, PROBLEM, WARN, Check, CheckContext
+from reconciler.cli.doctor.context import CheckContext
 from reconciler.cli.options.spec import OptionValues
+from reconciler.model.diagnosis import OK, PROBLEM, WARN, Check
 
 _SIGNS = {OK: ("✓", ""), WARN: ("!", "amber"), PROBLEM: ("✗", "red")}
 

@@ -78,17 +78,17 @@ def _hook(values: OptionValues, console: Console) -> int:
     """Run the pre-receive hook that ``git init`` installs; an internal command."""
     from reconciler.cli.git_receive import HookContext, receive
     from reconciler.desired_state.digest_key_file import keyed, read_key
-    from reconciler.engine.compose.discovery import environment
-    from reconciler.engine.compose.engine import resolve
+    from reconciler.engine import registry
     from reconciler.git.staging import ValidationContext
 
     environ = dict(os.environ)
+    resolve = registry.kind(values["engine"]).resolver(environ)
     context = HookContext(
         desired_state=values["desired_state"],
         state_dir=values["state_dir"],
         engine=values["engine"],
         validation=ValidationContext(
-            keyed(resolve, read_key(values["state_dir"])), values["compose_file"], environment(environ)
+            keyed(resolve, read_key(values["state_dir"])), values["compose_file"], resolve.environment
         ),
         environ=environ,
     )

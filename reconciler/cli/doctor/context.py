@@ -1,4 +1,4 @@
-"""The input and the result of the checks of ``doctor``."""
+"""The input of the checks of ``doctor``."""
 
 from __future__ import annotations
 
@@ -9,30 +9,20 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
 
 from reconciler.desired_state.store import LoadedState
-from reconciler.engine.docker.address import Address, find_address
+from reconciler.engine import registry
 from reconciler.errors import ServiceManagerError
 from reconciler.model.observed import EngineInfo
+from reconciler.options import ENGINES
 
-OK, WARN, PROBLEM = "ok", "warn", "problem"
 _PATIENCE = 5.0
 """Seconds to wait for the engine."""
 
 
-class Check(NamedTuple):
-    """One finding. ``state`` is ok, warn or problem; ``remedy`` what to do, empty where all is well."""
-
-    name: str
-    state: str
-    message: str
-    remedy: str = ""
-
-
 @dataclass(frozen=True)
 class CheckContext:
-    """The machine to check. Paths are parameters so that tests can pass their own."""
+    """The machine to check, with an engine of the given ``kind``. Tests pass paths of their own."""
 
     desired_state: Path
     state_dir: Path
@@ -41,17 +31,13 @@ class CheckContext:
     port: int = 8000
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     root: Path = Path("/")
-
-    @cached_property
-    def address(self) -> Address:
-        """Where the engine is."""
-        return find_address(self.environ)
+    kind: str = ENGINES[0]
 
     @cached_property
     def engine(self) -> EngineInfo | ServiceManagerError:
         """Information about the engine, or the error of the request."""
         try:
-            return asyncio.run(_ask(self.environ))
+            return asyncio.run(_engine_info(self.kind, self.environ))
         except ServiceManagerError as error:
             return error
 
@@ -73,11 +59,9 @@ class CheckContext:
             return ""
 
 
-async def _ask(environ: Mapping[str, str]) -> EngineInfo:
-    from reconciler.engine.docker.engine import DockerEngine
-
+async def _engine_info(kind: str, environ: Mapping[str, str]) -> EngineInfo:
     with TemporaryDirectory(prefix="service-manager-") as folder:
-        engine = DockerEngine(Path(folder), environ=environ, patience=_PATIENCE)
+        engine = registry.kind(kind).create(Path(folder), environ, patience=_PATIENCE)
         try:
             return await engine.info()
         finally:

@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from reconciler.cli.client import Client, ClientError
-from reconciler.cli.doctor.context import OK, PROBLEM, WARN, Check, CheckContext
+from reconciler.cli.doctor.context import CheckContext
 from reconciler.desired_state.file_watch import watch_problem
 from reconciler.desired_state.store import LoadedState
 from reconciler.errors import ServiceManagerError
 from reconciler.git.obstacles import find_obstacles
 from reconciler.git.setup import hook_missing
 from reconciler.host.untrusted import MALFORMED
+from reconciler.model.diagnosis import OK, PROBLEM, WARN, Check
 from reconciler.model.json_text import load_json
 from reconciler.options import Address
 

@@ -66,7 +66,7 @@ async def scaffold(file: Path, directory: Path, *, force: bool = False, engine: 
     """
     await asyncio.to_thread(_check, file, directory, force)
     files = await asyncio.to_thread(_with_override, file)
-    resolved, name = await _resolve(files)
+    resolved, name = await _resolve(files, engine)
     model = load_json(resolved.text)
     if not model.get("services"):
         raise Refused(f"{file} has no services", "name a Compose file that has some")
@@ -101,12 +101,12 @@ def _with_override(file: Path) -> list[Path]:
     return [file, *found[:1]] if file.name in _DEFAULT_NAMES else [file]
 
 
-async def _resolve(files: list[Path]) -> tuple[Resolved, str]:
-    """The model, and the project name that Compose itself gives it."""
-    from reconciler.engine.compose.engine import resolve
+async def _resolve(files: list[Path], engine: str) -> tuple[Resolved, str]:
+    """Return the model, and the project name that Compose itself gives it."""
+    from reconciler.engine import registry
 
     # No name: Compose takes it from `name:`, from .env or from the folder, as a person's call would.
-    first = await resolve(files, files[0].parent, "")
+    first = await registry.kind(engine).resolver(os.environ)(files, files[0].parent, "")
     return first, str(load_json(first.text)["name"])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from reconciler.cli.options import option_types
 from reconciler.cli.options.spec import Option
+from reconciler.options import ENGINES
 
 DAEMON = "Run the daemon"
 CHANGE = "Change desired state"
@@ -72,9 +73,9 @@ ENGINE = Option(
     "--engine",
     "docker, or simulated: an engine in memory, without containers (default: docker)",
     "docker|simulated",
-    option_types.one_of("docker", "simulated"),
-    "docker",
-    complete="docker simulated",
+    option_types.one_of(*ENGINES),
+    ENGINES[0],
+    complete=" ".join(ENGINES),
 )
 PORT = Option("--port", "port of REST and dashboard (default: 8000)", "PORT", option_types.port, 8000)
 HOST = Option(

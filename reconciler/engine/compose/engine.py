@@ -1,10 +1,9 @@
-"""Docker Compose: resolves the Compose files, and makes containers and images from the resolved model.
+"""Creates containers and builds images from the resolved model with Docker Compose.
 
-The only module that runs Compose. Compose is the reference for what a Compose file means, so
-networks, volumes, secrets, builds and devices are left to it; starting, stopping and removing
-single containers is not done here.
+Compose is the reference for what a Compose file means, so networks, volumes, secrets, builds and devices are
+left to it. Starting, stopping and removing single containers is not done here; ``resolve`` reads the files.
 
-Every call gets the same environment and project directory, which is its working directory and PWD too, as
+Every call gets the same environment and project directory, which is also its working directory and PWD, as
 in a person's shell. Calls that change something run one at a time per project, under a lock that the child
 inherits.
 """
@@ -12,40 +11,25 @@ inherits.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import os
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from reconciler.engine.compose.discovery import Compose, environment, find_compose
-from reconciler.engine.compose.error_locations import mistakes_in, warnings_in
-from reconciler.engine.compose.subprocess import ChildTimedOut, ProcessResult, hold_lock, run
-from reconciler.engine.compose.values import Question
-from reconciler.engine.docker.error_reasons import failure, lost_engine, redact
-from reconciler.errors import (
-    EngineError,
-    InvalidDesiredState,
-    Mistake,
-    NotReadableNow,
-    OutcomeUnknown,
-    StepFailed,
-)
+from reconciler.engine.compose.resolve import not_runnable
+from reconciler.engine.compose.subprocess import ChildTimedOut, hold_lock, run
+from reconciler.engine.error_reasons import failure, lost_engine, redact
+from reconciler.errors import EngineError, OutcomeUnknown, StepFailed
 from reconciler.host.compose_paths import working_directory
-from reconciler.host.untrusted import MALFORMED, is_transient
 from reconciler.model.json_text import load_json
-from reconciler.model.resolved_compose import Resolved
-from reconciler.model.secret_values import variables_of
 from reconciler.model.stack import Stack
 
-__all__ = ["Compose", "ComposeRunner", "find_compose", "resolve"]
+__all__ = ["Compose", "ComposeRunner", "find_compose"]
 
 _log = logging.getLogger(__name__)
-_RESOLVE_DEADLINE = 30.0
 _CREATE_QUIET = 120.0
 _BUILD_QUIET = 900.0
 """Seconds without a word; a compiler in a build may be silent for long."""
@@ -61,112 +45,6 @@ _PROGRESS = re.compile(
     r"(?:Creating|Created|Recreate|Recreated|Running|Building|Built|Pulling|Pulled|Stopping|Stopped|Error)\s*$"
 )
 _NO_BUILDX = re.compile(r"buildx", re.IGNORECASE)
-
-
-async def resolve(
-    files: Sequence[Path],
-    directory: Path,
-    project: str,
-    *,
-    environ: Mapping[str, str] | None = None,
-    compose: Compose | None = None,
-    without: str = "",
-) -> Resolved:
-    """What the Compose files mean: interpolated, merged, env files read, all profiles on.
-
-    Takes some 80 ms. ``directory`` is what relative paths are relative to, and what ``${PWD}`` means: the
-    folder in which a person calls ``docker compose up``. ``without`` is taken out of the result, for files
-    that lie in a folder of that name for the moment only.
-
-    Raises:
-        InvalidDesiredState: Compose rejects the files; carries its message, file and line.
-        StepFailed: there is no Compose (``compose_missing``), or it did not end within 30 s.
-    """
-    surroundings: Mapping[str, str] = os.environ if environ is None else environ
-    chosen = compose if compose else await asyncio.to_thread(find_compose, surroundings)
-    common = ["--ansi", "never", "--project-directory", str(directory), "-p", project, "--profile", "*"]
-    named = [argument for file in files for argument in ("-f", str(file))]
-    folder = working_directory(directory)
-    model = await _config(chosen, [*named, *common], ["--format", "json"], surroundings, files, folder)
-    text = model.output.replace(_as_written(without), b"") if without else model.output
-    # Hashes of the unresolved files differ from the labels where there is an env_file.
-    hashed = await _config(chosen, ["-f", "-", *common], ["--hash", "*"], surroundings, files, folder, text)
-    hashes = _hashes(hashed.output)
-    values: dict[str, str | None] = {}
-    # In a thread: what Compose resolved may be megabytes, and nested as deep as it likes.
-    variables = await asyncio.to_thread(_variables, text)
-    if variables:
-        question = await asyncio.to_thread(_question, variables, files, Path(folder))
-        with TemporaryDirectory(prefix="service-manager-") as place:
-            asked = await asyncio.to_thread(question.write, Path(place))
-            arguments = ["-f", "-", *common]
-            told = await _config(chosen, arguments, ["--format", "json"], surroundings, files, folder, asked)
-        found = question.answer(told.output)
-        # PWD may be one of them, or part of one.
-        values = {name: value.replace(without, "") if value else value for name, value in found.items()}
-    return Resolved(text, hashes, chosen.version, warnings_in(model.said), values)
-
-
-def _hashes(output: bytes) -> dict[str, str]:
-    pairs = (line.split() for line in output.decode(errors="replace").split("\n"))
-    return {pair[0]: pair[1] for pair in pairs if len(pair) > 1}
-
-
-def _variables(text: bytes) -> dict[str, str]:
-    try:
-        return variables_of(load_json(text))
-    except MALFORMED as error:
-        raise InvalidDesiredState((Mistake("resolved model", 0, 0, f"can't be used: {error}"),)) from None
-
-
-def _question(variables: Mapping[str, str], files: Sequence[Path], directory: Path) -> Question:
-    try:
-        return Question(variables, files, directory)
-    except MALFORMED:
-        # Compose can make something of it: at least what the project's own variables are.
-        return Question(variables, (), directory)
-
-
-def _as_written(path: str) -> bytes:
-    """A path as it stands in Compose's JSON: escaped as Go does it, and with each ``$`` doubled."""
-    text = json.dumps(path.replace("$", "$$"), ensure_ascii=False)[1:-1]
-    for character in "&<>":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text.encode()
-
-
-async def _config(
-    compose: Compose,
-    common: Sequence[str],
-    wanted: Sequence[str],
-    environ: Mapping[str, str],
-    files: Sequence[Path],
-    directory: str,
-    given: bytes = b"",
-) -> ProcessResult:
-    try:
-        done = await run(
-            [compose.path, *common, "config", *wanted],
-            environ=environment(environ),
-            directory=directory,
-            quiet=_RESOLVE_DEADLINE,
-            limit=_RESOLVE_DEADLINE,
-            given=given,
-            keep_output=True,
-        )
-    except ChildTimedOut as error:
-        message = f"Docker Compose did not resolve the files within {_RESOLVE_DEADLINE:.0f} s"
-        raise StepFailed(message, "compose_slow") from error
-    except OSError as error:
-        if is_transient(error):
-            message = f"{compose.path} can't be run at the moment: {error.strerror}"
-            raise NotReadableNow(message) from error
-        raise _not_runnable(compose, error) from error
-    if done.code:
-        raise InvalidDesiredState(await asyncio.to_thread(mistakes_in, done.said, files))
-    if not done.output.strip():
-        raise InvalidDesiredState((Mistake(str(files[0]), 0, 0, "Docker Compose resolved it to nothing"),))
-    return done
 
 
 class ComposeRunner:
@@ -278,14 +156,10 @@ class ComposeRunner:
                 message = f"Docker Compose did not end in time (`{arguments[0]}`) and was killed"
                 raise OutcomeUnknown(message) from error
             except OSError as error:
-                raise _not_runnable(compose, error) from error
+                raise not_runnable(compose, error) from error
         if done.code:
             secrets = secrets_in(await asyncio.to_thread(_model, stack.model))
             raise _refusal(done.said, secrets)
-
-
-def _not_runnable(compose: Compose, error: OSError) -> StepFailed:
-    return StepFailed(f"{compose.path} can't be run: {error.strerror}", "compose_missing")
 
 
 def _project(stack: Stack) -> list[str]:

@@ -20,7 +20,6 @@ from reconciler.engine.compose.labels import Labels
 from reconciler.engine.docker import usage
 from reconciler.engine.docker.address import find_address
 from reconciler.engine.docker.creation import Creation, creation
-from reconciler.engine.docker.error_reasons import failure, lost_engine, wanted_port
 from reconciler.engine.docker.filter import without
 from reconciler.engine.docker.http import DockerHttp, Refused
 from reconciler.engine.docker.identity import Identity
@@ -36,7 +35,9 @@ from reconciler.engine.docker.start.inject import Injector
 from reconciler.engine.docker.start.pre_start import PreStart
 from reconciler.engine.docker.streams import Events, pull_image
 from reconciler.engine.docker.thread_pool import DaemonThreadPool, NotStarted
+from reconciler.engine.error_reasons import failure, lost_engine, wanted_port
 from reconciler.errors import BatchFailed, ContainerGone, EngineError, EngineUnavailable, StepFailed
+from reconciler.model.capabilities import ALL, Capabilities, Capability
 from reconciler.model.observed import (
     ALIVE,
     Action,
@@ -186,9 +187,9 @@ class DockerEngine:
                 yield line
 
     @property
-    def is_local(self) -> bool:
-        """Whether it is reached over a socket of this host; see ``Engine.is_local``."""
-        return bool(self._address.socket)
+    def capabilities(self) -> Capabilities:
+        """All, but for the files of this host if the engine is reached over the network."""
+        return ALL if self._address.socket else ALL - {Capability.HOST_FILES}
 
     async def close(self) -> None:
         """Let go of everything; see ``Engine.close``."""

@@ -21,10 +21,10 @@ from docker.errors import APIError, DockerException
 from docker.tls import TLSConfig
 
 from reconciler.engine.docker.address import Address
-from reconciler.engine.docker.error_reasons import truncate
 from reconciler.engine.docker.http import DockerHttp, Refused
 from reconciler.engine.docker.parse import repository_and_tag
 from reconciler.engine.docker.thread_pool import DaemonThreadPool, NotStarted
+from reconciler.engine.error_reasons import truncate
 from reconciler.errors import EngineUnavailable, OutcomeUnknown, StepFailed
 from reconciler.model.observed import Action, Command
 

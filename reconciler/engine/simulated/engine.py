@@ -20,6 +20,7 @@ from reconciler.errors import (
     PermanentStepFailure,
     StepFailed,
 )
+from reconciler.model.capabilities import ALL, Capabilities
 from reconciler.model.observed import (
     ALIVE,
     Action,
@@ -104,7 +105,9 @@ class SimulatedEngine:
         *,
         mischief: FaultInjection | None = None,
         wall: Callable[[], float] | None = None,
+        capabilities: Capabilities = ALL,
     ) -> None:
+        self.can = capabilities
         self.behaviours = dict(behaviours or {})
         self.mischief = mischief or FaultInjection()
         self.images: dict[str, str] = {}
@@ -217,9 +220,9 @@ class SimulatedEngine:
             yield line
 
     @property
-    def is_local(self) -> bool:
-        """See ``Engine.is_local``."""
-        return True
+    def capabilities(self) -> Capabilities:
+        """See ``Engine.capabilities``."""
+        return self.can
 
     async def close(self) -> None:
         """See ``Engine.close``."""

@@ -31,7 +31,8 @@ from docker import APIClient
 from docker.errors import APIError, DockerException
 
 from reconciler.desired_state.compose_model import services_from
-from reconciler.engine.compose.engine import find_compose, resolve
+from reconciler.engine.compose.discovery import find_compose
+from reconciler.engine.compose.resolve import resolve
 from reconciler.model.observed import Container, ObservedState
 from reconciler.model.secret_values import packed, pointing_to
 from reconciler.model.stack import Group, Stack

@@ -14,13 +14,15 @@ import pytest
 from reconciler.cli.doctor import checks as doctor
 from reconciler.cli.doctor import host_checks
 from reconciler.cli.doctor.checks import run_checks
-from reconciler.cli.doctor.context import Check, CheckContext
+from reconciler.cli.doctor.context import CheckContext
 from reconciler.cli.oneshot import NoDirectory
 from reconciler.desired_state.store import LoadedState
+from reconciler.engine.compose import doctor_checks as compose_checks
 from reconciler.engine.compose.discovery import Compose
-from reconciler.engine.docker.address import Address
+from reconciler.engine.docker import doctor_checks as docker_checks
 from reconciler.errors import EngineUnavailable, InvalidDesiredState, Mistake, StepFailed
 from reconciler.model.desired import Desired, GroupState
+from reconciler.model.diagnosis import Check
 from reconciler.model.observed import EngineInfo
 from reconciler.model.resolved_compose import Resolved
 from reconciler.model.stack import Group, Pilot, Stack
@@ -30,7 +32,7 @@ INFO = EngineInfo("docker", "28.2.2", "1.44", "2.40.3", "unix:///x", 8 * 10**9, 
 
 
 def machine(tmp_path: Path, **known: Any) -> CheckContext:
-    """A machine whose answers are given instead of asked for: address, engine, loaded."""
+    """A machine whose answers are given instead of requested: engine, loaded."""
     fields = {name: known.pop(name) for name in list(known) if name in CheckContext.__dataclass_fields__}
     values = {
         "desired_state": tmp_path / "ds",
@@ -63,18 +65,23 @@ def write(root: Path, path: str, text: str) -> None:
 # --- the engine ---------------------------------------------------------------------------------------
 
 
-def socket_at(path: Path) -> Address:
-    return Address(f"unix://{path}")
+def socket_at(path: Path) -> dict[str, str]:
+    return {"DOCKER_HOST": f"unix://{path}"}
 
 
 def test_a_socket_that_is_there(tmp_path: Path) -> None:
     (tmp_path / "docker.sock").touch()
-    assert doctor.check_socket(machine(tmp_path, address=socket_at(tmp_path / "docker.sock"))).state == "ok"
-    assert doctor.check_socket(machine(tmp_path, address=Address("tcp://box:2375"))).state == "ok"
+    assert (
+        docker_checks.check_socket(machine(tmp_path, environ=socket_at(tmp_path / "docker.sock"))).state
+        == "ok"
+    )
+    assert (
+        docker_checks.check_socket(machine(tmp_path, environ={"DOCKER_HOST": "tcp://box:2375"})).state == "ok"
+    )
 
 
 def test_no_socket(tmp_path: Path) -> None:
-    found = doctor.check_socket(machine(tmp_path, address=socket_at(tmp_path / "docker.sock")))
+    found = docker_checks.check_socket(machine(tmp_path, environ=socket_at(tmp_path / "docker.sock")))
     assert found.state == "problem"
     assert "apt install docker.io" in found.remedy
 
@@ -97,10 +104,10 @@ def test_a_socket_closed_to_us(
             raise KeyError
         return type("Entry", (), {"gr_mem": members})
 
-    monkeypatch.setattr("reconciler.cli.doctor.checks.os.access", lambda *_: False)
-    monkeypatch.setattr("reconciler.cli.doctor.checks.getpass.getuser", lambda: "tester")
-    monkeypatch.setattr("reconciler.cli.doctor.checks.grp.getgrnam", group)
-    found = doctor.check_socket(machine(tmp_path, address=socket_at(tmp_path / "docker.sock")))
+    monkeypatch.setattr("reconciler.engine.docker.doctor_checks.os.access", lambda *_: False)
+    monkeypatch.setattr("reconciler.engine.docker.doctor_checks.getpass.getuser", lambda: "tester")
+    monkeypatch.setattr("reconciler.engine.docker.doctor_checks.grp.getgrnam", group)
+    found = docker_checks.check_socket(machine(tmp_path, environ=socket_at(tmp_path / "docker.sock")))
     assert found.state == "problem"
     assert "tester may not use" in found.message
     assert remedy in found.remedy
@@ -108,17 +115,17 @@ def test_a_socket_closed_to_us(
 
 @pytest.mark.pitfall(38)
 def test_the_engine(tmp_path: Path) -> None:
-    assert doctor.check_engine(machine(tmp_path)).message == "docker 28.2.2, API 1.44, 4 CPUs"
-    old = doctor.check_engine(machine(tmp_path, engine=INFO._replace(version="19.03.1")))
+    assert docker_checks.check_engine(machine(tmp_path)).message == "docker 28.2.2, API 1.44, 4 CPUs"
+    old = docker_checks.check_engine(machine(tmp_path, engine=INFO._replace(version="19.03.1")))
     assert old.state == "warn"
-    mute = doctor.check_engine(machine(tmp_path, engine=EngineUnavailable("refused")))
+    mute = docker_checks.check_engine(machine(tmp_path, engine=EngineUnavailable("refused")))
     assert (mute.state, mute.message) == ("problem", "does not answer: refused")
 
 
 def test_the_engine_is_really_asked(tmp_path: Path) -> None:
     environ = {"DOCKER_HOST": f"unix://{tmp_path}/nobody.sock", "PATH": ""}
     found = CheckContext(desired_state=tmp_path, state_dir=tmp_path, environ=environ)
-    assert doctor.check_engine(found).state == "problem"
+    assert docker_checks.check_engine(found).state == "problem"
 
 
 @pytest.mark.parametrize(
@@ -126,8 +133,8 @@ def test_the_engine_is_really_asked(tmp_path: Path) -> None:
     [("2.40.3", "ok"), ("5.5.0", "ok"), ("2.27.0", "warn"), ("2.24.0", "problem"), ("2.40.1", "problem")],
 )
 def test_compose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, state: str) -> None:
-    monkeypatch.setattr(doctor, "find_compose", lambda _: Compose("/bin/x", version, "plugin"))
-    found = doctor.check_compose(machine(tmp_path))
+    monkeypatch.setattr(compose_checks, "find_compose", lambda _: Compose("/bin/x", version, "plugin"))
+    found = compose_checks.check_compose(machine(tmp_path))
     assert (found.state, bool(found.remedy)) == (state, state != "ok")
 
 
@@ -135,8 +142,8 @@ def test_no_compose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def none(_: object) -> Compose:
         raise StepFailed("no Docker Compose found: install the plugin", "compose_missing")
 
-    monkeypatch.setattr(doctor, "find_compose", none)
-    found = doctor.check_compose(machine(tmp_path))
+    monkeypatch.setattr(compose_checks, "find_compose", none)
+    found = compose_checks.check_compose(machine(tmp_path))
     assert found == Check("compose", "problem", "no Docker Compose found", "install the plugin")
 
 
@@ -306,7 +313,7 @@ def test_a_check_that_breaks_down_keeps_no_other_from_running(tmp_path: Path) ->
 
 def test_every_problem_and_warning_has_a_remedy(tmp_path: Path) -> None:
     silent = EngineUnavailable("x")
-    bare = machine(tmp_path, engine=silent, loaded=NoDirectory(tmp_path), address=socket_at(tmp_path / "no"))
+    bare = machine(tmp_path, engine=silent, loaded=NoDirectory(tmp_path), environ=socket_at(tmp_path / "no"))
     found = run_checks(bare)
     assert len(found) == len(doctor.all_checks())
     assert [check.name for check in found if check.state != "ok" and not check.remedy] in ([], ["inotify"])

@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from reconciler.daemon.http_limits import Gate, Limits, limits_for
+from reconciler.daemon.connection_gate import Gate
+from reconciler.daemon.http_limits import Limits, limits_for
 from tests.support.fixtures.http_clients import Server
 from tests.support.fixtures.virtual_time import run_virtually
 

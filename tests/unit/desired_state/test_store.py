@@ -16,7 +16,7 @@ import pytest
 from reconciler.desired_state import stable_reader
 from reconciler.desired_state.assemble import replace_groups
 from reconciler.desired_state.store import LoadedState, Store
-from reconciler.engine.compose.engine import resolve
+from reconciler.engine.compose.resolve import resolve
 from reconciler.errors import InvalidDesiredState
 from reconciler.host.yaml_positions import MAX_BYTES
 from reconciler.model.desired import GroupState

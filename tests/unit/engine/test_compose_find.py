@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.cli.doctor import checks
 from reconciler.cli.doctor.context import CheckContext
 from reconciler.engine.compose import discovery
+from reconciler.engine.compose import doctor_checks as checks
 from reconciler.engine.compose import release as compose_release
 from reconciler.engine.compose import remedy as compose_remedy
 from reconciler.engine.compose.discovery import Compose, find_compose, known_bad

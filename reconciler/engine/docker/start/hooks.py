@@ -6,10 +6,10 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from reconciler.engine.docker.error_reasons import redact, truncate
 from reconciler.engine.docker.http import DockerHttp, Refused
 from reconciler.engine.docker.start.definition import Definition
 from reconciler.engine.docker.start.exec import execute
+from reconciler.engine.error_reasons import redact, truncate
 from reconciler.errors import ContainerGone, EngineError, StepFailed
 from reconciler.model.start_work import Hook
 

@@ -12,9 +12,9 @@ import tarfile
 import time
 from collections.abc import Awaitable, Callable
 
-from reconciler.engine.docker.error_reasons import failure
 from reconciler.engine.docker.http import DockerHttp, Refused
 from reconciler.engine.docker.start.definition import Definition
+from reconciler.engine.error_reasons import failure
 from reconciler.errors import ContainerGone, PermanentStepFailure
 from reconciler.model.start_work import API_SOCKET_FILE, CONFIG, InjectedFile
 

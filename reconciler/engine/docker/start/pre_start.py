@@ -14,12 +14,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote
 
-from reconciler.engine.docker.error_reasons import failure, truncate
 from reconciler.engine.docker.http import DockerHttp, Refused
 from reconciler.engine.docker.parse import HOOK, PROJECT, SERVICE, claims
 from reconciler.engine.docker.start.definition import Definition
 from reconciler.engine.docker.start.exec import Tail, environment_of
 from reconciler.engine.docker.start.hooks import FAILED, LONGEST, failure_text, hook_name
+from reconciler.engine.error_reasons import failure, truncate
 from reconciler.errors import ContainerGone, EngineError, EngineUnavailable, PermanentStepFailure, StepFailed
 from reconciler.model.start_work import Hook
 
