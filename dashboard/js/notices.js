@@ -57,7 +57,7 @@ function engineGone(engine) {
 }
 
 function broken(errors, generation) {
-  const last = generation ? `Generation ${generation}, the last good state, stays in force.` : "Nothing was accepted yet.";
+  const last = generation ? `Generation ${generation}, the last valid state, stays in force.` : "Nothing was accepted yet.";
   const remedy = `Correct ${errors.length > 1 ? "them" : "it"} and save.`;
   return {
     key: "files", tone: "red", icon: "degraded", announce: "The files of desired state are not valid",

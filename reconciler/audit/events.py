@@ -145,13 +145,14 @@ def rejected(mistakes: Iterable[Mistake], *, user: str, generation: int, at: flo
         place._replace(message="").path + (f":{place.line}" if place.line else "") for place in found[:5]
     ]
     shown = ", ".join(dict.fromkeys(places))
+    count = f"{len(found)} mistake{'s' if found[1:] else ''}"
     return AuditEvent(
         "edit",
         target="desired-state",
         result="refused",
         user=user,
         reason="desired_state_invalid",
-        message=f"{len(found)} mistake{'s' if found[1:] else ''}, in {shown}; the last good state is kept",
+        message=f"{count}, in {shown}; the last valid state stays in force",
         generation=generation,
         at=at,
     )

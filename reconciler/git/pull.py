@@ -1,8 +1,9 @@
 """Pull mode: fetches desired state from an upstream repository, validates and applies it.
 
-A commit that is invalid, or lacks a required signature, is reported and not applied; the machine stays on the
-last good one. Commits made here are rebased onto the fetched commit and pushed back; if that fails they stay,
-with a warning. A commit that upstream held and withdrew (``upstream``) is never rebased or pushed again.
+A commit that is invalid, or lacks a required signature, is reported and not applied; the last valid state
+stays in force. Commits made here are rebased onto the fetched commit and pushed back; if that fails they
+stay, with a warning. A commit that upstream held and withdrew (``upstream``) is never rebased or pushed
+again.
 """
 
 from __future__ import annotations
@@ -177,7 +178,9 @@ class Puller:
         try:
             git(*settings, "fetch", *options, _REMOTE, branch, more=_SLOW, timeout=_NETWORK)
         except GitError as error:
-            raise GitError(f"can't fetch: {error}; the last good state is kept", error.remedy) from error
+            raise GitError(
+                f"can't fetch: {error}; the last valid state stays in force", error.remedy
+            ) from error
         commit = rev_parse(git, FETCHED)
         assert commit
         return commit
@@ -272,7 +275,7 @@ class Puller:
         try:
             await validate_commit(git, new, self._tree.around)
         except InvalidDesiredState as error:
-            note = f"(commit {fetched[:_SHORT]}; the last good one is kept)"
+            note = f"(commit {fetched[:_SHORT]}; the last valid state stays in force)"
             raise InvalidDesiredState(
                 tuple(mistake._replace(message=f"{mistake.message} {note}") for mistake in error.mistakes)
             ) from None

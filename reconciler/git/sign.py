@@ -40,7 +40,7 @@ def verify(git: Git, commit: str, keys: Path) -> None:
         reason = stderr_message(done.stderr)
         raise GitError(
             f"commit {commit[:10]} is not signed with a key of {keys}" + (f" ({reason})" if reason else ""),
-            "sign it, or add the key; the last good state is kept",
+            "sign it, or add the key; the last valid state stays in force",
         )
 
 

@@ -72,7 +72,7 @@ def test_broken_file_stops_nothing_is_reported_with_its_position_and_accepted_on
     if line:
         assert line in {e["line"] for e in place}, place
     assert status["generation"] == before["generation"]
-    # The last good state is still converged.
+    # The last valid state is still converged.
     sandbox.docker.pause("small-cache")
     sandbox.recorder.until(lambda e: (e.service, e.action) == ("cache", "unpause"), since=mark)
     assert len(sandbox.recorder.touched(mark, PROJECT)) == 2
@@ -90,7 +90,7 @@ def test_all_mistakes_are_reported_together(sandbox: Sandbox) -> None:
     assert all(e["line"] and e["column"] for e in status["errors"])
 
 
-def test_daemon_started_on_a_broken_directory_converges_the_last_good_state(sandbox: Sandbox) -> None:
+def test_daemon_started_on_a_broken_directory_converges_the_last_valid_state(sandbox: Sandbox) -> None:
     generation = sandbox.daemon.get("/services/status")["generation"]
     sandbox.daemon.end()
     for name in ("stack.yaml", "groups.yaml", "compose.yaml"):

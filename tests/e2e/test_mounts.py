@@ -164,7 +164,7 @@ def slow_compose(mounted: Sandbox, tmp_path: Path) -> Iterator[Sandbox]:
     mounted.daemon.end()
     mounted.daemon.environ["DOCKER_CONFIG"] = str(tmp_path)
     mounted.daemon.start()
-    # Answered when the files have been read; until then the last good state holds.
+    # Answered when the files have been read; until then the last valid state holds.
     mounted.daemon.post("/services/start/front")
     mounted.daemon.converged()
     yield mounted

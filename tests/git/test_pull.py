@@ -28,7 +28,9 @@ def test_what_is_there_is_fetched_and_what_comes_is_taken_in(pulled: GitHost, up
     assert (pulled.desired / ".env").exists()
 
 
-def test_a_bad_commit_is_told_and_the_last_good_one_kept(pulled: GitHost, upstream: Upstream) -> None:
+def test_invalid_commit_is_reported_and_the_last_valid_state_stays(
+    pulled: GitHost, upstream: Upstream
+) -> None:
     good = pulled.head()
     bad = upstream.give("bad", {"groups.yaml": GROUPS.replace("web: off", "web: onn")})
     status = pulled.daemon.until(lambda s: s["errors"])
@@ -58,7 +60,7 @@ def test_writes_here_and_commits_there_at_once_are_both_kept(box: GitHost, upstr
     upstream.bare.rename(away)
     box.daemon.post("/services/start/extra")
     status = box.daemon.until(lambda s: any("can't fetch" in w for w in s["warnings"]))
-    assert "last good state is kept" in str(status["warnings"])
+    assert "last valid state stays in force" in str(status["warnings"])
     until(box.clean)
     away.rename(upstream.bare)
     upstream.give("web", {"groups.yaml": ON})

@@ -121,7 +121,7 @@ def test_a_rejected_edit_names_places_and_no_content() -> None:
         Mistake("env", 0, 0, "hunter2")
     ]
     event = rejected(mistakes, user="file", generation=4, at=NOW)
-    assert event.message == "3 mistakes, in groups.yaml:3, env; the last good state is kept"
+    assert event.message == "3 mistakes, in groups.yaml:3, env; the last valid state stays in force"
     assert (event.result, event.reason) == ("refused", "desired_state_invalid")
 
 

@@ -81,7 +81,7 @@ async def test_another_compose_version_is_no_change(tmp_path: Path) -> None:
     assert not accept(generations, newer).fresh
 
 
-async def test_a_daemon_started_on_a_broken_directory_has_the_last_good_state(tmp_path: Path) -> None:
+async def test_daemon_started_on_a_broken_directory_has_the_last_valid_state(tmp_path: Path) -> None:
     accepted = accept(Generations(tmp_path / "state"), await load(tmp_path, groups=ON))
     (tmp_path / "files/groups.yaml").write_text("")
     again = Generations(tmp_path / "state").latest()
