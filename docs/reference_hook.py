@@ -6,16 +6,16 @@ is, so the page can't become wrong.
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest.mock import MagicMock
 
 from api.app import create_app
 from api.metrics.registry import Metrics
+from reconciler.cli.commands.definitions.table import COMMANDS
+from reconciler.cli.options.command import help_text
+from reconciler.cli.options.common_options import SECTIONS
 from reconciler.controller.snapshot import SnapshotPublisher
 
 MARKER = re.compile(r"<!-- generated: (\w+) -->")
@@ -28,14 +28,12 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def commands() -> str:
     """Every command with its help text."""
-    names = re.findall(r"^  ([a-z]+) {2,}", _help(), re.MULTILINE)
-    return "\n\n".join(f"## {name}\n\n```text\n{_help(name).strip()}\n```" for name in names)
-
-
-def _help(*command: str) -> str:
-    environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
-    arguments = [sys.executable, "-m", "reconciler", *command, "--help"]
-    return subprocess.run(arguments, env=environment, capture_output=True, text=True, check=True).stdout
+    return "\n\n".join(
+        f"## {command.name}\n\n```text\n{help_text(command)}\n```"
+        for section in SECTIONS
+        for command in COMMANDS
+        if command.section == section
+    )
 
 
 def rest() -> str:

@@ -1,4 +1,4 @@
-"""Creates the client of a command from its ``--url`` and ``--api-key-file``."""
+"""Opens the client of a command from its ``--url`` and ``--api-key-file``."""
 
 from __future__ import annotations
 
@@ -6,40 +6,45 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from reconciler.cli.client import STARTING, Client, ClientError
-from reconciler.cli.options.parsing import UsageError, closest
-from reconciler.cli.options.spec import OptionValues
+from reconciler.cli.options.parameters import UsageError, closest
 
 _VARIABLE = "SERVICE_MANAGER_API_KEY"
 _LONGEST_KEY = 4096
 
 
-def client_from(
-    values: OptionValues,
-    environ: Mapping[str, str] | None = None,
-    stdin: TextIO | None = None,
-    *,
-    absent_timeout: float = 0.0,
-    on_wait: Callable[[], None] = lambda: None,
-) -> Client:
-    """Create a client for ``--url`` and ``--api-key-file``; the other parameters are those of ``Client``.
+class Connection(NamedTuple):
+    """``--url``, ``--api-key-file`` and ``--timeout`` (seconds; None: the command has no such option)."""
 
-    ``--timeout`` (seconds) also limits the time to wait for a daemon that is starting.
+    url: str
+    api_key_file: str | None = None
+    timeout: float | None = None
 
-    Raises:
-        ClientError: the API key can't be read or is malformed.
-    """
-    limit = values.get("timeout")
-    longest = float(limit) if isinstance(limit, int | float) else STARTING
-    return Client(
-        values["url"],
-        _key(values["api_key_file"], environ, stdin),
-        starting_timeout=min(STARTING, longest),
-        absent_timeout=min(absent_timeout, longest),
-        on_wait=on_wait,
-    )
+    def open(
+        self,
+        environ: Mapping[str, str] | None = None,
+        stdin: TextIO | None = None,
+        *,
+        absent_timeout: float = 0.0,
+        on_wait: Callable[[], None] = lambda: None,
+    ) -> Client:
+        """Create the client; ``absent_timeout`` and ``on_wait`` are those of ``Client``.
+
+        ``timeout`` also limits the time to wait for a daemon that is starting.
+
+        Raises:
+            ClientError: the API key can't be read or is malformed.
+        """
+        longest = STARTING if self.timeout is None else self.timeout
+        return Client(
+            self.url,
+            _key(self.api_key_file, environ, stdin),
+            starting_timeout=min(STARTING, longest),
+            absent_timeout=min(absent_timeout, longest),
+            on_wait=on_wait,
+        )
 
 
 def _key(file: str | None, environ: Mapping[str, str] | None, stdin: TextIO | None) -> str:

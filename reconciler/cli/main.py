@@ -9,11 +9,13 @@ import os
 import sys
 from collections.abc import Sequence
 
-from reconciler.cli.commands.definitions.table import BY_NAME
+import click
+from click.core import ParameterSource
+
+from reconciler.cli.commands.definitions.table import PROGRAM_COMMAND
 from reconciler.cli.console import Console, standard_console
-from reconciler.cli.options.help import command_help, program_help
-from reconciler.cli.options.parsing import HelpRequested, UsageError, closest, parse
-from reconciler.cli.options.spec import PROGRAM, Command
+from reconciler.cli.options.command import COMPLETION_VARIABLE, PROGRAM
+from reconciler.cli.options.parameters import UsageError, closest
 
 USAGE = 64
 INTERRUPTED = 130
@@ -24,6 +26,8 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run a command line; return the exit code."""
     console = standard_console()
     try:
+        if instruction := os.environ.get(COMPLETION_VARIABLE):
+            return _complete(instruction)
         code = run(list(sys.argv[1:] if words is None else words), console)
         console.out.flush()
     except BrokenPipeError:
@@ -35,60 +39,85 @@ def main(words: Sequence[str] | None = None) -> int:
     return code
 
 
+def _complete(instruction: str) -> int:
+    from click.shell_completion import shell_complete
+
+    return shell_complete(PROGRAM_COMMAND, {}, PROGRAM, COMPLETION_VARIABLE, instruction)
+
+
 def run(words: list[str], console: Console) -> int:
     """Run a command line on this console; return the exit code."""
-    if not words:
-        console.error(program_help(console.width))
-        return USAGE
-    first, *rest = words
-    if first in {"-h", "--help", "help"}:
-        return _help(rest, console)
-    if first == "--version":
-        first = "version"
-    command = BY_NAME.get(first)
-    if command is None:
-        return _misused(console, UsageError(*_unknown(first)), PROGRAM)
     try:
-        values = parse(command, rest)
-        return _run(command, values, console)
-    except HelpRequested:
-        console.print(command_help(command, console.width))
-        return 0
-    except UsageError as error:
-        return _misused(console, error, f"{PROGRAM} {command.name}")
+        with PROGRAM_COMMAND.open_context(_without_aliases(words), console, console.width) as context:
+            if not words:
+                console.error(context.get_help())
+                return USAGE
+            return _invoke(context, console)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.UsageError as error:
+        message, hint = explain(error)
+        program = error.ctx.command_path if error.ctx else PROGRAM
+        console.failure(f"{program}: {message}", hint)
+        console.error(f"Try `{program} --help`.")
+        return USAGE
 
 
-def _run(command: Command, values: dict[str, object], console: Console) -> int:
-    handler = command.load()
-    # Every handler has imported this module by now; importing it earlier would slow --help down.
+def _without_aliases(words: list[str]) -> list[str]:
+    """Return the words with ``help COMMAND`` and ``--version`` in their usual form."""
+    first, *rest = words or [""]
+    if first == "help":
+        return [*(word for word in rest[:1] if not word.startswith("-")), "--help"]
+    return ["version", *rest] if first == "--version" else words
+
+
+def _invoke(context: click.Context, console: Console) -> int:
+    # Importing this module earlier would slow --help down.
     from reconciler.errors import EngineError, InvalidDesiredState, ServiceManagerError
 
     try:
-        return handler(values, console)
+        code: int = PROGRAM_COMMAND.invoke(context)
     except InvalidDesiredState as error:
         for mistake in error.mistakes:
             console.error(str(mistake))
     except ServiceManagerError as error:
         remedy = "`service-manager doctor` shows the cause" if isinstance(error, EngineError) else ""
         console.failure(str(error), getattr(error, "remedy", remedy))
+    else:
+        return code
     return 1
 
 
-def _help(rest: Sequence[str], console: Console) -> int:
-    command = BY_NAME.get(rest[0]) if rest else None
-    if rest and command is None and not rest[0].startswith("-"):
-        return _misused(console, UsageError(*_unknown(rest[0])), PROGRAM)
-    console.print(command_help(command, console.width) if command else program_help(console.width))
-    return 0
+def explain(error: click.UsageError) -> tuple[str, str]:
+    """Return the message of a usage error and a hint, which may be empty."""
+    if isinstance(error, UsageError):
+        return error.message, error.hint
+    if isinstance(error, click.NoSuchCommand):
+        names = list(PROGRAM_COMMAND.commands)
+        hint = closest(error.command_name, names) or f"the commands are {', '.join(names)}"
+        return f"there is no command {error.command_name!r}", hint
+    if isinstance(error, click.NoSuchOption):
+        return f"unknown option {error.option_name}", _known_options(error)
+    if isinstance(error, click.MissingParameter) and error.param:
+        return f"{error.param.human_readable_name} is missing", ""
+    if isinstance(error, click.BadParameter) and error.param:
+        return f"{_source(error, error.param)}: {error.message}", ""
+    return error.format_message().rstrip("."), ""
 
 
-def _unknown(word: str) -> tuple[str, str]:
-    if word.startswith("-"):
-        return f"unknown option {word}", "put options after the command"
-    return f"there is no command {word!r}", closest(word, BY_NAME) or f"the commands are {', '.join(BY_NAME)}"
+def _known_options(error: click.NoSuchOption) -> str:
+    command = error.ctx.command if error.ctx else PROGRAM_COMMAND
+    if command is PROGRAM_COMMAND:
+        return "put options after the command"
+    known = [option.opts[-1] for option in command.params if isinstance(option, click.Option)]
+    if not known:
+        return "this command has no options"
+    return closest(error.option_name, known) or f"the options are {', '.join(known)}"
 
 
-def _misused(console: Console, error: UsageError, program: str) -> int:
-    console.failure(f"{program}: {error}", error.hint)
-    console.error(f"Try `{program} --help`.")
-    return USAGE
+def _source(error: click.BadParameter, param: click.Parameter) -> str:
+    """Return where an invalid value comes from: a variable, an option or an argument."""
+    source = error.ctx.get_parameter_source(str(param.name)) if error.ctx else None
+    if source is ParameterSource.ENVIRONMENT:
+        return str(param.envvar)
+    return param.opts[-1] if isinstance(param, click.Option) else param.human_readable_name

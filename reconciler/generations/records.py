@@ -6,6 +6,7 @@ A damaged record is neither deleted nor an error: it is renamed and reported as 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,6 +134,16 @@ class Records:
         except OSError:
             aside = path
         self.warnings.append(f"the record of a generation is damaged ({error}); it was renamed to {aside}")
+
+
+def read_records(state_dir: Path) -> list[Record]:
+    """Read the records of a state directory, oldest first, and change nothing; leave out unreadable ones."""
+    records = []
+    with suppress(OSError):
+        for path in sorted((state_dir / "generations").glob("*.json")):
+            with suppress(OSError, *MALFORMED):
+                records.append(decode_record(read_regular(path), int(path.stem)))
+    return records
 
 
 def _shared(mapping: Mapping[str, str], like: Mapping[str, str]) -> Mapping[str, str]:

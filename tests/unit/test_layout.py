@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MOST_MODULES = 20
 
 LIBRARIES = {
+    "click": {"reconciler.cli"},
     "docker": {"reconciler.engine.docker", "reconciler.quickstart"},
     "fastapi": {"api"},
     "h11": {"reconciler.daemon"},

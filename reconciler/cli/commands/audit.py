@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from reconciler.cli.connection import client_from
+from reconciler.cli.connection import Connection
 from reconciler.cli.console import Cell, Console, Row, clean
-from reconciler.cli.options.spec import OptionValues
 from reconciler.cli.output.status_rows import mapping
 from reconciler.cli.output.time_format import local_time
 from reconciler.errors import ServiceManagerError
@@ -22,14 +22,15 @@ class EmptyAuditLog(ServiceManagerError):
     remedy = "give the daemon's state directory with --state-dir"
 
 
-def audit(values: OptionValues, console: Console) -> int:
-    """Print entries of the audit log, or with ``--verify`` its problems."""
-    if values["verify"]:
-        return _verify(values, console)
-    names = ("limit", "before", "group", "action", "user")
-    query = {name: values[name] for name in names if values[name]}
-    answer = mapping(client_from(values).get("/services/audit", query))
-    if values["output"] == "json":
+def audit(
+    console: Console, *, connection: Connection, output: str, verify: bool, state_dir: Path, **filters: Any
+) -> int:
+    """Print the entries that match the filters, or with ``--verify`` the problems of the audit log."""
+    if verify:
+        return _verify(state_dir, output, console)
+    query = {name: value for name, value in filters.items() if value}
+    answer = mapping(connection.open().get("/services/audit", query))
+    if output == "json":
         console.json(answer)
         return 0
     entries = [mapping(entry) for entry in answer.get("entries") or ()]
@@ -63,17 +64,16 @@ def _row(entry: Mapping[str, Any]) -> Row:
     )
 
 
-def _verify(values: OptionValues, console: Console) -> int:
+def _verify(state_dir: Path, output: str, console: Console) -> int:
     from reconciler.audit.query import NoAuditLog, verify
 
-    state_dir = values["state_dir"]
     try:
         result = verify(state_dir)
     except NoAuditLog as error:
         raise EmptyAuditLog(str(error)) from None
     except OSError as error:
         raise EmptyAuditLog(f"the audit log in {state_dir} can't be read: {error.strerror}") from error
-    if values["output"] == "json":
+    if output == "json":
         console.json(
             {
                 "good": result.good,

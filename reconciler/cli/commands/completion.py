@@ -1,4 +1,4 @@
-"""``completion``: prints the script for a shell, and the names of groups for the scripts."""
+"""``completion``: prints the script for a shell; the script requests completions from this program."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import os
 import re
 
 from reconciler.cli.client import Client, ClientError
-from reconciler.cli.completion import SHELLS
 from reconciler.cli.connection import known_groups
 from reconciler.cli.console import Console
 from reconciler.cli.options import option_types
-from reconciler.cli.options.parsing import UsageError, closest
-from reconciler.cli.options.spec import OptionValues
+from reconciler.cli.options.command import COMPLETION_VARIABLE, PROGRAM
 from reconciler.errors import ServiceManagerError
 
 _TIMEOUT = 0.5
@@ -19,22 +17,23 @@ _TIMEOUT = 0.5
 _COMPLETABLE = re.compile(r"[\w.@%+-]+")
 
 
-def completion(values: OptionValues, console: Console) -> int:
-    """Print the script for a shell, or with ``groups`` (which the scripts call) the names of groups."""
-    shell = values["shell"]
+def completion(console: Console, *, shell: str) -> int:
+    """Print the script for a shell, or with ``groups`` (for scripts of earlier versions) the group names."""
+    from click.shell_completion import get_completion_class
+
+    from reconciler.cli.commands.definitions.table import PROGRAM_COMMAND
+
     if shell == "groups":
-        for name in _groups():
+        for name in group_names():
             console.print(name)
         return 0
-    if shell not in SHELLS:
-        raise UsageError(
-            f"there is no completion for {shell!r}", closest(shell, SHELLS) or "bash, zsh or fish"
-        )
-    console.out.write(SHELLS[shell]())
+    kind = get_completion_class(shell)
+    assert kind is not None  # the argument accepts only shells that click knows
+    console.out.write(kind(PROGRAM_COMMAND, {}, PROGRAM, COMPLETION_VARIABLE).source())
     return 0
 
 
-def _groups() -> list[str]:
+def group_names() -> list[str]:
     """Names of groups from the daemon, else from stack.yaml; empty if neither can be read."""
     names: list[str] = []
     try:

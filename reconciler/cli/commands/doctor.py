@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from reconciler.cli.console import Console, clean, pad, width_of
 from reconciler.cli.doctor.checks import run_checks
 from reconciler.cli.doctor.context import CheckContext
-from reconciler.cli.options.spec import OptionValues
 from reconciler.model.diagnosis import OK, PROBLEM, WARN, Check
 
 _SIGNS = {OK: ("✓", ""), WARN: ("!", "amber"), PROBLEM: ("✗", "red")}
 
 
-def doctor(values: OptionValues, console: Console) -> int:
+def doctor(
+    console: Console,
+    *,
+    desired_state: Path,
+    state_dir: Path,
+    compose_file: tuple[Path, ...],
+    host: str,
+    port: int,
+    output: str,
+) -> int:
     """Run all checks; exit code 1 if one of them finds a problem."""
     context = CheckContext(
-        desired_state=values["desired_state"],
-        state_dir=values["state_dir"],
-        compose_files=values["compose_file"],
-        host=values["host"],
-        port=values["port"],
+        desired_state=desired_state,
+        state_dir=state_dir,
+        compose_files=compose_file,
+        host=host,
+        port=port,
     )
     checks = run_checks(context)
     problems = sum(check.state == PROBLEM for check in checks)
-    if values["output"] == "json":
+    if output == "json":
         console.json({"ok": not problems, "checks": [check._asdict() for check in checks]})
     else:
         print_checks(checks, console)

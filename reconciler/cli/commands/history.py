@@ -7,11 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from reconciler.cli.client import Client, ClientError, quote_path
-from reconciler.cli.commands.lifecycle import CONVERGED, FAILED, INTERRUPTED, TIMED_OUT
-from reconciler.cli.commands.wait import WaitResult, follow, view_for
-from reconciler.cli.connection import client_from
+from reconciler.cli.commands.wait import (
+    CONVERGED,
+    FAILED,
+    INTERRUPTED,
+    TIMED_OUT,
+    TIMEOUT_MESSAGE,
+    WaitResult,
+    follow_change,
+)
+from reconciler.cli.connection import Connection
 from reconciler.cli.console import Cell, Console, Row, clean
-from reconciler.cli.options.spec import OptionValues
 from reconciler.cli.output.status_rows import JsonObject, groups_of, mapping
 from reconciler.cli.output.time_format import local_time
 
@@ -19,11 +25,11 @@ _STYLES = {"degraded": "red", "progressing": "amber", "superseded": "dim"}
 _MOST_STEPS = 40
 
 
-def history(values: OptionValues, console: Console) -> int:
+def history(console: Console, *, connection: Connection, limit: int, before: int | None, output: str) -> int:
     """Print generations, the newest last."""
-    query = {name: values[name] for name in ("limit", "before") if values[name]}
-    answer = mapping(client_from(values).get("/services/history", query))
-    if values["output"] == "json":
+    query = {"limit": limit} | ({"before": before} if before else {})
+    answer = mapping(connection.open().get("/services/history", query))
+    if output == "json":
         console.json(answer)
         return 0
     entries = [mapping(entry) for entry in answer.get("entries") or ()]
@@ -53,12 +59,21 @@ def _row(entry: Mapping[str, Any]) -> Row:
     )
 
 
-def rollback(values: OptionValues, console: Console) -> int:
+def rollback(
+    console: Console,
+    *,
+    connection: Connection,
+    target: str | None,
+    yes: bool,
+    no_wait: bool,
+    timeout: float,
+    output: str,
+) -> int:
     """Show what a rollback would change, ask for confirmation and carry it out."""
-    client = client_from(values)
-    target = values["target"] or _previous_generation(client)
+    client = connection.open()
+    target = target or _previous_generation(client)
     plan = mapping(client.get(f"/services/history/{quote_path(target)}"))
-    as_json = values["output"] == "json"
+    as_json = output == "json"
     if not as_json:
         for line in format_generation(plan):
             console.print(line)
@@ -66,17 +81,28 @@ def rollback(values: OptionValues, console: Console) -> int:
         if as_json:
             console.json({"outcome": "nothing to do", "plan": plan})
         return CONVERGED
-    if not (values["yes"] or as_json) and not _confirmed(console):
+    if not (yes or as_json) and not _confirmed(console):
         console.error("nothing was changed")
         return FAILED
     answer = mapping(client.post(f"/services/rollback/{quote_path(target)}"))
     if not as_json:
         console.print(clean(answer.get("message") or "accepted"))
-    if values["no_wait"]:
+    if no_wait:
         if as_json:
             console.json({"outcome": "accepted", "plan": plan, "answer": answer})
         return CONVERGED
-    return _watch(client, plan, answer, values, console)
+    end = follow_change(client, answer, console, output=output, timeout=timeout)
+    if end is None:
+        return INTERRUPTED
+    code = {"converged": CONVERGED, "timeout": TIMED_OUT}.get(end.state, FAILED)
+    if as_json:
+        console.json({"outcome": end.state, "plan": plan, "answer": answer, "progress": end.progress})
+    elif code == CONVERGED:
+        console.print(f"converged, generation {end.generation}")
+    else:
+        for line in _reasons(end, client):
+            console.error(line)
+    return code
 
 
 def _previous_generation(client: Client) -> str:
@@ -130,31 +156,9 @@ def _by_service(steps: Sequence[JsonObject]) -> dict[str, list[str]]:
     return found
 
 
-def _watch(
-    client: Client, plan: JsonObject, answer: JsonObject, values: OptionValues, console: Console
-) -> int:
-    generation = answer.get("generation")
-    if not isinstance(generation, int):
-        raise ClientError("the response of the daemon has no generation", "check the version of the daemon")
-    try:
-        end = follow(client, generation, view_for(console, values["output"]), timeout=values["timeout"])
-    except KeyboardInterrupt:
-        console.error("Stopped watching. The change continues; `service-manager status` shows its progress.")
-        return INTERRUPTED
-    code = {"converged": CONVERGED, "timeout": TIMED_OUT}.get(end.state, FAILED)
-    if values["output"] == "json":
-        console.json({"outcome": end.state, "plan": plan, "answer": answer, "progress": end.progress})
-    elif code == CONVERGED:
-        console.print(f"converged, generation {end.generation}")
-    else:
-        for line in _why(end, client):
-            console.error(line)
-    return code
-
-
-def _why(end: WaitResult, client: Client) -> Iterator[str]:
+def _reasons(end: WaitResult, client: Client) -> Iterator[str]:
     if end.state == "timeout":
-        yield "not converged in time; the change continues, `service-manager watch` shows it"
+        yield TIMEOUT_MESSAGE
         return
     yield f"{end.state}: {clean(end.progress.get('message') or 'not converged')}"
     for name, group in groups_of(mapping(client.get("/services/status"))).items():

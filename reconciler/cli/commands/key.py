@@ -6,39 +6,32 @@ import getpass
 import os
 import time
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
 from reconciler.auth.keys import KeyFile
 from reconciler.cli.console import Cell, Console, Row, clean
-from reconciler.cli.options.parsing import UsageError, closest
-from reconciler.cli.options.spec import OptionValues
-
-_ACTIONS = ("add", "list", "revoke")
+from reconciler.cli.options.parameters import UsageError
+from reconciler.model.units import format_time
 
 
-def key(values: OptionValues, console: Console) -> int:
+def key(console: Console, *, action: str, name: str | None, role: str, state_dir: Path, output: str) -> int:
     """Run one action."""
-    action, name = values["action"], values["name"]
-    if action not in _ACTIONS:
-        hint = closest(action, _ACTIONS) or f"the actions are {', '.join(_ACTIONS)}"
-        raise UsageError(f"unknown action {action!r}", hint)
+    as_json = output == "json"
     if action == "list":
         if name is not None:
             raise UsageError(f"unexpected argument {name!r}")
-        return _list(values, console)
+        return _list(state_dir, console, as_json=as_json)
     if name is None:
         raise UsageError("NAME is missing")
     if action == "add":
-        return _add(name, values, console)
-    return _revoke(name, values, console)
+        return _add(name, role, state_dir, console, as_json=as_json)
+    return _revoke(name, state_dir, console, as_json=as_json)
 
 
-def _add(name: str, values: OptionValues, console: Console) -> int:
-    state_dir, role = values["state_dir"], values["role"]
+def _add(name: str, role: str, state_dir: Path, console: Console, *, as_json: bool) -> int:
     made = KeyFile(state_dir).add(name, role, at=time.time())
     _record(state_dir, "key_add", name, f"role {role}", console)
-    if values["output"] == "json":
+    if as_json:
         console.json({"name": name, "role": role, "key": made})
         return 0
     console.error(f"key {name} with role {role} was added to {state_dir}. It is shown only once:")
@@ -46,17 +39,17 @@ def _add(name: str, values: OptionValues, console: Console) -> int:
     return 0
 
 
-def _list(values: OptionValues, console: Console) -> int:
-    keys = KeyFile(values["state_dir"]).read()
+def _list(state_dir: Path, console: Console, *, as_json: bool) -> int:
+    keys = KeyFile(state_dir).read()
     listed = [
-        {"name": key.name, "role": key.role, "created_at": _format_time(key.created_at)}
+        {"name": key.name, "role": key.role, "created_at": format_time(int(key.created_at))}
         for key in sorted(keys, key=lambda key: key.created_at)
     ]
-    if values["output"] == "json":
+    if as_json:
         console.json({"keys": listed})
         return 0
     if not listed:
-        console.error(f"there are no keys in {values['state_dir']}")
+        console.error(f"there are no keys in {state_dir}")
         return 0
     rows: list[Row] = [tuple(Cell(title, "dim") for title in ("NAME", "ROLE", "ADDED"))]
     rows += [tuple(clean(text) for text in key.values()) for key in listed]
@@ -64,11 +57,10 @@ def _list(values: OptionValues, console: Console) -> int:
     return 0
 
 
-def _revoke(name: str, values: OptionValues, console: Console) -> int:
-    state_dir = values["state_dir"]
+def _revoke(name: str, state_dir: Path, console: Console, *, as_json: bool) -> int:
     left = KeyFile(state_dir).revoke(name)
     _record(state_dir, "key_revoke", name, "", console)
-    if values["output"] == "json":
+    if as_json:
         console.json({"revoked": name, "left": left})
         return 0
     console.print(f"key {name} is revoked; keys left: {left}")
@@ -108,7 +100,3 @@ def _current_user() -> str:
     with suppress(KeyError, OSError):
         return getpass.getuser()
     return str(os.geteuid())
-
-
-def _format_time(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").removesuffix("+00:00") + "Z"

@@ -6,75 +6,116 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from reconciler.cli.client import Client, ClientError, quote_path
-from reconciler.cli.commands.wait import WaitResult, follow, view_for
-from reconciler.cli.connection import check_group, client_from, known_groups
+from reconciler.cli.client import ClientError, quote_path
+from reconciler.cli.commands.wait import (
+    CONVERGED,
+    FAILED,
+    INTERRUPTED,
+    TIMED_OUT,
+    TIMEOUT_MESSAGE,
+    WaitResult,
+    follow_change,
+)
+from reconciler.cli.connection import Connection, check_group, known_groups
 from reconciler.cli.console import Console, clean
-from reconciler.cli.options.spec import OptionValues
 from reconciler.cli.output.status_rows import JsonObject, groups_of, mapping, word_for_switch
 
 _ABSENT = 10.0
 """Seconds to wait for a daemon that does not listen yet: scripts start it and continue at once."""
 
-CONVERGED, FAILED, TIMED_OUT, INTERRUPTED = 0, 1, 3, 130
-
 
 class _Change(NamedTuple):
+    """``wanted`` is the desired state of the groups afterwards; ``query`` the parameters of each request."""
+
     action: str
     wanted: str
-    options: tuple[str, ...]
+    query: Mapping[str, bool]
+
+    @property
+    def opposite(self) -> str:
+        """The command that reverts the change; empty if there is none."""
+        return {"start": "stop", "stop": "start"}.get(self.action, "")
 
 
-def start(values: OptionValues, console: Console) -> int:
+class _Request(NamedTuple):
+    """The options that all commands here share."""
+
+    connection: Connection
+    group: Sequence[str]
+    no_wait: bool
+    timeout: float
+    output: str
+
+
+def start(console: Console, *, force: bool, with_dependencies: bool, **request: Any) -> int:
     """Switch groups on."""
-    return _carry_out(_Change("start", "on", ("force", "with_dependencies")), values, console)
+    query = {"force": force, "with_dependencies": with_dependencies}
+    return _carry_out(_Change("start", "on", query), _Request(**request), console)
 
 
-def stop(values: OptionValues, console: Console) -> int:
+def stop(console: Console, *, force: bool, with_dependents: bool, **request: Any) -> int:
     """Switch groups off."""
-    return _carry_out(_Change("stop", "off", ("force", "with_dependents")), values, console)
+    query = {"force": force, "with_dependents": with_dependents}
+    return _carry_out(_Change("stop", "off", query), _Request(**request), console)
 
 
-def restart(values: OptionValues, console: Console) -> int:
+def restart(console: Console, **request: Any) -> int:
     """Restart the containers of groups."""
-    return _carry_out(_Change("restart", "on", ()), values, console)
+    return _carry_out(_Change("restart", "on", {}), _Request(**request), console)
 
 
-def accept(values: OptionValues, console: Console) -> int:
+def accept(console: Console, **request: Any) -> int:
     """Carry out the changes that wait in groups."""
-    return _carry_out(_Change("accept", "on", ()), values, console)
+    return _carry_out(_Change("accept", "on", {}), _Request(**request), console)
 
 
-def _carry_out(change: _Change, values: OptionValues, console: Console) -> int:
-    client = client_from(
-        values,
+def _carry_out(change: _Change, request: _Request, console: Console) -> int:
+    url = request.connection.url
+    client = request.connection.open(
         absent_timeout=_ABSENT,
-        on_wait=lambda: console.error(f"waiting for the daemon at {values['url']}, which is not ready yet"),
+        on_wait=lambda: console.error(f"waiting for the daemon at {url}, which is not ready yet"),
     )
     known = known_groups(client)
-    for name in values["group"]:
+    for name in request.group:
         check_group(name, known)
-    groups = _ordered(change, values["group"], known)
-    as_json = values["output"] == "json"
+    groups = _ordered(change, request.group, known)
+    as_json = request.output == "json"
     answers: list[JsonObject] = []
-    refused: ClientError | None = None
+    query = {name: True for name, given in change.query.items() if given}
     for name in groups:
-        query = {option: True for option in change.options if values[option]}
         try:
             answer = mapping(client.post(f"/services/{change.action}/{quote_path(name)}", query))
         except ClientError as error:
-            refused = error
-            break
+            return _print_refusal(error, groups, answers, console, as_json=as_json)
         answers.append(answer)
         if not as_json:
             console.print(f"{name}: {clean(answer.get('message') or 'accepted')}")
-    if refused is not None:
-        return _print_refusal(refused, groups, answers, console, as_json=as_json)
-    if values["no_wait"]:
+    if request.no_wait:
         if as_json:
             console.json({"outcome": "accepted", "answers": answers})
         return CONVERGED
-    return _watch(client, change, groups, answers, values, console)
+    # Each request made a generation that supersedes the one before; the last one includes all changes.
+    end = follow_change(
+        client,
+        answers[-1],
+        console,
+        output=request.output,
+        timeout=request.timeout,
+        revert=f"{change.opposite} {' '.join(groups)}" if change.opposite else "",
+    )
+    if end is None:
+        return INTERRUPTED
+    status = {} if end.state == "timeout" else mapping(client.get("/services/status"))
+    code, outcome, lines = exit_code(change.wanted, _affected(groups, answers, status), end, status)
+    if as_json:
+        console.json({"outcome": outcome, "answers": answers, "progress": end.progress})
+        return code
+    for line in lines:
+        if code == CONVERGED:
+            console.print(line)
+        else:
+            console.failure(line) if line is lines[0] else console.error(line)
+    return code
 
 
 def _ordered(change: _Change, names: Sequence[str], known: Mapping[str, JsonObject]) -> list[str]:
@@ -120,45 +161,6 @@ def _as_options(remedy: str) -> str:
     return re.sub(r"\b(\w+)=true\b", lambda match: "--" + match[1].replace("_", "-"), remedy)
 
 
-def _watch(
-    client: Client,
-    change: _Change,
-    groups: Sequence[str],
-    answers: list[JsonObject],
-    values: OptionValues,
-    console: Console,
-) -> int:
-    # Each request made a generation that supersedes the one before; the last one includes all changes.
-    generation = answers[-1].get("generation")
-    if not isinstance(generation, int):
-        raise ClientError("the response of the daemon has no generation", "check the version of the daemon")
-    try:
-        end = follow(client, generation, view_for(console, values["output"]), timeout=values["timeout"])
-    except KeyboardInterrupt:
-        console.error(
-            f"Stopped watching. The change continues; `service-manager status` shows its progress, "
-            f"`service-manager {_opposite(change)} {' '.join(groups)}` reverts it."
-            if change.action in {"start", "stop"}
-            else "Stopped watching. The change continues; `service-manager status` shows its progress."
-        )
-        return INTERRUPTED
-    status = {} if end.state == "timeout" else mapping(client.get("/services/status"))
-    code, outcome, lines = exit_code(change.wanted, _affected(groups, answers, status), end, status)
-    if values["output"] == "json":
-        console.json({"outcome": outcome, "answers": answers, "progress": end.progress})
-        return code
-    for line in lines:
-        if code == CONVERGED:
-            console.print(line)
-        else:
-            console.failure(line) if line is lines[0] else console.error(line)
-    return code
-
-
-def _opposite(change: _Change) -> str:
-    return "stop" if change.action == "start" else "start"
-
-
 def _affected(groups: Sequence[str], answers: Iterable[JsonObject], status: JsonObject) -> list[str]:
     """The requested groups, then the groups that were changed with them."""
     services = {str(name) for answer in answers for name in answer.get("services_affected") or ()}
@@ -175,8 +177,7 @@ def exit_code(
 ) -> tuple[int, str, list[str]]:
     """Return exit code, outcome and lines to print, judged by the requested groups alone."""
     if end.state == "timeout":
-        message = "not converged in time; the change continues, `service-manager watch` shows it"
-        return TIMED_OUT, "timeout", [message]
+        return TIMED_OUT, "timeout", [TIMEOUT_MESSAGE]
     known = groups_of(status)
     requested = {name: known[name] for name in groups if name in known}
     overruled = [name for name, group in requested.items() if word_for_switch(group.get("desired")) != wanted]

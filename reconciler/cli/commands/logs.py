@@ -6,9 +6,8 @@ import json
 import re
 
 from reconciler.cli.client import quote_path
-from reconciler.cli.connection import client_from
+from reconciler.cli.connection import Connection
 from reconciler.cli.console import Console, clean
-from reconciler.cli.options.spec import OptionValues
 
 _IDLE_TIMEOUT = 60.0
 """Seconds between two lines of a log that is not followed."""
@@ -16,16 +15,24 @@ _IDLE_TIMEOUT = 60.0
 _COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
 
 
-def logs(values: OptionValues, console: Console) -> int:
+def logs(
+    console: Console,
+    *,
+    connection: Connection,
+    service: str,
+    tail: int,
+    follow: bool,
+    previous: bool,
+    output: str,
+) -> int:
     """Print the lines unchanged; on a terminal, remove all control codes but colours."""
-    follow, service = values["follow"], values["service"]
-    query = {"tail": values["tail"], "follow": follow}
-    if values["previous"]:
+    query = {"tail": tail, "follow": follow}
+    if previous:
         query["previous"] = True
-    as_json = values["output"] == "json"
+    as_json = output == "json"
     kept: list[str] = []
     try:
-        with client_from(values).lines(
+        with connection.open().lines(
             f"/services/logs/{quote_path(service)}", query, idle_timeout=None if follow else _IDLE_TIMEOUT
         ) as lines:
             for line in lines:

@@ -8,20 +8,25 @@ from pathlib import Path
 
 from reconciler import __version__
 from reconciler.cli.console import Console, clean
-from reconciler.cli.options.option_types import nearest_state_dir, path
-from reconciler.cli.options.parsing import UsageError, closest
-from reconciler.cli.options.spec import OptionValues
+from reconciler.cli.options.option_types import nearest_state_dir
 from reconciler.errors import InvalidDesiredState, ServiceManagerError
 
 
-def validate(values: OptionValues, console: Console) -> int:
+def validate(
+    console: Console,
+    *,
+    dir: Path | None,
+    desired_state: Path,
+    compose_file: tuple[Path, ...],
+    output: str,
+) -> int:
     """Print every mistake of a desired-state directory; exit code 1 if there is one."""
     from reconciler.cli.oneshot import load, project_rename_warnings, relative_to_cwd
 
-    directory = values["desired_state"] if values["dir"] is None else _directory(values["dir"])
-    as_json = values["output"] == "json"
+    directory = dir or desired_state
+    as_json = output == "json"
     try:
-        loaded = asyncio.run(load(directory, values["compose_file"]))
+        loaded = asyncio.run(load(directory, compose_file))
     except InvalidDesiredState as error:
         mistakes = [relative_to_cwd(mistake, directory) for mistake in error.mistakes]
         if as_json:
@@ -60,54 +65,33 @@ def validate(values: OptionValues, console: Console) -> int:
     return 0
 
 
-def _directory(text: str) -> Path:
-    try:
-        return path(text)
-    except ValueError as error:
-        raise UsageError(f"DIR: {error}") from None
-
-
-def init(values: OptionValues, console: Console) -> int:
+def init(console: Console, *, compose_file: Path, desired_state: Path, force: bool) -> int:
     """Write a first desired-state directory."""
     from reconciler.cli.init.init import scaffold
 
-    try:
-        file = path(values["compose_file"])
-    except ValueError as error:
-        raise UsageError(f"COMPOSE_FILE: {error}") from None
-    result = asyncio.run(scaffold(file, values["desired_state"], force=values["force"]))
+    result = asyncio.run(scaffold(compose_file, desired_state, force=force))
     for note in result.notes:
         console.error(f"note: {clean(note)}")
     for written in result.written:
         console.print(f"wrote {written}")
     console.print(f"{result.groups} groups, {result.services} services. Review stack.yaml, then run:")
-    console.print(f"  service-manager plan --desired-state {values['desired_state']}")
-    console.print(f"  service-manager run --desired-state {values['desired_state']}")
+    console.print(f"  service-manager plan --desired-state {desired_state}")
+    console.print(f"  service-manager run --desired-state {desired_state}")
     return 0
 
 
-def schema(values: OptionValues, console: Console) -> int:
+def schema(console: Console, *, file: str | None) -> int:
     """Print the JSON Schema of the files."""
     from reconciler.desired_state.schema import json_schema
 
     schemas = json_schema()
-    name = values["file"]
-    if name is None:
-        console.json(schemas)
-        return 0
-    key = f"{name.removesuffix('.yaml')}.yaml"
-    if key not in schemas:
-        words = [known.removesuffix(".yaml") for known in schemas]
-        raise UsageError(
-            f"there is no schema {name!r}", closest(name, words) or f"the schemas are {' and '.join(words)}"
-        )
-    console.json(schemas[key])
+    console.json(schemas if file is None else schemas[f"{file.removesuffix('.yaml')}.yaml"])
     return 0
 
 
-def version(values: OptionValues, console: Console) -> int:
+def version(console: Console, *, output: str) -> int:
     """Print the version."""
-    if values["output"] == "json":
+    if output == "json":
         console.json(
             {"version": __version__, "python": platform.python_version(), "platform": platform.platform()}
         )

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from reconciler.cli.console import Cell, Console, Row, clean
@@ -18,7 +19,6 @@ from reconciler.cli.oneshot import (
     relative_to_cwd,
     stack_with_model,
 )
-from reconciler.cli.options.spec import OptionValues
 from reconciler.desired_state.digest_key_file import read_key
 from reconciler.errors import InvalidDesiredState
 from reconciler.model.stack import Stack
@@ -41,29 +41,38 @@ class Preview(NamedTuple):
     drifts: tuple[Drift, ...]
 
 
-def plan(values: OptionValues, console: Console) -> int:
+def plan(
+    console: Console,
+    *,
+    desired_state: Path,
+    state_dir: Path,
+    compose_file: tuple[Path, ...],
+    engine: str,
+    output: str,
+) -> int:
     """Print the plan; exit code 2 if it has steps."""
     try:
-        preview = asyncio.run(_preview(values))
+        preview = asyncio.run(_preview(desired_state, state_dir, compose_file, engine))
     except InvalidDesiredState as error:
-        directory = values["desired_state"]
         raise InvalidDesiredState(
-            tuple(relative_to_cwd(mistake, directory) for mistake in error.mistakes)
+            tuple(relative_to_cwd(mistake, desired_state) for mistake in error.mistakes)
         ) from None
-    if values["output"] == "json":
+    if output == "json":
         console.json(as_json(preview))
     else:
         show(preview, console)
     return CHANGES if preview.steps else 0
 
 
-async def _preview(values: OptionValues) -> Preview:
-    key = read_key(values["state_dir"])
-    loaded = await load(values["desired_state"], values["compose_file"], key=key)
+async def _preview(
+    desired_state: Path, state_dir: Path, compose_file: tuple[Path, ...], engine_name: str
+) -> Preview:
+    key = read_key(state_dir)
+    loaded = await load(desired_state, compose_file, key=key)
     now = read_clocks()
-    ledger = read_ledger(values["state_dir"], now)
+    ledger = read_ledger(state_dir, now)
     with stack_with_model(loaded) as stack:
-        async with open_engine(values["engine"]) as engine:
+        async with open_engine(engine_name) as engine:
             observed = await observe(engine, stack, ledger)
         # Same as the first pass of the loop; otherwise a stack that the daemon adopts would be recreated.
         ledger = record_observation(stack, loaded.desired, observed, ledger, now, chance=0.0)

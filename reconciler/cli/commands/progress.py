@@ -6,11 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from reconciler.cli.connection import client_from
+from reconciler.cli.connection import Connection
 from reconciler.cli.console import Cell, Console, Row, clean, duration
-from reconciler.cli.options.option_types import number
-from reconciler.cli.options.parsing import UsageError
-from reconciler.cli.options.spec import OptionValues
 from reconciler.cli.output.status_rows import mapping
 
 _STYLES = {"failed": "red", "running": "amber", "waiting": "amber", "degraded": "red", "progressing": "amber"}
@@ -18,19 +15,19 @@ _RESPONSE_MARGIN = 15.0
 """Seconds that a response may take in addition to the requested wait."""
 
 
-def progress(values: OptionValues, console: Console) -> int:
+def progress(
+    console: Console, *, connection: Connection, generation: int | None, wait: float | None, output: str
+) -> int:
     """Print the steps of the given generation, or of the current one."""
-    client = client_from(values)
-    generation = _number(values["generation"])
+    client = connection.open()
     if generation is None:
         generation = mapping(client.get("/services/status")).get("generation", 0)
-    wait = values["wait"]
     answer = mapping(
         client.get(
             f"/services/progress/{generation}", {"wait": wait}, timeout=(wait or 0.0) + _RESPONSE_MARGIN
         )
     )
-    if values["output"] == "json":
+    if output == "json":
         console.json(answer)
         return 0
     state = clean(answer.get("state") or "?")
@@ -44,13 +41,6 @@ def progress(values: OptionValues, console: Console) -> int:
         console.print()
         console.table([tuple(Cell(title, "dim") for title in titles), *map(_row, steps)], right=(3, 4))
     return 0
-
-
-def _number(text: str | None) -> int | None:
-    try:
-        return None if text is None else number(text)
-    except ValueError as error:
-        raise UsageError(f"GENERATION: {error}") from None
 
 
 def _row(step: Mapping[str, Any]) -> Row:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from reconciler.cli.console import Console
-from reconciler.cli.options.spec import OptionValues
 from reconciler.options import RunOptions
 
 
-def options_from(values: OptionValues) -> RunOptions:
-    """Convert command-line values into daemon options."""
-    return RunOptions(**values)
-
-
-def run(values: OptionValues, console: Console) -> int:
-    """Run the daemon in the foreground; return its exit code."""
+def run(console: Console, **options: Any) -> int:
+    """Run the daemon in the foreground with the fields of ``RunOptions``; return its exit code."""
     from reconciler.daemon.run import run as run_daemon
 
     console.out.flush()
-    return run_daemon(options_from(values))
+    return run_daemon(RunOptions(**options))

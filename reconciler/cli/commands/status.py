@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from reconciler.cli.client import Refused, quote_path
-from reconciler.cli.connection import check_group, client_from, known_groups
+from reconciler.cli.connection import Connection, check_group, known_groups
 from reconciler.cli.console import Cell, Console, Row, clean, duration, megabytes, phase_style
-from reconciler.cli.options.spec import OptionValues
 from reconciler.cli.output.status_rows import (
     HEADER,
     group_rows,
@@ -21,25 +20,24 @@ from reconciler.cli.output.status_rows import (
 )
 
 
-def status(values: OptionValues, console: Console) -> int:
+def status(console: Console, *, connection: Connection, group: str | None, output: str) -> int:
     """Print the whole stack, or one group in detail."""
-    client = client_from(values)
-    name = values["group"]
-    if name is None:
+    client = connection.open()
+    if group is None:
         answer = client.get("/services/status")
     else:
         try:
-            answer = client.get(f"/services/status/{quote_path(name)}")
+            answer = client.get(f"/services/status/{quote_path(group)}")
         except Refused as error:
             if error.status == 404:
-                check_group(name, known_groups(client))
+                check_group(group, known_groups(client))
             raise
-    if values["output"] == "json":
+    if output == "json":
         console.json(answer)
-    elif name is None:
+    elif group is None:
         _print_stack(answer, console)
     else:
-        _print_group(name, answer, console)
+        _print_group(group, answer, console)
     return 0
 
 
@@ -99,10 +97,10 @@ def _suspension(group: dict[str, Any]) -> str:
     return f"{text}: {reason}" if reason else text
 
 
-def groups(values: OptionValues, console: Console) -> int:
+def groups(console: Console, *, connection: Connection, output: str) -> int:
     """Print all groups with their services and dependencies."""
-    answer = client_from(values).get("/services/groups")
-    if values["output"] == "json":
+    answer = connection.open().get("/services/groups")
+    if output == "json":
         console.json(answer)
         return 0
     titles = ("GROUP", "MEMORY", "NEEDS", "SERVICES", "")
@@ -121,10 +119,10 @@ def groups(values: OptionValues, console: Console) -> int:
     return 0
 
 
-def drift(values: OptionValues, console: Console) -> int:
+def drift(console: Console, *, connection: Connection, output: str) -> int:
     """Print the differences between the files and the containers."""
-    answer = client_from(values).get("/services/drift")
-    if values["output"] == "json":
+    answer = connection.open().get("/services/drift")
+    if output == "json":
         console.json(answer)
         return 0
     differences = _drifts(answer)

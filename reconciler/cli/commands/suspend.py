@@ -2,40 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reconciler.cli.client import Client, Refused, quote_path
-from reconciler.cli.connection import check_group, client_from, known_groups
+from reconciler.cli.connection import Connection, check_group, known_groups
 from reconciler.cli.console import Console, clean
-from reconciler.cli.options.spec import OptionValues
 from reconciler.cli.output.status_rows import JsonObject, mapping, word_for_switch
 
 _TRIES = 5
 
 
-def suspend(values: OptionValues, console: Console) -> int:
+def suspend(
+    console: Console,
+    *,
+    connection: Connection,
+    group: Sequence[str],
+    until: str | None,
+    reason: str | None,
+    output: str,
+) -> int:
     """Suspend groups: report drift, repair nothing."""
-    details = {name: values[name] for name in ("until", "reason") if values[name]}
-    return _set_suspension(details or True, values, console)
+    details = {name: text for name, text in (("until", until), ("reason", reason)) if text}
+    return _set_suspension(details or True, connection, group, output, console)
 
 
-def resume(values: OptionValues, console: Console) -> int:
+def resume(console: Console, *, connection: Connection, group: Sequence[str], output: str) -> int:
     """End the suspension of groups."""
-    return _set_suspension(False, values, console)
+    return _set_suspension(False, connection, group, output, console)
 
 
-def _set_suspension(suspend: Mapping[str, str] | bool, values: OptionValues, console: Console) -> int:
-    client = client_from(values)
+def _set_suspension(
+    suspend: Mapping[str, str] | bool,
+    connection: Connection,
+    groups: Sequence[str],
+    output: str,
+    console: Console,
+) -> int:
+    client = connection.open()
     known = known_groups(client)
-    for name in values["group"]:
+    for name in groups:
         check_group(name, known)
     answers: list[JsonObject] = []
-    for name in values["group"]:
+    for name in groups:
         answers.append(_put(client, name, suspend))
-        if values["output"] != "json":
+        if output != "json":
             console.print(f"{name}: {clean(answers[-1].get('message') or 'accepted')}")
-    if values["output"] == "json":
+    if output == "json":
         console.json({"outcome": "accepted", "answers": answers})
     return 0
 

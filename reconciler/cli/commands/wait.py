@@ -14,6 +14,9 @@ from reconciler.cli.output.progress_rows import ProgressNarrator, is_finished, r
 from reconciler.cli.output.status_rows import JsonObject, mapping
 from reconciler.cli.output.terminal import InlineArea
 
+CONVERGED, FAILED, TIMED_OUT, INTERRUPTED = 0, 1, 3, 130
+"""Exit codes of commands that change desired state."""
+TIMEOUT_MESSAGE = "not converged in time; the change continues, `service-manager watch` shows it"
 _TICK = 0.25
 _NAME_WIDTH = 24
 """Columns for the name of a service; a longer name shifts its line."""
@@ -131,6 +134,29 @@ def view_for(console: Console, output: str) -> View:
     if output == "json":
         return NullView()
     return LiveView(console) if console.columns else LineView(console)
+
+
+def follow_change(
+    client: Client, answer: JsonObject, console: Console, *, output: str, timeout: float, revert: str = ""
+) -> WaitResult | None:
+    """Show the generation of an accepted change until it ends; None after Ctrl-C, which is reported.
+
+    ``timeout`` is in seconds; ``revert`` is the command that reverts the change.
+
+    Raises:
+        ClientError: the answer has no generation, or the daemon refuses a request.
+    """
+    generation = answer.get("generation")
+    if not isinstance(generation, int):
+        raise ClientError("the response of the daemon has no generation", "check the version of the daemon")
+    try:
+        return follow(client, generation, view_for(console, output), timeout=timeout)
+    except KeyboardInterrupt:
+        console.error(
+            "Stopped watching. The change continues; `service-manager status` shows its progress"
+            + (f", `service-manager {revert}` reverts it." if revert else ".")
+        )
+        return None
 
 
 def follow(

@@ -16,10 +16,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from reconciler.cli.client import ClientError
-from reconciler.cli.connection import client_from
+from reconciler.cli.connection import Connection
 from reconciler.cli.console import Cell, Console, Row, clean, pad, width_of
 from reconciler.cli.event_feed import EventFeed, FeedItem
-from reconciler.cli.options.spec import OptionValues
 from reconciler.cli.output.status_rows import (
     HEADER,
     JsonObject,
@@ -38,9 +37,9 @@ from reconciler.cli.output.terminal import FullScreen, Line
 _TICK = 1.0
 
 
-def watch(values: OptionValues, console: Console) -> int:
+def watch(console: Console, *, connection: Connection) -> int:
     """Show the stack until q or Ctrl-C."""
-    client = client_from(values)
+    client = connection.open()
     # The first request is made before the screen is cleared, so that its error stays readable.
     first = mapping(client.get("/services/status"))
     news: queue.SimpleQueue[FeedItem] = queue.SimpleQueue()

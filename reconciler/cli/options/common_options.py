@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 from reconciler.cli.options import option_types
-from reconciler.cli.options.spec import Option
+from reconciler.cli.options.parameters import Argument, Option
 from reconciler.options import ENGINES
 
 DAEMON = "Run the daemon"
@@ -13,13 +16,24 @@ OFFLINE = "Work without a daemon"
 SECTIONS = (DAEMON, CHANGE, ASK, OFFLINE)
 
 USAGE_EXIT = ("64", "wrong usage")
+DONE_EXITS = (("0", "done"), ("1", "failed; the message says why"), USAGE_EXIT)
+READ_EXITS = (("0", "answered"), ("1", "refused, or no answer from the daemon"), USAGE_EXIT)
+GROUP_EXIT = ("64", "wrong usage, or unknown group")
+
+GROUPS = Argument(
+    "GROUP", "name of a group in stack.yaml; several groups are changed one after another", "+", "groups"
+)
+DIRECTORY = Argument(
+    "DIR", "desired-state directory (default: --desired-state)", "?", "dirs", option_types.path
+)
 
 OUTPUT = Option(
     "--output",
-    "output format; short form: -o (default: text)",
+    "output format (default: text)",
     "text|json",
     option_types.one_of("text", "json"),
     "text",
+    short="-o",
     complete="text json",
 )
 _URL = Option(
@@ -56,18 +70,20 @@ COMPOSE_FILE = Option(
     repeat=True,
     complete="files",
 )
-STATE_DIR = Option(
-    "--state-dir",
+
+
+def _state_dir(help: str, default: Callable[[], Path]) -> Option:
+    return Option("--state-dir", help, "DIR", option_types.path, default, complete="dirs")
+
+
+STATE_DIR = _state_dir(
     "directory for audit log, generations and API keys (default: $STATE_DIRECTORY, or "
     "~/.local/state/service-manager)",
-    "DIR",
-    option_types.path,
     option_types.default_state_dir,
-    complete="dirs",
 )
-NEAREST_STATE_DIR = STATE_DIR._replace(
-    help="state directory of the daemon (default: /var/lib/service-manager if it exists, else as for run)",
-    default=option_types.nearest_state_dir,
+NEAREST_STATE_DIR = _state_dir(
+    "state directory of the daemon (default: /var/lib/service-manager if it exists, else as for run)",
+    option_types.nearest_state_dir,
 )
 ENGINE = Option(
     "--engine",

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from reconciler.cli.client import Client, ClientError, Refused, UnexpectedServer, Unreachable, quote_path
-from reconciler.cli.connection import client_from
+from reconciler.cli.connection import Connection
 from tests.support.fixtures.stub_server import CannedResponse, Request, StubDaemon, a_daemon, ok, problem
 
 
@@ -158,8 +158,7 @@ def key_of(daemon: StubDaemon, file: str | None, stdin: str = "", **environ: str
         return ok({})
 
     daemon.get("/x", route)
-    values: dict[str, Any] = {"url": daemon.url, "api_key_file": file}
-    client_from(values, environ, io.StringIO(stdin)).get("/x")
+    Connection(daemon.url, file).open(environ, io.StringIO(stdin)).get("/x")
     return seen[0].headers.get("X-API-Key")
 
 

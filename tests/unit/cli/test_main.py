@@ -2,53 +2,70 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import click
 import pytest
 
 from reconciler import __version__
 from reconciler.cli.commands.definitions.table import BY_NAME, COMMANDS
-from reconciler.cli.commands.run import options_from
+from reconciler.cli.connection import Connection
 from reconciler.cli.console import width_of
+from reconciler.cli.main import explain
 from reconciler.cli.options import option_types
-from reconciler.cli.options.help import command_help, program_help
-from reconciler.cli.options.parsing import UsageError, parse
+from reconciler.cli.options.command import Command, help_text
 from reconciler.options import Address, RunOptions
 from tests.support.fixtures.stub_server import run_cli
 
 
 def parsed(name: str, *words: str, **environ: str) -> dict[str, Any]:
-    return parse(BY_NAME[name], words, environ)
+    """The parameters that the handler of a command gets."""
+    with mock.patch.dict(os.environ, environ):
+        command = BY_NAME[name]
+        return command.values(command.make_context(name, list(words)))
 
 
-def refused(name: str, *words: str, **environ: str) -> UsageError:
-    with pytest.raises(UsageError) as caught:
+def run_options(*words: str, **environ: str) -> RunOptions:
+    return RunOptions(**parsed("run", *words, **environ))
+
+
+def usage_error(name: str, *words: str, **environ: str) -> str:
+    with pytest.raises(click.UsageError) as caught:
         parsed(name, *words, **environ)
-    return caught.value
+    return explain(caught.value)[0]
 
 
 # --- the table ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
-def test_every_command_teaches(command: Any) -> None:
-    assert command.description.count(". ") + command.description.endswith(".") >= 2
+def test_every_command_has_description_examples_and_exit_codes(command: Command) -> None:
+    assert command.help
+    assert command.help.count(". ") + command.help.endswith(".") >= 2
     assert command.examples
     assert ("64" in dict(command.exits)) or command.name == "watch"
-    assert callable(command.load())
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_handler_accepts_every_parameter(command: Command) -> None:
+    context = command.make_context(str(command.name), needed(command))
+    handler = inspect.signature(command.load())
+    handler.bind(None, **command.values(context))
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 @pytest.mark.parametrize("width", [20, 80, 200])
-def test_help_fits_and_names_every_variable(command: Any, width: int) -> None:
-    text = command_help(command, width)
+def test_help_fits_and_names_every_variable(command: Command, width: int) -> None:
+    text = help_text(command, width)
     for option in command.options:
         assert option.flag in text
-        assert f"${option.variable}" in text.replace("\n" + " " * 28, "")
+        assert f"env var: {option.envvar}]" in " ".join(text.split())
     examples = {f"  service-manager {words}" for words, _ in command.examples}
     lines = [line for line in text.splitlines() if line not in examples and not line.startswith("      ")]
     assert max(map(width_of, lines)) <= max(width, 100)
@@ -69,25 +86,29 @@ def test_every_reading_command_speaks_json() -> None:
         "accept",
     }
     for name in reading:
-        assert parsed(name, *needed(name), "--output", "json")["output"] == "json"
+        assert parsed(name, *needed(BY_NAME[name]), "--output", "json")["output"] == "json"
 
 
-def needed(name: str) -> list[str]:
-    return [argument.name for argument in BY_NAME[name].arguments if argument.arity in {"", "+"}]
+def needed(command: Command) -> list[str]:
+    """A word for each required argument."""
+    return [(argument.words or ("x",))[0] for argument in command.arguments if argument.required]
 
 
 def test_help_in_every_spelling() -> None:
-    whole = program_help(100)
-    assert run_cli("--help").out == run_cli("help").out == run_cli("-h").out == whole + "\n"
-    one = command_help(BY_NAME["plan"], 100)
+    whole = run_cli("--help")
+    assert (whole.code, whole.err) == (0, "")
+    assert whole == run_cli("help") == run_cli("-h") == run_cli("help", "--x")
+    one = help_text(BY_NAME["plan"], 100)
     assert run_cli("plan", "--help").out == run_cli("help", "plan").out == one + "\n"
     assert run_cli("start", "--help").code == 0
+    assert run_cli("plan", "--unknown", "-h").out == one + "\n"
+    assert run_cli("help", "plam").code == 64
 
 
-def test_nothing_said_shows_the_help_as_a_usage_error() -> None:
+def test_missing_command_shows_the_help_as_a_usage_error() -> None:
     ran = run_cli()
     assert (ran.code, ran.out) == (64, "")
-    assert "Usage:" in ran.err
+    assert ran.err == run_cli("--help").out
 
 
 def test_version() -> None:
@@ -102,7 +123,7 @@ def test_run_options_from_flags(tmp_path: Path) -> None:
     words += ["--metrics-listen", "172.17.0.1:9464", "--compose-file", "/a", "--compose-file", "/b"]
     words += ["--engine", "simulated", "--resync", "2m", "--insecure"]
     words += ["--allowed-host", "Box.example.org.", "--allowed-host", "alpr"]
-    assert options_from(parsed("run", *words)) == RunOptions(
+    assert run_options(*words) == RunOptions(
         desired_state=tmp_path,
         state_dir=Path("/s"),
         host="::1",
@@ -126,7 +147,7 @@ def test_run_options_from_the_environment() -> None:
         "SERVICE_MANAGER_RESYNC": "30",
         "SERVICE_MANAGER_INSECURE": "yes",
     }
-    options = options_from(parsed("run", **environ))
+    options = run_options(**environ)
     assert options.desired_state == Path("/d")
     assert options.metrics_listen == Address("::1", 9464)
     assert str(options.metrics_listen) == "[::1]:9464"
@@ -138,12 +159,12 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("STATE_DIRECTORY", raising=False)
-    options = options_from(parsed("run"))
+    options = run_options()
     assert options.desired_state == tmp_path / "desired-state"
     assert options.state_dir == tmp_path / "home/.local/state/service-manager"
     assert (options.host, options.port, options.engine, options.resync) == ("127.0.0.1", 8000, "docker", 60.0)
     monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/one:/var/lib/two")
-    assert options_from(parsed("run")).state_dir == Path("/var/lib/one")
+    assert run_options().state_dir == Path("/var/lib/one")
 
 
 def test_commands_see_what_the_installed_daemon_sees(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -185,23 +206,23 @@ def test_an_empty_variable_says_nothing() -> None:
     ],
 )
 def test_a_bad_variable_is_named(variable: str, value: str) -> None:
-    error = refused("run", **{f"SERVICE_MANAGER_{variable}": value})
-    assert str(error).startswith(f"SERVICE_MANAGER_{variable}: ")
+    error = usage_error("run", **{f"SERVICE_MANAGER_{variable}": value})
+    assert error.startswith(f"SERVICE_MANAGER_{variable}: ")
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "http://", "http://x?y=1", "http://x:notaport"])
 def test_a_bad_url(url: str) -> None:
-    assert str(refused("status", "--url", url)).startswith("--url: expected an address")
+    assert usage_error("status", "--url", url).startswith("--url: expected an address")
 
 
 def test_urls_are_made_whole() -> None:
-    assert parsed("status", "--url", "box:8010/")["url"] == "http://box:8010"
-    assert parsed("status")["url"] == "http://127.0.0.1:8000"
+    assert parsed("status", "--url", "box:8010/")["connection"] == Connection("http://box:8010")
+    assert parsed("status")["connection"] == Connection("http://127.0.0.1:8000")
 
 
 def test_the_port_of_the_daemon_is_found_by_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SERVICE_MANAGER_PORT", "8010")
-    assert parsed("status")["url"] == "http://127.0.0.1:8010"
+    assert parsed("status")["connection"].url == "http://127.0.0.1:8010"
 
 
 def test_options_may_stand_between_groups() -> None:
@@ -216,7 +237,15 @@ def test_options_may_stand_between_groups() -> None:
         (["init"], "COMPOSE_FILE is missing", ""),
         (["status", "a", "b"], "unexpected argument 'b'", ""),
         (["plan", "--ouput", "json"], "unknown option --ouput", "did you mean '--output'?"),
-        (["plan", "--output"], "argument --output/-o: expected one argument", ""),
+        (["plan", "--output"], "service-manager plan: Option '--output' requires an argument", ""),
+        (["plan", "--output", "xml"], "--output: expected text or json, found 'xml'", ""),
+        (["version", "-x"], "unknown option -x", "the options are --output"),
+        (["schema", "-x"], "unknown option -x", "this command has no options"),
+        (["progress", "x"], "GENERATION: expected a whole number", ""),
+        (["validate", ""], "DIR: expected a path", ""),
+        (["key", "ad"], "unknown action 'ad'", "did you mean 'add'?"),
+        (["key", "add"], "NAME is missing", ""),
+        (["git", "nope"], "unknown action 'nope'", "expected init, commit or log"),
         (["plan", "--desired", "x"], "unknown option --desired", "did you mean '--desired-state'?"),
         (["schema", "stac"], "there is no schema 'stac'", "did you mean 'stack'?"),
         (["completion", "bsh"], "there is no completion for 'bsh'", "did you mean 'bash'?"),

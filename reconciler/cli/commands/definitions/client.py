@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from reconciler.cli.options import option_types
-from reconciler.cli.options.common_options import ASK, CHANGE, CLIENT, READING, USAGE_EXIT
-from reconciler.cli.options.spec import Argument, Command, Option
-
-_GROUPS = Argument(
-    "GROUP", "name of a group in stack.yaml; several groups are changed one after another", "+", "groups"
+from reconciler.cli.options.command import Command
+from reconciler.cli.options.common_options import (
+    ASK,
+    CHANGE,
+    CLIENT,
+    GROUP_EXIT,
+    GROUPS,
+    READ_EXITS,
+    READING,
+    USAGE_EXIT,
 )
+from reconciler.cli.options.parameters import Argument, Option
+
 NO_WAIT = Option("--no-wait", "return as soon as the change is accepted")
 TIMEOUT = Option(
     "--timeout",
@@ -21,13 +28,8 @@ CHANGE_EXITS = (
     ("0", "converged (with --no-wait: accepted)"),
     ("1", "refused, failed, or no answer from the daemon"),
     ("3", "not converged within --timeout; the change continues"),
-    ("64", "wrong usage, or unknown group"),
+    GROUP_EXIT,
     ("130", "interrupted with Ctrl-C; the change continues"),
-)
-_READ_EXITS = (
-    ("0", "answered"),
-    ("1", "refused, or no answer from the daemon"),
-    USAGE_EXIT,
 )
 
 
@@ -40,7 +42,7 @@ def _change(
         summary=summary,
         description=description,
         handler=f"lifecycle:{name}",
-        arguments=(_GROUPS,),
+        arguments=(GROUPS,),
         options=(*options, NO_WAIT, TIMEOUT, *READING),
         examples=examples,
         exits=CHANGE_EXITS,
@@ -69,7 +71,7 @@ CLIENTS: tuple[Command, ...] = (
             ("status kafka", "one group"),
             ("status --output json | jq -e .converged", "in a script: exit code 0 if converged"),
         ),
-        exits=_READ_EXITS,
+        exits=READ_EXITS,
     ),
     Command(
         name="groups",
@@ -82,7 +84,7 @@ CLIENTS: tuple[Command, ...] = (
         handler="status:groups",
         options=READING,
         examples=(("groups", "all groups of stack.yaml"),),
-        exits=_READ_EXITS,
+        exits=READ_EXITS,
     ),
     Command(
         name="drift",
@@ -98,7 +100,7 @@ CLIENTS: tuple[Command, ...] = (
             ("drift", "all differences"),
             ("drift -o json | jq '.drift[] | select(.pending | not)'", "only drift, no pending changes"),
         ),
-        exits=_READ_EXITS,
+        exits=READ_EXITS,
     ),
     Command(
         name="progress",
@@ -109,7 +111,14 @@ CLIENTS: tuple[Command, ...] = (
             "state is a generation."
         ),
         handler="progress:progress",
-        arguments=(Argument("GENERATION", "number of the generation (default: the newest)", "?"),),
+        arguments=(
+            Argument(
+                "GENERATION",
+                "number of the generation (default: the newest)",
+                "?",
+                convert=option_types.number,
+            ),
+        ),
         options=(
             Option(
                 "--wait",
@@ -124,7 +133,7 @@ CLIENTS: tuple[Command, ...] = (
             ("progress", "progress of the newest generation"),
             ("progress 41 --wait 60 -o json | jq -r .state", "prints converged, degraded or superseded"),
         ),
-        exits=_READ_EXITS,
+        exits=READ_EXITS,
     ),
     Command(
         name="logs",

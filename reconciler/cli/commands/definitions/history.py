@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from reconciler.cli.commands.definitions.client import CHANGE_EXITS, NO_WAIT, TIMEOUT
 from reconciler.cli.options import option_types
+from reconciler.cli.options.command import Command
 from reconciler.cli.options.common_options import (
     ASK,
     CHANGE,
     COMPOSE_FILE,
     DESIRED_STATE,
+    DIRECTORY,
+    DONE_EXITS,
     ENGINE,
     NEAREST_STATE_DIR,
     OFFLINE,
     OUTPUT,
+    READ_EXITS,
     READING,
-    USAGE_EXIT,
 )
-from reconciler.cli.options.spec import Argument, Command, Option
+from reconciler.cli.options.parameters import Argument, Option, Word
 
 GIT_RUN: tuple[Option, ...] = (
     Option(
@@ -126,7 +129,7 @@ HISTORY: tuple[Command, ...] = (
             ("history", "the last 20 generations"),
             ("history -o json | jq '.entries[] | select(.author == \"ann\")'", "only one author"),
         ),
-        exits=(("0", "answered"), ("1", "refused, or no answer from the daemon"), USAGE_EXIT),
+        exits=READ_EXITS,
     ),
     Command(
         name="git",
@@ -139,8 +142,13 @@ HISTORY: tuple[Command, ...] = (
         ),
         handler="git:git",
         arguments=(
-            Argument("ACTION", "init, commit or log", "", "init commit log"),
-            Argument("DIR", "desired-state directory (default: --desired-state)", "?", "dirs"),
+            Argument(
+                "ACTION",
+                "init, commit or log",
+                # The hook that `git init` installs runs `git hook`.
+                convert=Word("unknown action {}", "init", "commit", "log", hidden=("hook",)),
+            ),
+            DIRECTORY,
         ),
         options=(
             Option(
@@ -167,6 +175,6 @@ HISTORY: tuple[Command, ...] = (
             ("git commit --message 'Web needs more memory'", "commit edits made on this machine"),
             ("git log", "commits with generation and result"),
         ),
-        exits=(("0", "done"), ("1", "failed; the message says why"), USAGE_EXIT),
+        exits=DONE_EXITS,
     ),
 )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from reconciler.cli.commands.definitions.history import GIT_RUN
 from reconciler.cli.options import option_types
+from reconciler.cli.options.command import Command
 from reconciler.cli.options.common_options import (
     COMPOSE_FILE,
     DAEMON,
     DESIRED_STATE,
+    DIRECTORY,
     ENGINE,
     HOST,
     NEAREST_STATE_DIR,
@@ -17,7 +19,9 @@ from reconciler.cli.options.common_options import (
     STATE_DIR,
     USAGE_EXIT,
 )
-from reconciler.cli.options.spec import Argument, Command, Option
+from reconciler.cli.options.parameters import Argument, Option, Word
+
+_PRINTED = (("0", "printed"), USAGE_EXIT)
 
 LOCAL: tuple[Command, ...] = (
     Command(
@@ -83,7 +87,7 @@ LOCAL: tuple[Command, ...] = (
             "file:line:column: message. Needs Docker Compose, but no daemon and no engine. Changes nothing."
         ),
         handler="offline:validate",
-        arguments=(Argument("DIR", "desired-state directory (default: --desired-state)", "?", "dirs"),),
+        arguments=(DIRECTORY,),
         options=(DESIRED_STATE, COMPOSE_FILE, OUTPUT),
         examples=(
             ("validate", "validate ./desired-state"),
@@ -141,7 +145,7 @@ LOCAL: tuple[Command, ...] = (
             "depends_on. Leaves the Compose project unchanged; overwrites files only with --force."
         ),
         handler="offline:init",
-        arguments=(Argument("COMPOSE_FILE", "Compose file of the project", "", "files"),),
+        arguments=(Argument("COMPOSE_FILE", "Compose file of the project", "", "files", option_types.path),),
         options=(
             DESIRED_STATE,
             Option("--force", "overwrite an existing stack.yaml and groups.yaml"),
@@ -164,7 +168,16 @@ LOCAL: tuple[Command, ...] = (
             "FILE, print one object with both schemas by file name."
         ),
         handler="offline:schema",
-        arguments=(Argument("FILE", "stack or groups (default: both)", "?", "stack groups"),),
+        arguments=(
+            Argument(
+                "FILE",
+                "stack or groups (default: both)",
+                "?",
+                convert=Word(
+                    "there is no schema {}", "stack", "groups", hidden=("stack.yaml", "groups.yaml")
+                ),
+            ),
+        ),
         examples=(
             ("schema stack > stack.schema.json", "write the schema, then add this first line to stack.yaml:"),
             ("", "# yaml-language-server: $schema=stack.schema.json"),
@@ -174,7 +187,7 @@ LOCAL: tuple[Command, ...] = (
             ),
             ("", "and Zed read that line; JetBrains: Settings > JSON Schema Mappings"),
         ),
-        exits=(("0", "printed"), USAGE_EXIT),
+        exits=_PRINTED,
     ),
     Command(
         name="completion",
@@ -185,13 +198,20 @@ LOCAL: tuple[Command, ...] = (
             "running daemon, otherwise from ./desired-state/stack.yaml."
         ),
         handler="completion:completion",
-        arguments=(Argument("SHELL", "bash, zsh or fish", "", "bash zsh fish"),),
+        arguments=(
+            Argument(
+                "SHELL",
+                "bash, zsh or fish",
+                # Scripts of version 0.2 and earlier call `completion groups`.
+                convert=Word("there is no completion for {}", "bash", "zsh", "fish", hidden=("groups",)),
+            ),
+        ),
         examples=(
             ("completion bash > ~/.local/share/bash-completion/completions/service-manager", ""),
             ("completion zsh > ~/.zfunc/_service-manager", "with ~/.zfunc in $fpath, before compinit"),
             ("completion fish > ~/.config/fish/completions/service-manager.fish", ""),
         ),
-        exits=(("0", "printed"), USAGE_EXIT),
+        exits=_PRINTED,
     ),
     Command(
         name="version",
@@ -204,6 +224,6 @@ LOCAL: tuple[Command, ...] = (
         handler="offline:version",
         options=(OUTPUT,),
         examples=(("version", ""),),
-        exits=(("0", "printed"), USAGE_EXIT),
+        exits=_PRINTED,
     ),
 )

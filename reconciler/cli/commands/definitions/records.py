@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from reconciler.cli.options import option_types
-from reconciler.cli.options.common_options import ASK, CLIENT, DAEMON, NEAREST_STATE_DIR, OUTPUT, USAGE_EXIT
-from reconciler.cli.options.spec import Argument, Command, Option
+from reconciler.cli.options.command import Command
+from reconciler.cli.options.common_options import (
+    ASK,
+    CLIENT,
+    DAEMON,
+    DONE_EXITS,
+    NEAREST_STATE_DIR,
+    OUTPUT,
+    USAGE_EXIT,
+)
+from reconciler.cli.options.parameters import Argument, Option, Word
 
 RECORDS: tuple[Command, ...] = (
     Command(
@@ -18,7 +27,9 @@ RECORDS: tuple[Command, ...] = (
         ),
         handler="key:key",
         arguments=(
-            Argument("ACTION", "add, list or revoke", "", "add list revoke"),
+            Argument(
+                "ACTION", "add, list or revoke", convert=Word("unknown action {}", "add", "list", "revoke")
+            ),
             Argument("NAME", "name of the key: the person or program that uses it", "?"),
         ),
         options=(
@@ -39,7 +50,7 @@ RECORDS: tuple[Command, ...] = (
             ("key list", "all keys with role and date"),
             ("key revoke ann", "this key is no longer accepted"),
         ),
-        exits=(("0", "done"), ("1", "failed; the message says why"), USAGE_EXIT),
+        exits=DONE_EXITS,
     ),
     Command(
         name="audit",

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from reconciler.cli.options import option_types
-from reconciler.cli.options.common_options import CHANGE, READING
-from reconciler.cli.options.spec import Argument, Command, Option
+from reconciler.cli.options.command import Command
+from reconciler.cli.options.common_options import CHANGE, GROUP_EXIT, GROUPS, READING
+from reconciler.cli.options.parameters import Option
 
-_GROUPS = Argument(
-    "GROUP", "name of a group in stack.yaml; several groups are changed one after another", "+", "groups"
-)
 _EXITS = (
     ("0", "accepted"),
     ("1", "refused, or no answer from the daemon"),
-    ("64", "wrong usage, or unknown group"),
+    GROUP_EXIT,
 )
 
 SUSPENSIONS: tuple[Command, ...] = (
@@ -26,7 +24,7 @@ SUSPENSIONS: tuple[Command, ...] = (
             "groups.yaml."
         ),
         handler="suspend:suspend",
-        arguments=(_GROUPS,),
+        arguments=(GROUPS,),
         options=(
             Option(
                 "--until",
@@ -52,7 +50,7 @@ SUSPENSIONS: tuple[Command, ...] = (
             "repaired. Removes suspend from groups.yaml."
         ),
         handler="suspend:resume",
-        arguments=(_GROUPS,),
+        arguments=(GROUPS,),
         options=READING,
         examples=(("resume alerts", "resume one group"),),
         exits=_EXITS,
