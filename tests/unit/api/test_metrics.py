@@ -65,7 +65,7 @@ def step(service: str = "kafka", action: Action = Action.START) -> Step:
 # --- what holds now ------------------------------------------------------------------------------------
 
 
-def test_the_whole_stack_is_told_in_figures() -> None:
+def test_gauges_describe_the_whole_stack() -> None:
     use = {"id-kafka": Usage(600_000_000, 25.0), "id-zookeeper": Usage(84_000_000, 5.0)}
     meter = Meter(a_snapshot(ON, running("kafka"), running("zookeeper"), usage=use))
     p = "service_manager_"
@@ -87,19 +87,19 @@ def test_the_whole_stack_is_told_in_figures() -> None:
     assert meter.value(p + "pilot_ready") == 1
 
 
-def test_what_was_not_measured_is_no_zero() -> None:
+def test_usage_without_a_sample_has_no_series() -> None:
     meter = Meter(a_snapshot(ON, running("kafka")))
     assert meter.value("service_manager_service_memory_bytes", group="kafka", service="kafka") is None
 
 
-def test_drift_is_told_by_kind_and_apart_from_changes_on_their_way() -> None:
+def test_drift_is_counted_by_kind_apart_from_pending_changes() -> None:
     meter = Meter(a_snapshot(ON, running("kafka"), running("loki")))
     assert meter.value("service_manager_drift", kind="missing", pending="true") == 1
     assert meter.value("service_manager_drift", kind="unwanted", pending="true") == 1
     assert meter.value("service_manager_drift", kind="unwanted", pending="false") == 0
 
 
-def test_broken_files_and_suspensions_show() -> None:
+def test_invalid_files_and_suspensions_are_gauges() -> None:
     held = desired(2, kafka=GroupState(on=True, suspend=Suspension()))
     broken = (Mistake("groups.yaml", 3, 1, "what is that?"),)
     meter = Meter(a_snapshot(held, running("kafka"), errors=broken))
@@ -109,7 +109,7 @@ def test_broken_files_and_suspensions_show() -> None:
     assert meter.value("service_manager_group_phase", group="kafka", phase="converged") == 0
 
 
-def test_labels_take_any_name_that_a_file_may_hold() -> None:
+def test_labels_escape_any_name() -> None:
     # Names come out of files: whatever is in them, the text stays one that Prometheus reads.
     meter = Meter(a_snapshot(ON, running("kafka")))
     meter.counters.on_request("GET", 'a"b\\c\nd', 200, 0.1)
@@ -121,7 +121,7 @@ def test_labels_take_any_name_that_a_file_may_hold() -> None:
 # --- what is counted -----------------------------------------------------------------------------------
 
 
-def test_passes_are_counted_by_what_came_of_them() -> None:
+def test_passes_are_counted_by_outcome() -> None:
     meter = Meter(a_snapshot(ON))
     name = "service_manager_reconciles_total"
     assert meter.value(name, outcome="acting") == 0
@@ -148,7 +148,7 @@ def test_actions_are_counted_by_outcome_and_timed(error: Any, outcome: str) -> N
     assert meter.value("service_manager_action_duration_seconds_sum", **labels) == pytest.approx(3.0)
 
 
-def test_a_retry_is_an_action_sent_again_after_it_failed() -> None:
+def test_retry_is_an_action_sent_again_after_a_failure() -> None:
     meter = Meter(a_snapshot(ON, running("kafka")))
     for _ in range(3):
         meter.counters.on_step(step(), None, False)
@@ -180,7 +180,7 @@ def test_times_of_creation_are_no_series() -> None:
     assert "_created" not in meter.metrics.render("application/openmetrics-text; version=1.0.0")[0].decode()
 
 
-def test_a_repair_counts_once_and_when_it_is_done() -> None:
+def test_repair_counts_once_when_it_is_done() -> None:
     stopped = replace(running("kafka"), state=State.EXITED)
     drifted = a_snapshot(ON, stopped, running("zookeeper"))
     view = drifted.groups["kafka"]
@@ -223,7 +223,7 @@ async def test_requests_are_counted_by_route_never_by_address() -> None:
     }
 
 
-async def test_both_formats_of_prometheus_are_spoken() -> None:
+async def test_both_formats_of_prometheus_are_served() -> None:
     async with a_world(ON, running("kafka"), metrics=True) as world:
         plain = await world.client.get("/metrics")
         modern = await world.client.get(
@@ -257,7 +257,7 @@ async def test_the_second_address_serves_metrics_and_nothing_else() -> None:
         assert (await client.post("/metrics")).status_code == 405
 
 
-def test_it_is_made_once_a_second_however_many_ask() -> None:
+def test_text_is_rendered_at_most_once_a_second() -> None:
     meter = Meter(a_snapshot(ON))
     first, _ = meter.metrics.render("")
     meter.counters.on_pass(0.1, "idle")

@@ -1,4 +1,4 @@
-"""When a starting container is probed, and by how many at once."""
+"""When starting containers are probed, and how many at once."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def candidate(
     return ProbeTarget(own, age, 30.0, timeout, known)
 
 
-class Bed:
-    """A prober on containers that are ready after so many seconds, with probes that take a while."""
+class ProberHarness:
+    """A prober on containers that are ready after ``ready_after`` seconds; probes take ``takes`` seconds."""
 
     def __init__(self, ready_after: float = 3.0, takes: float = 0.01, slots: int = 2) -> None:
         self.asked: list[tuple[float, str]] = []
-        self.found: list[tuple[str, float, float]] = []
+        self.successes: list[tuple[str, float, float]] = []
         self.ready_after, self.takes = ready_after, takes
         self.flying = self.most = 0
         self.broken = False
         self.prober = Prober(
             self.probe,
-            lambda c, not_at, at: self.found.append((c.id, round(not_at, 2), round(at, 2))),
+            lambda c, not_at, at: self.successes.append((c.id, round(not_at, 2), round(at, 2))),
             slots=slots,
         )
         self.began = asyncio.get_running_loop().time()
@@ -55,7 +55,7 @@ class Bed:
         return self.takes <= timeout and began >= self.ready_after
 
 
-def test_without_experience_it_begins_early_and_grows_rare_up_to_the_interval() -> None:
+def test_first_start_is_probed_early_then_ever_less_up_to_the_interval() -> None:
     moments = list(islice(schedule(candidate()), 60))
     assert moments[0] == 0.25
     gaps = [b - a for a, b in pairwise(moments)]
@@ -71,103 +71,103 @@ def test_without_experience_it_begins_early_and_grows_rare_up_to_the_interval() 
         (ReadyWindow(0.0, 0.0), [0.25]),
     ],
 )
-def test_with_experience_it_asks_when_it_was_ready_last_time(known: ReadyWindow, first: list[float]) -> None:
+def test_later_starts_are_probed_at_the_recorded_time(known: ReadyWindow, first: list[float]) -> None:
     assert list(islice(schedule(candidate(known=known)), len(first))) == first
 
 
-def test_success_is_told_once_with_what_is_known_of_the_moment() -> None:
-    async def story() -> None:
-        bed = Bed(ready_after=3.0)
-        bed.prober.follow([candidate()])
+def test_success_is_reported_once_with_its_time_bounds() -> None:
+    async def scenario() -> None:
+        harness = ProberHarness(ready_after=3.0)
+        harness.prober.follow([candidate()])
         await asyncio.sleep(60)
-        ((name, not_at, at),) = bed.found
+        ((name, not_at, at),) = harness.successes
         assert name == "x"
         assert not_at < 3.0 <= at < 4.0
-        assert bed.asked[-1][0] == at
+        assert harness.asked[-1][0] == at
 
-    run_virtually(story())
+    run_virtually(scenario())
 
 
-def test_following_again_keeps_the_schedule_and_not_following_ends_it() -> None:
-    async def story() -> None:
-        bed = Bed(ready_after=1000.0)
+def test_following_again_keeps_the_schedule_until_it_ends() -> None:
+    async def scenario() -> None:
+        harness = ProberHarness(ready_after=1000.0)
         for _ in range(50):
-            bed.prober.follow([candidate()])
+            harness.prober.follow([candidate()])
             await asyncio.sleep(0.1)
-        assert len(bed.asked) < 15
-        bed.prober.follow([])
-        count = len(bed.asked)
+        assert len(harness.asked) < 15
+        harness.prober.follow([])
+        count = len(harness.asked)
         await asyncio.sleep(100)
-        assert len(bed.asked) == count
+        assert len(harness.asked) == count
 
-    run_virtually(story())
+    run_virtually(scenario())
 
 
-def test_only_so_many_probes_fly_and_one_per_container() -> None:
-    async def story() -> None:
-        bed = Bed(ready_after=20.0, takes=1.0, slots=2)
-        bed.prober.follow([candidate(f"c{i}") for i in range(6)])
+def test_probes_are_limited_in_total_and_to_one_per_container() -> None:
+    async def scenario() -> None:
+        harness = ProberHarness(ready_after=20.0, takes=1.0, slots=2)
+        harness.prober.follow([candidate(f"c{i}") for i in range(6)])
         await asyncio.sleep(60)
-        assert bed.most == 2
-        assert len(bed.found) == 6
+        assert harness.most == 2
+        assert len(harness.successes) == 6
 
-    run_virtually(story())
+    run_virtually(scenario())
 
 
-def test_a_slow_check_is_not_asked_without_a_pause() -> None:
-    async def story() -> None:
-        bed = Bed(ready_after=1000.0, takes=4.0)
-        bed.prober.follow([candidate()])
+def test_slow_check_has_pauses_between_probes() -> None:
+    async def scenario() -> None:
+        harness = ProberHarness(ready_after=1000.0, takes=4.0)
+        harness.prober.follow([candidate()])
         await asyncio.sleep(100)
-        assert len(bed.asked) < 18
-        await bed.prober.close()
+        assert len(harness.asked) < 18
+        await harness.prober.close()
 
-    run_virtually(story())
+    run_virtually(scenario())
 
 
-def test_a_check_that_hangs_is_left_to_the_engine() -> None:
-    async def story() -> None:
-        bed = Bed(takes=3600.0)
-        bed.prober.follow([candidate()])
+def test_hanging_check_is_left_to_the_engine() -> None:
+    async def scenario() -> None:
+        harness = ProberHarness(takes=3600.0)
+        harness.prober.follow([candidate()])
         await asyncio.sleep(300)
-        assert len(bed.asked) == 1
+        assert len(harness.asked) == 1
 
-    run_virtually(story())
+    run_virtually(scenario())
 
 
-def test_who_comes_late_asks_at_once_and_makes_up_for_nothing() -> None:
-    async def story() -> None:
-        bed = Bed(ready_after=1000.0)
-        bed.prober.follow([candidate(age=500.0)])
+def test_late_start_is_probed_at_once_and_missed_probes_are_dropped() -> None:
+    async def scenario() -> None:
+        harness = ProberHarness(ready_after=1000.0)
+        harness.prober.follow([candidate(age=500.0)])
         await asyncio.sleep(0.1)
-        assert len(bed.asked) == 1
+        assert len(harness.asked) == 1
         await asyncio.sleep(60)
-        assert len(bed.asked) <= 4
-        await bed.prober.close()
+        assert len(harness.asked) <= 4
+        await harness.prober.close()
 
-    run_virtually(story())
+    run_virtually(scenario())
 
 
 @pytest.mark.timeout(10)
-def test_a_clock_that_jumped_years_ahead_is_neither_followed_nor_learned_from() -> None:
-    async def story() -> None:
-        bed = Bed(ready_after=3.0)
-        bed.prober.follow([candidate(age=3.15e8)])
+def test_clock_jump_of_years_is_not_recorded_as_a_start_time() -> None:
+    async def scenario() -> None:
+        harness = ProberHarness(ready_after=3.0)
+        harness.prober.follow([candidate(age=3.15e8)])
         await asyncio.sleep(60)
-        ((_, _, at),) = bed.found
+        ((_, _, at),) = harness.successes
         assert 3.0 <= at < 4.0
 
-    run_virtually(story())
+    run_virtually(scenario())
 
 
-def test_an_engine_that_is_away_for_a_moment_does_not_end_the_probing() -> None:
-    async def story() -> None:
-        bed = Bed(ready_after=1.0)
-        bed.broken = True
-        bed.prober.follow([candidate()])
+def test_unreachable_engine_does_not_end_probing() -> None:
+    async def scenario() -> None:
+        harness = ProberHarness(ready_after=1.0)
+        harness.broken = True
+        harness.prober.follow([candidate()])
         await asyncio.sleep(2)
-        bed.broken = False
+        harness.broken = False
         await asyncio.sleep(5)
-        assert len(bed.found) == 1
+        assert len(harness.successes) == 1
 
-    run_virtually(story())
+    run_virtually(scenario())

@@ -1,4 +1,4 @@
-"""Which steps are sent, how many at once, in how many calls."""
+"""Which steps the executor sends, how many at once, in how many calls."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def step(name: str, action: Action = Action.START) -> Step:
     return Step(name, action, "cause", "why", f"id-{name}")
 
 
-class Bed:
-    """An executor on an engine that does what the test says, a second later."""
+class ExecutorHarness:
+    """An executor on an engine that calls ``answer`` a second after each command."""
 
     def __init__(
         self,
@@ -47,124 +47,124 @@ class Bed:
         self.executor.send(self.executor.admit_steps(steps, asyncio.get_running_loop().time()), STACK)
 
 
-def test_so_many_start_at_once_and_the_first_come_first() -> None:
-    assert Bed(Concurrency(start=2)).choose(step("a"), step("b"), step("c")) == ["a", "b"]
+def test_starts_are_limited_and_in_order() -> None:
+    assert ExecutorHarness(Concurrency(start=2)).choose(step("a"), step("b"), step("c")) == ["a", "b"]
 
 
-def test_kinds_have_limits_of_their_own() -> None:
+def test_kinds_of_actions_have_separate_limits() -> None:
     steps = [step("a"), step("b"), step("c", Action.STOP), step("d", Action.PULL), step("e", Action.BUILD)]
-    assert Bed(Concurrency(start=1)).choose(*steps) == ["a", "c", "d", "e"]
+    assert ExecutorHarness(Concurrency(start=1)).choose(*steps) == ["a", "c", "d", "e"]
 
 
-def test_what_flies_takes_up_room() -> None:
-    async def story() -> None:
-        bed = Bed(Concurrency(start=2))
-        bed.send(step("a"))
-        assert bed.choose(step("a"), step("b"), step("c")) == ["b"]
-        assert bed.executor.in_flight == {"a": Action.START}
-        assert bed.executor.busy("a")
+def test_steps_in_flight_count_towards_the_limit() -> None:
+    async def scenario() -> None:
+        harness = ExecutorHarness(Concurrency(start=2))
+        harness.send(step("a"))
+        assert harness.choose(step("a"), step("b"), step("c")) == ["b"]
+        assert harness.executor.in_flight == {"a": Action.START}
+        assert harness.executor.busy("a")
         await asyncio.sleep(2)
-        assert not bed.executor.busy("a")
+        assert not harness.executor.busy("a")
 
-    run_virtually(story())
+    run_virtually(scenario())
 
 
-def test_everything_missing_goes_into_one_call_and_one_such_call_flies_at_a_time() -> None:
-    async def story() -> None:
-        bed = Bed()
-        bed.send(step("a", Action.CREATE), step("b", Action.RECREATE), step("c", Action.CREATE))
+def test_all_missing_containers_are_created_in_one_call_at_a_time() -> None:
+    async def scenario() -> None:
+        harness = ExecutorHarness()
+        harness.send(step("a", Action.CREATE), step("b", Action.RECREATE), step("c", Action.CREATE))
         await asyncio.sleep(0.5)
-        assert [(c.action, c.services) for c in bed.calls] == [(Action.CREATE, ("a", "c"))]
-        assert bed.choose(step("b", Action.RECREATE), step("d", Action.CREATE)) == []
+        assert [(c.action, c.services) for c in harness.calls] == [(Action.CREATE, ("a", "c"))]
+        assert harness.choose(step("b", Action.RECREATE), step("d", Action.CREATE)) == []
         await asyncio.sleep(1)
-        assert bed.choose(step("b", Action.RECREATE)) == ["b"]
+        assert harness.choose(step("b", Action.RECREATE)) == ["b"]
 
-    run_virtually(story())
+    run_virtually(scenario())
 
 
-def test_a_look_from_before_a_step_came_back_says_nothing_about_that_service() -> None:
-    async def story() -> None:
-        bed = Bed()
+def test_observation_older_than_a_step_result_sends_no_step() -> None:
+    async def scenario() -> None:
+        harness = ExecutorHarness()
         before = asyncio.get_running_loop().time()
-        bed.send(step("a"))
+        harness.send(step("a"))
         await asyncio.sleep(1.5)
-        assert bed.choose(step("a"), step("b"), began=before + 0.5) == ["b"]
-        assert bed.choose(step("a"), began=before + 1.2) == ["a"]
+        assert harness.choose(step("a"), step("b"), began=before + 0.5) == ["b"]
+        assert harness.choose(step("a"), began=before + 1.2) == ["a"]
 
-    run_virtually(story())
+    run_virtually(scenario())
 
 
 def refuse(_: Command) -> None:
     raise StepFailed("no")
 
 
-def test_errors_come_back_with_their_step() -> None:
-    async def story() -> None:
-        bed = Bed(answer=refuse)
-        bed.send(step("a"))
+def test_errors_are_reported_with_their_step() -> None:
+    async def scenario() -> None:
+        harness = ExecutorHarness(answer=refuse)
+        harness.send(step("a"))
         await asyncio.sleep(2)
-        ((name, error),) = bed.back
+        ((name, error),) = harness.back
         assert name == "a"
         assert isinstance(error, StepFailed)
 
-    run_virtually(story())
+    run_virtually(scenario())
 
 
-def test_a_batch_that_fails_in_part_is_told_part_by_part() -> None:
+def test_partly_failed_batch_is_reported_per_step() -> None:
     def answer(_: Command) -> None:
         raise BatchFailed({"b": StepFailed("no")})
 
-    async def story() -> None:
-        bed = Bed(answer=answer)
-        bed.send(step("a", Action.CREATE), step("b", Action.CREATE))
+    async def scenario() -> None:
+        harness = ExecutorHarness(answer=answer)
+        harness.send(step("a", Action.CREATE), step("b", Action.CREATE))
         await asyncio.sleep(2)
-        assert [(name, str(error)) for name, error in bed.back] == [("a", "None"), ("b", "no")]
+        assert [(name, str(error)) for name, error in harness.back] == [("a", "None"), ("b", "no")]
 
-    run_virtually(story())
+    run_virtually(scenario())
 
 
-def test_a_batch_whose_outcome_is_unknown_is_so_for_each() -> None:
+def test_unknown_outcome_of_a_batch_applies_to_each_step() -> None:
     def answer(_: Command) -> None:
         raise OutcomeUnknown("silence")
 
-    async def story() -> None:
-        bed = Bed(answer=answer)
-        bed.send(step("a", Action.CREATE), step("b", Action.CREATE))
+    async def scenario() -> None:
+        harness = ExecutorHarness(answer=answer)
+        harness.send(step("a", Action.CREATE), step("b", Action.CREATE))
         await asyncio.sleep(2)
-        assert all(isinstance(error, OutcomeUnknown) for _, error in bed.back)
+        assert all(isinstance(error, OutcomeUnknown) for _, error in harness.back)
 
-    run_virtually(story())
+    run_virtually(scenario())
 
 
-def test_a_bug_in_an_adapter_is_a_failed_step_and_not_the_end() -> None:
+def test_adapter_bug_fails_the_step_not_the_executor() -> None:
     def answer(_: Command) -> None:
         raise ZeroDivisionError
 
-    async def story() -> None:
-        bed = Bed(answer=answer)
-        bed.send(step("a"))
+    async def scenario() -> None:
+        harness = ExecutorHarness(answer=answer)
+        harness.send(step("a"))
         await asyncio.sleep(2)
-        ((_, error),) = bed.back
+        ((_, error),) = harness.back
         assert error is not None
         assert error.reason == "internal_error"
-        assert bed.executor.in_flight == {}
+        assert harness.executor.in_flight == {}
 
-    run_virtually(story())
+    run_virtually(scenario())
 
 
-def test_draining_waits_for_what_flies_and_then_lets_go() -> None:
-    async def story() -> None:
+def test_draining_waits_for_steps_in_flight_up_to_its_timeout() -> None:
+    async def scenario() -> None:
         loop = asyncio.get_running_loop()
-        bed = Bed()
-        bed.send(step("a"))
+        harness = ExecutorHarness()
+        harness.send(step("a"))
         began = loop.time()
-        await bed.executor.drain(3)
+        await harness.executor.drain(3)
         assert loop.time() - began == 1
-        assert bed.back == [("a", None)]
-        bed.send(step("b"))
-        await bed.executor.drain(0.25)
+        assert harness.back == [("a", None)]
+        harness.send(step("b"))
+        await harness.executor.drain(0.25)
         assert loop.time() - began == 1.25
-        assert [name for name, _ in bed.back] == ["a"]
-        await bed.executor.drain(1)
+        assert [name for name, _ in harness.back] == ["a"]
+        await harness.executor.drain(1)
 
-    run_virtually(story())
+    run_virtually(scenario())

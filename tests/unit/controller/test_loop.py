@@ -1,4 +1,4 @@
-"""The loop on a simulated engine, in virtual time: order, speed, and what drifts."""
+"""The loop on a simulated engine, in virtual time: order, speed and drift."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.fixtures.recording_engine import RecordingEngine, bench
 
 
 @virtual
-async def test_services_are_made_at_once_and_started_in_order() -> None:
+async def test_containers_are_created_at_once_and_started_in_order() -> None:
     b = await up(TIERS, engine=engine(db=ContainerScript(ready_after=2.0)))
     assert b.engine.log() == ["create db", "create app", "create web", "start db", "start app", "start web"]
     assert sum(1 for _, c in b.engine.orders if c.action is Action.CREATE) == 1
@@ -29,7 +29,7 @@ async def test_services_are_made_at_once_and_started_in_order() -> None:
 
 
 @virtual
-async def test_readiness_is_noticed_long_before_the_engine_probes() -> None:
+async def test_readiness_is_noticed_long_before_the_probe_of_the_engine() -> None:
     b = bench(TIERS, engine=engine(db=ContainerScript(ready_after=3.0)))
     b.want(desire(TIERS, "main"))
     assert await b.converged() < 5.0
@@ -37,7 +37,7 @@ async def test_readiness_is_noticed_long_before_the_engine_probes() -> None:
 
 
 @virtual
-async def test_a_stop_goes_in_reverse_order() -> None:
+async def test_stop_runs_in_reverse_order() -> None:
     b = await up(TIERS)
     b.want(desire(TIERS))
     await b.converged()
@@ -47,7 +47,7 @@ async def test_a_stop_goes_in_reverse_order() -> None:
 
 
 @virtual
-async def test_independent_services_start_side_by_side_within_the_limit() -> None:
+async def test_independent_services_start_in_parallel_within_the_limit() -> None:
     many = a_stack({"main": [service(f"s{i}") for i in range(9)]})
     behaviours = {f"s{i}": ContainerScript(start_takes=1.0) for i in range(9)}
     flying: list[int] = []
@@ -62,7 +62,7 @@ async def test_independent_services_start_side_by_side_within_the_limit() -> Non
 
 
 @virtual
-async def test_the_heaviest_chain_is_started_first() -> None:
+async def test_heaviest_chain_starts_first() -> None:
     chain = [service("a0"), service("a1"), service("z0"), service("z1", "z0"), service("z2", "z1")]
     stack = a_stack({"main": chain})
     b = await up(stack, settings=LoopTimings(limits=Concurrency(start=1)))
@@ -71,7 +71,7 @@ async def test_the_heaviest_chain_is_started_first() -> None:
 
 
 @virtual
-async def test_a_group_that_needs_another_to_be_ready_starts_after_all_of_it() -> None:
+async def test_group_that_needs_a_ready_group_starts_after_all_of_its_services() -> None:
     stack = a_stack({"base": [DB, service("slow", check=True)], "top needs base:ready": [service("api")]})
     b = await up(stack, engine=engine(slow=ContainerScript(ready_after=20.0)))
     assert b.engine.log(Action.START)[-1] == "start api"
@@ -84,7 +84,7 @@ async def test_a_group_that_needs_another_to_be_ready_starts_after_all_of_it() -
 
 @pytest.mark.pitfall(21)
 @virtual
-async def test_a_one_shot_runs_once_and_what_waits_for_it_comes_after() -> None:
+async def test_one_shot_runs_once_before_its_dependents() -> None:
     stack = a_stack({"main": [service("init"), service("app", "init:completed")]})
     b = await up(stack, engine=engine(init=ContainerScript(exits_after=4.0)))
     assert b.engine.times(Action.START, "app")[0] >= 4.0
@@ -98,7 +98,7 @@ async def test_a_one_shot_runs_once_and_what_waits_for_it_comes_after() -> None:
 
 
 @virtual
-async def test_a_generation_is_not_converged_while_its_one_shot_runs() -> None:
+async def test_generation_is_not_converged_while_its_one_shot_runs() -> None:
     stack = a_stack({"main": [service("init"), service("app", "init:completed")]})
     b = bench(stack, engine=engine(init=ContainerScript(exits_after=50.0)))
     b.want(desire(stack, "main"))
@@ -110,7 +110,7 @@ async def test_a_generation_is_not_converged_while_its_one_shot_runs() -> None:
 
 
 @virtual
-async def test_a_service_without_restart_policy_comes_back_when_its_group_does() -> None:
+async def test_service_without_restart_policy_starts_again_with_its_group() -> None:
     stack = a_stack({"main": [service("db", restart="no")]})
     b = await up(stack)
     b.want(desire(stack))
@@ -125,7 +125,7 @@ async def test_a_service_without_restart_policy_comes_back_when_its_group_does()
 
 
 @virtual
-async def test_a_killed_container_runs_again_at_once_and_by_event() -> None:
+async def test_killed_container_is_restarted_at_once_by_its_event() -> None:
     b = await up(ONE)
     await asyncio.sleep(30)
     b.engine.kill("kafka")
@@ -149,7 +149,7 @@ MEDDLING: dict[str, Callable[[RecordingEngine], None]] = {
 
 @pytest.mark.parametrize("how", MEDDLING)
 @virtual
-async def test_drift_is_repaired_by_event_and_then_left_alone(how: str) -> None:
+async def test_drift_is_repaired_by_event_and_only_once(how: str) -> None:
     b = await up(ONE)
     await asyncio.sleep(1)
     b.engine.doubled.add("kafka")
@@ -166,7 +166,7 @@ async def test_drift_is_repaired_by_event_and_then_left_alone(how: str) -> None:
 
 
 @virtual
-async def test_what_an_engine_revives_when_it_restarts_is_stopped_again_where_it_is_off() -> None:
+async def test_container_revived_by_an_engine_restart_is_stopped_if_its_group_is_off() -> None:
     stack = a_stack({"on": [service("a")], "off": [service("b", restart="always")]})
     b = await up(stack)
     b.want(desire(stack, "on"))
@@ -180,7 +180,7 @@ async def test_what_an_engine_revives_when_it_restarts_is_stopped_again_where_it
 
 
 @virtual
-async def test_what_an_engine_does_not_revive_when_it_restarts_is_started_in_order() -> None:
+async def test_containers_that_an_engine_restart_leaves_stopped_start_in_order() -> None:
     plain = {name: replace(s, restart="no") for name, s in TIERS.services.items()}
     b = await up(replace(TIERS, services=plain))
     done = len(b.engine.history)
@@ -191,7 +191,7 @@ async def test_what_an_engine_does_not_revive_when_it_restarts_is_started_in_ord
 
 
 @virtual
-async def test_what_is_off_is_stopped_again_when_somebody_starts_it() -> None:
+async def test_service_that_is_off_is_stopped_after_a_manual_start() -> None:
     b = await up(ONE)
     b.want(desire(ONE))
     await b.converged()
@@ -203,7 +203,7 @@ async def test_what_is_off_is_stopped_again_when_somebody_starts_it() -> None:
 
 
 @virtual
-async def test_when_events_are_lost_the_resync_repairs() -> None:
+async def test_resync_repairs_after_lost_events() -> None:
     mischief = FaultInjection()
     b = await up(ONE, engine=engine(mischief))
     await asyncio.sleep(1)
@@ -217,7 +217,7 @@ async def test_when_events_are_lost_the_resync_repairs() -> None:
 
 
 @virtual
-async def test_a_pass_woken_by_an_event_with_nothing_to_do_costs_one_call_and_shows_nothing_new() -> None:
+async def test_pass_without_work_costs_one_call_and_publishes_nothing() -> None:
     b = await up(TIERS)
     await asyncio.sleep(1)
     calls, serial, passes = b.engine.calls, b.seen.serial, len(b.passes)
@@ -230,7 +230,7 @@ async def test_a_pass_woken_by_an_event_with_nothing_to_do_costs_one_call_and_sh
 
 
 @virtual
-async def test_an_idle_loop_asks_once_per_resync() -> None:
+async def test_idle_loop_observes_once_per_resync() -> None:
     b = await up(TIERS)
     await asyncio.sleep(35)
     calls = b.engine.calls
@@ -240,8 +240,8 @@ async def test_an_idle_loop_asks_once_per_resync() -> None:
 
 
 @virtual
-async def test_a_mended_pause_is_mended_again_at_once() -> None:
-    # The step is the same as the one before, and yet it is not one that had no effect.
+async def test_second_pause_is_repaired_at_once() -> None:
+    # The step equals the previous one, but that one did have an effect.
     b = await up(ONE)
     for _ in range(4):
         await asyncio.sleep(5)

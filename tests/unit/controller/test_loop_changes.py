@@ -1,4 +1,4 @@
-"""The loop on a simulated engine: what people change, and what readers see of it."""
+"""The loop on a simulated engine: changes of desired state, and what readers see of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.fixtures.recording_engine import RecordingEngine, bench
 
 
 @virtual
-async def test_a_new_definition_remakes_once_and_only_that_service() -> None:
+async def test_new_definition_recreates_only_that_service_once() -> None:
     b = await up(TIERS)
     new = service("app", "db:healthy", config_hash="new", definition="new")
     b.want(desire(TIERS, "main"), replace(TIERS, services={**TIERS.services, "app": new}))
@@ -35,7 +35,7 @@ async def test_a_new_definition_remakes_once_and_only_that_service() -> None:
 
 @pytest.mark.pitfall(1)
 @virtual
-async def test_a_label_that_differs_from_what_was_asked_for_is_accepted_once_made() -> None:
+async def test_unexpected_label_of_a_new_container_is_accepted() -> None:
     # PITFALLS row 1: what Compose writes for these inputs is right by definition.
     class Other(RecordingEngine):
         def _create(self, stack: Stack, service: Any, *, recreate: bool) -> None:
@@ -48,8 +48,8 @@ async def test_a_label_that_differs_from_what_was_asked_for_is_accepted_once_mad
 
 
 @virtual
-async def test_a_remake_that_fails_does_not_pass_for_done() -> None:
-    # The old container is looked at while the remake is under way, and must not get its inputs.
+async def test_failed_recreate_does_not_count_as_done() -> None:
+    # The old container is observed during the recreate, and must not be recorded with the new inputs.
     b = await up(ONE)
     b.engine.alter(b.engine.containers()[0].id, config_hash="old", state=State.EXITED)
     await b.crash()
@@ -69,7 +69,7 @@ async def test_a_remake_that_fails_does_not_pass_for_done() -> None:
 
 
 @virtual
-async def test_a_network_that_never_comes_is_no_reason_to_remake_for_ever() -> None:
+async def test_unattachable_network_does_not_cause_endless_recreates() -> None:
     class Offline(RecordingEngine):
         def _create(self, stack: Stack, service: Any, *, recreate: bool) -> None:
             super()._create(stack, replace(service, networks=()), recreate=recreate)
@@ -81,7 +81,7 @@ async def test_a_network_that_never_comes_is_no_reason_to_remake_for_ever() -> N
 
 
 @virtual
-async def test_a_restart_asked_for_happens_once_in_reverse_and_forward_order() -> None:
+async def test_requested_restart_happens_once_stops_in_reverse_starts_in_order() -> None:
     b = await up(TIERS)
     await asyncio.sleep(5)
     done = len(b.engine.history)
@@ -96,7 +96,7 @@ async def test_a_restart_asked_for_happens_once_in_reverse_and_forward_order() -
 
 
 @virtual
-async def test_a_restart_whose_stop_fails_is_still_carried_out() -> None:
+async def test_restart_is_completed_after_a_failed_stop() -> None:
     mischief = FaultInjection()
     b = await up(ONE, engine=engine(mischief))
     await asyncio.sleep(1)
@@ -111,13 +111,13 @@ async def test_a_restart_whose_stop_fails_is_still_carried_out() -> None:
 
 
 @virtual
-async def test_a_slow_stop_of_ours_is_no_failure_however_many_passes_see_it_running() -> None:
+async def test_slow_stop_by_the_daemon_is_not_recorded_as_a_failure() -> None:
     b = await up(ONE, engine=engine(kafka=ContainerScript(stop_takes=8.0)))
     await asyncio.sleep(1)
     b.want(desire(ONE, main=GroupState(on=True, restarted_at=b.engine.wall())))
     for _ in range(5):
         await asyncio.sleep(1)
-        b.loop.wake("somebody looks")
+        b.loop.wake("a reader looks")
     await b.converged()
     assert b.loop.ledger.failures == {}
     assert b.loop.ledger.exits == {}
@@ -125,7 +125,7 @@ async def test_a_slow_stop_of_ours_is_no_failure_however_many_passes_see_it_runn
 
 
 @virtual
-async def test_a_suspended_group_is_left_alone_until_the_very_moment_it_ends() -> None:
+async def test_suspended_group_is_untouched_until_the_suspension_ends() -> None:
     b = await up(ONE)
     until = b.engine.wall() + 30
     b.want(desire(ONE, main=GroupState(on=True, suspend=Suspension(until))))
@@ -140,7 +140,7 @@ async def test_a_suspended_group_is_left_alone_until_the_very_moment_it_ends() -
 
 
 @virtual
-async def test_a_restart_in_the_future_happens_when_its_time_comes() -> None:
+async def test_restart_in_the_future_happens_when_due() -> None:
     b = await up(ONE)
     b.want(desire(ONE, main=GroupState(on=True, restarted_at=b.engine.wall() + 100)))
     await asyncio.sleep(99)
@@ -166,7 +166,7 @@ async def test_readers_see_a_new_generation_at_once() -> None:
 
 
 @virtual
-async def test_nothing_ticks_while_something_is_waited_for() -> None:
+async def test_waiting_publishes_no_new_snapshots() -> None:
     stack = a_stack({"main": [service("db", check=True), service("bad"), service("app", "db:healthy")]})
     mischief = FaultInjection(fail=lambda c: StepFailed("no") if c.services == ("bad",) else None)
     b = bench(stack, engine=engine(mischief, db=ContainerScript(ready_after=500.0)))
@@ -181,7 +181,7 @@ async def test_nothing_ticks_while_something_is_waited_for() -> None:
 
 
 @virtual
-async def test_progress_goes_from_progressing_to_its_end_and_the_end_is_told_once() -> None:
+async def test_end_of_a_generation_is_reported_once() -> None:
     b = bench(TIERS, engine=engine(db=ContainerScript(ready_after=2.0)))
     b.want(desire(TIERS, "main"))
     await asyncio.sleep(1)
@@ -200,7 +200,7 @@ async def test_progress_goes_from_progressing_to_its_end_and_the_end_is_told_onc
 
 
 @virtual
-async def test_a_generation_that_a_newer_one_overtakes_is_superseded() -> None:
+async def test_overtaken_generation_is_superseded() -> None:
     b = bench(TIERS, engine=engine(db=ContainerScript(ready_after=20.0)))
     b.want(desire(TIERS, "main"))
     await asyncio.sleep(5)
@@ -214,7 +214,7 @@ async def test_a_generation_that_a_newer_one_overtakes_is_superseded() -> None:
 
 
 @virtual
-async def test_a_blocked_group_ends_the_generation_as_degraded_with_its_reason() -> None:
+async def test_blocked_group_ends_the_generation_as_degraded_with_its_reason() -> None:
     stack = a_stack({"base": [DB], "top needs base": [service("api")], "other": [service("x")]})
     b = bench(stack)
     b.want(desire(stack, "top", "other"))
@@ -238,7 +238,7 @@ async def test_suspended_groups_do_not_count_for_converged() -> None:
 
 
 @virtual
-async def test_mistakes_in_the_files_are_shown_and_convergence_goes_on() -> None:
+async def test_mistakes_in_files_are_published_and_convergence_continues() -> None:
     b = await up(ONE)
     b.loop.report_mistakes([Mistake("groups.yaml", 1, 1, "no")])
     assert not b.seen.valid
@@ -251,7 +251,7 @@ async def test_mistakes_in_the_files_are_shown_and_convergence_goes_on() -> None
 
 
 @virtual
-async def test_a_loop_that_was_told_to_stop_sends_nothing_more() -> None:
+async def test_stopping_loop_sends_no_further_steps() -> None:
     b = await up(ONE)
     b.engine.kill("kafka")
     await b.loop.stop()

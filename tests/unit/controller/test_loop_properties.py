@@ -1,8 +1,8 @@
-"""Random stacks, random edits, random mischief: when the faults stop, the engine is as desired.
+"""Random stacks, edits and faults: once the faults stop, the engine is as desired.
 
-Every scenario is made from its seed alone. A seed that once failed is named in ``FOUND``, with what was
-wrong. While it goes on, ``tests.support.fixtures.recording_engine`` judges every order; at the end the
-engine itself is looked at, not what the loop says of it.
+Every scenario depends on its seed alone. ``KNOWN_SEEDS`` lists seeds that once failed, with the bug. During a
+scenario ``tests.support.fixtures.recording_engine`` checks every command; at the end the test checks the
+engine itself, not what the loop publishes.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from tests.support.fixtures.recording_engine import LoopHarness, RecordingEngine
 from tests.support.fixtures.virtual_time import run_virtually
 
 SEEDS = range(120)
-FOUND = {
-    98: "a service without restart policy, stopped by a daemon that died, passed for a finished one-shot",
-    275: "a network lost before the first look at a new container was never given back",
-    2530: "a stale list made an old container pass for the one that was just asked for",
+KNOWN_SEEDS = {
+    98: "a service without restart policy, stopped by a killed daemon, counted as a finished one-shot",
+    275: "a network lost before the first observation of a new container was never connected again",
+    2530: "a stale list made an old container count as the one just created",
     5883: "the same, with a definition instead of an image",
 }
 EDITS = ("switch", "switch", "force", "suspend", "restart", "definition", "image")
@@ -56,7 +56,7 @@ FAULTS = (
 
 @dataclass
 class Scenario:
-    """One random story. ``budget`` counts what may make a remake necessary, per service."""
+    """One random scenario. ``budget`` counts the causes of a recreate, per service."""
 
     seed: int
     faults: tuple[str, ...] = FAULTS
@@ -88,7 +88,7 @@ class Scenario:
             self.states = {n: replace(s, suspend=None) for n, s in self.states.items()}
             self.want()
 
-    # --- what happens --------------------------------------------------------------------------------
+    # --- events -----------------------------------------------------------------------------------------
 
     def want(self) -> None:
         self.bench.want(Desired(groups=dict(self.states)), self.stack)
@@ -147,12 +147,12 @@ class Scenario:
         elif what == "lie":
             self.mischief.lie = lambda _: self.error() if chance() < 0.3 else None
         elif mine:
-            self.meddle(what, self.random.choice(mine))
+            self.change_by_hand(what, self.random.choice(mine))
 
     def error(self) -> Exception:
         return OutcomeUnknown("no answer") if self.random.random() < 0.5 else StepFailed("no")
 
-    def meddle(self, what: str, victim: Container) -> None:
+    def change_by_hand(self, what: str, victim: Container) -> None:
         engine = self.engine
         if what == "kill":
             engine.kill(victim.service, self.random.choice([0, 1, 137]))
@@ -172,7 +172,7 @@ class Scenario:
             engine.add(replace(victim, id=f"0-{victim.id}-{self.random.random()}", name=f"2-{victim.name}"))
 
     async def crash(self, *, forget: bool) -> None:
-        # What the engine was told to remake it may finish after the next daemon's first look.
+        # The engine may finish a recreate after the next daemon's first observation.
         self.budget.update(n for n, a in self.bench.loop._executor.in_flight.items() if a is Action.RECREATE)
         await self.bench.crash()
         saved = encode_ledger(self.bench.loop.ledger)
@@ -187,10 +187,10 @@ class Scenario:
         for name in ("fail", "lie", "stale", "mute", "partial"):
             setattr(self.mischief, name, getattr(calm, name))
 
-    # --- what must be so at the end --------------------------------------------------------------------
+    # --- conditions at the end -----------------------------------------------------------------------------
 
     def wrong(self) -> list[str]:
-        """Everything that is not as desired, by the engine's own state."""
+        """All differences from desired state, in the engine's own state."""
         found = []
         for name in self.stack.group_of:
             mine = self.engine.containers(name)
@@ -219,11 +219,11 @@ class Scenario:
     def _on(self, name: str) -> bool:
         return self.states[self.stack.group_of[name]].on
 
-    def hands_off(self, group: str) -> bool:
+    def is_suspended_group(self, group: str) -> bool:
         return self.states[group].suspended(self.engine.wall())
 
     def _suspended(self, name: str) -> bool:
-        return self.hands_off(self.stack.group_of[name])
+        return self.is_suspended_group(self.stack.group_of[name])
 
     def _blocked(self, group: str) -> bool:
         state = self.states[group]
@@ -247,7 +247,7 @@ class Scenario:
 
 
 def random_stack(chance: random.Random) -> tuple[Stack, dict[str, ContainerScript]]:
-    """Groups and services that depend on earlier ones only, and how their containers behave."""
+    """Groups and services that depend only on earlier ones, and the behaviour of their containers."""
     groups: dict[str, list[Service]] = {}
     known: list[str] = []
     one_shots: set[str] = set()
@@ -298,55 +298,57 @@ def random_stack(chance: random.Random) -> tuple[Stack, dict[str, ContainerScrip
     return a_stack(groups, service("stranger")), behaviours
 
 
-async def end_well(story: Scenario) -> None:
-    """The faults are over: soon all is as desired, and then nothing more is done."""
+async def expect_convergence(scenario: Scenario) -> None:
+    """After the faults: the engine converges, and then gets no more commands."""
     for _ in range(40):
         await asyncio.sleep(30)
-        if not story.wrong() and (story.bench.seen.converged or not story.all_can_be_up):
+        if not scenario.wrong() and (scenario.bench.seen.converged or not scenario.all_can_be_up):
             break
-    bench, engine = story.bench, story.engine
-    told = f"seed {story.seed}, {sorted(story.used)}"
-    assert story.wrong() == [], told
-    if story.all_can_be_up:
-        blocked = [g for g in story.stack.groups if story._blocked(g) and not story.hands_off(g)]
-        assert bench.seen.converged is not bool(blocked), told
-        assert bench.seen.observed_generation == bench.generation, told
-    # What is still in back-off has a last try before it; only then nothing more may come.
+    bench, engine = scenario.bench, scenario.engine
+    label = f"seed {scenario.seed}, {sorted(scenario.used)}"
+    assert scenario.wrong() == [], label
+    if scenario.all_can_be_up:
+        blocked = [
+            g for g in scenario.stack.groups if scenario._blocked(g) and not scenario.is_suspended_group(g)
+        ]
+        assert bench.seen.converged is not bool(blocked), label
+        assert bench.seen.observed_generation == bench.generation, label
+    # Services in back-off have one attempt left; after it there must be no commands.
     await asyncio.sleep(400)
     orders = len(engine.orders)
     await asyncio.sleep(185)
-    assert engine.orders[orders:] == [], told
-    assert engine.violations == [], told
+    assert engine.orders[orders:] == [], label
+    assert engine.violations == [], label
     touched = {command.container for _, command in engine.orders}
     assert not touched & {c.id for name in ("stranger", "orphan") for c in engine.containers(name)}
-    if "stale" not in story.used:
-        remakes = Counter(n for _, c in engine.history if c.action is Action.RECREATE for n in c.services)
-        assert all(remakes[n] <= story.budget[n] for n in remakes), (told, remakes, story.budget)
+    if "stale" not in scenario.used:
+        recreates = Counter(n for _, c in engine.history if c.action is Action.RECREATE for n in c.services)
+        assert all(recreates[n] <= scenario.budget[n] for n in recreates), (label, recreates, scenario.budget)
     await bench.end()
 
 
-def tell(seed: int, faults: tuple[str, ...] = FAULTS) -> Scenario:
-    story = Scenario(seed, faults)
+def run_scenario(seed: int, faults: tuple[str, ...] = FAULTS) -> Scenario:
+    scenario = Scenario(seed, faults)
 
-    async def whole() -> None:
-        await story.play()
-        await end_well(story)
+    async def run() -> None:
+        await scenario.play()
+        await expect_convergence(scenario)
 
-    run_virtually(whole())
-    return story
+    run_virtually(run())
+    return scenario
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_when_the_faults_stop_the_engine_is_as_desired(seed: int) -> None:
-    tell(seed)
+def test_engine_converges_once_the_faults_stop(seed: int) -> None:
+    run_scenario(seed)
 
 
-@pytest.mark.parametrize("seed", FOUND, ids=lambda seed: f"{seed}: {FOUND[seed]}")
-def test_what_was_found_once_stays_mended(seed: int) -> None:
-    tell(seed)
+@pytest.mark.parametrize("seed", KNOWN_SEEDS, ids=lambda seed: f"{seed}: {KNOWN_SEEDS[seed]}")
+def test_seeds_that_once_failed_converge(seed: int) -> None:
+    run_scenario(seed)
 
 
 @pytest.mark.parametrize("fault", sorted(set(FAULTS)))
-def test_each_fault_alone_is_overcome(fault: str) -> None:
+def test_engine_converges_after_each_single_fault(fault: str) -> None:
     for seed in range(1000, 1006):
-        tell(seed, (fault,))
+        run_scenario(seed, (fault,))

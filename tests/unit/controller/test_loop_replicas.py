@@ -22,7 +22,7 @@ def view(b: LoopHarness, name: str) -> ServiceView:
 
 
 @virtual
-async def test_all_come_up_are_repaired_and_go_down_together() -> None:
+async def test_replicas_start_are_repaired_and_stop_together() -> None:
     b = await up(STACK)
     assert b.engine.log(Action.CREATE) == ["create web", "create app"]
     assert sorted(c.number for c in b.engine.containers("web")) == [1, 2, 3]
@@ -49,7 +49,7 @@ async def test_all_come_up_are_repaired_and_go_down_together() -> None:
 
 
 @virtual
-async def test_a_new_definition_is_remade_one_by_one_and_never_all_are_down() -> None:
+async def test_new_definition_recreates_replicas_one_at_a_time() -> None:
     b = await up(STACK)
     alive: list[int] = []
     changed = b.engine._changed
@@ -72,7 +72,7 @@ async def test_a_new_definition_is_remade_one_by_one_and_never_all_are_down() ->
 
 
 @virtual
-async def test_more_than_the_file_says_runs_on_until_it_is_accepted() -> None:
+async def test_surplus_replicas_run_until_their_removal_is_accepted() -> None:
     b = await up(STACK)
     third = max(b.engine.containers("web"), key=lambda c: c.number)
     b.engine.add(replace(third, id="zzz", name="web-4", number=4))
@@ -89,7 +89,7 @@ async def test_more_than_the_file_says_runs_on_until_it_is_accepted() -> None:
 
 
 @virtual
-async def test_one_that_keeps_ending_is_retried_ever_more_slowly_and_the_others_run_on() -> None:
+async def test_failing_replica_backs_off_while_the_others_run() -> None:
     b = await up(STACK, engine=engine(web=ContainerScript()))
     before = {c.id: c.started_at for c in b.engine.containers("web")}
     victim = b.engine.containers("web")[0]

@@ -28,7 +28,7 @@ def gaps(times: list[float]) -> list[float]:
 
 
 @virtual
-async def test_a_step_that_fails_is_tried_again_ever_more_rarely() -> None:
+async def test_failed_step_is_retried_with_back_off() -> None:
     mischief = FaultInjection(fail=lambda c: StepFailed("no") if c.action is Action.START else None)
     b = bench(ONE, engine=engine(mischief))
     b.want(desire(ONE, "main"))
@@ -38,7 +38,7 @@ async def test_a_step_that_fails_is_tried_again_ever_more_rarely() -> None:
 
 
 @virtual
-async def test_a_service_that_keeps_ending_is_started_at_once_the_first_time_only() -> None:
+async def test_only_the_first_repair_of_a_crashing_service_is_immediate() -> None:
     b = bench(ONE, engine=engine(kafka=ContainerScript(exits_after=0.5, exit_code=1)))
     b.want(desire(ONE, "main"))
     await asyncio.sleep(1200)
@@ -67,7 +67,7 @@ async def test_ten_minutes_of_health_make_the_next_repair_immediate_again() -> N
 
 
 @virtual
-async def test_a_change_of_its_inputs_ends_the_back_off() -> None:
+async def test_changed_inputs_end_the_back_off() -> None:
     mischief = FaultInjection(fail=lambda c: StepFailed("no") if c.action is Action.START else None)
     b = bench(ONE, engine=engine(mischief))
     b.want(desire(ONE, "main"))
@@ -80,7 +80,7 @@ async def test_a_change_of_its_inputs_ends_the_back_off() -> None:
 
 
 @virtual
-async def test_one_failing_service_delays_no_other() -> None:
+async def test_failing_service_delays_no_other() -> None:
     stack = a_stack({"main": [service("bad"), service("needs", "bad"), service("good"), service("best")]})
     mischief = FaultInjection(fail=lambda c: StepFailed("no") if c.services == ("bad",) else None)
     b = bench(stack, engine=engine(mischief))
@@ -97,7 +97,7 @@ async def test_one_failing_service_delays_no_other() -> None:
 
 
 @virtual
-async def test_one_service_that_can_not_be_made_does_not_hold_up_the_batch() -> None:
+async def test_service_that_cannot_be_created_does_not_delay_its_batch() -> None:
     recorder = engine()
     recorder.auto_images = False
     recorder.images = {f"{name}:1": name for name in ("bad", "good")}
@@ -117,7 +117,7 @@ async def test_one_service_that_can_not_be_made_does_not_hold_up_the_batch() -> 
 
 @pytest.mark.pitfall(23)
 @virtual
-async def test_an_engine_that_only_says_done_is_not_asked_in_a_tight_loop() -> None:
+async def test_step_without_effect_is_not_repeated_in_a_tight_loop() -> None:
     class Liar(RecordingEngine):
         async def _start(self, command: Command) -> None:
             await asyncio.sleep(0)
@@ -131,11 +131,11 @@ async def test_an_engine_that_only_says_done_is_not_asked_in_a_tight_loop() -> N
     await b.end()
 
 
-# --- an engine that is away, or says half -------------------------------------------------------------
+# --- unreachable engine, incomplete observations -------------------------------------------------------
 
 
 @virtual
-async def test_with_no_engine_nothing_is_sent_and_all_comes_back() -> None:
+async def test_unreachable_engine_gets_no_steps_and_the_loop_recovers() -> None:
     recorder = engine()
     recorder.unavailable = True
     b = bench(ONE, engine=recorder)
@@ -161,7 +161,7 @@ async def test_with_no_engine_nothing_is_sent_and_all_comes_back() -> None:
 
 
 @virtual
-async def test_on_half_a_look_nothing_is_done_and_another_is_taken_soon() -> None:
+async def test_incomplete_observation_causes_no_steps_and_is_repeated_soon() -> None:
     mischief = FaultInjection(partial=lambda: True)
     b = bench(ONE, engine=engine(mischief))
     b.want(desire(ONE, "main"))
@@ -174,7 +174,7 @@ async def test_on_half_a_look_nothing_is_done_and_another_is_taken_soon() -> Non
 
 
 @virtual
-async def test_half_looks_while_a_retry_is_due_are_not_taken_in_a_tight_loop() -> None:
+async def test_incomplete_observations_are_not_repeated_in_a_tight_loop() -> None:
     mischief = FaultInjection(fail=lambda c: StepFailed("no") if c.action is Action.START else None)
     b = bench(ONE, engine=engine(mischief))
     b.want(desire(ONE, "main"))
@@ -187,7 +187,7 @@ async def test_half_looks_while_a_retry_is_due_are_not_taken_in_a_tight_loop() -
 
 
 @virtual
-async def test_an_adapter_that_breaks_does_not_end_the_loop() -> None:
+async def test_adapter_exception_does_not_end_the_loop() -> None:
     class Broken(RecordingEngine):
         broken = True
 
@@ -206,7 +206,7 @@ async def test_an_adapter_that_breaks_does_not_end_the_loop() -> None:
 
 @pytest.mark.pitfall(9)
 @virtual
-async def test_a_failed_look_is_logged_once_per_error_until_one_succeeds(
+async def test_failed_observation_is_logged_once_per_error_until_one_succeeds(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Broken(RecordingEngine):
@@ -239,7 +239,7 @@ async def test_a_failed_look_is_logged_once_per_error_until_one_succeeds(
 
 
 @virtual
-async def test_a_call_that_fails_and_yet_happened_is_not_repeated() -> None:
+async def test_call_that_failed_but_took_effect_is_not_repeated() -> None:
     mischief = FaultInjection(lie=lambda _: OutcomeUnknown("no answer"))
     b = bench(TIERS, engine=engine(mischief))
     b.want(desire(TIERS, "main"))
@@ -250,7 +250,7 @@ async def test_a_call_that_fails_and_yet_happened_is_not_repeated() -> None:
 
 
 @virtual
-async def test_an_unknown_outcome_is_followed_by_a_look_and_not_by_a_repeat() -> None:
+async def test_unknown_outcome_is_observed_not_repeated() -> None:
     order: list[str] = []
 
     class Watched(RecordingEngine):
@@ -274,7 +274,7 @@ async def test_an_unknown_outcome_is_followed_by_a_look_and_not_by_a_repeat() ->
 
 
 @virtual
-async def test_a_step_is_not_sent_again_on_a_look_from_before_it_came_back() -> None:
+async def test_step_is_not_repeated_on_an_observation_older_than_its_result() -> None:
     b = await up(ONE)
     b.engine.kill("kafka")
     for _ in range(20):
@@ -286,7 +286,7 @@ async def test_a_step_is_not_sent_again_on_a_look_from_before_it_came_back() -> 
 
 
 @virtual
-async def test_stale_lists_delay_and_never_mislead_for_good() -> None:
+async def test_stale_lists_only_delay_convergence() -> None:
     mischief = FaultInjection()
     b = await up(TIERS, engine=engine(mischief))
     mischief.stale = lambda: 3
@@ -300,12 +300,12 @@ async def test_stale_lists_delay_and_never_mislead_for_good() -> None:
     await b.end()
 
 
-# --- a daemon that dies ---------------------------------------------------------------------------------
+# --- restarts of the daemon ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("keeps_ledger", [True, False])
 @virtual
-async def test_killed_at_any_moment_the_next_daemon_brings_it_to_the_end(keeps_ledger: bool) -> None:
+async def test_next_daemon_completes_the_work_of_a_killed_one(keeps_ledger: bool) -> None:
     new = service("db", check=True, definition="new", config_hash="new")
     changed = replace(TIERS, services={**TIERS.services, "db": new})
     for moment in range(40):
@@ -324,13 +324,13 @@ async def test_killed_at_any_moment_the_next_daemon_brings_it_to_the_end(keeps_l
         await b.converged()
         assert b.engine.up() == {"db", "app", "web"}
         assert len(b.engine.containers()) == 3
-        # Twice only where the engine was still at it when the next daemon had its first look.
+        # Twice only if the engine was still busy at the first observation of the next daemon.
         assert len(b.engine.log(Action.RECREATE)) <= 2
         await b.end()
 
 
 @virtual
-async def test_a_daemon_that_comes_back_to_what_is_as_wanted_does_nothing() -> None:
+async def test_restarted_daemon_does_nothing_if_all_is_as_desired() -> None:
     b = await up(TIERS)
     orders = len(b.engine.orders)
     for ledger in (b.loop.ledger, None):
@@ -344,14 +344,14 @@ async def test_a_daemon_that_comes_back_to_what_is_as_wanted_does_nothing() -> N
 
 
 @virtual
-async def test_containers_that_compose_made_are_adopted() -> None:
+async def test_containers_created_by_compose_are_adopted() -> None:
     recorder = engine()
     b = await up(ONE, engine=recorder)
     assert b.loop.ledger.made[recorder.containers()[0].id].definition == "def-kafka"
     await b.crash()
     b.ledger = None
     b.begin()
-    # The same inputs, hashed otherwise by a newer Compose: nothing to remake once they were adopted.
+    # A newer Compose hashes the same inputs differently: adopted containers are not recreated.
     b.want(desire(ONE, "main"))
     await b.converged()
     newer = a_stack({"main": [service("kafka", config_hash="otherwise")]})
@@ -362,7 +362,7 @@ async def test_containers_that_compose_made_are_adopted() -> None:
 
 
 @virtual
-async def test_health_that_fails_after_all_is_shown() -> None:
+async def test_late_health_failure_is_published() -> None:
     b = await up(TIERS)
     db = b.engine.containers("db")[0]
     b.engine.alter(db.id, health=Health.UNHEALTHY)
@@ -372,11 +372,11 @@ async def test_health_that_fails_after_all_is_shown() -> None:
     await b.end()
 
 
-# --- services that are not well ------------------------------------------------------------------
+# --- unhealthy services ----------------------------------------------------------------------------
 
 
 @virtual
-async def test_an_unhealthy_service_is_restarted_up_to_its_limit_and_no_more() -> None:
+async def test_unhealthy_service_is_restarted_up_to_its_limit() -> None:
     b = await up(a_stack({"main": [DB]}))
     for _ in range(5):
         b.engine.alter(b.engine.containers("db")[0].id, health=Health.UNHEALTHY)
@@ -390,7 +390,7 @@ async def test_an_unhealthy_service_is_restarted_up_to_its_limit_and_no_more() -
 
 
 @virtual
-async def test_evidence_is_kept_of_what_ends_by_itself_and_of_what_is_remade() -> None:
+async def test_logs_are_saved_of_exited_and_recreated_containers() -> None:
     kept: list[tuple[str, State, tuple[str, ...]]] = []
 
     async def keep(container: Container) -> None:
@@ -402,7 +402,7 @@ async def test_evidence_is_kept_of_what_ends_by_itself_and_of_what_is_remade() -
     b.engine.kill("kafka", 3)
     await b.until(lambda s: not s.converged)
     await b.converged()
-    # Before it is started again, or its last words would drown in the next ones.
+    # Before the next start, whose lines would displace them.
     assert kept == [("kafka", State.EXITED, ())]
     assert b.engine.log(Action.START) == ["start kafka"] * 2
     assert b.seen.groups["main"].services[0].last_error.startswith("exited with code 3")
@@ -418,7 +418,7 @@ async def test_evidence_is_kept_of_what_ends_by_itself_and_of_what_is_remade() -
 @pytest.mark.pitfall(36)
 @virtual
 @pytest.mark.parametrize("jump", [-315_000_000.0, -3600.0, 3600.0, 315_000_000.0])
-async def test_a_clock_that_jumps_moves_no_container_and_no_loop(
+async def test_clock_jump_causes_no_steps_and_no_extra_passes(
     jump: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     b = await up(TIERS)
@@ -431,7 +431,7 @@ async def test_a_clock_that_jumps_moves_no_container_and_no_loop(
     monkeypatch.setattr(b.engine, "wall", lambda: wall() + jump)
     await asyncio.sleep(600)
     assert len(b.engine.orders) == orders
-    # A resync a minute, and none of them asked for another one.
+    # One resync a minute, and none of them requests another pass.
     assert len(b.passes) - passes <= 21
     b.engine.kill("app")
     await b.until(lambda s: not s.converged)

@@ -1,4 +1,4 @@
-"""How far a generation is."""
+"""Progress and outcome of a generation."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def update(
     return followed.update(found, summarise(found, ledger, {}), eta, wall)
 
 
-def test_done_of_total_counts_the_services_that_had_something_to_do() -> None:
+def test_done_of_total_counts_the_services_that_the_generation_changes() -> None:
     t = tracker()
     first = update(t, container(DB, health=Health.STARTING), container(APP, State.CREATED))
     assert (first.done, first.total, first.percent, first.state) == (0, 2, 0, "progressing")
@@ -54,19 +54,19 @@ def test_done_of_total_counts_the_services_that_had_something_to_do() -> None:
     assert third.ended_at == 100.0
 
 
-def test_a_generation_that_changes_nothing_is_over_at_once() -> None:
+def test_generation_without_work_ends_at_once() -> None:
     progress = update(tracker(), container(DB), container(APP))
     assert (progress.state, progress.total, progress.percent) == ("converged", 0, 100)
 
 
-def test_what_comes_after_its_end_is_repair_and_not_progress() -> None:
+def test_exit_after_the_end_is_a_repair_not_progress() -> None:
     t = tracker()
     update(t, container(DB), container(APP))
     later = update(t, container(DB, State.EXITED, exit_code=1), container(APP))
     assert (later.state, later.ended_at) == ("converged", 100.0)
 
 
-def test_a_degraded_generation_that_recovers_has_converged_after_all() -> None:
+def test_degraded_generation_that_recovers_counts_as_converged() -> None:
     t = tracker()
     bad = update(t, container(DB, health=Health.UNHEALTHY), container(APP, State.CREATED))
     assert (bad.state, bad.reason) == ("degraded", "unhealthy")
@@ -75,21 +75,21 @@ def test_a_degraded_generation_that_recovers_has_converged_after_all() -> None:
     assert update(t, container(DB), container(APP)).state == "converged"
 
 
-def test_what_it_started_and_then_ends_again_and_again_never_converged() -> None:
+def test_crash_loop_of_a_started_service_degrades_a_converged_generation() -> None:
     t = tracker()
     update(t, container(DB), container(APP, State.CREATED))
     assert update(t, container(DB), container(APP)).state == "converged"
-    # Running is ready without a health check, also in the instant before the first end.
+    # A container without a health check is ready while it runs, also just before its first exit.
     late = update(t, container(DB), container(APP, State.RESTARTING), ledger=LOOPING, wall=101.0)
     assert (late.state, late.reason, late.ended_at) == ("degraded", "crash_looping", 100.0)
     assert late.message.startswith("app: ends again and again")
     assert update(t, container(DB), container(APP), wall=400.0).state == "converged"
-    # Tried again ever more rarely, it seems to recover every time.
+    # With back-off the service seems to recover before every retry.
     again = update(t, container(DB), container(APP, State.RESTARTING), ledger=LOOPING, wall=402.0)
     assert (again.state, again.ended_at) == ("degraded", 100.0)
 
 
-def test_a_crash_loop_of_what_it_did_not_start_or_long_after_is_none_of_its_business() -> None:
+def test_crash_loop_of_another_service_or_after_the_trial_is_drift() -> None:
     looping = container(APP, State.RESTARTING)
     untouched = tracker()
     update(untouched, container(DB, health=Health.STARTING), container(APP))
@@ -101,7 +101,7 @@ def test_a_crash_loop_of_what_it_did_not_start_or_long_after_is_none_of_its_busi
     assert update(long_after, container(DB), looping, ledger=LOOPING, wall=101.0 + TRIAL).state == "converged"
 
 
-def test_the_expected_end_is_told_while_it_goes_on() -> None:
+def test_expected_end_is_known_only_while_progressing() -> None:
     t = tracker()
     assert update(t, eta=12.34).expected_at == 112.3
     assert update(t, container(DB), container(APP), eta=0.0).expected_at is None
@@ -121,13 +121,13 @@ def test_steps_are_recorded_with_their_attempts() -> None:
     assert next(iter(t.records.values())).attempts == 1
 
 
-def test_a_step_nobody_sent_is_not_recorded() -> None:
+def test_result_of_an_unsent_step_is_ignored() -> None:
     t = tracker()
     t.finished(START, 1.0)
     assert t.records == {}
 
 
-def test_what_waits_is_listed_behind_what_was_done() -> None:
+def test_waiting_steps_are_listed_after_sent_ones() -> None:
     t = tracker()
     t.started(START, 1.0)
     steps = update(t, container(DB, State.CREATED), container(APP, State.CREATED)).steps

@@ -1,4 +1,4 @@
-"""What readers see, and how it reaches them."""
+"""Snapshots: their content, and how readers receive them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def inputs(
 UP = container(DB, ports=DB.ports), container(APP)
 
 
-def test_a_stack_as_wanted_is_shown_as_such() -> None:
+def test_converged_stack_is_published_as_converged() -> None:
     shown = build(inputs(*UP, observed_generation=3, errors=(Mistake("f", 1, 1, "no"),)))
     assert (shown.converged, shown.pilot_ready, shown.generation, shown.observed_generation) == (
         True,
@@ -71,12 +71,12 @@ def test_a_stack_as_wanted_is_shown_as_such() -> None:
 
 
 @pytest.mark.parametrize(("seen", "status"), [(UP, "running"), (UP[:1], "partial"), ((), "stopped")])
-def test_status_counts_what_is_up(seen: tuple[Container, ...], status: str) -> None:
+def test_group_status_counts_running_services(seen: tuple[Container, ...], status: str) -> None:
     stack = a_stack({"all": [DB, APP]})
     assert build(inputs(*seen, stack=stack)).groups["all"].status == status
 
 
-def test_a_finished_one_shot_does_not_make_a_group_partial() -> None:
+def test_finished_one_shot_does_not_make_a_group_partial() -> None:
     init = service("init", restart="no")
     stack = a_stack({"all": [DB, init]})
     shown = build(inputs(UP[0], container(init, State.EXITED), stack=stack))
@@ -84,7 +84,7 @@ def test_a_finished_one_shot_does_not_make_a_group_partial() -> None:
     assert shown.groups["all"].services[1].done
 
 
-def test_drift_is_what_moved_and_not_what_is_still_to_be_done() -> None:
+def test_pending_changes_are_not_drift() -> None:
     pending = build(inputs(UP[0]))
     assert pending.groups["top"].services[0].drift == ()
     assert pending.drifts[0].pending
@@ -97,20 +97,20 @@ def test_drift_is_what_moved_and_not_what_is_still_to_be_done() -> None:
     assert moved.groups["top"].services[0].drift == ("missing",)
 
 
-def test_what_was_last_seen_is_shown_while_the_engine_is_away_but_nothing_is_promised() -> None:
+def test_last_observation_is_published_as_not_converged_without_engine() -> None:
     shown = build(inputs(*UP, engine=EngineView(reachable=False, error="gone")))
     assert (shown.converged, shown.pilot_ready) == (False, False)
     assert shown.groups["base"].services[0].status == "running"
 
 
-def test_before_the_first_look_nothing_is_promised() -> None:
+def test_nothing_is_ready_before_the_first_observation() -> None:
     shown = build(inputs(complete=False))
     assert not shown.converged
     assert shown.groups["base"].phase == "waiting"
     assert shown.groups["base"].reason == "engine_unreachable"
 
 
-def test_a_blocked_and_a_suspended_group_are_shown_with_their_reason() -> None:
+def test_blocked_and_suspended_groups_have_reasons() -> None:
     desired = desire(
         STACK, top=GroupState(on=True), base=GroupState(on=False, suspend=Suspension(NOW.wall + 5))
     )
@@ -120,10 +120,10 @@ def test_a_blocked_and_a_suspended_group_are_shown_with_their_reason() -> None:
     assert not shown.converged
 
 
-def test_a_time_that_is_yet_to_come_is_told() -> None:
+def test_future_times_in_the_files_are_warnings() -> None:
     states = {"base": GroupState(on=True, restarted_at=NOW.wall + 60), "top": GroupState(on=True)}
-    told = build(inputs(*UP, desired=desire(STACK, **states))).warnings
-    assert told == (
+    warnings = build(inputs(*UP, desired=desire(STACK, **states))).warnings
+    assert warnings == (
         "beware",
         "base: restarted_at is in the future, and nothing is done about it before 1970-01-12T13:47:40Z",
     )
@@ -131,24 +131,24 @@ def test_a_time_that_is_yet_to_come_is_told() -> None:
     assert build(inputs(*UP, desired=desire(STACK, **states), now=later)).warnings == ("beware",)
 
 
-def test_what_runs_on_without_a_process_that_the_kernel_took_says_so() -> None:
+def test_container_that_lost_a_process_to_the_oom_killer_has_an_error() -> None:
     starved = replace(UP[1], oom_killed=True)
     (app,) = build(inputs(UP[0], starved)).groups["top"].services
     assert app.ready
     assert app.last_error.startswith("out of memory")
-    for at, told in ((starved.started_at - 1, "out of memory"), (starved.started_at + 1, "why")):
+    for at, error in ((starved.started_at - 1, "out of memory"), (starved.started_at + 1, "why")):
         ledger = Ledger(failures={"app": Failure(1, 0.0, "", "no", "why", at)})
         (app,) = build(inputs(UP[0], starved, ledger=ledger)).groups["top"].services
-        assert app.last_error.startswith(told)
+        assert app.last_error.startswith(error)
 
 
-def test_use_is_summed_over_what_runs() -> None:
+def test_usage_is_summed_over_running_services() -> None:
     shown = build(inputs(*UP, usage={"id-db": Usage(7, 1.5), "gone": Usage(9, 1.0)}))
     assert shown.groups["base"].memory == 7
     assert shown.groups["top"].services[0].memory is None
 
 
-def test_the_next_attempt_is_told_as_a_moment_that_does_not_jitter() -> None:
+def test_time_of_the_next_attempt_does_not_jitter() -> None:
     state = GroupState(on=True)
     failure = Failure(2, NOW.mono + 5, attempt_fingerprint(DB, state, look(STACK)), "no", "why", 0.0)
     ledger = Ledger(failures={"db": failure})
@@ -168,8 +168,8 @@ def test_equal_content_is_not_published_again() -> None:
     assert snapshots.publish(build(inputs(UP[0]))).serial == 2
 
 
-def test_every_waiting_reader_is_woken_and_a_slow_one_sees_only_the_last() -> None:
-    async def story() -> None:
+def test_every_waiting_reader_wakes_and_a_slow_one_sees_only_the_last() -> None:
+    async def scenario() -> None:
         snapshots = SnapshotPublisher()
         readers = [asyncio.create_task(snapshots.newer_than(0)) for _ in range(500)]
         await asyncio.sleep(0)
@@ -180,10 +180,10 @@ def test_every_waiting_reader_is_woken_and_a_slow_one_sees_only_the_last() -> No
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(snapshots.newer_than(3), 10)
 
-    run_virtually(story())
+    run_virtually(scenario())
 
 
-def test_how_a_generation_ended_stays_known_after_it_was_overtaken() -> None:
+def test_outcome_of_an_overtaken_generation_stays_known() -> None:
     snapshots = SnapshotPublisher()
     snapshots.publish(Snapshot(progress=Progress(generation=1)))
     snapshots.publish_outcome(Progress(generation=1, state="superseded"))

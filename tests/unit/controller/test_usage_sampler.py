@@ -1,4 +1,4 @@
-"""When memory and CPU are measured: often while somebody looks, else seldom, and soon once something runs."""
+"""When memory and CPU are sampled: often while there are readers, else seldom, soon after a start."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STACK = a_stack({"main": [service("web")]})
 
 
 async def sampled(b: LoopHarness) -> list[float]:
-    """The moments at which the engine was asked, as they come."""
+    """The times at which the engine is sampled, a list that grows."""
     times: list[float] = []
     ask = b.engine.stats
 
@@ -25,8 +25,8 @@ async def sampled(b: LoopHarness) -> list[float]:
     return times
 
 
-def test_what_starts_is_measured_soon() -> None:
-    async def story() -> None:
+def test_started_containers_are_measured_soon() -> None:
+    async def scenario() -> None:
         b = bench(STACK)
         times = await sampled(b)
         task = asyncio.create_task(Sampler(b.engine, b.loop, b.snapshots).run())
@@ -40,11 +40,11 @@ def test_what_starts_is_measured_soon() -> None:
         task.cancel()
         await b.end()
 
-    run_virtually(story())
+    run_virtually(scenario())
 
 
-def test_it_is_measured_often_while_somebody_looks_and_seldom_otherwise() -> None:
-    async def story() -> None:
+def test_usage_is_sampled_often_only_while_there_are_readers() -> None:
+    async def scenario() -> None:
         b = bench(STACK)
         b.want(desire(STACK, "main"))
         await b.converged()
@@ -61,4 +61,4 @@ def test_it_is_measured_often_while_somebody_looks_and_seldom_otherwise() -> Non
         task.cancel()
         await b.end()
 
-    run_virtually(story())
+    run_virtually(scenario())
