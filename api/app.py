@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from api.context import Context, Lines, Preview, Previous, Settings
-from api.endpoints.audit import AuditEndpoints, AuditSource, Refusals, publish_from_thread
+from api.endpoints.audit import AuditEndpoints, AuditSource, RefusalRecorder, publish_from_thread
 from api.endpoints.events import Broadcast
 from api.endpoints.health import Health
 from api.endpoints.history import GenerationHistory, HistoryEndpoints
@@ -27,6 +27,7 @@ from api.middleware.strict_query import StrictRoute
 from api.wire import openapi, problems
 from api.wire.views import StatusCache
 from reconciler import __version__
+from reconciler.audit.event_stream import AuditEventStream
 from reconciler.auth.keys import KeyRing
 from reconciler.controller.snapshot import SnapshotPublisher
 from reconciler.generations.writes import Writer
@@ -45,6 +46,7 @@ def create_app(
     metrics: Metrics | None = None,
     keys: KeyRing | None = None,
     audit: AuditSource | None = None,
+    events: AuditEventStream | None = None,
     archive: GenerationHistory | None = None,
     webhook: Webhook | None = None,
 ) -> FastAPI:
@@ -52,7 +54,8 @@ def create_app(
 
     Without ``preview`` there is no ``POST /services/plan``, without ``logs`` no ``GET /services/logs``,
     without ``metrics`` no ``GET /metrics``, without ``audit`` no ``GET /services/audit``, without ``archive``
-    no history and no rollback, without ``webhook`` no webhook; without ``keys`` no request needs a key. Call
+    no history and no rollback, without ``webhook`` no webhook; without ``keys`` no request needs a key.
+    ``events`` gets an audit event for each refused request and each sign-in. Call
     ``close_streams`` before stopping the server: it waits for open responses, and event streams never end on
     their own.
     """
@@ -89,14 +92,14 @@ def create_app(
     app.state.context = context
     app.state.broadcast = broadcast
     app.router.route_class = StrictRoute
-    refused = Refusals(context, audit) if audit is not None else lambda *_: None
+    events = events or AuditEventStream()
     app.add_middleware(
         Guard,
         host=settings.host,
         own=settings.own,
         names=settings.names,
         admit=auth.authorise,
-        refused=refused,
+        refused=RefusalRecorder(context, events),
     )
     if metrics is not None:
         # The last one added is the outermost, so requests that security refuses are counted too.
@@ -113,7 +116,7 @@ def create_app(
     )
     for part in parts:
         part.register(app)
-    SignIn(auth, settings.clock, audit).register(app)
+    SignIn(auth, settings.clock, events).register(app)
     if audit is not None:
         AuditEndpoints(context, audit).register(app)
     if archive is not None:

@@ -21,6 +21,7 @@ from api.wire.openapi import read_responses
 from api.wire.problems import Problem
 from reconciler.audit.chain import AuditEvent, Entry
 from reconciler.audit.database import AuditDatabaseError
+from reconciler.audit.event_stream import AuditEventStream
 from reconciler.audit.query import MAX_LIMIT
 from reconciler.audit.query import Query as Wanted
 
@@ -42,13 +43,7 @@ _READS = frozenset(
 
 
 class AuditSource(Protocol):
-    """Reads and writes entries; ``reconciler.audit.log.Audit`` implements it."""
-
-    def append(self, fact: AuditEvent) -> None:
-        """Queue an entry; it is written soon."""
-
-    def append_coalesced(self, key: tuple[str, ...], fact: AuditEvent) -> None:
-        """Queue an entry; repeats of ``key`` are written as one."""
+    """Reads stored entries; ``reconciler.audit.log.Audit`` implements it."""
 
     async def read(self, query: Wanted) -> list[Entry]:
         """Return the matching entries, the newest last."""
@@ -164,16 +159,16 @@ class AuditEndpoints:
         app.get("/services/audit", **read_responses(AuditPage, 503))(self.audit)
 
 
-class Refusals:
-    """Records every refused request; the audit log bounds the number by coalescing repeats.
+class RefusalRecorder:
+    """Publishes an event for every refused request; the audit log bounds the number by coalescing repeats.
 
-    An entry contains nothing of the request but its source address: the action is one of a fixed set of
+    An event contains nothing of the request but its source address: the action is one of a fixed set of
     words, and a group is named only if it exists.
     """
 
-    def __init__(self, context: Context, log: AuditSource) -> None:
+    def __init__(self, context: Context, events: AuditEventStream) -> None:
         self._context = context
-        self._log = log
+        self._events = events
 
     def __call__(self, scope: Scope, problem: Problem) -> None:
         """Record a request that ended with ``problem``."""
@@ -182,7 +177,7 @@ class Refusals:
         caller = caller_of(scope)
         snapshot = self._context.snapshots.current
         action, target = describe_request(scope["method"], scope["path"], snapshot.groups)
-        fact = AuditEvent(
+        event = AuditEvent(
             action,
             target=target,
             result="refused",
@@ -195,9 +190,8 @@ class Refusals:
             at=self._context.settings.clock(),
         )
         place = "" if problem.status in _LOOSE else target
-        self._log.append_coalesced(
-            (rate_limit_key(caller.source), caller.name, action, problem.reason, place), fact
-        )
+        repeat_key = (rate_limit_key(caller.source), caller.name, action, problem.reason, place)
+        self._events.publish(event, repeat_key=repeat_key)
 
 
 def describe_request(method: str, path: str, groups: Any) -> tuple[str, str]:

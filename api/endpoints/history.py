@@ -198,10 +198,10 @@ class HistoryEndpoints:
         Returns 202 at once with a `Location` to follow it, 200 if the files are already the same. `GET
         /services/history/{generation}` previews it.
         """
-        receipt = await self._archive.rollback(generation, author=author.name, source=author.source)
-        message = _message(generation, receipt)
+        result = await self._archive.rollback(generation, author=author.name, source=author.source)
+        message = _message(generation, result)
         return await write_answer(
-            self._context, receipt, wait, action="rollback", target=generation, message=message
+            self._context, result, wait, action="rollback", target=generation, message=message
         )
 
     def register(self, app: FastAPI) -> None:
@@ -249,8 +249,8 @@ def _waiting(found: Rehearsed) -> Any:
             yield _step(name, found.group_of, verdict.held_phase, why.reason, why.message)
 
 
-def _message(target: str, receipt: WriteResult) -> str:
+def _message(target: str, result: WriteResult) -> str:
     what = f"generation {target}" if len(target) < 7 else f"commit {target[:10]}"
-    if not receipt.changed:
-        return f"nothing to roll back: already as in {what} (generation {receipt.generation})"
-    return f"rolled back to {what} (generation {receipt.generation})"
+    if not result.changed:
+        return f"nothing to roll back: already as in {what} (generation {result.generation})"
+    return f"rolled back to {what} (generation {result.generation})"

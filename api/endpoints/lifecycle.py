@@ -127,7 +127,7 @@ class LifecycleEndpoints:
             source=request.caller.source,
         )
         result = await self._context.writer.write(edit)
-        message = _message(verb, request.group, result)
+        message = _message(verb, request.group, result, edit.at)
         return await write_answer(
             self._context, result, request.wait, action=verb, target=request.group, message=message
         )
@@ -157,29 +157,31 @@ _DONE = {
 }
 
 
-def _message(action: str, group: str, receipt: WriteResult) -> str:
-    if receipt.changed:
-        others = [name for name in receipt.groups if name != group]
+def _message(action: str, group: str, result: WriteResult, now: float) -> str:
+    if result.changed:
+        others = [name for name in result.groups if name != group]
         with_it = f", together with {', '.join(others)}" if others else ""
-        text = f"{_DONE[action].format(group)}{with_it} (generation {receipt.generation})"
+        text = f"{_DONE[action].format(group)}{with_it} (generation {result.generation})"
     else:
-        text = f"{group} is already in that state (generation {receipt.generation})"
-    held = [name for name in receipt.suspended if name == group or name in receipt.groups]
-    if held:
-        text += f". It takes effect when the suspension of {', '.join(held)} ends"
+        text = f"{group} is already in that state (generation {result.generation})"
+    states = result.accepted.desired.groups
+    suspended = [name for name in {group, *result.groups} if states[name].suspended(now)]
+    if suspended:
+        names = ", ".join(name for name in states if name in suspended)
+        text += f". It takes effect when the suspension of {names} ends"
     return text
 
 
 async def write_answer(
-    context: Context, receipt: WriteResult, wait: float | None, *, action: str, target: str, message: str
+    context: Context, result: WriteResult, wait: float | None, *, action: str, target: str, message: str
 ) -> Response:
     """Answer a write: at once, or when its generation has ended, at most ``wait`` seconds later."""
     snapshots = context.snapshots
-    one = find_generation(snapshots, receipt.generation)
+    one = find_generation(snapshots, result.generation)
     if wait is not None:
-        one = await is_finished(context, receipt.generation, wait)
+        one = await is_finished(context, result.generation, wait)
     snapshot = snapshots.current
-    touched = [snapshot.groups[name] for name in receipt.groups if name in snapshot.groups]
+    touched = [snapshot.groups[name] for name in result.groups if name in snapshot.groups]
     return respond(
         {
             "action": action,
@@ -188,9 +190,9 @@ async def write_answer(
             "message": message,
             "timestamp": views.stamp(context.settings.clock()),
             "services_affected": [service.name for view in touched for service in view.services],
-            "generation": receipt.generation,
+            "generation": result.generation,
             "progress": views.progress(one, snapshot.generation),
         },
-        202 if receipt.changed and wait is None else 200,
-        {"location": f"/services/progress/{receipt.generation}"},
+        202 if result.changed and wait is None else 200,
+        {"location": f"/services/progress/{result.generation}"},
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from fastapi import FastAPI, Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,14 +17,8 @@ from api.wire import views
 from api.wire.openapi import read_responses, write_responses
 from api.wire.problems import Problem
 from reconciler.audit.chain import AuditEvent
+from reconciler.audit.event_stream import AuditEventStream
 from reconciler.auth.keys import OPERATOR, Key
-
-
-class AuditSink(Protocol):
-    """Records sign-ins."""
-
-    def append_coalesced(self, key: tuple[str, ...], fact: AuditEvent) -> None:
-        """Queue an entry; repeats of ``key`` are written as one."""
 
 
 class Session(BaseModel):
@@ -39,12 +33,12 @@ class Session(BaseModel):
 
 
 class SignIn:
-    """Serves sessions. ``clock`` returns wall seconds; without ``log`` nothing is recorded."""
+    """Serves sessions. ``clock`` returns wall seconds; ``events`` gets sign-ins and sign-outs."""
 
-    def __init__(self, auth: Auth, clock: Callable[[], float], log: AuditSink | None = None) -> None:
+    def __init__(self, auth: Auth, clock: Callable[[], float], events: AuditEventStream) -> None:
         self._auth = auth
         self._clock = clock
-        self._log = log
+        self._events = events
 
     async def who(self, request: Request) -> Response:
         """Show who is signed in, and whether a key is needed. Needs no key."""
@@ -82,10 +76,8 @@ class SignIn:
         return {"required": True, "name": name, "role": role, "expires_at": None}
 
     def _record(self, request: Request, key: Key, action: str) -> None:
-        if self._log is None:
-            return
         source = source_of(request.scope)
-        fact = AuditEvent(
+        event = AuditEvent(
             action,
             target="dashboard",
             result="accepted",
@@ -94,7 +86,7 @@ class SignIn:
             source=source,
             at=self._clock(),
         )
-        self._log.append_coalesced((rate_limit_key(source), key.name, action), fact)
+        self._events.publish(event, repeat_key=(rate_limit_key(source), key.name, action))
 
     def register(self, app: FastAPI) -> None:
         """Add the endpoints to the application."""

@@ -12,15 +12,13 @@ from typing import NamedTuple
 from reconciler.audit.chain import AuditEvent
 from reconciler.controller.progress import Progress
 from reconciler.errors import EngineError, EngineUnavailable, Mistake, OutcomeUnknown
-from reconciler.model.desired import Desired
+from reconciler.model.accepted_state import AcceptedState
 from reconciler.model.observed import Action
-from reconciler.model.stack import Stack
 from reconciler.planning.planner import Step
 
 DAEMON = "daemon"
 LOOP = "loop"
 
-Target = tuple[Stack, Desired]
 RecordEvent = Callable[[AuditEvent], object]
 
 _IMAGES = frozenset({Action.PULL, Action.BUILD})
@@ -41,7 +39,7 @@ class StepRecorder:
     """
 
     def __init__(
-        self, record: RecordEvent, target: Callable[[], Target | None], wall: Callable[[], float]
+        self, record: RecordEvent, target: Callable[[], AcceptedState | None], wall: Callable[[], float]
     ) -> None:
         self._record = record
         self._target = target
@@ -88,9 +86,8 @@ class StepRecorder:
         target = self._target()
         if target is None:
             return _Sent(step, self._wall(), 0, ())
-        stack, desired = target
-        group = stack.group_of.get(step.service)
-        return _Sent(step, self._wall(), desired.generation, (group,) if group else ())
+        group = target.stack.group_of.get(step.service)
+        return _Sent(step, self._wall(), target.desired.generation, (group,) if group else ())
 
     def _step_event(self, sent: _Sent, result: str, message: str) -> AuditEvent:
         step = sent.step
@@ -158,19 +155,19 @@ def rejected(mistakes: Iterable[Mistake], *, user: str, generation: int, at: flo
     )
 
 
-def changed_groups(before: Target | None, after: Target) -> tuple[str, ...]:
+def changed_groups(before: AcceptedState | None, after: AcceptedState) -> tuple[str, ...]:
     """Return the groups that differ, in display order; removed groups come last."""
     if before is None:
-        return tuple(after[0].groups)
-    old, new = ({name: _meaning(target, name) for name in target[0].groups} for target in (before, after))
+        return tuple(after.stack.groups)
+    old, new = ({name: _meaning(state, name) for name in state.stack.groups} for state in (before, after))
     return tuple(name for name in {**new, **old} if old.get(name) != new.get(name))
 
 
-def _meaning(target: Target, name: str) -> object:
-    stack, desired = target
-    group = stack.groups[name]
+def _meaning(state: AcceptedState, name: str) -> object:
+    group = state.stack.groups[name]
     # Services of this group only: a change to another service must not count for this group.
-    return group, desired.groups.get(name), [stack.services.get(service) for service in group.services]
+    services = [state.stack.services.get(service) for service in group.services]
+    return group, state.desired.groups.get(name), services
 
 
 def daemon_started(version: str, *, engine: str, address: str, crashed: bool, at: float) -> AuditEvent:

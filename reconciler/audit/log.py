@@ -20,6 +20,7 @@ from typing import NamedTuple
 from reconciler.audit import query as audit_query
 from reconciler.audit.chain import AuditEvent, Entry
 from reconciler.audit.database import Retention
+from reconciler.audit.event_stream import Delivery
 from reconciler.audit.maintenance import AuditWriter
 from reconciler.audit.query import Query
 from reconciler.audit.rate_limit import Coalescer
@@ -94,6 +95,16 @@ class Audit:
     def append(self, event: AuditEvent) -> None:
         """Queue an event; never blocks and never fails."""
         self._submit(event, None)
+
+    def on_event(self, event: AuditEvent, delivery: Delivery) -> Future[bool] | None:
+        """Store an event of the stream; see ``event_stream.Subscriber``."""
+        if delivery.durable:
+            return self.append_durable(event)
+        if delivery.repeat_key:
+            self.append_coalesced(delivery.repeat_key, event)
+        else:
+            self.append(event)
+        return None
 
     def append_durable(self, event: AuditEvent) -> Future[bool]:
         """Write an event at once. The future is True when it is on disk, False when the write failed.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 from reconciler.controller.early_probe import Prober, ProbeTarget
@@ -21,7 +21,7 @@ from reconciler.controller.snapshot import EngineView, Inputs, Snapshot, Snapsho
 from reconciler.controller.step_outcomes import StepContext, StepTracker, ineffective_step
 from reconciler.engine import Engine
 from reconciler.errors import EngineError, EngineUnavailable, Mistake
-from reconciler.model.desired import Desired
+from reconciler.model.accepted_state import AcceptedState
 from reconciler.model.ledger import Clock, Ledger
 from reconciler.model.ledger_updates import record_start_time
 from reconciler.model.observed import (
@@ -91,14 +91,6 @@ class LoopTimings(NamedTuple):
     beat: float = float("inf")
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
-    # The current desired state.
-    stack: Stack
-    desired: Desired
-    accepted_at: float
-
-
 class Loop:
     """Converges an engine to the current target until it is stopped.
 
@@ -129,7 +121,7 @@ class Loop:
         self._settings = settings
         self._hooks = hooks
         self._ledger = ledger or Ledger()
-        self._target: _Target | None = None
+        self._target: AcceptedState | None = None
         self._observed = ObservedState(complete=False)
         self._plan = Plan(complete=False)
         self._tracker = Tracker(Progress(generation=0))
@@ -150,25 +142,23 @@ class Loop:
 
     # --- input -----------------------------------------------------------------------------------
 
-    def set_target(
-        self, stack: Stack, desired: Desired, *, accepted_at: float, ended: Progress | None = None
-    ) -> None:
+    def set_target(self, target: AcceptedState, *, ended: Progress | None = None) -> None:
         """Set the desired state. The snapshot shows it at once, with the last observed state.
 
         ``ended``: the final progress of this generation, if an earlier run of the daemon ended it.
         """
-        before = self._target
-        self._target = _Target(stack, desired, accepted_at)
+        before, self._target = self._target, target
+        desired = target.desired
         if before is None or before.desired.generation != desired.generation:
             if before is not None and self._tracker.current.state == "progressing":
                 over = replace(self._tracker.current, state="superseded", ended_at=self._wall())
                 self._snapshots.publish_outcome(over)
                 self._hooks.ended(over)
-            begun = ended or Progress(generation=desired.generation, began_at=accepted_at)
+            begun = ended or Progress(generation=desired.generation, began_at=target.accepted_at)
             self._tracker = Tracker(begun)
             if ended is not None and ended.state in {"converged", "degraded"}:
                 self._observed_generation = desired.generation
-        if before is None or before.stack.name != stack.name:
+        if before is None or before.stack.name != target.stack.name:
             self._observed = ObservedState(complete=False)
         self._replan(self._observed)
         if self._plan.complete:
@@ -204,9 +194,9 @@ class Loop:
         return self._observed
 
     @property
-    def target(self) -> tuple[Stack, Desired] | None:
-        """The current stack and desired state; None before the first valid one."""
-        return (self._target.stack, self._target.desired) if self._target else None
+    def target(self) -> AcceptedState | None:
+        """The current desired state; None before the first valid one."""
+        return self._target
 
     # --- passes ----------------------------------------------------------------------------------
 
@@ -290,7 +280,7 @@ class Loop:
     def _patience(self) -> float:
         return RECONNECT[min(self._failures, len(RECONNECT)) - 1]
 
-    async def _look(self, target: _Target, *, full: bool) -> str:
+    async def _look(self, target: AcceptedState, *, full: bool) -> str:
         try:
             observed = await self._engine.observe(target.stack, full=full)
             if project_rename.is_new_name(target.stack, self._ledger):
@@ -329,7 +319,7 @@ class Loop:
         self._look_errors.add(f"{type(error).__name__}: {error}")
         return len(self._look_errors) > before
 
-    async def _left_behind(self, target: _Target, *, full: bool) -> tuple[LeftBehind, ...]:
+    async def _left_behind(self, target: AcceptedState, *, full: bool) -> tuple[LeftBehind, ...]:
         known = self._ledger.renaming
         if known is not None and not known.held and self._observed.complete and not full:
             # It only causes a warning, possibly for a long time: check again at the next resync.
@@ -418,7 +408,7 @@ class Loop:
         self.wake("no effect")
         return False
 
-    def _before_sending(self, target: _Target, step: Step, now: Clock) -> None:
+    def _before_sending(self, target: AcceptedState, step: Step, now: Clock) -> None:
         grounds = StepContext(target.stack, target.desired, self._observed, self._plan)
         self._ledger = self._dispatch.before_send(self._ledger, step, grounds, now)
         self._tracker.started(step, now.wall)

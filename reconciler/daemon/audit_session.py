@@ -9,15 +9,20 @@ from pathlib import Path
 
 from reconciler import __version__
 from reconciler.audit import events, query
-from reconciler.audit.events import StepRecorder, Target
+from reconciler.audit.event_stream import AuditEventStream
+from reconciler.audit.events import StepRecorder
 from reconciler.audit.log import Audit, Entry
 from reconciler.generations.store import Generations
+from reconciler.model.accepted_state import AcceptedState
 
 log = logging.getLogger(__name__)
 
 
 class AuditSession:
-    """The audit log and the recorder that adds the loop's steps to it. ``wall``: time of day in seconds.
+    """The stream of audit events, the log that stores them, and the recorder of the loop's steps.
+
+    ``wall`` returns the time of day in seconds. Every component publishes to ``events``; a further subscriber
+    is one line: ``session.events.subscribe(subscriber)``.
 
     At the end the daemon logs the head of the hash chain: the journal keeps it apart from the state
     directory, so that a manipulated log can be detected.
@@ -27,10 +32,12 @@ class AuditSession:
         self._state_dir = state_dir
         self._wall = wall
         self._newest: Entry | None = None
-        self._target: Callable[[], Target | None] = lambda: None
+        self._target: Callable[[], AcceptedState | None] = lambda: None
+        self.events = AuditEventStream()
         self.audit = Audit(state_dir, wall=wall)
-        self.chronicle = StepRecorder(self.audit.append, self._followed, wall)
-        self.audit.subscribe(self._told)
+        self.events.subscribe(self.audit.on_event)
+        self.chronicle = StepRecorder(self.events.publish, self._followed, wall)
+        self.audit.subscribe(self._on_entries)
 
     async def begin(self, generations: Generations, *, engine: str, address: str) -> None:
         """Start writing, and add the generations that a crash kept out of the log."""
@@ -48,22 +55,22 @@ class AuditSession:
                     changes=(*record.changes, "recorded after a crash"),
                     at=record.at,
                 )
-                self.audit.append(fact)
+                self.events.publish(fact)
         crashed = before is not None and before.event.action == "daemon_start"
-        self.audit.append(
+        self.events.publish(
             events.daemon_started(
                 __version__, engine=engine, address=address, crashed=crashed, at=self._wall()
             )
         )
 
-    def follow(self, target: Callable[[], Target | None]) -> None:
+    def follow(self, target: Callable[[], AcceptedState | None]) -> None:
         """Set the function that returns the loop's current target."""
         self._target = target
 
     async def end(self, *, failed: bool) -> None:
         """Record the end and write all pending entries."""
         self.chronicle.close()
-        self.audit.append(events.daemon_stopped(failed=failed, at=self._wall()))
+        self.events.publish(events.daemon_stopped(failed=failed, at=self._wall()))
         await asyncio.to_thread(self.audit.close)
         if self._newest is not None:
             told = {"id": self._newest.id, "hash": self._newest.hash.hex()}
@@ -71,8 +78,8 @@ class AuditSession:
         if self.audit.lost:
             log.warning("audit entries were lost", extra={"count": self.audit.lost})
 
-    def _followed(self) -> Target | None:
+    def _followed(self) -> AcceptedState | None:
         return self._target()
 
-    def _told(self, entries: Sequence[Entry]) -> None:
+    def _on_entries(self, entries: Sequence[Entry]) -> None:
         self._newest = entries[-1]

@@ -41,6 +41,7 @@ from reconciler.desired_state.mounted_files import MountedFiles
 from reconciler.desired_state.store import Store
 from reconciler.engine import Engine, registry
 from reconciler.generations.acceptance import Acceptor
+from reconciler.generations.desired_state_files import DesiredStateFiles
 from reconciler.generations.outcomes import LastPass, OutcomeRecorder, each, remember
 from reconciler.generations.preview import Previewer
 from reconciler.generations.rollback import History
@@ -80,7 +81,7 @@ class Controller:
     """The loop and what feeds it."""
 
     loop: Loop
-    acceptor: Acceptor
+    files: DesiredStateFiles
     puller: Puller | None
     snapshots: SnapshotPublisher
     metrics: Metrics
@@ -184,19 +185,12 @@ def build_controller(options: RunOptions, state: State, notifier: Notifier) -> C
         keep=logs.keep,
     )
     session.follow(lambda: loop.target)
-    acceptor = Acceptor(
-        state.store,
-        generations,
-        loop,
-        wall=time.time,
-        record=session.audit.append_durable,
-        tree=state.tree,
-        turn=accepting,
-    )
+    acceptor = Acceptor(generations, loop, wall=time.time, events=session.events, tree=state.tree)
+    files = DesiredStateFiles(state.store, acceptor, tree=state.tree, turn=accepting)
     return Controller(
         loop=loop,
-        acceptor=acceptor,
-        puller=git_wiring.puller(options, state.tree, acceptor),
+        files=files,
+        puller=git_wiring.puller(options, state.tree, files),
         snapshots=snapshots,
         metrics=metrics,
         readiness=readiness,
@@ -219,9 +213,9 @@ def build_edge(
     metrics_listener: socket.socket | None,
 ) -> Edge:
     """Build the API, its servers, and the reading of files."""
-    engine, loop, acceptor = state.engine, controller.loop, controller.acceptor
+    engine, loop = state.engine, controller.loop
     app = create_app(
-        writer=acceptor,
+        writer=controller.files,
         snapshots=controller.snapshots,
         settings=ApiSettings(
             host=options.host,
@@ -236,7 +230,8 @@ def build_edge(
         metrics=controller.metrics,
         keys=keys,
         audit=state.session.audit,
-        archive=History(state.generations, acceptor, loop, now=clocks, tree=state.tree),
+        events=state.session.events,
+        archive=History(state.generations, controller.files, loop, now=clocks, tree=state.tree),
         webhook=git_wiring.webhook(options, controller.puller),
     )
     gate = Gate(limits_for(raise_descriptor_limit()))
@@ -248,7 +243,7 @@ def build_edge(
         servers.append((second, metrics_listener))
     files = FileReload(
         state.store,
-        acceptor,
+        controller.files,
         controller.readiness,
         directory,
         resync=options.resync,

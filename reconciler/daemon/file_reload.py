@@ -16,7 +16,7 @@ from reconciler.desired_state.file_watch import ProblemListener, changes
 from reconciler.desired_state.mounted_files import MountedFiles
 from reconciler.desired_state.store import Store
 from reconciler.errors import AlreadyRunning
-from reconciler.generations.acceptance import Acceptor
+from reconciler.generations.desired_state_files import DesiredStateFiles
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class FileReload:
     def __init__(
         self,
         store: Store,
-        acceptor: Acceptor,
+        files: DesiredStateFiles,
         readiness: ReadinessNotifier,
         directory: DesiredStateLock,
         *,
@@ -38,7 +38,7 @@ class FileReload:
     ) -> None:
         self.changed = asyncio.Event()
         self._store = store
-        self._acceptor = acceptor
+        self._files = files
         self._readiness = readiness
         self._directory = directory
         self._resync = resync
@@ -47,19 +47,19 @@ class FileReload:
     async def run(self) -> None:
         """Read the files until cancelled."""
         try:
-            await self._acceptor.reload()
+            await self._files.reload()
         finally:
             self._first_read.set()
         self._readiness.files_read()
         while True:
             # A read without an event costs a millisecond if nothing changed.
-            pause = min(RETRY, self._resync) if self._acceptor.missed else self._resync
+            pause = min(RETRY, self._resync) if self._files.delayed else self._resync
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self.changed.wait()
             self.changed.clear()
             self._lock_directory()
-            await self._acceptor.reload()
+            await self._files.reload()
 
     async def run_after_first_read(self, loop: Loop) -> None:
         """Run the loop after the first read of the files, valid or not.

@@ -7,7 +7,7 @@ import time
 from api.endpoints.webhook import Webhook
 from reconciler.desired_state.digest_key_file import keyed, read_key
 from reconciler.engine import ComposeResolver
-from reconciler.generations.acceptance import Acceptor
+from reconciler.generations.desired_state_files import DesiredStateFiles
 from reconciler.generations.store import Generations
 from reconciler.git.pull import PullConfig, Puller
 from reconciler.git.staging import ValidationContext
@@ -28,9 +28,9 @@ def work_tree(options: RunOptions, generations: Generations, resolve: ComposeRes
     return GitTree(options.desired_state, generations, around, auto=options.git_commit_edits)
 
 
-def puller(options: RunOptions, tree: GitTree, intake: Acceptor) -> Puller | None:
+def puller(options: RunOptions, tree: GitTree, files: DesiredStateFiles) -> Puller | None:
     """Build pull mode, or None without ``--git-url``. Connects commits to the component that loads them."""
-    tree.committed = intake.reload
+    tree.committed = files.reload
     if not options.git_url:
         return None
     source = PullConfig(
@@ -41,7 +41,7 @@ def puller(options: RunOptions, tree: GitTree, intake: Acceptor) -> Puller | Non
         options.git_writes,
         options.git_rewritten,
     )
-    found = Puller(tree, source, intake.reload)
+    found = Puller(tree, source, files.reload)
     tree.committed = found.committed
     return found
 

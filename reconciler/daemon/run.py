@@ -100,7 +100,7 @@ class _Daemon:
         components = await self._build(session)
         stop = _handle_signals(components.controller)
         await asyncio.to_thread(components.state.store.recover_interrupted)
-        await components.controller.acceptor.restore_last()
+        await components.controller.files.restore_last()
         tasks = TaskRunner()
         _start(components, tasks)
         address = Address(self.options.host, self.options.port)
@@ -175,7 +175,7 @@ def _handle_signals(controller: Controller) -> asyncio.Event:
 
     async def reload() -> None:
         async with controller.readiness.reload():
-            await controller.acceptor.reload()
+            await controller.files.reload()
 
     def start_reload() -> None:
         task = asyncio.create_task(reload())

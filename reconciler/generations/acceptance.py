@@ -1,158 +1,73 @@
-"""Accepts desired state: reads it, numbers it, makes it durable and hands it to the loop. One at a time.
+"""Accepts a loaded desired state: numbers it, makes it durable, publishes it and hands it to the loop.
 
-Changed files and write requests take the same path; both end in ``Loop.set_target``. Invalid files stop
-nothing: the loop continues with the last valid state, and the mistakes are reported.
-
-A write request is stored in steps, each durable before the next: the file, the generation, the audit entry.
-Then the loop adopts it, then the caller gets the result. A crash therefore leaves a known state. Before the
-file: no change. After it: an edit without an author, accepted as such by the next run. After the generation:
-the change and its author; the next run adds the audit entry (``audit_session``). After the entry: everything
-but the response.
+Each step is durable before the next: the generation, the audit entry, then ``Loop.set_target``. A crash
+therefore leaves a known state. After the generation: the change and its author; the next run adds the audit
+entry (``daemon.audit_session``). After the entry: everything.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, wait
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from reconciler.audit import events
-from reconciler.audit.chain import AuditEvent
+from reconciler.audit.event_stream import AuditEventStream
 from reconciler.controller.loop import Loop
-from reconciler.desired_state.store import LoadedState, Store, StoredWrite
-from reconciler.errors import EngineError, InvalidDesiredState, Mistake, NotReadableNow, WriteRefused
+from reconciler.desired_state.assemble import LoadedState
+from reconciler.errors import Mistake, WriteRefused
+from reconciler.generations.origin import BY_FILE, EDITED, ChangeOrigin, NullWorkTree, WorkTree
 from reconciler.generations.outcomes import ended as ended_of
-from reconciler.generations.store import AcceptedState, Generations
-from reconciler.generations.writes import WriteResult
-from reconciler.host.untrusted import is_transient
-from reconciler.model.edit import Edit
+from reconciler.generations.store import Generations, Recorded
+from reconciler.model.accepted_state import AcceptedState
 
 log = logging.getLogger(__name__)
 
 _ENDS = frozenset({"converged", "degraded"})
 
-BY_FILE = "file"
-"""Author of an edit of the files, which names no author."""
-
-
-EDITED = "edited"
-"""Reason of such an edit."""
-
-_LOOKS = 5
-
 _HEAD_START = 0.1
 """Maximum delay in seconds before the loop adopts a change, to let the audit log write it first."""
 
-Record = Callable[[AuditEvent], "Future[bool]"]
-"""Appends an event to the audit log; the future is done once it is on disk, or has failed."""
 
+class Acceptance(NamedTuple):
+    """Result of accepting a state. ``fresh``: it became a new generation.
 
-class ChangeOrigin(NamedTuple):
-    """Author and reason of a change; ``commit``: the git commit that contains all of it, if any."""
-
-    author: str
-    reason: str
-    commit: str = ""
-
-
-class WorkTree(Protocol):
-    """The directory as a git work tree; ``reconciler.git.work_tree.GitTree`` implements it."""
-
-    async def look(self) -> str:
-        """Wait for a running push, then return the commit that is checked out, '' for none."""
-
-    async def origin(self, loaded: LoadedState) -> ChangeOrigin:
-        """Return the origin of files that were read between two calls of ``look``."""
-
-    def accepted(self) -> None:
-        """A state was accepted: there may be changes to commit."""
-
-    def refused(self) -> WriteRefused | None:
-        """Return why the directory may not be written, None if it may."""
-
-    def warnings(self) -> tuple[str, ...]:
-        """Return warnings about the work tree, for people."""
-
-    def mistakes(self) -> tuple[Mistake, ...]:
-        """Return mistakes in commits that are not accepted."""
-
-
-class NullWorkTree:
-    """A directory without git."""
-
-    async def look(self) -> str:
-        """See ``WorkTree``."""
-        return ""
-
-    async def origin(self, _loaded: LoadedState) -> ChangeOrigin:
-        """See ``WorkTree``."""
-        return ChangeOrigin(BY_FILE, EDITED)
-
-    def accepted(self) -> None:
-        """See ``WorkTree``."""
-
-    def refused(self) -> WriteRefused | None:
-        """See ``WorkTree``."""
-        return None
-
-    def warnings(self) -> tuple[str, ...]:
-        """See ``WorkTree``."""
-        return ()
-
-    def mistakes(self) -> tuple[Mistake, ...]:
-        """See ``WorkTree``."""
-        return ()
-
-
-class RestoreSet(NamedTuple):
-    """Files of an earlier state: contents by name as in ``LoadedState``, and files to delete (``gone``).
-
-    ``whole``: ``sources`` contains every file that was read then.
+    ``recorded``: futures that are done once the audit event of a new generation is on disk, or has failed.
     """
 
-    sources: Mapping[str, bytes]
-    gone: tuple[str, ...] = ()
-    whole: bool = True
+    accepted: AcceptedState
+    fresh: bool = False
+    recorded: tuple[Future[bool], ...] = ()
 
-
-def audit_unavailable(_: AuditEvent) -> Future[bool]:
-    """Stand in for a missing audit log: return a future that is done, with False."""
-    done: Future[bool] = Future()
-    done.set_result(False)
-    return done
+    async def durable(self) -> None:
+        """Wait until the audit event is on disk, or has failed."""
+        await asyncio.gather(*map(asyncio.wrap_future, self.recorded))
 
 
 class Acceptor:
-    """Implements ``writes.Writer``. ``wall`` returns wall time in seconds since the epoch.
+    """Accepts or rejects what was read from the files. ``wall`` returns wall time in seconds since the epoch.
 
-    ``turn`` is locked while files are read or written, when desired state may be about to change.
+    ``events`` gets an event for each new generation and for each rejection.
     """
 
     def __init__(
         self,
-        store: Store,
         generations: Generations,
         loop: Loop,
         *,
         wall: Callable[[], float],
-        record: Record = audit_unavailable,
+        events: AuditEventStream | None = None,
         tree: WorkTree | None = None,
-        turn: asyncio.Lock | None = None,
     ) -> None:
-        self._store = store
         self._generations = generations
         self._loop = loop
         self._wall = wall
-        self._record = record
+        self._events = events or AuditEventStream()
         self._tree = tree or NullWorkTree()
-        self._recorded: Future[bool] | None = None
         self._rejected: tuple[Mistake, ...] = ()
-        self._missed = ""
-        self._taken: tuple[LoadedState, AcceptedState] | None = None
-        self._turn = turn or asyncio.Lock()
+        self._last: tuple[LoadedState, AcceptedState] | None = None
 
     async def restore_last(self) -> None:
         """Start with the last valid state, so that invalid files or a slow Compose delay nothing."""
@@ -164,207 +79,104 @@ class Acceptor:
             # The files are read next, and most likely have the same content.
             log.exception("the last valid state can't be restored")
 
-    @property
-    def missed(self) -> bool:
-        """Whether the last reload failed for a temporary reason, so that it should be retried soon."""
-        return bool(self._missed)
+    async def accept(self, loaded: LoadedState, origin: ChangeOrigin) -> Acceptance:
+        """Accept a valid state, as a new generation if its meaning has changed.
 
-    async def reload(self) -> None:
-        """Read and accept the files on disk. Never raises: on any error the last valid state stays."""
-        async with self._turn:
-            try:
-                await self._reload()
-            except InvalidDesiredState as error:
-                self._broken(error.mistakes)
-            except NotReadableNow as error:
-                self._not_now(str(error))
-                return
-            except EngineError as error:
-                # Without Compose no file can be resolved, so its absence is reported like a mistake.
-                self._broken((Mistake(str(self._store.directory), 0, 0, str(error)),))
-            except Exception as error:
-                if isinstance(error, OSError) and is_transient(error):
-                    self._not_now(str(error))
-                    return
-                message = f"could not be accepted: {type(error).__name__}: {error}"[:500]
-                mistakes = (Mistake(str(self._store.directory), 0, 0, message),)
-                if mistakes != self._rejected:
-                    log.exception("accepting the desired state failed unexpectedly")
-                self._broken(mistakes)
-            self._missed = ""
-
-    async def _reload(self) -> None:
-        loaded, origin = await self._with_origin()
-        # Already reported; a state that can't be stored now is accepted by the next reload.
-        with contextlib.suppress(WriteRefused):
-            await self._accept(loaded, origin.author, origin.reason, commit=origin.commit)
-
-    def _not_now(self, why: str) -> None:
-        if why != self._missed:
-            self._missed = why
-            log.warning("the desired state can't be read at the moment", extra={"error": why})
-        self._loop.report_mistakes((*self._rejected, *self._tree.mistakes()), (*self._warnings(), why))
-
-    async def _with_origin(self) -> tuple[LoadedState, ChangeOrigin]:
-        """Read the files and their origin; both of the same commit, even if a push arrives in between."""
-        head = await self._tree.look()
-        for _ in range(_LOOKS):
-            loaded = await self._store.load()
-            before, head = head, await self._tree.look()
-            if before == head:
-                break
-        return loaded, await self._tree.origin(loaded)
-
-    async def write(self, edit: Edit) -> WriteResult:
-        """See ``writes.Writer.write``."""
-        self._may_write()
-        async with self._turn:
-            written = await self._store.write(edit)
-            # Only now: a group that does not exist may be a key that was pasted into the address.
-            log.debug("edit written", extra={"edit": str(edit)})
-            _, accepted = await self._kept(written, edit.author, edit.reason, edit.source)
-            recorded = self._recorded
-        if accepted.fresh:
-            await _done(recorded)
-        return self._receipt(accepted, written.groups, changed=written.changed)
-
-    async def restore(self, then: RestoreSet, *, author: str, reason: str, source: str = "") -> WriteResult:
-        """Restore earlier files as a new generation; raises as ``Store.restore``."""
-        self._may_write()
-        async with self._turn:
-            written = await self._store.restore(then.sources, gone=then.gone, whole=then.whole)
-            before, accepted = await self._kept(written, author, reason, source)
-            recorded = self._recorded
-        if accepted.fresh:
-            await _done(recorded)
-        touched = events.changed_groups(_meant(before), _meant(accepted))
-        return self._receipt(accepted, touched, changed=written.changed)
-
-    def _may_write(self) -> None:
-        refused = self._tree.refused()
-        if refused is not None:
-            raise refused
-
-    def on_disk(self, then: RestoreSet) -> Mapping[str, bytes]:
-        """Return the current content of the files of ``then``; blocks."""
-        return self._store.on_disk({*then.sources, *then.gone})
-
-    def _receipt(self, accepted: AcceptedState, groups: Container[str], *, changed: bool) -> WriteResult:
-        now = self._wall()
-        states = accepted.desired.groups
-        return WriteResult(
-            generation=accepted.desired.generation,
-            changed=changed and accepted.fresh,
-            groups=tuple(name for name in accepted.stack.groups if name in groups),
-            suspended=tuple(name for name, state in states.items() if state.suspended(now)),
-        )
-
-    async def _kept(
-        self, written: StoredWrite, author: str, reason: str, source: str
-    ) -> tuple[AcceptedState, AcceptedState]:
-        """Accept the state before a write and the state after it; undo the write if it can't be stored.
-
-        After a refusal nothing has changed, neither in memory nor on disk.
+        Raises:
+            WriteRefused: ``state_not_writable``; the mistake is reported, and nothing else has changed.
         """
-        try:
-            before = accepted = await self._unread(written.before)
-            if written.changed:
-                accepted = await self._accept(written.after, author, reason, source)
-        except WriteRefused:
-            if written.changed:
-                with contextlib.suppress(WriteRefused):
-                    await self._store.restore(written.before.sources)
-            raise
-        return before, accepted
-
-    async def _unread(self, loaded: LoadedState) -> AcceptedState:
-        """Accept the state before a write; an unread edit of the files gets its own generation."""
-        if self._taken is not None and self._taken[0] is loaded:
-            return self._taken[1]
-        held = self._loop.target
-        if held is not None and held[1].revision == loaded.revision:
-            return await self._accept(loaded, BY_FILE, EDITED)
-        await self._tree.look()
-        origin = await self._tree.origin(loaded)
-        return await self._accept(loaded, origin.author, origin.reason, commit=origin.commit)
-
-    async def _accept(
-        self, loaded: LoadedState, author: str, reason: str, source: str = "", commit: str = ""
-    ) -> AcceptedState:
         before, at = self._loop.target, self._wall()
 
-        def kept() -> tuple[AcceptedState, Future[bool] | None]:
-            accepted = self._generations.record(loaded, author=author, reason=reason, at=at, commit=commit)
-            if not accepted.fresh:
-                return accepted, None
-            fact = events.accepted(
-                reason,
-                user=author,
-                source=source,
-                generation=accepted.desired.generation,
-                groups=events.changed_groups(before, (accepted.stack, accepted.desired)),
-                changes=accepted.changes,
-                at=at,
+        def record() -> Acceptance:
+            recorded = self._generations.record(
+                loaded, author=origin.author, reason=origin.reason, at=at, commit=origin.commit
             )
-            recorded = self._record(fact)
-            # Wait before the loop adopts the change: its actions must come later in the log, and they compete
-            # with the log's thread for the interpreter. The timeout keeps a full disk from delaying them.
-            wait([recorded], timeout=_HEAD_START)
-            return accepted, recorded
+            return self._published(recorded, before, origin)
 
         try:
-            accepted, recorded = await asyncio.to_thread(kept)
+            result = await asyncio.to_thread(record)
         except OSError as error:
             problem = f"the state directory can't be written: {error.strerror}"
             self._loop.report_mistakes((), (problem,))
             raise WriteRefused(
                 "state_not_writable", problem, "free space, or check the file system and its permissions"
             ) from error
-        if accepted.fresh:
-            self._recorded = recorded
+        accepted = result.accepted
+        if result.fresh:
             changes = "; ".join(accepted.changes)
+            number = accepted.desired.generation
             log.info(
                 "desired state accepted",
-                extra={"generation": accepted.desired.generation, "author": author, "changes": changes},
+                extra={"generation": number, "author": origin.author, "changes": changes},
             )
         self._rejected = ()
-        # The store returns the identical object for unchanged files, until it reads an invalid state.
-        self._taken = loaded, accepted._replace(fresh=False)
+        self._last = loaded, accepted
         self._adopt(accepted)
         self._loop.report_mistakes(self._tree.mistakes(), self._warnings())
         self._tree.accepted()
-        return accepted
+        return result
+
+    async def accept_known(self, loaded: LoadedState) -> Acceptance | None:
+        """Accept a state that was accepted before and needs no origin; None: it is another one."""
+        # The store returns the identical object for unchanged files, until it reads an invalid state.
+        if self._last is not None and self._last[0] is loaded:
+            return Acceptance(self._last[1])
+        current = self._loop.target
+        if current is not None and current.desired.revision == loaded.revision:
+            return await self.accept(loaded, ChangeOrigin(BY_FILE, EDITED))
+        return None
+
+    def reject(self, mistakes: tuple[Mistake, ...]) -> None:
+        """Report invalid files; the loop continues with the last valid state."""
+        self._last = None
+        for mistake in mistakes:
+            log.error("the desired state is not valid", extra={"mistake": str(mistake)})
+        if mistakes != self._rejected:
+            self._rejected = mistakes
+            current = self._loop.target
+            generation = current.desired.generation if current else 0
+            event = events.rejected(mistakes, user=BY_FILE, generation=generation, at=self._wall())
+            self._events.publish(event)
+        self._loop.report_mistakes((*mistakes, *self._tree.mistakes()), self._warnings())
+
+    def is_rejected(self, mistakes: tuple[Mistake, ...]) -> bool:
+        """Return whether these are the mistakes of the last rejection."""
+        return mistakes == self._rejected
+
+    def report_delay(self, why: str) -> None:
+        """Report that the files can't be read now; earlier mistakes stay."""
+        mistakes = (*self._rejected, *self._tree.mistakes())
+        self._loop.report_mistakes(mistakes, (*self._warnings(), why))
+
+    def _published(
+        self, recorded: Recorded, before: AcceptedState | None, origin: ChangeOrigin
+    ) -> Acceptance:
+        accepted = recorded.accepted
+        if not recorded.fresh:
+            return Acceptance(accepted)
+        event = events.accepted(
+            origin.reason,
+            user=origin.author,
+            source=origin.source,
+            generation=accepted.desired.generation,
+            groups=events.changed_groups(before, accepted),
+            changes=accepted.changes,
+            at=accepted.accepted_at,
+        )
+        futures = self._events.publish(event, durable=True)
+        # Wait before the loop adopts the change: its actions must come later in the log, and they compete
+        # with the log's thread for the interpreter. The timeout keeps a full disk from delaying them.
+        wait(futures, timeout=_HEAD_START)
+        return Acceptance(accepted, fresh=True, recorded=futures)
 
     def _warnings(self) -> tuple[str, ...]:
         return (*self._generations.warnings(), *self._tree.warnings())
 
     def _adopt(self, accepted: AcceptedState) -> None:
-        held = self._loop.target
-        if held is not None and held == (accepted.stack, accepted.desired):
+        current = self._loop.target
+        if current is not None and current[:2] == accepted[:2]:
             return
-        generation = accepted.desired.generation
-        record = next((r for r in self._generations.history() if r.generation == generation), None)
-        ended = ended_of(record, generation) if record is not None and record.outcome in _ENDS else None
-        at = record.at if record is not None else self._wall()
-        self._loop.set_target(accepted.stack, accepted.desired, accepted_at=at, ended=ended)
-
-    def _broken(self, mistakes: tuple[Mistake, ...]) -> None:
-        self._taken = None
-        for mistake in mistakes:
-            log.error("the desired state is not valid", extra={"mistake": str(mistake)})
-        if mistakes != self._rejected:
-            self._rejected = mistakes
-            target = self._loop.target
-            generation = target[1].generation if target else 0
-            self._record(events.rejected(mistakes, user=BY_FILE, generation=generation, at=self._wall()))
-        self._loop.report_mistakes((*mistakes, *self._tree.mistakes()), self._warnings())
-
-
-async def _done(recorded: Future[bool] | None) -> None:
-    if recorded is not None and not recorded.done():
-        # The lock is free here; entries are still written in the order of generations.
-        await asyncio.wrap_future(recorded)
-
-
-def _meant(accepted: AcceptedState) -> events.Target:
-    return accepted.stack, accepted.desired
+        number = accepted.desired.generation
+        record = next((r for r in self._generations.history() if r.generation == number), None)
+        ended = ended_of(record, number) if record is not None and record.outcome in _ENDS else None
+        self._loop.set_target(accepted, ended=ended)

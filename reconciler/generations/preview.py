@@ -14,10 +14,10 @@ from typing import Any, Protocol
 from reconciler.desired_state.assemble import group_states, parse_files
 from reconciler.desired_state.schema import GROUPS, STACK
 from reconciler.errors import InvalidDesiredState, Mistake
-from reconciler.model.desired import Desired, GroupState
+from reconciler.model.accepted_state import AcceptedState
+from reconciler.model.desired import GroupState
 from reconciler.model.ledger import Clock, Ledger
 from reconciler.model.observed import ObservedState
-from reconciler.model.stack import Stack
 from reconciler.planning.drift import Drift
 from reconciler.planning.dry_run import dry_run
 from reconciler.planning.plan_types import Wait
@@ -31,7 +31,7 @@ class CurrentState(Protocol):
     """Current desired and observed state; ``Loop`` implements it."""
 
     @property
-    def target(self) -> tuple[Stack, Desired] | None:
+    def target(self) -> AcceptedState | None:
         """Desired state; None before the first valid one."""
 
     @property
@@ -92,10 +92,11 @@ class Previewer:
             raise InvalidDesiredState((Mistake("", 0, 0, "there is no valid desired state to compare with"),))
         now = Clock(self._wall(), asyncio.get_running_loop().time())
         async with self._turn:
-            return await asyncio.to_thread(self._made, *target, state, now)
+            return await asyncio.to_thread(self._made, target, state, now)
 
-    def _made(self, stack: Stack, held: Desired, state: Mapping[str, Any], now: Clock) -> PreviewResult:
-        wanted = replace(held, groups=_groups(self._sources(held.generation)[STACK], state))
+    def _made(self, current: AcceptedState, state: Mapping[str, Any], now: Clock) -> PreviewResult:
+        stack, desired = current.stack, current.desired
+        wanted = replace(desired, groups=_groups(self._sources(desired.generation)[STACK], state))
         observed, ledger = self._loop.observed, self._loop.ledger
         first = plan(stack, wanted, observed, ledger, now)
         outlook = dry_run(stack, wanted, observed, ledger, now)

@@ -11,14 +11,15 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 from reconciler.controller.loop import Loop
+from reconciler.desired_state.assemble import LoadedState
 from reconciler.desired_state.schema import GROUPS, STACK
 from reconciler.errors import WriteRefused
-from reconciler.generations.acceptance import Acceptor, RestoreSet
+from reconciler.generations.desired_state_files import DesiredStateFiles
+from reconciler.generations.origin import RestoreSet
 from reconciler.generations.store import Generations, Record
 from reconciler.generations.writes import WriteResult
-from reconciler.model.desired import Desired
+from reconciler.model.accepted_state import AcceptedState
 from reconciler.model.ledger import Clock
-from reconciler.model.stack import Stack
 from reconciler.planning.diff import differences
 from reconciler.planning.dry_run import dry_run
 from reconciler.planning.planner import Plan, Step
@@ -36,7 +37,7 @@ class WorkTreeHistory(Protocol):
     async def files(self, commit: str) -> RestoreSet:
         """Return the files of the directory in a commit."""
 
-    async def state(self, commit: str) -> tuple[Stack, Desired]:
+    async def state(self, commit: str) -> LoadedState:
         """Return the desired state of a commit, together with the directory's untracked files."""
 
 
@@ -73,14 +74,14 @@ class History:
     def __init__(
         self,
         generations: Generations,
-        intake: Acceptor,
+        files: DesiredStateFiles,
         loop: Loop,
         *,
         now: Callable[[], Clock],
         tree: WorkTreeHistory | None = None,
     ) -> None:
         self._generations = generations
-        self._intake = intake
+        self._files = files
         self._loop = loop
         self._now = now
         self._tree = tree
@@ -97,11 +98,11 @@ class History:
                 ``not_restorable`` if those files are no longer valid.
         """
         aim = await self._aim(target)
-        stack, desired = await self._meaning(aim)
+        stack, desired = (await self._state(aim))[:2]
         current = self._loop.target
         observed, now = self._loop.observed, self._now()
         outlook = dry_run(stack, desired, observed, self._loop.ledger, now)
-        old = (current[0], current[1].groups) if current else None
+        old = (current.stack, current.desired.groups) if current else None
         changes = tuple(differences(old, (stack, desired.groups))) if old else ()
         files = await asyncio.to_thread(self._differing, aim.then)
         return RollbackPreview(
@@ -122,7 +123,7 @@ class History:
             WriteRefused: as ``preview_rollback``, or as any write.
         """
         aim = await self._aim(target)
-        return await self._intake.restore(
+        return await self._files.restore(
             aim.then, author=author, reason=f"rollback {aim.name}", source=source
         )
 
@@ -150,15 +151,14 @@ class History:
             then = RestoreSet({**tracked.sources, **sources}, gone)
         return _RollbackTarget(str(record.generation), record, record.commit, then)
 
-    async def _meaning(self, aim: _RollbackTarget) -> tuple[Stack, Desired]:
+    async def _state(self, aim: _RollbackTarget) -> LoadedState | AcceptedState:
         if aim.record is not None:
-            accepted = await asyncio.to_thread(self._generations.state, aim.record.generation)
-            return accepted.stack, accepted.desired
+            return await asyncio.to_thread(self._generations.state, aim.record.generation)
         assert self._tree is not None
         return await self._tree.state(aim.commit)
 
     def _differing(self, then: RestoreSet) -> tuple[str, ...]:
-        now = self._intake.on_disk(then)
+        now = self._files.on_disk(then)
         changed = [name for name, content in then.sources.items() if now.get(name) != content]
         return tuple(sorted([*changed, *(name for name in then.gone if name in now)], key=_rank))
 

@@ -19,6 +19,7 @@ from reconciler.errors import InvalidDesiredState, WriteRefused
 from reconciler.generations.record import Record
 from reconciler.generations.records import CorruptRecord, Records
 from reconciler.host.untrusted import MALFORMED
+from reconciler.model.accepted_state import AcceptedState
 from reconciler.model.desired import Desired, GroupState
 from reconciler.model.keyed_digest import DigestKey
 from reconciler.model.resolved_compose import Resolved
@@ -26,7 +27,7 @@ from reconciler.model.secret_values import packed, pointing_to, unpacked, with_d
 from reconciler.model.stack import Stack
 from reconciler.planning.diff import canonical_json, differences
 
-__all__ = ["AcceptedState", "Generations", "Record"]
+__all__ = ["Generations", "Record", "Recorded"]
 
 KEPT = 200
 
@@ -34,16 +35,11 @@ _UNUSABLE = (CorruptRecord, InvalidDesiredState, *MALFORMED)
 """Errors of reading a frozen generation."""
 
 
-class AcceptedState(NamedTuple):
-    """A desired state with its number. ``fresh``: accepting it created a new generation.
+class Recorded(NamedTuple):
+    """Result of recording a state. ``fresh``: it became a new generation."""
 
-    ``stack.model`` is the frozen resolved model. ``changes`` lists the differences from the one before.
-    """
-
-    stack: Stack
-    desired: Desired
+    accepted: AcceptedState
     fresh: bool
-    changes: tuple[str, ...]
 
 
 class Generations:
@@ -69,7 +65,7 @@ class Generations:
 
     def record(
         self, loaded: LoadedState, *, author: str, reason: str, at: float, commit: str = ""
-    ) -> AcceptedState:
+    ) -> Recorded:
         """Number ``loaded``: the next generation if its meaning has changed, else the current one.
 
         Durable when this returns. ``at`` is wall time in seconds since the epoch, ``commit`` the git commit
@@ -89,7 +85,7 @@ class Generations:
             if record is not None and not fresh and commit and record.commit != commit:
                 record = replace(record, commit=commit)
             elif record is not None and not fresh and record.revision == loaded.revision and before:
-                return before._replace(fresh=False)
+                return Recorded(before, fresh=False)
             if fresh or record is None:
                 changes = _changes(before, loaded)
                 number = self._records.highest + 1
@@ -103,9 +99,9 @@ class Generations:
                     changes=changes,
                     commit=commit,
                 )
-            self._current = self._frozen(record, loaded, fresh=fresh)
+            self._current = self._frozen(record, loaded)
             self._records.keep(self._kept)
-            return self._current
+            return Recorded(self._current, fresh)
 
     def latest(self) -> AcceptedState | None:
         """Return the last valid state, None if there never was one."""
@@ -177,7 +173,7 @@ class Generations:
             raise WriteRefused("unknown_generation", f"there is no generation {generation}", remedy)
         return record
 
-    def _frozen(self, record: Record, loaded: LoadedState, *, fresh: bool) -> AcceptedState:
+    def _frozen(self, record: Record, loaded: LoadedState) -> AcceptedState:
         resolved = loaded.resolved
         # Contents first: a record must only refer to contents that exist.
         sources = {name: self._records.save_model(content) for name, content in loaded.sources.items()}
@@ -199,7 +195,7 @@ class Generations:
             compose_warnings=resolved.warnings,
         )
         self._records.save(record)
-        accepted = _accepted(record, loaded.stack, loaded.desired.groups, model, fresh=fresh)
+        accepted = _accepted(record, loaded.stack, loaded.desired.groups, model)
         if self._current is not None and self._current.stack == accepted.stack:
             # The known object carries cached results.
             return accepted._replace(stack=self._current.stack)
@@ -229,12 +225,10 @@ class Generations:
         resolved = with_digests(resolved, self._key)
         parsed = parse_files(contents[STACK], contents[GROUPS])
         stack, groups = assemble(parsed, resolved, record.directory)
-        return _accepted(record, stack, groups, self._records.model(record.resolved), fresh=False)
+        return _accepted(record, stack, groups, self._records.model(record.resolved))
 
 
-def _accepted(
-    record: Record, stack: Stack, groups: Mapping[str, GroupState], model: Path, *, fresh: bool
-) -> AcceptedState:
+def _accepted(record: Record, stack: Stack, groups: Mapping[str, GroupState], model: Path) -> AcceptedState:
     desired = Desired(
         groups=groups,
         generation=record.generation,
@@ -248,7 +242,7 @@ def _accepted(
         compose=record.compose_version,
         files=record.files,
     )
-    return AcceptedState(stack, desired, fresh, record.changes)
+    return AcceptedState(stack, desired, record.at, record.changes)
 
 
 def _changes(before: AcceptedState | None, loaded: LoadedState) -> tuple[str, ...]:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+from reconciler.model.accepted_state import AcceptedState
 from reconciler.model.edit import Edit
 
 
 class WriteResult(NamedTuple):
-    """Result of a write: the current generation, and whether the write created it.
+    """Result of a write. ``changed``: the write made ``accepted`` a new generation.
 
-    ``groups`` are those whose entries changed, in display order. ``suspended`` are all groups that are
-    suspended now, changed or not; the loop does not act on them yet.
+    ``groups`` are those whose entries changed, in display order.
     """
 
-    generation: int
+    accepted: AcceptedState
     changed: bool
     groups: tuple[str, ...]
-    suspended: tuple[str, ...] = ()
+
+    @property
+    def generation(self) -> int:
+        """Number of the current generation."""
+        return self.accepted.desired.generation
 
 
 class Writer(Protocol):

@@ -15,7 +15,7 @@ from pathlib import Path
 from reconciler.desired_state.git_busy import LOCK, SIGNS
 from reconciler.desired_state.schema import GROUPS
 from reconciler.errors import WriteRefused
-from reconciler.generations.acceptance import EDITED
+from reconciler.generations.origin import EDITED
 from reconciler.generations.store import Generations, Record
 from reconciler.git.command import Git, GitError, retry_until_unlocked
 from reconciler.git.commit_objects import Author, commit, read_edits

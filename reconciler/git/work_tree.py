@@ -1,6 +1,6 @@
 """The desired-state directory as a git work tree, for the daemon: origins of states, commits of writes.
 
-Implements ``acceptance.Tree`` and ``rollback.Tree``. Nothing is cached, since a repository may be created,
+Implements ``origin.WorkTree`` and ``rollback.Tree``. Nothing is cached, since a repository may be created,
 moved or removed at any time. For a directory that is not the top of a work tree all answers are empty.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from reconciler.desired_state.assemble import LoadedState
 from reconciler.desired_state.schema import GROUPS
 from reconciler.errors import InvalidDesiredState, Mistake, ServiceManagerError, WriteRefused
-from reconciler.generations.acceptance import BY_FILE, EDITED, ChangeOrigin, RestoreSet
+from reconciler.generations.origin import BY_FILE, EDITED, ChangeOrigin, RestoreSet
 from reconciler.generations.store import Generations
 from reconciler.git import lock
 from reconciler.git.auto_commit import COMMITTED, ROLLBACK, AutoCommitter, BranchMoved
@@ -31,8 +31,6 @@ from reconciler.git.inspect import (
     work_tree_status,
 )
 from reconciler.git.staging import ValidationContext, check_checkout, validate_commit
-from reconciler.model.desired import Desired
-from reconciler.model.stack import Stack
 
 log = logging.getLogger(__name__)
 
@@ -89,10 +87,10 @@ class GitTree:
             return (self.top / ".git" / "HEAD",)
         return (directory / "HEAD", directory / "logs" / "HEAD")
 
-    # --- acceptance.Tree ---
+    # --- origin.WorkTree ---
 
     async def look(self) -> str:
-        """See ``acceptance.Tree``."""
+        """See ``origin.WorkTree``."""
         git = self.git
         if git is None:
             self._status, self._hand_edits, self._unknown = WorkTreeStatus("", "", ()), (), False
@@ -111,7 +109,7 @@ class GitTree:
         return self._status.head
 
     async def origin(self, loaded: LoadedState) -> ChangeOrigin:
-        """See ``acceptance.Tree``."""
+        """See ``origin.WorkTree``."""
         git, head = self.git, self._status.head
         if git is None or not head or self._unknown:
             return ChangeOrigin(BY_FILE, EDITED)
@@ -142,16 +140,16 @@ class GitTree:
         return ChangeOrigin(author or BY_FILE, f"{COMMITTED}{source[:_SHORT]}", noted)
 
     def accepted(self) -> None:
-        """See ``acceptance.Tree``."""
+        """See ``origin.WorkTree``."""
         if self.git is not None and (self._hand_edits or self.pending):
             self._poked.set()
 
     def refused(self) -> WriteRefused | None:
-        """See ``acceptance.Tree``."""
+        """See ``origin.WorkTree``."""
         return self.closed
 
     def warnings(self) -> tuple[str, ...]:
-        """See ``acceptance.Tree``."""
+        """See ``origin.WorkTree``."""
         found = [f"git: {trouble}" for trouble in (self._trouble, self.away) if trouble]
         if self._hand_edits and not self._commits_edits:
             names = ", ".join(self._hand_edits[:5]) + (
@@ -161,7 +159,7 @@ class GitTree:
         return tuple(found)
 
     def mistakes(self) -> tuple[Mistake, ...]:
-        """See ``acceptance.Tree``."""
+        """See ``origin.WorkTree``."""
         return self.rejected
 
     # --- rollback.Tree ---
@@ -182,12 +180,11 @@ class GitTree:
             raise WriteRefused("not_restorable", message, "correct the files by hand") from error
         return await asyncio.to_thread(self._files, git, commit)
 
-    async def state(self, commit: str) -> tuple[Stack, Desired]:
+    async def state(self, commit: str) -> LoadedState:
         """See ``rollback.Tree``."""
         git = self.git
         assert git is not None
-        loaded = await validate_commit(git, commit, self.around)
-        return loaded.stack, loaded.desired
+        return await validate_commit(git, commit, self.around)
 
     def _files(self, git: Git, commit: str) -> RestoreSet:
         head = self._status.head

@@ -18,6 +18,7 @@ from reconciler.controller.snapshot import SnapshotPublisher
 from reconciler.desired_state.store import Store
 from reconciler.engine.compose.resolve import resolve
 from reconciler.engine.docker.engine import DockerEngine
+from reconciler.model.accepted_state import AcceptedState
 from reconciler.model.desired import Desired, GroupState
 from tests.bench.harness import BenchHarness, say
 from tests.bench.recording_proxy import RecordingProxy
@@ -103,7 +104,7 @@ async def _converged(bench: BenchHarness, host: str, took: list[float]) -> Async
         hooks=Hooks(passed=lambda seconds, _: took.append(seconds)),
     )
     desired = Desired(groups={name: GroupState(on=True) for name in stack.groups}, generation=1)
-    loop.set_target(stack, desired, accepted_at=time.time())
+    loop.set_target(AcceptedState(stack, desired, time.time()))
     running = asyncio.create_task(loop.run())
     try:
         async with asyncio.timeout(60):

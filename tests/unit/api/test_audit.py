@@ -12,6 +12,7 @@ import pytest
 
 from api.endpoints.audit import AuditPage, as_json, describe_request, publish_from_thread
 from reconciler.audit.chain import START, append_link
+from reconciler.audit.event_stream import Delivery
 from reconciler.audit.log import Audit, AuditEvent, Entry, Query, WriterTimings
 from reconciler.audit.query import read, verify
 from reconciler.errors import InvalidDesiredState, Mistake, WriteRefused
@@ -25,15 +26,12 @@ class Kept:
 
     def __init__(self, *events: AuditEvent) -> None:
         self.entries = append_link(START, events)
-        self.told: list[tuple[tuple[str, ...], AuditEvent]] = []
+        self.recorded: list[tuple[tuple[str, ...], AuditEvent]] = []
         self.asked: list[Query] = []
         self.error: Exception | None = None
 
-    def append(self, fact: AuditEvent) -> None:
-        self.told.append(((), fact))
-
-    def append_coalesced(self, key: tuple[str, ...], fact: AuditEvent) -> None:
-        self.told.append((key, fact))
+    def on_event(self, event: AuditEvent, delivery: Delivery) -> None:
+        self.recorded.append((delivery.repeat_key, event))
 
     async def read(self, query: Query) -> list[Entry]:
         self.asked.append(query)
@@ -46,7 +44,7 @@ class Kept:
 
     @property
     def refusals(self) -> list[tuple[str, str, str, str, str]]:
-        return [(f.action, f.target, f.user, f.reason, f.source) for _, f in self.told]
+        return [(f.action, f.target, f.user, f.reason, f.source) for _, f in self.recorded]
 
 
 # --- reading --------------------------------------------------------------------------------------------
@@ -175,9 +173,9 @@ async def test_every_kind_of_refusal_is_recorded_with_who_where_and_what_for(tmp
         ("sign_in", "/services/session", "anonymous", "invalid_key", place),
         ("request", "unknown address", "anonymous", "missing_key", place),
     ]
-    assert {fact.result for _, fact in log.told} == {"refused"}
-    assert log.told[0][1].groups == ("kafka",)
-    assert log.told[3][1].message == "analytics needs storage, which is off"
+    assert {fact.result for _, fact in log.recorded} == {"refused"}
+    assert log.recorded[0][1].groups == ("kafka",)
+    assert log.recorded[3][1].message == "analytics needs storage, which is off"
 
 
 @pytest.mark.parametrize(
@@ -195,8 +193,8 @@ async def test_conflicts_are_recorded_without_what_stands_in_files(
     async with a_world(audit=log) as world:
         world.writer.refuse = refusal
         await world.client.post("/services/stop/kafka")
-    assert bool(log.told) is recorded
-    assert "hunter2" not in str(log.told)
+    assert bool(log.recorded) is recorded
+    assert "hunter2" not in str(log.recorded)
 
 
 async def test_strangers_repeats_count_as_one_and_callers_by_target(tmp_path: Path) -> None:
@@ -209,7 +207,7 @@ async def test_strangers_repeats_count_as_one_and_callers_by_target(tmp_path: Pa
         world.writer.refuse = WriteRefused("dependency_off", "no")
         for name in ("storage", "analytics", "storage"):
             await world.client.post(f"/services/start/{name}", headers=x(world.ann))
-    keys = [key for key, _ in log.told]
+    keys = [key for key, _ in log.recorded]
     assert len(set(keys[:4])) == 1
     assert len(set(keys[4:7])) == 1
     assert len(set(keys[7:])) == 2
@@ -255,11 +253,11 @@ async def test_signing_in_and_out_is_recorded(tmp_path: Path) -> None:
     async with locked(tmp_path, log) as world:
         await world.client.post("/services/session", headers=x(world.eye))
         await world.client.delete("/services/session", headers={"origin": "http://localhost:8000"})
-    assert [(f.action, f.user, f.result) for _, f in log.told] == [
+    assert [(f.action, f.user, f.result) for _, f in log.recorded] == [
         ("sign_in", "eye", "accepted"),
         ("sign_out", "eye", "accepted"),
     ]
-    assert world.eye not in str(log.told)
+    assert world.eye not in str(log.recorded)
 
 
 # --- events ---------------------------------------------------------------------------------------------

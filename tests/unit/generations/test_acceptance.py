@@ -1,4 +1,4 @@
-"""Taking in what the files say while the state directory can't be written, and what waits for what."""
+"""Accepting the files: a state directory that can't be written, and the order of durable steps."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ from typing import Any
 import pytest
 
 from reconciler.audit.chain import AuditEvent
+from reconciler.audit.event_stream import AuditEventStream, Delivery
 from reconciler.controller.loop import Loop
 from reconciler.controller.snapshot import SnapshotPublisher
 from reconciler.engine.simulated.engine import SimulatedEngine
 from reconciler.errors import WriteRefused
 from reconciler.generations.acceptance import Acceptor
+from reconciler.generations.desired_state_files import DesiredStateFiles
 from reconciler.generations.store import Generations
 from tests.support.fixtures.desired_state import GROUPS, a_directory, a_store, switch
 
 
 @dataclass
-class Scene:
-    """A directory, an intake over it, and a disk that can be full."""
+class Setup:
+    """A directory, its acceptance, and a state directory on a disk that can be full."""
 
     directory: Path
-    intake: Acceptor
+    files: DesiredStateFiles
     loop: Loop
     snapshots: SnapshotPublisher
     full: bool = False
@@ -35,77 +37,78 @@ class Scene:
     @property
     def generation(self) -> int:
         target = self.loop.target
-        return target[1].generation if target else 0
+        return target.desired.generation if target else 0
 
 
 @pytest.fixture(params=[errno.ENOSPC, errno.EROFS], ids=errno.errorcode.get)
-async def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Scene:
+async def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Setup:
     number: int = request.param
     snapshots = SnapshotPublisher()
     loop = Loop(SimulatedEngine(), snapshots, wall=lambda: 1.0, chance=lambda: 0.5)
     directory = a_directory(tmp_path / "desired")
     (tmp_path / "state").mkdir()
     generations = Generations(tmp_path / "state")
-    intake = Acceptor(a_store(directory), generations, loop, wall=lambda: 1.0)
-    scene = Scene(directory, intake, loop, snapshots)
-    accept = generations.record
+    files = DesiredStateFiles(a_store(directory), Acceptor(generations, loop, wall=lambda: 1.0))
+    setup = Setup(directory, files, loop, snapshots)
+    record = generations.record
 
-    def accepting(*arguments: Any, **more: Any) -> Any:
-        if scene.full:
+    def record_or_fail(*arguments: Any, **more: Any) -> Any:
+        if setup.full:
             raise OSError(number, os.strerror(number))
-        return accept(*arguments, **more)
+        return record(*arguments, **more)
 
-    monkeypatch.setattr(generations, "record", accepting)
-    await intake.reload()
-    return scene
-
-
-async def test_an_edit_that_can_not_be_kept_is_told_and_taken_in_later(scene: Scene) -> None:
-    before = scene.generation
-    scene.full = True
-    (scene.directory / "groups.yaml").write_text(GROUPS.replace("web: off", "web: on"))
-    await scene.intake.reload()
-    assert scene.generation == before
-    assert any("can't be written" in told for told in scene.snapshots.current.warnings)
-    scene.full = False
-    await scene.intake.reload()
-    assert scene.generation == before + 1
-    assert not any("can't be written" in told for told in scene.snapshots.current.warnings)
+    monkeypatch.setattr(generations, "record", record_or_fail)
+    await files.reload()
+    return setup
 
 
-async def test_a_write_that_can_not_be_kept_is_refused_and_leaves_the_file_as_it_was(scene: Scene) -> None:
-    scene.full = True
+async def test_an_edit_that_can_not_be_stored_is_reported_and_accepted_later(setup: Setup) -> None:
+    before = setup.generation
+    setup.full = True
+    (setup.directory / "groups.yaml").write_text(GROUPS.replace("web: off", "web: on"))
+    await setup.files.reload()
+    assert setup.generation == before
+    assert any("can't be written" in warning for warning in setup.snapshots.current.warnings)
+    setup.full = False
+    await setup.files.reload()
+    assert setup.generation == before + 1
+    assert not any("can't be written" in warning for warning in setup.snapshots.current.warnings)
+
+
+async def test_a_write_that_can_not_be_stored_is_refused_and_undone(setup: Setup) -> None:
+    setup.full = True
     with pytest.raises(WriteRefused) as refused:
-        await scene.intake.write(switch("base", on=False))
+        await setup.files.write(switch("base", on=False))
     assert refused.value.reason == "state_not_writable"
-    assert (scene.directory / "groups.yaml").read_text() == GROUPS
-    scene.full = False
-    receipt = await scene.intake.write(switch("base", on=False))
-    assert receipt.changed
+    assert (setup.directory / "groups.yaml").read_text() == GROUPS
+    setup.full = False
+    result = await setup.files.write(switch("base", on=False))
+    assert (result.changed, result.groups) == (True, ("base",))
 
 
-async def test_the_log_goes_before_the_loop_but_not_for_ever(tmp_path: Path) -> None:
-    """Who asked waits for the entry, converging only for a moment."""
+async def test_the_caller_waits_for_the_audit_entry_and_the_loop_only_for_a_moment(tmp_path: Path) -> None:
     loop = Loop(SimulatedEngine(), SnapshotPublisher(), wall=lambda: 1.0, chance=lambda: 0.5)
     directory = a_directory(tmp_path / "desired")
     entries: list[Future[bool]] = []
-    heard_by_then: list[bool] = []
+    adopted_before: list[bool] = []
 
-    def record(fact: AuditEvent) -> Future[bool]:
+    def store(event: AuditEvent, delivery: Delivery) -> Future[bool]:
+        assert delivery.durable
         target = loop.target
-        heard_by_then.append(target is not None and target[1].generation == fact.generation)
+        adopted_before.append(target is not None and target.desired.generation == event.generation)
         entries.append(Future())
         return entries[-1]
 
-    intake = Acceptor(
-        a_store(directory), Generations(tmp_path / "state"), loop, wall=lambda: 1.0, record=record
-    )
-    await intake.reload()
-    asked = asyncio.create_task(intake.write(switch("base", on=False)))
+    events = AuditEventStream()
+    events.subscribe(store)
+    acceptor = Acceptor(Generations(tmp_path / "state"), loop, wall=lambda: 1.0, events=events)
+    files = DesiredStateFiles(a_store(directory), acceptor)
+    await files.reload()
+    write = asyncio.create_task(files.write(switch("base", on=False)))
     async with asyncio.timeout(5):
-        while loop.target is None or loop.target[1].groups["base"].on:
+        while loop.target is None or loop.target.desired.groups["base"].on:
             await asyncio.sleep(0)
-    assert heard_by_then == [False, False]
-    assert not asked.done()
+    assert adopted_before == [False, False]
+    assert not write.done()
     entries[-1].set_result(True)
-    assert (await asked).generation == 2
+    assert (await write).generation == 2

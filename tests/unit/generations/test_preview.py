@@ -10,10 +10,9 @@ import pytest
 
 from reconciler.errors import InvalidDesiredState
 from reconciler.generations.preview import Previewer, PreviewResult
-from reconciler.model.desired import Desired
+from reconciler.model.accepted_state import AcceptedState
 from reconciler.model.ledger import Ledger
 from reconciler.model.observed import ObservedState
-from reconciler.model.stack import Stack
 from tests.support.fixtures.builders import NOW, a_stack, container, desire, look, service
 
 STACK = a_stack({"main": [service("db"), service("web", "db")], "other": [service("ui")]})
@@ -28,7 +27,7 @@ groups:
 
 @dataclass
 class Standing:
-    target: tuple[Stack, Desired] | None
+    target: AcceptedState | None
     observed: ObservedState
     ledger: Ledger = field(default_factory=Ledger)
 
@@ -37,7 +36,7 @@ async def previewed(state: Mapping[str, Any], *on: str, complete: bool = True) -
     """Everything that is on runs, and nothing else is there."""
     there = [container(STACK.services[name]) for group in on for name in STACK.groups[group].services]
     observed = replace(look(STACK, *there), complete=complete)
-    standing = Standing((STACK, desire(STACK, *on)), observed)
+    standing = Standing(AcceptedState(STACK, desire(STACK, *on)), observed)
     return await Previewer(standing, lambda _: {"stack.yaml": FILE}, wall=lambda: NOW.wall)(state)
 
 

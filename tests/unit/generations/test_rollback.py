@@ -21,6 +21,7 @@ from reconciler.controller.snapshot import SnapshotPublisher
 from reconciler.desired_state.store import Store
 from reconciler.engine.simulated.engine import SimulatedEngine
 from reconciler.generations.acceptance import Acceptor
+from reconciler.generations.desired_state_files import DesiredStateFiles
 from reconciler.generations.outcomes import OutcomeRecorder
 from reconciler.generations.rollback import History
 from reconciler.generations.store import Generations
@@ -35,17 +36,17 @@ class House:
     """A daemon without its process: files, generations, loop and API."""
 
     directory: Path
-    intake: Acceptor
+    desired_state: DesiredStateFiles
     generations: Generations
     snapshots: SnapshotPublisher
     client: httpx.AsyncClient
 
     async def edit(self, name: str, content: str) -> None:
         (self.directory / name).write_text(content)
-        await self.intake.reload()
+        await self.desired_state.reload()
 
     async def start(self, group: str, author: str = "ann") -> None:
-        await self.intake.write(switch(group, author=author))
+        await self.desired_state.write(switch(group, author=author))
 
     async def ended(self, generation: int) -> None:
         async with asyncio.timeout(10):
@@ -79,15 +80,15 @@ async def a_house(tmp_path: Path) -> AsyncIterator[House]:
     engine = SimulatedEngine(wall=time.time)
     ends = OutcomeRecorder(generations, lambda _: None)
     loop = Loop(engine, snapshots, wall=time.time, chance=lambda: 0.5, hooks=Hooks(ended=ends))
-    intake = Acceptor(Store(directory, FakeResolver()), generations, loop, wall=time.time)
-    history = History(generations, intake, loop, now=now)
-    app = create_app(writer=intake, snapshots=snapshots, settings=Settings(), archive=history)
+    files = DesiredStateFiles(Store(directory, FakeResolver()), Acceptor(generations, loop, wall=time.time))
+    history = History(generations, files, loop, now=now)
+    app = create_app(writer=files, snapshots=snapshots, settings=Settings(), archive=history)
     running = asyncio.create_task(loop.run())
     transport = httpx.ASGITransport(app=app)
     try:
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as client:
-            house = House(directory, intake, generations, snapshots, client)
-            await intake.reload()
+            house = House(directory, files, generations, snapshots, client)
+            await files.reload()
             await house.ended(1)
             yield house
     finally:

@@ -10,7 +10,8 @@ import pytest
 
 from reconciler.desired_state.store import LoadedState
 from reconciler.errors import WriteRefused
-from reconciler.generations.store import AcceptedState, Generations
+from reconciler.generations.store import Generations, Recorded
+from reconciler.model.accepted_state import AcceptedState
 from tests.support.fixtures.desired_state import COMPOSE, GROUPS, STACK, a_directory, a_store
 
 ON = GROUPS.replace("web: off", "web: on")
@@ -20,21 +21,25 @@ async def load(path: Path, **files: str) -> LoadedState:
     return await a_store(a_directory(path / "files", **files)).load()
 
 
-def accept(generations: Generations, loaded: LoadedState, at: float = 1.0) -> AcceptedState:
+def record(generations: Generations, loaded: LoadedState, at: float = 1.0) -> Recorded:
     return generations.record(loaded, author="ann", reason="because", at=at)
+
+
+def accept(generations: Generations, loaded: LoadedState, at: float = 1.0) -> AcceptedState:
+    return record(generations, loaded, at).accepted
 
 
 async def test_a_generation_is_a_change_of_meaning(tmp_path: Path) -> None:
     generations = Generations(tmp_path / "state")
     assert generations.latest() is None
-    first = accept(generations, await load(tmp_path))
-    assert (first.desired.generation, first.fresh, first.changes) == (1, True, ("first desired state",))
-    comment = accept(generations, await load(tmp_path, groups=GROUPS + "# more\n"))
-    assert (comment.desired.generation, comment.fresh) == (1, False)
+    first, fresh = record(generations, await load(tmp_path))
+    assert (first.desired.generation, fresh, first.changes) == (1, True, ("first desired state",))
+    comment, fresh = record(generations, await load(tmp_path, groups=GROUPS + "# more\n"))
+    assert (comment.desired.generation, fresh) == (1, False)
     assert comment.desired.revision != first.desired.revision
     assert generations.sources(1)["groups.yaml"].endswith(b"# more\n")
-    second = accept(generations, await load(tmp_path, groups=ON))
-    assert (second.desired.generation, second.fresh, second.changes) == (2, True, ("web: off → on",))
+    second, fresh = record(generations, await load(tmp_path, groups=ON))
+    assert (second.desired.generation, fresh, second.changes) == (2, True, ("web: off → on",))
     assert [(r.generation, r.author, r.reason, r.at) for r in generations.history()] == [
         (1, "ann", "because", 1.0),
         (2, "ann", "because", 1.0),
@@ -78,7 +83,7 @@ async def test_another_compose_version_is_no_change(tmp_path: Path) -> None:
     accept(generations, loaded)
     hashes = dict.fromkeys(loaded.resolved.hashes, "other")
     newer = loaded._replace(resolved=loaded.resolved._replace(version="3.0", hashes=hashes), revision="other")
-    assert not accept(generations, newer).fresh
+    assert not record(generations, newer).fresh
 
 
 async def test_daemon_started_on_a_broken_directory_has_the_last_valid_state(tmp_path: Path) -> None:
@@ -135,7 +140,7 @@ async def test_a_damaged_content_is_noticed_and_an_older_state_used(tmp_path: Pa
     assert latest.desired.generation == 1
     assert "generation 2 can't be read" in again.warnings()[0]
     # The damaged content is written again, with a new generation number.
-    assert accept(again, await load(tmp_path, groups=ON, compose=COMPOSE.replace("app:1", "app:2"))).fresh
+    assert record(again, await load(tmp_path, groups=ON, compose=COMPOSE.replace("app:1", "app:2"))).fresh
     newest = Generations(state).latest()
     assert newest
     assert newest.desired.generation == 3
