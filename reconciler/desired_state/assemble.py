@@ -53,6 +53,13 @@ class LoadedState(NamedTuple):
     sources: Mapping[str, bytes]
     resolved: Resolved
 
+    def with_groups(self, content: bytes, states: Mapping[str, GroupState]) -> LoadedState:
+        """Return the state after ``groups.yaml`` got this content, which means these states."""
+        sources = {**self.sources, GROUPS: content}
+        revision = revision_of(sources)
+        desired = replace(self.desired, groups=dict(states), revision=revision)
+        return self._replace(desired=desired, revision=revision, sources=sources)
+
 
 Content = bytes | InvalidDesiredState | None
 """The result of reading a file: its bytes, the reason that it is unreadable, or None if it is missing."""
@@ -142,21 +149,6 @@ def parse_group_states(content: bytes) -> dict[str, GroupState]:
 def group_states(groups: GroupsFile) -> dict[str, GroupState]:
     """Return the state of each group in ``groups.yaml``."""
     return {name: entry.group_state() for name, entry in groups.groups.items()}
-
-
-def replace_groups(loaded: LoadedState, groups: bytes) -> LoadedState:
-    """Return ``loaded`` with another ``groups.yaml`` (or JSON, which is YAML), for a write or a preview.
-
-    Raises:
-        InvalidDesiredState: with every mistake in ``groups``.
-    """
-    parsed = parse_files(loaded.sources[STACK], groups)
-    if parsed.mistakes or parsed.groups_file is None:
-        raise InvalidDesiredState(sort_mistakes(parsed.mistakes))
-    sources = {**loaded.sources, GROUPS: groups}
-    revision = revision_of(sources)
-    desired = replace(loaded.desired, groups=group_states(parsed.groups_file), revision=revision)
-    return loaded._replace(desired=desired, revision=revision, sources=sources)
 
 
 def sort_mistakes(mistakes: Iterable[Mistake]) -> tuple[Mistake, ...]:

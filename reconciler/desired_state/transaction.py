@@ -1,4 +1,4 @@
-"""Writes of the store that concern whole files: several at once, undone together where one fails."""
+"""Write and delete several whole files: all, or none if one fails."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def replace_all(
     before: Mapping[str, bytes],
     on_replaced: OnReplaced | None = None,
 ) -> bool:
-    """Writes files, by name as in ``LoadedState.sources``; all or none. False: one was no longer as
-    ``before``.
+    """Write files, by name as in ``LoadedState.sources``; return False if one differs from ``before``.
 
-    ``groups.yaml`` comes last, so that the state in between is one that switches nothing on.
+    Writes ``groups.yaml`` last, so that the intermediate state switches nothing on. On False and on errors
+    no file is changed.
 
     Raises:
-        StillWritten, OSError: as ``atomic_replace``; none is changed then.
+        FileBusy, OSError: as ``atomic_replace``.
     """
     done: list[str] = []
     try:
-        for name in _in_order(contents):
-            if not _one(directory / name, before.get(name), contents[name], on_replaced):
+        for name in _write_order(contents):
+            if not _replace_or_create(directory / name, before.get(name), contents[name], on_replaced):
                 break
             done.append(name)
         else:
@@ -43,8 +43,8 @@ def replace_all(
 
 
 def rollback(directory: Path, contents: Mapping[str, bytes], before: Mapping[str, bytes]) -> None:
-    """Takes ``replace_all`` back; a file that somebody changed since is left to them."""
-    for name in reversed(_in_order(contents)):
+    """Undo ``replace_all``; files that were changed since stay."""
+    for name in reversed(_write_order(contents)):
         with suppress(OSError, FileBusy):
             old = before.get(name)
             if old is None:
@@ -53,7 +53,9 @@ def rollback(directory: Path, contents: Mapping[str, bytes], before: Mapping[str
                 atomic_replace(directory / name, contents[name], old)
 
 
-def _one(path: Path, old: bytes | None, new: bytes, on_replaced: OnReplaced | None = None) -> bool:
+def _replace_or_create(
+    path: Path, old: bytes | None, new: bytes, on_replaced: OnReplaced | None = None
+) -> bool:
     if old is not None:
         return atomic_replace(path, old, new, on_replaced)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,10 +71,10 @@ def _one(path: Path, old: bytes | None, new: bytes, on_replaced: OnReplaced | No
 
 
 def delete_all(directory: Path, contents: Mapping[str, bytes]) -> bool:
-    """Takes files away that hold what ``contents`` says; all or none. False: one held something else.
+    """Delete files that hold ``contents``; return False, with no file deleted, if one holds something else.
 
     Raises:
-        OSError: one can't be taken away; none is then.
+        OSError: a file can't be deleted; no file is deleted.
     """
     done: list[str] = []
     try:
@@ -91,16 +93,16 @@ def delete_all(directory: Path, contents: Mapping[str, bytes]) -> bool:
 
 
 def restore(directory: Path, contents: Mapping[str, bytes]) -> None:
-    """Takes ``delete_all`` back; where another file stands by now, that stays."""
+    """Undo ``delete_all``; files that were created since stay."""
     for name, content in contents.items():
         with suppress(OSError):
-            _one(directory / name, None, content)
+            _replace_or_create(directory / name, None, content)
 
 
 def _mode(path: Path) -> int:
-    # What a file's mode was is not kept; one of variables may hold passwords.
+    # The mode of deleted files is not stored; a file of variables may hold passwords.
     return 0o600 if "env" in path.name or "secret" in path.name else 0o666
 
 
-def _in_order(names: Iterable[str]) -> list[str]:
+def _write_order(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: (name == GROUPS, name == STACK, name))

@@ -1,8 +1,7 @@
-"""Edits ``groups.yaml`` in place: the text is cut open where one value stands, and nowhere else.
+"""Edit the text of ``groups.yaml`` in place: only the changed value is replaced.
 
-The file is never written out anew from values, which would lose comments, order, quoting and line ends.
-What comes out is read again and compared with what was meant, so a layout that these few rules don't
-understand is refused, never spoilt.
+Writing the whole file from values would lose comments, order, quoting and line ends. The result is parsed and
+compared with the intended states, so a layout that these few rules do not support is refused, never damaged.
 """
 
 from __future__ import annotations
@@ -35,6 +34,13 @@ _SPELLINGS = {
 }
 
 
+class EditedGroups(NamedTuple):
+    """A changed ``groups.yaml`` and the states that it means, in its order."""
+
+    content: bytes
+    states: Mapping[str, GroupState]
+
+
 class _Pair(NamedTuple):
     key: Node
     value: Node
@@ -46,11 +52,11 @@ class _Splice(NamedTuple):
     text: str
 
 
-def apply_edit(content: bytes, states: Mapping[str, GroupState]) -> bytes:
-    """``content`` with the entries of ``states`` meaning just that, and not a byte changed beyond it.
+def apply_edit(content: bytes, states: Mapping[str, GroupState]) -> EditedGroups:
+    """Return ``content`` with the entries of ``states`` changed and every other byte as before.
 
     Raises:
-        InvalidDesiredState: ``content`` can't be read.
+        InvalidDesiredState: ``content`` can't be parsed.
         WriteRefused: ``cannot_edit``; the layout (anchors, merged keys) allows no such small edit.
     """
     before = parse_group_states(content)
@@ -60,12 +66,11 @@ def apply_edit(content: bytes, states: Mapping[str, GroupState]) -> bytes:
         if before.get(name) != state:
             text = _entry(text, name, before.get(name), state)
     result = text.encode()
-    _verify(result, {**before, **states})
-    return result
+    return EditedGroups(result, _verified(result, {**before, **states}))
 
 
 def _writable(state: GroupState) -> GroupState:
-    # Times are written to the microsecond; what is meant has to be what can be read back.
+    # Times are written to the microsecond, so the intended state has to be rounded like the parsed one.
     suspend = state.suspend
     if suspend:
         suspend = Suspension(_rounded(suspend.until), suspend.reason)
@@ -81,46 +86,47 @@ def _rounded(time: float | None) -> float | None:
     return None if time is None else parse_time(format_time(time))
 
 
-def _verify(result: bytes, meant: Mapping[str, GroupState]) -> None:
+def _verified(result: bytes, intended: Mapping[str, GroupState]) -> Mapping[str, GroupState]:
     try:
-        found = parse_group_states(result)
+        parsed = parse_group_states(result)
     except InvalidDesiredState as error:
         raise _refused(str(error)) from error
-    if [*found.items()] != [*meant.items()]:
+    if [*parsed.items()] != [*intended.items()]:
         raise _refused("other groups would change as well")
+    return parsed
 
 
-def _refused(why: str) -> WriteRefused:
+def _refused(reason: str) -> WriteRefused:
     return WriteRefused(
         "cannot_edit",
-        f"{GROUPS} is laid out in a way that can't be edited in one place ({why})",
+        f"the layout of {GROUPS} allows no edit in one place ({reason})",
         "edit the file by hand, or write the group as `name: on`",
     )
 
 
 def _entry(text: str, name: str, before: GroupState | None, state: GroupState) -> str:
-    pair = _found(text, name)
+    pair = _entry_pair(text, name)
     splice = _alias(text, pair, state) or _whole(text, pair, state)
     if splice:
         return _cut(text, splice)
-    # From last to first, since each new key goes right behind `state`.
+    # From last to first, because each new key is inserted directly after `state`.
     for key in reversed(_KEYS):
         if getattr(before, key, None) != getattr(state, key):
             text = _keyed(text, name, key, state)
     return text if before and before.on == state.on else _switched(text, name, state)
 
 
-def _found(text: str, name: str) -> _Pair:
+def _entry_pair(text: str, name: str) -> _Pair:
     root = parse_nodes(GROUPS, text.encode())
     groups = _pair(root, "groups")
-    found = _pair(groups.value, name) if groups else None
-    if found is None:
-        raise _refused(f"{name} has no entry of its own")
-    return found
+    pair = _pair(groups.value, name) if groups else None
+    if pair is None:
+        raise _refused(f"{name} has no entry")
+    return pair
 
 
 def _mapping(text: str, name: str) -> MappingNode:
-    entry = _found(text, name).value
+    entry = _entry_pair(text, name).value
     if not isinstance(entry, MappingNode):
         raise _refused(f"{name} is neither on, off nor a mapping")
     return entry
@@ -137,7 +143,7 @@ def _cut(text: str, splice: _Splice) -> str:
 
 
 def _alias(text: str, pair: _Pair, state: GroupState) -> _Splice | None:
-    # The node of an alias is that of its anchor, so its own place has to be found in the text.
+    # The node of an alias is the node of its anchor, so the position of the alias is found in the text.
     match = _ALIAS.match(text, _end(pair.key))
     return _Splice(match.start(1), match.end(1), _short(state, "on")) if match else None
 
@@ -151,7 +157,7 @@ def _whole(text: str, pair: _Pair, state: GroupState) -> _Splice | None:
 
 def _short(state: GroupState, like: str) -> str:
     switch = _spelled(state.on, like)
-    extras = [f"{key}: {told}" for key in _KEYS if (told := _wanted(state, key))]
+    extras = [f"{key}: {value}" for key in _KEYS if (value := _wanted(state, key))]
     return f"{{{', '.join([f'state: {switch}', *extras])}}}" if extras else switch
 
 
@@ -168,7 +174,7 @@ def _spelled(on: bool, like: str) -> str:
 
 
 def _wanted(state: GroupState, key: str) -> str:
-    """How the value of ``key`` is to read, '' where the key is to go."""
+    """Return the text of the value of ``key``, '' to remove the key."""
     value = getattr(state, key)
     if isinstance(value, Suspension):
         return _suspension(value)
@@ -178,15 +184,15 @@ def _wanted(state: GroupState, key: str) -> str:
 
 
 def _suspension(value: Suspension) -> str:
-    told = [f"until: {format_time(value.until)}"] if value.until is not None else []
-    told += [f"reason: {_quoted(value.reason)}"] if value.reason else []
-    return f"{{{', '.join(told)}}}" if told else "true"
+    parts = [f"until: {format_time(value.until)}"] if value.until is not None else []
+    parts += [f"reason: {_quoted(value.reason)}"] if value.reason else []
+    return f"{{{', '.join(parts)}}}" if parts else "true"
 
 
 def _quoted(text: str) -> str:
     if _PLAIN.fullmatch(text) and text.lower() not in _WORDS and "  " not in text:
         return text
-    # JSON is YAML, but for characters that YAML wants escaped and JSON does not.
+    # JSON text is YAML, except for characters that only YAML requires to be escaped.
     return "".join(c if c.isprintable() else _escaped(c) for c in json.dumps(text, ensure_ascii=False))
 
 
@@ -202,7 +208,7 @@ def _keyed(text: str, name: str, key: str, state: GroupState) -> str:
         return _cut(text, _inserted(text, entry, f"{key}: {wanted}"))
     comments = _inner_comments(text, pair)
     if comments:
-        # The value is replaced as a whole, so move the comments inside it in front of the key first.
+        # The whole value is replaced, so first move the comments inside it in front of the key.
         place = _before_key(text, entry, pair, comments)
         blank = _Splice(_end(pair.key), _true_end(text, pair.value), ": true")
         text = _cut(_cut(text, blank), place)
@@ -213,17 +219,17 @@ def _keyed(text: str, name: str, key: str, state: GroupState) -> str:
 
 
 def _inner_comments(text: str, pair: _Pair) -> list[str]:
-    """The comments between the parts of a value, in their order."""
+    """Return the comments between the parts of a value, in their order."""
     place, end = _end(pair.key), _true_end(text, pair.value)
-    found: list[str] = []
-    for start, behind in [*_scalars(pair.value, place, end), (end, end)]:
-        found += (comment.rstrip() for comment in _COMMENT.findall(text[place:start]))
-        place = behind
-    return found
+    comments: list[str] = []
+    for start, after in [*_scalars(pair.value, place, end), (end, end)]:
+        comments += (comment.rstrip() for comment in _COMMENT.findall(text[place:start]))
+        place = after
+    return comments
 
 
 def _scalars(node: Node, first: int, last: int) -> list[tuple[int, int]]:
-    """Where the scalars below ``node`` begin and end, as far as they lie within these bounds (no aliases)."""
+    """Return start and end of the scalars below ``node``, without those outside the bounds (aliases)."""
     if isinstance(node, MappingNode):
         parts = [span for pair in node.value for part in pair for span in _scalars(part, first, last)]
         return sorted(parts)
@@ -234,7 +240,7 @@ def _scalars(node: Node, first: int, last: int) -> list[tuple[int, int]]:
 def _before_key(text: str, entry: MappingNode, pair: _Pair, comments: list[str]) -> _Splice:
     start = pair.key.start_mark.index
     gap = _newline(text) + " " * pair.key.start_mark.column
-    # In braces, other keys may stand before this one on the line; a comment needs a blank before it.
+    # In braces, the line may have other keys before this one; a comment needs a blank before it.
     lead = " " if entry.flow_style else ""
     return _Splice(start, start, lead + "".join(comment + gap for comment in comments))
 
@@ -242,7 +248,7 @@ def _before_key(text: str, entry: MappingNode, pair: _Pair, comments: list[str])
 def _switched(text: str, name: str, state: GroupState) -> str:
     pair = _pair(_mapping(text, name), "state")
     if pair is None:
-        raise _refused(f"the state of {name} stands elsewhere")
+        raise _refused(f"the state of {name} is defined elsewhere")
     start, end = pair.value.start_mark.index, _end(pair.value)
     return _cut(text, _Splice(start, end, _spelled(state.on, text[start:end])))
 
@@ -254,16 +260,16 @@ def _replaced(text: str, pair: _Pair, wanted: str) -> _Splice:
     return _Splice(value.start_mark.index, _true_end(text, value), wanted)
 
 
-def _inserted(text: str, entry: MappingNode, told: str) -> _Splice:
+def _inserted(text: str, entry: MappingNode, added: str) -> _Splice:
     state = _pair(entry, "state")
     if state is None:
-        raise _refused("its state stands elsewhere")
+        raise _refused("its state is defined elsewhere")
     if entry.flow_style:
         end = _end(state.value)
-        return _Splice(end, end, f", {told}")
+        return _Splice(end, end, f", {added}")
     start = _line_start(text, state.key.start_mark.index)
     end = _line_end(text, _end(state.value))
-    return _Splice(end, end, f"{_newline(text)}{text[start : state.key.start_mark.index]}{told}")
+    return _Splice(end, end, f"{_newline(text)}{text[start : state.key.start_mark.index]}{added}")
 
 
 def _without(text: str, entry: MappingNode, pair: _Pair) -> str:
@@ -272,10 +278,10 @@ def _without(text: str, entry: MappingNode, pair: _Pair) -> str:
         return _without_comma(text, entry, start, end)
     line_start, line_end = _line_start(text, start), _line_end(text, end)
     if text[end:line_end].strip():
-        # A comment behind it stays, on a line of its own.
+        # Keep the comment after it, on its own line.
         return text[:start] + text[end:line_end].lstrip() + text[line_end:]
     if line_end == len(text):
-        # A file without a line end stays one.
+        # A file without a newline at its end stays without one.
         line_start = _line_end(text, line_start - 1) if line_start else 0
     return text[:line_start] + text[_past_newline(text, line_end) :]
 
@@ -286,8 +292,8 @@ def _without_comma(text: str, entry: MappingNode, start: int, end: int) -> str:
     if comma is None:
         return text[:start] + text[end:]
     if first:
-        behind = comma + 1
-        return text[:start] + text[end:comma] + text[behind:].lstrip(" ")
+        after = comma + 1
+        return text[:start] + text[end:comma] + text[after:].lstrip(" ")
     gap = text[comma + 1 : start]
     return text[:comma] + ("" if not gap.strip(" ") else gap.rstrip(" ")) + text[end:]
 
@@ -298,7 +304,7 @@ def _comma_before(text: str, entry: MappingNode, start: int) -> int | None:
 
 
 def _comma(text: str, index: int) -> int | None:
-    """The next comma behind ``index`` that is not part of a comment, before anything else."""
+    """Return the position of the comma that follows ``index``, apart from blanks and comments; None: none."""
     while index < len(text) and text[index] != ",":
         if text[index] == "#":
             index = _line_end(text, index)
@@ -314,7 +320,7 @@ def _end(node: Node) -> int:
 
 
 def _true_end(text: str, node: Node) -> int:
-    """Where a value ends; the mark of a block mapping stands at whatever comes after it."""
+    """Return the end of a value; the end mark of a block mapping is at the next token after it."""
     while isinstance(node, MappingNode) and not node.flow_style and node.value:
         node = node.value[-1][1]
     end = _end(node)
@@ -326,7 +332,7 @@ def _true_end(text: str, node: Node) -> int:
 def _line_start(text: str, index: int) -> int:
     start = text.rfind("\n", 0, index) + 1
     if text[start:index].strip(" \ufeff"):
-        raise _refused("more than one key stands on a line")
+        raise _refused("a line has more than one key")
     return start
 
 

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from reconciler.desired_state import stable_reader
-from reconciler.desired_state.assemble import replace_groups
 from reconciler.desired_state.store import LoadedState, Store
 from reconciler.engine.compose.resolve import resolve
 from reconciler.errors import InvalidDesiredState
@@ -320,14 +319,15 @@ async def test_a_checkout_is_read_before_or_after_never_between(tmp_path: Path) 
     assert seen == whole
 
 
-async def test_what_another_groups_yaml_would_mean(tmp_path: Path) -> None:
+async def test_state_with_another_groups_yaml(tmp_path: Path) -> None:
     loaded = await a_store(a_directory(tmp_path)).load()
-    other = replace_groups(loaded, b'{"groups": {"base": false, "web": {"state": true, "force": true}}}')
-    assert other.desired.groups == {"base": GroupState(on=False), "web": GroupState(on=True, force=True)}
-    assert other.revision != loaded.revision
+    states = {"base": GroupState(on=False), "web": GroupState(on=True, force=True)}
+    other = loaded.with_groups(b"groups: {base: off, web: {state: on, force: true}}", states)
+    assert other.desired.groups == states
+    assert other.revision == other.desired.revision != loaded.revision
     assert other.stack is loaded.stack
-    with pytest.raises(InvalidDesiredState, match="missing: web"):
-        replace_groups(loaded, b'{"groups": {"base": true}}')
+    (tmp_path / "groups.yaml").write_bytes(other.sources["groups.yaml"])
+    assert await a_store(tmp_path).load() == other
 
 
 async def test_nothing_is_left_in_the_directory(tmp_path: Path) -> None:
