@@ -17,7 +17,8 @@ from reconciler.controller.early_probe import Prober, ProbeTarget
 from reconciler.controller.executor import Concurrency, Executor
 from reconciler.controller.log_capture import Keep, LogCapturingEngine
 from reconciler.controller.progress import Progress, Tracker
-from reconciler.controller.snapshot import EngineView, Inputs, Snapshot, SnapshotPublisher, build
+from reconciler.controller.snapshot import EngineView, Snapshot, SnapshotPublisher
+from reconciler.controller.snapshot_builder import Inputs, build
 from reconciler.controller.step_outcomes import StepContext, StepTracker, ineffective_step
 from reconciler.engine import Engine
 from reconciler.errors import EngineError, EngineUnavailable, Mistake

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from reconciler.controller.progress import Progress
-from reconciler.controller.snapshot import EngineView, Inputs, Snapshot, SnapshotPublisher, build
+from reconciler.controller.snapshot import EngineView, Snapshot, SnapshotPublisher
+from reconciler.controller.snapshot_builder import Inputs, build
 from reconciler.errors import Mistake
 from reconciler.model.backoff import Failure
 from reconciler.model.desired import GroupState, Suspension
