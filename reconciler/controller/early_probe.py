@@ -8,12 +8,15 @@ first one is scheduled at the moment when former starts became ready, and few ru
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Set
+from dataclasses import replace
 from typing import NamedTuple
 
 from reconciler.errors import EngineError
-from reconciler.model.ledger import ReadyWindow
-from reconciler.model.observed import Container
+from reconciler.model.ledger import Clock, Ledger, ReadyWindow
+from reconciler.model.observed import Container, Health, ObservedState, State
+from reconciler.model.stack import Stack
+from reconciler.planning.planner import Plan
 
 FIRST = 0.25
 FACTOR = 1.25
@@ -21,6 +24,8 @@ CLOSE = 0.12
 """A bracket narrower than this share of its upper end is exact enough."""
 LONGEST = 3600.0
 """Seconds; a longer start time means that the clock jumped."""
+DEFAULT_SECONDS = 30.0
+"""Interval and time-out of a health check that the stack does not describe; Docker's own defaults."""
 
 
 class ProbeTarget(NamedTuple):
@@ -31,6 +36,44 @@ class ProbeTarget(NamedTuple):
     interval: float
     timeout: float
     known: ReadyWindow | None
+
+
+def probe_targets(plan: Plan, stack: Stack, ledger: Ledger, now: Clock) -> list[ProbeTarget]:
+    """Return the containers to probe: wanted ones that run a health check and are still starting."""
+    return [
+        _target(verdict.container, stack, ledger, now)
+        for verdict in plan.leaves
+        if verdict.wanted and verdict.container is not None and _needs_probe(verdict.container)
+    ]
+
+
+def _needs_probe(container: Container) -> bool:
+    starting = container.state is State.RUNNING and container.health is Health.STARTING
+    return starting and bool(container.check) and not container.probed
+
+
+def _target(container: Container, stack: Stack, ledger: Ledger, now: Clock) -> ProbeTarget:
+    check = stack.services[container.service].check
+    return ProbeTarget(
+        container,
+        max(0.0, now.wall - container.started_at),
+        check.interval if check else DEFAULT_SECONDS,
+        check.timeout if check else DEFAULT_SECONDS,
+        ledger.brackets.get(container.service),
+    )
+
+
+def starting_runs(observed: ObservedState) -> set[str]:
+    """Return the runs of containers that the engine reports as starting."""
+    return {c.run for c in observed.containers if c.health is Health.STARTING}
+
+
+def with_probed(observed: ObservedState, probed: Set[str]) -> ObservedState:
+    """Return the observation with the runs in ``probed`` marked as probed successfully."""
+    if not probed:
+        return observed
+    containers = tuple(replace(c, probed=True) if c.run in probed else c for c in observed.containers)
+    return replace(observed, containers=containers)
 
 
 def schedule(candidate: ProbeTarget) -> Iterable[float]:
@@ -82,25 +125,25 @@ class Prober:
     async def _follow(self, candidate: ProbeTarget) -> None:
         now = asyncio.get_running_loop().time
         # Otherwise the loop below would skip every moment since the start one by one; endless after years.
-        born = now() - (candidate.age if candidate.age < LONGEST else 0.0)
-        failed = asked = 0.0
+        started = now() - (candidate.age if candidate.age < LONGEST else 0.0)
+        failed_at = sent_at = 0.0
         for at in schedule(candidate):
             # Skip moments that passed during a probe, or before probing began.
-            if asked and born + at < now():
+            if sent_at and started + at < now():
                 continue
-            await asyncio.sleep(max(0.0, born + at - now()))
+            await asyncio.sleep(max(0.0, started + at - now()))
             async with self._slots:
-                asked = now() - born
-                ready = await self._ask(candidate)
+                sent_at = now() - started
+                ready = await self._run_check(candidate)
             if ready:
-                self._succeeded(candidate.container, failed, asked)
+                self._succeeded(candidate.container, failed_at, sent_at)
                 return
-            if now() - born - asked >= candidate.timeout:
+            if now() - started - sent_at >= candidate.timeout:
                 # Each hanging probe leaves a process behind; leave the container to the engine's own check.
                 return
-            failed = asked
+            failed_at = sent_at
 
-    async def _ask(self, candidate: ProbeTarget) -> bool:
+    async def _run_check(self, candidate: ProbeTarget) -> bool:
         try:
             return await self._probe(candidate.container, candidate.timeout)
         except EngineError:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from reconciler.errors import BatchFailed, EngineError, OutcomeUnknown, StepFailed
 from reconciler.model.observed import Action, Command
 from reconciler.model.stack import Stack
-from reconciler.planning.planner import Step
+from reconciler.planning.planner import Plan, Step
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,18 @@ _KIND = {
 }
 
 
+_OVERTAKES = frozenset({Action.STOP, Action.RECREATE, Action.REMOVE})
+"""Actions that cancel running hooks instead of waiting for them."""
+
+
+def _is_overtaken(step: Step, plan: Plan) -> bool:
+    """Whether the plan requires something else of the service than the step in flight."""
+    verdict = plan.verdict(step.key)
+    if verdict is None or not verdict.wanted:
+        return True
+    return verdict.step is not None and verdict.step.action in _OVERTAKES
+
+
 def _kind(step: Step) -> str:
     return "other" if step.long else _KIND.get(step.action, "other")
 
@@ -61,23 +73,23 @@ class Executor:
         self._act = act
         self._limits = limits._asdict()
         self._done = done
-        self._flying: dict[str, Step] = {}
-        self._landed: dict[str, float] = {}
+        self._in_flight: dict[str, Step] = {}
+        self._returned_at: dict[str, float] = {}
         # By service: when the last of its steps returned, and when the last batched one did.
-        self._any_landed: dict[str, float] = {}
-        self._all_landed: dict[str, float] = {}
+        self._last_return: dict[str, float] = {}
+        self._last_batch_return: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._long: dict[str, asyncio.Task[None]] = {}
 
     @property
     def in_flight(self) -> Mapping[str, Action]:
         """The actions in flight, by unit, and by service where a unit is a replica."""
-        services = {step.service: step.action for step in self._flying.values()}
-        return services | {key: step.action for key, step in self._flying.items()}
+        services = {step.service: step.action for step in self._in_flight.values()}
+        return services | {key: step.action for key, step in self._in_flight.items()}
 
     def busy(self, service: str) -> bool:
         """Whether a step of the service is in flight."""
-        return any(step.service == service for step in self._flying.values())
+        return any(step.service == service for step in self._in_flight.values())
 
     def admit_steps(self, steps: Sequence[Step], began: float) -> tuple[Step, ...]:
         """Return the steps that may be sent now.
@@ -88,7 +100,7 @@ class Executor:
         """
         room = dict(self._limits)
         batches: set[Action] = set()
-        for flying in self._flying.values():
+        for flying in self._in_flight.values():
             kind = _kind(flying)
             # A batch is one call for any number of services.
             if kind != "compose":
@@ -99,10 +111,10 @@ class Executor:
         chosen: list[Step] = []
         batch: Action | None = None
         batched: set[str] = set()
-        single = {step.service for step in self._flying.values() if step.action not in BATCHED}
-        whole = {step.service for step in self._flying.values() if step.action in BATCHED}
+        single = {step.service for step in self._in_flight.values() if step.action not in BATCHED}
+        whole = {step.service for step in self._in_flight.values() if step.action in BATCHED}
         for step in steps:
-            if step.key in self._flying or self._landed.get(step.key, -1.0) > began:
+            if step.key in self._in_flight or self._returned_at.get(step.key, -1.0) > began:
                 continue
             if self._is_held_up(step, began, single, batched, whole):
                 continue
@@ -129,25 +141,25 @@ class Executor:
         """
         name = step.service
         if step.action in BATCHED:
-            return name in single or name in whole or self._any_landed.get(name, -1.0) > began
-        return name in batched or name in whole or self._all_landed.get(name, -1.0) > began
+            return name in single or name in whole or self._last_return.get(name, -1.0) > began
+        return name in batched or name in whole or self._last_batch_return.get(name, -1.0) > began
 
     def send(self, steps: Sequence[Step], stack: Stack) -> None:
         """Send the admitted steps: batched ones in one command, the others in one each."""
         batch = tuple(step for step in steps if step.action in BATCHED)
         for group in ([batch] if batch else []) + [(s,) for s in steps if s.action not in BATCHED]:
             for step in group:
-                self._flying[step.key] = step
+                self._in_flight[step.key] = step
             task = asyncio.create_task(self._run(group, stack), name=f"step {group[0].action}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             if group[0].long:
                 self._long[group[0].key] = task
 
-    def give_up(self, overtaken: Callable[[Step], bool]) -> None:
-        """Cancel long steps (``Step.long``) in flight that the current plan has overtaken."""
+    def cancel_overtaken(self, plan: Plan) -> None:
+        """Cancel long steps (``Step.long``) in flight whose service the current plan treats differently."""
         for key, task in list(self._long.items()):
-            if overtaken(self._flying[key]):
+            if _is_overtaken(self._in_flight[key], plan):
                 del self._long[key]
                 task.cancel()
 
@@ -159,31 +171,33 @@ class Executor:
             # Recreate only these replicas of the service.
             command = command._replace(replaces=tuple(step.container for step in steps))
         error: EngineError | None = None
-        remark = ""
+        warning = ""
         try:
-            remark = await self._act(command, stack) or ""
+            warning = await self._act(command, stack) or ""
         except EngineError as failure:
             error = failure
         except asyncio.CancelledError:
             if not first.long or first.key in self._long:
                 raise
-            error = OutcomeUnknown("given up, because something else is wanted by now", "given_up")
+            error = OutcomeUnknown("cancelled, because the plan now requires something else", "given_up")
         except Exception as failure:
             # An adapter's bug must not end the loop.
             log.exception("a step failed unexpectedly")
             error = StepFailed(f"internal error: {type(failure).__name__}", "internal_error")
-        landed = asyncio.get_running_loop().time()
+        returned_at = asyncio.get_running_loop().time()
         failed = error.failed if isinstance(error, BatchFailed) else None
         for step in steps:
-            del self._flying[step.key]
+            del self._in_flight[step.key]
             self._long.pop(step.key, None)
-            self._landed[step.key] = self._any_landed[step.service] = landed
+            self._returned_at[step.key] = self._last_return[step.service] = returned_at
             if step.action in BATCHED:
-                self._all_landed[step.service] = landed
-            if remark:
-                told = {"service": step.service, "action": str(step.action), "problem": remark}
-                log.warning("step done, but", extra=told)
-                step = step._replace(why=f"{step.why}; {remark}")  # noqa: PLW2901
+                self._last_batch_return[step.service] = returned_at
+            if warning:
+                log.warning(
+                    "step done with a warning",
+                    extra={"service": step.service, "action": str(step.action), "problem": warning},
+                )
+                step = step._replace(why=f"{step.why}; {warning}")  # noqa: PLW2901
             self._done(step, failed.get(step.service) if failed is not None else error)
 
     async def drain(self, seconds: float) -> None:

@@ -13,7 +13,7 @@ from reconciler.model.ledger import Ledger
 from reconciler.model.observed import Action, Command, Container
 from reconciler.model.stack import Stack
 
-Keep = Callable[[Container], Awaitable[None]]
+SaveLog = Callable[[Container], Awaitable[None]]
 """Saves the log of a container; takes seconds at most, and never raises."""
 
 Act = Callable[[Command, Stack], Awaitable[str]]
@@ -23,39 +23,41 @@ _LOSE = frozenset({Action.RECREATE, Action.REMOVE})
 
 
 class LogCapturingEngine:
-    """``act`` carries out commands, ``seen`` returns the containers of the last observation."""
+    """``act`` carries out commands, ``containers`` returns the containers of the last observation."""
 
-    def __init__(self, keep: Keep | None, act: Act, seen: Callable[[], Iterable[Container]]) -> None:
-        self._keep = keep
+    def __init__(
+        self, save_log: SaveLog | None, act: Act, containers: Callable[[], Iterable[Container]]
+    ) -> None:
+        self._save_log = save_log
         self._act = act
-        self._seen = seen
-        self._keeping: dict[str, asyncio.Task[None]] = {}
+        self._containers = containers
+        self._saving: dict[str, asyncio.Task[None]] = {}
 
     def capture(self, before: Ledger, after: Ledger) -> None:
         """Start saving the log of every container whose exit is new in ``after``."""
-        if self._keep is None or after.exits is before.exits:
+        if self._save_log is None or after.exits is before.exits:
             return
         ended = {end.container for name, end in after.exits.items() if before.exits.get(name) != end}
-        for container in self._seen():
+        for container in self._containers():
             if container.id in ended:
-                self._keeping[container.id] = asyncio.create_task(self._end(container), name="evidence")
+                self._saving[container.id] = asyncio.create_task(self._save_exit(container), name="evidence")
 
     async def act(self, command: Command, stack: Stack) -> str:
         """Carry out a command after saving the logs it would delete; returns the result of ``Engine.act``."""
-        under_way = self._keeping.get(command.container)
-        if under_way is not None:
+        saving = self._saving.get(command.container)
+        if saving is not None:
             # Otherwise lines of the next run would displace those before the exit.
-            await asyncio.wait([under_way])
-        if self._keep is not None and command.action in _LOSE:
-            await asyncio.gather(*(self._keep(c) for c in self._seen() if _is_lost(c, command)))
+            await asyncio.wait([saving])
+        if self._save_log is not None and command.action in _LOSE:
+            await asyncio.gather(*(self._save_log(c) for c in self._containers() if _is_lost(c, command)))
         return await self._act(command, stack)
 
-    async def _end(self, container: Container) -> None:
-        assert self._keep is not None
+    async def _save_exit(self, container: Container) -> None:
+        assert self._save_log is not None
         try:
-            await self._keep(container)
+            await self._save_log(container)
         finally:
-            self._keeping.pop(container.id, None)
+            self._saving.pop(container.id, None)
 
 
 def _is_lost(container: Container, command: Command) -> bool:

@@ -24,7 +24,8 @@ from reconciler.auth.keys import KeyRing
 from reconciler.controller import ledger_file
 from reconciler.controller.crash_logs import CrashLogStore
 from reconciler.controller.executor import Concurrency
-from reconciler.controller.loop import Hooks, Loop, LoopTimings
+from reconciler.controller.loop import Loop
+from reconciler.controller.loop_hooks import LoopHooks, LoopTimings
 from reconciler.controller.snapshot import SnapshotPublisher
 from reconciler.controller.usage_sampler import Sampler
 from reconciler.daemon import git_wiring
@@ -170,19 +171,19 @@ def build_controller(options: RunOptions, state: State, notifier: Notifier) -> C
         wall=time.time,
         chance=random.random,
         ledger=state.ledger,
-        settings=_timings(options, notifier.beat),
-        hooks=Hooks(
-            ledger=state.ledger_writer.save,
-            ended=OutcomeRecorder(generations, session.chronicle.on_outcome),
-            stepped=each(session.chronicle.on_step, metrics.counters.on_step),
-            passed=each(passes, metrics.counters.on_pass),
-            found=metrics.counters.on_drift,
-            heartbeat=readiness.turned,
+        timings=_timings(options, notifier.beat),
+        hooks=LoopHooks(
+            on_ledger=state.ledger_writer.save,
+            on_generation_end=OutcomeRecorder(generations, session.chronicle.on_outcome),
+            on_step=each(session.chronicle.on_step, metrics.counters.on_step),
+            on_pass=each(passes, metrics.counters.on_pass),
+            on_missed_drift=metrics.counters.on_drift,
+            on_heartbeat=readiness.turned,
         ),
-        look_further=HostObserver(
+        add_host_state=HostObserver(
             mounts if local else None, (options.state_dir, options.desired_state), watching
         ),
-        keep=logs.keep,
+        save_log=logs.keep,
     )
     session.follow(lambda: loop.target)
     acceptor = Acceptor(generations, loop, wall=time.time, events=session.events, tree=state.tree)

@@ -13,7 +13,7 @@ from reconciler.model.stack import Stack
 
 
 class HostObserver:
-    """The loop's ``look_further``. ``mounts`` None: containers do not see the files of this machine."""
+    """The loop's ``add_host_state``. ``mounts`` None: containers do not see the files of this machine."""
 
     def __init__(
         self, mounts: MountedFiles | None, directories: Sequence[Path], watching: disk.WatchHealth

@@ -120,7 +120,7 @@ class ReadinessNotifier:
         self._turn = asyncio.Lock()
 
     def turned(self) -> None:
-        """Record a heartbeat of the loop (``Hooks.heartbeat``)."""
+        """Record a heartbeat of the loop (``LoopHooks.on_heartbeat``)."""
         self._notifier.alive()
         self._turned = True
         self._look()

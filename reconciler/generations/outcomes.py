@@ -35,7 +35,7 @@ class LastPass:
         self.any = False
 
     def __call__(self, seconds: float, outcome: str) -> None:
-        """Record the end of a pass; used as ``Hooks.passed``."""
+        """Record the end of a pass; used as ``LoopHooks.on_pass``."""
         self.any = True
         if outcome not in {"unreachable", "incomplete"}:
             self._last = time.monotonic()
@@ -86,7 +86,7 @@ class OutcomeRecorder:
         self._writing: asyncio.Task[None] | None = None
 
     def __call__(self, progress: Progress) -> None:
-        """Record the end of a generation; used as ``Hooks.ended``."""
+        """Record the end of a generation; used as ``LoopHooks.on_generation_end``."""
         self._publish(progress)
         before = self._writing
         self._writing = asyncio.create_task(self._note(progress, before))

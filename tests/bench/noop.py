@@ -1,6 +1,6 @@
 """A pass woken by an event with nothing to do: its duration and its engine calls.
 
-In this process: ``Loop`` and ``DockerEngine`` as the daemon wires them, with ``Hooks.passed`` for the
+In this process: ``Loop`` and ``DockerEngine`` as the daemon wires them, with ``LoopHooks.on_pass`` for the
 duration (observe, plan, publish). Durations are measured without the proxy that counts the calls.
 """
 
@@ -13,7 +13,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from reconciler.controller.loop import Hooks, Loop
+from reconciler.controller.loop import Loop
+from reconciler.controller.loop_hooks import LoopHooks
 from reconciler.controller.snapshot import SnapshotPublisher
 from reconciler.desired_state.store import Store
 from reconciler.engine.compose.resolve import resolve
@@ -101,7 +102,7 @@ async def _converged(bench: BenchHarness, host: str, took: list[float]) -> Async
         snapshots,
         wall=time.time,
         chance=random.random,
-        hooks=Hooks(passed=lambda seconds, _: took.append(seconds)),
+        hooks=LoopHooks(on_pass=lambda seconds, _: took.append(seconds)),
     )
     desired = Desired(groups={name: GroupState(on=True) for name in stack.groups}, generation=1)
     loop.set_target(AcceptedState(stack, desired, time.time()))

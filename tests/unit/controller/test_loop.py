@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from reconciler.controller.executor import Concurrency
-from reconciler.controller.loop import LoopTimings
+from reconciler.controller.loop_hooks import LoopTimings
 from reconciler.engine.simulated.engine import ContainerScript, FaultInjection
 from reconciler.model.ledger_updates import expected_start_time
 from reconciler.model.observed import Action, State
@@ -51,7 +51,7 @@ async def test_independent_services_start_in_parallel_within_the_limit() -> None
     many = a_stack({"main": [service(f"s{i}") for i in range(9)]})
     behaviours = {f"s{i}": ContainerScript(start_takes=1.0) for i in range(9)}
     flying: list[int] = []
-    b = bench(many, engine=engine(**behaviours), settings=LoopTimings(limits=Concurrency(start=3)))
+    b = bench(many, engine=engine(**behaviours), timings=LoopTimings(limits=Concurrency(start=3)))
     b.want(desire(many, "main"))
     took = await b.until(
         lambda s: flying.append(sum(v.step == "start" for v in s.groups["main"].services)) or s.converged
@@ -65,7 +65,7 @@ async def test_independent_services_start_in_parallel_within_the_limit() -> None
 async def test_heaviest_chain_starts_first() -> None:
     chain = [service("a0"), service("a1"), service("z0"), service("z1", "z0"), service("z2", "z1")]
     stack = a_stack({"main": chain})
-    b = await up(stack, settings=LoopTimings(limits=Concurrency(start=1)))
+    b = await up(stack, timings=LoopTimings(limits=Concurrency(start=1)))
     assert b.engine.log(Action.START)[:2] == ["start z0", "start z1"]
     await b.end()
 

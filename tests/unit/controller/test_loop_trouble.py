@@ -393,11 +393,11 @@ async def test_unhealthy_service_is_restarted_up_to_its_limit() -> None:
 async def test_logs_are_saved_of_exited_and_recreated_containers() -> None:
     kept: list[tuple[str, State, tuple[str, ...]]] = []
 
-    async def keep(container: Container) -> None:
+    async def save_log(container: Container) -> None:
         await asyncio.sleep(0.5)
         kept.append((container.service, container.state, tuple(b.engine.log(Action.RECREATE))))
 
-    b = await up(ONE, keep=keep)
+    b = await up(ONE, save_log=save_log)
     assert kept == []
     b.engine.kill("kafka", 3)
     await b.until(lambda s: not s.converged)

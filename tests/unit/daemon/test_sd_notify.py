@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.controller.loop import Hooks, Loop, LoopTimings
+from reconciler.controller.loop import Loop
+from reconciler.controller.loop_hooks import LoopHooks, LoopTimings
 from reconciler.controller.progress import Progress
 from reconciler.controller.snapshot import EngineView, GroupView, ServiceView, Snapshot, SnapshotPublisher
 from reconciler.daemon.sd_notify import Notifier, ReadinessNotifier, status_line
@@ -224,8 +225,8 @@ def test_an_idle_loop_tells_that_it_turns_and_one_that_hangs_does_not() -> None:
             SnapshotPublisher(),
             wall=lambda: 0.0,
             chance=lambda: 0.5,
-            settings=LoopTimings(resync=600.0, beat=10.0),
-            hooks=Hooks(heartbeat=lambda: beats.append(clock())),
+            timings=LoopTimings(resync=600.0, beat=10.0),
+            hooks=LoopHooks(on_heartbeat=lambda: beats.append(clock())),
         )
         task = asyncio.create_task(loop.run())
         await asyncio.sleep(65.0)

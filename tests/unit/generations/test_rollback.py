@@ -16,7 +16,8 @@ import httpx
 from api.app import create_app
 from api.context import Settings
 from api.endpoints import history as described
-from reconciler.controller.loop import Hooks, Loop
+from reconciler.controller.loop import Loop
+from reconciler.controller.loop_hooks import LoopHooks
 from reconciler.controller.snapshot import SnapshotPublisher
 from reconciler.desired_state.store import Store
 from reconciler.engine.simulated.engine import SimulatedEngine
@@ -79,7 +80,9 @@ async def a_house(tmp_path: Path) -> AsyncIterator[House]:
     generations, snapshots = Generations(tmp_path / "state"), SnapshotPublisher()
     engine = SimulatedEngine(wall=time.time)
     ends = OutcomeRecorder(generations, lambda _: None)
-    loop = Loop(engine, snapshots, wall=time.time, chance=lambda: 0.5, hooks=Hooks(ended=ends))
+    loop = Loop(
+        engine, snapshots, wall=time.time, chance=lambda: 0.5, hooks=LoopHooks(on_generation_end=ends)
+    )
     files = DesiredStateFiles(Store(directory, FakeResolver()), Acceptor(generations, loop, wall=time.time))
     history = History(generations, files, loop, now=now)
     app = create_app(writer=files, snapshots=snapshots, settings=Settings(), archive=history)
