@@ -25,7 +25,7 @@ from reconciler.engine.compose.discovery import find_compose, programs_on
 from reconciler.engine.compose.release import architecture, program_path
 from reconciler.engine.compose.remedy import download, remedy, this_host
 from reconciler.errors import StepFailed
-from reconciler.quickstart.compose_fetch import Unobtainable, provide
+from reconciler.quickstart.compose_fetch import FetchError, provide
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE = ROOT / "systemd"
@@ -195,7 +195,7 @@ def add_compose(there: Path, machine: str, *, package: bool) -> None:
     here = [program_path(Path(sys.prefix)), *programs_on(os.environ)]
     try:
         provide(program_path(there), known, here=here)
-    except Unobtainable as problem:
+    except FetchError as problem:
         why = f"Docker Compose can't be had: {problem}"
     else:
         return

@@ -1,4 +1,4 @@
-"""The machine under the daemon: atomic files, locks, disk space, the journal, YAML with positions.
+"""The machine: atomic files, locks, disk space, ports, the journal, YAML with positions.
 
 Holds no product rule. May import ``errors``.
 """

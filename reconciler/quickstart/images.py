@@ -1,4 +1,4 @@
-"""Which images the stack needs, whether the engine can get them, and the stand-in image for when it can't."""
+"""The images that the stack needs, whether the engine can pull them, and the stand-in image if it can't."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from ruamel.yaml.error import YAMLError
 
 from reconciler.engine.docker.address import Address
 from reconciler.quickstart.choose import registry_problem
-from reconciler.quickstart.host import Unprepared, install, is_debian, is_root
+from reconciler.quickstart.host import SetupError, install, is_debian, is_root
 
 _REGISTRY_DEADLINE = 8
-"""Seconds for the engine to look an image up; a registry that is there takes one or two."""
+"""Seconds for the engine to look up an image; a reachable registry takes one or two."""
 _ON = (True, "on", "true")
 
 
 def connect(address: Address, seconds: float = 120) -> docker.DockerClient:
-    """A client of the SDK for this engine; nothing is sent yet."""
+    """Return an SDK client for this engine; sends nothing yet."""
     tls: TLSConfig | bool = False
     if folder := address.certificates:
         tls = TLSConfig(
@@ -37,9 +37,9 @@ def connect(address: Address, seconds: float = 120) -> docker.DockerClient:
 
 
 def needed(desired_state: Path) -> list[str]:
-    """The images of services that are not built here, those of groups that are on first.
+    """Return the images of services without a build, those of groups that are on first.
 
-    Empty where the files can't be read so: what is wrong with them is the daemon's to say.
+    Empty if the files can't be read: the daemon reports their mistakes.
     """
     yaml = YAML(typ="safe", pure=True)
     try:
@@ -50,9 +50,9 @@ def needed(desired_state: Path) -> list[str]:
             services.update(yaml.load(desired_state / file)["services"])
         on = [
             service
-            for group, said in stack["groups"].items()
+            for group, definition in stack["groups"].items()
             if _is_on(switches.get(group))
-            for service in said["services"]
+            for service in definition["services"]
         ]
     except (OSError, UnicodeError, YAMLError, KeyError, TypeError, AttributeError):
         return []
@@ -61,20 +61,20 @@ def needed(desired_state: Path) -> list[str]:
     return list(dict.fromkeys(image for image in images if image))
 
 
-def _is_on(said: object) -> bool:
-    return (said.get("state") if isinstance(said, dict) else said) in _ON
+def _is_on(state: object) -> bool:
+    return (state.get("state") if isinstance(state, dict) else state) in _ON
 
 
 def _image(service: object) -> str:
     if not isinstance(service, dict) or "build" in service:
         return ""
     image = service.get("image")
-    # A variable is Compose's to fill in.
+    # Only Compose can resolve a variable.
     return image if isinstance(image, str) and "$" not in image else ""
 
 
 def missing(client: docker.DockerClient, images: list[str]) -> list[str]:
-    """Those that the engine does not have."""
+    """Return the images that the engine lacks."""
     return [image for image in images if not _has(client, image)]
 
 
@@ -86,10 +86,10 @@ def _has(client: docker.DockerClient, image: str) -> bool:
     return True
 
 
-def why_not_pulled(address: Address, image: str) -> str:
-    """Why the engine can't get this image, by its own look at the registry; empty where it can.
+def pull_problem(address: Address, image: str) -> str:
+    """Return why the engine can't pull this image; empty if it can.
 
-    The engine is asked, not the network from here: it has its own proxy, mirrors and names.
+    The engine itself does the lookup, since it may have its own proxy, mirrors and host names.
     """
     client = connect(address, _REGISTRY_DEADLINE)
     try:
@@ -104,35 +104,35 @@ def why_not_pulled(address: Address, image: str) -> str:
 
 
 def make_standin(client: docker.DockerClient, desired_state: Path) -> bool:
-    """The stand-in image on this engine. True if it was made now.
+    """Build the stand-in image on this engine; True: it was missing.
 
     Raises:
-        Unprepared: there is nothing to make it of; says what to do.
+        SetupError: there is no busybox to build it from; says what to do.
     """
     builder = _builder(desired_state / "standin" / "build_image.py")
     try:
         return bool(builder.ensure_image(client))
     except builder.NoBusybox as problem:
         if not (is_root() and is_debian()):
-            raise Unprepared(str(problem)) from None
+            raise SetupError(str(problem)) from None
     install(["busybox-static"])
     try:
         return bool(builder.ensure_image(client))
     except builder.NoBusybox as problem:
-        raise Unprepared(str(problem)) from None
+        raise SetupError(str(problem)) from None
 
 
 def _builder(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location("service_manager_standin", path)
     if spec is None or spec.loader is None or not path.exists():
-        raise Unprepared(f"{path} is not there, so there are no stand-in images; STANDIN=0 does without")
+        raise SetupError(f"{path} is missing, so there are no stand-in images; STANDIN=0 uses the real ones")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
 def bridge_address(client: docker.DockerClient) -> str:
-    """The address of the engine's default bridge, by which containers reach this machine; or empty."""
+    """Return the address of the engine's default bridge, where containers reach this machine; or empty."""
     try:
         configs: list[Mapping[str, str]] = client.networks.get("bridge").attrs["IPAM"]["Config"] or []
     except (DockerException, KeyError, TypeError):

@@ -1,6 +1,6 @@
-"""What one `make run` leaves written for the next, and for `make clean`: `.run/quickstart.json`.
+"""The state of `make run` between runs and for `make clean`: `.run/quickstart.json`.
 
-Losing it costs convenience only: containers carry their own labels.
+Losing it costs only convenience: containers carry their own labels.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 @dataclass(slots=True)
 class Record:
-    """`engines`: addresses that this checkout's stack ran on, each with whether on stand-in images."""
+    """`engines`: the addresses that this stack ran on; the value: whether with stand-in images."""
 
     engines: dict[str, bool] = field(default_factory=dict)
     certificates: dict[str, str] = field(default_factory=dict)
@@ -21,7 +21,7 @@ class Record:
 
 
 def read(run: Path) -> Record:
-    """What was left; an empty record where there is none that can be read."""
+    """Return the record; an empty one if it is missing or damaged."""
     try:
         return Record(**json.loads((run / "quickstart.json").read_text()))
     except (OSError, ValueError, TypeError):
@@ -29,6 +29,6 @@ def read(run: Path) -> Record:
 
 
 def write(run: Path, record: Record) -> None:
-    """Leave it for the next."""
+    """Save the record."""
     run.mkdir(parents=True, exist_ok=True)
     (run / "quickstart.json").write_text(json.dumps(asdict(record), indent=1) + "\n")

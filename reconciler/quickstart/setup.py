@@ -1,4 +1,4 @@
-"""The engine and the images of `make run`: asks the machine, lets `quickstart_decide` decide, does it."""
+"""Prepares the engine and the images of `make run`: collects facts, applies the decisions of `choose`."""
 
 from __future__ import annotations
 
@@ -20,159 +20,165 @@ from reconciler.quickstart.choose import (
     Images,
     Machine,
     choose_engine,
-    images_by_registry,
+    images_after_lookup,
+    images_without_registry,
     packages_for_engine,
-    settled_images,
 )
 from reconciler.quickstart.engine import PrivateEngine, locate, start
 from reconciler.quickstart.host import (
-    Unprepared,
+    SetupError,
     exists_in_apt,
+    find_program,
     has_systemd,
     install,
     is_debian,
     is_root,
-    say,
-    which,
+    report,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = ROOT / ".run"
 DESIRED_STATE = ROOT / "desired-state"
-PATIENCE = 5
-_SERVICE_UP_WITHIN = 15.0
-_SIGNS = ("permission denied", "No such file or directory", "connection refused", "timed out")
+ENGINE_TIMEOUT = 5
+_SERVICE_START_TIMEOUT = 15.0
+_KNOWN_PROBLEMS = ("permission denied", "No such file or directory", "connection refused", "timed out")
 
 
-def short(path: Path) -> str:
-    """A path as the person in the checkout would write it."""
+def relative_path(path: Path) -> str:
+    """Return a path relative to the checkout."""
     return os.path.relpath(path, ROOT)
 
 
 def private_engine() -> PrivateEngine:
-    """Where this checkout's own engine is, or would be."""
+    """Return the private engine of this checkout, running or not."""
     return locate(RUN / "engine")
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """The engine that was settled on; no address: simulated."""
+    """The chosen engine; no address: simulated."""
 
     address: Address | None
-    why: str
+    reason: str
     private: bool = False
 
 
-def why_silent(address: Address) -> str:
-    """Why this engine does not answer; empty where it does."""
+def engine_problem(address: Address) -> str:
+    """Return why this engine does not answer; empty if it does."""
     if address.problem:
         return address.problem
     client = None
     try:
-        client = images.connect(address, PATIENCE)
+        client = images.connect(address, ENGINE_TIMEOUT)
         client.ping()
     except (DockerException, RequestException, OSError) as error:
         text = str(error)
-        return next((sign for sign in _SIGNS if sign.lower() in text.lower()), "no answer")
+        return next((sign for sign in _KNOWN_PROBLEMS if sign.lower() in text.lower()), "no answer")
     finally:
         if client:
             client.close()
     return ""
 
 
-def survey(wanted: str) -> Machine:
-    """The facts that the engine is chosen by."""
+def inspect_machine(requested: str) -> Machine:
+    """Collect the facts that the choice of an engine depends on."""
     address = find_address(os.environ)
     context = os.environ.get("DOCKER_CONTEXT") or config_file(os.environ).get("currentContext")
-    silent = "" if wanted in {"private", "simulated"} else why_silent(address)
+    problem = "" if requested in {"private", "simulated"} else engine_problem(address)
     private = private_engine()
     return Machine(
-        wanted=wanted,
+        requested=requested,
         address=address.url,
-        chosen=bool(os.environ.get("DOCKER_HOST")) or context not in {None, "", "default"},
-        answers=not silent,
-        why_not=silent,
+        explicit=bool(os.environ.get("DOCKER_HOST")) or context not in {None, "", "default"},
+        answers=not problem,
+        problem=problem,
         private_url=private.url,
         private_data=private.data.is_dir(),
         root=is_root(),
         debian=is_debian(),
-        dockerd=which("dockerd") is not None,
+        dockerd=find_program("dockerd") is not None,
     )
 
 
-def settle_engine(wanted: str) -> Engine:
-    """Choose an engine, and have it running.
+def prepare_engine(requested: str) -> Engine:
+    """Choose an engine and start it if necessary.
 
     Raises:
-        Unprepared: there is none to be had.
+        SetupError: no engine is available; says what to do.
     """
-    machine = survey(wanted)
+    machine = inspect_machine(requested)
     choice = choose_engine(machine)
-    if choice.use is EngineChoice.NONE:
-        raise Unprepared(choice.why)
-    if choice.use is EngineChoice.SIMULATED:
-        return Engine(None, choice.why)
-    if choice.use is EngineChoice.FOUND:
-        return Engine(find_address(os.environ), choice.why)
+    if choice.engine is EngineChoice.NONE:
+        raise SetupError(choice.reason)
+    if choice.engine is EngineChoice.SIMULATED:
+        return Engine(None, choice.reason)
+    if choice.engine is EngineChoice.FOUND:
+        return Engine(find_address(os.environ), choice.reason)
     return _private(machine, choice)
 
 
 def _private(machine: Machine, choice: Choice) -> Engine:
     install_engine()
-    # Where systemd runs, the package has started the machine's own engine: two would be one too many.
-    if has_systemd() and not machine.dockerd and not machine.wanted:
-        address, deadline = find_address(os.environ), time.monotonic() + _SERVICE_UP_WITHIN
+    # With systemd the package has started the machine's own engine; a second one is not needed.
+    if has_systemd() and not machine.dockerd and not machine.requested:
+        address, deadline = find_address(os.environ), time.monotonic() + _SERVICE_START_TIMEOUT
         while time.monotonic() < deadline:
-            if not why_silent(address):
-                return Engine(address, "the machine's own, installed just now")
+            if not engine_problem(address):
+                return Engine(address, "the machine's own, just installed")
             time.sleep(0.5)
     engine = private_engine()
-    fresh = start(engine)
-    why = f"{choice.why}; {'started now' if fresh else 'still running'}, log in {short(engine.log)}"
-    return Engine(Address(engine.url), why, private=True)
+    since = "started now" if start(engine) else "still running"
+    reason = f"{choice.reason}; {since}, log in {relative_path(engine.log)}"
+    return Engine(Address(engine.url), reason, private=True)
 
 
 def install_engine() -> None:
-    """Docker's engine and what it needs, on Debian and its family."""
+    """Install Docker's engine and its dependencies, on Debian and its family.
+
+    Raises:
+        SetupError: packages are missing and can't be installed here.
+    """
     packages = packages_for_engine(
-        dockerd=which("dockerd") is not None,
-        iptables=which("iptables") is not None,
-        docker=which("docker") is not None,
+        dockerd=find_program("dockerd") is not None,
+        iptables=find_program("iptables") is not None,
+        docker=find_program("docker") is not None,
         cli_apart=False,
     )
     if packages and not (is_root() and is_debian()):
-        raise Unprepared(f"This needs root and a Debian or Ubuntu, or else installed: {', '.join(packages)}")
+        raise SetupError(
+            f"This needs root on Debian or Ubuntu, or these packages installed: {', '.join(packages)}"
+        )
     if packages:
         install(packages)
-    # Newer releases have the command in a package of its own, which the lists fetched just now tell.
-    if is_root() and is_debian() and which("docker") is None and exists_in_apt("docker-cli"):
+    # Newer releases have the command in a separate package; the package lists were just refreshed.
+    if is_root() and is_debian() and find_program("docker") is None and exists_in_apt("docker-cli"):
         install(["docker-cli"])
 
 
 def check_compose() -> None:
-    """Refuse to go on where there is no Docker Compose, which resolves the files for any engine.
+    """Check for Docker Compose, which resolves the files for every engine.
 
     Raises:
-        Unprepared: there is none, with what to do.
+        SetupError: it is missing; says what to do.
     """
     try:
         find_compose()
     except StepFailed as problem:
-        raise Unprepared(str(problem)) from None
+        raise SetupError(str(problem)) from None
 
 
-def settle_images(engine: Engine, forced: str, remembered: bool | None) -> Images:
-    """Stand-in images or real ones; stand-ins are made."""
+def prepare_images(engine: Engine, forced: str, remembered: bool | None) -> Images:
+    """Decide between stand-in and real images; build the stand-ins."""
     if engine.address is None:
         return Images(False, "none needed")
     client = images.connect(engine.address)
     try:
         absent = images.missing(client, images.needed(DESIRED_STATE))
-        decision = settled_images(forced, remembered, absent)
+        decision = images_without_registry(forced, remembered, absent)
         if decision is None:
-            say(f"Asking the engine whether it can get {absent[0]} …")
-            problem = images.why_not_pulled(engine.address, absent[0])
-            decision = images_by_registry(absent, absent[0], problem)
+            report(f"Checking whether the engine can get {absent[0]} …")
+            problem = images.pull_problem(engine.address, absent[0])
+            decision = images_after_lookup(absent, absent[0], problem)
         if decision.standin:
             images.make_standin(client, DESIRED_STATE)
     finally:

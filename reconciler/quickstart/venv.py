@@ -1,10 +1,9 @@
-"""Makes the environment that `make` works in: `python3 -m reconciler.quickstart.venv .venv test`.
+"""Creates the environment that `make` works in: `python3 -m reconciler.quickstart.venv .venv test`.
 
-Docker Compose belongs to it, unless the machine has a good one of its own; the tests always get
-the pinned one.
+It includes Docker Compose unless the machine has a suitable one; the tests always get the pinned one.
 
-Run by whatever Python 3.11 or newer the machine has, so standard library only. Costs a tenth of a second
-where everything is as it was: a stamp in the environment says what it was made of.
+Runs under the Python 3.11 or newer of the machine, so standard library only. Takes a tenth of a second if
+nothing has changed: a stamp in the environment records its inputs.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ from reconciler.engine.compose.release import VERSION, architecture, is_genuine,
 from reconciler.engine.compose.remedy import remedy, this_host
 from reconciler.engine.compose.versions import Fitness
 from reconciler.errors import StepFailed
-from reconciler.quickstart.compose_fetch import Unobtainable, provide
-from reconciler.quickstart.host import Unprepared, install, is_debian, is_root, say
+from reconciler.quickstart.compose_fetch import FetchError, provide
+from reconciler.quickstart.host import SetupError, install, is_debian, is_root, report
 
 ROOT = Path(__file__).resolve().parents[2]
 STAMP = ".service-manager.json"
-"""Also the sign, for `make clean`, that the folder is of our making."""
+"""Marks the folder for `make clean` as created by `make`."""
 LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-build.lock")
 _TRIES = 2
 _PIP = (
@@ -39,10 +38,10 @@ _PIP = (
 
 
 def inputs(pyproject: bytes, project: Path, environment: Path) -> str:
-    """A digest of all that, when it changes, needs another run of pip: not of rules for linters, say.
+    """Return a digest of everything that requires another run of pip when it changes.
 
-    The lock files of the project belong to it, and the places, since an environment that was moved, or whose
-    checkout was, is broken.
+    That includes the lock files and the paths, since moving the environment or the checkout breaks it, but
+    not the settings of linters.
     """
     content = tomllib.loads(pyproject.decode())
     parts = [content.get("build-system"), content.get("project"), content.get("tool", {}).get("setuptools")]
@@ -53,7 +52,7 @@ def inputs(pyproject: bytes, project: Path, environment: Path) -> str:
 
 
 def missing_extras(stamp: str, digest: str, wanted: list[str]) -> list[str] | None:
-    """The extras to install, those that are there already among them; None where nothing is to do."""
+    """Return the extras to install, including installed ones; None: the environment is up to date."""
     try:
         known = json.loads(stamp)
         there = known["extras"] if known["inputs"] == digest else []
@@ -64,10 +63,10 @@ def missing_extras(stamp: str, digest: str, wanted: list[str]) -> list[str] | No
 
 
 def ensure(environment: Path, extras: list[str]) -> None:
-    """The environment, with the project installed editable.
+    """Create or update the environment, with the project installed editable.
 
     Raises:
-        Unprepared: with what to do.
+        SetupError: it can't be created; says what to do.
     """
     stamp = environment / STAMP
     digest = inputs((ROOT / "pyproject.toml").read_bytes(), ROOT, environment)
@@ -75,7 +74,9 @@ def ensure(environment: Path, extras: list[str]) -> None:
     wanted = missing_extras(stamp.read_text() if python.exists() and stamp.exists() else "", digest, extras)
     if wanted is None:
         return
-    say(f"Making the Python environment in {_shown(environment)}; the first time this takes half a minute.")
+    report(
+        f"Creating the Python environment in {_shown(environment)}; the first time this takes half a minute."
+    )
     if not _works(python):
         _create(environment)
     _install(python, wanted)
@@ -83,18 +84,18 @@ def ensure(environment: Path, extras: list[str]) -> None:
 
 
 def ensure_compose(environment: Path, *, pinned: bool) -> None:
-    """Have Docker Compose in the environment where it is needed; says so, and no more, where it can't be had.
+    """Install Docker Compose in the environment if it is needed; a failure is reported, but is no error.
 
-    With ``pinned`` it is needed anyway, else only where the machine has no good one.
+    ``pinned``: it is always needed; otherwise only if the machine has no suitable one.
     """
     place, kind = program_path(environment), architecture(platform.machine())
     if is_genuine(place, kind) or (not pinned and _fitness() is Fitness.GOOD):
         return
-    say(f"Fetching Docker Compose {VERSION}.")
+    report(f"Fetching Docker Compose {VERSION}.")
     try:
         provide(place, kind, here=programs_on(os.environ), python=str(environment / "bin" / "python"))
-    except Unobtainable as problem:
-        say(f"It can't be had: {problem}.\nTo have it: {remedy(this_host())}")
+    except FetchError as problem:
+        report(f"It can't be fetched: {problem}.\nTo install it: {remedy(this_host())}")
 
 
 def _fitness() -> Fitness:
@@ -106,42 +107,42 @@ def _fitness() -> Fitness:
 
 def _create(environment: Path) -> None:
     if environment.exists() and any(environment.iterdir()) and not (environment / "pyvenv.cfg").exists():
-        raise Unprepared(f"{environment} is no Python environment; it stays as it is. Choose another: VENV=…")
+        raise SetupError(f"{environment} is no Python environment and stays as it is. Choose another: VENV=…")
     try:
-        import ensurepip  # noqa: F401  (Debian has it in a package of its own)
+        import ensurepip  # noqa: F401  (a separate package on Debian)
     except ImportError:
         package = f"python{sys.version_info.major}.{sys.version_info.minor}-venv"
         if not (is_root() and is_debian()):
             remedy = f"install it, on Debian and Ubuntu with: sudo apt-get install {package}"
-            raise Unprepared(f"This Python has no venv; {remedy}") from None
+            raise SetupError(f"This Python has no venv; {remedy}") from None
         install([package])
     done = subprocess.run([sys.executable, "-m", "venv", "--clear", environment], check=False)
     if done.returncode:
-        raise Unprepared(f"{sys.executable} could not make an environment in {environment}")
+        raise SetupError(f"{sys.executable} could not create an environment in {environment}")
 
 
 def _install(python: Path, extras: list[str]) -> None:
     runtime, development, build = LOCKS
     lock = development if "test" in extras else runtime
     _pip(python, "--require-hashes", "--no-deps", "-r", str(ROOT / lock), "-r", str(ROOT / build))
-    # Built by the setuptools of the lock, and not by one that is fetched for the occasion.
+    # Built by the locked setuptools, not by one that pip fetches for the build.
     _pip(python, "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
 
 
 def _pip(python: Path, *words: str) -> None:
     for left in reversed(range(_TRIES)):
-        # pip retries connections; this is for the rest, such as an index that answers 503.
+        # pip itself retries connections, but not an index that answers 503.
         done = subprocess.run([python, *_PIP, *words], cwd=ROOT, check=False)
         if not done.returncode:
             return
         if left:
-            say("pip did not get through; trying again.")
+            report("pip failed; trying again.")
             time.sleep(3)
-    raise Unprepared("pip could not install what Service Manager needs; its reasons are above")
+    raise SetupError("pip could not install the dependencies of Service Manager; see its output above")
 
 
 def _works(python: Path) -> bool:
-    # pip too: an environment that was cut off in the making has a Python already.
+    # Check pip too: an interrupted creation leaves a Python without it.
     try:
         done = subprocess.run([python, "-c", "import pip"], capture_output=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired):
@@ -154,12 +155,12 @@ def _shown(path: Path) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """ENVIRONMENT and the extras that it should have."""
+    """Create the environment ``arguments[0]`` with the extras in the rest; return the exit code."""
     try:
         environment, extras = Path(arguments[0]).absolute(), sorted(arguments[1:])
         ensure(environment, extras)
         ensure_compose(environment, pinned="test" in extras)
-    except Unprepared as problem:
+    except SetupError as problem:
         print(f"\n{problem}", file=sys.stderr)
         return 1
     return 0

@@ -190,7 +190,7 @@ def test_fresh_clone_to_running_stack_and_back(box: Box, tmp_path: Path) -> None
         assert box.get("/services/status/kafka")["running_count"] == 3
 
         again = box.make("run", f"PORT={box.port + 1}")
-        assert f"A daemon already keeps desired-state, at http://127.0.0.1:{box.port}" in again
+        assert f"A daemon already runs on desired-state, at http://127.0.0.1:{box.port}" in again
         press_ctrl_c(process)
     assert box.get("/healthz") is None
     assert box.containers() == KAFKA

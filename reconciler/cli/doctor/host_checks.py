@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import socket
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 from reconciler.cli.client import Client, ClientError
@@ -17,6 +15,7 @@ from reconciler.desired_state.store import LoadedState
 from reconciler.errors import ServiceManagerError
 from reconciler.git.obstacles import find_obstacles
 from reconciler.git.setup import hook_missing
+from reconciler.host.ports import bind_error, port_owner
 from reconciler.host.untrusted import MALFORMED
 from reconciler.model.diagnosis import OK, PROBLEM, WARN, Check
 from reconciler.model.json_text import load_json
@@ -33,18 +32,18 @@ def check_port(machine: CheckContext) -> Check:
     """The port is free, or held by a service-manager."""
     name = f"port {machine.port}"
     where = Address(machine.host, machine.port)
-    reason = _bind(machine.host, machine.port)
+    reason = bind_error(machine.host, machine.port)
     if reason is None:
         return Check(name, OK, f"{where} is free")
     if reason == errno.EADDRINUSE:
         version = _service_manager_at(where)
         if version:
             return Check(name, OK, f"a service-manager {version} answers at {where}")
-        holder = _holder(machine.root, machine.port)
+        owner = port_owner(machine.port, machine.root / "proc")
         return Check(
             name,
             PROBLEM,
-            f"{where} is held by {holder or 'another program'}",
+            f"{where} is held by {owner or 'another program'}",
             "stop it, or choose another --port",
         )
     if reason == errno.EACCES:
@@ -56,20 +55,6 @@ def check_port(machine: CheckContext) -> Check:
     return Check(name, PROBLEM, f"{where}: {os.strerror(reason)}", "check --host and --port")
 
 
-def _bind(host: str, port: int) -> int | None:
-    """The errno of trying to listen there; None: it works."""
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as tried:
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            tried.bind((host, port))
-    except socket.gaierror:
-        return errno.EADDRNOTAVAIL
-    except OSError as error:
-        return error.errno or errno.EINVAL
-    return None
-
-
 def _service_manager_at(where: Address) -> str:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(where.host, where.host)  # noqa: S104 - read, not bound
     try:
@@ -78,31 +63,6 @@ def _service_manager_at(where: Address) -> str:
         return ""
     ours = isinstance(answer, dict) and answer.keys() == {"status", "version"}
     return str(answer["version"]) if ours else ""
-
-
-def _holder(root: Path, port: int) -> str:
-    """The program that listens on the port, as far as we may see it; empty if not."""
-    inodes = {f"socket:[{inode}]" for inode in _listening(root, port)}
-    for link in (root / "proc").glob("[0-9]*/fd/*"):
-        try:
-            if inodes and os.readlink(link) in inodes:  # noqa: PTH115 - the target is a name, not a path
-                process = link.parent.parent
-                return f"{(process / 'comm').read_text().strip()} (process {process.name})"
-        except OSError:
-            continue
-    return ""
-
-
-def _listening(root: Path, port: int) -> Iterator[str]:
-    for table in ("tcp", "tcp6"):
-        try:
-            lines = (root / "proc/net" / table).read_text().splitlines()[1:]
-        except OSError:
-            continue
-        for line in lines:
-            _, local, _, state, *rest = line.split()
-            if state == "0A" and int(local.rpartition(":")[2], 16) == port:
-                yield rest[5]
 
 
 def check_memory(machine: CheckContext) -> Check:

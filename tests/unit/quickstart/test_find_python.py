@@ -1,4 +1,4 @@
-"""Which Python `make` works with, on machines whose python3 is too old."""
+"""The Python that `make` uses, on machines whose python3 is too old."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ echo "$*" >>"{calls}"
 {rest}
 """
 SCRIPT = "reconciler/quickstart/find-python"
-LIES = '"$UV_PYTHON_INSTALL_DIR/cpython-3.12.9/bin"'
-GIVES = f"mkdir -p {LIES} && ln -s {{}} {LIES}/python3"
+FOLDER = '"$UV_PYTHON_INSTALL_DIR/cpython-3.12.9/bin"'
+INSTALLS = f"mkdir -p {FOLDER} && ln -s {{}} {FOLDER}/python3"
 
 
 class Checkout:
-    """The script in a folder of its own, on a machine with the programs that are put there."""
+    """The script in a folder of its own, with only the given programs on PATH."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -59,35 +59,35 @@ def checkout(tmp_path: Path) -> Checkout:
     return Checkout(tmp_path)
 
 
-def test_the_first_that_is_new_enough(checkout: Checkout) -> None:
+def test_the_first_new_enough_python_is_used(checkout: Checkout) -> None:
     old = checkout.program("python3", OLD)
     assert checkout.find(str(old), "nothing-of-this-name", sys.executable) == (0, sys.executable, "")
 
 
 def test_uv_fetches_one_where_python3_is_3_10(checkout: Checkout) -> None:
     checkout.program("python3", OLD)
-    checkout.uv(GIVES.format(sys.executable))
+    checkout.uv(INSTALLS.format(sys.executable))
     expected = str(checkout.folder / ".cache/python/cpython-3.12.9/bin/python3")
-    code, found, told = checkout.find("python3", "python3.11-none")
+    code, found, output = checkout.find("python3", "python3.11-none")
     assert (code, found) == (0, expected)
-    assert "python3 is Python 3.10.12" in told
-    assert "Fetching Python 3.12" in told
+    assert "python3 is Python 3.10.12" in output
+    assert "Fetching Python 3.12" in output
     assert checkout.calls.read_text() == "python install 3.12\n"
-    # It is there now.
+    # The next call finds it.
     assert checkout.find("python3")[:2] == (0, expected)
     assert checkout.find("--managed") == (0, expected, "")
     assert checkout.calls.read_text() == "python install 3.12\n"
 
 
 @pytest.mark.parametrize("uv", ["exit 2", ""])
-def test_where_nothing_can_be_fetched_it_says_what_to_do(checkout: Checkout, uv: str) -> None:
+def test_without_a_python_to_fetch_it_says_what_to_do(checkout: Checkout, uv: str) -> None:
     checkout.program("python3", OLD)
     if uv:
         checkout.uv(uv)
-    code, found, told = checkout.find("python3")
+    code, found, output = checkout.find("python3")
     assert (code, found) == (1, "")
-    assert "python3 is Python 3.10.12" in told
-    assert "make deb BUNDLE=1" in told
-    assert os.uname().machine in told
-    assert "make PYTHON=" in told
-    assert uv or "uv, which can fetch a Python, could not be installed" in told
+    assert "python3 is Python 3.10.12" in output
+    assert "make deb BUNDLE=1" in output
+    assert os.uname().machine in output
+    assert "make PYTHON=" in output
+    assert uv or "uv, which can fetch a Python, could not be installed" in output

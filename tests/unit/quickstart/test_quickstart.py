@@ -1,4 +1,4 @@
-"""What `make run` decides on every kind of machine, and how it looks at the one that it is on."""
+"""The decisions of `make run` for every kind of machine, and the facts that it reads from this one."""
 
 import os
 import socket
@@ -9,30 +9,37 @@ from pathlib import Path
 import pytest
 
 from reconciler import package_data
+from reconciler.host.ports import port_owner
 from reconciler.quickstart import images, venv
 from reconciler.quickstart.choose import (
     EngineChoice,
     Machine,
     choose_engine,
-    images_by_registry,
+    images_after_lookup,
+    images_without_registry,
     packages_for_engine,
     registry_problem,
-    settled_images,
 )
-from reconciler.quickstart.engine import LONGEST_SOCKET, PrivateEngine, arguments, mounts_below, runtime_of
-from reconciler.quickstart.firewall import orders
-from reconciler.quickstart.host import holder_of, why_not_listen
+from reconciler.quickstart.engine import (
+    LONGEST_SOCKET,
+    PrivateEngine,
+    dockerd_arguments,
+    mounts_below,
+    runtime_folder,
+)
+from reconciler.quickstart.firewall import restore_commands
+from reconciler.quickstart.host import listen_problem
 from reconciler.quickstart.record import Record, read, write
 
 ROOT = Path(__file__).resolve().parents[3]
 DEFAULT = "unix:///var/run/docker.sock"
-NONE = Machine(why_not="No such file or directory", private_url="unix:///box/.run/engine/docker.sock")
+NONE = Machine(problem="No such file or directory", private_url="unix:///box/.run/engine/docker.sock")
 BARE_ROOT = replace(NONE, root=True, debian=True)
-WITH_DOCKER = replace(NONE, answers=True, why_not="")
+WITH_DOCKER = replace(NONE, answers=True, problem="")
 
 
 @pytest.mark.parametrize(
-    ("machine", "use", "says"),
+    ("machine", "engine", "reason"),
     [
         pytest.param(WITH_DOCKER, EngineChoice.FOUND, "docker uses", id="in the docker group"),
         pytest.param(
@@ -50,7 +57,7 @@ WITH_DOCKER = replace(NONE, answers=True, why_not="")
         ),
         pytest.param(NONE, EngineChoice.NONE, "sudo make run", id="a user, no engine"),
         pytest.param(
-            replace(NONE, why_not="permission denied"),
+            replace(NONE, problem="permission denied"),
             EngineChoice.NONE,
             "usermod -aG docker",
             id="not in the group",
@@ -59,57 +66,66 @@ WITH_DOCKER = replace(NONE, answers=True, why_not="")
             replace(WITH_DOCKER, root=True, dockerd=True, private_data=True),
             EngineChoice.PRIVATE,
             "from an earlier run",
-            id="the stack is in the private engine already",
+            id="the stack is already in the private engine",
         ),
         pytest.param(
-            replace(WITH_DOCKER, private_data=True), EngineChoice.FOUND, "docker uses", id="only root can"
-        ),
-        pytest.param(
-            replace(BARE_ROOT, chosen=True, address="tcp://elsewhere:2375"),
-            EngineChoice.NONE,
-            "tcp://elsewhere:2375",
-            id="an engine that somebody chose is not passed over",
-        ),
-        pytest.param(
-            replace(WITH_DOCKER, root=True, chosen=True, private_data=True),
+            replace(WITH_DOCKER, private_data=True),
             EngineChoice.FOUND,
             "docker uses",
-            id="DOCKER_HOST goes before the private engine",
+            id="only root can start the private engine",
         ),
         pytest.param(
-            replace(BARE_ROOT, chosen=True, address=NONE.private_url, private_data=True),
+            replace(BARE_ROOT, explicit=True, address="tcp://elsewhere:2375"),
+            EngineChoice.NONE,
+            "tcp://elsewhere:2375",
+            id="an explicit engine is never replaced",
+        ),
+        pytest.param(
+            replace(WITH_DOCKER, root=True, explicit=True, private_data=True),
+            EngineChoice.FOUND,
+            "docker uses",
+            id="DOCKER_HOST comes before the private engine",
+        ),
+        pytest.param(
+            replace(BARE_ROOT, explicit=True, address=NONE.private_url, private_data=True),
             EngineChoice.PRIVATE,
-            "as DOCKER_HOST says",
+            "set in DOCKER_HOST",
             id="DOCKER_HOST is the private engine, which is down",
         ),
         pytest.param(
-            replace(BARE_ROOT, wanted="docker"), EngineChoice.NONE, "ENGINE=private", id="ENGINE=docker"
+            replace(BARE_ROOT, requested="docker"), EngineChoice.NONE, "ENGINE=private", id="ENGINE=docker"
         ),
         pytest.param(
-            replace(WITH_DOCKER, root=True, dockerd=True, wanted="private"),
+            replace(WITH_DOCKER, root=True, dockerd=True, requested="private"),
             EngineChoice.PRIVATE,
-            "as asked",
+            "as requested",
             id="ENGINE=private",
         ),
         pytest.param(
-            replace(NONE, wanted="private"), EngineChoice.NONE, "sudo make run", id="ENGINE=private, a user"
+            replace(NONE, requested="private"),
+            EngineChoice.NONE,
+            "sudo make run",
+            id="ENGINE=private, a user",
         ),
         pytest.param(
-            replace(NONE, wanted="simulated"), EngineChoice.SIMULATED, "no container", id="ENGINE=simulated"
+            replace(NONE, requested="simulated"),
+            EngineChoice.SIMULATED,
+            "no container",
+            id="ENGINE=simulated",
         ),
     ],
 )
-def test_the_engine_is_chosen(machine: Machine, use: EngineChoice, says: str) -> None:
+def test_the_engine_is_chosen(machine: Machine, engine: EngineChoice, reason: str) -> None:
     choice = choose_engine(machine)
-    assert choice.use is use
-    assert says in choice.why
+    assert choice.engine is engine
+    assert reason in choice.reason
 
 
-@pytest.mark.parametrize("machine", [NONE, replace(NONE, root=True), replace(NONE, chosen=True)])
+@pytest.mark.parametrize("machine", [NONE, replace(NONE, root=True), replace(NONE, explicit=True)])
 def test_no_engine_always_offers_the_simulated_one(machine: Machine) -> None:
     choice = choose_engine(machine)
-    assert choice.use is EngineChoice.NONE
-    assert "make run ENGINE=simulated" in choice.why
+    assert choice.engine is EngineChoice.NONE
+    assert "make run ENGINE=simulated" in choice.reason
 
 
 def test_only_missing_packages_are_installed() -> None:
@@ -135,20 +151,20 @@ def test_only_missing_packages_are_installed() -> None:
         ("", None, ["a"], None),
     ],
 )
-def test_images_are_settled_without_a_registry(
+def test_images_are_chosen_without_a_registry(
     forced: str, remembered: bool | None, missing: list[str], standin: bool | None
 ) -> None:
-    decision = settled_images(forced, remembered, missing)
+    decision = images_without_registry(forced, remembered, missing)
     assert (decision.standin if decision else None) is standin
 
 
-def test_images_by_what_the_registry_says() -> None:
-    real = images_by_registry(["a:1"], "a:1", "")
+def test_images_are_chosen_by_the_registry_lookup() -> None:
+    real = images_after_lookup(["a:1"], "a:1", "")
     assert not real.standin
-    assert "1 image will be pulled" in real.why
-    none = images_by_registry(["a:1", "b:1"], "a:1", "no such host")
+    assert "1 image will be pulled" in real.reason
+    none = images_after_lookup(["a:1", "b:1"], "a:1", "no such host")
     assert none.standin
-    assert "2 images missing, and the engine can't get a:1 (no such host)" in none.why
+    assert "2 images missing, and the engine can't get a:1 (no such host)" in none.reason
 
 
 @pytest.mark.parametrize(
@@ -173,7 +189,7 @@ def test_a_registry_that_answers_is_no_reason_for_stand_ins(message: str, proble
     assert registry_problem(message) == problem
 
 
-def test_images_of_groups_that_are_on_come_first_and_built_ones_not_at_all() -> None:
+def test_images_of_groups_that_are_on_come_first_and_built_ones_are_left_out() -> None:
     needed = images.needed(ROOT / "desired-state")
     assert needed[:3] == [
         "confluentinc/cp-zookeeper:7.5.0",
@@ -187,38 +203,38 @@ def test_images_of_groups_that_are_on_come_first_and_built_ones_not_at_all() -> 
 @pytest.mark.parametrize(
     "broken", ["", "groups: [", "name: x\ngroups: 1\ncompose: [nowhere.yaml]\n", "- 1\n"]
 )
-def test_files_that_are_broken_are_the_daemons_business(tmp_path: Path, broken: str) -> None:
+def test_broken_files_need_no_images(tmp_path: Path, broken: str) -> None:
     for name in ("stack.yaml", "groups.yaml"):
         (tmp_path / name).write_text(broken)
     assert images.needed(tmp_path) == []
 
 
-def test_sockets_move_where_their_paths_would_be_too_long(tmp_path: Path) -> None:
-    assert runtime_of(Path("/srv/box/.run/engine")) == Path("/srv/box/.run/engine")
+def test_sockets_get_a_short_folder_if_their_paths_are_too_long(tmp_path: Path) -> None:
+    assert runtime_folder(Path("/srv/box/.run/engine")) == Path("/srv/box/.run/engine")
     deep = Path("/srv") / ("x" * 100) / ".run/engine"
-    short = runtime_of(deep)
+    short = runtime_folder(deep)
     assert short != deep
-    assert short == runtime_of(deep)
-    assert short != runtime_of(deep / "y")
+    assert short == runtime_folder(deep)
+    assert short != runtime_folder(deep / "y")
     assert len(f"{short}/exec/containerd/containerd.sock.ttrpc") <= LONGEST_SOCKET
 
 
-def test_a_private_engine_keeps_off_the_firewall_where_another_is() -> None:
+def test_a_private_engine_leaves_the_firewall_alone_beside_another_engine() -> None:
     engine = PrivateEngine(Path("/box/.run/engine"), Path("/box/.run/engine"))
-    alone = arguments(engine, alone=True, address="192.0.2.7")
+    alone = dockerd_arguments(engine, alone=True, address="192.0.2.7")
     assert "--iptables=false" not in alone
     assert alone[alone.index("--bridge") + 1] == "none"
-    assert "--iptables=false" in arguments(engine, alone=False, address="192.0.2.7")
+    assert "--iptables=false" in dockerd_arguments(engine, alone=False, address="192.0.2.7")
 
 
-def test_a_pid_that_another_process_has_by_now_is_not_the_engines(tmp_path: Path) -> None:
+def test_a_reused_pid_is_not_the_engine(tmp_path: Path) -> None:
     engine = PrivateEngine(tmp_path, tmp_path)
     assert engine.pid == 0
     (tmp_path / "pid").write_text(str(os.getpid()))
     assert engine.pid == 0
 
 
-def test_mounts_are_found_the_innermost_first_and_no_others() -> None:
+def test_mounts_below_a_folder_are_listed_innermost_first() -> None:
     table = "\n".join(
         f"{n} 1 0:1 / {point} rw - ext4 /dev/a rw"
         for n, point in enumerate(
@@ -229,7 +245,7 @@ def test_mounts_are_found_the_innermost_first_and_no_others() -> None:
     assert mounts_below(table, (Path("/box/.run/engine"),)) == expected
 
 
-def test_the_firewall_gets_back_what_it_had_and_keeps_what_people_added() -> None:
+def test_the_firewall_is_restored_without_the_rules_of_users() -> None:
     before = ["-P FORWARD ACCEPT", "-A INPUT -p tcp -j ACCEPT"]
     now = [
         "-P FORWARD DROP",
@@ -241,7 +257,7 @@ def test_the_firewall_gets_back_what_it_had_and_keeps_what_people_added() -> Non
         "-A DOCKER-USER -j RETURN",
         "-A INPUT -s 192.0.2.9/32 -j DROP",
     ]
-    assert [" ".join(order) for order in orders(before, now)] == [
+    assert [" ".join(command) for command in restore_commands(before, now)] == [
         "-P FORWARD ACCEPT",
         "-D FORWARD -j DOCKER-USER",
         "-D FORWARD -o br-1 -j DOCKER",
@@ -251,19 +267,19 @@ def test_the_firewall_gets_back_what_it_had_and_keeps_what_people_added() -> Non
         "-X DOCKER-USER",
     ]
     theirs = [*now, "-A DOCKER-USER -s 192.0.2.9/32 -j DROP"]
-    assert not [order for order in orders(before, theirs) if "DOCKER-USER" in order]
-    assert orders(now, now) == []
+    assert not [command for command in restore_commands(before, theirs) if "DOCKER-USER" in command]
+    assert restore_commands(now, now) == []
 
 
-def test_a_port_that_is_taken_is_told_with_its_holder() -> None:
+def test_a_taken_port_is_reported_with_its_process() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        assert f"(pid {os.getpid()})" in holder_of(port)
-        assert why_not_listen("127.0.0.1", port).startswith("taken by ")
-    assert why_not_listen("127.0.0.1", port) == ""
+        assert f"(pid {os.getpid()})" in port_owner(port)
+        assert listen_problem("127.0.0.1", port).startswith("taken by ")
+    assert listen_problem("127.0.0.1", port) == ""
 
 
-def test_the_record_survives_and_a_broken_one_is_an_empty_one(tmp_path: Path) -> None:
+def test_the_record_is_saved_and_a_damaged_one_reads_as_empty(tmp_path: Path) -> None:
     record = Record(engines={DEFAULT: True}, daemon_pid=7, daemon_url="http://127.0.0.1:8000")
     write(tmp_path / ".run", record)
     assert read(tmp_path / ".run") == record
@@ -271,7 +287,7 @@ def test_the_record_survives_and_a_broken_one_is_an_empty_one(tmp_path: Path) ->
     assert read(tmp_path / ".run") == Record()
 
 
-def test_the_environment_is_made_again_when_it_must(tmp_path: Path) -> None:
+def test_the_environment_is_remade_when_its_inputs_change(tmp_path: Path) -> None:
     pyproject = (ROOT / "pyproject.toml").read_text()
     digest = venv.inputs(pyproject.encode(), ROOT, tmp_path)
 
@@ -300,13 +316,13 @@ def test_the_environment_is_made_again_when_it_must(tmp_path: Path) -> None:
         ('{"inputs": "before", "extras": ["compose"]}', ["compose"], ["compose"]),
     ],
 )
-def test_extras_add_up(stamp: str, wanted: list[str], extras: list[str] | None) -> None:
+def test_extras_accumulate(stamp: str, wanted: list[str], extras: list[str] | None) -> None:
     assert venv.missing_extras(stamp, "now", wanted) == extras
 
 
-def test_a_folder_that_is_no_environment_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_that_is_no_environment_stays_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").touch()
-    with pytest.raises(venv.Unprepared, match="stays as it is"):
+    with pytest.raises(venv.SetupError, match="stays as it is"):
         venv.ensure(tmp_path, [])
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
 
