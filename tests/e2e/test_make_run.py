@@ -203,7 +203,7 @@ def test_fresh_clone_to_running_stack_and_back(box: Box, tmp_path: Path) -> None
     second = tmp_path / "second"
     with box.running(second) as process:
         until(box.converged, SECOND_RUN_WITHIN, process, second)
-        assert "as last time" in second.read_text()
+        assert "as in the last run" in second.read_text()
         bridges = box.bridges()
         assert "(ended with 0)" in box.make("clean")  # with the daemon still running
         process.wait(20)
