@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 import re
 import subprocess
 import threading
@@ -195,7 +194,6 @@ def test_a_commit_on_the_box_is_a_generation_of_its_author(plain: GitHost) -> No
 
 
 @pytest.mark.pitfall(32)
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another")
 def test_root_commits_as_the_owner_of_the_checkout(plain: GitHost) -> None:
     # The tests' folders are closed to others.
     for parent in (plain.desired, *plain.desired.parents):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
+from tests.support.fixtures.wait import until
 from tests.support.harness.daemon import ROOT, Daemon
 
 STACK = """\
@@ -50,6 +50,20 @@ FILES = {
     "config/db.conf": "one\n",
     ".gitignore": ".env\n",
 }
+
+
+__all__ = [
+    "COMPOSE",
+    "FILES",
+    "GROUPS",
+    "STACK",
+    "GitHost",
+    "GitResult",
+    "GitUser",
+    "refused",
+    "until",
+    "write",
+]
 
 
 def write(directory: Path, files: Mapping[str, str]) -> None:
@@ -173,14 +187,6 @@ class GitHost:
 
     def groups(self) -> str:
         return (self.desired / "groups.yaml").read_text()
-
-
-def until(good: Callable[[], object], within: float = 10.0) -> None:
-    """Wait for a condition."""
-    deadline = time.monotonic() + within
-    while not good():
-        assert time.monotonic() < deadline, "the condition was not met"
-        time.sleep(0.01)
 
 
 def refused(box: GitHost, person: GitUser, *arguments: str) -> str:
