@@ -1,4 +1,4 @@
-"""A box for each test, and a repository elsewhere for those that pull."""
+"""A host for each test; an upstream repository for tests of pull mode."""
 
 from __future__ import annotations
 
@@ -7,40 +7,47 @@ from pathlib import Path
 
 import pytest
 
-from tests.git.upstream import SECRET, Upstream, pulling
 from tests.support.hosts.git_host import GitHost, GitUser, write
+from tests.support.hosts.git_upstream import SECRET, Upstream, configure_pull
 
 
 @pytest.fixture
-def box(tmp_path: Path) -> Iterator[GitHost]:
-    found = GitHost(tmp_path)
-    yield found
-    found.daemon.kill()
+def host(tmp_path: Path) -> Iterator[GitHost]:
+    """A host without files; its daemon is not started."""
+    host = GitHost(tmp_path)
+    yield host
+    host.daemon.kill()
 
 
 @pytest.fixture
-def upstream(box: GitHost) -> Upstream:
-    found = Upstream(box)
-    (box.folder / "hook-secret").write_text(SECRET + "\n")
-    pulling(box, url=str(found.bare), interval="0.3", webhook_secret=str(box.folder / "hook-secret"))
-    box.desired.mkdir()
-    write(box.desired, {".env": "DB_PASSWORD=secret\n"})
-    return found
+def upstream(host: GitHost) -> Upstream:
+    """An upstream repository that ``host`` will pull from, every 0.3 s and on a webhook."""
+    upstream = Upstream(host)
+    (host.folder / "hook-secret").write_text(SECRET + "\n")
+    configure_pull(
+        host, url=str(upstream.bare), interval="0.3", webhook_secret=str(host.folder / "hook-secret")
+    )
+    host.desired.mkdir()
+    write(host.desired, {".env": "DB_PASSWORD=secret\n"})
+    return upstream
 
 
 @pytest.fixture
-def pulled(box: GitHost, upstream: Upstream) -> Iterator[GitHost]:
-    box.up()
-    yield box
+def pull_host(host: GitHost, upstream: Upstream) -> GitHost:
+    """A host whose daemon pulls from ``upstream``."""
+    host.up()
+    return host
 
 
 @pytest.fixture
-def ready(box: GitHost) -> GitHost:
-    box.init()
-    box.up()
-    return box
+def push_host(host: GitHost) -> GitHost:
+    """A host whose work tree accepts pushes."""
+    host.init()
+    host.up()
+    return host
 
 
 @pytest.fixture
-def ann(ready: GitHost) -> GitUser:
-    return ready.clone("ann")
+def ann(push_host: GitHost) -> GitUser:
+    """Ann, in her clone of ``push_host``."""
+    return push_host.clone("ann")

@@ -1,4 +1,4 @@
-"""What is changed over REST is committed, by whom it was asked for; what is edited by hand is told."""
+"""REST writes become commits of their authors; edits by hand are reported."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.hosts.git_host import FILES, GROUPS, GitHost, until, write
+from tests.support.hosts.git_host import FILES, GROUPS, WEB_ON, GitHost, until, write
 
 
 @pytest.fixture
-def plain(box: GitHost) -> GitHost:
-    """A work tree that its owner made with plain git."""
-    box.fill()
-    box.me.git("init", "-q")
-    box.me.git("add", "-A")
-    box.me.git("commit", "-qm", "first")
-    return box
+def plain(host: GitHost) -> GitHost:
+    """A host whose work tree was created with plain git commands."""
+    host.fill()
+    host.me.git("init", "-q")
+    host.me.git("add", "-A")
+    host.me.git("commit", "-qm", "first")
+    return host
 
 
-def test_a_write_is_a_commit_of_whoever_asked_within_a_second(plain: GitHost) -> None:
+def test_a_write_is_a_commit_of_its_author_within_a_second(plain: GitHost) -> None:
     plain.up()
     answer = plain.daemon.post("/services/start/web")
     began = time.monotonic()
@@ -44,7 +44,7 @@ def test_a_write_is_a_commit_of_whoever_asked_within_a_second(plain: GitHost) ->
     assert not plain.daemon.get("/services/status")["warnings"]
 
 
-def test_many_writes_are_as_many_commits_in_order(plain: GitHost) -> None:
+def test_each_write_is_a_commit_in_order(plain: GitHost) -> None:
     plain.up()
     for action, group in (("start", "web"), ("start", "extra"), ("stop", "web"), ("restart", "extra")):
         plain.daemon.post(f"/services/{action}/{group}")
@@ -53,7 +53,7 @@ def test_many_writes_are_as_many_commits_in_order(plain: GitHost) -> None:
     assert subjects == ["Restart extra", "Stop web", "Start extra", "Start web", "first"]
 
 
-def test_a_crash_before_the_commit_is_made_up_for(plain: GitHost) -> None:
+def test_writes_before_a_crash_are_committed_after_it(plain: GitHost) -> None:
     lock = plain.desired / ".git" / "index.lock"
     plain.up()
     lock.touch()
@@ -63,13 +63,13 @@ def test_a_crash_before_the_commit_is_made_up_for(plain: GitHost) -> None:
     assert len(plain.log()) == 1
     lock.unlink()
     plain.up()
-    # Not until it is clean: on and off again, the file is as it was at first.
+    # Clean is no sign of the commits: after on and off, the file has its first content.
     until(lambda: len(plain.log()) == 3)
     assert plain.clean()
     assert [subject for _, subject in plain.log()] == ["Stop extra", "Start extra", "first"]
 
 
-def test_a_stale_lock_is_told_and_the_commit_comes_when_it_goes(plain: GitHost) -> None:
+def test_a_stale_lock_is_reported_and_the_commit_follows_its_removal(plain: GitHost) -> None:
     plain.up()
     lock = plain.desired / ".git" / "index.lock"
     lock.touch()
@@ -82,30 +82,30 @@ def test_a_stale_lock_is_told_and_the_commit_comes_when_it_goes(plain: GitHost) 
 
 
 @contextmanager
-def prompt(repository: Path) -> Iterator[None]:
-    """A shell that shows the status in its prompt: it has the lock of the index again and again."""
-    over = threading.Event()
+def shell_prompt(repository: Path) -> Iterator[None]:
+    """Lock the index again and again, like a shell that shows the git status in its prompt."""
+    stop = threading.Event()
 
-    def ask() -> None:
+    def lock_repeatedly() -> None:
         lock = repository / "index.lock"
-        while not over.wait(0.015):
+        while not stop.wait(0.015):
             with suppress(FileExistsError):
                 lock.touch(exist_ok=False)
-                over.wait(0.03)
+                stop.wait(0.03)
                 lock.unlink()
 
-    thread = threading.Thread(target=ask)
+    thread = threading.Thread(target=lock_repeatedly)
     thread.start()
     try:
         yield
     finally:
-        over.set()
+        stop.set()
         thread.join()
 
 
-def test_a_prompt_that_asks_git_all_the_time_holds_up_no_commit(plain: GitHost) -> None:
+def test_a_prompt_that_locks_the_index_delays_no_commit(plain: GitHost) -> None:
     plain.up()
-    with prompt(plain.desired / ".git"):
+    with shell_prompt(plain.desired / ".git"):
         for action in ("start", "stop", "start", "stop", "start"):
             count = len(plain.log())
             plain.daemon.post(f"/services/{action}/web")
@@ -114,13 +114,13 @@ def test_a_prompt_that_asks_git_all_the_time_holds_up_no_commit(plain: GitHost) 
     assert "changes are not committed" not in plain.daemon.log()
 
 
-def test_an_edit_by_hand_is_told_and_committed_when_asked(plain: GitHost) -> None:
+def test_an_edit_by_hand_is_reported_and_committed_by_command(plain: GitHost) -> None:
     plain.up()
-    write(plain.desired, {"groups.yaml": GROUPS.replace("web: off", "web: on")})
+    write(plain.desired, {"groups.yaml": WEB_ON})
     status = plain.daemon.until(lambda s: any("edited by hand" in w for w in s["warnings"]))
     assert "groups.yaml" in str(status["warnings"])
     done = plain.cli("git", "commit", str(plain.desired), "--message", "Web is wanted")
-    assert done.returncode == 0, done.said
+    assert done.returncode == 0, done.output
     plain.daemon.until(lambda s: not s["warnings"])
     assert plain.log()[0][1] == "Web is wanted"
     assert plain.clean()
@@ -134,7 +134,7 @@ def test_a_broken_edit_is_not_committed(plain: GitHost) -> None:
     assert len(plain.log()) == 1
 
 
-def test_an_edit_below_a_write_keeps_its_own_commit(plain: GitHost) -> None:
+def test_an_edit_before_a_write_gets_its_own_commit(plain: GitHost) -> None:
     plain.up()
     write(plain.desired, {"groups.yaml": GROUPS.replace("extra: off", "extra: on")})
     plain.daemon.post("/services/start/web")
@@ -153,7 +153,7 @@ def test_other_edits_by_hand_stay_uncommitted(plain: GitHost) -> None:
     plain.daemon.until(lambda s: any("stack.yaml" in w for w in s["warnings"]))
 
 
-def test_what_a_person_has_staged_stays_staged(plain: GitHost) -> None:
+def test_staged_changes_of_a_user_stay_staged(plain: GitHost) -> None:
     plain.up()
     write(plain.desired, {"config/db.conf": "two\n"})
     plain.me.git("add", "config/db.conf")
@@ -167,27 +167,27 @@ def test_edits_by_hand_are_committed_by_option(plain: GitHost) -> None:
     plain.daemon.environ["SERVICE_MANAGER_GIT_COMMIT_EDITS"] = "1"
     plain.me.git("config", "user.name", "Ann")
     plain.up()
-    write(plain.desired, {"groups.yaml": GROUPS.replace("web: off", "web: on")})
+    write(plain.desired, {"groups.yaml": WEB_ON})
     until(plain.clean)
     assert plain.log()[0] == ("Ann", "Edit groups.yaml by hand")
 
 
-def test_in_a_folder_of_somebodys_clone_nothing_is_committed(box: GitHost) -> None:
-    box.fill()
-    subprocess.run(["git", "init", "-q", str(box.folder)], check=True, env=box.environ)
-    box.me.git("add", "-A")
-    box.me.git("commit", "-qm", "first")
-    box.up()
-    box.daemon.post("/services/start/extra")
-    box.daemon.converged(2)
-    assert len(box.log()) == 1
-    assert not box.clean()
-    assert box.daemon.get("/services/history")["entries"][-1]["commit"] is None
+def test_nothing_is_committed_in_a_folder_of_a_larger_clone(host: GitHost) -> None:
+    host.fill()
+    subprocess.run(["git", "init", "-q", str(host.folder)], check=True, env=host.environ)
+    host.me.git("add", "-A")
+    host.me.git("commit", "-qm", "first")
+    host.up()
+    host.daemon.post("/services/start/extra")
+    host.daemon.converged(2)
+    assert len(host.log()) == 1
+    assert not host.clean()
+    assert host.daemon.get("/services/history")["entries"][-1]["commit"] is None
 
 
-def test_a_commit_on_the_box_is_a_generation_of_its_author(plain: GitHost) -> None:
+def test_a_commit_on_the_host_is_a_generation_of_its_author(plain: GitHost) -> None:
     plain.up()
-    commit = plain.me.save("web", {"groups.yaml": GROUPS.replace("web: off", "web: on")})
+    commit = plain.me.save("web", {"groups.yaml": WEB_ON})
     until(lambda: plain.daemon.get("/services/history")["entries"][-1]["commit"] == commit)
     entry = plain.daemon.get("/services/history")["entries"][-1]
     assert entry["changes"] == ["web: off → on"]
@@ -195,7 +195,7 @@ def test_a_commit_on_the_box_is_a_generation_of_its_author(plain: GitHost) -> No
 
 @pytest.mark.pitfall(32)
 def test_root_commits_as_the_owner_of_the_checkout(plain: GitHost) -> None:
-    # The tests' folders are closed to others.
+    # Other users can't enter the tests' folders by default.
     for parent in (plain.desired, *plain.desired.parents):
         if parent != Path("/") and parent.stat().st_uid == 0 and parent != Path("/tmp"):
             parent.chmod(parent.stat().st_mode | 0o055)
@@ -212,12 +212,12 @@ def test_root_commits_as_the_owner_of_the_checkout(plain: GitHost) -> None:
     assert owners == {plain.desired.stat().st_uid}
 
 
-def test_rollback_is_a_commit_and_brings_back_mounted_files(plain: GitHost) -> None:
+def test_a_rollback_is_a_commit_and_restores_mounted_files(plain: GitHost) -> None:
     plain.up()
     first = plain.head()
     plain.me.save(
         "two",
-        {"config/db.conf": "two\n", "new.txt": "new\n", "groups.yaml": GROUPS.replace("web: off", "web: on")},
+        {"config/db.conf": "two\n", "new.txt": "new\n", "groups.yaml": WEB_ON},
     )
     plain.daemon.converged(2)
     done = plain.daemon.cli("rollback", "1")
@@ -230,18 +230,18 @@ def test_rollback_is_a_commit_and_brings_back_mounted_files(plain: GitHost) -> N
     assert (plain.desired / ".env").exists()
 
 
-def named_in_digits(box: GitHost) -> str:
-    """Give the last commit a name that begins like a number, as one in a hundred does; the name."""
-    content = box.me.git("cat-file", "commit", "HEAD") + "\n"
+def with_decimal_id(host: GitHost) -> str:
+    """Give the last commit an id whose first ten digits are decimal, as one in a hundred has; return it."""
+    content = host.me.git("cat-file", "commit", "HEAD") + "\n"
     for number in itertools.count():
         body = f"{content}{number}\n".encode()
-        name = hashlib.sha1(b"commit %d\0" % len(body) + body, usedforsecurity=False).hexdigest()
-        if name[:10].isdecimal():
+        commit = hashlib.sha1(b"commit %d\0" % len(body) + body, usedforsecurity=False).hexdigest()
+        if commit[:10].isdecimal():
             break
-    (box.folder / "commit").write_bytes(body)
-    assert box.me.git("hash-object", "-t", "commit", "-w", str(box.folder / "commit")) == name
-    box.me.git("update-ref", "HEAD", name)
-    return name
+    (host.folder / "commit").write_bytes(body)
+    assert host.me.git("hash-object", "-t", "commit", "-w", str(host.folder / "commit")) == commit
+    host.me.git("update-ref", "HEAD", commit)
+    return commit
 
 
 @pytest.mark.parametrize("digits", [False, True])
@@ -250,11 +250,11 @@ def test_rollback_to_a_commit_that_was_never_a_generation(plain: GitHost, digits
     plain.me.save("between", {"groups.yaml": GROUPS.replace("extra: off", "extra: on")})
     plain.daemon.converged(2)
     plain.daemon.kill()
-    between = named_in_digits(plain) if digits else plain.head()
+    between = with_decimal_id(plain) if digits else plain.head()
     for path in (plain.daemon.state / "generations").iterdir():
         if path.name.endswith("2.json"):
             path.unlink()
-    plain.me.save("after", {"groups.yaml": GROUPS.replace("web: off", "web: on")})
+    plain.me.save("after", {"groups.yaml": WEB_ON})
     plain.up()
     plain.daemon.until(lambda s: s["groups"]["web"]["desired"] == "on")
     plan = plain.daemon.get(f"/services/history/{between[:8]}")
@@ -268,7 +268,7 @@ def test_rollback_to_a_commit_that_was_never_a_generation(plain: GitHost, digits
 
 def test_the_author_is_the_name_of_the_key(plain: GitHost) -> None:
     made = plain.cli("key", "add", "ann", "--role", "operator")
-    assert made.returncode == 0, made.said
+    assert made.returncode == 0, made.output
     key = made.stdout.strip().splitlines()[-1]
     plain.daemon.start(wait=False)
     until(lambda: "desired state accepted" in plain.daemon.log())
@@ -280,7 +280,7 @@ def test_the_author_is_the_name_of_the_key(plain: GitHost) -> None:
 
 @pytest.mark.pitfall(31)
 def test_a_rebase_of_many_commits_while_writes_arrive(plain: GitHost) -> None:
-    """PITFALLS row 31: neither breaks the other, and every write is committed in the end."""
+    """Neither breaks the other, and every write is committed in the end (row 31)."""
     plain.me.git("switch", "-qc", "work")
     for number in range(80):
         plain.me.save(f"note {number}", {f"notes/{number}.txt": "x\n"})
@@ -290,7 +290,7 @@ def test_a_rebase_of_many_commits_while_writes_arrive(plain: GitHost) -> None:
     plain.up()
     command, written = ["git", "rebase", "-q", "main"], []
     with subprocess.Popen(command, cwd=plain.desired, env=plain.me.environ) as rebase:
-        # Begun: git itself refuses to begin on files that were just written.
+        # Wait for its start: git refuses to start on files that were just written.
         until(lambda: (plain.desired / ".git/rebase-merge").exists() or rebase.poll() is not None)
         while rebase.poll() is None:
             action = ("start", "stop")[len(written) % 2]
@@ -304,22 +304,22 @@ def test_a_rebase_of_many_commits_while_writes_arrive(plain: GitHost) -> None:
 
 
 @contextmanager
-def failing(box: GitHost) -> Iterator[None]:
-    """git fails here at every command that needs the index."""
-    index, kept = box.desired / ".git/index", box.folder / "index"
-    index.rename(kept)
+def damaged_index(host: GitHost) -> Iterator[None]:
+    """Damage the index: every git command that reads it fails."""
+    index, saved = host.desired / ".git/index", host.folder / "index"
+    index.rename(saved)
     index.write_text("garbage")
     yield
-    kept.rename(index)
+    saved.rename(index)
 
 
-def test_a_write_while_git_fails_is_committed_later_under_its_name(plain: GitHost) -> None:
+def test_a_write_while_git_fails_is_committed_later_under_its_author(plain: GitHost) -> None:
     plain.up()
     first = plain.head()
-    with failing(plain):
+    with damaged_index(plain):
         plain.daemon.post("/services/start/web")
         plain.daemon.until(lambda s: any("git: " in w for w in s["warnings"]))
-        # Files are looked at again while it fails.
+        # Files are read again during the failure.
         write(plain.desired, {"config/db.conf": "one\n", ".env": "DB_PASSWORD=other\n"})
         plain.daemon.converged(3)
         assert [e["commit"] for e in plain.daemon.get("/services/history")["entries"]] == [first, None, None]
@@ -329,8 +329,8 @@ def test_a_write_while_git_fails_is_committed_later_under_its_name(plain: GitHos
     until(lambda: plain.daemon.get("/services/history")["entries"][1]["commit"] == plain.head())
 
 
-def test_switched_on_and_off_while_git_fails_is_two_commits(plain: GitHost) -> None:
-    """The file is as the branch has it in the end, and yet that commit is neither of them."""
+def test_on_and_off_while_git_fails_is_two_commits(plain: GitHost) -> None:
+    """In the end the file equals the branch's, although neither write is committed yet."""
     plain.up()
     lock = plain.desired / ".git" / "index.lock"
     lock.touch()

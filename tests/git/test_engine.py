@@ -1,4 +1,4 @@
-"""The plan that a pusher sees is that of the real engine."""
+"""A push prints the plan for the real engine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.harness.private_engine import PrivateEngine
-from tests.support.hosts.git_host import COMPOSE, GROUPS, GitHost
+from tests.support.hosts.git_host import COMPOSE, WEB_ON, GitHost
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -16,28 +16,28 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[PrivateEngine]:
-    with PrivateEngine() as found:
-        yield found
+    with PrivateEngine() as engine:
+        yield engine
 
 
-def test_a_push_answers_with_the_steps_that_follow(box: GitHost, engine: PrivateEngine) -> None:
-    box.environ |= engine.environ | {"HOME": box.environ["HOME"]}
-    box.init()
-    ann = box.clone("ann")
-    ann.save("web", {"groups.yaml": GROUPS.replace("web: off", "web: on")})
+def test_a_push_prints_the_steps_that_follow(host: GitHost, engine: PrivateEngine) -> None:
+    host.environ |= engine.environ | {"HOME": host.environ["HOME"]}
+    host.init()
+    ann = host.clone("ann")
+    ann.save("web", {"groups.yaml": WEB_ON})
     done = ann.push()
-    assert done.returncode == 0, done.said
-    assert "steps will follow:" in done.said
-    assert "remote:   app: pull, create, start" in done.said
-    assert "remote:   db: pull, create, start" in done.said
+    assert done.returncode == 0, done.output
+    assert "steps will follow:" in done.output
+    assert "remote:   app: pull, create, start" in done.output
+    assert "remote:   db: pull, create, start" in done.output
 
 
-def test_without_an_engine_a_push_is_taken_all_the_same(box: GitHost) -> None:
-    box.environ["DOCKER_HOST"] = "unix:///nowhere/docker.sock"
-    box.init()
-    ann = box.clone("ann")
+def test_a_push_is_accepted_without_an_engine(host: GitHost) -> None:
+    host.environ["DOCKER_HOST"] = "unix:///nowhere/docker.sock"
+    host.init()
+    ann = host.clone("ann")
     ann.save("db", {"compose.yaml": COMPOSE.replace("db:1", "db:2")})
     done = ann.push()
-    assert done.returncode == 0, done.said
-    assert "db: image changed" in done.said
-    assert "the engine does not answer" in done.said
+    assert done.returncode == 0, done.output
+    assert "db: image changed" in done.output
+    assert "the engine does not answer" in done.output

@@ -1,4 +1,4 @@
-"""People push; the box checks, refuses or takes it, and nobody's change is lost."""
+"""Pushes are validated, then accepted or refused; no change of any user is lost."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tests.support.hosts.git_host import (
     FILES,
     GROUPS,
     STACK,
+    WEB_ON,
     GitHost,
     GitUser,
     refused,
@@ -22,25 +23,23 @@ from tests.support.hosts.git_host import (
     write,
 )
 
-ON = GROUPS.replace("web: off", "web: on")
 
-
-def test_a_good_push_is_told_its_plan_and_carried_out(ready: GitHost, ann: GitUser) -> None:
-    commit = ann.save("Web is wanted", {"groups.yaml": ON, "README.md": "hello\n"})
+def test_a_good_push_prints_its_plan_and_is_deployed(push_host: GitHost, ann: GitUser) -> None:
+    commit = ann.save("Web is wanted", {"groups.yaml": WEB_ON, "README.md": "hello\n"})
     done = ann.push()
-    assert done.returncode == 0, done.said
-    assert "web: off → on" in done.said
-    status = ready.daemon.converged(2)
+    assert done.returncode == 0, done.output
+    assert "web: off → on" in done.output
+    status = push_host.daemon.converged(2)
     assert status["groups"]["web"]["status"] == "running"
-    assert ready.head() == commit
-    assert ready.clean()
-    assert (ready.desired / "README.md").exists()
-    entry = ready.daemon.get("/services/history")["entries"][-1]
+    assert push_host.head() == commit
+    assert push_host.clean()
+    assert (push_host.desired / "README.md").exists()
+    entry = push_host.daemon.get("/services/history")["entries"][-1]
     assert (entry["author"], entry["commit"]) == ("ann", commit)
     assert not status["warnings"]
 
 
-def test_a_bad_push_is_refused_with_every_mistake_at_its_place(ready: GitHost, ann: GitUser) -> None:
+def test_a_bad_push_is_refused_with_the_place_of_every_mistake(push_host: GitHost, ann: GitUser) -> None:
     ann.save(
         "bad",
         {
@@ -48,119 +47,115 @@ def test_a_bad_push_is_refused_with_every_mistake_at_its_place(ready: GitHost, a
             "stack.yaml": STACK.replace("[cache]", "[cash]"),
         },
     )
-    said = refused(ready, ann)
-    assert re.search(r"stack\.yaml:10:16: .*cash", said), said
-    assert re.search(r"groups\.yaml:5:8: .*onn", said), said
-    ann.save("good", {"groups.yaml": ON, "stack.yaml": STACK})
+    output = refused(push_host, ann)
+    assert re.search(r"stack\.yaml:10:16: .*cash", output), output
+    assert re.search(r"groups\.yaml:5:8: .*onn", output), output
+    ann.save("good", {"groups.yaml": WEB_ON, "stack.yaml": STACK})
     assert ann.push().returncode == 0
 
 
-def test_it_is_judged_with_the_files_that_lie_on_the_box(ready: GitHost, ann: GitUser) -> None:
-    # .env is on the box alone; in the clone the Compose file could not even be read.
+def test_a_push_is_validated_with_the_untracked_files_of_the_host(push_host: GitHost, ann: GitUser) -> None:
+    # Only the host has .env; without it the Compose file is invalid.
     assert not (ann.directory / ".env").exists()
     ann.save("a", {"compose.yaml": COMPOSE.replace("app:1", "app:2")})
     assert ann.push().returncode == 0
-    ready.daemon.converged(2)
+    push_host.daemon.converged(2)
     ann.save("b", {"compose.yaml": COMPOSE.replace("DB_PASSWORD", "OTHER_PASSWORD")})
-    said = refused(ready, ann)
-    assert "OTHER_PASSWORD" in said
-    assert "compose.yaml" in said
-    assert "secret" not in said
-    assert str(ready.desired / ".git") not in said
+    output = refused(push_host, ann)
+    assert "OTHER_PASSWORD" in output
+    assert "compose.yaml" in output
+    assert "secret" not in output
+    assert str(push_host.desired / ".git") not in output
 
 
-def test_paths_are_those_of_the_box(ready: GitHost, ann: GitUser) -> None:
-    """A pushed change of one service remakes that one, so what is judged hashes as what is run."""
+def test_relative_paths_are_resolved_on_the_host(push_host: GitHost, ann: GitUser) -> None:
+    """Only the changed service is recreated: the validated model has the hashes of the running one."""
     ann.save("a", {"compose.yaml": COMPOSE.replace("cache:1", "cache:2")})
-    assert "cache: image changed" in ann.push().said
+    assert "cache: image changed" in ann.push().output
     ann.save("b", {"README.md": "no change of desired state\n"})
-    assert "changes nothing that affects containers" in ann.push().said
+    assert "changes nothing that affects containers" in ann.push().output
 
 
-def test_pwd_in_a_push_is_the_folder_on_the_box(ready: GitHost, ann: GitUser) -> None:
-    """A commit is judged in a folder of its own; ``${PWD}`` means what it means once it lies in its place."""
+def test_pwd_in_a_push_is_the_folder_on_the_box(push_host: GitHost, ann: GitUser) -> None:
+    """A commit is validated in a temporary folder; ``${PWD}`` is the folder on the host even there."""
     app = "{image: 'app:1', env_file: ['${PWD}/app.env'], labels: {at: '${PWD}'}}"
     text = COMPOSE.replace('{image: "app:1", depends_on: [db]}', app)
     ann.save("env file", {"compose.yaml": text, "app.env": "A=1\n"})
     done = ann.push()
-    assert done.returncode == 0, done.said
-    assert "app: " in done.said
-    ready.daemon.until(lambda s: s["generation"] == 2)
-    (pushed, *_) = sorted((ready.folder / "state/generations").glob("*.json"), reverse=True)
+    assert done.returncode == 0, done.output
+    assert "app: " in done.output
+    push_host.daemon.until(lambda s: s["generation"] == 2)
+    (pushed, *_) = sorted((push_host.folder / "state/generations").glob("*.json"), reverse=True)
     record = json.loads(pushed.read_text())
-    model = json.loads((ready.folder / "state/resolved" / f"{record['resolved']}.json").read_bytes())
-    assert model["services"]["app"]["labels"] == {"at": str(ready.desired)}
+    model = json.loads((push_host.folder / "state/resolved" / f"{record['resolved']}.json").read_bytes())
+    assert model["services"]["app"]["labels"] == {"at": str(push_host.desired)}
     assert "app.env" in record["sources"]
     ann.save("no change of desired state", {"README.md": "hello\n"})
-    assert "changes nothing that affects containers" in ann.push().said
+    assert "changes nothing that affects containers" in ann.push().output
 
 
-def test_who_is_behind_is_told_to_pull(ready: GitHost, ann: GitUser) -> None:
-    ben = ready.clone("ben")
-    ann.save("ann's", {"groups.yaml": ON})
+def test_a_clone_that_is_behind_must_pull(push_host: GitHost, ann: GitUser) -> None:
+    ben = push_host.clone("ben")
+    ann.save("ann's", {"groups.yaml": WEB_ON})
     assert ann.push().returncode == 0
     ben.save("ben's", {"stack.yaml": STACK + "# ben\n"})
-    said = refused_after(ready, ben)
-    assert "fetch first" in said or "non-fast-forward" in said or "pull" in said
+    push_host.daemon.converged(2)
+    output = refused(push_host, ben)
+    assert "fetch first" in output or "non-fast-forward" in output or "pull" in output
     ben.git("pull", "--rebase", "-q")
     assert ben.push().returncode == 0
-    assert ready.groups() == ON
+    assert push_host.groups() == WEB_ON
 
 
-def refused_after(box: GitHost, person: GitUser, *arguments: str) -> str:
-    box.daemon.converged(2)
-    return refused(box, person, *arguments)
+def test_a_forced_push_can_remove_no_commits(push_host: GitHost, ann: GitUser) -> None:
+    push_host.daemon.post("/services/start/extra")
+    until(lambda: len(push_host.log()) == 2)
+    ann.save("mine alone", {"groups.yaml": WEB_ON})
+    output = refused(push_host, ann, "--force", "origin", "HEAD")
+    assert "would remove commits" in output
+    assert "pull" in output
+    assert "is the deployed branch" in refused(push_host, ann, "origin", ":main")
 
 
-def test_a_forced_push_takes_nobodys_commits_away(ready: GitHost, ann: GitUser) -> None:
-    ready.daemon.post("/services/start/extra")
-    until(lambda: len(ready.log()) == 2)
-    ann.save("mine alone", {"groups.yaml": ON})
-    said = refused(ready, ann, "--force", "origin", "HEAD")
-    assert "would remove commits" in said
-    assert "pull" in said
-    assert "is the deployed branch" in refused(ready, ann, "origin", ":main")
-
-
-def test_a_push_onto_edits_by_hand_is_refused_with_the_remedy(ready: GitHost, ann: GitUser) -> None:
+def test_a_push_is_refused_while_edits_by_hand_are_uncommitted(push_host: GitHost, ann: GitUser) -> None:
     mine = GROUPS.replace("extra: off", "extra: on")
-    write(ready.desired, {"groups.yaml": mine})
-    ready.daemon.converged(2)
-    ann.save("web", {"groups.yaml": ON})
+    write(push_host.desired, {"groups.yaml": mine})
+    push_host.daemon.converged(2)
+    ann.save("web", {"groups.yaml": WEB_ON})
     done = ann.push()
     assert done.returncode != 0
-    assert "uncommitted edits on the server: groups.yaml" in done.said
-    assert f"service-manager git commit {ready.desired}" in done.said
-    assert ready.groups() == mine
-    assert ready.cli("git", "commit", str(ready.desired)).returncode == 0
+    assert "uncommitted edits on the server: groups.yaml" in done.output
+    assert f"service-manager git commit {push_host.desired}" in done.output
+    assert push_host.groups() == mine
+    assert push_host.cli("git", "commit", str(push_host.desired)).returncode == 0
     ann.git("pull", "--rebase", "-q")
     assert ann.push().returncode == 0
-    status = ready.daemon.converged(3)
+    status = push_host.daemon.converged(3)
     assert {name: group["desired"] for name, group in status["groups"].items()}["extra"] == "on"
 
 
-def test_links_that_lead_outside_are_refused(ready: GitHost, ann: GitUser) -> None:
+def test_links_that_leave_the_directory_are_refused(push_host: GitHost, ann: GitUser) -> None:
     for number, target in enumerate(["/etc/passwd", "../../outside", ".git/config", "config/../../x"]):
         link = ann.directory / "link"
         link.symlink_to(target)
         ann.save(f"link {number}", {})
-        said = refused(ready, ann)
-        assert f"link: is a link to '{target}', which leads outside" in said
+        output = refused(push_host, ann)
+        assert f"link: is a link to '{target}', which leads outside" in output
         ann.git("reset", "-q", "--hard", "origin/main")
-    # A way out that is only seen by following another link.
+    # A path that leaves the directory only through another link.
     (ann.directory / "deep/er").mkdir(parents=True)
     (ann.directory / "deep/er/up").symlink_to("../..")
     (ann.directory / "out").symlink_to("deep/er/up/../x")
     ann.save("through another", {})
-    assert "out: is a link" in refused(ready, ann)
+    assert "out: is a link" in refused(push_host, ann)
     ann.git("reset", "-q", "--hard", "origin/main")
     (ann.directory / "config/again.conf").symlink_to("db.conf")
     ann.save("inside", {})
     assert ann.push().returncode == 0
-    assert (ready.desired / "config/again.conf").read_text() == "one\n"
+    assert (push_host.desired / "config/again.conf").read_text() == "one\n"
 
 
-def test_what_is_pushed_is_never_run(ready: GitHost, ann: GitUser, tmp_path: Path) -> None:
+def test_pushed_hooks_and_filters_never_run(push_host: GitHost, ann: GitUser, tmp_path: Path) -> None:
     marker = tmp_path / "ran"
     hook = f"#!/bin/sh\ntouch {marker}\n"
     names = (
@@ -175,119 +170,121 @@ def test_what_is_pushed_is_never_run(ready: GitHost, ann: GitUser, tmp_path: Pat
     write(ann.directory, files | {".gitattributes": "*.yaml filter=evil\n"})
     for name in files:
         (ann.directory / name).chmod(0o755)
-    ready.me.git("config", "--global", "core.hooksPath", ".githooks")
+    push_host.me.git("config", "--global", "core.hooksPath", ".githooks")
     done = ann.try_git("-c", "core.hooksPath=/dev/null", "add", "-A")
     ann.git("-c", "core.hooksPath=/dev/null", "commit", "-qm", "hooks")
-    assert ann.try_git("-c", "core.hooksPath=/dev/null", "push", "origin", "HEAD").returncode == 0, done.said
-    ready.daemon.post("/services/start/web")
-    until(lambda: ready.log()[0][1] == "Start web")
+    assert ann.try_git("-c", "core.hooksPath=/dev/null", "push", "origin", "HEAD").returncode == 0, (
+        done.output
+    )
+    push_host.daemon.post("/services/start/web")
+    until(lambda: push_host.log()[0][1] == "Start web")
     assert not marker.exists()
-    assert (ready.desired / ".githooks/post-receive").exists()
+    assert (push_host.desired / ".githooks/post-receive").exists()
 
 
-def test_huge_files_and_submodules_are_refused(ready: GitHost, ann: GitUser, tmp_path: Path) -> None:
+def test_huge_files_and_submodules_are_refused(push_host: GitHost, ann: GitUser, tmp_path: Path) -> None:
     write(ann.directory, {"huge.bin": "x" * (11 * 2**20)})
     ann.save("huge", {})
-    assert "huge.bin: is 11534336 bytes long" in refused(ready, ann)
+    assert "huge.bin: is 11534336 bytes long" in refused(push_host, ann)
     ann.git("reset", "-q", "--hard", "origin/main")
     head = ann.git("rev-parse", "HEAD")
     ann.git("update-index", "--add", "--cacheinfo", f"160000,{head},module")
     ann.git("commit", "-qm", "module")
-    assert "module: is a submodule" in refused(ready, ann)
+    assert "module: is a submodule" in refused(push_host, ann)
 
 
-def test_a_file_that_only_the_box_has_is_not_written_over(ready: GitHost, ann: GitUser) -> None:
+def test_an_untracked_file_of_the_host_is_not_overwritten(push_host: GitHost, ann: GitUser) -> None:
     ann.git("config", "core.excludesFile", "/dev/null")
     write(ann.directory, {".gitignore": ""})
     ann.save("secrets", {".env": "DB_PASSWORD=mine\n"})
-    said = refused(ready, ann)
-    assert ".env: exists on this machine" in said
-    assert (ready.desired / ".env").read_text() == "DB_PASSWORD=secret\n"
+    output = refused(push_host, ann)
+    assert ".env: exists on this machine" in output
+    assert (push_host.desired / ".env").read_text() == "DB_PASSWORD=secret\n"
 
 
-def test_a_push_of_another_branch_deploys_nothing(ready: GitHost, ann: GitUser) -> None:
+def test_a_push_of_another_branch_deploys_nothing(push_host: GitHost, ann: GitUser) -> None:
     ann.git("switch", "-qc", "idea")
     ann.save("broken idea", {"groups.yaml": "groups: {\n"})
     assert ann.push("origin", "idea").returncode == 0
-    assert ready.groups() == GROUPS
+    assert push_host.groups() == GROUPS
 
 
-def test_a_push_with_no_daemon_is_checked_all_the_same(ready: GitHost, ann: GitUser) -> None:
-    ready.daemon.end()
+def test_a_push_without_a_daemon_is_validated(push_host: GitHost, ann: GitUser) -> None:
+    push_host.daemon.end()
     ann.save("bad", {"groups.yaml": "groups: {\n"})
     assert ann.push().returncode != 0
-    ann.save("good", {"groups.yaml": ON})
+    ann.save("good", {"groups.yaml": WEB_ON})
     assert ann.push().returncode == 0
-    ready.daemon.start()
-    ready.daemon.until(lambda s: s["groups"].get("web", {}).get("status") == "running")
-    assert ready.daemon.get("/services/history")["entries"][-1]["author"] == "ann"
+    push_host.daemon.start()
+    push_host.daemon.until(lambda s: s["groups"].get("web", {}).get("status") == "running")
+    assert push_host.daemon.get("/services/history")["entries"][-1]["author"] == "ann"
 
 
-def test_a_first_push_into_an_empty_directory(box: GitHost) -> None:
-    box.desired.mkdir()
-    assert box.cli("git", "init", str(box.desired)).returncode == 0
-    write(box.desired, {".env": "DB_PASSWORD=secret\n"})
-    box.daemon.start()
-    place = box.folder / "mine"
+def test_the_first_push_into_an_empty_directory(host: GitHost) -> None:
+    host.desired.mkdir()
+    assert host.cli("git", "init", str(host.desired)).returncode == 0
+    write(host.desired, {".env": "DB_PASSWORD=secret\n"})
+    host.daemon.start()
+    place = host.folder / "mine"
     place.mkdir()
-    ann = GitUser("ann", place, box.environ)
+    ann = GitUser("ann", place, host.environ)
     ann.git("init", "-q")
-    ann.git("remote", "add", "origin", str(box.desired))
+    ann.git("remote", "add", "origin", str(host.desired))
     ann.save("all", FILES)
     done = ann.push()
-    assert done.returncode == 0, done.said
-    box.daemon.converged(1)
+    assert done.returncode == 0, done.output
+    host.daemon.converged(1)
 
 
-def test_an_adopted_repository_stays_as_it_is(box: GitHost) -> None:
-    box.fill()
-    box.me.git("init", "-q", "-b", "trunk")
-    box.me.save("mine", {})
-    head = box.head()
-    hook = box.desired / ".git/hooks/pre-receive"
+def test_git_init_keeps_an_existing_repository(host: GitHost) -> None:
+    host.fill()
+    host.me.git("init", "-q", "-b", "trunk")
+    host.me.save("mine", {})
+    head = host.head()
+    hook = host.desired / ".git/hooks/pre-receive"
     hook.write_text("#!/bin/sh\n")
-    done = box.cli("git", "init", str(box.desired))
+    done = host.cli("git", "init", str(host.desired))
     assert done.returncode == 1
     assert str(hook) in done.stderr
     hook.unlink()
     for _ in range(2):
-        assert box.cli("git", "init", str(box.desired)).returncode == 0
-    assert box.head() == head
-    assert box.clean()
-    ann = box.clone("ann")
-    ann.save("web", {"groups.yaml": ON})
+        assert host.cli("git", "init", str(host.desired)).returncode == 0
+    assert host.head() == head
+    assert host.clean()
+    ann = host.clone("ann")
+    ann.save("web", {"groups.yaml": WEB_ON})
     assert ann.push().returncode == 0
-    assert box.groups() == ON
+    assert host.groups() == WEB_ON
 
 
-def test_a_hook_whose_program_is_gone_refuses_and_doctor_says_so(ready: GitHost, ann: GitUser) -> None:
-    hook = ready.desired / ".git/hooks/pre-receive"
+def test_doctor_reports_a_hook_without_its_program(push_host: GitHost, ann: GitUser) -> None:
+    hook = push_host.desired / ".git/hooks/pre-receive"
     hook.write_text(re.sub(r"exec \S+", "exec /gone/python", hook.read_text()))
-    ann.save("web", {"groups.yaml": ON})
-    refused(ready, ann)
-    said = ready.cli("doctor", "--desired-state", str(ready.desired)).said
-    assert "every push is refused: its hook calls /gone/python" in said
-    assert ready.cli("git", "init", str(ready.desired)).returncode == 0
+    ann.save("web", {"groups.yaml": WEB_ON})
+    refused(push_host, ann)
+    output = push_host.cli("doctor", "--desired-state", str(push_host.desired)).output
+    assert "every push is refused: its hook calls /gone/python" in output
+    assert push_host.cli("git", "init", str(push_host.desired)).returncode == 0
     assert ann.push().returncode == 0
 
 
 @pytest.mark.timeout(300)
-def test_pushes_and_writes_at_once_lose_nobodys_change(ready: GitHost, ann: GitUser) -> None:
-    """Ann pushes edits of the Compose file while groups are switched over REST, all the time."""
-    over = threading.Event()
+def test_simultaneous_pushes_and_writes_lose_no_change(push_host: GitHost, ann: GitUser) -> None:
+    """Ann pushes edits of the Compose file while REST writes switch groups."""
+    stop = threading.Event()
     switched: list[str] = []
 
     def switch() -> None:
         number = 0
-        while not over.is_set():
+        while not stop.is_set():
             action = ("start", "stop")[number % 2]
             try:
-                ready.daemon.post(f"/services/{action}/extra")
+                push_host.daemon.post(f"/services/{action}/extra")
                 switched.append(action)
                 number += 1
             except RequestRefused as error:
                 assert error.value["reason"] in {"being_written", "desired_state_invalid"}, error
-            over.wait((0.3, 3.0, 0.5, 4.0)[number % 4])
+            stop.wait((0.3, 3.0, 0.5, 4.0)[number % 4])
 
     worker = threading.Thread(target=switch)
     worker.start()
@@ -301,15 +298,15 @@ def test_pushes_and_writes_at_once_lose_nobodys_change(ready: GitHost, ann: GitU
             else:
                 raise AssertionError("never accepted")
     finally:
-        over.set()
+        stop.set()
         worker.join()
-    until(ready.clean)
-    subjects = [subject for _, subject in reversed(ready.log())]
+    until(push_host.clean)
+    subjects = [subject for _, subject in reversed(push_host.log())]
     assert [s.split()[0].lower() for s in subjects if s.endswith(" extra")] == switched
     assert [s for s in subjects if s.startswith("app")] == [f"app {n}" for n in range(2, 6)]
-    assert "app:5" in (ready.desired / "compose.yaml").read_text()
+    assert "app:5" in (push_host.desired / "compose.yaml").read_text()
     wanted = {"start": "on", "stop": "off"}[switched[-1]]
-    assert f"extra: {wanted}" in ready.groups()
-    # Each generation was whole: the image it has is one that was pushed, with the groups of its moment.
-    ready.daemon.until(lambda s: s["converged"] and s["groups"]["extra"]["desired"] == wanted)
-    assert not ready.daemon.get("/services/status")["errors"]
+    assert f"extra: {wanted}" in push_host.groups()
+    # No generation mixed two commits: the last one has the last image and the last group state.
+    push_host.daemon.until(lambda s: s["converged"] and s["groups"]["extra"]["desired"] == wanted)
+    assert not push_host.daemon.get("/services/status")["errors"]

@@ -1,4 +1,4 @@
-"""A host whose desired state is a git work tree, and people who push to it from their clones."""
+"""A host whose desired state is a git work tree, and users who push to it from their clones."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ groups:
   # now and then
   extra: off
 """
+WEB_ON = GROUPS.replace("web: off", "web: on")
 COMPOSE = """\
 name: small
 services:
@@ -57,6 +58,7 @@ __all__ = [
     "FILES",
     "GROUPS",
     "STACK",
+    "WEB_ON",
     "GitHost",
     "GitResult",
     "GitUser",
@@ -73,15 +75,15 @@ def write(directory: Path, files: Mapping[str, str]) -> None:
 
 
 class GitResult(subprocess.CompletedProcess[str]):
-    """A finished command; ``said`` is its output."""
+    """A finished command; ``output`` is what it printed."""
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         return f"{self.stdout}{self.stderr}"
 
 
 class GitUser:
-    """A person with a name, in a clone or on the host."""
+    """A git user in a clone or on the host."""
 
     def __init__(self, name: str, directory: Path, environ: Mapping[str, str]) -> None:
         self.name = name
@@ -107,11 +109,11 @@ class GitUser:
 
     def git(self, *arguments: str) -> str:
         done = self.try_git(*arguments)
-        assert done.returncode == 0, (arguments, done.said)
+        assert done.returncode == 0, (arguments, done.output)
         return done.stdout.strip()
 
     def save(self, message: str, files: Mapping[str, str]) -> str:
-        """Edit and commit; returns the commit."""
+        """Write files and commit them; return the commit."""
         write(self.directory, files)
         self.git("add", "-A")
         self.git("commit", "-qm", message)
@@ -122,7 +124,7 @@ class GitUser:
 
 
 class GitHost:
-    """The host with the daemon. ``me`` works on it by hand."""
+    """The host of a daemon. ``me`` is its administrator."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -155,10 +157,10 @@ class GitHost:
         return GitResult(done.args, done.returncode, done.stdout, done.stderr)
 
     def init(self) -> None:
-        """Set it up as the guide describes."""
+        """Set up the work tree as in the user guide."""
         self.fill()
         done = self.cli("git", "init", str(self.desired))
-        assert done.returncode == 0, done.said
+        assert done.returncode == 0, done.output
 
     def up(self) -> None:
         """Start the daemon and wait for its first desired state."""
@@ -167,38 +169,38 @@ class GitHost:
 
     def clone(self, name: str, url: str = "") -> GitUser:
         place = self.folder / f"clone-{name}"
-        person = GitUser(name, self.folder, self.environ)
-        person.git("clone", "-q", url or str(self.desired), str(place))
+        user = GitUser(name, self.folder, self.environ)
+        user.git("clone", "-q", url or str(self.desired), str(place))
         return GitUser(name, place, self.environ)
 
     # --- state ---
 
     def log(self) -> list[tuple[str, str]]:
-        """(author, subject) of every commit, the newest first."""
-        told = self.me.git("log", "--format=%an%x00%s")
-        return [(line.split("\0")[0], line.split("\0")[1]) for line in told.splitlines()]
+        """Return (author, subject) of every commit, newest first."""
+        lines = self.me.git("log", "--format=%an%x00%s").splitlines()
+        return [(line.split("\0")[0], line.split("\0")[1]) for line in lines]
 
     def head(self) -> str:
         return self.me.git("rev-parse", "HEAD")
 
     def clean(self) -> bool:
-        # Polled, so without the lock, which would be held most of the time.
+        # Called in a loop: with the lock it would block other commands most of the time.
         return not self.me.git("--no-optional-locks", "status", "--porcelain", "--untracked-files=no")
 
     def groups(self) -> str:
         return (self.desired / "groups.yaml").read_text()
 
 
-def refused(box: GitHost, person: GitUser, *arguments: str) -> str:
-    """Push, expect a refusal and no change; returns the output."""
-    head, files = box.head(), {p: p.read_bytes() for p in box.desired.glob("*") if p.is_file()}
-    objects = len(list((box.desired / ".git/objects").rglob("*")))
-    generation = box.daemon.get("/services/status")["generation"]
-    done = person.push(*arguments)
-    assert done.returncode != 0, done.said
-    assert box.head() == head
-    assert {p: p.read_bytes() for p in box.desired.glob("*") if p.is_file()} == files
-    assert len(list((box.desired / ".git/objects").rglob("*"))) == objects
-    assert box.clean()
-    assert box.daemon.get("/services/status")["generation"] == generation
-    return "\n".join(line.removeprefix("remote:").rstrip() for line in done.said.splitlines())
+def refused(host: GitHost, user: GitUser, *arguments: str) -> str:
+    """Push, expect a refusal and no change; return the output."""
+    head, files = host.head(), {p: p.read_bytes() for p in host.desired.glob("*") if p.is_file()}
+    objects = len(list((host.desired / ".git/objects").rglob("*")))
+    generation = host.daemon.get("/services/status")["generation"]
+    done = user.push(*arguments)
+    assert done.returncode != 0, done.output
+    assert host.head() == head
+    assert {p: p.read_bytes() for p in host.desired.glob("*") if p.is_file()} == files
+    assert len(list((host.desired / ".git/objects").rglob("*"))) == objects
+    assert host.clean()
+    assert host.daemon.get("/services/status")["generation"] == generation
+    return "\n".join(line.removeprefix("remote:").rstrip() for line in done.output.splitlines())

@@ -1,4 +1,4 @@
-"""Access to a repository by ssh and http on loopback, with the usual programs."""
+"""Servers for git repositories on loopback: sshd, and git's http backend."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class _Server(ThreadingHTTPServer):
 
 @contextmanager
 def http(root: Path, environ: Mapping[str, str]) -> Iterator[str]:
-    """git's own backend for the repositories below ``root``; yields the prefix of their URLs."""
+    """Serve the repositories below ``root`` by http; yields the prefix of their URLs."""
     server = _Server(root, environ)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

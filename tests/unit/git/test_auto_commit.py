@@ -1,4 +1,4 @@
-"""Generations become commits: each write one of its own, in order, whatever the branch contains already.
+"""Generations become commits: each write is one, in order, also if the branch contains some already.
 
 Real git, and a history in memory in place of the state directory.
 """
@@ -59,7 +59,7 @@ class History:
         self._records[generation - 1] = replace(self._records[generation - 1], commit=commit)
 
 
-class Bench:
+class CommitHarness:
     """A repository, a history, and the committer between them."""
 
     def __init__(self, folder: Path) -> None:
@@ -95,155 +95,155 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+def harness(tmp_path: Path) -> CommitHarness:
+    return CommitHarness(tmp_path)
 
 
-def test_each_write_is_a_commit_of_its_author(bench: Bench) -> None:
-    bench.write("edited", "a", bench.repository.save("first", {GROUPS: "a"}))
-    bench.write("start web", "b")
-    bench.write("put extra", "c")
-    head = bench.commit()
-    assert bench.log() == ["ann: first (a)", "ben: Start web (b)", "ben: Set extra (c)"]
-    assert bench.commits() == ["first", "Start web", "Set extra"]
-    assert bench.repository("rev-parse", "HEAD") == head
-    assert bench.repository("log", "-1", "--format=%b") == "change 3\n\nGeneration: 3"
-    assert bench.commit() == head
+def test_each_write_is_a_commit_of_its_author(harness: CommitHarness) -> None:
+    harness.write("edited", "a", harness.repository.save("first", {GROUPS: "a"}))
+    harness.write("start web", "b")
+    harness.write("put extra", "c")
+    head = harness.commit()
+    assert harness.log() == ["ann: first (a)", "ben: Start web (b)", "ben: Set extra (c)"]
+    assert harness.commits() == ["first", "Start web", "Set extra"]
+    assert harness.repository("rev-parse", "HEAD") == head
+    assert harness.repository("log", "-1", "--format=%b") == "change 3\n\nGeneration: 3"
+    assert harness.commit() == head
 
 
-def test_a_write_and_its_reversal_are_two_commits(bench: Bench) -> None:
+def test_a_write_and_its_reversal_are_two_commits(harness: CommitHarness) -> None:
     """The branch has the first and the last content; the recorded commit says that it is the first."""
-    bench.history.add("edited", "a", bench.repository.save("first", {GROUPS: "a"}))
-    bench.history.add("start web", "b")
-    bench.write("stop web", "a")
-    bench.commit()
-    assert bench.log() == ["ann: first (a)", "ben: Start web (b)", "ben: Stop web (a)"]
-    assert bench.commits() == ["first", "Start web", "Stop web"]
+    harness.history.add("edited", "a", harness.repository.save("first", {GROUPS: "a"}))
+    harness.history.add("start web", "b")
+    harness.write("stop web", "a")
+    harness.commit()
+    assert harness.log() == ["ann: first (a)", "ben: Start web (b)", "ben: Stop web (a)"]
+    assert harness.commits() == ["first", "Start web", "Stop web"]
 
 
-def test_a_reversal_that_is_in_the_branch_already_is_not_made_again(bench: Bench) -> None:
+def test_a_reversal_that_is_in_the_branch_already_is_not_made_again(harness: CommitHarness) -> None:
     """The daemon stopped after both commits, before it recorded either."""
-    bench.history.add("edited", "a", bench.repository.save("first", {GROUPS: "a", "other": ""}))
-    bench.history.add("start web", "b")
-    bench.repository.save("Start web", {GROUPS: "b"})
-    bench.history.add("stop web", "a")
-    bench.repository.save("Stop web", {GROUPS: "a"})
+    harness.history.add("edited", "a", harness.repository.save("first", {GROUPS: "a", "other": ""}))
+    harness.history.add("start web", "b")
+    harness.repository.save("Start web", {GROUPS: "b"})
+    harness.history.add("stop web", "a")
+    harness.repository.save("Stop web", {GROUPS: "a"})
     # An uncommitted edit of another file: the branch does not contain everything.
-    (bench.repository.top / "other").write_text("edited")
-    bench.commit()
-    assert bench.log() == ["ann: first (a)", "ann: Start web (b)", "ann: Stop web (a)"]
-    assert bench.commits() == ["first", "Stop web", "Stop web"]
+    (harness.repository.top / "other").write_text("edited")
+    harness.commit()
+    assert harness.log() == ["ann: first (a)", "ann: Start web (b)", "ann: Stop web (a)"]
+    assert harness.commits() == ["first", "Stop web", "Stop web"]
 
 
-def test_writes_that_are_in_the_branch_already_are_not_made_again(bench: Bench) -> None:
+def test_writes_that_are_in_the_branch_already_are_not_made_again(harness: CommitHarness) -> None:
     """The daemon stopped between making a commit and recording it."""
-    bench.history.add("edited", "a", bench.repository.save("first", {GROUPS: "a"}))
-    bench.history.add("start web", "b")
-    bench.repository.save("Start web", {GROUPS: "b"})
-    bench.write("start extra", "c")
-    bench.commit()
-    assert bench.log() == ["ann: first (a)", "ann: Start web (b)", "ben: Start extra (c)"]
-    assert bench.commits() == ["first", "Start web", "Start extra"]
+    harness.history.add("edited", "a", harness.repository.save("first", {GROUPS: "a"}))
+    harness.history.add("start web", "b")
+    harness.repository.save("Start web", {GROUPS: "b"})
+    harness.write("start extra", "c")
+    harness.commit()
+    assert harness.log() == ["ann: first (a)", "ann: Start web (b)", "ben: Start extra (c)"]
+    assert harness.commits() == ["first", "Start web", "Start extra"]
 
 
-def test_a_hand_edit_before_a_write_is_a_commit_of_its_own(bench: Bench) -> None:
-    bench.write("edited", "a", bench.repository.save("first", {GROUPS: "a"}))
-    bench.write("edited", "b")
-    bench.write("start web", "c")
-    bench.write("edited", "d")
-    bench.write("start extra", "e")
-    bench.write("edited", "f")
-    bench.commit()
-    assert bench.log() == [
+def test_a_hand_edit_before_a_write_is_a_commit_of_its_own(harness: CommitHarness) -> None:
+    harness.write("edited", "a", harness.repository.save("first", {GROUPS: "a"}))
+    harness.write("edited", "b")
+    harness.write("start web", "c")
+    harness.write("edited", "d")
+    harness.write("start extra", "e")
+    harness.write("edited", "f")
+    harness.commit()
+    assert harness.log() == [
         "ann: first (a)",
         "hand edit: Edit groups.yaml by hand (b)",
         "ben: Start web (c)",
         "hand edit: Edit groups.yaml by hand (d)",
         "ben: Start extra (e)",
     ]
-    assert bench.commits() == ["first", "", "Start web", "", "Start extra", ""]
+    assert harness.commits() == ["first", "", "Start web", "", "Start extra", ""]
 
 
-def test_a_generation_of_other_files_is_no_commit_of_groups(bench: Bench) -> None:
-    bench.write("edited", "a", bench.repository.save("first", {GROUPS: "a"}))
-    bench.write("start web", "b")
-    bench.write("commit 0123456789", "b")
-    bench.write("stop web", "c")
-    bench.commit()
-    assert bench.log() == ["ann: first (a)", "ben: Start web (b)", "ben: Stop web (c)"]
+def test_a_generation_of_other_files_is_no_commit_of_groups(harness: CommitHarness) -> None:
+    harness.write("edited", "a", harness.repository.save("first", {GROUPS: "a"}))
+    harness.write("start web", "b")
+    harness.write("commit 0123456789", "b")
+    harness.write("stop web", "c")
+    harness.commit()
+    assert harness.log() == ["ann: first (a)", "ben: Start web (b)", "ben: Stop web (c)"]
 
 
-def test_an_edit_below_the_first_write_is_committed_before_it(bench: Bench) -> None:
+def test_an_edit_below_the_first_write_is_committed_before_it(harness: CommitHarness) -> None:
     """The first generation of a daemon that starts on an edited work tree has no commit."""
-    bench.repository.save("first", {GROUPS: "a"})
-    bench.write("edited", "b")
-    bench.write("start web", "c")
-    bench.commit()
-    assert bench.log() == [
+    harness.repository.save("first", {GROUPS: "a"})
+    harness.write("edited", "b")
+    harness.write("start web", "c")
+    harness.commit()
+    assert harness.log() == [
         "ann: first (a)",
         "hand edit: Edit groups.yaml by hand (b)",
         "ben: Start web (c)",
     ]
-    assert bench.commits() == ["", "Start web"]
+    assert harness.commits() == ["", "Start web"]
 
 
-def test_the_first_commit_of_a_repository_is_the_write(bench: Bench) -> None:
-    bench.write("edited", "a")
-    bench.write("start web", "b")
-    bench.commit()
-    assert bench.log() == ["ben: Start web (b)"]
-    assert bench.commits() == ["", "Start web"]
+def test_the_first_commit_of_a_repository_is_the_write(harness: CommitHarness) -> None:
+    harness.write("edited", "a")
+    harness.write("start web", "b")
+    harness.commit()
+    assert harness.log() == ["ben: Start web (b)"]
+    assert harness.commits() == ["", "Start web"]
 
 
-def test_a_damaged_generation_before_the_write_is_left_out(bench: Bench) -> None:
-    bench.history.add("edited", DAMAGED, bench.repository.save("first", {GROUPS: "a"}))
-    bench.write("start web", "b")
-    bench.commit()
-    assert bench.log() == ["ann: first (a)", "ben: Start web (b)"]
+def test_a_damaged_generation_before_the_write_is_left_out(harness: CommitHarness) -> None:
+    harness.history.add("edited", DAMAGED, harness.repository.save("first", {GROUPS: "a"}))
+    harness.write("start web", "b")
+    harness.commit()
+    assert harness.log() == ["ann: first (a)", "ben: Start web (b)"]
 
 
-def test_an_unknown_commit_with_other_content_is_read_first(bench: Bench) -> None:
-    bench.write("edited", "a", bench.repository.save("first", {GROUPS: "a"}))
-    bench.repository.save("elsewhere", {GROUPS: "x"})
-    bench.write("start web", "b")
+def test_an_unknown_commit_with_other_content_is_read_first(harness: CommitHarness) -> None:
+    harness.write("edited", "a", harness.repository.save("first", {GROUPS: "a"}))
+    harness.repository.save("elsewhere", {GROUPS: "x"})
+    harness.write("start web", "b")
     with pytest.raises(BranchMoved):
-        bench.commit()
-    assert bench.commits() == ["first", ""]
-    bench.commit(force=True)
-    assert bench.log()[2:] == ["hand edit: Edit groups.yaml by hand (a)", "ben: Start web (b)"]
+        harness.commit()
+    assert harness.commits() == ["first", ""]
+    harness.commit(force=True)
+    assert harness.log()[2:] == ["hand edit: Edit groups.yaml by hand (a)", "ben: Start web (b)"]
 
 
-def test_a_later_commit_that_contains_the_writes_stands_for_them(bench: Bench) -> None:
-    bench.history.add("edited", "a", bench.repository.save("first", {GROUPS: "a"}))
-    bench.history.add("start web", "b")
-    bench.history.add("start extra", "c")
-    bench.repository.save("all", {GROUPS: "c"})
-    bench.commit()
-    assert bench.log() == ["ann: first (a)", "ann: all (c)"]
-    assert bench.commits() == ["first", "all", "all"]
+def test_a_later_commit_that_contains_the_writes_is_recorded_for_them(harness: CommitHarness) -> None:
+    harness.history.add("edited", "a", harness.repository.save("first", {GROUPS: "a"}))
+    harness.history.add("start web", "b")
+    harness.history.add("start extra", "c")
+    harness.repository.save("all", {GROUPS: "c"})
+    harness.commit()
+    assert harness.log() == ["ann: first (a)", "ann: all (c)"]
+    assert harness.commits() == ["first", "all", "all"]
 
 
-def test_an_ignored_file_is_not_committed(bench: Bench) -> None:
-    bench.write("edited", "a", bench.repository.save("first", {".gitignore": f"{GROUPS}\n"}))
-    bench.write("start web", "b")
-    bench.commit()
-    assert bench.commits() == ["first", "first"]
+def test_an_ignored_file_is_not_committed(harness: CommitHarness) -> None:
+    harness.write("edited", "a", harness.repository.save("first", {".gitignore": f"{GROUPS}\n"}))
+    harness.write("start web", "b")
+    harness.commit()
+    assert harness.commits() == ["first", "first"]
 
 
-def test_nothing_is_committed_on_a_detached_head(bench: Bench) -> None:
-    bench.write("edited", "a", bench.repository.save("first", {GROUPS: "a"}))
-    bench.repository("checkout", "-q", "--detach")
-    bench.write("start web", "b")
+def test_nothing_is_committed_on_a_detached_head(harness: CommitHarness) -> None:
+    harness.write("edited", "a", harness.repository.save("first", {GROUPS: "a"}))
+    harness.repository("checkout", "-q", "--detach")
+    harness.write("start web", "b")
     with pytest.raises(GitError, match="HEAD is detached"):
-        bench.commit()
+        harness.commit()
 
 
-def test_nothing_is_committed_during_a_rebase(bench: Bench) -> None:
-    bench.write("edited", "a", bench.repository.save("first", {GROUPS: "a"}))
-    bench.write("start web", "b")
-    (bench.repository.top / ".git/rebase-merge").mkdir()
+def test_nothing_is_committed_during_a_rebase(harness: CommitHarness) -> None:
+    harness.write("edited", "a", harness.repository.save("first", {GROUPS: "a"}))
+    harness.write("start web", "b")
+    (harness.repository.top / ".git/rebase-merge").mkdir()
     with pytest.raises(GitError, match="another git operation is in progress"):
-        bench.commit()
+        harness.commit()
 
 
 class TestRollback:
@@ -252,52 +252,52 @@ class TestRollback:
     NOW: ClassVar = {GROUPS: "b", "conf": "new", "added": "new", "own": "edited by ann"}
 
     @pytest.fixture
-    def bench(self, bench: Bench) -> Bench:
-        repository = bench.repository
+    def harness(self, harness: CommitHarness) -> CommitHarness:
+        repository = harness.repository
         first = repository.save("first", {GROUPS: "a", "conf": "old", "gone": "old", "own": "of ann"})
-        bench.history.add("edited", {GROUPS: "a", "conf": "old"}, first)
+        harness.history.add("edited", {GROUPS: "a", "conf": "old"}, first)
         repository("rm", "-q", "gone")
         second = repository.save("second", self.NOW)
-        bench.history.add("commit 0123456789", {GROUPS: "b", "conf": "new"}, second)
-        return bench
+        harness.history.add("commit 0123456789", {GROUPS: "b", "conf": "new"}, second)
+        return harness
 
-    def restore(self, bench: Bench, target: str, files: Mapping[str, str | None]) -> dict[str, str]:
+    def restore(self, harness: CommitHarness, target: str, files: Mapping[str, str | None]) -> dict[str, str]:
         """Roll back to ``target`` with ``files`` on disk; return the files of the commit that results."""
         for name, content in files.items():
-            place = bench.repository.top / name
+            place = harness.repository.top / name
             place.unlink(missing_ok=True)
             if content is not None:
                 place.write_text(content)
-        bench.history.add(f"rollback {target}", {GROUPS: "a", "conf": "old"})
-        bench.commit()
-        names = bench.repository("ls-tree", "-r", "--name-only", "HEAD").splitlines()
-        return {name: bench.repository("show", f"HEAD:{name}") for name in names}
+        harness.history.add(f"rollback {target}", {GROUPS: "a", "conf": "old"})
+        harness.commit()
+        names = harness.repository("ls-tree", "-r", "--name-only", "HEAD").splitlines()
+        return {name: harness.repository("show", f"HEAD:{name}") for name in names}
 
-    def test_restored_and_removed_files_are_in_the_commit(self, bench: Bench) -> None:
+    def test_restored_and_removed_files_are_in_the_commit(self, harness: CommitHarness) -> None:
         files = {GROUPS: "a", "conf": "old", "added": None, "gone": "old", "own": "of ann"}
         expected = {GROUPS: "a", "conf": "old", "gone": "old", "own": "of ann"}
-        assert self.restore(bench, "1", files) == expected
-        assert bench.log()[-1] == "ben: Roll back to generation 1 (a)"
+        assert self.restore(harness, "1", files) == expected
+        assert harness.log()[-1] == "ben: Roll back to generation 1 (a)"
 
-    def test_a_commit_may_be_the_target(self, bench: Bench) -> None:
-        first = bench.repository("rev-parse", "HEAD~1")
+    def test_a_commit_may_be_the_target(self, harness: CommitHarness) -> None:
+        first = harness.repository("rev-parse", "HEAD~1")
         files = {GROUPS: "a", "conf": "old", "added": None, "gone": "old"}
-        assert "added" not in self.restore(bench, first[:10], files)
+        assert "added" not in self.restore(harness, first[:10], files)
         word = first[:10]
         kind = "generation" if word.isdecimal() else "commit"
-        assert bench.log()[-1] == f"ben: Roll back to {kind} {word} (a)"
+        assert harness.log()[-1] == f"ben: Roll back to {kind} {word} (a)"
 
-    def test_a_file_that_was_edited_since_stays_uncommitted(self, bench: Bench) -> None:
+    def test_a_file_that_was_edited_since_stays_uncommitted(self, harness: CommitHarness) -> None:
         files = {GROUPS: "a", "conf": "edited since", "gone": "edited since", "added": "edited since"}
-        restored = self.restore(bench, "1", files)
+        restored = self.restore(harness, "1", files)
         # Desired state is taken from the generation, not from disk.
         assert restored == {GROUPS: "a", "conf": "old", "added": "new", "own": "edited by ann"}
 
-    def test_without_a_commit_of_the_target_its_own_files_are_restored(self, bench: Bench) -> None:
-        bench.history.set_commit(1, "")
+    def test_without_a_commit_of_the_target_its_own_files_are_restored(self, harness: CommitHarness) -> None:
+        harness.history.set_commit(1, "")
         files = {GROUPS: "a", "conf": "old", "added": None, "gone": "old"}
-        assert self.restore(bench, "1", files) == {GROUPS: "a", "conf": "old", "own": "edited by ann"}
+        assert self.restore(harness, "1", files) == {GROUPS: "a", "conf": "old", "own": "edited by ann"}
 
-    def test_an_unknown_target_restores_the_files_of_the_generation(self, bench: Bench) -> None:
+    def test_an_unknown_target_restores_the_files_of_the_generation(self, harness: CommitHarness) -> None:
         files = {GROUPS: "a", "conf": "old", "added": "new"}
-        assert self.restore(bench, "feedfacefeed", files)["conf"] == "old"
+        assert self.restore(harness, "feedfacefeed", files)["conf"] == "old"

@@ -1,4 +1,4 @@
-"""Which names may be pushed, and which lines of attributes are refused."""
+"""The names that may be pushed, and the lines of .gitattributes that are refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from reconciler.git.refs import refusal
         "refs/heads/ümlaut",
     ],
 )
-def test_names_that_are_taken(ref: str) -> None:
+def test_valid_ref_names_are_accepted(ref: str) -> None:
     assert not refusal(ref, "refs/heads/main")
 
 
@@ -41,7 +41,7 @@ def test_names_that_are_taken(ref: str) -> None:
         "refs/heads/\udcff",
     ],
 )
-def test_names_that_are_not(ref: str) -> None:
+def test_invalid_ref_names_are_refused(ref: str) -> None:
     reason = refusal(ref, "refs/heads/main")
     assert reason
     assert reason.isprintable()
@@ -63,6 +63,6 @@ def test_names_that_are_not(ref: str) -> None:
         ("", None),
     ],
 )
-def test_lines_that_set_an_encoding(line: str, found: tuple[int, str] | None) -> None:
-    told = list(encoded_lines(f"* text\n{line}\n".encode()))
-    assert told == ([(2, *found)] if found else [])
+def test_attribute_lines_that_set_an_encoding_are_found(line: str, found: tuple[int, str] | None) -> None:
+    lines = list(encoded_lines(f"* text\n{line}\n".encode()))
+    assert lines == ([(2, *found)] if found else [])

@@ -22,12 +22,12 @@ from tests.support.fixtures.git_repository import GitRepository
 
 
 @given(st.lists(st.integers(0, 20), unique=True), st.sets(st.integers(0, 20)), st.booleans())
-def test_a_commit_is_own_or_withdrawn_and_never_both(missing: list[int], own: set[int], ahead: bool) -> None:
+def test_a_commit_is_either_own_or_withdrawn(missing: list[int], own: set[int], ahead: bool) -> None:
     names = [str(number) for number in missing]
-    found = classify(names, [name for name in names if int(name) in own], contains_tip=ahead)
-    assert sorted((*found.own, *found.withdrawn)) == sorted(names)
-    assert found.rewritten == bool(found.withdrawn)
-    assert not (found.ahead and found.rewritten)
+    divergence = classify(names, [name for name in names if int(name) in own], contains_tip=ahead)
+    assert sorted((*divergence.own, *divergence.withdrawn)) == sorted(names)
+    assert divergence.rewritten == bool(divergence.withdrawn)
+    assert not (divergence.ahead and divergence.rewritten)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_upstream_tips_are_read_from_the_reflog(clone: GitRepository, message: s
     assert (tip in known_tips(clone.git, "origin", "main")) == upstream
 
 
-def test_a_commit_replayed_by_an_earlier_version_is_not_upstreams(clone: GitRepository) -> None:
+def test_a_commit_replayed_by_an_earlier_version_is_not_from_upstream(clone: GitRepository) -> None:
     first = clone.commit("first")
     own = clone.commit("own")
     replayed = clone.commit("own, on top", first)

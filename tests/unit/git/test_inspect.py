@@ -1,4 +1,4 @@
-"""Links that leave their tree, however they wind; and signatures of deliveries."""
+"""Links that leave their tree, passwords in messages, and signatures of webhooks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from reconciler.git.inspect import leads_outside
         ({"a": ""}, False),
     ],
 )
-def test_where_a_link_leads(links: dict[str, str], outside: bool) -> None:
+def test_links_that_lead_outside_are_found(links: dict[str, str], outside: bool) -> None:
     assert leads_outside(next(iter(links)), links) is outside
 
 
@@ -45,35 +45,37 @@ _TARGETS = st.lists(st.sampled_from(["..", ".", "a", "b", "c", "d"]), min_size=1
 
 
 @given(st.dictionaries(_PLACES, _TARGETS, min_size=1, max_size=5))
-def test_it_agrees_with_the_file_system(
+def test_links_are_followed_as_by_the_file_system(
     tmp_path_factory: pytest.TempPathFactory, links: dict[str, str]
 ) -> None:
     top = tmp_path_factory.mktemp("tree") / "x" / "top"
     top.mkdir(parents=True)
-    made: dict[str, str] = {}
+    created: dict[str, str] = {}
     for name, target in links.items():
         place = top / name
-        # As git has it: a name is either a file or a folder, and nothing lies behind a link.
-        if any(name.startswith(f"{other}/") or other.startswith(f"{name}/") for other in made):
+        # As in git: a path is either a file or a folder, and a link has no children.
+        if any(name.startswith(f"{other}/") or other.startswith(f"{name}/") for other in created):
             continue
         place.parent.mkdir(parents=True, exist_ok=True)
         place.symlink_to(target)
-        made[name] = target
-    for name in made:
+        created[name] = target
+    for name in created:
         try:
             real = Path(os.path.realpath(top / name, strict=True))
         except OSError:
             continue
         if not real.is_relative_to(top):
-            assert leads_outside(name, made)
+            assert leads_outside(name, created)
 
 
-def test_passwords_in_addresses_are_told_nobody() -> None:
-    told = stderr_message(b"fatal: unable to access 'https://ann:hunter2@host/x.git/': no\nhint: try again\n")
-    assert told == "fatal: unable to access 'https://host/x.git/': no"
+def test_messages_leave_out_passwords_in_urls() -> None:
+    message = stderr_message(
+        b"fatal: unable to access 'https://ann:hunter2@host/x.git/': no\nhint: try again\n"
+    )
+    assert message == "fatal: unable to access 'https://host/x.git/': no"
 
 
-def test_a_delivery_is_signed_or_it_is_not() -> None:
+def test_webhook_signatures_are_verified() -> None:
     secret, body = b"It's a Secret to Everybody", b"Hello, World!"
     # The example of GitHub's own documentation.
     good = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
