@@ -8,21 +8,21 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from api.context import Context, Lines, Preview, Previous, Settings
+from api.context import CapturedLogReader, Context, LogReader, Preview, Settings
 from api.endpoints.audit import AuditEndpoints, AuditSource, RefusalRecorder, publish_from_thread
 from api.endpoints.events import Broadcast
-from api.endpoints.health import Health
+from api.endpoints.health import HealthEndpoints
 from api.endpoints.history import GenerationHistory, HistoryEndpoints
 from api.endpoints.lifecycle import LifecycleEndpoints
-from api.endpoints.logs import Logs
-from api.endpoints.pages import Pages
-from api.endpoints.session import SignIn
-from api.endpoints.status import Reads
+from api.endpoints.logs import LogEndpoints
+from api.endpoints.pages import PageEndpoints
+from api.endpoints.session import SessionEndpoints
+from api.endpoints.status import StatusEndpoints
 from api.endpoints.webhook import Webhook
 from api.metrics.registry import Metrics
 from api.middleware.auth import Auth
 from api.middleware.metrics import MetricsMiddleware
-from api.middleware.security import Guard
+from api.middleware.security import SecurityMiddleware
 from api.middleware.strict_query import StrictRoute
 from api.wire import openapi, problems
 from api.wire.views import StatusCache
@@ -41,19 +41,19 @@ def create_app(
     snapshots: SnapshotPublisher,
     settings: Settings,
     preview: Preview | None = None,
-    logs: Lines | None = None,
-    previous: Previous | None = None,
+    logs: LogReader | None = None,
+    captured_logs: CapturedLogReader | None = None,
     metrics: Metrics | None = None,
     keys: KeyRing | None = None,
     audit: AuditSource | None = None,
     events: AuditEventStream | None = None,
-    archive: GenerationHistory | None = None,
+    history: GenerationHistory | None = None,
     webhook: Webhook | None = None,
 ) -> FastAPI:
     """Create the application over these snapshots and this writer.
 
     Without ``preview`` there is no ``POST /services/plan``, without ``logs`` no ``GET /services/logs``,
-    without ``metrics`` no ``GET /metrics``, without ``audit`` no ``GET /services/audit``, without ``archive``
+    without ``metrics`` no ``GET /metrics``, without ``audit`` no ``GET /services/audit``, without ``history``
     no history and no rollback, without ``webhook`` no webhook; without ``keys`` no request needs a key.
     ``events`` gets an audit event for each refused request and each sign-in. Call
     ``close_streams`` before stopping the server: it waits for open responses, and event streams never end on
@@ -66,8 +66,8 @@ def create_app(
         settings=settings,
         preview=preview,
         logs=logs,
-        previous=previous,
-        holds=auth.is_valid,
+        captured_logs=captured_logs,
+        may_read=auth.is_valid,
     )
     cache = StatusCache()
     broadcast = Broadcast(context, cache)
@@ -94,12 +94,12 @@ def create_app(
     app.router.route_class = StrictRoute
     events = events or AuditEventStream()
     app.add_middleware(
-        Guard,
+        SecurityMiddleware,
         host=settings.host,
         own=settings.own,
         names=settings.names,
-        admit=auth.authorise,
-        refused=RefusalRecorder(context, events),
+        authorise=auth.authorise,
+        on_refusal=RefusalRecorder(context, events),
     )
     if metrics is not None:
         # The last one added is the outermost, so requests that security refuses are counted too.
@@ -108,19 +108,19 @@ def create_app(
     problems.add_handlers(app)
     openapi.customise_openapi(app, auth)
     parts = (
-        Reads(context, cache, broadcast),
+        StatusEndpoints(context, cache, broadcast),
         LifecycleEndpoints(context),
-        Logs(context),
-        Health(context),
-        Pages(context),
+        LogEndpoints(context),
+        HealthEndpoints(context),
+        PageEndpoints(context),
     )
     for part in parts:
         part.register(app)
-    SignIn(auth, settings.clock, events).register(app)
+    SessionEndpoints(auth, settings.clock, events).register(app)
     if audit is not None:
         AuditEndpoints(context, audit).register(app)
-    if archive is not None:
-        HistoryEndpoints(context, archive).register(app)
+    if history is not None:
+        HistoryEndpoints(context, history).register(app)
     if webhook is not None:
         webhook.register(app)
     return app

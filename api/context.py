@@ -7,13 +7,13 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from starlette.types import Scope
 
 from reconciler.controller.snapshot import SnapshotPublisher
+from reconciler.generations.preview_results import PreviewResult
 from reconciler.generations.writes import Writer
-from reconciler.planning.drift import Drift
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,87 +39,21 @@ class Settings:
     patience: float = 30.0
 
 
-class PlannedStep(Protocol):
-    """The part of a step that is shown; ``reconciler.planning.planner.Step`` implements it."""
-
-    @property
-    def service(self) -> str:
-        """Name of the service."""
-
-    @property
-    def action(self) -> str:
-        """Action of the engine, such as ``start``."""
-
-    @property
-    def cause(self) -> str:
-        """Stable word for programs."""
-
-    @property
-    def why(self) -> str:
-        """Sentence for people."""
-
-
-class Undone(Protocol):
-    """A service that no step can bring to its desired state now.
-
-    ``reconciler.generations.preview.Unresolved`` implements it.
-    """
-
-    @property
-    def service(self) -> str:
-        """Name of the service."""
-
-    @property
-    def phase(self) -> str:
-        """``blocked``, ``suspended`` or ``waiting``."""
-
-    @property
-    def reason(self) -> str:
-        """Stable word for programs."""
-
-    @property
-    def message(self) -> str:
-        """Sentence for people."""
-
-    @property
-    def waits_for(self) -> Sequence[str]:
-        """Names of services."""
-
-
-class Planned(Protocol):
-    """The result of a preview; ``str()`` formats it as text.
-
-    ``reconciler.generations.preview.PreviewResult`` implements it.
-    """
-
-    @property
-    def steps(self) -> Sequence[PlannedStep]:
-        """All steps, in order."""
-
-    @property
-    def left(self) -> Sequence[Undone]:
-        """Services that are still not as desired after all steps."""
-
-    @property
-    def drifts(self) -> Sequence[Drift]:
-        """Differences between that desired state and the observed one."""
-
-
-Preview = Callable[[Mapping[str, Any]], Awaitable[Planned]]
+Preview = Callable[[Mapping[str, Any]], Awaitable[PreviewResult]]
 """Previews a ``groups.yaml``, given as plain values, without changing anything.
 
 Raises ``InvalidDesiredState`` if the loop would not accept it.
 """
 
 
-Lines = Callable[[str, int, bool], AsyncIterator[str]]
+LogReader = Callable[[str, int, bool], AsyncIterator[str]]
 """Yields log lines of a container, given its id, how many of the last lines to start with, and ``follow``.
 
 Raises ``ContainerGone`` if there is no such container, ``EngineUnavailable`` if the engine does not answer.
 """
 
 
-Previous = Callable[[str], Awaitable[Sequence[str] | None]]
+CapturedLogReader = Callable[[str], Awaitable[Sequence[str] | None]]
 """Returns the captured last log lines of a service's exited or recreated container; None: no capture."""
 
 
@@ -127,14 +61,14 @@ Previous = Callable[[str], Awaitable[Sequence[str] | None]]
 class Context:
     """What the endpoints of one application share. ``closing`` is set when the daemon shuts down.
 
-    ``holds`` returns whether the caller of a streaming response may still read.
+    ``may_read`` returns whether the caller of a streaming response may still read.
     """
 
     writer: Writer
     snapshots: SnapshotPublisher
     settings: Settings
     preview: Preview | None = None
-    logs: Lines | None = None
-    previous: Previous | None = None
-    holds: Callable[[Scope], bool] = lambda _: True
+    logs: LogReader | None = None
+    captured_logs: CapturedLogReader | None = None
+    may_read: Callable[[Scope], bool] = lambda _: True
     closing: asyncio.Event = field(default_factory=asyncio.Event)

@@ -45,9 +45,9 @@ def rest() -> str:
         settings=anything,
         preview=anything,
         logs=anything,
-        previous=anything,
+        captured_logs=anything,
         audit=anything,
-        archive=anything,
+        history=anything,
         metrics=Metrics(SnapshotPublisher()),
     )
     document = app.openapi()

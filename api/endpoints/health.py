@@ -14,7 +14,7 @@ from api.wire.problems import Problem
 from reconciler import __version__
 
 
-class Health:
+class HealthEndpoints:
     """Serves ``/healthz`` and ``/readyz``."""
 
     def __init__(self, context: Context) -> None:

@@ -15,9 +15,9 @@ from api.endpoints.lifecycle import Caller, write_answer
 from api.endpoints.status import Wait, respond
 from api.wire import schemas, views
 from api.wire.openapi import read_responses, write_responses
+from reconciler.generations import preview_results as results
 from reconciler.generations.record import Record
 from reconciler.generations.writes import WriteResult
-from reconciler.planning.planner import Plan, Step
 
 MOST = 500
 
@@ -31,49 +31,13 @@ Target = Annotated[
 ]
 
 
-class Rehearsed(Protocol):
-    """The effect of a rollback; ``reconciler.generations.rollback.RollbackPreview`` implements it."""
-
-    @property
-    def record(self) -> Record | None:
-        """The target generation, None for a commit that was never a generation."""
-
-    @property
-    def commit(self) -> str:
-        """The git commit, empty without one."""
-
-    @property
-    def changes(self) -> Sequence[str]:
-        """Changes of desired state, one line of text each."""
-
-    @property
-    def files(self) -> Sequence[str]:
-        """Files that would change."""
-
-    @property
-    def steps(self) -> Sequence[Step]:
-        """All steps, in order."""
-
-    @property
-    def rest(self) -> Plan:
-        """The plan after all steps: what still waits or is blocked."""
-
-    @property
-    def looked(self) -> bool:
-        """Whether the engine has been observed; if not, there are no steps."""
-
-    @property
-    def group_of(self) -> Mapping[str, str]:
-        """Group of each service."""
-
-
 class GenerationHistory(Protocol):
     """Kept generations; ``reconciler.generations.rollback.History`` implements it."""
 
     def records(self) -> Sequence[Record]:
         """Return all kept generations, the newest last."""
 
-    async def preview_rollback(self, target: str) -> Rehearsed:
+    async def preview_rollback(self, target: str) -> results.RollbackPreview:
         """Return what a rollback would do; raises ``WriteRefused``."""
 
     async def rollback(self, target: str, *, author: str, source: str = "") -> WriteResult:
@@ -115,7 +79,7 @@ class HistoryPage(_Model):
     before: int | None
 
 
-class RehearsedStep(_Model):
+class RollbackStep(_Model):
     """A step that the rollback would take."""
 
     service: str = Field(examples=["kafka"])
@@ -136,8 +100,8 @@ class RollbackPreview(_Model):
     changes: list[str] = Field(examples=[["kafka: on → off"]])
     files: list[str] = Field(description="files that would change", examples=[["groups.yaml"]])
     engine_seen: bool = Field(description="false: the engine was unavailable, so no steps are known")
-    steps: list[RehearsedStep]
-    waiting: list[RehearsedStep] = Field(
+    steps: list[RollbackStep]
+    waiting: list[RollbackStep] = Field(
         description="services not in their desired state after all steps, and why; `action` is the phase"
     )
 
@@ -145,9 +109,9 @@ class RollbackPreview(_Model):
 class HistoryEndpoints:
     """Serves the kept generations, and rollbacks to them."""
 
-    def __init__(self, context: Context, archive: GenerationHistory) -> None:
+    def __init__(self, context: Context, history: GenerationHistory) -> None:
         self._context = context
-        self._archive = archive
+        self._history = history
         self._clock = context.settings.clock
 
     async def history(
@@ -161,7 +125,7 @@ class HistoryEndpoints:
 
         The newest come last. Page back with `before`.
         """
-        records = [r for r in self._archive.records() if before is None or r.generation < before]
+        records = [r for r in self._history.records() if before is None or r.generation < before]
         shown = records[-limit:]
         return respond(
             {
@@ -172,23 +136,23 @@ class HistoryEndpoints:
             }
         )
 
-    async def rehearse(self, generation: Target) -> Response:
+    async def preview(self, generation: Target) -> Response:
         """One earlier generation, and a preview of a rollback to it. Changes nothing."""
-        found = await self._archive.preview_rollback(generation)
+        preview = await self._history.preview_rollback(generation)
         return respond(
             {
                 "timestamp": views.stamp(self._clock()),
                 "generation": self._newest,
                 "target": generation,
-                "entry": self._entry(found.record) if found.record else None,
-                "commit": found.commit or None,
-                "changes": list(found.changes),
-                "files": list(found.files),
-                "engine_seen": found.looked,
+                "entry": self._entry(preview.record) if preview.record else None,
+                "commit": preview.commit or None,
+                "changes": list(preview.changes),
+                "files": list(preview.files),
+                "engine_seen": preview.observed,
                 "steps": [
-                    _step(s.service, found.group_of, str(s.action), s.cause, s.why) for s in found.steps
+                    _step(s.service, preview.group_of, str(s.action), s.cause, s.why) for s in preview.steps
                 ],
-                "waiting": list(_waiting(found)),
+                "waiting": list(_waiting(preview)),
             }
         )
 
@@ -198,7 +162,7 @@ class HistoryEndpoints:
         Returns 202 at once with a `Location` to follow it, 200 if the files are already the same. `GET
         /services/history/{generation}` previews it.
         """
-        result = await self._archive.rollback(generation, author=author.name, source=author.source)
+        result = await self._history.rollback(generation, author=author.name, source=author.source)
         message = _message(generation, result)
         return await write_answer(
             self._context, result, wait, action="rollback", target=generation, message=message
@@ -207,7 +171,7 @@ class HistoryEndpoints:
     def register(self, app: FastAPI) -> None:
         """Add the endpoints to the application."""
         app.get("/services/history", **read_responses(HistoryPage))(self.history)
-        app.get("/services/history/{generation}", **read_responses(RollbackPreview, 404, 409))(self.rehearse)
+        app.get("/services/history/{generation}", **read_responses(RollbackPreview, 404, 409))(self.preview)
         answers = {200: schemas.WriteAnswer, 202: schemas.WriteAnswer}
         app.post("/services/rollback/{generation}", **write_responses(answers, 404, 409, 503))(self.rollback)
 
@@ -242,11 +206,11 @@ def _step(service: str, group_of: Mapping[str, str], action: str, reason: str, m
     return {"service": service, "group": group, "action": action, "reason": reason, "message": message}
 
 
-def _waiting(found: Rehearsed) -> Any:
-    for name, verdict in found.rest.verdicts.items():
+def _waiting(preview: results.RollbackPreview) -> Any:
+    for name, verdict in preview.rest.verdicts.items():
         why = verdict.block or verdict.wait
         if why:
-            yield _step(name, found.group_of, verdict.held_phase, why.reason, why.message)
+            yield _step(name, preview.group_of, verdict.held_phase, why.reason, why.message)
 
 
 def _message(target: str, result: WriteResult) -> str:

@@ -35,7 +35,7 @@ FIRST = 1.0
 ServiceName = Annotated[str, Path(description="a service of the Compose files", examples=["kafka"])]
 
 
-class Logs:
+class LogEndpoints:
     """Serves container logs."""
 
     def __init__(self, context: Context) -> None:
@@ -81,7 +81,7 @@ class Logs:
                 503, "too_many_readers", f"{MOST_READERS} logs are already open", "close some of them"
             )
         assert context.logs is not None
-        lines = _Lines(context.logs(container.id, tail, follow))
+        lines = _LineBuffer(context.logs(container.id, tail, follow))
         self._open += 1
         try:
             await lines.begun(FIRST if follow else None)
@@ -95,7 +95,7 @@ class Logs:
         return LogStream(context, lines, self._closed)
 
     async def _previous(self, service: ServiceView, tail: int) -> Response:
-        found = await self._context.previous(service.name) if self._context.previous else None
+        found = await self._context.captured_logs(service.name) if self._context.captured_logs else None
         if found is None:
             raise Problem(
                 404,
@@ -145,7 +145,7 @@ def _no_container(service: ServiceView) -> Problem:
     return Problem(404, "no_container", f"{service.name} has no container{why}", remedy)
 
 
-class _Lines:
+class _LineBuffer:
     """Buffers lines from the engine for one client; at most ``SIZE`` bytes."""
 
     def __init__(self, source: AsyncIterator[str]) -> None:
@@ -212,7 +212,7 @@ class LogStream(Response):
 
     media_type = "text/plain"
 
-    def __init__(self, context: Context, lines: _Lines, closed: Callable[[], None]) -> None:
+    def __init__(self, context: Context, lines: _LineBuffer, closed: Callable[[], None]) -> None:
         super().__init__(headers={"x-accel-buffering": "no", "cache-control": "no-store"})
         del self.headers["content-length"]
         self._context = context
@@ -247,7 +247,7 @@ class LogStream(Response):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(heartbeat):
                     found = await self._lines.next()
-            if found == b"" or not self._context.holds(scope):
+            if found == b"" or not self._context.may_read(scope):
                 # The log has ended, or the key was revoked: send no further line.
                 return
             if found:

@@ -34,7 +34,7 @@ _DOCS = """<!doctype html>
 """
 
 
-class Pages:
+class PageEndpoints:
     """Serves the pages."""
 
     def __init__(self, context: Context) -> None:

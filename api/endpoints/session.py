@@ -32,7 +32,7 @@ class Session(BaseModel):
     expires_at: datetime | None = Field(description="end of a new session, in the response to signing in")
 
 
-class SignIn:
+class SessionEndpoints:
     """Serves sessions. ``clock`` returns wall seconds; ``events`` gets sign-ins and sign-outs."""
 
     def __init__(self, auth: Auth, clock: Callable[[], float], events: AuditEventStream) -> None:

@@ -38,7 +38,7 @@ def respond(value: views.Json, status: int = 200, headers: dict[str, str] | None
     return Response(views.to_bytes(value), status, headers, "application/json")
 
 
-class Reads:
+class StatusEndpoints:
     """Serves the endpoints that read state."""
 
     def __init__(self, context: Context, cache: StatusCache, broadcast: Broadcast) -> None:
@@ -144,7 +144,7 @@ class Reads:
         """
         if self._context.closing.is_set():
             raise Problem(503, "going_down", "the daemon is shutting down", "try again in a few seconds")
-        return EventStream(self._broadcast, last_event_id, lambda: self._context.holds(request.scope))
+        return EventStream(self._broadcast, last_event_id, lambda: self._context.may_read(request.scope))
 
     def register(self, app: FastAPI) -> None:
         """Add the endpoints to the application."""

@@ -50,7 +50,7 @@ class Webhook:
         GitLab (`X-Gitlab-Token`, or `webhook-signature`). The content of the body is ignored.
         """
         body = await request.body()
-        signed = signature_holds(request.headers, body, self._secret, self._clock())
+        signed = is_signed(request.headers, body, self._secret, self._clock())
         if signed is None:
             detail = "the delivery has no supported signature"
             raise Problem(401, "missing_signature", detail, "set the secret at the host of the repository")
@@ -68,7 +68,7 @@ class Webhook:
         app.post(PATH, status_code=202, **route)(self.hook)
 
 
-def signature_holds(headers: Mapping[str, str], body: bytes, secret: bytes, now: float) -> bool | None:
+def is_signed(headers: Mapping[str, str], body: bytes, secret: bytes, now: float) -> bool | None:
     """Return whether a delivery is signed with ``secret``, None if it has no supported signature."""
     digest = hmac.new(secret, body, hashlib.sha256).hexdigest()
     if given := headers.get("x-hub-signature-256"):

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client import Counter, Gauge, Histogram, Metric, disable_created_metrics
 
-from api.context import PlannedStep
 from api.metrics.zero_series import ZeroSeries
 from reconciler.controller.snapshot import Snapshot, SnapshotPublisher
 from reconciler.errors import ContainerGone, EngineError, EngineUnavailable, OutcomeUnknown
 from reconciler.planning.drift import DriftKind
+from reconciler.planning.planner import Step
 
 _UNSURE = (EngineUnavailable, OutcomeUnknown, ContainerGone)
 """Errors that are no failed attempt of the service; see ``reconciler.errors``."""
@@ -120,7 +120,7 @@ class Counters:
         if self._acted_on or self._repairing:
             self._follow_repairs(self._snapshots.current)
 
-    def on_step(self, step: PlannedStep, error: EngineError | None, over: bool) -> None:
+    def on_step(self, step: Step, error: EngineError | None, over: bool) -> None:
         """Count a step that was sent, or that completed (``over``) with or without an error."""
         key = (step.service, str(step.action))
         if not over:

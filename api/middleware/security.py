@@ -39,13 +39,13 @@ _HEADERS = [
 _POLICIES = {"/docs": _FOREIGN, "/services/dashboard": _OWN}
 
 
-Admit = Callable[[Scope], Problem | None]
+Authorise = Callable[[Scope], Problem | None]
 """Returns why a request is refused, or None; called before the body is read."""
-Refused = Callable[[Scope, Problem], None]
+OnRefusal = Callable[[Scope, Problem], None]
 """Called for every request that ended with a problem."""
 
 
-class Guard:
+class SecurityMiddleware:
     """ASGI middleware: checks Host, Origin, caller and size of the body, and adds security headers.
 
     ``host`` is the bound address, ``own`` the machine's names, ``names`` those of proxies in front of it.
@@ -58,12 +58,12 @@ class Guard:
         host: str,
         own: Iterable[str] = (),
         names: Iterable[str] = (),
-        admit: Admit = lambda _: None,
-        refused: Refused = lambda *_: None,
+        authorise: Authorise = lambda _: None,
+        on_refusal: OnRefusal = lambda *_: None,
     ) -> None:
         self._app = app
-        self._admit = admit
-        self._refused = refused
+        self._authorise = authorise
+        self._on_refusal = on_refusal
         self._any_address = _is_wildcard(host)
         self._names = frozenset(name.lower() for name in names)
         self._hosts = frozenset({"localhost", host.lower().strip("[]"), *own, *self._names})
@@ -79,7 +79,7 @@ class Guard:
         fields = _fields(scope)
         send = _with_headers(send, scope["path"])
         write = scope["method"] not in READS
-        problem = self._foreign(fields, write=write) or self._admit(scope) or _too_large(fields)
+        problem = self._foreign(fields, write=write) or self._authorise(scope) or _too_large(fields)
         if problem is None and write:
             try:
                 receive = await _read_body(receive)
@@ -91,18 +91,18 @@ class Guard:
             await self._app(scope, receive, send)
             problem = from_error(scope)
         if problem is not None:
-            self._refused(scope, problem)
+            self._on_refusal(scope, problem)
 
     async def _headed(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a HEAD as a GET; the server drops the body of any response to a HEAD."""
-        asked = {**scope, "method": "GET"}
+        inner = {**scope, "method": "GET"}
 
         async def sent(message: Message) -> None:
             # The metrics middleware reads the route from the outer scope.
-            scope.update((key, asked[key]) for key in ("route", "endpoint") if key in asked)
+            scope.update((key, inner[key]) for key in ("route", "endpoint") if key in inner)
             await send(message)
 
-        await self(asked, receive, sent)
+        await self(inner, receive, sent)
 
     def _foreign(self, fields: dict[bytes, list[bytes]], *, write: bool) -> Problem | None:
         hosts = [value.decode("latin-1").lower() for value in fields.get(b"host", [])]
@@ -199,10 +199,10 @@ async def _read_body(receive: Receive) -> Receive:
 
 
 def _first(message: Message, receive: Receive) -> Receive:
-    held = [message]
+    replayed = [message]
 
     async def replay() -> Message:
-        return held.pop() if held else await receive()
+        return replayed.pop() if replayed else await receive()
 
     return replay
 

@@ -12,11 +12,12 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from api.context import Planned, PlannedStep
 from reconciler.controller.progress import Progress, StepRecord
 from reconciler.controller.snapshot import EngineView, GroupView, ServiceView, Snapshot
 from reconciler.errors import Mistake
+from reconciler.generations.preview_results import PreviewResult
 from reconciler.planning.drift import Drift
+from reconciler.planning.planner import Step
 
 Json = dict[str, Any]
 
@@ -230,7 +231,7 @@ def plan(snapshot: Snapshot, now: float) -> Json:
     }
 
 
-def preview(planned: Planned, snapshot: Snapshot, now: float) -> Json:
+def preview(planned: PreviewResult, snapshot: Snapshot, now: float) -> Json:
     """Build the response of ``POST /services/plan``, compared with ``snapshot``."""
     group_of = _group_of(snapshot)
     return {
@@ -252,7 +253,7 @@ def preview(planned: Planned, snapshot: Snapshot, now: float) -> Json:
     }
 
 
-def _steps(steps: Iterable[PlannedStep]) -> list[Json]:
+def _steps(steps: Iterable[Step]) -> list[Json]:
     return [
         {"service": step.service, "action": str(step.action), "reason": step.cause, "message": step.why}
         for step in steps

@@ -227,12 +227,12 @@ def build_edge(
         ),
         preview=Previewer(loop, state.generations.sources, wall=time.time),
         logs=lambda container, tail, follow: engine.logs(container, tail=tail, follow=follow),
-        previous=controller.logs.lines,
+        captured_logs=controller.logs.lines,
         metrics=controller.metrics,
         keys=keys,
         audit=state.session.audit,
         events=state.session.events,
-        archive=History(state.generations, controller.files, loop, now=clocks, tree=state.tree),
+        history=History(state.generations, controller.files, loop, now=clocks, tree=state.tree),
         webhook=git_wiring.webhook(options, controller.puller),
     )
     gate = Gate(limits_for(raise_descriptor_limit()))

@@ -8,20 +8,20 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 from reconciler.desired_state.assemble import group_states, parse_files
 from reconciler.desired_state.schema import GROUPS, STACK
 from reconciler.errors import InvalidDesiredState, Mistake
+from reconciler.generations.preview_results import PreviewResult, Unresolved
 from reconciler.model.accepted_state import AcceptedState
 from reconciler.model.desired import GroupState
 from reconciler.model.ledger import Clock, Ledger
 from reconciler.model.observed import ObservedState
-from reconciler.planning.drift import Drift
 from reconciler.planning.dry_run import dry_run
 from reconciler.planning.plan_types import Wait
-from reconciler.planning.planner import ServicePlan, Step, plan
+from reconciler.planning.planner import ServicePlan, plan
 
 Sources = Callable[[int], Mapping[str, bytes]]
 """Returns the files of a generation by name; ``Generations.sources``."""
@@ -41,34 +41,6 @@ class CurrentState(Protocol):
     @property
     def ledger(self) -> Ledger:
         """The loop's memory of attempts, failures and held changes."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unresolved:
-    """A service not in its desired state after all steps. ``phase`` is blocked, suspended or waiting."""
-
-    service: str
-    phase: str
-    reason: str
-    message: str
-    waits_for: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreviewResult:
-    """All steps in order, assuming that each succeeds, the services left after them, and current drift."""
-
-    steps: tuple[Step, ...] = ()
-    drifts: tuple[Drift, ...] = ()
-    left: tuple[Unresolved, ...] = ()
-    complete: bool = True
-
-    def __str__(self) -> str:
-        if not self.complete:
-            return "nothing: the observation of the engine was incomplete"
-        lines = [f"{s.service}: {s.action} ({s.cause}: {s.why})" for s in self.steps]
-        lines += [f"{rest.service}: {rest.phase} ({rest.reason}: {rest.message})" for rest in self.left]
-        return "\n".join(lines) or "nothing to do"
 
 
 class Previewer:

@@ -7,7 +7,7 @@ Uses the contents frozen with each generation, so it needs no git. If the direct
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from reconciler.controller.loop import Loop
@@ -16,13 +16,13 @@ from reconciler.desired_state.schema import GROUPS, STACK
 from reconciler.errors import WriteRefused
 from reconciler.generations.desired_state_files import DesiredStateFiles
 from reconciler.generations.origin import RestoreSet
+from reconciler.generations.preview_results import RollbackPreview
 from reconciler.generations.store import Generations, Record
 from reconciler.generations.writes import WriteResult
 from reconciler.model.accepted_state import AcceptedState
 from reconciler.model.ledger import Clock
 from reconciler.planning.diff import differences
 from reconciler.planning.dry_run import dry_run
-from reconciler.planning.planner import Plan, Step
 
 _LONGEST_NUMBER = 9
 """Maximum digits of a generation; a longer target can only be a commit."""
@@ -39,23 +39,6 @@ class WorkTreeHistory(Protocol):
 
     async def state(self, commit: str) -> LoadedState:
         """Return the desired state of a commit, together with the directory's untracked files."""
-
-
-class RollbackPreview(NamedTuple):
-    """Effect of a rollback: changes as text, files that would change, and the steps.
-
-    ``record`` is the target generation, None for a commit that was never one. ``rest`` is the plan after the
-    steps. ``looked``: whether the engine has been observed; if not, there are no steps.
-    """
-
-    record: Record | None
-    commit: str
-    changes: tuple[str, ...]
-    files: tuple[str, ...]
-    steps: tuple[Step, ...]
-    rest: Plan
-    looked: bool
-    group_of: Mapping[str, str]
 
 
 class _RollbackTarget(NamedTuple):

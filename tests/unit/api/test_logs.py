@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from api.app import close_streams
-from api.context import Lines, Settings
+from api.context import LogReader, Settings
 from api.endpoints import logs
 from reconciler.errors import ContainerGone, EngineUnavailable, StepFailed
 from tests.support.fixtures.api import ENGINE, WALL, ApiHarness, a_snapshot, a_world, desired, others, running
@@ -18,7 +18,7 @@ from tests.support.fixtures.api import ENGINE, WALL, ApiHarness, a_snapshot, a_w
 ON = desired(kafka=True)
 
 
-def of(*lines: str, error: Exception | None = None, asked: list[Any] | None = None) -> Lines:
+def of(*lines: str, error: Exception | None = None, asked: list[Any] | None = None) -> LogReader:
     """An engine that has these lines, and then ends or fails."""
 
     async def source(container: str, tail: int, follow: bool) -> AsyncIterator[str]:
@@ -231,7 +231,7 @@ async def test_a_revoked_key_gets_not_one_line_more() -> None:
         reader = Reader(world, "/services/logs/kafka?follow=true")
         tap.queue.put_nowait("one")
         await until(lambda: bool(reader.text))
-        object.__setattr__(world.app.state.context, "holds", lambda _: False)
+        object.__setattr__(world.app.state.context, "may_read", lambda _: False)
         tap.queue.put_nowait("secret")
         await reader.task
     assert reader.text == "one\n"
@@ -258,7 +258,7 @@ async def test_what_was_kept_of_the_container_before_needs_neither_container_nor
     async def kept(service: str) -> list[str] | None:
         return ["one", "two"] if service == "kafka" else None
 
-    async with a_world(desired(), logs=of(error=EngineUnavailable("gone")), previous=kept) as world:
+    async with a_world(desired(), logs=of(error=EngineUnavailable("gone")), captured_logs=kept) as world:
         answer = await world.client.get("/services/logs/kafka?previous=true&tail=1")
         nothing = await world.client.get("/services/logs/zookeeper?previous=true")
         unknown = await world.client.get("/services/logs/kafak?previous=true")

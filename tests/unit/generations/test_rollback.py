@@ -85,7 +85,7 @@ async def a_house(tmp_path: Path) -> AsyncIterator[House]:
     )
     files = DesiredStateFiles(Store(directory, FakeResolver()), Acceptor(generations, loop, wall=time.time))
     history = History(generations, files, loop, now=now)
-    app = create_app(writer=files, snapshots=snapshots, settings=Settings(), archive=history)
+    app = create_app(writer=files, snapshots=snapshots, settings=Settings(), history=history)
     running = asyncio.create_task(loop.run())
     transport = httpx.ASGITransport(app=app)
     try:
