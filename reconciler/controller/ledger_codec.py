@@ -100,7 +100,7 @@ def encode_ledger(ledger: Ledger) -> bytes:
         for key, one in ledger.failures.items()
     }
     same: dict[str, Any] = {name: getattr(ledger, name) for name in _SAME}
-    settled = {key: str(fingerprint) for key, fingerprint in ledger.settled.items()}
+    settled = {key: fingerprint.text() for key, fingerprint in ledger.settled.items()}
     return encode(_ADAPTER, StoredLedger(schema=SCHEMA, failures=failures, settled=settled, **same))
 
 

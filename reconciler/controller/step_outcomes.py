@@ -14,7 +14,7 @@ from reconciler.model.ledger import UNKNOWN, BuiltFrom, Clock, Ledger, ParentRun
 from reconciler.model.ledger_updates import omit, record_failure
 from reconciler.model.observed import Action, Container, ObservedState
 from reconciler.model.stack import Stack
-from reconciler.planning.drift import DriftKind, missing_networks
+from reconciler.planning.drift import DriftKind
 from reconciler.planning.mounts import current_mounts, self_write_counts
 from reconciler.planning.planner import Plan, ServicePlan, Step
 
@@ -153,16 +153,18 @@ def _making(ledger: Ledger, step: Step, on: StepContext, now: Clock) -> Ledger:
     service = on.stack.services.get(step.service)
     if service is None:
         return ledger
-    own = _verdict(step, on.plan).container
-    known = ledger.made.get(own.id) if own else None
+    # The plan compared the container that the step replaces; a new service has none.
+    replaced = _verdict(step, on.plan).comparison
     made = BuiltFrom(
         service.definition,
         service.fields,
         on.observed.images.get(service.image, ""),
-        missing_networks(service, own, known) if own else (),
+        replaced.networks if replaced else (),
         now.wall,
         current_mounts(service, on.observed),
-        self_write_counts(service, own, on.observed, known) if own else {},
+        self_write_counts(service, replaced.container, on.observed, replaced.made, replaced.mounts)
+        if replaced
+        else {},
         on.stack.inputs,
         on.stack.compose,
     )

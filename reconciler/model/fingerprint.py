@@ -17,12 +17,14 @@ class DesiredFingerprint(NamedTuple):
     replicas: int = 1
     restarted_at: float | None = None
 
-    def __str__(self) -> str:
+    def text(self) -> str:
         """Return the text that the ledger stores on disk, and that fingerprints of attempts begin with."""
-        if not self.on:
+        on, definition, replicas, restarted_at = self
+        if not on:
             return "off"
-        replicas = f" x{self.replicas}" if self.replicas != 1 else ""
-        return f"on {self.definition}{replicas} {self.restarted_at or ''}"
+        if replicas == 1:
+            return f"on {definition} {restarted_at or ''}"
+        return f"on {definition} x{replicas} {restarted_at or ''}"
 
 
 OFF = DesiredFingerprint(on=False)

@@ -14,6 +14,7 @@ from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from typing import NamedTuple
 
+from reconciler.model.fingerprint import DesiredFingerprint
 from reconciler.model.start_work import NOTHING, StartWork
 
 
@@ -248,6 +249,15 @@ class Stack:
         for node in self._sorted_with_gates:
             below[node] = max((below[n] + (n in self.group_of) for n in edges[node]), default=0)
         return {name: below[name] for name in self.group_of}
+
+    @cached_property
+    def fingerprints(self) -> Mapping[str, DesiredFingerprint]:
+        """The fingerprint of each managed service while it is on, without a restart request."""
+        services = ((name, self.services[name]) for name in self.group_of)
+        return {
+            name: DesiredFingerprint(True, service.definition + service.contents, service.replicas)
+            for name, service in services
+        }
 
     @cached_property
     def replicated(self) -> tuple[str, ...]:

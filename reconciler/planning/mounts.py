@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from reconciler.model.keyed_digest import comparable
 from reconciler.model.ledger import BuiltFrom, Mounted
 from reconciler.model.observed import ALIVE, Container, ObservedState
@@ -96,10 +98,13 @@ def writes_own_mount(mount: Mount, made: BuiltFrom | None) -> bool:
 
 
 def self_write_counts(
-    service: Service, container: Container, observed: ObservedState, made: BuiltFrom | None
+    service: Service,
+    container: Container,
+    observed: ObservedState,
+    made: BuiltFrom | None,
+    changed: Collection[str],
 ) -> dict[str, int]:
-    """Return ``BuiltFrom.churn`` of the container that replaces this one because of its mounts."""
-    changed = changed_mounts(service, container, observed, made)
+    """Return ``BuiltFrom.churn`` of the container that replaces this one; ``changed`` are mount targets."""
     found = {}
     for mount in service.mounts:
         source = observed.sources.get(mount.source)
@@ -107,3 +112,32 @@ def self_write_counts(
             soon = 0 <= source.changed_at - container.started_at < SELF_WRITE_WINDOW
             found[mount.key] = (made.churn.get(mount.key, 0) if made else 0) + 1 if soon else 0
     return found
+
+
+def missing_source(service: Service, observed: ObservedState, made: BuiltFrom | None) -> str:
+    """Describe a mount source without which the container can't start; empty when all are present.
+
+    A missing bind source is created as a folder, as Compose does, unless it was a file when the container of
+    the record ``made`` was created: the container can't start with a folder in its place. An unreadable
+    source counts as present.
+    """
+    for mount in service.mounts:
+        source = observed.sources.get(mount.source)
+        if source is None:
+            continue
+        before = made.mounts.get(mount.key) if made else None
+        was_file = before is not None and before.kind == "file"
+        if source.kind == "missing" and (was_file or not mount.create):
+            return f"needs {mount.source} (mounted at {mount.target}), which is gone"
+        if source.kind == "folder" and was_file:
+            return f"needs the file {mount.source} (mounted at {mount.target}), which is a folder now"
+    return ""
+
+
+def changing_source(service: Service, observed: ObservedState) -> str:
+    """Return the path of a mounted file that is changing; empty if none is."""
+    for mount in service.mounts:
+        source = observed.sources.get(mount.source)
+        if source is not None and source.moving:
+            return mount.source
+    return ""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from reconciler.model.fingerprint import DesiredFingerprint
 from reconciler.model.observed import Action, Command, Container
 from reconciler.model.stack import Stack, service_of
+from reconciler.planning.comparison import Comparison
 from reconciler.planning.drift import Drift, DriftKind
 
 
@@ -68,7 +69,8 @@ class Block(NamedTuple):
 class ServicePlan(NamedTuple):
     """The plan of one service. ``settled``: it matches desired state, with no step and no wait.
 
-    ``wants`` is the fingerprint of desired state, ``inputs`` that of an attempt.
+    ``wants`` is the fingerprint of desired state, ``inputs`` that of an attempt. ``comparison`` is that of
+    ``container``, if the group is on. ``fetches`` is the image that this service fetches for all its users.
 
     ``replicas`` is the number in the Compose file. If it is not one, or more containers exist, ``units`` has
     the plan of each, with the unit as its service; the other fields summarise them.
@@ -81,6 +83,7 @@ class ServicePlan(NamedTuple):
     settled: bool
     container: Container | None
     wants: DesiredFingerprint
+    comparison: Comparison | None = None
     inputs: str = ""
     done: bool = False
     step: Step | None = None
@@ -89,6 +92,7 @@ class ServicePlan(NamedTuple):
     drifts: tuple[Drift, ...] = ()
     units: tuple[ServicePlan, ...] = ()
     replicas: int = 1
+    fetches: str = ""
 
     @property
     def held_phase(self) -> str:
@@ -98,10 +102,6 @@ class ServicePlan(NamedTuple):
         if self.wait:
             return "suspended" if self.wait.reason == "suspended" else "waiting"
         return ""
-
-    def with_step(self, step: Step) -> ServicePlan:
-        """Return a copy with a step; faster than ``_replace``, since every changing service needs one."""
-        return ServicePlan(*self[:9], step, *self[10:])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

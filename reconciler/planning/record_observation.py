@@ -23,14 +23,9 @@ from reconciler.model.ledger import (
 from reconciler.model.ledger_updates import forget_recovered, omit, record_exit, record_start_time
 from reconciler.model.observed import ALIVE, LABEL_UNKNOWN, Container, Health, ObservedState, State
 from reconciler.model.stack import UNIT, Service, Stack, service_of
-from reconciler.planning.drift import (
-    attempt_fingerprint,
-    change_fingerprint,
-    is_one_shot,
-    is_ready,
-    select_container,
-    stopped_by_us,
-)
+from reconciler.planning.comparison import change_fingerprint, compare, select_container
+from reconciler.planning.container_state import is_one_shot, is_ready, stopped_by_us
+from reconciler.planning.fingerprints import attempt_fingerprint
 from reconciler.planning.mounts import current_mounts, mounts_to_learn
 from reconciler.planning.planner import Plan
 from reconciler.planning.replicas import Units, units_of
@@ -67,7 +62,7 @@ def record_observation(
         if any(c.state is State.UNKNOWN for c in found.get(name, ())):
             # An unreadable container neither adds to the ledger nor contradicts it.
             continue
-        selected = select_container(service, found.get(name, ()), observed, ledger)
+        selected = select_container(whole, service, found.get(name, ()), observed, ledger)
         if not state.on:
             down = not any(c.state in ALIVE for c in found.get(name, ()))
             ledger = _forget_stopped(ledger, name, down=down)
@@ -77,7 +72,7 @@ def record_observation(
             ledger = _record_container(stack, state, observed, ledger, service, selected, now, chance)
             if name in stack.follows and selected.state in ALIVE:
                 parents = {
-                    p: select_container(stack.services[p], found.get(p, ()), observed, ledger)
+                    p: select_container(whole, stack.services[p], found.get(p, ()), observed, ledger)
                     for p in stack.follows[name]
                 }
                 ledger = _record_parents(ledger, selected, parents)
@@ -201,7 +196,7 @@ def _record_container(
     name = service.name
     ledger = _record_build(stack, ledger, observed, service, container)
     if stack.groups[stack.group_of[name]].on_change == "report":
-        ledger = _record_held_change(ledger, observed, service, container, now)
+        ledger = _record_held_change(stack, ledger, observed, service, container, now)
     if container.state in ALIVE:
         if ledger.live.get(name) != container.id:
             ledger = replace(ledger, live={**ledger.live, name: container.id})
@@ -317,11 +312,11 @@ def _record_build(
 
 
 def _record_held_change(
-    ledger: Ledger, observed: ObservedState, service: Service, container: Container, now: Clock
+    stack: Stack, ledger: Ledger, observed: ObservedState, service: Service, container: Container, now: Clock
 ) -> Ledger:
     """Record since when a change waits for acceptance; a later change needs its own."""
     name, known = service.name, ledger.changes.get(service.name)
-    mark = change_fingerprint(service, container, observed, ledger.made.get(container.id))
+    mark = change_fingerprint(compare(stack, service, container, observed, ledger), observed)
     if mark == (known.mark if known else ""):
         return ledger
     changes = {**ledger.changes, name: HeldChange(mark, now.wall)} if mark else omit(ledger.changes, [name])

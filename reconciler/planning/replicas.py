@@ -17,7 +17,7 @@ from reconciler.model.desired import Desired
 from reconciler.model.ledger import Ledger
 from reconciler.model.observed import Container, ObservedState, State
 from reconciler.model.stack import UNIT, Service, Stack
-from reconciler.planning.drift import is_up_to_date, select_container
+from reconciler.planning.comparison import Comparison, compare, select
 
 _MOST_VARIANTS = 16
 
@@ -27,13 +27,15 @@ class Units:
     """A stack by units. ``of`` names the units of each service that was split (none: scaled to zero).
 
     ``found`` holds the containers by unit, each with the unit as its service; others stay under the name of
-    their service. ``surplus`` is by service, in the order of removal.
+    their service. ``surplus`` is by service, in the order of removal. ``compared`` are the comparisons, by
+    container id, that the choice of replicas needed.
     """
 
     stack: Stack
     found: Mapping[str, list[Container]]
     of: Mapping[str, tuple[str, ...]]
     surplus: Mapping[str, tuple[Container, ...]]
+    compared: Mapping[str, Comparison]
 
 
 def units_of(
@@ -60,6 +62,7 @@ def units_of(
     by_unit = {name: list(group) for name, group in found.items()}
     numbers: dict[str, tuple[int, ...]] = {}
     surplus: dict[str, tuple[Container, ...]] = {}
+    compared: dict[str, Comparison] = {}
     for name in (*stack.replicated, *crowded):
         service, here = stack.services[name], found.get(name, ())
         on = desired.groups[stack.group_of[name]].on
@@ -69,7 +72,14 @@ def units_of(
         by_number: dict[int, list[Container]] = {}
         for container in here:
             by_number.setdefault(container.number, []).append(container)
-        kept = _kept(service, by_number, observed, ledger) if on else sorted(by_number)
+        kept = sorted(by_number)
+        if on and len(kept) > service.replicas:
+            several = {
+                number: [compare(stack, service, one, observed, ledger) for one in containers]
+                for number, containers in by_number.items()
+            }
+            compared |= {one.container.id: one for each in several.values() for one in each}
+            kept = _kept(service, several)
         beyond = [
             c for number in sorted(by_number.keys() - set(kept), reverse=True) for c in by_number[number]
         ]
@@ -90,25 +100,21 @@ def units_of(
         by_unit,
         {name: tuple(f"{name}{UNIT}{n}" for n in chosen) for name, chosen in numbers.items()},
         surplus,
+        compared,
     )
 
 
-def _kept(
-    service: Service, by_number: Mapping[int, list[Container]], observed: ObservedState, ledger: Ledger
-) -> list[int]:
+def _kept(service: Service, by_number: Mapping[int, Sequence[Comparison]]) -> list[int]:
     """Return the replica numbers that Compose would keep, up to the number in the file.
 
     Compose (2.40 to 5.5) removes outdated containers first, then the highest numbers.
     """
-    if len(by_number) <= service.replicas:
-        return sorted(by_number)
 
     def rank(number: int) -> tuple[bool, bool, bool, int]:
-        container = select_container(service, by_number[number], observed, ledger)
-        assert container is not None
-        ending = container.state in {State.DEAD, State.REMOVING}
+        one = select(by_number[number])
+        ending = one.container.state in {State.DEAD, State.REMOVING}
         # Compose did not create a container without a number.
-        return ending, not is_up_to_date(service, container, observed, ledger), not number, number
+        return ending, one.outdated, not number, number
 
     return sorted(sorted(by_number, key=rank)[: service.replicas])
 

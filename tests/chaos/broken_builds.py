@@ -145,10 +145,10 @@ def _two_composes_at_once() -> None:
 
 
 def _ignores_dependencies() -> None:
-    from reconciler.planning import service_rules, step_factory
+    from reconciler.planning.rules import decision, recreation
 
-    for module in (service_rules, step_factory):
-        module.unready = lambda *_: None  # type: ignore[attr-defined]
+    for module in (decision, recreation):
+        module.unmet_dependency = lambda *_: None  # type: ignore[attr-defined]
 
 
 BUILDS = {

@@ -17,7 +17,7 @@ from reconciler.model.desired import GroupState, Suspension
 from reconciler.model.ledger import Clock, Ledger
 from reconciler.model.observed import Container, State, Usage
 from reconciler.model.stack import Pilot, Stack
-from reconciler.planning.drift import attempt_fingerprint
+from reconciler.planning.fingerprints import attempt_fingerprint
 from reconciler.planning.planner import plan
 from tests.support.fixtures.builders import NOW, a_stack, container, desire, look, service
 from tests.support.fixtures.virtual_time import run_virtually

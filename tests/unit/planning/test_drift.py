@@ -9,20 +9,16 @@ import pytest
 from reconciler.model.desired import GroupState
 from reconciler.model.ledger import UNKNOWN, BuiltFrom, Ledger
 from reconciler.model.observed import Container, Health, ObservedState, State
-from reconciler.planning.drift import (
-    attempt_fingerprint,
-    changed_fields,
-    desired_fingerprint,
+from reconciler.planning.comparison import same_definition, same_image, select_container
+from reconciler.planning.container_state import (
     has_completed,
     is_one_shot,
     is_ready,
-    join_names,
-    same_definition,
-    same_image,
-    select_container,
     stop_reason,
     stopped_by_us,
 )
+from reconciler.planning.drift import changed_fields, join_names
+from reconciler.planning.fingerprints import attempt_fingerprint, desired_fingerprint
 from tests.support.fixtures.builders import a_stack, container, look, service
 
 A = service("a")
@@ -63,13 +59,13 @@ def test_the_container_kept_is_the_best_whatever_the_order_they_are_seen_in() ->
     observed = look(STACK)
     for better, worse in pairwise(BEST_FIRST):
         for pair in permutations([better, worse]):
-            assert select_container(A, pair, observed, Ledger()) == better
-    assert select_container(A, [], observed, Ledger()) is None
+            assert select_container(STACK, A, pair, observed, Ledger()) == better
+    assert select_container(STACK, A, [], observed, Ledger()) is None
 
 
 def test_of_two_alike_the_younger_is_kept() -> None:
     pair = [container(A, id="x", created_at=1.0), container(A, id="y", created_at=2.0)]
-    assert select_container(A, pair, look(STACK), Ledger()) == pair[1]
+    assert select_container(STACK, A, pair, look(STACK), Ledger()) == pair[1]
 
 
 def test_definitions_are_the_same_by_label_or_by_our_own_record() -> None:
@@ -122,7 +118,7 @@ def test_who_is_waited_for_to_complete_ends_by_design() -> None:
 def test_wants_change_with_what_is_asked_for_and_inputs_with_the_image_too() -> None:
     seen, other = ObservedState(images={"a:1": "x"}), ObservedState(images={"a:1": "y"})
     assert (
-        str(desired_fingerprint(A, GroupState(on=False)))
+        desired_fingerprint(A, GroupState(on=False)).text()
         == attempt_fingerprint(A, GroupState(on=False), seen)
         == "off"
     )

@@ -14,8 +14,9 @@ from reconciler.controller.ledger_codec import decode_ledger, encode_ledger
 from reconciler.model.ledger import BuiltFrom, Ledger, Mounted
 from reconciler.model.observed import Container, HostPath, ObservedState, State
 from reconciler.model.stack import Mount
-from reconciler.planning.drift import DriftKind, attempt_fingerprint
-from reconciler.planning.mounts import MAX_SELF_WRITES, current_mounts, self_write_counts
+from reconciler.planning.drift import DriftKind
+from reconciler.planning.fingerprints import attempt_fingerprint
+from reconciler.planning.mounts import MAX_SELF_WRITES, changed_mounts, current_mounts, self_write_counts
 from reconciler.planning.record_observation import record_observation
 from reconciler.planning.status import Phase, summarise
 from tests.support.fixtures.builders import NOW, a_stack, container, desire, look, planned, service
@@ -174,14 +175,14 @@ def test_a_file_that_the_container_writes_itself_does_not_have_it_remade_for_eve
         if not planned(stack, on, observed, Ledger(made={"id-a": before})).steps:
             break
         remade += 1
-        churn = self_write_counts(own, container(own), observed, before)
+        changed = changed_mounts(own, container(own), observed, before)
+        churn = self_write_counts(own, container(own), observed, before, changed)
         before = before._replace(mounts=current_mounts(own, observed), churn=churn)
     assert remade == MAX_SELF_WRITES
     # An edit an hour later is not attributed to the container.
     later = look(stack, container(own), sources={"/box/conf": HostPath("file", "x", "1:1", 1_003_000.0)})
-    assert self_write_counts(own, container(own), later, before._replace(churn={mount.key: 2})) == {
-        mount.key: 0
-    }
+    once_more = before._replace(churn={mount.key: 2})
+    assert self_write_counts(own, container(own), later, once_more, [mount.target]) == {mount.key: 0}
 
 
 def test_a_mended_file_ends_the_back_off() -> None:

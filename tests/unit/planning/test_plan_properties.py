@@ -18,7 +18,8 @@ from reconciler.model.desired import Desired, GroupState, Suspension
 from reconciler.model.ledger import BuiltFrom, Clock, Ledger
 from reconciler.model.observed import ALIVE, Action, Container, Health, ObservedState, State
 from reconciler.model.stack import Condition, Dependency, Service, Stack, Strength
-from reconciler.planning.drift import attempt_fingerprint, is_ready
+from reconciler.planning.container_state import is_ready
+from reconciler.planning.fingerprints import attempt_fingerprint
 from reconciler.planning.planner import Plan, Step, plan
 from tests.support.fixtures.builders import CHECK, NOW, a_stack, container, service
 

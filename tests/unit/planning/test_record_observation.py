@@ -13,7 +13,7 @@ from reconciler.model.ledger import UNKNOWN, BuiltFrom, Clock, Ledger, ReadySinc
 from reconciler.model.ledger_updates import for_boot
 from reconciler.model.observed import LABEL_UNKNOWN, Container, Health, State
 from reconciler.model.stack import Stack
-from reconciler.planning.drift import has_completed
+from reconciler.planning.container_state import has_completed
 from reconciler.planning.record_observation import mark_settled, record_observation
 from tests.support.fixtures.builders import NOW, a_stack, container, desire, look, planned, service
 

@@ -11,7 +11,7 @@ from reconciler.model.desired import Desired, GroupState, Suspension
 from reconciler.model.ledger import Ledger
 from reconciler.model.observed import Action, Container, Health, State
 from reconciler.model.stack import Stack
-from reconciler.planning.drift import attempt_fingerprint
+from reconciler.planning.fingerprints import attempt_fingerprint
 from reconciler.planning.status import (
     CONVERGED,
     Phase,

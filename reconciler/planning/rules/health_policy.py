@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from reconciler.model.observed import Action, Container, State
-from reconciler.model.stack import Service
+from reconciler.planning.comparison import Comparison
+from reconciler.planning.context import Earlier, PlanningContext
 from reconciler.planning.drift import DriftKind
-from reconciler.planning.ordering import PlanningContext, awaits_acceptance
-from reconciler.planning.plan_types import ServicePlan, Wait
-from reconciler.planning.step_factory import (
+from reconciler.planning.plan_types import Wait
+from reconciler.planning.rules.decision import (
+    Decision,
+    Unit,
+    attempt,
+    hold,
     pull_step,
     start_blocked_by,
-    step_for,
-    step_or_backoff,
     stop_for_recreate,
 )
 
@@ -29,31 +31,30 @@ def crash_loop_wait(context: PlanningContext, container: Container, stable_at: f
 
 
 def unhealthy_action(
-    context: PlanningContext, service: Service, verdict: ServicePlan, container: Container
-) -> ServicePlan:
+    context: PlanningContext, earlier: Earlier, unit: Unit, comparison: Comparison
+) -> Decision:
     """Apply the group's policy to a service that stays unhealthy, up to the policy's limit."""
-    name, now = service.name, context.now.mono
-    policy = context.stack.groups[verdict.group].unhealthy
+    name, now, container = unit.service.name, context.now.mono, comparison.container
+    policy = context.stack.groups[unit.gate.group].unhealthy
     since = context.ledger.unhealthy.get(name)
     if policy.action == "report":
-        return verdict._replace(wait=Wait("unhealthy", _FAILS))
+        return hold(Wait("unhealthy", _FAILS))
     due = (since.since if since else now) + policy.after
     if now < due:
-        return verdict._replace(wait=Wait("unhealthy", _FAILS, until=due))
+        return hold(Wait("unhealthy", _FAILS, until=due))
     recent = [at for at in context.ledger.healed.get(name, ()) if now - at < policy.window]
     if len(recent) >= policy.limit:
         tried = f"{len(recent)} attempts to repair it in the last {policy.window / 60:g} minutes"
         until = min(recent) + policy.window if recent else None
-        return verdict._replace(wait=Wait("unhealthy", f"{_FAILS} still, after {tried}", until=until))
-    blocked = start_blocked_by(context, service, verdict, container)
+        return hold(Wait("unhealthy", f"{_FAILS} still, after {tried}", until=until))
+    blocked = start_blocked_by(context, earlier, unit)
     if blocked is not None:
         return blocked
     why = f"its health check has failed for more than {policy.after:g} s"
-    if policy.action != "recreate" or awaits_acceptance(context, service, container):
-        return stop_for_recreate(context, service, verdict, container, DriftKind.UNHEALTHY, why)
-    pull = pull_step(context, service, verdict)
+    if policy.action != "recreate" or comparison.held:
+        return stop_for_recreate(context, unit, container, DriftKind.UNHEALTHY, why)
+    pull = pull_step(context, earlier, unit)
     if pull is not None:
         return pull
-    step = step_for(context, service, Action.RECREATE, DriftKind.UNHEALTHY, why, container)
-    tried_verdict = step_or_backoff(context, verdict, step)
-    return tried_verdict._replace(ready=False) if tried_verdict.step else tried_verdict
+    decision = attempt(context, unit, Action.RECREATE, DriftKind.UNHEALTHY, why, container)
+    return decision._replace(ready=decision.step is None)

@@ -1,0 +1,80 @@
+"""What the state of one container means: ready, completed, crash looping, stopped by the daemon. Pure."""
+
+from __future__ import annotations
+
+from reconciler.model.ledger import Clock, Ledger
+from reconciler.model.observed import Container, Health, State
+from reconciler.model.stack import Service, Stack
+
+CRASH_LOOP_RESTARTS = 2
+"""Restarts by the engine's policy that count as a crash loop."""
+
+STABLE_SECONDS = 10.0
+"""Seconds of running after which Docker considers a start successful."""
+
+MAX_STABLE_SECONDS = 300.0
+
+
+def is_ready(container: Container) -> bool:
+    """Whether the container is ready: running, and healthy if it has a check.
+
+    While the engine reports ``starting``, a successful early probe is enough; later the engine's health
+    state decides (DESIGN, Readiness).
+    """
+    if container.state is not State.RUNNING:
+        return False
+    health = container.health
+    return (
+        health is Health.NONE or health is Health.HEALTHY or (health is Health.STARTING and container.probed)
+    )
+
+
+def crash_loops(ledger: Ledger, container: Container, now: Clock) -> float | None:
+    """Return until when (monotonic) a container counts as crash looping without another exit; None if not.
+
+    The engine restarts it by its policy, so it looks healthy between two exits. It counts as stable again
+    once it has run twice as long as the last time, and at least as long as the engine requires for a
+    successful start.
+    """
+    known = ledger.restarts.get(container.service)
+    if known is None or known.container != container.id or len(known.times) < CRASH_LOOP_RESTARTS:
+        return None
+    before, last = known.times[-2:]
+    if last - before > MAX_STABLE_SECONDS or container.state is not State.RUNNING:
+        return None
+    stable_at = last + min(MAX_STABLE_SECONDS, max(STABLE_SECONDS, 2 * (last - before)))
+    return stable_at if now.mono < stable_at else None
+
+
+def has_completed(stack: Stack, ledger: Ledger, service: Service, container: Container) -> bool:
+    """Whether this is a one-shot that completed (CONTRACT section 2).
+
+    A run that the daemon stopped, or that a shutdown of the machine ended, is not complete even with code 0.
+    """
+    return (
+        is_one_shot(stack, service)
+        and container.state is State.EXITED
+        and container.exit_code == 0
+        and container.started_at > 0
+        and ledger.cut.get(container.id) != container.started_at
+        and not stopped_by_us(ledger, container)
+    )
+
+
+def is_one_shot(stack: Stack, service: Service) -> bool:
+    """Whether the service completes by exiting with code 0; never if dependents need it healthy."""
+    return service.name in stack.one_shots or (service.restart == "no" and service.name not in stack.lasting)
+
+
+def stopped_by_us(ledger: Ledger, container: Container) -> bool:
+    """Whether the daemon sent this run of the container a stop."""
+    return ledger.stopped.get(container.id) == container.started_at
+
+
+def stop_reason(container: Container) -> str:
+    """Return why the container does not run, as part of a sentence."""
+    if container.state is State.CREATED:
+        return "was created and never started"
+    if container.state is not State.EXITED:
+        return f"is {container.state}"
+    return f"exited with code {container.exit_code}" + (", out of memory" if container.oom_killed else "")

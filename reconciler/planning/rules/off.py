@@ -1,0 +1,153 @@
+"""Rules for services that are not to run: off, unreadable, or no longer in the files. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reconciler.model.fingerprint import OFF
+from reconciler.model.observed import ALIVE, Action, Container, State
+from reconciler.model.stack import Service, service_of
+from reconciler.planning.context import PlanningContext
+from reconciler.planning.drift import Drift, DriftKind
+from reconciler.planning.fingerprints import attempt_fingerprint, desired_fingerprint
+from reconciler.planning.gates import GroupGate
+from reconciler.planning.ordering import blocked_by_dependents
+from reconciler.planning.plan_types import ServicePlan, Step, Wait
+from reconciler.planning.rules.decision import (
+    Decision,
+    hold,
+    state_unknown,
+    step_for,
+    step_or_backoff,
+    stop_action,
+    wait_for_removal,
+)
+
+
+def plan_off(context: PlanningContext, gate: GroupGate, service: Service) -> ServicePlan:
+    """Stop the containers of a service whose group is off, after its dependents."""
+    name = service.name
+    alive = [c for c in context.containers.get(name, ()) if c.state in ALIVE]
+    if not alive:
+        return _plan_stopped(context, gate, service)
+    pending = context.ledger.settled.get(service_of(name)) != OFF
+    drifts = tuple(
+        Drift(name, DriftKind.UNWANTED, pending, f"{c.name} is {c.state} though {gate.group} is off", c.id)
+        for c in alive
+    )
+    decision = _stop(context, gate, service, alive[0])
+    return _plan(context, gate.group, name, decision, drifts, inputs="off")
+
+
+def _stop(context: PlanningContext, gate: GroupGate, service: Service, container: Container) -> Decision:
+    if gate.hold is not None:
+        return hold(gate.hold)
+    blocked = blocked_by_dependents(context, service)
+    if blocked is not None:
+        return hold(blocked)
+    why = f"{gate.group} is off"
+    step = step_for(context, service, stop_action(container), "unwanted", why, container)
+    return step_or_backoff(context, service.name, "off", step)
+
+
+def _plan_stopped(context: PlanningContext, gate: GroupGate, service: Service) -> ServicePlan:
+    """Leave a stopped service alone, unless its restart policy would let the engine start it again."""
+    name, revived = service.name, None
+    if context.stack.restart == "managed" and gate.hold is None:
+        containers = context.containers.get(name, ())
+        revived = next(
+            (c for c in containers if c.restart != "no" and c.state in {State.CREATED, State.EXITED}), None
+        )
+    if revived is None:
+        return _plan(context, gate.group, name, Decision(settled=True), ())
+    why = f"has the restart policy {revived.restart}, but `restart: managed` wants no"
+    drift = Drift(name, DriftKind.ALTERED, False, why, revived.id, ("restart",))
+    step = step_for(context, service, Action.UPDATE, "altered", why, revived, "no")
+    decision = step_or_backoff(context, name, "off", step)
+    return _plan(context, gate.group, name, decision, (drift,), inputs="off")
+
+
+def _plan(
+    context: PlanningContext,
+    group: str,
+    name: str,
+    decision: Decision,
+    drifts: tuple[Drift, ...],
+    *,
+    inputs: str = "",
+) -> ServicePlan:
+    return ServicePlan(
+        service=name,
+        group=group,
+        wanted=False,
+        ready=False,
+        settled=decision.settled,
+        container=context.selected.get(name),
+        wants=OFF,
+        inputs=inputs,
+        step=decision.step,
+        wait=decision.wait,
+        block=decision.block,
+        drifts=drifts,
+    )
+
+
+def plan_unknown(context: PlanningContext, gate: GroupGate, service: Service) -> ServicePlan:
+    """Plan no step for a service with a container whose state can't be read.
+
+    The container may run, so a second one must not be started. Dependents do not count it as ready.
+    """
+    odd = next(c for c in context.containers[service.name] if c.state is State.UNKNOWN)
+    wants = desired_fingerprint(service, gate.state)
+    decision = hold(gate.hold if isinstance(gate.hold, Wait) else state_unknown(odd))
+    return ServicePlan(
+        service=service.name,
+        group=gate.group,
+        wanted=gate.state.on,
+        ready=False,
+        settled=False,
+        container=odd,
+        wants=wants,
+        inputs=attempt_fingerprint(service, gate.state, context.observed, wants),
+        wait=decision.wait,
+        block=decision.block,
+    )
+
+
+def plan_orphan(context: PlanningContext, name: str, containers: Sequence[Container]) -> ServicePlan:
+    """Stop, then remove the containers of a service that left the files, with ``prune``. Volumes stay."""
+    nowhere = "belongs to no service in the files"
+    decision = _remove_orphan(context, name, containers, nowhere)
+    return ServicePlan(
+        service=name,
+        group="",
+        wanted=False,
+        ready=False,
+        settled=False,
+        container=containers[0],
+        wants=OFF,
+        inputs="gone",
+        step=decision.step,
+        wait=decision.wait,
+        block=decision.block,
+        drifts=tuple(Drift(name, DriftKind.ORPHAN, True, f"{c.name} {nowhere}", c.id) for c in containers),
+    )
+
+
+def _remove_orphan(
+    context: PlanningContext, name: str, containers: Sequence[Container], nowhere: str
+) -> Decision:
+    odd = next((c for c in containers if c.state is State.UNKNOWN), None)
+    if odd is not None:
+        return hold(state_unknown(odd))
+    container = next((c for c in containers if c.state in ALIVE), None)
+    action = Action.REMOVE
+    if container is not None:
+        action = stop_action(container)
+    else:
+        container = next((c for c in containers if c.state is not State.REMOVING), None)
+    if container is None:
+        return hold(wait_for_removal())
+    grace = 10.0 if container.grace is None else container.grace
+    step = Step(name, action, "orphan", f"{container.name} {nowhere}", container.id, grace=grace)
+    return step_or_backoff(context, name, "gone", step)
