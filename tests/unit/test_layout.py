@@ -29,6 +29,7 @@ LIBRARIES = {
         "reconciler.host.stored_json",
     },
     "pydantic_core": {"reconciler.desired_state", "reconciler.host.stored_json"},
+    "rich": {"reconciler.cli"},
     "requests": {"reconciler.engine.docker", "reconciler.quickstart"},
     "ruamel": {
         "reconciler.host.yaml_positions",

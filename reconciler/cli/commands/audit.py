@@ -48,7 +48,7 @@ def audit(
 
 def _row(entry: Mapping[str, Any]) -> Row:
     result = clean(entry.get("result") or "")
-    style = "red" if result in _RED else "amber" if result in _AMBER else ""
+    style = "red" if result in _RED else "yellow" if result in _AMBER else ""
     user = clean(entry.get("user") or "–")
     source = clean(entry.get("source") or "")
     count = entry.get("count")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reconciler.cli.console import Console, clean, pad, width_of
+from reconciler.cli.console import Console, clean
 from reconciler.cli.doctor.checks import run_checks
 from reconciler.cli.doctor.context import CheckContext
 from reconciler.model.diagnosis import OK, PROBLEM, WARN, Check
 
-_SIGNS = {OK: ("✓", ""), WARN: ("!", "amber"), PROBLEM: ("✗", "red")}
+_SIGNS = {OK: ("✓", ""), WARN: ("!", "yellow"), PROBLEM: ("✗", "red")}
 
 
 def doctor(
@@ -41,10 +41,10 @@ def doctor(
 
 def print_checks(checks: list[Check], console: Console) -> None:
     """Print a line per check, and below it the remedy of a problem or warning."""
-    width = max((width_of(check.name) for check in checks), default=0)
+    width = max((len(check.name) for check in checks), default=0)
     for check in checks:
         sign, style = _SIGNS[check.state]
-        console.print(f"{console.paint(sign, style)} {pad(check.name, width)}  {clean(check.message)}")
+        console.print(f"{console.paint(sign, style)} {check.name:{width}}  {clean(check.message)}")
         if check.remedy and check.state != OK:
             console.print(f"  {'':{width}}  {console.paint('→ ' + clean(check.remedy), style)}")
     problems = sum(check.state == PROBLEM for check in checks)

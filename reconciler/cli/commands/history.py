@@ -21,7 +21,7 @@ from reconciler.cli.console import Cell, Console, Row, clean
 from reconciler.cli.output.status_rows import JsonObject, groups_of, mapping
 from reconciler.cli.output.time_format import local_time
 
-_STYLES = {"degraded": "red", "progressing": "amber", "superseded": "dim"}
+_STYLES = {"degraded": "red", "progressing": "yellow", "superseded": "dim"}
 _MOST_STEPS = 40
 
 

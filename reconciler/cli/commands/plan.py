@@ -134,13 +134,13 @@ def _left(remaining: Plan) -> Iterator[tuple[str, str, str, str]]:
 
 
 _SIGNS = {"create": "+", "start": "+", "stop": "-", "kill": "-", "remove": "-"}
-_STYLES = {"+": "green", "-": "red", "~": "amber"}
+_STYLES = {"+": "green", "-": "red", "~": "yellow"}
 
 
 def show(preview: Preview, console: Console) -> None:
     """Print the actions of each service by group, then a summary line."""
     for warning in preview.stack.warnings:
-        console.print(console.paint(f"warning: {clean(warning)}", "amber"))
+        console.print(console.paint(f"warning: {clean(warning)}", "yellow"))
     left = {name: (phase, message) for name, phase, _, message in _left(preview.remaining)}
     by_service: dict[str, list[Step]] = {}
     for step in preview.steps:
@@ -176,7 +176,7 @@ def _rows(name: str, steps: list[Step], left: tuple[str, str] | None) -> Iterato
         )
     if left:
         phase, message = left
-        style = {"blocked": "red", "suspended": "blue"}.get(phase, "amber")
+        style = {"blocked": "red", "suspended": "blue"}.get(phase, "yellow")
         yield (Cell(f"  ! {name}", style), Cell(phase, style), Cell(clean(message), style))
 
 

@@ -10,7 +10,13 @@ from reconciler.cli.connection import Connection
 from reconciler.cli.console import Cell, Console, Row, clean, duration
 from reconciler.cli.output.status_rows import mapping
 
-_STYLES = {"failed": "red", "running": "amber", "waiting": "amber", "degraded": "red", "progressing": "amber"}
+_STYLES = {
+    "failed": "red",
+    "running": "yellow",
+    "waiting": "yellow",
+    "degraded": "red",
+    "progressing": "yellow",
+}
 _RESPONSE_MARGIN = 15.0
 """Seconds that a response may take in addition to the requested wait."""
 

@@ -138,7 +138,7 @@ def drift(console: Console, *, connection: Connection, output: str) -> int:
         rows.append(
             (
                 clean(item.get("service", "?")),
-                Cell(clean(item.get("kind", "?")), "" if pending else "amber"),
+                Cell(clean(item.get("kind", "?")), "" if pending else "yellow"),
                 "pending" if pending else "drifted",
                 detail if not fields or fields in detail else f"{detail} ({fields})",
             )

@@ -8,11 +8,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from reconciler.cli.client import Client, ClientError
-from reconciler.cli.console import Console, clean, pad, terminal_size
+from reconciler.cli.console import Console, clean
 from reconciler.cli.event_feed import EventFeed, FeedItem
-from reconciler.cli.output.progress_rows import ProgressNarrator, is_finished, render_frame, step_rows
+from reconciler.cli.output.progress_rows import ProgressNarrator, is_finished
 from reconciler.cli.output.status_rows import JsonObject, mapping
-from reconciler.cli.output.terminal import InlineArea
 
 CONVERGED, FAILED, TIMED_OUT, INTERRUPTED = 0, 1, 3, 130
 """Exit codes of commands that change desired state."""
@@ -72,7 +71,7 @@ class LineView:
     def update(self, progress: JsonObject, status: JsonObject, passed: float) -> None:
         """See ``View``."""
         for service, text in self._narrator.news(progress, status):
-            self._console.print(f"{passed:7.1f}s  {pad(clean(service), _NAME_WIDTH)}  {text}")
+            self._console.print(f"{passed:7.1f}s  {clean(service):{_NAME_WIDTH}}  {text}")
         self._console.out.flush()
 
     def tick(self, passed: float) -> None:
@@ -87,53 +86,15 @@ class LineView:
         """See ``View``."""
 
 
-class LiveView:
-    """A line per service, redrawn in place."""
-
-    def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._console = console
-        self._clock = clock
-        self._area = InlineArea(console.out, colour=console.colour)
-        self._progress: JsonObject = {}
-        self._status: JsonObject = {}
-        self._at = clock()
-        self._note = ""
-
-    def update(self, progress: JsonObject, status: JsonObject, passed: float) -> None:
-        """See ``View``."""
-        if status is not self._status:
-            self._at = self._clock()
-        self._progress, self._status, self._note = progress, status, ""
-        self.tick(passed)
-
-    def tick(self, passed: float) -> None:
-        """See ``View``."""
-        width, height = terminal_size(self._console.out)
-        rows = step_rows(self._progress, self._status, self._clock() - self._at)
-        lines = render_frame(
-            rows, self._progress, width=width, height=height, passed=passed, wall=time.time()
-        )
-        if self._note:
-            from reconciler.cli.console import Cell
-
-            lines.append([Cell(self._note, "red")])
-        self._area.draw(lines)
-
-    def say(self, text: str, passed: float) -> None:
-        """See ``View``."""
-        self._note = clean(text)
-        self.tick(passed)
-
-    def close(self) -> None:
-        """See ``View``."""
-        self._area.close()
-
-
 def view_for(console: Console, output: str) -> View:
     """The view for this output format and console."""
     if output == "json":
         return NullView()
-    return LiveView(console) if console.columns else LineView(console)
+    if not console.can_redraw:
+        return LineView(console)
+    from reconciler.cli.output.live_view import LiveView
+
+    return LiveView(console)
 
 
 def follow_change(

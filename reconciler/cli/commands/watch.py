@@ -17,22 +17,18 @@ from typing import Any
 
 from reconciler.cli.client import ClientError
 from reconciler.cli.connection import Connection
-from reconciler.cli.console import Cell, Console, Row, clean, pad, width_of
+from reconciler.cli.console import Console, clean
 from reconciler.cli.event_feed import EventFeed, FeedItem
 from reconciler.cli.output.status_rows import (
-    HEADER,
     JsonObject,
-    group_rows,
     groups_of,
     headline,
     mapping,
     mistake,
-    problems,
     service_drift,
     service_state,
     word_for_switch,
 )
-from reconciler.cli.output.terminal import FullScreen, Line
 
 _TICK = 1.0
 
@@ -53,7 +49,7 @@ def watch(console: Console, *, connection: Connection) -> int:
     feed = EventFeed(client, put)
     feed.start()
     try:
-        if console.columns and sys.stdin.isatty():
+        if console.can_redraw and sys.stdin.isatty():
             _on_screen(console, first, news, woken)
         else:
             _in_lines(console, first, news)
@@ -117,11 +113,14 @@ def collect_changes(status: JsonObject) -> dict[str, str]:
 
 
 def _on_screen(console: Console, first: JsonObject, news: queue.SimpleQueue[FeedItem], woken: int) -> None:
+    # Line mode does not load rich.
+    from reconciler.cli.output.status_page import render_page
+    from reconciler.cli.output.terminal import FullScreen
+
     status, lost = first, ""
     with _single_keys() as keyboard, FullScreen(console.out, colour=console.colour) as screen:
         while True:
-            columns, rows = screen.size
-            screen.draw(render_page(status, columns, rows, lost))
+            screen.draw(render_page(status, screen.size[1], lost))
             ready, _, _ = select.select([keyboard, woken], [], [], _TICK)
             if woken in ready:
                 os.read(woken, 4096)
@@ -151,48 +150,6 @@ def _single_keys() -> Iterator[int]:
 
 def _interrupted(*_: object) -> None:
     raise KeyboardInterrupt
-
-
-def render_page(status: JsonObject, columns: int, rows: int, lost: str = "") -> list[Line]:
-    """Return the lines of the screen: stack, problems, groups and services. Fits any size.
-
-    If not all services fit, converged groups are shown without services.
-    """
-    top: list[Line] = [_joined(headline(status))]
-    if lost:
-        top.append([Cell(f"no connection, showing the last known state: {clean(lost)}", "red")])
-    top += [[cell] for cell in problems(status)]
-    top.append([])
-    bottom: list[Line] = [[Cell("q quits", "dim")]]
-    room = rows - len(top) - len(bottom)
-    table = _table(status, lambda _: True)
-    if len(table) > room:
-        table = _table(status, lambda group: group.get("phase") != "converged")
-    if len(table) > room:
-        hidden = len(table) - max(0, room - 1)
-        table = [
-            *table[: max(0, room - 1)],
-            [Cell(f"… {hidden} more lines; `service-manager status` shows all", "dim")],
-        ]
-    return [*top, *table, *bottom]
-
-
-def _table(status: JsonObject, shows_services: Any) -> list[Line]:
-    rows: list[Row] = [HEADER]
-    for name, group in groups_of(status).items():
-        rows += group_rows(name, group, services=bool(shows_services(group)))
-    cells = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in rows]
-    widths = [
-        max((width_of(row[i].text) for row in cells if i < len(row)), default=0) for i in range(len(HEADER))
-    ]
-    return [
-        [Cell(pad(cell.text, widths[i], right=i == 3) + "  ", cell.style) for i, cell in enumerate(row)]
-        for row in cells
-    ]
-
-
-def _joined(cells: list[Cell]) -> Line:
-    return [part for cell in cells for part in (cell, Cell("  "))]
 
 
 def _as_error(value: Any) -> ClientError:

@@ -1,4 +1,4 @@
-"""Formats the progress of a generation as rows and lines. Pure: no clock, no terminal."""
+"""Formats the progress of a generation as rows and sentences. Pure: no clock, no terminal."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from reconciler.cli.console import Cell, bar, clean, clip, duration, pad
+from reconciler.cli.console import clean
 from reconciler.cli.output.status_rows import JsonObject, groups_of, mapping, service_state
-from reconciler.cli.output.terminal import Line
 
-_LONGEST_NAME = 28
-_BAR = 10
 _ENDED = frozenset({"converged", "degraded", "superseded"})
 
 
@@ -69,7 +66,7 @@ def _row(name: str, records: list[JsonObject], service: JsonObject, since: float
     settled = service.get("phase") in {"converged", "suspended"}
     if "running" in by_state:
         record = by_state["running"]
-        return Row(name, 0.3, _doing(record), _attempt(record), style="amber")
+        return Row(name, 0.3, _doing(record), _attempt(record), style="yellow")
     if settled or (not service and set(by_state) == {"done"}):
         word = service_state(service) if service else "done"
         return Row(name, 1.0, "ready" if service.get("ready") else "off" if word in _DOWN else word)
@@ -92,10 +89,10 @@ def _starting(name: str, service: JsonObject, since: float) -> Row:
     expected, uptime = service.get("expected_seconds"), service.get("uptime")
     note = clean(service.get("message") or "")
     if not isinstance(expected, int | float) or not isinstance(uptime, int | float) or expected <= 0:
-        return Row(name, 0.5, "starting", note, style="amber")
+        return Row(name, 0.5, "starting", note, style="yellow")
     passed = uptime + since
     # At most 95 %: the health check decides when the service is ready, not the estimate.
-    return Row(name, min(0.95, passed / expected), "starting", note, max(0.0, expected - passed), "amber")
+    return Row(name, min(0.95, passed / expected), "starting", note, max(0.0, expected - passed), "yellow")
 
 
 def _doing(record: JsonObject) -> str:
@@ -108,62 +105,6 @@ def _doing(record: JsonObject) -> str:
 def _attempt(record: JsonObject) -> str:
     attempts = record.get("attempts")
     return f"attempt {attempts}" if isinstance(attempts, int) and attempts > 1 else ""
-
-
-def render_frame(
-    rows: list[Row], progress: JsonObject, *, width: int, height: int, passed: float, wall: float
-) -> list[Line]:
-    """Return the live view of a generation: a line per service, then the total. Fits any size.
-
-    ``passed`` is in seconds since the start of watching; ``wall`` is the current Unix time.
-    """
-    name_width = min(_LONGEST_NAME, max((len(row.service) for row in rows), default=0), max(4, width // 3))
-    bar_width = _BAR if width >= 60 else 0
-    room = max(0, height - 2)
-    if len(rows) > room:
-        # Hide finished services; keep the order of the others.
-        open_ = [row for row in rows if row.share < 1.0]
-        hidden = len(rows) - len(open_[: max(0, room - 1)])
-        rows = open_[: max(0, room - 1)]
-        tail = [[Cell(f"  … and {hidden} more", "dim")]]
-    else:
-        tail = []
-    lines: list[Line] = [_service_line(row, name_width, bar_width) for row in rows]
-    lines += tail
-    lines.append(_sum_line(progress, bar_width, passed, wall))
-    return lines
-
-
-def _service_line(row: Row, name_width: int, bar_width: int) -> Line:
-    cells = [Cell(f"  {pad(clip(row.service, name_width), name_width)}  ")]
-    if bar_width:
-        cells += [Cell(bar(row.share, bar_width), row.style or "green"), Cell("  ")]
-    cells.append(Cell(pad(row.word, 9), row.style))
-    if row.left is not None and row.left >= 1:
-        cells.append(Cell(f"  ~{duration(row.left)}"))
-    if row.note:
-        cells.append(Cell(f"  {row.note}", "" if row.style == "amber" else row.style))
-    return cells
-
-
-def _sum_line(progress: JsonObject, bar_width: int, passed: float, wall: float) -> Line:
-    state = clean(progress.get("state") or "progressing")
-    style = {"converged": "bold", "degraded": "red"}.get(state, "amber")
-    cells = [Cell(f"generation {progress.get('generation', '?')}  ")]
-    if bar_width:
-        cells += [Cell(bar(_number(progress.get("percent")) / 100, bar_width), style), Cell("  ")]
-    cells.append(Cell(state, style))
-    if progress.get("total"):
-        cells.append(Cell(f"  {progress.get('done', 0)} of {progress['total']}"))
-    expected = elapsed_seconds(progress["expected_at"]) if progress.get("expected_at") else None
-    if state == "progressing" and expected is not None and expected - wall >= 1:
-        cells.append(Cell(f"  ~{duration(expected - wall)} left"))
-    cells.append(Cell(f"  {duration(passed)}", "dim"))
-    return cells
-
-
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else 0.0
 
 
 class ProgressNarrator:

@@ -30,7 +30,7 @@ def headline(status: JsonObject) -> list[Cell]:
         progress = mapping(status.get("progress"))
         word = clean(progress.get("state") or "not converged")
         state = Cell(
-            "not converged" if word == "converged" else word, "red" if word == "degraded" else "amber"
+            "not converged" if word == "converged" else word, "red" if word == "degraded" else "yellow"
         )
     parts = [Cell(clean(status.get("stack") or status.get("name") or "stack"), "bold"), state]
     if generation is not None:
@@ -53,7 +53,7 @@ def problems(status: JsonObject) -> Iterator[Cell]:
     for error in status.get("errors") or ():
         yield Cell(mistake(error), "red")
     for warning in status.get("warnings") or ():
-        yield Cell(f"warning: {clean(warning)}", "amber")
+        yield Cell(f"warning: {clean(warning)}", "yellow")
 
 
 def mistake(value: object) -> str:

@@ -1,119 +1,119 @@
-"""Draws on a terminal: lines redrawn in place, or the whole screen.
+"""Draws on a terminal with rich: lines redrawn in place, or the whole screen.
 
-A frame is one write, each line is cut to the current width, and text is overwritten without being erased
-first, so nothing flickers. Uses no library, thread or signal.
+A frame is one write, and an unchanged frame is not written again, so nothing flickers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TextIO
+from collections.abc import Callable
+from typing import Any, TextIO
 
-from reconciler.cli.console import Cell, clip, styled, terminal_size, width_of
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.segment import Segment, Segments
 
-Line = Sequence[Cell]
+from reconciler.cli.console import terminal_size
+from reconciler.cli.output.tables import drawing_console
+
 Size = tuple[int, int]
 
 _BEGIN, _END = "\x1b[?2026h", "\x1b[?2026l"
 """Synchronized output: terminals that support it show the whole frame at once, others ignore it."""
-_HIDE, _SHOW = "\x1b[?25l", "\x1b[?25h"
-_CLEAR_LINE, _CLEAR_BELOW = "\x1b[K", "\x1b[J"
-_ALTERNATE, _NORMAL = "\x1b[?1049h", "\x1b[?1049l"
 
 
-def fit_to_width(line: Line, width: int, *, colour: bool) -> tuple[str, int]:
-    """Return the line cut to ``width`` columns, and its width."""
-    parts, used = [], 0
-    for text, style in line:
-        shown = clip(text, width - used)
-        used += width_of(shown)
-        parts.append(styled(shown, style if colour else ""))
-        if shown != text:
-            break
-    return "".join(parts), used
+class _WholeFrames:
+    """A stream for rich, which writes a frame at a time."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(f"{_BEGIN}{text}{_END}")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
-class InlineArea:
-    """Lines below the previous output, redrawn in place."""
+class _Area:
+    """Shared by both kinds of drawing: knows the terminal's size and draws changed frames only."""
 
     def __init__(
         self, stream: TextIO, *, colour: bool, size: Callable[[TextIO], Size] = terminal_size
     ) -> None:
         self._stream = stream
-        self._colour = colour
         self._size = size
-        self._widths: list[int] = []
-        self._shown: tuple[Size, list[str]] | None = None
-        self._open = False
-
-    def draw(self, lines: Sequence[Line]) -> None:
-        """Replace the lines of the previous call; show as many as fit on the terminal."""
-        size = self._size(self._stream)
-        columns, rows = size
-        # The last column stays free: after a full line, terminals put the cursor at different places.
-        fits = [
-            fit_to_width(line, max(1, columns - 1), colour=self._colour)
-            for line in lines[-max(1, rows - 1) :]
-        ]
-        texts = [text for text, _ in fits]
-        if self._shown == (size, texts):
-            return
-        frame = [_BEGIN, "" if self._open else _HIDE, self._to_top(columns)]
-        frame.append("\r\n".join(text + _CLEAR_LINE for text in texts))
-        frame += [_CLEAR_BELOW, _END]
-        # Set before the write: after an interrupt, `close` must show the cursor again.
-        self._open = True
-        self._widths = [width for _, width in fits]
-        self._shown = (size, texts)
-        self._stream.write("".join(frame))
-        self._stream.flush()
-
-    def _to_top(self, columns: int) -> str:
-        # On a narrower terminal the old lines have wrapped and take more rows.
-        rows = sum(max(1, -(-width // columns)) for width in self._widths)
-        return "\r" + (f"\x1b[{rows - 1}A" if rows > 1 else "")
-
-    def close(self) -> None:
-        """Keep the last frame and move the cursor below it."""
-        if self._open:
-            self._stream.write("\r\n" + _SHOW)
-            self._stream.flush()
-            self._open, self._shown, self._widths = False, None, []
-
-
-class FullScreen:
-    """The whole terminal; its content is restored at the end."""
-
-    def __init__(
-        self, stream: TextIO, *, colour: bool, size: Callable[[TextIO], Size] = terminal_size
-    ) -> None:
-        self._stream = stream
-        self._colour = colour
-        self._size = size
-        self._shown: tuple[Size, list[str]] | None = None
+        self._shown: tuple[Size, list[list[Segment]]] | None = None
+        self._console: Console = drawing_console(_WholeFrames(stream), width=80, colour=colour)  # type: ignore[arg-type]
 
     @property
     def size(self) -> Size:
         """The current columns and rows."""
         return self._size(self._stream)
 
+    def _render(self, renderable: RenderableType) -> tuple[Size, list[list[Segment]]]:
+        columns, rows = self.size
+        # The last column stays free: after a full line, terminals put the cursor at different places.
+        self._console.size = (max(1, columns - 1), max(1, rows))
+        return (columns, rows), self._console.render_lines(renderable, pad=False)
+
+
+class InlineArea(_Area):
+    """Lines below the previous output, redrawn in place."""
+
+    _live: Live | None = None
+
+    def draw(self, renderable: RenderableType) -> None:
+        """Replace what the previous call has drawn; show as many lines as fit on the terminal."""
+        size, lines = self._render(renderable)
+        lines = lines[-max(1, size[1] - 1) :]
+        if self._shown == (size, lines):
+            return
+        if self._shown:
+            self._forget_wrapped_rows(size[0])
+        self._shown = (size, lines)
+        frame = Segments([part for line in lines for part in (*line, Segment.line())][:-1])
+        if self._live is None:
+            self._live = Live(
+                console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+            )
+            self._live.start()
+        self._live.update(frame, refresh=True)
+
+    def _forget_wrapped_rows(self, columns: int) -> None:
+        """Erase the previous frame if its lines take more rows on a narrower terminal; rich does not."""
+        assert self._shown
+        lines = self._shown[1]
+        rows = sum(max(1, -(-Segment.get_line_length(line) // columns)) for line in lines)
+        if rows > len(lines):
+            self._stream.write(f"\r\x1b[{rows - 1}A\x1b[J" + "\n" * (len(lines) - 1))
+
+    def close(self) -> None:
+        """Keep the last frame and move the cursor below it."""
+        if self._live:
+            self._live.stop()
+            self._live, self._shown = None, None
+
+
+class FullScreen(_Area):
+    """The whole terminal; its content is restored at the end."""
+
     def __enter__(self) -> FullScreen:
-        self._stream.write(_ALTERNATE + _HIDE)
-        self._stream.flush()
+        self._live = Live(
+            console=self._console,
+            screen=True,
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stream.write(_SHOW + _NORMAL)
-        self._stream.flush()
+        self._live.stop()
 
-    def draw(self, lines: Sequence[Line]) -> None:
-        """Show these lines from the top; cut what does not fit."""
-        size = self.size
-        columns, rows = size
-        texts = [fit_to_width(line, max(1, columns - 1), colour=self._colour)[0] for line in lines[:rows]]
-        if self._shown == (size, texts):
-            return
-        body = "\r\n".join(text + _CLEAR_LINE for text in texts)
-        self._stream.write(f"{_BEGIN}\x1b[H{body}{_CLEAR_BELOW}{_END}")
-        self._stream.flush()
-        self._shown = (size, texts)
+    def draw(self, renderable: RenderableType) -> None:
+        """Show this from the top; cut what does not fit."""
+        shown = self._render(renderable)
+        if self._shown != shown:
+            self._shown = shown
+            self._live.update(renderable, refresh=True)

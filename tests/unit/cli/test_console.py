@@ -5,71 +5,47 @@ from __future__ import annotations
 import io
 
 import pytest
+from rich.console import Group
 
-from reconciler.cli.console import (
-    Cell,
-    Console,
-    bar,
-    clean,
-    clip,
-    duration,
-    megabytes,
-    pad,
-    standard_console,
-    styled,
-    table,
-    width_of,
-)
-from reconciler.cli.output.terminal import FullScreen, InlineArea, fit_to_width
-from tests.support.fixtures.terminal import Screen
+from reconciler.cli.console import Cell, Console, Row, clean, duration, megabytes, standard_console, styled
+from reconciler.cli.output.tables import line_of, table_lines
+from reconciler.cli.output.terminal import FullScreen, InlineArea
+from tests.support.fixtures.terminal import Screen, rendered
 
 
 def test_a_table() -> None:
-    rows = [("NAME", "MEMORY", "NOTE"), (Cell("kafka", "bold"), "612 MB", "ok"), ("a", "5 MB", "")]
-    assert "\n".join(table(rows, right=(1,))) == ("NAME   MEMORY  NOTE\nkafka  612 MB  ok\na        5 MB")
+    rows: list[Row] = [("NAME", "MEMORY", "NOTE"), (Cell("kafka", "bold"), "612 MB", "ok"), ("a", "5 MB", "")]
+    assert "\n".join(table_lines(rows, right=(1,))) == (
+        "NAME   MEMORY  NOTE\nkafka  612 MB  ok\na        5 MB"
+    )
 
 
 def test_a_table_is_cut_in_its_last_column_alone() -> None:
     rows = [("kafka", "a long sentence that does not fit"), ("storage-and-more", "short")]
-    assert table(rows, width=30) == ["kafka             a long sent…", "storage-and-more  short"]
-    assert table(rows)[0].endswith("does not fit")
+    assert table_lines(rows, width=30) == ["kafka             a long sent…", "storage-and-more  short"]
+    assert table_lines(rows)[0].endswith("does not fit")
 
 
 def test_a_table_aligns_wide_letters() -> None:
-    assert table([("日本", "x"), ("abcd", "y")]) == ["日本  x", "abcd  y"]
+    assert table_lines([("日本", "x"), ("abcd", "y")]) == ["日本  x", "abcd  y"]
 
 
 def test_colour_does_not_shift_columns() -> None:
-    coloured = table([(Cell("a", "red"), "x"), ("abc", "y")], colour=True)
-    assert coloured == ["\x1b[31ma  \x1b[0m  x", "abc  y"]
+    coloured = table_lines([(Cell("a", "red"), "x"), ("abc", "y")], colour=True)
+    assert coloured == ["\x1b[31ma\x1b[0m    x", "abc  y"]
 
 
 @pytest.mark.parametrize(
     ("text", "width", "shown"),
-    [
-        ("abc", 3, "abc"),
-        ("abcd", 3, "ab…"),
-        ("日本語", 5, "日本…"),
-        ("abc", 0, ""),
-        ("abc", 1, "…"),
-        ("", 0, ""),
-    ],
+    [("abc", 3, "abc"), ("abcd", 3, "ab…"), ("日本語", 5, "日本…"), ("abc", 1, "…"), ("", 1, "")],
 )
-def test_clip(text: str, width: int, shown: str) -> None:
-    assert clip(text, width) == shown
-    assert width_of(shown) <= max(width, 0) or not width
+def test_line_is_cut_with_an_ellipsis(text: str, width: int, shown: str) -> None:
+    assert rendered(line_of([text]), width) == [shown]
 
 
 def test_texts_from_elsewhere_can_do_no_harm() -> None:
     assert clean("a\x1b[2Jb\r\nc\x07\u202ed\u2028e") == "a [2Jb  c  d e"
     assert clean(None) == "None"
-
-
-@pytest.mark.parametrize(
-    ("share", "shown"), [(0, "░░░░"), (0.5, "██░░"), (1, "████"), (2, "████"), (-1, "░░░░"), (0.3, "█▎░░")]
-)
-def test_bar(share: float, shown: str) -> None:
-    assert bar(share, 4) == shown
 
 
 def test_amounts() -> None:
@@ -82,8 +58,6 @@ def test_amounts() -> None:
         "2 d",
         "–",
     ]
-    assert pad("ab", 4) == "ab  "
-    assert pad("ab", 4, right=True) == "  ab"
     assert styled("", "red") == ""
 
 
@@ -120,8 +94,13 @@ def test_failure_says_what_to_do() -> None:
 # --- drawing in place ---------------------------------------------------------------------------------
 
 
-def lines(*texts: str) -> list[list[Cell]]:
-    return [[Cell(text)] for text in texts]
+def lines(*texts: str) -> Group:
+    return Group(*(line_of([text]) for text in texts))
+
+
+def on_tty(text: str) -> str:
+    """What a terminal gets: the kernel adds a carriage return to each line feed."""
+    return text.replace("\n", "\r\n")
 
 
 class Drawn:
@@ -136,7 +115,7 @@ class Drawn:
         return self.take()
 
     def take(self) -> str:
-        self.screen.feed(self.stream.getvalue())
+        self.screen.feed(on_tty(self.stream.getvalue()))
         self.stream.seek(0)
         self.stream.truncate()
         return self.screen.text()
@@ -162,13 +141,14 @@ def test_the_same_frame_is_not_written_again() -> None:
     assert drawn.stream.getvalue() == ""
 
 
-def test_a_block_never_erases_before_it_writes() -> None:
+def test_a_frame_is_one_synchronized_write() -> None:
     drawn = Drawn()
     drawn.draw("a", "b")
     drawn.block.draw(lines("c", "d"))
     frame = drawn.stream.getvalue()
-    assert frame.index("\x1b[J") > frame.index("d")
-    assert "\x1b[2K" not in frame
+    assert frame.startswith("\x1b[?2026h")
+    assert frame.endswith("\x1b[?2026l")
+    assert frame.count("\x1b[?2026h") == 1
 
 
 @pytest.mark.parametrize("columns", [1, 2, 5, 19])
@@ -198,15 +178,14 @@ def test_full_screen_gives_the_terminal_back() -> None:
     screen.feed("$ watch\r\n")
     with FullScreen(stream, colour=False, size=lambda _: (20, 3)) as full:
         full.draw(lines("a", "b", "c", "d"))
-        screen.feed(stream.getvalue())
+        screen.feed(on_tty(stream.getvalue()))
         assert screen.text() == "a\nb\nc"
         assert screen.hidden
         stream.truncate(0)
-    screen.feed(stream.getvalue().strip("\0"))
+    screen.feed(on_tty(stream.getvalue().strip("\0")))
     assert screen.text() == "$ watch"
     assert not screen.hidden
 
 
-def test_fitted_cuts_across_cells() -> None:
-    assert fit_to_width([Cell("abc", "red"), Cell("defg")], 5, colour=False) == ("abcd…", 5)
-    assert fit_to_width([Cell("abc", "red")], 5, colour=True) == ("\x1b[31mabc\x1b[0m", 3)
+def test_line_is_cut_across_cells() -> None:
+    assert rendered(line_of([Cell("abc", "red"), Cell("defg")]), 5) == ["abcd…"]

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 
 from reconciler.cli.commands.lifecycle import exit_code
 from reconciler.cli.commands.wait import WaitResult
-from reconciler.cli.console import width_of
-from reconciler.cli.output.progress_rows import ProgressNarrator, elapsed_seconds, render_frame, step_rows
+from reconciler.cli.output.live_view import render_frame
+from reconciler.cli.output.progress_rows import ProgressNarrator, elapsed_seconds, step_rows
 from tests.support.fixtures.stub_server import (
     CannedResponse,
     Request,
@@ -29,7 +30,7 @@ from tests.support.fixtures.stub_server import (
     run_cli,
     service,
 )
-from tests.support.fixtures.terminal import terminal
+from tests.support.fixtures.terminal import rendered, terminal
 
 
 @pytest.fixture
@@ -261,24 +262,24 @@ def test_a_suspended_group_is_told() -> None:
 # --- frames -------------------------------------------------------------------------------------------
 
 
-def texts(progress: dict[str, Any], status: dict[str, Any], width: int = 80, height: int = 24) -> list[str]:
+def texts(progress: dict[str, Any], status: dict[str, Any], width: int = 100, height: int = 24) -> list[str]:
     rows = step_rows(progress, status, since=1.0)
     shown = render_frame(rows, progress, width=width, height=height, passed=12.3, wall=1000.0)
-    return ["".join(cell.text for cell in line).rstrip() for line in shown]
+    return rendered(shown, width)
 
 
 def test_a_frame() -> None:
     status = at(42, THREE, kafka=KAFKA_COMING)
     progress = THREE | {"expected_at": 1009.5}
     assert texts(progress, status) == [
-        "  kafka-1  ██████░░░░  starting   ~4 s  waits for its own health check to succeed",
-        "  kafka-2  ░░░░░░░░░░  failed     port is already allocated",
-        "generation 42  █████░░░░░  progressing  1 of 2  ~9 s left  12 s",
+        "  kafka-1  ━━━━━━      starting   ~4 s  waits for its own health check to succeed",
+        "  kafka-2              failed     port is already allocated",
+        "generation 42  ━━━━━       progressing  1 of 2  ~9 s left  12 s",
     ]
     assert texts(DONE, at(42, DONE, kafka=KAFKA_UP)) == [
-        "  kafka-1  ██████████  ready",
-        "  kafka-2  ██████████  ready",
-        "generation 42  ██████████  converged  2 of 2  12 s",
+        "  kafka-1  ━━━━━━━━━━  ready",
+        "  kafka-2  ━━━━━━━━━━  ready",
+        "generation 42  ━━━━━━━━━━  converged  2 of 2  12 s",
     ]
 
 
@@ -286,15 +287,15 @@ def test_a_frame_on_the_way_down() -> None:
     steps = [a_step("k", "stop", "running"), a_step("z", "stop", "waiting", reason="stops after k")]
     status = at(42, ONE, kafka=group(service("k", phase="progressing"), service("z", phase="waiting")))
     assert texts(a_progress(42, "progressing", *steps), status)[:2] == [
-        "  k  ███░░░░░░░  stopping",
-        "  z  ░░░░░░░░░░  waiting    stops after k",
+        "  k  ━━━         stopping",
+        "  z              waiting    stops after k",
     ]
     down = at(42, DONE, kafka=group(absent("k", status="exited"), absent("z")))
     assert texts(a_progress(42, "converged", a_step("k", "stop", "done"), a_step("z", "stop", "done")), down)[
         :2
     ] == [
-        "  k  ██████████  off",
-        "  z  ██████████  off",
+        "  k  ━━━━━━━━━━  off",
+        "  z  ━━━━━━━━━━  off",
     ]
 
 
@@ -308,8 +309,8 @@ def test_a_frame_fits_any_size(width: int, height: int) -> None:
 
 
 def test_a_frame_needs_no_status() -> None:
-    assert texts(ONE, {})[0].startswith("  kafka-1  ███")
-    assert texts(DONE, {})[0] == "  kafka-1  ██████████  done"
+    assert texts(ONE, {})[0].startswith("  kafka-1  ━━━")
+    assert texts(DONE, {})[0] == "  kafka-1  ━━━━━━━━━━  done"
 
 
 def test_moments() -> None:
@@ -370,6 +371,16 @@ def test_no_colour_on_a_terminal_that_wants_none(daemon: StubDaemon) -> None:
         assert re.search(rb"\x1b\[\d*m", shown.raw) is None
 
 
+def test_dumb_terminal_gets_a_line_per_event(daemon: StubDaemon) -> None:
+    live(daemon)
+    with terminal("start", "kafka", "--url", daemon.url, TERM="dumb") as shown:
+        shown.see("waits for kafka-1 to be healthy")
+        daemon.get("/services/status", at(42, DONE, kafka=KAFKA_UP))
+        daemon.tell("progress", DONE)
+        assert shown.end() == 0
+        assert b"\x1b" not in shown.raw
+
+
 def test_ctrl_c_stops_watching_and_says_so(daemon: StubDaemon) -> None:
     live(daemon)
     with terminal("start", "kafka", "--url", daemon.url, columns=120) as shown:
@@ -384,7 +395,7 @@ def test_lines_stay_within_the_terminal(daemon: StubDaemon) -> None:
     live(daemon)
     with terminal("start", "kafka", "--url", daemon.url, columns=34, rows=6) as shown:
         screen = shown.see("progressing")
-        assert all(width_of(line) < 34 for line in screen.splitlines()[-3:])
+        assert all(cell_len(line) < 34 for line in screen.splitlines()[-3:])
         shown.type("\x03")
         assert shown.end() == 130
 

@@ -16,7 +16,6 @@ import pytest
 from reconciler import __version__
 from reconciler.cli.commands.definitions.table import BY_NAME, COMMANDS
 from reconciler.cli.connection import Connection
-from reconciler.cli.console import width_of
 from reconciler.cli.main import explain
 from reconciler.cli.options import option_types
 from reconciler.cli.options.command import Command, help_text
@@ -68,7 +67,7 @@ def test_help_fits_and_names_every_variable(command: Command, width: int) -> Non
         assert f"env var: {option.envvar}]" in " ".join(text.split())
     examples = {f"  service-manager {words}" for words, _ in command.examples}
     lines = [line for line in text.splitlines() if line not in examples and not line.startswith("      ")]
-    assert max(map(width_of, lines)) <= max(width, 100)
+    assert max(map(len, lines)) <= max(width, 100)
 
 
 def test_every_reading_command_speaks_json() -> None:
@@ -309,7 +308,13 @@ def test_help_loads_nothing_that_takes_long() -> None:
     told = python("-X", "importtime", "-m", "reconciler", "--help").stderr
     loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in told.splitlines()}
     assert "reconciler" in loaded
-    assert not loaded & {"docker", "fastapi", "pydantic", "ruamel", "uvicorn", "asyncio"}
+    assert not loaded & {"docker", "fastapi", "pydantic", "rich", "ruamel", "uvicorn", "asyncio"}
+
+
+@pytest.mark.parametrize("module", ["lifecycle", "history", "logs", "suspend", "watch", "status"])
+def test_command_module_loads_rich_only_to_draw(module: str) -> None:
+    code = f"import sys, reconciler.cli.commands.{module}; sys.exit('rich' in sys.modules)"
+    assert python("-c", code).returncode == 0
 
 
 def test_a_closed_pipe_is_no_traceback() -> None:

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from reconciler.cli.commands.watch import collect_changes, render_page
+from reconciler.cli.commands.watch import collect_changes
+from reconciler.cli.output.status_page import render_page
 from tests.support.fixtures.stub_server import StubDaemon, a_daemon, a_status, absent, group, run_cli, service
-from tests.support.fixtures.terminal import terminal
+from tests.support.fixtures.terminal import rendered, terminal
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ ILL = a_status(
 
 
 def shown(status: dict[str, Any], columns: int = 100, rows: int = 30, lost: str = "") -> list[str]:
-    return ["".join(cell.text for cell in line).rstrip() for line in render_page(status, columns, rows, lost)]
+    return rendered(render_page(status, rows, lost), columns)
 
 
 def test_a_page() -> None:
@@ -73,7 +74,7 @@ def test_a_low_page_folds_what_is_well() -> None:
 
 @pytest.mark.parametrize(("columns", "rows"), [(1, 1), (20, 2), (40, 4), (300, 100)])
 def test_a_page_fits_any_size(columns: int, rows: int) -> None:
-    assert len(render_page(ILL, columns, rows)) <= max(rows, 6)
+    assert len(shown(ILL, columns, rows)) <= max(rows, 6)
 
 
 def test_a_lost_connection_is_said() -> None:
@@ -104,6 +105,14 @@ def test_on_a_terminal(daemon: StubDaemon) -> None:
         assert screen.screen.other is not None
         assert "kafka" not in screen.screen.text()
         assert not screen.screen.hidden
+
+
+def test_dumb_terminal_gets_a_line_per_change(daemon: StubDaemon) -> None:
+    with terminal("watch", "--url", daemon.url, TERM="dumb") as screen:
+        screen.see("service kafka: running")
+        screen.type("\x03")
+        assert screen.end() == 0
+        assert b"\x1b" not in screen.raw
 
 
 def test_ctrl_c_ends_it(daemon: StubDaemon) -> None:
