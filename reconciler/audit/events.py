@@ -13,6 +13,7 @@ from reconciler.audit.chain import AuditEvent
 from reconciler.controller.progress import Progress
 from reconciler.errors import EngineError, EngineUnavailable, Mistake, OutcomeUnknown
 from reconciler.model.accepted_state import AcceptedState
+from reconciler.model.change_reason import EDITED, ChangeReason
 from reconciler.model.observed import Action
 from reconciler.planning.planner import Step
 
@@ -106,7 +107,7 @@ class StepRecorder:
 
 
 def accepted(
-    reason: str,
+    reason: ChangeReason,
     *,
     user: str,
     source: str,
@@ -115,16 +116,14 @@ def accepted(
     changes: Iterable[str],
     at: float,
 ) -> AuditEvent:
-    """Return the event for an accepted change of desired state; ``reason`` is ``ACTION TARGET`` or
-    ``edited``.
-    """
-    action, _, target = reason.partition(" ")
+    """Return the event for an accepted change of desired state."""
+    by_hand = reason == EDITED
     return AuditEvent(
-        "edit" if action == "edited" else action,
-        target=target or "desired-state",
+        "edit" if by_hand else reason.action,
+        target=reason.target or "desired-state",
         result="accepted",
         user=user,
-        reason="edited" if action == "edited" else "requested",
+        reason="edited" if by_hand else "requested",
         message="; ".join(changes),
         source=source,
         generation=generation,

@@ -47,7 +47,7 @@ class AuditSession:
         for record in generations.history():
             if highest is not None and record.generation > highest:
                 fact = events.accepted(
-                    record.reason,
+                    record.cause,
                     user=record.author,
                     source="",
                     generation=record.generation,

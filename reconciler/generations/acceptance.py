@@ -18,10 +18,11 @@ from reconciler.audit.event_stream import AuditEventStream
 from reconciler.controller.loop import Loop
 from reconciler.desired_state.assemble import LoadedState
 from reconciler.errors import Mistake, WriteRefused
-from reconciler.generations.origin import BY_FILE, EDITED, ChangeOrigin, NullWorkTree, WorkTree
+from reconciler.generations.origin import BY_FILE, ChangeOrigin, NullWorkTree, WorkTree
 from reconciler.generations.outcomes import ended as ended_of
 from reconciler.generations.store import Generations, Recorded
 from reconciler.model.accepted_state import AcceptedState
+from reconciler.model.change_reason import EDITED
 
 log = logging.getLogger(__name__)
 

@@ -21,6 +21,7 @@ from reconciler.generations.acceptance import Acceptance, Acceptor
 from reconciler.generations.origin import ChangeOrigin, NullWorkTree, RestoreSet, WorkTree
 from reconciler.generations.writes import WriteResult
 from reconciler.host.untrusted import is_transient
+from reconciler.model.change_reason import ChangeReason
 from reconciler.model.edit import Edit
 
 log = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ class DesiredStateFiles:
         return WriteResult(after.accepted, written.changed and after.fresh, written.groups)
 
     async def restore(
-        self, restored: RestoreSet, *, author: str, reason: str, source: str = ""
+        self, restored: RestoreSet, *, author: str, reason: ChangeReason, source: str = ""
     ) -> WriteResult:
         """Restore earlier files as a new generation; raises as ``Store.restore``."""
         self._check_writable()

@@ -7,12 +7,10 @@ from typing import NamedTuple, Protocol
 
 from reconciler.desired_state.assemble import LoadedState
 from reconciler.errors import Mistake, WriteRefused
+from reconciler.model.change_reason import EDITED, ChangeReason
 
 BY_FILE = "file"
 """Author of an edit of the files, which names no author."""
-
-EDITED = "edited"
-"""Reason of such an edit."""
 
 
 class ChangeOrigin(NamedTuple):
@@ -22,7 +20,7 @@ class ChangeOrigin(NamedTuple):
     """
 
     author: str
-    reason: str
+    reason: ChangeReason
     commit: str = ""
     source: str = ""
 

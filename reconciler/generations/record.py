@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter
 
 from reconciler.host.stored_json import decode
+from reconciler.model.change_reason import ChangeReason
 from reconciler.model.json_text import load_json
 
 SCHEMA = 1
@@ -48,6 +49,11 @@ class Record:
     compose_version: str = ""
     compose_warnings: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+
+    @property
+    def cause(self) -> ChangeReason:
+        """``reason`` as a value."""
+        return ChangeReason.parse(self.reason)
 
 
 _ADAPTER = TypeAdapter(Record)

@@ -20,6 +20,7 @@ from reconciler.generations.preview_results import RollbackPreview
 from reconciler.generations.store import Generations, Record
 from reconciler.generations.writes import WriteResult
 from reconciler.model.accepted_state import AcceptedState
+from reconciler.model.change_reason import ROLLBACK, ChangeReason
 from reconciler.model.ledger import Clock
 from reconciler.planning.diff import differences
 from reconciler.planning.dry_run import dry_run
@@ -107,7 +108,7 @@ class History:
         """
         aim = await self._aim(target)
         return await self._files.restore(
-            aim.then, author=author, reason=f"rollback {aim.name}", source=source
+            aim.then, author=author, reason=ChangeReason(ROLLBACK, aim.name), source=source
         )
 
     async def _aim(self, target: str) -> _RollbackTarget:

@@ -20,6 +20,7 @@ from reconciler.generations.record import Record
 from reconciler.generations.records import CorruptRecord, Records
 from reconciler.host.untrusted import MALFORMED
 from reconciler.model.accepted_state import AcceptedState
+from reconciler.model.change_reason import ChangeReason
 from reconciler.model.desired import Desired, GroupState
 from reconciler.model.keyed_digest import DigestKey
 from reconciler.model.resolved_compose import Resolved
@@ -64,7 +65,7 @@ class Generations:
         return tuple(self._records.warnings)
 
     def record(
-        self, loaded: LoadedState, *, author: str, reason: str, at: float, commit: str = ""
+        self, loaded: LoadedState, *, author: str, reason: ChangeReason, at: float, commit: str = ""
     ) -> Recorded:
         """Number ``loaded``: the next generation if its meaning has changed, else the current one.
 
@@ -95,7 +96,7 @@ class Generations:
                     meaning=meaning,
                     at=at,
                     author=author,
-                    reason=reason,
+                    reason=str(reason),
                     changes=changes,
                     commit=commit,
                 )

@@ -15,7 +15,6 @@ from pathlib import Path
 from reconciler.desired_state.git_busy import LOCK, SIGNS
 from reconciler.desired_state.schema import GROUPS
 from reconciler.errors import WriteRefused
-from reconciler.generations.origin import EDITED
 from reconciler.generations.store import Generations, Record
 from reconciler.git.command import Git, GitError, retry_until_unlocked
 from reconciler.git.commit_objects import Author, commit, read_edits
@@ -28,9 +27,7 @@ from reconciler.git.inspect import (
     work_tree_status,
 )
 from reconciler.git.restored_files import restored_files
-
-COMMITTED = "commit "
-ROLLBACK = "rollback "
+from reconciler.model.change_reason import ROLLBACK
 
 _VERBS = {"put": "Set"}
 
@@ -179,8 +176,8 @@ class AutoCommitter:
     def _commit_write(self, version: GroupsVersion, head: str) -> str:
         record = version.record
         changes: dict[str, bytes | TreeFile | None] = {self._path(GROUPS): version.content}
-        if record.reason.startswith(ROLLBACK):
-            target = self._target(record.reason.removeprefix(ROLLBACK))
+        if record.cause.action == ROLLBACK:
+            target = self._target(record.cause.target)
             sources = self._generations.sources(record.generation)
             paths = {self._path(name): content for name, content in sources.items()}
             changes |= restored_files(self._git, head, target, paths, prefix=self._prefix)
@@ -233,16 +230,16 @@ class AutoCommitter:
 
 def made_by_api(record: Record) -> bool:
     """Whether a generation comes from a REST write, not from an edit of files or a commit."""
-    return record.reason != EDITED and not record.reason.startswith(COMMITTED)
+    return not record.cause.from_files
 
 
 def commit_message(record: Record) -> str:
     """Return the message of a write's commit: the action, its changes, the generation."""
-    verb, _, what = record.reason.partition(" ")
-    if record.reason.startswith(ROLLBACK):
-        subject = f"Roll back to {'generation' if what.isdecimal() else 'commit'} {what}"
+    action, target = record.cause
+    if action == ROLLBACK:
+        subject = f"Roll back to {'generation' if target.isdecimal() else 'commit'} {target}"
     else:
-        subject = f"{_VERBS.get(verb, verb.capitalize())} {what}".strip()
+        subject = f"{_VERBS.get(action, action.capitalize())} {target}".strip()
     changes = "\n".join(record.changes)
     return f"{subject}\n\n{changes}\n\nGeneration: {record.generation}\n"
 

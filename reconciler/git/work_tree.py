@@ -16,10 +16,10 @@ from pathlib import Path
 from reconciler.desired_state.assemble import LoadedState
 from reconciler.desired_state.schema import GROUPS
 from reconciler.errors import InvalidDesiredState, Mistake, ServiceManagerError, WriteRefused
-from reconciler.generations.origin import BY_FILE, EDITED, ChangeOrigin, RestoreSet
+from reconciler.generations.origin import BY_FILE, ChangeOrigin, RestoreSet
 from reconciler.generations.store import Generations
 from reconciler.git import lock
-from reconciler.git.auto_commit import COMMITTED, ROLLBACK, AutoCommitter, BranchMoved
+from reconciler.git.auto_commit import AutoCommitter, BranchMoved
 from reconciler.git.command import Git, GitError, git_dir, open_work_tree
 from reconciler.git.inspect import (
     WorkTreeStatus,
@@ -31,6 +31,7 @@ from reconciler.git.inspect import (
     work_tree_status,
 )
 from reconciler.git.staging import ValidationContext, check_checkout, validate_commit
+from reconciler.model.change_reason import COMMIT, EDITED, ROLLBACK, ChangeReason
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +138,7 @@ class GitTree:
         author = commit_info(git, source).author
         self.brought.pop(head, None)
         self._known = head
-        return ChangeOrigin(author or BY_FILE, f"{COMMITTED}{source[:_SHORT]}", noted)
+        return ChangeOrigin(author or BY_FILE, ChangeReason(COMMIT, source[:_SHORT]), noted)
 
     def accepted(self) -> None:
         """See ``origin.WorkTree``."""
@@ -271,7 +272,7 @@ class GitTree:
         """Return uncommitted files that are not pending writes."""
         git = self.git
         pending = AutoCommitter(git, self._generations, self.prefix).pending() if git is not None else ()
-        if any(record.reason.startswith(ROLLBACK) for record in pending):
+        if any(record.cause.action == ROLLBACK for record in pending):
             return ()
         pending_files = {self._path(GROUPS)} if pending else set()
         return tuple(name for name in self._status.dirty if name not in pending_files)

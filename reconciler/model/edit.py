@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from reconciler.model.change_reason import ChangeReason
 from reconciler.model.desired import Suspension
 
 Verb = Literal["start", "stop", "restart", "accept", "put"]
@@ -41,6 +42,6 @@ class Edit:
     source: str = ""
 
     @property
-    def reason(self) -> str:
-        """The reason that a generation is recorded with, as ``ACTION TARGET``."""
-        return f"{self.verb} {', '.join(self.groups)}"
+    def reason(self) -> ChangeReason:
+        """The reason that a generation is recorded with."""
+        return ChangeReason(self.verb, ", ".join(self.groups))

@@ -21,6 +21,7 @@ from reconciler.daemon.audit_session import AuditSession
 from reconciler.errors import EngineError, Mistake, OutcomeUnknown, StepFailed
 from reconciler.generations.record import Record
 from reconciler.generations.store import Generations
+from reconciler.model.change_reason import EDITED, ChangeReason
 from reconciler.model.observed import Action
 from reconciler.planning.planner import Step
 from tests.support.fixtures.audit_log import NOW, a_file, an_audit, an_event, filled, targets, waited
@@ -127,7 +128,7 @@ def test_a_rejected_edit_names_places_and_no_content() -> None:
 
 def test_an_accepted_change_has_user_source_and_changes() -> None:
     event = accepted(
-        "start kafka",
+        ChangeReason("start", "kafka"),
         user="ann",
         source="10.0.0.9",
         generation=5,
@@ -136,10 +137,14 @@ def test_an_accepted_change_has_user_source_and_changes() -> None:
         at=NOW,
     )
     assert event[:7] == ("start", "kafka", "accepted", "ann", "requested", "kafka: off → on", "10.0.0.9")
-    assert (
-        accepted("edited", user="file", source="", generation=1, groups=(), changes=(), at=NOW).action
-        == "edit"
-    )
+    by_hand = accepted(EDITED, user="file", source="", generation=1, groups=(), changes=(), at=NOW)
+    assert (by_hand.action, by_hand.target, by_hand.reason) == ("edit", "desired-state", "edited")
+
+
+def test_a_start_of_a_group_called_edited_is_no_edit_by_hand() -> None:
+    reason = ChangeReason("start", "edited")
+    event = accepted(reason, user="ann", source="", generation=1, groups=(), changes=(), at=NOW)
+    assert (event.action, event.target, event.reason) == ("start", "edited", "requested")
 
 
 async def test_a_run_records_start_stop_and_an_earlier_crash(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from reconciler.errors import InvalidDesiredState, WriteRefused
 from reconciler.generations.outcomes import ended
 from reconciler.generations.store import Generations
 from reconciler.host.yaml_positions import parse_document, tree
+from reconciler.model.change_reason import EDITED, ChangeReason
 from reconciler.model.ledger import Clock
 from reconciler.model.resolved_compose import Resolved
 from tests.support.fixtures.desired_state import COMPOSE, GROUPS, STACK, a_directory, a_store, switch
@@ -201,9 +202,9 @@ def accepted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
     async def load() -> None:
         store = a_store(a_directory(tmp_path_factory.mktemp("desired")))
-        generations.record(await store.load(), author="a", reason="edited", at=1.0)
+        generations.record(await store.load(), author="a", reason=EDITED, at=1.0)
         written = await store.write(switch("web"))
-        generations.record(written.after, author="a", reason="start web", at=2.0)
+        generations.record(written.after, author="a", reason=ChangeReason("start", "web"), at=2.0)
 
     asyncio.run(load())
     generations.record_outcome(2, "converged", "", 3.0, '{"state": "converged", "steps": []}')

@@ -12,6 +12,7 @@ from reconciler.desired_state.store import LoadedState
 from reconciler.errors import WriteRefused
 from reconciler.generations.store import Generations, Recorded
 from reconciler.model.accepted_state import AcceptedState
+from reconciler.model.change_reason import ChangeReason
 from tests.support.fixtures.desired_state import COMPOSE, GROUPS, STACK, a_directory, a_store
 
 ON = GROUPS.replace("web: off", "web: on")
@@ -22,7 +23,7 @@ async def load(path: Path, **files: str) -> LoadedState:
 
 
 def record(generations: Generations, loaded: LoadedState, at: float = 1.0) -> Recorded:
-    return generations.record(loaded, author="ann", reason="because", at=at)
+    return generations.record(loaded, author="ann", reason=ChangeReason("because"), at=at)
 
 
 def accept(generations: Generations, loaded: LoadedState, at: float = 1.0) -> AcceptedState:
