@@ -158,7 +158,7 @@ class Counters:
         one. If desired state changes in between, it is an ordinary change and no repair.
         """
         views = {view.name: view for group in snapshot.groups.values() for view in group.services}
-        pending = {found.service for found in snapshot.drifts if found.pending}
+        pending = {drift.service for drift in snapshot.drifts if drift.pending}
         for service in self._acted_on:
             view = views.get(service)
             if view is not None and view.drift:

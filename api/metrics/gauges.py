@@ -68,7 +68,7 @@ def _whole(snapshot: Snapshot) -> Iterator[Metric]:
         "Time when the current generation was accepted.",
         snapshot.accepted_at,
     )
-    counts = Counter((str(found.kind), found.pending) for found in snapshot.drifts)
+    counts = Counter((str(drift.kind), drift.pending) for drift in snapshot.drifts)
     yield _labelled(
         "drift",
         "Differences between desired and observed state; pending: an accepted change not applied yet.",
@@ -89,10 +89,10 @@ _Samples = Sequence[tuple[tuple[str, ...], float]]
 
 
 def _labelled(name: str, documentation: str, labels: Sequence[str], samples: _Samples) -> Metric:
-    found = GaugeMetricFamily(f"service_manager_{name}", documentation, labels=list(labels))
+    family = GaugeMetricFamily(f"service_manager_{name}", documentation, labels=list(labels))
     for values, value in samples:
-        found.add_metric(values, value)
-    return found
+        family.add_metric(values, value)
+    return family
 
 
 def _groups(groups: Sequence[GroupView]) -> Iterator[Metric]:
@@ -137,7 +137,7 @@ def _services(services: Sequence[ServiceView], now: float) -> Iterator[Metric]:
     def per_service(name: str, documentation: str, value: Callable[[ServiceView], float | None]) -> Metric:
         values = (((view.group, view.name), value(view)) for view in services)
         return _labelled(
-            name, documentation, labels, [(key, found) for key, found in values if found is not None]
+            name, documentation, labels, [(key, number) for key, number in values if number is not None]
         )
 
     yield per_service("service_ready", "Whether the service is ready for its dependents.", lambda s: s.ready)

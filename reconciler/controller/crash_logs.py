@@ -69,7 +69,7 @@ class CrashLogStore:
         lines = await self._read(container)
         if lines is None:
             return
-        kept = CapturedLogs(
+        stored = CapturedLogs(
             container.id,
             container.name,
             container.exit_code,
@@ -77,11 +77,13 @@ class CrashLogStore:
             container.finished_at,
             tuple(lines),
         )
-        content = encode(_ADAPTER, kept)
+        content = encode(_ADAPTER, stored)
         try:
             await asyncio.to_thread(self._save, container.service, content)
         except OSError as error:
-            log.warning("evidence can't be kept", extra={"service": container.service, "error": str(error)})
+            log.warning(
+                "a crash log can't be stored", extra={"service": container.service, "error": str(error)}
+            )
 
     async def previous(self, service: str) -> CapturedLogs | None:
         """Return the stored log of a service; None without a readable one."""
@@ -89,22 +91,25 @@ class CrashLogStore:
 
     async def lines(self, service: str) -> tuple[str, ...] | None:
         """Return only the lines of ``previous``."""
-        kept = await self.previous(service)
-        return kept.lines if kept else None
+        stored = await self.previous(service)
+        return stored.lines if stored else None
 
     async def _read(self, container: Container) -> list[str] | None:
-        found: list[str] = []
+        read: list[str] = []
         try:
             async with asyncio.timeout(PATIENCE), aclosing(self._read_log(container, LINES)) as lines:  # type: ignore[type-var]
                 async for line in lines:
-                    found.append(line)  # noqa: PERF401 - what came before a time-out counts
+                    read.append(line)  # noqa: PERF401 - what came before a time-out counts
         except TimeoutError:
-            log.warning("a log takes too long to be kept", extra={"service": container.service})
+            log.warning("reading a log for the crash logs timed out", extra={"service": container.service})
         except EngineError as error:
-            log.info("no log to be kept", extra={"service": container.service, "error": str(error)})
+            log.info(
+                "the log can't be read for the crash logs",
+                extra={"service": container.service, "error": str(error)},
+            )
             # The log driver stores no log; the exit code is still worth storing.
-            return found if container.finished_at else None
-        return _end_of(found)
+            return read if container.finished_at else None
+        return _end_of(read)
 
     def _save(self, service: str, content: bytes) -> None:
         self._folder.mkdir(mode=0o700, exist_ok=True)
@@ -116,7 +121,7 @@ class CrashLogStore:
         except FileNotFoundError:
             return None
         except (OSError, *MALFORMED) as error:
-            log.warning("evidence can't be read", extra={"service": service, "error": str(error)})
+            log.warning("a crash log can't be read", extra={"service": service, "error": str(error)})
             return None
 
     def _path(self, service: str) -> Path:

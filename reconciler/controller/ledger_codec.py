@@ -65,7 +65,7 @@ class StoredFailure(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredLedger:
-    """The part of ``ledger.Ledger`` that is stored: all but monotonic times and what a pass observes anew."""
+    """The part of ``ledger.Ledger`` that is stored: all but monotonic times and what each pass observes."""
 
     schema: int
     made: dict[str, BuiltFrom]

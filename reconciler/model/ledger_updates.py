@@ -52,13 +52,13 @@ def record_exit(
         return ledger
     before = ledger.failures.get(service)
     count = before.attempts + 1 if before and before.inputs == inputs else 1
-    why = f"exited with code {exit_.code}" + (", out of memory" if exit_.oom_killed else "")
+    error = f"exited with code {exit_.code}" + (", out of memory" if exit_.oom_killed else "")
     entry = Failure(
         count,
         now.mono + delay(count - 1, chance),
         inputs,
         "out_of_memory" if exit_.oom_killed else "exited",
-        why,
+        error,
         now.wall,
     )
     return replace(
@@ -70,12 +70,12 @@ def record_exit(
 
 def forget_recovered(ledger: Ledger, now: Clock) -> Ledger:
     """Forget the failures of services that have been ready for ten minutes."""
-    well = [
+    recovered = [
         service
         for service in ledger.failures
         if service in ledger.ready and now.mono - ledger.ready[service].since >= HEALTHY_FOR
     ]
-    return replace(ledger, failures=omit(ledger.failures, well)) if well else ledger
+    return replace(ledger, failures=omit(ledger.failures, recovered)) if recovered else ledger
 
 
 def record_start_time(ledger: Ledger, service: str, *, not_at: float, at: float) -> Ledger:
@@ -86,10 +86,10 @@ def record_start_time(ledger: Ledger, service: str, *, not_at: float, at: float)
     """
     known = ledger.brackets.get(service)
     low = not_at or (min(known.low, at) * FORGET if known else 0.0)
-    kept = (*ledger.durations.get(service, ()), round(at, 3))[-LEARNED:]
+    durations = (*ledger.durations.get(service, ()), round(at, 3))[-LEARNED:]
     return replace(
         ledger,
-        durations={**ledger.durations, service: kept},
+        durations={**ledger.durations, service: durations},
         brackets={**ledger.brackets, service: ReadyWindow(round(low, 3), round(at, 3))},
     )
 

@@ -198,29 +198,29 @@ class Stack:
 
         These are named with ``restart: true``, or share their network or processes, which a restart breaks.
         """
-        found = {
+        result = {
             name: tuple(d.service for d in needs if d.restart or d.service in self.services[name].shares)
             for name, needs in self.needs.items()
         }
-        return {name: parents for name, parents in found.items() if parents}
+        return {name: parents for name, parents in result.items() if parents}
 
     @cached_property
     def dependents(self) -> Mapping[str, tuple[str, ...]]:
         """For each managed service the managed services that must be stopped before it."""
-        found: dict[str, list[str]] = {name: [] for name in self.group_of}
+        result: dict[str, list[str]] = {name: [] for name in self.group_of}
         for name, dependencies in self.needs.items():
             for dependency in dependencies:
-                found[dependency.service].append(name)
-        return {name: tuple(sorted(names)) for name, names in found.items()}
+                result[dependency.service].append(name)
+        return {name: tuple(sorted(names)) for name, names in result.items()}
 
     @cached_property
     def group_dependents(self) -> Mapping[str, tuple[str, ...]]:
         """For each group the groups that name it in ``depends_on``, in display order."""
-        found: dict[str, list[str]] = {name: [] for name in self.groups}
+        result: dict[str, list[str]] = {name: [] for name in self.groups}
         for group in self.groups.values():
             for name in group.depends_on:
-                found[name].append(group.name)
-        return {name: tuple(names) for name, names in found.items()}
+                result[name].append(group.name)
+        return {name: tuple(names) for name, names in result.items()}
 
     @cached_property
     def ready_dependents(self) -> Mapping[str, tuple[str, ...]]:
@@ -298,10 +298,10 @@ class Stack:
     @cached_property
     def by_image(self) -> Mapping[str, tuple[str, ...]]:
         """Maps each image reference to the services that use it."""
-        found: dict[str, list[str]] = {}
+        result: dict[str, list[str]] = {}
         for service in self.services.values():
-            found.setdefault(service.image, []).append(service.name)
-        return {image: tuple(names) for image, names in found.items()}
+            result.setdefault(service.image, []).append(service.name)
+        return {image: tuple(names) for image, names in result.items()}
 
     @cached_property
     def unmanaged(self) -> tuple[str, ...]:

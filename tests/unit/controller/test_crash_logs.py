@@ -32,8 +32,8 @@ def log_of(*lines: str, error: Exception | None = None) -> Lines:
 
 async def test_exit_and_last_lines_survive_the_daemon(tmp_path: Path) -> None:
     await CrashLogStore(tmp_path, log_of("one", "two")).keep(ENDED)
-    kept = await CrashLogStore(tmp_path, log_of()).previous("kafka")
-    assert kept == module.CapturedLogs("id-kafka", "alpr-kafka", 137, True, 5.0, ("one", "two"))
+    stored = await CrashLogStore(tmp_path, log_of()).previous("kafka")
+    assert stored == module.CapturedLogs("id-kafka", "alpr-kafka", 137, True, 5.0, ("one", "two"))
     assert await CrashLogStore(tmp_path, log_of()).lines("kafka") == ("one", "two")
     assert await CrashLogStore(tmp_path, log_of()).lines("other") is None
 

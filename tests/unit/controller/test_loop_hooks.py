@@ -148,14 +148,14 @@ async def test_a_hanging_hook_blocks_no_other_start_and_no_stop(work: StartWork)
 
 @virtual
 async def test_a_pre_stop_hook_that_fails_or_hangs_prevents_no_stop(caplog: pytest.LogCaptureFixture) -> None:
-    for hooks, told in ((HookScript({"pre_stop": 9}), "exit code 9"), (HookScript(takes=1e6), "in time")):
+    for hooks, problem in ((HookScript({"pre_stop": 9}), "exit code 9"), (HookScript(takes=1e6), "in time")):
         stack = stack_of(replace(AFTER, post_start=()))
         b = await up(stack, engine=engine(web=ContainerScript(hooks=hooks)))
         b.want(desire(stack))
         await b.converged(30.0)
         assert b.engine.up() == set()
         (record,) = [r for r in caplog.records if r.message == "step done with a warning"]
-        assert told in record.problem
+        assert problem in record.problem
         caplog.clear()
         await b.end()
 
@@ -166,9 +166,9 @@ async def test_hooks_that_a_killed_daemon_left_are_run_by_the_next_one() -> None
     b = bench(stack, engine=engine(web=ContainerScript(hooks=HookScript(takes=50.0))))
     b.want(desire(stack, "main"))
     await b.until(lambda _: bool(stages(b)))
-    kept = encode_ledger(b.loop.ledger)
+    saved = encode_ledger(b.loop.ledger)
     await b.loop.stop(0)
-    again = bench(stack, engine=b.engine, ledger=decode_ledger(kept, Clock(0.0, 0.0)))
+    again = bench(stack, engine=b.engine, ledger=decode_ledger(saved, Clock(0.0, 0.0)))
     b.engine.behaviours["web"] = ContainerScript()
     again.want(desire(stack, "main"))
     await again.converged(200)

@@ -191,30 +191,32 @@ class Scenario:
 
     def wrong(self) -> list[str]:
         """All differences from desired state, in the engine's own state."""
-        found = []
+        differences = []
         for name in self.stack.group_of:
             mine = self.engine.containers(name)
             if not self._on(name):
                 if any(c.state in ALIVE for c in mine) and not self._suspended(name):
-                    found.append(f"{name} runs though it is off")
+                    differences.append(f"{name} runs though it is off")
             elif self._can_be_up(name):
-                found += [f"{name}: {why}" for why in self._faults_of(self.stack.services[name], mine)]
-        return found
+                differences += [f"{name}: {why}" for why in self._faults_of(self.stack.services[name], mine)]
+        return differences
 
     def _faults_of(self, service: Service, mine: tuple[Container, ...]) -> list[str]:
         if len(mine) != 1:
             return [f"has {len(mine)} containers"]
         (seen,) = mine
         wanted = (service.container_name, service.config_hash, service.restart, service.networks)
-        found = [] if (seen.name, seen.config_hash, seen.restart, seen.networks) == wanted else [str(seen)]
+        differences = (
+            [] if (seen.name, seen.config_hash, seen.restart, seen.networks) == wanted else [str(seen)]
+        )
         if seen.image != self.engine.images[service.image]:
-            found.append("has an old image")
+            differences.append("has an old image")
         ended = seen.state is State.EXITED and seen.exit_code == 0
         one_shot = service.name in self.stack.one_shots
         done = ended and (one_shot or service.restart == "no")
         if not done and (one_shot or seen.state is not State.RUNNING):
-            found.append(f"is {seen.state}")
-        return found
+            differences.append(f"is {seen.state}")
+        return differences
 
     def _on(self, name: str) -> bool:
         return self.states[self.stack.group_of[name]].on

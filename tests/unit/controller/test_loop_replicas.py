@@ -35,9 +35,9 @@ async def test_replicas_start_are_repaired_and_stop_together() -> None:
     await b.until(lambda s: not s.converged)
     assert not view(b, "web").ready
     await b.converged()
-    found = {c.number: c for c in b.engine.containers("web")}
-    assert found.keys() == {1, 3, 4}
-    assert (found[1].id, found[3].id) == (first.id, third.id)
+    replicas = {c.number: c for c in b.engine.containers("web")}
+    assert replicas.keys() == {1, 3, 4}
+    assert (replicas[1].id, replicas[3].id) == (first.id, third.id)
     b.want(desire(STACK))
     await b.converged()
     assert not b.engine.up()

@@ -391,25 +391,25 @@ async def test_unhealthy_service_is_restarted_up_to_its_limit() -> None:
 
 @virtual
 async def test_logs_are_saved_of_exited_and_recreated_containers() -> None:
-    kept: list[tuple[str, State, tuple[str, ...]]] = []
+    saved: list[tuple[str, State, tuple[str, ...]]] = []
 
     async def save_log(container: Container) -> None:
         await asyncio.sleep(0.5)
-        kept.append((container.service, container.state, tuple(b.engine.log(Action.RECREATE))))
+        saved.append((container.service, container.state, tuple(b.engine.log(Action.RECREATE))))
 
     b = await up(ONE, save_log=save_log)
-    assert kept == []
+    assert saved == []
     b.engine.kill("kafka", 3)
     await b.until(lambda s: not s.converged)
     await b.converged()
     # Before the next start, whose lines would displace them.
-    assert kept == [("kafka", State.EXITED, ())]
+    assert saved == [("kafka", State.EXITED, ())]
     assert b.engine.log(Action.START) == ["start kafka"] * 2
     assert b.seen.groups["main"].services[0].last_error.startswith("exited with code 3")
     changed = a_stack({"main": [replace(ONE.services["kafka"], config_hash="new", definition="new")]})
     b.want(desire(changed, "main"), changed)
     await b.converged()
-    assert kept[1:] == [("kafka", State.EXITED, ())]
+    assert saved[1:] == [("kafka", State.EXITED, ())]
     assert b.engine.log(Action.RECREATE) == ["recreate kafka"]
     assert b.seen.groups["main"].services[0].last_error.startswith("exited with code 3")
     await b.end()

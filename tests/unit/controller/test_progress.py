@@ -39,8 +39,8 @@ def update(
     ledger: Ledger = LEDGER,
     wall: float = 100.0,
 ) -> Progress:
-    found = planned(STACK, desire(STACK, *(["main"] if on else [])), look(STACK, *seen), ledger)
-    return followed.update(found, summarise(found, ledger, {}), eta, wall)
+    plan = planned(STACK, desire(STACK, *(["main"] if on else [])), look(STACK, *seen), ledger)
+    return followed.update(plan, summarise(plan, ledger, {}), eta, wall)
 
 
 def test_done_of_total_counts_the_services_that_the_generation_changes() -> None:

@@ -189,9 +189,9 @@ def test_outcome_of_an_overtaken_generation_stays_known() -> None:
     snapshots.publish(Snapshot(progress=Progress(generation=1)))
     snapshots.publish_outcome(Progress(generation=1, state="superseded"))
     snapshots.publish_outcome(Progress(generation=1, state="degraded"))
-    found = snapshots.progress(1)
-    assert found is not None
-    assert found.state == "superseded"
+    progress = snapshots.progress(1)
+    assert progress is not None
+    assert progress.state == "superseded"
     assert snapshots.progress(9) is None
     for generation in range(2, 200):
         snapshots.publish(Snapshot(progress=Progress(generation=generation)))

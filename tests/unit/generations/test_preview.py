@@ -1,4 +1,4 @@
-"""What another ``groups.yaml`` would lead to."""
+"""Previews: the steps that another ``groups.yaml`` would cause."""
 
 from __future__ import annotations
 
@@ -26,47 +26,47 @@ groups:
 
 
 @dataclass
-class Standing:
+class CurrentState:
     target: AcceptedState | None
     observed: ObservedState
     ledger: Ledger = field(default_factory=Ledger)
 
 
 async def previewed(state: Mapping[str, Any], *on: str, complete: bool = True) -> PreviewResult:
-    """Everything that is on runs, and nothing else is there."""
-    there = [container(STACK.services[name]) for group in on for name in STACK.groups[group].services]
-    observed = replace(look(STACK, *there), complete=complete)
-    standing = Standing(AcceptedState(STACK, desire(STACK, *on)), observed)
-    return await Previewer(standing, lambda _: {"stack.yaml": FILE}, wall=lambda: NOW.wall)(state)
+    """A preview on a stack where exactly the groups ``on`` run."""
+    containers = [container(STACK.services[name]) for group in on for name in STACK.groups[group].services]
+    observed = replace(look(STACK, *containers), complete=complete)
+    current = CurrentState(AcceptedState(STACK, desire(STACK, *on)), observed)
+    return await Previewer(current, lambda _: {"stack.yaml": FILE}, wall=lambda: NOW.wall)(state)
 
 
-def told(found: PreviewResult) -> list[str]:
-    return [f"{step.service}: {step.action}" for step in found.steps]
+def steps_of(result: PreviewResult) -> list[str]:
+    return [f"{step.service}: {step.action}" for step in result.steps]
 
 
-async def test_what_is_desired_already_leads_to_nothing() -> None:
-    found = await previewed({"groups": {"main": "on", "other": "off"}}, "main")
-    assert (told(found), str(found)) == ([], "nothing to do")
+async def test_preview_of_the_current_state_is_empty() -> None:
+    result = await previewed({"groups": {"main": "on", "other": "off"}}, "main")
+    assert (steps_of(result), str(result)) == ([], "nothing to do")
 
 
-async def test_every_step_is_told_to_the_end_and_in_order() -> None:
-    found = await previewed({"groups": {"main": "off", "other": {"state": "on"}}}, "main")
-    assert sorted(told(found)) == ["db: stop", "ui: create", "ui: start", "web: stop"]
-    assert told(found).index("web: stop") < told(found).index("db: stop")
-    assert str(found).splitlines()[0].startswith(told(found)[0])
-    assert {drift.service for drift in found.drifts} == {"db", "web", "ui"}
+async def test_preview_lists_every_step_in_order() -> None:
+    result = await previewed({"groups": {"main": "off", "other": {"state": "on"}}}, "main")
+    assert sorted(steps_of(result)) == ["db: stop", "ui: create", "ui: start", "web: stop"]
+    assert steps_of(result).index("web: stop") < steps_of(result).index("db: stop")
+    assert str(result).splitlines()[0].startswith(steps_of(result)[0])
+    assert {drift.service for drift in result.drifts} == {"db", "web", "ui"}
 
 
-async def test_what_would_be_left_undone_is_told() -> None:
+async def test_preview_lists_what_would_be_left_undone() -> None:
     held = {"state": "on", "suspend": {"reason": "camera work"}}
-    found = await previewed({"groups": {"main": "off", "other": held}})
-    assert told(found) == []
-    assert [(left.service, left.phase) for left in found.left] == [("ui", "suspended")]
-    assert str(found).startswith("ui: suspended")
+    result = await previewed({"groups": {"main": "off", "other": held}})
+    assert steps_of(result) == []
+    assert [(left.service, left.phase) for left in result.left] == [("ui", "suspended")]
+    assert str(result).startswith("ui: suspended")
 
 
 @pytest.mark.parametrize(
-    ("state", "says"),
+    ("state", "message"),
     [
         ({}, "groups is missing"),
         ({"groups": {"main": "on"}}, "missing: other"),
@@ -75,22 +75,22 @@ async def test_what_would_be_left_undone_is_told() -> None:
         ({"groups": {"main": "on", "other": {"state": "on", "suspend": {"reason": "\ud800"}}}}, "surrogate"),
     ],
 )
-async def test_what_would_not_be_accepted_is_refused_with_the_reason(
-    state: dict[str, Any], says: str
+async def test_preview_of_invalid_content_is_refused_with_the_reason(
+    state: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(InvalidDesiredState, match=says) as caught:
+    with pytest.raises(InvalidDesiredState, match=message) as caught:
         await previewed(state)
     # Positions in generated text would not help the caller.
     assert {(mistake.line, mistake.column) for mistake in caught.value.mistakes} == {(0, 0)}
 
 
-async def test_without_a_whole_look_it_promises_nothing() -> None:
-    found = await previewed({"groups": {"main": "on", "other": "on"}}, complete=False)
-    assert told(found) == []
-    assert "incomplete" in str(found)
+async def test_preview_on_an_incomplete_observation_is_empty() -> None:
+    result = await previewed({"groups": {"main": "on", "other": "on"}}, complete=False)
+    assert steps_of(result) == []
+    assert "incomplete" in str(result)
 
 
-async def test_before_the_first_desired_state_there_is_nothing_to_compare_with() -> None:
-    previews = Previewer(Standing(None, ObservedState()), lambda _: {}, wall=lambda: NOW.wall)
+async def test_preview_before_the_first_desired_state_is_refused() -> None:
+    previews = Previewer(CurrentState(None, ObservedState()), lambda _: {}, wall=lambda: NOW.wall)
     with pytest.raises(InvalidDesiredState, match="no valid desired state"):
         await previews({"groups": {}})

@@ -1,4 +1,4 @@
-"""Earlier desired states, from what was frozen of them: listed, rehearsed, gone back to byte for byte."""
+"""Earlier generations: history, preview of a rollback, and rollback to the exact bytes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ON = GROUPS.replace("web: off", "web: on")
 
 
 @dataclass
-class House:
+class DaemonParts:
     """A daemon without its process: files, generations, loop and API."""
 
     directory: Path
@@ -51,9 +51,11 @@ class House:
 
     async def ended(self, generation: int) -> None:
         async with asyncio.timeout(10):
-            while (found := self.snapshots.progress(generation)) is None or found.state == "progressing":
+            while (
+                progress := self.snapshots.progress(generation)
+            ) is None or progress.state == "progressing":
                 await self.snapshots.newer_than(self.snapshots.current.serial)
-            # It is noted by a thread of its own.
+            # A separate thread records the outcome.
             while not any(r.generation == generation and r.outcome for r in self.generations.history()):
                 await asyncio.sleep(0.01)
 
@@ -72,7 +74,7 @@ class House:
 
 
 @asynccontextmanager
-async def a_house(tmp_path: Path) -> AsyncIterator[House]:
+async def daemon_parts(tmp_path: Path) -> AsyncIterator[DaemonParts]:
     def now() -> Clock:
         return Clock(time.time(), asyncio.get_running_loop().time())
 
@@ -90,27 +92,27 @@ async def a_house(tmp_path: Path) -> AsyncIterator[House]:
     transport = httpx.ASGITransport(app=app)
     try:
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as client:
-            house = House(directory, files, generations, snapshots, client)
+            daemon = DaemonParts(directory, files, generations, snapshots, client)
             await files.reload()
-            await house.ended(1)
-            yield house
+            await daemon.ended(1)
+            yield daemon
     finally:
         await loop.stop(1)
         await running
         await engine.close()
 
 
-async def test_history_tells_who_when_what_and_how_it_ended(tmp_path: Path) -> None:
-    async with a_house(tmp_path) as house:
-        await house.start("web")
-        await house.ended(2)
-        await house.edit("groups.yaml", ON.replace("base: on", "base: {state: on, suspend: true}"))
-        await house.ended(3)
-        page = await house.get("/services/history")
+async def test_history_has_author_time_changes_and_outcome(tmp_path: Path) -> None:
+    async with daemon_parts(tmp_path) as daemon:
+        await daemon.start("web")
+        await daemon.ended(2)
+        await daemon.edit("groups.yaml", ON.replace("base: on", "base: {state: on, suspend: true}"))
+        await daemon.ended(3)
+        page = await daemon.get("/services/history")
         described.HistoryPage.model_validate(page)
         assert page["generation"] == 3
-        told = [(e["generation"], e["author"], e["reason"], e["changes"]) for e in page["entries"]]
-        assert told == [
+        entries = [(e["generation"], e["author"], e["reason"], e["changes"]) for e in page["entries"]]
+        assert entries == [
             (1, "file", "edited", ["first desired state"]),
             (2, "ann", "start web", ["web: off → on"]),
             (3, "file", "edited", ["base: suspended"]),
@@ -121,80 +123,80 @@ async def test_history_tells_who_when_what_and_how_it_ended(tmp_path: Path) -> N
             (True, "converged"),
         ]
         assert page["before"] is None
-        newest = await house.get("/services/history?limit=1")
+        newest = await daemon.get("/services/history?limit=1")
         assert ([e["generation"] for e in newest["entries"]], newest["before"]) == ([3], 3)
-        older = await house.get("/services/history?before=3&limit=2")
+        older = await daemon.get("/services/history?before=3&limit=2")
         assert [e["generation"] for e in older["entries"]] == [1, 2]
 
 
-async def test_going_back_is_shown_first_and_changes_nothing(tmp_path: Path) -> None:
-    async with a_house(tmp_path) as house:
-        await house.start("web")
-        await house.ended(2)
-        before = house.files()
-        plan = await house.get("/services/history/1")
+async def test_rollback_preview_changes_nothing(tmp_path: Path) -> None:
+    async with daemon_parts(tmp_path) as daemon:
+        await daemon.start("web")
+        await daemon.ended(2)
+        before = daemon.files()
+        plan = await daemon.get("/services/history/1")
         described.RollbackPreview.model_validate(plan)
         assert (plan["changes"], plan["files"]) == (["web: on → off"], ["groups.yaml"])
         assert ("app", "web", "stop") in [(s["service"], s["group"], s["action"]) for s in plan["steps"]]
         assert plan["entry"]["generation"] == 1
-        assert house.files() == before
-        assert house.snapshots.current.generation == 2
+        assert daemon.files() == before
+        assert daemon.snapshots.current.generation == 2
 
 
-async def test_going_back_brings_back_the_very_bytes_as_a_new_generation(tmp_path: Path) -> None:
-    async with a_house(tmp_path) as house:
-        first = house.files()
-        await house.start("web")
-        (house.directory / "db.env").write_text("PASSWORD=other\n")
-        (house.directory / "stack.yaml").write_text(
-            (house.directory / "stack.yaml").read_text() + "# a comment that was not there\n"
+async def test_rollback_restores_the_exact_bytes_as_a_new_generation(tmp_path: Path) -> None:
+    async with daemon_parts(tmp_path) as daemon:
+        first = daemon.files()
+        await daemon.start("web")
+        (daemon.directory / "db.env").write_text("PASSWORD=other\n")
+        (daemon.directory / "stack.yaml").write_text(
+            (daemon.directory / "stack.yaml").read_text() + "# a new comment\n"
         )
-        await house.edit("compose.yaml", COMPOSE.replace("app:1", "app:2"))
-        answer = await house.post("/services/rollback/1")
-        assert house.files() == first
+        await daemon.edit("compose.yaml", COMPOSE.replace("app:1", "app:2"))
+        answer = await daemon.post("/services/rollback/1")
+        assert daemon.files() == first
         assert answer["generation"] == 4
         assert answer["services_affected"]
-        await house.ended(4)
-        entry = (await house.get("/services/history"))["entries"][-1]
+        await daemon.ended(4)
+        entry = (await daemon.get("/services/history"))["entries"][-1]
         assert (entry["author"], entry["reason"]) == ("anonymous", "rollback 1")
         assert "web: on → off" in entry["changes"]
-        again = await house.post("/services/rollback/1", 200)
+        again = await daemon.post("/services/rollback/1", 200)
         assert again["generation"] == 4
 
 
-async def test_a_file_that_was_not_there_then_goes_and_comes_back(tmp_path: Path) -> None:
-    async with a_house(tmp_path) as house:
-        first = house.files()
-        (house.directory / ".env").write_text("TAG=2\n")
-        await house.edit("compose.yaml", COMPOSE.replace("app:1", "app:2"))
-        second = house.files()
-        await house.post("/services/rollback/1")
-        assert house.files() == first
-        await house.post("/services/rollback/2")
-        assert house.files() == second
-        # It may hold passwords, and what its mode was is not known.
-        assert (house.directory / ".env").stat().st_mode & 0o777 == 0o600
+async def test_rollback_removes_and_restores_later_files(tmp_path: Path) -> None:
+    async with daemon_parts(tmp_path) as daemon:
+        first = daemon.files()
+        (daemon.directory / ".env").write_text("TAG=2\n")
+        await daemon.edit("compose.yaml", COMPOSE.replace("app:1", "app:2"))
+        second = daemon.files()
+        await daemon.post("/services/rollback/1")
+        assert daemon.files() == first
+        await daemon.post("/services/rollback/2")
+        assert daemon.files() == second
+        # The file may hold passwords, and its earlier mode is not known.
+        assert (daemon.directory / ".env").stat().st_mode & 0o777 == 0o600
 
 
-async def test_what_cant_be_gone_back_to_is_refused_and_nothing_changes(tmp_path: Path) -> None:
-    async with a_house(tmp_path) as house:
-        problem = await house.post("/services/rollback/7", 404)
+async def test_impossible_rollback_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    async with daemon_parts(tmp_path) as daemon:
+        problem = await daemon.post("/services/rollback/7", 404)
         assert (problem["reason"], problem["remedy"]) == ("unknown_generation", "generations 1 to 1 are kept")
-        assert (await house.post("/services/rollback/0123abc", 404))["reason"] == "unknown_commit"
-        assert (await house.client.post("/services/rollback/one")).status_code == 422
-        await house.start("web")
-        await house.edit("groups.yaml", "groups: {base: on}\n")
-        before = house.files()
-        assert (await house.post("/services/rollback/1", 409))["reason"] == "desired_state_invalid"
-        assert house.files() == before
+        assert (await daemon.post("/services/rollback/0123abc", 404))["reason"] == "unknown_commit"
+        assert (await daemon.client.post("/services/rollback/one")).status_code == 422
+        await daemon.start("web")
+        await daemon.edit("groups.yaml", "groups: {base: on}\n")
+        before = daemon.files()
+        assert (await daemon.post("/services/rollback/1", 409))["reason"] == "desired_state_invalid"
+        assert daemon.files() == before
 
 
-async def test_a_damaged_generation_says_so(tmp_path: Path) -> None:
-    async with a_house(tmp_path) as house:
-        await house.start("web")
-        record = house.generations.history()[0]
+async def test_damaged_generation_is_reported(tmp_path: Path) -> None:
+    async with daemon_parts(tmp_path) as daemon:
+        await daemon.start("web")
+        record = daemon.generations.history()[0]
         content = tmp_path / "state" / "contents" / record.sources["groups.yaml"]
         os.chmod(content, 0o600)
         content.write_bytes(b"spoilt")
-        assert (await house.get("/services/history/1", 409))["reason"] == "damaged_generation"
-        assert (await house.post("/services/rollback/1", 409))["reason"] == "damaged_generation"
+        assert (await daemon.get("/services/history/1", 409))["reason"] == "damaged_generation"
+        assert (await daemon.post("/services/rollback/1", 409))["reason"] == "damaged_generation"

@@ -70,7 +70,7 @@ async def test_a_generation_is_a_change_of_meaning(tmp_path: Path) -> None:
         ),
     ],
 )
-async def test_what_changed_is_said_in_words(tmp_path: Path, files: dict[str, str], change: str) -> None:
+async def test_changes_are_described_in_words(tmp_path: Path, files: dict[str, str], change: str) -> None:
     generations = Generations(tmp_path / "state")
     accept(generations, await load(tmp_path))
     accepted = accept(generations, await load(tmp_path, **files))
@@ -99,13 +99,13 @@ async def test_daemon_started_on_a_broken_directory_has_the_last_valid_state(tmp
     assert again.stack.directory == str(tmp_path / "files")
 
 
-async def test_all_is_private(tmp_path: Path) -> None:
+async def test_state_directory_is_private(tmp_path: Path) -> None:
     accept(Generations(tmp_path / "state"), await load(tmp_path))
     for path in (tmp_path / "state").rglob("*"):
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600)
 
 
-async def test_the_number_goes_on_whatever_becomes_of_the_newest_record(tmp_path: Path) -> None:
+async def test_numbers_continue_after_a_damaged_newest_record(tmp_path: Path) -> None:
     state = tmp_path / "state"
     generations = Generations(state)
     for files in ({}, {"groups": ON}, {"stack": STACK + "prune: true\n"}):
@@ -127,7 +127,7 @@ async def test_the_number_goes_on_whatever_becomes_of_the_newest_record(tmp_path
 
 
 @pytest.mark.parametrize("folder", ["contents", "resolved"])
-async def test_a_damaged_content_is_noticed_and_an_older_state_used(tmp_path: Path, folder: str) -> None:
+async def test_damaged_content_makes_an_older_state_current(tmp_path: Path, folder: str) -> None:
     state = tmp_path / "state"
     generations = Generations(state)
     accept(generations, await load(tmp_path))
@@ -148,7 +148,7 @@ async def test_a_damaged_content_is_noticed_and_an_older_state_used(tmp_path: Pa
 
 
 @pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(b"{}")], ids=["gone", "other"])
-async def test_a_content_harmed_under_our_hands_is_kept_anew(
+async def test_content_damaged_at_run_time_is_stored_again(
     tmp_path: Path, harm: Callable[[Path], object]
 ) -> None:
     state = tmp_path / "state"
@@ -163,7 +163,7 @@ async def test_a_content_harmed_under_our_hands_is_kept_anew(
 
 
 @pytest.mark.pitfall(33)
-async def test_a_crash_at_any_write_leaves_the_last_or_the_new_state(
+async def test_crash_at_any_write_leaves_the_old_or_the_new_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Killed(BaseException):
@@ -194,17 +194,17 @@ async def test_a_crash_at_any_write_leaves_the_last_or_the_new_state(
         else:
             monkeypatch.undo()
             break
-        found = Generations(state)
-        latest = found.latest()
+        reopened = Generations(state)
+        latest = reopened.latest()
         assert latest
         assert latest.desired.generation in {1, 2}
         assert latest.desired.groups["web"].on == (latest.desired.generation == 2)
-        assert found.warnings() == ()
-        assert accept(found, two).desired.generation == 2
+        assert reopened.warnings() == ()
+        assert accept(reopened, two).desired.generation == 2
     assert step > 4
 
 
-async def test_how_a_generation_ended_is_kept(tmp_path: Path) -> None:
+async def test_outcome_of_a_generation_is_stored(tmp_path: Path) -> None:
     generations = Generations(tmp_path / "state")
     accept(generations, await load(tmp_path))
     generations.record_outcome(1, "degraded", "db: image_unavailable", 9.0)
@@ -221,7 +221,7 @@ async def test_how_a_generation_ended_is_kept(tmp_path: Path) -> None:
     assert (record.commit, latest.desired.commit) == ("abc123", "abc123")
 
 
-async def test_only_the_last_ones_are_kept_and_what_they_need(tmp_path: Path) -> None:
+async def test_only_the_last_generations_and_their_contents_are_kept(tmp_path: Path) -> None:
     state = tmp_path / "state"
     generations = Generations(state, kept=3)
     for number in range(8):
@@ -240,12 +240,12 @@ async def test_only_the_last_ones_are_kept_and_what_they_need(tmp_path: Path) ->
     assert caught.value.remedy == "generations 6 to 8 are kept"
 
 
-async def test_a_number_known_from_elsewhere_is_not_given_again(tmp_path: Path) -> None:
+async def test_number_used_elsewhere_is_not_reused(tmp_path: Path) -> None:
     generations = Generations(tmp_path / "state", floor=41)
     assert accept(generations, await load(tmp_path)).desired.generation == 42
 
 
-async def test_what_is_not_ours_in_the_directory_is_left_alone(tmp_path: Path) -> None:
+async def test_foreign_files_in_the_directory_are_untouched(tmp_path: Path) -> None:
     other = tmp_path / "state/generations/notes.txt"
     other.parent.mkdir(parents=True)
     other.write_text("x")

@@ -34,8 +34,8 @@ class World:
         ledger = record_observation(
             self.stack, self.desired, self.observed, self.ledger, self.now, chance=0.5
         )
-        found = plan(self.stack, self.desired, self.observed, ledger, self.now)
-        return found, replace(self, ledger=mark_settled(ledger, found))
+        result = plan(self.stack, self.desired, self.observed, ledger, self.now)
+        return result, replace(self, ledger=mark_settled(ledger, result))
 
     def of(self, name: str) -> list[Container]:
         return [c for c in self.observed.containers if c.service == name]
@@ -52,12 +52,12 @@ def worlds(draw: st.DrawFn) -> World:
         check = draw(st.sampled_from([None, CHECK]))
         services.append(replace(made, depends_on=needs, check=check))
     stack = a_stack({"main": services})
-    found = []
+    result = []
     for one in services:
         for number in sorted(draw(st.sets(st.integers(1, 5), max_size=4))):
             state = draw(st.sampled_from([State.RUNNING, *State]))
             state = State.EXITED if state is State.UNKNOWN else state
-            found.append(
+            result.append(
                 container(
                     one,
                     state,
@@ -70,49 +70,49 @@ def worlds(draw: st.DrawFn) -> World:
             )
             if not draw(st.integers(0, 9)):
                 left = f"ab12_{one.name_of(number)}"
-                found.append(
-                    replace(found[-1], id=f"{one.name}-{number}-new", name=left, state=State.CREATED)
+                result.append(
+                    replace(result[-1], id=f"{one.name}-{number}-new", name=left, state=State.CREATED)
                 )
     images = {s.image: f"sha-{s.image}" for s in services}
     return World(
         stack,
         Desired(groups={"main": GroupState(on=True)}),
-        ObservedState(containers=tuple(found), images=images),
+        ObservedState(containers=tuple(result), images=images),
     )
 
 
 def obeyed(world: World, steps: tuple[Step, ...]) -> World:
     """Return the world after these steps and one second in which health checks succeed."""
-    found = {c.id: c for c in world.observed.containers if c.state is not State.REMOVING}
+    result = {c.id: c for c in world.observed.containers if c.state is not State.REMOVING}
     now, ledger = Clock(world.now.wall + 1, world.now.mono + 1), world.ledger
     for step in steps:
-        one, own = world.stack.services[step.service], found.get(step.container)
-        taken = [c.number for c in found.values() if c.service == step.service]
+        one, own = world.stack.services[step.service], result.get(step.container)
+        taken = [c.number for c in result.values() if c.service == step.service]
         if step.action in {Action.CREATE, Action.RECREATE}:
             number = own.number if own else max(taken, default=0) + 1
-            found.pop(step.container, None)
+            result.pop(step.container, None)
             id_ = f"{one.name}-{number}-{now.mono}"
             made = container(one, State.CREATED, id=id_, name=one.name_of(number), number=number)
-            found[id_] = replace(made, created_at=now.wall)
+            result[id_] = replace(made, created_at=now.wall)
             continue
         assert own is not None
         match step.action:
             case Action.REMOVE:
                 assert own.state not in ALIVE
-                del found[own.id]
+                del result[own.id]
             case Action.START:
                 health = Health.HEALTHY if own.check else Health.NONE
-                found[own.id] = replace(own, state=State.RUNNING, started_at=now.wall, health=health)
+                result[own.id] = replace(own, state=State.RUNNING, started_at=now.wall, health=health)
             case Action.STOP:
-                found[own.id] = replace(own, state=State.EXITED)
+                result[own.id] = replace(own, state=State.EXITED)
                 ledger = replace(ledger, stopped={**ledger.stopped, own.id: own.started_at})
             case Action.UNPAUSE:
-                found[own.id] = replace(own, state=State.RUNNING)
+                result[own.id] = replace(own, state=State.RUNNING)
             case Action.RENAME:
-                found[own.id] = replace(own, name=step.value)
+                result[own.id] = replace(own, name=step.value)
             case other:
                 raise AssertionError(other)
-    seen = [replace(c, state=State.RUNNING) if c.state is State.RESTARTING else c for c in found.values()]
+    seen = [replace(c, state=State.RUNNING) if c.state is State.RESTARTING else c for c in result.values()]
     observed = replace(world.observed, containers=tuple(sorted(seen, key=lambda c: c.id)))
     return replace(world, observed=observed, ledger=ledger, now=now)
 
@@ -120,44 +120,44 @@ def obeyed(world: World, steps: tuple[Step, ...]) -> World:
 def at_rest(world: World) -> tuple[Plan, World]:
     idle = 0
     for _ in range(40 + 40 * len(world.stack.services)):
-        found, world = world.decide()
-        idle = 0 if found.steps else idle + 1
+        result, world = world.decide()
+        idle = 0 if result.steps else idle + 1
         if idle > 5:
-            return found, world
-        world = obeyed(world, found.steps)
+            return result, world
+        world = obeyed(world, result.steps)
     raise AssertionError("never comes to rest")
 
 
 @FIXED
 @given(worlds())
 def test_every_unit_gets_one_step_and_no_container_more_than_one(world: World) -> None:
-    found, _ = world.decide()
-    assert len({step.key for step in found.steps}) == len(found.steps)
-    acted_on = [step.container for step in found.steps if step.container]
+    result, _ = world.decide()
+    assert len({step.key for step in result.steps}) == len(result.steps)
+    acted_on = [step.container for step in result.steps if step.container]
     assert len(set(acted_on)) == len(acted_on)
     mine = {c.id: c.service for c in world.observed.containers}
-    assert all(mine[step.container] == step.service for step in found.steps if step.container)
+    assert all(mine[step.container] == step.service for step in result.steps if step.container)
     again = replace(world, observed=replace(world.observed, containers=world.observed.containers[::-1]))
-    assert again.decide()[0] == found
+    assert again.decide()[0] == result
 
 
 @FIXED
 @given(worlds())
 def test_the_desired_number_starts_and_no_replica_is_removed(world: World) -> None:
-    found, after = at_rest(world)
+    result, after = at_rest(world)
     for name, service_ in world.stack.services.items():
         before = {c.number for c in world.of(name) if c.state not in ON_THEIR_WAY_OUT}
         ran = {c.number for c in world.of(name) if c.state in ALIVE}
         containers = after.of(name)
         running = [c for c in containers if c.state in ALIVE]
-        beyond = {d.container for d in found.verdicts[name].drifts}
+        beyond = {d.container for d in result.verdicts[name].drifts}
         numbers = [c.number for c in containers if c.id not in beyond]
         assert len(set(numbers)) == len(numbers), "no second container of a replica"
         assert len(containers) >= max(len(before), service_.replicas)
         assert len(running) >= max(len(ran), service_.replicas)
         current = [c for c in running if c.config_hash == service_.config_hash and c.state is State.RUNNING]
         assert len(current) >= service_.replicas
-        verdict = found.verdicts[name]
+        verdict = result.verdicts[name]
         assert verdict.ready == (service_.replicas > 0)
         assert verdict.settled or verdict.block
 
@@ -167,20 +167,20 @@ def test_the_desired_number_starts_and_no_replica_is_removed(world: World) -> No
 def test_once_approved_the_number_is_that_of_the_file(world: World) -> None:
     _, seen = world.decide()
     accepted = Desired(groups={"main": GroupState(on=True, accepted_at=NOW.wall + 1)})
-    found, after = at_rest(replace(seen, desired=accepted, now=Clock(NOW.wall + 60, NOW.mono + 60)))
+    result, after = at_rest(replace(seen, desired=accepted, now=Clock(NOW.wall + 60, NOW.mono + 60)))
     for name, service_ in world.stack.services.items():
         assert len(after.of(name)) == service_.replicas
-        assert found.verdicts[name].settled
-        assert not found.verdicts[name].drifts
+        assert result.verdicts[name].settled
+        assert not result.verdicts[name].drifts
 
 
 @FIXED
 @given(worlds())
 def test_all_replicas_stop_with_the_group(world: World) -> None:
     off = replace(world, desired=Desired(groups={"main": GroupState(on=False)}))
-    found, after = at_rest(off)
+    result, after = at_rest(off)
     assert not [c for c in after.observed.containers if c.state in ALIVE]
-    assert all(verdict.settled for verdict in found.verdicts.values())
+    assert all(verdict.settled for verdict in result.verdicts.values())
     assert len(after.observed.containers) >= len(
         [c for c in world.observed.containers if c.state is not State.REMOVING]
     )
@@ -190,14 +190,14 @@ def test_all_replicas_stop_with_the_group(world: World) -> None:
 @given(worlds())
 def test_ready_replicas_are_recreated_one_at_a_time(world: World) -> None:
     for _ in range(60):
-        found, world = world.decide()
+        result, world = world.decide()
         for name, service_ in world.stack.services.items():
             stops = [
                 s.container
-                for s in found.steps
+                for s in result.steps
                 if s.service == name and s.action is Action.STOP and s.cause == "definition"
             ]
             ready = [c for c in world.of(name) if c.id in stops and c.health is not Health.STARTING]
             running = [c for c in ready if c.state is State.RUNNING]
             assert len(running) <= 1 or service_.replicas < 2
-        world = obeyed(world, found.steps)
+        world = obeyed(world, result.steps)
