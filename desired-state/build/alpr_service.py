@@ -1,7 +1,7 @@
-"""What the programs built here have in common, as long as they only stand in for the real ones.
+"""The common part of the programs built here, which are stand-ins for the real ones.
 
-Each runs until it is told to stop and, given a PORT, answers health checks and Prometheus. To ship a real
-program, put it in place of `<service>/main.py`, or point the service's build context at its repository.
+Each runs until SIGTERM and, given a PORT, answers health checks and Prometheus. To ship a real program,
+replace `<service>/main.py`, or set the service's build context to the program's repository.
 """
 
 import os
@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 def run(service: str) -> None:
     """Run as `service` until SIGTERM."""
-    # A process 1 without a handler ignores SIGTERM, and every stop would last its whole grace period.
+    # Process 1 ignores SIGTERM without a handler, and every stop would last the whole grace period.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     port = os.environ.get("PORT")
     print(f"{service}: started" + (f" on port {port}" if port else ""), flush=True)
@@ -23,7 +23,7 @@ def run(service: str) -> None:
 
 
 def handler(service: str) -> type[BaseHTTPRequestHandler]:
-    """The two pages that every service has."""
+    """Serve the two pages that every service has."""
     pages = {"/health": "ok\n", "/metrics": f'alpr_service_info{{service="{service}"}} 1\n'}
 
     class Handler(BaseHTTPRequestHandler):
@@ -35,6 +35,6 @@ def handler(service: str) -> type[BaseHTTPRequestHandler]:
             self.wfile.write((page or "not found\n").encode())
 
         def log_message(self, *_: object) -> None:
-            """Health checks and scrapes are not worth a line each."""
+            """Do not log health checks and scrapes."""
 
     return Handler

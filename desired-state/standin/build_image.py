@@ -1,11 +1,11 @@
-"""Makes the stand-in image that compose.standin.yaml runs in place of every real one, without a registry.
+"""Build the stand-in image that compose.standin.yaml runs in place of every real one, without a registry.
 
     python desired-state/standin/build_image.py [--busybox FILE]
 
-The image is a static busybox, the two scripts beside this file and a few links, loaded into the engine that
-DOCKER_HOST names. The same content gives the same bytes everywhere, and nothing is done where the engine has
-them already, so this can be called before every start; `ensure_image` does the same for callers that have a
-client. Needs Python 3.11 and the `docker` package.
+The image has a static busybox, the two scripts beside this file and a few links, and is loaded into the
+engine that DOCKER_HOST names. The same content gives the same bytes everywhere, and an image that the
+engine already has is not built again, so this can run before every start. `ensure_image` does the same for
+callers that have a client. Needs Python 3.11 and the `docker` package.
 """
 
 import argparse
@@ -28,8 +28,7 @@ DIGEST_LABEL = "service-manager.standin.digest"
 EPOCH = "1970-01-01T00:00:00Z"
 HERE = Path(__file__).resolve().parent
 
-# A fixed list, because asking busybox for its own would mean running it here, and it may be made for another
-# machine.
+# A fixed list: busybox can list its applets only when it runs, and this one may be for another architecture.
 APPLETS_OF_SCRIPTS = ("dd", "mkfifo", "rm", "sh", "sleep")
 APPLETS_OF_PEOPLE = ("cat", "env", "grep", "head", "kill", "ls", "ps", "tail", "top", "touch", "vi")
 # The programs that health checks in compose.yaml call.
@@ -37,27 +36,27 @@ CLIENTS = ("curl", "kafka-broker-api-versions", "pg_isready", "wget")
 
 HOST_BUSYBOXES = ("/bin/busybox", "/usr/bin/busybox", "/bin/busybox.static", "/sbin/busybox.static")
 BUSYBOX_IMAGES = ("busybox:stable-musl", "busybox:musl", "busybox:stable-uclibc", "busybox:latest")
-# ELF's number of a machine, and Go's name of it, which Docker uses.
+# The number of an architecture in ELF, and its name in Go, which Docker uses.
 MACHINES = {3: "386", 40: "arm", 62: "amd64", 183: "arm64", 243: "riscv64"}
 REMEDY = """\
-found no static busybox for {architecture}, of which to make the stand-in image. Any of these helps:
+the stand-in image needs a static busybox for {architecture}, and none was found. Any of these helps:
   sudo apt-get install busybox-static    (Debian, Ubuntu)
-  docker pull busybox:stable-musl        (it is taken out of that image)
-  --busybox FILE                         (a static one of your own)"""
+  docker pull busybox:stable-musl        (it is copied from that image)
+  --busybox FILE                         (your own static busybox)"""
 
 
 class NoBusybox(Exception):
-    """There is nothing to make the image of; the message says what to do."""
+    """No busybox to build the image from; the message has the remedy."""
 
 
 def ensure_image(client: docker.DockerClient, busybox: Path | None = None) -> bool:
-    """Make the image, unless the engine has the very same. True if it was made."""
+    """Build the image, unless the engine has it; return True if it was built."""
     architecture = client.version()["Arch"]
     layer = make_layer(find_busybox(client, architecture, busybox))
     config = make_config(layer, architecture)
     labels = config["config"]["Labels"]
     try:
-        # By label, not by id: what the id is of depends on the engine's image store.
+        # Compare a label, since the id depends on the engine's image store.
         if client.images.get(TAG).labels.items() >= labels.items():
             return False
     except docker.errors.ImageNotFound:
@@ -67,7 +66,7 @@ def ensure_image(client: docker.DockerClient, busybox: Path | None = None) -> bo
 
 
 def find_busybox(client: docker.DockerClient, architecture: str, given: Path | None = None) -> bytes:
-    """The bytes of a static busybox that runs on the engine."""
+    """Return the bytes of a static busybox for the engine's architecture."""
     for binary in [given.read_bytes()] if given else candidates(client):
         if static_architecture(binary) == architecture:
             return binary
@@ -75,7 +74,7 @@ def find_busybox(client: docker.DockerClient, architecture: str, given: Path | N
 
 
 def candidates(client: docker.DockerClient) -> Iterator[bytes]:
-    """Any busybox at hand: this machine's first, then those in images that the engine has already."""
+    """Yield every available busybox: first those of this machine, then those in images of the engine."""
     found = shutil.which("busybox")
     for path in map(Path, [*([found] if found else []), *HOST_BUSYBOXES]):
         if path.is_file():
@@ -95,7 +94,7 @@ def candidates(client: docker.DockerClient) -> Iterator[bytes]:
 
 
 def static_architecture(binary: bytes) -> str | None:
-    """The machine that an executable is for; None if it isn't for Linux or needs shared libraries."""
+    """Return the architecture of an executable; None if it isn't for Linux or needs shared libraries."""
     if binary[:4] != b"\x7fELF":
         return None
     wide, order = binary[4] == 2, "<" if binary[5] == 1 else ">"
@@ -108,7 +107,7 @@ def static_architecture(binary: bytes) -> str | None:
 
 
 def make_layer(busybox: bytes) -> bytes:
-    """The file tree as a tar, every byte of it a function of the content."""
+    """Return the file tree as a tar; equal content gives equal bytes."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar:
 
@@ -119,7 +118,7 @@ def make_layer(busybox: bytes) -> bytes:
 
         for folder in ("bin", "etc", "run", "standin", "usr", "usr/local", "usr/local/bin"):
             add(folder, tarfile.DIRTYPE)
-        # Anybody may write here, as a service may run as any user.
+        # Writable by all, since a service may run as any user.
         for folder in ("run/standin", "tmp"):
             add(folder, tarfile.DIRTYPE, 0o1777)
         add("etc/passwd", tarfile.REGTYPE, 0o644, b"root:x:0:0:root:/:/bin/sh\n")
@@ -135,7 +134,7 @@ def make_layer(busybox: bytes) -> bytes:
 
 
 def make_config(layer: bytes, architecture: str) -> dict[str, Any]:
-    """The image's configuration, its digest among the labels."""
+    """Return the image's configuration, with its digest as a label."""
     config: dict[str, Any] = {
         "architecture": architecture,
         "os": "linux",
@@ -150,8 +149,11 @@ def make_config(layer: bytes, architecture: str) -> dict[str, Any]:
 
 
 def make_archive(layer: bytes, config: dict[str, Any]) -> bytes:
-    """What `docker load` takes. Not for `docker import`, which writes the time into the image: made again of
-    the same content it would have another id, and every container of it would be out of date."""
+    """Return the archive for `docker load`.
+
+    `docker import` writes the time into the image: the same content would get another id at every build, and
+    every container of it would be out of date.
+    """
     config_json = json.dumps(config, sort_keys=True).encode()
     config_name = f"{hashlib.sha256(config_json).hexdigest()}.json"
     manifest = [{"Config": config_name, "RepoTags": [TAG], "Layers": ["layer.tar"]}]
@@ -166,16 +168,16 @@ def make_archive(layer: bytes, config: dict[str, Any]) -> bytes:
 
 
 def main() -> int:
-    """The command line; 1 where the image can't be made."""
-    parser = argparse.ArgumentParser(description=f"Make {TAG} in the engine that DOCKER_HOST names.")
-    parser.add_argument("--busybox", type=Path, metavar="FILE", help="a static busybox to make it of")
+    """Run the command line; return 1 if the image can't be built."""
+    parser = argparse.ArgumentParser(description=f"Build {TAG} in the engine that DOCKER_HOST names.")
+    parser.add_argument("--busybox", type=Path, metavar="FILE", help="the static busybox to use")
     arguments = parser.parse_args()
     try:
-        made = ensure_image(docker.from_env(), arguments.busybox)
+        built = ensure_image(docker.from_env(), arguments.busybox)
     except (NoBusybox, OSError, docker.errors.DockerException) as error:
         print(f"build_image: {error}", file=sys.stderr)
         return 1
-    print(f"{TAG}: {'made' if made else 'up to date'}")
+    print(f"{TAG}: {'built' if built else 'up to date'}")
     return 0
 
 

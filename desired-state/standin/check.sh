@@ -1,6 +1,6 @@
 #!/bin/sh
-# Every client that a health check of compose.yaml calls, under that client's name. Whatever it is asked, it
-# tells whether the stand-in (entry.sh) is ready, and fails with the exit code of the real one.
+# Stands in for every client that a health check of compose.yaml calls, under that client's name. With any
+# arguments it succeeds if the stand-in (entry.sh) is ready, and else fails with the exit code of the real client.
 case "${STANDIN_HANG_CHECK:-}" in
 '' | 0 | no | off | false) ;;
 *) exec sleep 2147483647 ;;

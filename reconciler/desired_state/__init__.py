@@ -1,6 +1,6 @@
 """The files that declare desired state: read, validate, watch, edit, replace atomically.
 
-``scan`` finds the files, ``schema`` describes their keys, ``assemble`` builds the values, ``transaction``
-writes.
+``file_watch`` reports changes, ``loader`` reads, ``scan`` finds the files, ``schema`` describes their keys,
+``assemble`` builds the values, ``store`` and ``transaction`` write.
 May import ``model``, ``planning``, ``host`` and ``errors``.
 """

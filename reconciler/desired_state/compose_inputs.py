@@ -40,25 +40,25 @@ def compose_input_files(
     """
     if not files:
         return ()
-    return tuple(_Scan(read, {**environment, "PWD": working_directory(files[0].parent)}).of(files))
+    return tuple(_InputSearch(read, {**environment, "PWD": working_directory(files[0].parent)}).search(files))
 
 
 class _Named(NamedTuple):
-    """The file names in a Compose file, without interpolation."""
+    """The file names in a Compose file, before interpolation."""
 
     includes: tuple[Any, ...] = ()
     files: tuple[Any, ...] = ()
     extended: tuple[Any, ...] = ()
 
 
-class _Scan:
+class _InputSearch:
     def __init__(self, read: Read, environment: Mapping[str, str]) -> None:
         self._read = read
         self._environment = environment
         self._found: dict[Path, None] = {}
         self._waiting: list[_Part] = []
 
-    def of(self, files: Sequence[Path]) -> Iterable[Path]:
+    def search(self, files: Sequence[Path]) -> Iterable[Path]:
         base = files[0].parent
         self._found |= dict.fromkeys(files)
         variables = self._variables([base / ".env"], {})

@@ -163,7 +163,7 @@ class _Watch:
         return frozenset(), self._problem
 
     def _wait(self) -> frozenset[Path]:
-        """Wait for an event or until the stats are to be compared; return the inputs that events concern."""
+        """Wait for an event, at most ``_CHECK`` seconds; return the inputs that may have changed."""
         if self._notify is None:
             if self._problem:
                 self._wake.wait(self._poll)
@@ -174,7 +174,7 @@ class _Watch:
             try:
                 events = self._notify.watch(_LONGEST, _STEP, max(1, int(pause * 1000)), self._wake)
             except WatchfilesRustInternalError:
-                # A file name that is not UTF-8, for example; the watch repeats this error for ever.
+                # A file name that is not UTF-8, for example. The watch then repeats this error at every call.
                 self.close()
                 return frozenset()
             if isinstance(events, set):

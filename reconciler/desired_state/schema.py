@@ -132,7 +132,7 @@ _File = TypeVar("_File", bound=_Model)
 
 
 class ParseResult(NamedTuple, Generic[_File]):
-    """A parsed file: ``mistakes`` is empty if ``value`` is set, and the other way round."""
+    """A parsed file: either ``value`` or ``mistakes``."""
 
     value: _File | None
     mistakes: tuple[Mistake, ...]

@@ -1,7 +1,8 @@
-"""What the files say of each other: unknown names, a service in two groups, cycles, groups not named.
+"""Check references between values and files: unknown names, shared services, cycles, missing groups.
 
-Works on plain values with positions rather than on models, so that a mistake in one place (an unknown
-key, say) hides none of the others. Whatever is not of the expected shape is skipped here; ``files`` tells it.
+The checks use the plain values with their positions, not the models of ``schema``: a model exists only for a
+valid file, and a mistake in one place (such as an unknown key) must not hide the others. Values of an
+unexpected type are skipped; ``schema`` reports them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from reconciler.model.stack import Stack, find_cycle
 
 
 def check_stack(stack: Document) -> Iterator[Mistake]:
-    """Mistakes inside ``stack.yaml`` that no single value shows."""
+    """Yield mistakes between the values of ``stack.yaml``."""
     groups = _mapping(stack.plain, "groups")
     for name in groups:
         for needed, path in _dependencies(stack, name):
@@ -33,7 +34,7 @@ def check_stack(stack: Document) -> Iterator[Mistake]:
 
 
 def check_services(stack: Document, known: Collection[str]) -> Iterator[Mistake]:
-    """Services named in ``stack.yaml`` that the Compose files don't have."""
+    """Yield services of ``stack.yaml`` that no Compose file has (``known``: those of the Compose files)."""
     for name in _mapping(stack.plain, "groups"):
         for service, path in _services(stack, name):
             if service not in known:
@@ -41,23 +42,23 @@ def check_services(stack: Document, known: Collection[str]) -> Iterator[Mistake]
 
 
 def check_groups(stack: Document, groups: Document) -> Iterator[Mistake]:
-    """``groups.yaml`` names every group of ``stack.yaml``, and no other."""
+    """Yield groups that ``groups.yaml`` lacks and groups that ``stack.yaml`` lacks."""
     known = _mapping(stack.plain, "groups")
     named = _mapping(groups.plain, "groups")
     for name in named:
         if name not in known:
             yield groups.mistake(("groups", name), _unknown("group", name, known), key=True)
-    missing = [name for name in known if name not in named]
+    missing = ", ".join(name for name in known if name not in named)
     if missing:
         yield groups.mistake(
             ("groups",),
-            f"every group of stack.yaml is named here, also those that are off; missing: {_listed(missing)}",
+            f"every group of stack.yaml is named here, also those that are off; missing: {missing}",
             key=True,
         )
 
 
 def check_order(document: Document, stack: Stack) -> Iterator[Mistake]:
-    """Services that wait for each other, through Compose and groups of strength ``ready`` together."""
+    """Yield a cycle of services through Compose dependencies and groups of strength ``ready`` together."""
     try:
         _ = stack.order
     except CycleError as error:
@@ -78,8 +79,8 @@ def _group_cycle(stack: Document, groups: Iterable[str]) -> Iterator[Mistake]:
     if cycle:
         first = cycle[0]
         path = next(path for needed, path in _dependencies(stack, first) if needed == cycle[1])
-        told = f"these groups depend on each other in a circle: {_arrows(cycle)}"
-        yield stack.mistake(path, told, key=True)
+        message = f"these groups depend on each other in a circle: {_arrows(cycle)}"
+        yield stack.mistake(path, message, key=True)
 
 
 def _shared_services(stack: Document, groups: Iterable[str]) -> Iterator[Mistake]:
@@ -90,10 +91,13 @@ def _shared_services(stack: Document, groups: Iterable[str]) -> Iterator[Mistake
                 seen[service] = (group, path)
                 continue
             other, first = seen[service]
-            mark = stack.at(first)
-            where = f"line {mark.line}, column {mark.column}"
-            told = "twice in this group" if other == group else f"also in the group {other!r}"
-            yield stack.mistake(path, f"the service {service!r} is {told} ({where}); one group can have it")
+            position = stack.at(first)
+            where = "twice in this group" if other == group else f"also in the group {other!r}"
+            message = (
+                f"the service {service!r} is {where} (line {position.line}, column {position.column}); "
+                "one group can have it"
+            )
+            yield stack.mistake(path, message)
 
 
 def _services(stack: Document, group: str) -> Iterator[tuple[str, Path]]:
@@ -126,10 +130,6 @@ def _list(value: Any) -> list[Any]:
 def _unknown(kind: str, name: object, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(name), list(known), 1)
     return f"unknown {kind} {str(name)!r}" + (f"; did you mean {close[0]!r}?" if close else "")
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names)
 
 
 def _arrows(cycle: Iterable[str]) -> str:

@@ -13,8 +13,17 @@ CEILINGS: dict[str, float] = {
 }
 """Phrases per 1,000 words that a path may have until it is rewritten; other paths have ``GOAL``."""
 
+FINISHED = (
+    "reconciler/desired_state",
+    "reconciler/host",
+    "tests/unit/desired_state",
+    "tests/unit/host",
+    "desired-state",
+)
+"""Parts of a path with a higher ceiling that have ``GOAL`` already."""
 
-@pytest.mark.parametrize("path", [path for path in PATHS if (ROOT / path).exists()])
+
+@pytest.mark.parametrize("path", [*(path for path in PATHS if (ROOT / path).exists()), *FINISHED])
 def test_a_path_stays_below_its_ceiling(path: str) -> None:
     counted = count(path)
     assert counted.rate <= CEILINGS.get(path, GOAL), "\n".join(

@@ -9,7 +9,9 @@ from reconciler.desired_state.compose_inputs import compose_input_files
 from reconciler.host.yaml_positions import parse_document
 
 
-def found(tmp_path: Path, first: str = "compose.yaml", environment: dict[str, str] | None = None) -> set[str]:
+def input_names(
+    tmp_path: Path, first: str = "compose.yaml", environment: dict[str, str] | None = None
+) -> set[str]:
     def read(path: Path) -> bytes | None:
         return path.read_bytes() if path.is_file() else None
 
@@ -18,16 +20,16 @@ def found(tmp_path: Path, first: str = "compose.yaml", environment: dict[str, st
     }
 
 
-def test_env_files_in_all_their_forms(tmp_path: Path) -> None:
+def test_notations_of_env_files(tmp_path: Path) -> None:
     (tmp_path / "compose.yaml").write_text(
         "services:\n"
         "  a: {env_file: a.env}\n"
         "  b: {env_file: [b.env, {path: c.env, required: false}], label_file: l.env}\n"
     )
-    assert found(tmp_path) == {"compose.yaml", ".env", "a.env", "b.env", "c.env", "l.env"}
+    assert input_names(tmp_path) == {"compose.yaml", ".env", "a.env", "b.env", "c.env", "l.env"}
 
 
-def test_what_is_included_and_extended_is_read_too(tmp_path: Path) -> None:
+def test_included_and_extended_files(tmp_path: Path) -> None:
     for folder in ("x", "y", "z"):
         (tmp_path / folder).mkdir()
     (tmp_path / "compose.yaml").write_text(
@@ -40,7 +42,7 @@ def test_what_is_included_and_extended_is_read_too(tmp_path: Path) -> None:
     (tmp_path / "x/compose.yaml").write_text("services: {q: {env_file: q.env}}")
     (tmp_path / "x/base.yaml").write_text("services: {b: {env_file: b.env, extends: {file: deeper.yaml}}}")
     (tmp_path / "y/one.yaml").write_text("services: {r: {env_file: r.env}}")
-    assert found(tmp_path) == {
+    assert input_names(tmp_path) == {
         "compose.yaml", ".env", "x/compose.yaml", "x/.env", "x/q.env", "x/base.yaml", "x/b.env",
         "x/deeper.yaml", "y/one.yaml", "y.env", "z/r.env",
     }  # fmt: skip
@@ -53,26 +55,29 @@ def test_names_with_variables(tmp_path: Path) -> None:
         "'${A}.env', '$B.env', '${EMPTY:-three}.env', '${EMPTY-x}4.env', '${NO:+x}5.env', '${A:+6}.env',"
         " '$$7.env', '${GIVEN}.env']}}"
     )
-    assert found(tmp_path, environment={"GIVEN": "8", "B": "2"}) == {
+    assert input_names(tmp_path, environment={"GIVEN": "8", "B": "2"}) == {
         "compose.yaml", ".env", "one.env", "2.env", "three.env", "4.env", "5.env", "6.env", "$7.env", "8.env",
     }  # fmt: skip
 
 
-def test_pwd_is_the_folder_of_the_first_file_whatever_the_environment_says(tmp_path: Path) -> None:
+def test_pwd_is_the_folder_of_the_first_file(tmp_path: Path) -> None:
     (tmp_path / "compose.yaml").write_text("services: {a: {env_file: ['${PWD}/a.env', '${PWD:-/x}/b.env']}}")
-    assert found(tmp_path, environment={"PWD": "/elsewhere"}) == {"compose.yaml", ".env", "a.env", "b.env"}
+    assert input_names(tmp_path, environment={"PWD": "/elsewhere"}) == {
+        "compose.yaml",
+        ".env",
+        "a.env",
+        "b.env",
+    }
 
 
-def test_a_file_that_names_itself_ends(tmp_path: Path) -> None:
+def test_file_that_includes_itself(tmp_path: Path) -> None:
     (tmp_path / "compose.yaml").write_text(
         "include: [compose.yaml]\nservices: {a: {extends: {file: compose.yaml}}}"
     )
-    assert found(tmp_path) == {"compose.yaml", ".env"}
+    assert input_names(tmp_path) == {"compose.yaml", ".env"}
 
 
-def test_no_file_is_parsed_twice_however_many_there_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_file_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parsed: list[bytes] = []
     monkeypatch.setattr(
         compose_inputs,
@@ -84,15 +89,15 @@ def test_no_file_is_parsed_twice_however_many_there_are(
         (tmp_path / name).write_text(f"services: {{s: {{env_file: {name}.env}}}}")
     (tmp_path / "compose.yaml").write_text(f"include: [{', '.join(names)}]")
     for _ in range(3):
-        assert {f"{name}.env" for name in names} < found(tmp_path)
+        assert {f"{name}.env" for name in names} < input_names(tmp_path)
     assert len(parsed) == 41
 
 
-def test_what_is_broken_is_composes_to_tell(tmp_path: Path) -> None:
+def test_broken_file_is_left_to_compose(tmp_path: Path) -> None:
     for text in ("{", "[1]", "services: 3", "services: {a: 3}", "include: 3", "\xff"):
         (tmp_path / "compose.yaml").write_text(text)
-        assert found(tmp_path) >= {"compose.yaml", ".env"}
+        assert input_names(tmp_path) >= {"compose.yaml", ".env"}
 
 
-def test_no_files_no_inputs() -> None:
+def test_no_files_have_no_inputs() -> None:
     assert compose_input_files(lambda _: None, [], {}) == ()

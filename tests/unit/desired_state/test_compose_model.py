@@ -19,20 +19,20 @@ def one(**entry: Any) -> Service:
     return services_from(resolved({"a": entry}), "p")["a"]
 
 
-def test_what_compose_leaves_open_has_its_defaults() -> None:
+def test_defaults_of_compose() -> None:
     service = one(build={"context": "."})
     assert (service.container_name, service.image, service.restart) == ("p-a-1", "p-a", "no")
     assert (service.stop_grace, service.check, service.config_hash) == (10.0, None, "hash-a")
     assert service.has_build
 
 
-def test_dependencies_with_all_they_say() -> None:
-    told = {
+def test_dependencies_with_all_fields() -> None:
+    value = {
         "b": {"condition": "service_healthy", "required": False},
         "c": {"condition": "service_completed_successfully", "restart": True},
         "d": {},
     }
-    assert one(depends_on=told).depends_on == (
+    assert one(depends_on=value).depends_on == (
         Dependency("b", Condition.HEALTHY, restart=False, required=False),
         Dependency("c", Condition.COMPLETED, restart=True, required=True),
         Dependency("d", Condition.STARTED),
@@ -41,7 +41,7 @@ def test_dependencies_with_all_they_say() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "check"),
+    ("value", "check"),
     [
         ({"test": ["CMD", "a", "b"], "interval": "1m30s"}, HealthCheck(("a", "b"), interval=90.0)),
         ({"test": ["CMD-SHELL", "a b"], "retries": 5}, HealthCheck(("/bin/sh", "-c", "a b"), retries=5)),
@@ -52,8 +52,8 @@ def test_dependencies_with_all_they_say() -> None:
         (None, None),
     ],
 )
-def test_health_checks(told: Any, check: HealthCheck | None) -> None:
-    assert one(healthcheck=told).check == check
+def test_health_checks(value: Any, check: HealthCheck | None) -> None:
+    assert one(healthcheck=value).check == check
 
 
 @pytest.mark.parametrize(
@@ -71,14 +71,14 @@ def test_restart_policies(entry: dict[str, Any], policy: str) -> None:
     assert one(**entry).restart == policy
 
 
-def test_networks_have_their_real_names() -> None:
+def test_networks_have_real_names() -> None:
     model = resolved({"a": {"networks": {"front": None, "back": {}}}}, networks={"front": {"name": "real"}})
     assert services_from(model, "p")["a"].networks == ("real", "back")
     shared = one(network_mode="service:b", ipc="service:c", pid="host")
     assert (shared.networks, shared.shares) == ((), ("b", "c"))
 
 
-def test_ports_as_people_write_them() -> None:
+def test_ports_in_short_notation() -> None:
     ports = [
         {"target": 80, "published": "8080", "protocol": "tcp"},
         {"target": 53, "published": "53", "protocol": "udp"},
@@ -87,7 +87,7 @@ def test_ports_as_people_write_them() -> None:
     assert one(ports=ports).ports == ("8080:80", "53:53/udp")
 
 
-def test_fields_name_what_differs_and_keep_no_secret() -> None:
+def test_fields_name_differences_and_hold_no_secret() -> None:
     old = one(
         image="i", environment={"PASSWORD": "hunter2", "A": "1"}, volumes=[{"target": "/d", "source": "x"}]
     )
@@ -102,7 +102,7 @@ def test_fields_name_what_differs_and_keep_no_secret() -> None:
     assert "hunter2" not in repr(old)
 
 
-def test_one_more_mount_renames_no_other() -> None:
+def test_additional_mount_renames_no_other() -> None:
     mounts = [{"target": "/b"}, {"target": "/c"}]
     old, new = one(volumes=mounts), one(volumes=[{"target": "/a"}, *mounts])
     assert set(new.fields.items()) - set(old.fields.items()) == {("volumes./a", new.fields["volumes./a"])}
@@ -122,11 +122,11 @@ def test_one_more_mount_renames_no_other() -> None:
         {"deploy": {"replicas": 2, "resources": {}}},
     ],
 )
-def test_what_compose_does_not_hash_is_no_change_of_definition(entry: dict[str, Any]) -> None:
+def test_fields_that_compose_does_not_hash_change_no_definition(entry: dict[str, Any]) -> None:
     assert one(image="i", **entry).definition == one(image="i").definition
 
 
-def test_equal_secrets_do_not_show_as_equal() -> None:
+def test_equal_secrets_have_different_digests() -> None:
     fields = one(environment={"A": "same", "B": "same"}).fields
     assert fields["environment.A"] != fields["environment.B"]
 
@@ -143,17 +143,22 @@ def test_equal_secrets_do_not_show_as_equal() -> None:
         ({"deploy": None, "scale": None}, 1),
     ],
 )
-def test_the_number_of_replicas_is_that_of_the_file(entry: dict[str, Any], replicas: int) -> None:
+def test_number_of_replicas(entry: dict[str, Any], replicas: int) -> None:
     assert services_from(resolved({"a": entry}), "p")["a"].replicas == replicas
 
 
-def test_replicas_are_named_as_compose_names_them() -> None:
-    found = services_from(resolved({"a": {"scale": 3}, "b": {"container_name": "own"}}), "p")
-    assert [found["a"].name_of(number) for number in (0, 1, 2, 12)] == ["p-a-1", "p-a-1", "p-a-2", "p-a-12"]
-    assert found["b"].name_of(2) == "own"
+def test_replicas_have_the_names_of_compose() -> None:
+    services = services_from(resolved({"a": {"scale": 3}, "b": {"container_name": "own"}}), "p")
+    assert [services["a"].name_of(number) for number in (0, 1, 2, 12)] == [
+        "p-a-1",
+        "p-a-1",
+        "p-a-2",
+        "p-a-12",
+    ]
+    assert services["b"].name_of(2) == "own"
 
 
-def test_a_text_that_is_no_model_is_refused() -> None:
+def test_text_that_is_no_model_is_rejected() -> None:
     for text in (b"", b"[1]", b"{"):
         with pytest.raises(InvalidDesiredState):
             services_from(Resolved(text, {}, ""), "p")
@@ -200,7 +205,7 @@ def binds(version: str, options: dict[str, dict[str, Any] | None]) -> Service:
 
 
 @pytest.mark.parametrize("version", ["5.0.0-rc.1", "v5.0.0", "5.5.0", "6.1.0"])
-def test_what_a_bind_mount_leaves_out_means_what_it_means_in_that_version(version: str) -> None:
+def test_defaults_of_a_bind_mount_by_version(version: str) -> None:
     """Issue 13, 5: Compose 5 writes ``bind: {}`` for a source that is created when it is missing."""
     new = binds(
         version, {"made": {}, "kept": {"create_host_path": False}, "bare": None, "z": {"selinux": "z"}}
@@ -225,7 +230,7 @@ def test_what_a_bind_mount_leaves_out_means_what_it_means_in_that_version(versio
 
 
 @pytest.mark.parametrize("version", ["2.26.1", "2.30.3", "2.40.3", "2.40.3-desktop.1", ""])
-def test_up_to_2_40_a_source_is_created_where_the_model_says_so(version: str) -> None:
+def test_up_to_2_40_create_host_path_is_explicit(version: str) -> None:
     service = binds(
         version,
         {"made": {"create_host_path": True}, "kept": {}, "bare": None, "far": {"propagation": "rshared"}},
@@ -255,8 +260,6 @@ def test_up_to_2_40_a_source_is_created_where_the_model_says_so(version: str) ->
         ),
     ],
 )
-def test_what_versions_write_differently_is_the_same_definition(
-    older: dict[str, Any], newer: dict[str, Any]
-) -> None:
+def test_notations_of_versions_are_one_definition(older: dict[str, Any], newer: dict[str, Any]) -> None:
     assert one(**older).definition == one(**newer).definition
     assert one(**older).fields == one(**newer).fields

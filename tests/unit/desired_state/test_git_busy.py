@@ -12,12 +12,12 @@ class Clock:
         return self.now
 
 
-def test_a_directory_without_git_is_never_waited_for(tmp_path: Path) -> None:
+def test_directory_without_git_is_never_busy(tmp_path: Path) -> None:
     assert GitActivity(tmp_path).current_operation() is None
     assert GitActivity(tmp_path / "gone").current_operation() is None
 
 
-def test_git_at_work_is_waited_for_but_not_for_ever(tmp_path: Path) -> None:
+def test_git_operation_is_waited_for_up_to_the_limit(tmp_path: Path) -> None:
     clock, inside = Clock(), tmp_path / "a/b"
     inside.mkdir(parents=True)
     (tmp_path / ".git").mkdir()
@@ -28,8 +28,8 @@ def test_git_at_work_is_waited_for_but_not_for_ever(tmp_path: Path) -> None:
     assert hold.current_operation() == lock
     clock.now = 6.0
     assert hold.current_operation() is None
-    (told,) = hold.stale_signs()
-    assert str(lock) in told
+    (warning,) = hold.stale_signs()
+    assert str(lock) in warning
     lock.unlink()
     assert hold.current_operation() is None
     assert hold.stale_signs() == ()
@@ -37,7 +37,7 @@ def test_git_at_work_is_waited_for_but_not_for_ever(tmp_path: Path) -> None:
     assert hold.current_operation() == tmp_path / ".git/rebase-merge"
 
 
-def test_a_linked_work_tree_has_its_own_lock(tmp_path: Path) -> None:
+def test_linked_work_tree_has_its_own_lock(tmp_path: Path) -> None:
     (tmp_path / "repo").mkdir()
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree/.git").write_text("gitdir: ../repo\n")

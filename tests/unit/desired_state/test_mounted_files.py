@@ -1,4 +1,4 @@
-"""What is seen of mounted paths: files once they stand still, everything else as cheaply as can be."""
+"""Observation of mounted paths: files once they are stable, everything else by its kind."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.support.fixtures.builders import a_stack, container, service
 
 
 class Clock:
-    """A wall clock and a monotonic clock that the test moves."""
+    """A wall clock and a monotonic clock, set by the test."""
 
     def __init__(self) -> None:
         self.mono = 100.0
         self.ahead = 1000.0
 
     def wall(self) -> float:
-        # Ahead of every file: what was written before is settled.
+        # Ahead of every file, so that files written before are settled.
         return 4e9 + self.ahead
 
 
@@ -42,7 +42,7 @@ def sources(clock: Clock) -> MountedFiles:
     return MountedFiles(wall=clock.wall, now=lambda: clock.mono, limit=100)
 
 
-def test_each_kind_of_thing_is_told_from_the_others(sources: MountedFiles, tmp_path: Path) -> None:
+def test_kinds_of_paths(sources: MountedFiles, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("one")
     os.mkfifo(tmp_path / "pipe")
     names = ("file", "gone", "pipe", ".", "file/below")
@@ -51,7 +51,7 @@ def test_each_kind_of_thing_is_told_from_the_others(sources: MountedFiles, tmp_p
     assert kinds == ["file", "missing", "other", "folder", "missing"]
 
 
-def test_equal_content_has_equal_digests_whatever_the_file(sources: MountedFiles, tmp_path: Path) -> None:
+def test_equal_content_has_equal_digests(sources: MountedFiles, tmp_path: Path) -> None:
     for name, text in (("a", "one"), ("b", "one"), ("c", "two")):
         (tmp_path / name).write_text(text)
     a, b, c = sources.observe(of(*(tmp_path / n for n in "abc"))).sources.values()
@@ -59,9 +59,7 @@ def test_equal_content_has_equal_digests_whatever_the_file(sources: MountedFiles
     assert len({a.inode, b.inode, c.inode}) == 3
 
 
-def test_a_change_counts_once_the_file_stood_still(
-    sources: MountedFiles, clock: Clock, tmp_path: Path
-) -> None:
+def test_change_counts_once_the_file_is_stable(sources: MountedFiles, clock: Clock, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("one")
     stack = of(file)
@@ -73,7 +71,7 @@ def test_a_change_counts_once_the_file_stood_still(
     assert seen.sources == moving
     assert seen.again == clock.mono + SETTLE_TIME
     clock.mono += SETTLE_TIME / 2
-    file.write_text("whole")
+    file.write_text("complete")
     assert sources.observe(stack).sources == moving
     clock.mono += SETTLE_TIME / 2
     assert sources.observe(stack).sources == moving
@@ -84,9 +82,7 @@ def test_a_change_counts_once_the_file_stood_still(
     assert not after.sources[str(file)].moving
 
 
-def test_a_change_waits_for_desired_state_that_is_being_read_but_not_for_ever(
-    clock: Clock, tmp_path: Path
-) -> None:
+def test_change_waits_for_a_read_of_desired_state_up_to_a_limit(clock: Clock, tmp_path: Path) -> None:
     reading = True
     sources = MountedFiles(wall=clock.wall, now=lambda: clock.mono, reading=lambda: reading)
     file = tmp_path / "file"
@@ -110,7 +106,7 @@ def test_a_change_waits_for_desired_state_that_is_being_read_but_not_for_ever(
     assert not sources.observe(stack).sources[str(file)].moving
 
 
-def test_what_is_gone_is_said_at_once_and_what_comes_back_once_it_stands_still(
+def test_missing_file_is_reported_at_once_and_a_new_file_once_stable(
     sources: MountedFiles, clock: Clock, tmp_path: Path
 ) -> None:
     file = tmp_path / "file"
@@ -126,7 +122,7 @@ def test_what_is_gone_is_said_at_once_and_what_comes_back_once_it_stands_still(
     assert (after.kind, after.digest, after.moving) == ("file", before.digest, False)
 
 
-def test_a_file_held_open_for_writing_is_waited_for_but_not_for_ever(
+def test_file_open_for_writing_is_waited_for_up_to_a_limit(
     sources: MountedFiles, clock: Clock, tmp_path: Path
 ) -> None:
     file = tmp_path / "file"
@@ -143,7 +139,7 @@ def test_a_file_held_open_for_writing_is_waited_for_but_not_for_ever(
         assert sources.observe(stack).sources != before
 
 
-def test_nothing_is_read_that_did_not_move(
+def test_unchanged_file_is_not_read(
     sources: MountedFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("one")
@@ -153,7 +149,7 @@ def test_nothing_is_read_that_did_not_move(
     assert sources.observe(stack) == before
 
 
-def test_a_large_file_is_only_looked_at_and_that_is_said(sources: MountedFiles, tmp_path: Path) -> None:
+def test_large_file_is_not_digested_and_reported(sources: MountedFiles, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"x" * 101)
     seen = sources.observe(of(file))
@@ -162,7 +158,7 @@ def test_a_large_file_is_only_looked_at_and_that_is_said(sources: MountedFiles, 
     assert "not detected" in seen.notes[0]
 
 
-def test_what_may_not_be_read_is_there(
+def test_unreadable_file_is_observed(
     sources: MountedFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(_: str) -> str:
@@ -175,7 +171,7 @@ def test_what_may_not_be_read_is_there(
     assert seen.notes
 
 
-def test_which_file_a_container_holds_is_seen_through_its_process(clock: Clock, tmp_path: Path) -> None:
+def test_mounted_inode_is_read_through_the_process(clock: Clock, tmp_path: Path) -> None:
     file, root = tmp_path / "file", tmp_path / "proc" / "7" / "root"
     file.write_text("one")
     root.mkdir(parents=True)
@@ -187,11 +183,11 @@ def test_which_file_a_container_holds_is_seen_through_its_process(clock: Clock, 
     seen = sources.observe(stack, [runs])
     assert seen.held == {("id-a", "/t0"): seen.sources[str(file)].inode}
     assert sources.observe(stack, [container(stack.services["a"], pid=8)]).held == {}
-    # The target of a link inside the container is unknown outside.
+    # The target of a link inside the container is unknown on the host.
     assert sources.observe(of(file, target="/link/hostname"), [runs]).held == {}
 
 
-def test_a_file_system_that_hangs_holds_up_no_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hanging_file_system_delays_no_observation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import threading
 
     let_go = threading.Event()

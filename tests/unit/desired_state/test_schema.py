@@ -28,16 +28,16 @@ def state(text: str) -> GroupState:
 
 
 @pytest.mark.parametrize("text", ["on", "true", '"on"', "'true'", "On", "{state: on}", '{state: "true"}'])
-def test_on_may_be_spelled_in_every_usual_way(text: str) -> None:
+def test_spellings_of_on(text: str) -> None:
     assert state(text) == GroupState(on=True)
 
 
 @pytest.mark.parametrize("text", ["off", "false", '"off"', "OFF", "{state: false}"])
-def test_off_may_be_spelled_in_every_usual_way(text: str) -> None:
+def test_spellings_of_off(text: str) -> None:
     assert state(text) == GroupState(on=False)
 
 
-def test_all_that_can_be_said_of_a_group() -> None:
+def test_all_fields_of_a_group_state() -> None:
     text = (
         "{state: on, force: true, suspend: {until: 2026-11-24T06:00:00Z, reason: 7},"
         " restarted_at: 1970-01-01T00:00:05Z, accepted_at: '1970-01-01T01:00:06+01:00'}"
@@ -51,11 +51,11 @@ def test_all_that_can_be_said_of_a_group() -> None:
     ("text", "suspend"),
     [("true", Suspension()), ("on", Suspension()), ("{}", Suspension()), ("false", None), ("off", None)],
 )
-def test_forms_of_suspend(text: str, suspend: Suspension | None) -> None:
+def test_notations_of_suspend(text: str, suspend: Suspension | None) -> None:
     assert state(f"{{state: on, suspend: {text}}}").suspend == suspend
 
 
-def test_every_mistake_of_groups_yaml_is_told_with_its_place() -> None:
+def test_every_mistake_of_groups_yaml_has_its_position() -> None:
     text = """\
 groups:
   a: maybe
@@ -79,7 +79,7 @@ extra: 1
     ]
 
 
-def test_every_mistake_of_stack_yaml_is_told_with_its_place() -> None:
+def test_every_mistake_of_stack_yaml_has_its_position() -> None:
     text = """\
 name: My Stack
 compose: []
@@ -96,32 +96,32 @@ groups:
 prune: maybe
 restart: never
 """
-    told = sorted(stack(text), key=lambda line: [int(n) for n in line.split(":")[1:3]])
-    assert [line.split(": ", 1)[0].removeprefix("stack.yaml:") for line in told] == [
+    mistakes = sorted(stack(text), key=lambda line: [int(n) for n in line.split(":")[1:3]])
+    assert [line.split(": ", 1)[0].removeprefix("stack.yaml:") for line in mistakes] == [
         "1:7", "2:10", "3:9", "3:29", "6:5", "7:15", "8:13", "9:17", "10:24", "10:43", "10:58", "11:16",
         "12:3", "13:8", "14:10",
     ]  # fmt: skip
-    assert "did you mean 'groups'" in told[2]
-    assert "did you mean 'description'" in told[4]
-    assert 'expected a list, as in [one, two], found "db"' in told[5]
-    assert 'expected restart, recreate or report, found "reboot"' in told[9]
+    assert "did you mean 'groups'" in mistakes[2]
+    assert "did you mean 'description'" in mistakes[4]
+    assert 'expected a list, as in [one, two], found "db"' in mistakes[5]
+    assert 'expected restart, recreate or report, found "reboot"' in mistakes[9]
 
 
 @pytest.mark.parametrize("text", ["- a", "hello", "groups: x", "groups: [a]", "x: 1", "groups:"])
-def test_another_shape_altogether(text: str) -> None:
+def test_document_that_is_no_mapping(text: str) -> None:
     assert groups(text)
     assert stack(text)
 
 
 def test_group_dependencies_have_two_strengths() -> None:
     text = STACK.replace("{base: on}", "{}")
-    for told, strength in (("[base]", "ready"), ("{base: ready}", "ready"), ("{base: on}", "on")):
-        read = read_stack(parse_document("stack.yaml", text.replace("{}", told).encode())).value
+    for value, strength in (("[base]", "ready"), ("{base: ready}", "ready"), ("{base: on}", "on")):
+        read = read_stack(parse_document("stack.yaml", text.replace("{}", value).encode())).value
         assert read
         assert read.groups["web"].depends_on == {"base": Strength(strength)}
 
 
-def test_schemas_describe_every_key_and_the_short_forms() -> None:
+def test_json_schemas_describe_every_key_and_the_short_notations() -> None:
     schemas = json_schema()
     for schema in schemas.values():
         for entry in (schema, *schema["$defs"].values()):

@@ -1,7 +1,7 @@
-"""The shipped desired state says what CONTRACT.md (section 5) and STACK.md promise, and agrees with itself.
+"""The shipped desired state has the documented services and groups, and its files agree with each other.
 
-The tables here are a second writing of those facts, on purpose; whether Compose accepts the files and the
-stand-ins come up is for the tests against a real engine.
+The tables here repeat these facts on purpose. The tests against a real engine check that Compose accepts the
+files and that the stand-ins start.
 """
 
 import importlib.util
@@ -82,7 +82,7 @@ VOLUMES_OF = {
 
 
 def facts() -> dict[str, tuple[str, list[str], dict[str, str]]]:
-    """The table above: image, ports and dependencies by service."""
+    """Return the table above: image, ports and dependencies by service."""
     rows = {}
     for line in SERVICES.strip().splitlines():
         name, image, ports, needs = (cell.strip() for cell in line.split("|"))
@@ -92,7 +92,7 @@ def facts() -> dict[str, tuple[str, list[str], dict[str, str]]]:
 
 
 def read(name: str) -> Any:
-    """A file of the shipped directory; tags such as `!reset` are kept, as attributes of their nodes."""
+    """Parse a shipped file; keeps tags such as `!reset` as attributes of their nodes."""
     return YAML(typ="rt").load(SHIPPED / name)
 
 
@@ -103,7 +103,7 @@ each_service = pytest.mark.parametrize("name", facts())
 
 
 def dependencies(service: Any) -> dict[str, str]:
-    """Parents and conditions; the short form means that the parent has started."""
+    """Return parents and conditions; the short notation means that the parent has started."""
     declared = service.get("depends_on", {})
     if isinstance(declared, list):
         return dict.fromkeys(declared, "service_started")
@@ -111,7 +111,7 @@ def dependencies(service: Any) -> dict[str, str]:
 
 
 def bind_sources(service: Any) -> list[str]:
-    """What of the host, or of this directory, a service mounts."""
+    """Return the paths of the host or of this directory that a service mounts."""
     sources = (mount.split(":")[0] for mount in service.get("volumes", []))
     return [source for source in sources if source.startswith((".", "/"))]
 
@@ -121,7 +121,7 @@ def tag_of(node: Any) -> str | None:
 
 
 def standin_module() -> ModuleType:
-    """The script that makes the image; it lies in no package."""
+    """Import the script that makes the image; it is in no package."""
     spec = importlib.util.spec_from_file_location("build_image", SHIPPED / "standin" / "build_image.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -132,7 +132,7 @@ def standin_module() -> ModuleType:
 # --- stack.yaml and groups.yaml -----------------------------------------------------------------------------
 
 
-def test_the_groups_are_those_of_the_contract_in_its_order():
+def test_groups_and_their_order():
     shipped = {
         name: (list(group["services"]), group["memory"], dict(group.get("depends_on", {})))
         for name, group in STACK["groups"].items()
@@ -159,7 +159,7 @@ def test_the_whole_stack_needs_four_and_a_half_gigabytes():
     assert sum(int(estimate.removesuffix("MB")) for estimate in estimates) == 4450
 
 
-def test_kafka_alone_is_on_and_every_group_is_named():
+def test_only_kafka_is_on_and_every_group_is_listed():
     assert SWITCHES["groups"] == {name: "on" if name == "kafka" else "off" for name in GROUPS}
 
 
@@ -171,13 +171,13 @@ def test_stack_and_compose_file_name_the_same_project():
 # --- compose.yaml -------------------------------------------------------------------------------------------
 
 
-def test_compose_has_the_services_of_the_facts_and_no_other():
+def test_compose_file_has_exactly_the_expected_services():
     assert set(COMPOSE["services"]) == set(facts())
     assert set(COMPOSE["services"]) > {service for services, _, _ in GROUPS.values() for service in services}
 
 
 @each_service
-def test_image_ports_and_dependencies_are_the_real_ones(name):
+def test_image_ports_and_dependencies(name):
     service = COMPOSE["services"][name]
     image, ports, parents = facts()[name]
     assert service["image"] == (f"alpr/{name}:latest" if name in BUILT else image)
@@ -186,7 +186,7 @@ def test_image_ports_and_dependencies_are_the_real_ones(name):
 
 
 @each_service
-def test_health_check_is_the_real_one(name):
+def test_health_check(name):
     check = COMPOSE["services"][name].get("healthcheck")
     shipped = check and (
         " ".join(check["test"][1:]),
@@ -203,7 +203,7 @@ def test_names_network_and_restart_policy(name):
     assert service["restart"] == ("no" if name == "minio-init" else "unless-stopped")
 
 
-def test_no_port_is_taken_twice_nor_that_of_the_daemon():
+def test_ports_are_unique_and_not_the_daemons():
     ports = [mapping.split(":")[0] for _, mappings, _ in facts().values() for mapping in mappings]
     assert len(ports) == len(set(ports))
     assert not {"8000", "8001"} & set(ports)
@@ -215,11 +215,11 @@ def test_only_opensearch_dashboards_has_a_profile():
     assert not any(profiles.values())
 
 
-def test_the_network_keeps_its_plain_name():
+def test_network_has_no_project_prefix():
     assert COMPOSE["networks"] == {"alpr-network": {"name": "alpr-network", "driver": "bridge"}}
 
 
-def test_what_is_worth_keeping_is_in_named_volumes():
+def test_data_is_in_named_volumes():
     used = {
         name: [mount.split(":")[0] for mount in service.get("volumes", []) if mount[0] not in "./"]
         for name, service in COMPOSE["services"].items()
@@ -230,18 +230,18 @@ def test_what_is_worth_keeping_is_in_named_volumes():
 
 def test_single_files_are_mounted_as_files_and_folders_as_folders():
     sources = [source for service in COMPOSE["services"].values() for source in bind_sources(service)]
-    ours = [source for source in sources if source.startswith(".")]
-    files = {Path(source).name for source in ours if (SHIPPED / source).is_file()}
-    folders = {source for source in ours if (SHIPPED / source).is_dir()}
+    local = [source for source in sources if source.startswith(".")]
+    files = {Path(source).name for source in local if (SHIPPED / source).is_file()}
+    folders = {source for source in local if (SHIPPED / source).is_dir()}
     assert files == {
         *("prometheus.yml", "loki-config.yaml", "promtail-config.yaml", "tempo-config.yaml"),
         *("alert_rules.yaml", "010-schema.sql", "020-mlflow.sql", "service-manager-alerts.yml"),
     }
     assert folders == {"./grafana/provisioning", "./grafana/dashboards", "./logs"}
-    assert len(files) + len(folders) == len(ours)
+    assert len(files) + len(folders) == len(local)
 
 
-def test_cadvisor_and_promtail_look_into_the_host():
+def test_cadvisor_and_promtail_mount_host_paths():
     cadvisor, promtail = COMPOSE["services"]["cadvisor"], COMPOSE["services"]["promtail"]
     assert cadvisor["privileged"] is True
     assert bind_sources(cadvisor) == ["/", "/var/run", "/sys", "/var/lib/docker"]
@@ -250,7 +250,7 @@ def test_cadvisor_and_promtail_look_into_the_host():
     assert all(mount.endswith(":ro") for mount in mounts)
 
 
-def test_env_files_are_there_and_have_only_example_passwords():
+def test_env_files_exist_and_have_only_example_passwords():
     named = {path for service in COMPOSE["services"].values() for path in service.get("env_file", [])}
     assert named == {f"env/{path.name}" for path in (SHIPPED / "env").iterdir()}
     for path in named:
@@ -258,7 +258,7 @@ def test_env_files_are_there_and_have_only_example_passwords():
 
 
 @pytest.mark.parametrize("name", BUILT)
-def test_a_built_service_has_a_program_and_a_base_to_swap(name):
+def test_built_service_has_a_program_and_a_base_image_argument(name):
     build = COMPOSE["services"][name]["build"]
     context = SHIPPED / build["context"]
     assert build["args"] == {"SERVICE": name}
@@ -290,14 +290,14 @@ def test_the_override_covers_every_service():
 
 
 @each_service
-def test_a_stand_in_publishes_no_port(name):
+def test_stand_in_publishes_no_port(name):
     ports = STANDIN["services"][name].get("ports")
     assert tag_of(ports) == ("!reset" if "ports" in COMPOSE["services"][name] else None)
     assert not ports
 
 
 @each_service
-def test_a_stand_in_runs_or_is_built_from_the_stand_in_image(name):
+def test_stand_in_runs_or_is_built_from_the_stand_in_image(name):
     override = STANDIN["services"][name]
     if name in BUILT:
         assert "image" not in override
@@ -308,13 +308,13 @@ def test_a_stand_in_runs_or_is_built_from_the_stand_in_image(name):
 
 
 @each_service
-def test_a_stand_in_keeps_name_dependencies_checks_and_network(name):
+def test_stand_in_keeps_name_dependencies_checks_and_network(name):
     kept = "container_name depends_on healthcheck networks profiles restart stop_grace_period"
     assert not set(kept.split()) & set(STANDIN["services"][name])
 
 
 @each_service
-def test_a_stand_in_reaches_nothing_of_the_host(name):
+def test_stand_in_has_no_access_to_the_host(name):
     real, override = COMPOSE["services"][name], STANDIN["services"][name]
     if any(source.startswith("/") for source in bind_sources(real)):
         assert tag_of(override["volumes"]) in ("!reset", "!override")
@@ -326,7 +326,7 @@ def test_a_stand_in_reaches_nothing_of_the_host(name):
 
 
 @each_service
-def test_a_stand_in_uses_only_documented_variables(name):
+def test_stand_in_uses_only_documented_variables(name):
     entry = (SHIPPED / "standin" / "entry.sh").read_text()
     documented = set(re.findall(r"^#   (STANDIN_\w+)=", entry, re.MULTILINE))
     environment = STANDIN["services"][name]["environment"]
@@ -338,19 +338,19 @@ def test_a_stand_in_uses_only_documented_variables(name):
 # --- the stand-in image -------------------------------------------------------------------------------------
 
 
-def test_the_image_has_every_client_that_a_health_check_calls():
+def test_image_has_every_client_that_a_health_check_calls():
     clients = {command.split()[0] for command, *_ in CHECKS.values()}
     assert clients == set(standin_module().CLIENTS)
 
 
 def test_no_check_calls_wget_through_the_shell():
-    """Busybox's shell runs its own wget, whatever the path has, and that one asks the network."""
+    """Busybox's shell ignores PATH for wget and runs its own, which uses the network."""
     for service in COMPOSE["services"].values():
         kind, command, *_ = service.get("healthcheck", {"test": ["CMD", "true"]})["test"]
         assert kind == "CMD" or not command.startswith("wget")
 
 
-def test_the_same_content_makes_the_same_image():
+def test_same_content_makes_the_same_image():
     module = standin_module()
     layer = module.make_layer(b"busybox")
     assert layer == module.make_layer(b"busybox")
@@ -360,7 +360,7 @@ def test_the_same_content_makes_the_same_image():
     assert other["config"]["Labels"] != module.make_config(layer, "amd64")["config"]["Labels"]
 
 
-def test_scripts_and_shell_can_be_executed_whatever_the_checkout_says():
+def test_scripts_are_executable_with_any_mode_in_the_checkout():
     with tarfile.open(fileobj=BytesIO(standin_module().make_layer(b"busybox"))) as tar:
         for name in ("bin/busybox", "standin/entry", "standin/check"):
             assert tar.getmember(name).mode & stat.S_IXOTH
@@ -369,7 +369,7 @@ def test_scripts_and_shell_can_be_executed_whatever_the_checkout_says():
 
 
 def an_executable(machine: int, *program_headers: int) -> bytes:
-    """The beginning of a 64-bit little-endian ELF file."""
+    """Return the beginning of a 64-bit little-endian ELF file."""
     identity = b"\x7fELF\x02\x01".ljust(16, b"\0")
     header = identity + bytes([2, 0, machine, 0]) + bytes(12) + (64).to_bytes(8, "little") + bytes(14)
     header += (56).to_bytes(2, "little") + len(program_headers).to_bytes(2, "little") + bytes(6)
@@ -386,5 +386,5 @@ def an_executable(machine: int, *program_headers: int) -> bytes:
     ],
     ids=["amd64", "arm64", "needs shared libraries", "a script"],
 )
-def test_only_a_static_linux_binary_is_taken_for_busybox(binary, architecture):
+def test_only_a_static_linux_binary_is_accepted_as_busybox(binary, architecture):
     assert standin_module().static_architecture(binary) == architecture

@@ -12,20 +12,20 @@ from reconciler.host.yaml_positions import MAX_BYTES
 
 
 def aged(path: Path, content: str) -> Path:
-    """A file that was last changed some time ago, as far as its time stamps tell."""
+    """A file whose time stamps are some time ago."""
     path.write_text(content)
     os.utime(path, ns=(time.time_ns() - 10**12,) * 2)
     return path
 
 
 class Late(StableReader):
-    """A reader whose clock is far ahead: all files look old to it."""
+    """A reader with a clock far ahead, so that all files look settled."""
 
     def __init__(self) -> None:
         super().__init__(now=lambda: time.time_ns() + 10**12)
 
 
-def test_a_file_is_read_once_in_a_pass(tmp_path: Path) -> None:
+def test_file_is_read_once_in_a_pass(tmp_path: Path) -> None:
     reader, file = StableReader(), tmp_path / "f"
     file.write_text("one")
     reader.open_scan()
@@ -38,7 +38,7 @@ def test_a_file_is_read_once_in_a_pass(tmp_path: Path) -> None:
     assert not reader.has_changed()
 
 
-def test_a_change_that_stat_does_not_show_is_noticed_while_it_is_young(tmp_path: Path) -> None:
+def test_change_within_one_clock_tick_is_noticed(tmp_path: Path) -> None:
     reader, file = StableReader(), tmp_path / "f"
     file.write_text("one")
     reader.open_scan()
@@ -49,7 +49,7 @@ def test_a_change_that_stat_does_not_show_is_noticed_while_it_is_young(tmp_path:
     assert reader.has_changed()
 
 
-def test_an_old_file_is_not_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settled_file_is_not_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reader, file = Late(), tmp_path / "f"
     file.write_text("one")
     reader.open_scan()
@@ -60,7 +60,7 @@ def test_an_old_file_is_not_opened_again(tmp_path: Path, monkeypatch: pytest.Mon
     assert not reader.has_changed()
 
 
-def test_a_file_that_comes_and_goes(tmp_path: Path) -> None:
+def test_file_appears_and_disappears(tmp_path: Path) -> None:
     reader, file = StableReader(), tmp_path / "f"
     reader.open_scan()
     assert reader.read(file) is None
@@ -74,7 +74,7 @@ def test_a_file_that_comes_and_goes(tmp_path: Path) -> None:
     assert reader.read_all() == {file: b"one"}
 
 
-def test_what_somebody_still_writes_is_not_read(tmp_path: Path) -> None:
+def test_file_open_for_writing_is_not_read(tmp_path: Path) -> None:
     reader, file = StableReader(), tmp_path / "f"
     with file.open("w") as writer:
         writer.write("ha")
@@ -86,7 +86,7 @@ def test_what_somebody_still_writes_is_not_read(tmp_path: Path) -> None:
     assert not is_open_for_writing(file)
 
 
-def test_a_writer_that_never_closes_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+def test_file_open_for_a_long_time_is_read(tmp_path: Path) -> None:
     reader, file = Late(), tmp_path / "f"
     with file.open("w") as writer:
         writer.write("kept open")
@@ -95,7 +95,7 @@ def test_a_writer_that_never_closes_is_not_waited_for_for_ever(tmp_path: Path) -
         assert reader.read(file) == b"kept open"
 
 
-def test_a_giant_is_refused_by_its_size_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_huge_file_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reader, file = StableReader(), tmp_path / "f"
     file.touch()
     os.truncate(file, 50_000_000)
@@ -105,7 +105,7 @@ def test_a_giant_is_refused_by_its_size_alone(tmp_path: Path, monkeypatch: pytes
         reader.read(file)
 
 
-def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
+def test_pipe_or_folder_is_refused_without_waiting(tmp_path: Path) -> None:
     reader = StableReader()
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to("loop")
@@ -115,7 +115,7 @@ def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
             reader.read(tmp_path / name)
 
 
-def test_links_lead_to_what_is_read(tmp_path: Path) -> None:
+def test_links_are_followed(tmp_path: Path) -> None:
     reader = StableReader()
     for name in ("one", "two"):
         (tmp_path / name).mkdir()

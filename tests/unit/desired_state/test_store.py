@@ -1,3 +1,5 @@
+"""Loads of the store: consistent, complete, and cached."""
+
 from __future__ import annotations
 
 import asyncio
@@ -36,7 +38,7 @@ def on(loaded: LoadedState) -> dict[str, bool]:
     return {name: state.on for name, state in loaded.desired.groups.items()}
 
 
-async def test_what_the_files_say_together(tmp_path: Path) -> None:
+async def test_load_combines_all_files(tmp_path: Path) -> None:
     loaded = await a_store(a_directory(tmp_path)).load()
     assert loaded.stack.name == "demo"
     assert loaded.stack.groups["base"].memory == 700_000_000
@@ -47,7 +49,7 @@ async def test_what_the_files_say_together(tmp_path: Path) -> None:
     assert loaded.stack.services["db"].fields.keys() >= {"environment.db.env"}
 
 
-async def test_compose_is_asked_only_when_its_files_change(tmp_path: Path) -> None:
+async def test_compose_runs_only_when_its_files_change(tmp_path: Path) -> None:
     resolving = FakeResolver()
     store = Store(a_directory(tmp_path), resolving)
     first = await store.load()
@@ -66,9 +68,7 @@ async def test_compose_is_asked_only_when_its_files_change(tmp_path: Path) -> No
     assert resolving.calls == 2
 
 
-async def test_what_did_not_move_is_looked_at_and_not_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_unchanged_files_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = a_store(a_directory(tmp_path))
     reads: list[Path] = []
     content = stable_reader._content
@@ -78,7 +78,7 @@ async def test_what_did_not_move_is_looked_at_and_not_read(
         return content(path, *more)
 
     monkeypatch.setattr(stable_reader, "_content", counting)
-    # Else what has just been written is read once more.
+    # Otherwise a file that was just written is read once more.
     monkeypatch.setattr(stable_reader, "_TICK", 0)
     first = await store.load()
     reads.clear()
@@ -91,7 +91,7 @@ async def test_what_did_not_move_is_looked_at_and_not_read(
     assert ".env" in (await store.load()).sources
 
 
-async def test_extra_compose_files_come_after_those_of_the_stack(tmp_path: Path) -> None:
+async def test_extra_compose_files_follow_those_of_the_stack(tmp_path: Path) -> None:
     a_directory(tmp_path / "d")
     (tmp_path / "more.yaml").write_text('services: {db: {image: "stand-in:1"}}')
     loaded = await Store(tmp_path / "d", FakeResolver(), extra_compose=[tmp_path / "more.yaml"]).load()
@@ -102,7 +102,7 @@ async def test_extra_compose_files_come_after_those_of_the_stack(tmp_path: Path)
 
 
 @pytest.mark.parametrize("what", ["too large", "a folder"])
-async def test_a_file_that_could_not_be_read_is_read_again(tmp_path: Path, what: str) -> None:
+async def test_unreadable_file_is_read_again(tmp_path: Path, what: str) -> None:
     store = a_store(a_directory(tmp_path))
     groups = tmp_path / "groups.yaml"
     good = groups.read_bytes()
@@ -119,7 +119,7 @@ async def test_a_file_that_could_not_be_read_is_read_again(tmp_path: Path, what:
     assert await store.load()
 
 
-async def test_inputs_are_told_also_of_a_directory_that_is_not_there(tmp_path: Path) -> None:
+async def test_inputs_of_a_missing_directory(tmp_path: Path) -> None:
     store = a_store(tmp_path / "d")
     with pytest.raises(InvalidDesiredState, match="there is no such directory"):
         await store.load()
@@ -133,7 +133,7 @@ async def test_inputs_are_told_also_of_a_directory_that_is_not_there(tmp_path: P
 @pytest.mark.parametrize(
     "content", [None, b"", b"\n", b"a: \xff", b"- x", b"a: [", b"&a [*a]", b"a: 1\x00\x00"]
 )
-async def test_no_broken_file_is_ever_accepted(tmp_path: Path, name: str, content: bytes | None) -> None:
+async def test_broken_file_is_never_accepted(tmp_path: Path, name: str, content: bytes | None) -> None:
     a_directory(tmp_path)
     if content is None:
         (tmp_path / name).unlink()
@@ -142,7 +142,7 @@ async def test_no_broken_file_is_ever_accepted(tmp_path: Path, name: str, conten
     assert await mistakes_of(tmp_path)
 
 
-async def test_a_giant_file_is_refused_quickly(tmp_path: Path) -> None:
+async def test_huge_file_is_refused_quickly(tmp_path: Path) -> None:
     a_directory(tmp_path)
     os.truncate(tmp_path / "groups.yaml", 50_000_000)
     began = time.monotonic()
@@ -151,7 +151,7 @@ async def test_a_giant_file_is_refused_quickly(tmp_path: Path) -> None:
 
 
 @pytest.mark.pitfall(33)
-async def test_groups_yaml_cut_anywhere_means_the_same_or_nothing(tmp_path: Path) -> None:
+async def test_truncated_groups_yaml_has_the_same_meaning_or_is_invalid(tmp_path: Path) -> None:
     for name in ("stack.yaml", "groups.yaml"):
         shutil.copy(SHIPPED / name, tmp_path)
     services = [s for line in (SHIPPED / "stack.yaml").read_text().splitlines() if "services: [" in line
@@ -160,18 +160,18 @@ async def test_groups_yaml_cut_anywhere_means_the_same_or_nothing(tmp_path: Path
         "services:\n" + "".join(f"  {name}: {{image: x}}\n" for name in services)
     )
     store, file = a_store(tmp_path), tmp_path / "groups.yaml"
-    whole = file.read_bytes()
-    meant = (await store.load()).desired.groups
+    content = file.read_bytes()
+    complete = (await store.load()).desired.groups
     accepted = 0
-    for length in range(len(whole)):
-        file.write_bytes(whole[:length])
+    for length in range(len(content)):
+        file.write_bytes(content[:length])
         with suppress(InvalidDesiredState):
-            assert (await store.load()).desired.groups == meant, whole[:length][-30:]
+            assert (await store.load()).desired.groups == complete, content[:length][-30:]
             accepted += 1
     assert accepted <= 1
 
 
-async def test_a_file_open_for_writing_is_read_when_closed(tmp_path: Path) -> None:
+async def test_file_open_for_writing_is_read_when_closed(tmp_path: Path) -> None:
     store = a_store(a_directory(tmp_path))
     await store.load()
     writer = (tmp_path / "groups.yaml").open("w")
@@ -183,7 +183,7 @@ async def test_a_file_open_for_writing_is_read_when_closed(tmp_path: Path) -> No
     assert on(await loading)["web"]
 
 
-async def test_a_writer_that_takes_long_is_told_of(tmp_path: Path) -> None:
+async def test_slow_writer_is_reported(tmp_path: Path) -> None:
     class Clock:
         now = 0.0
 
@@ -198,38 +198,38 @@ async def test_a_writer_that_takes_long_is_told_of(tmp_path: Path) -> None:
         assert 1.0 <= Clock.now < 1.2
 
 
-async def test_files_that_never_stand_still_are_not_read_half(tmp_path: Path) -> None:
+async def test_files_that_keep_changing_are_not_loaded(tmp_path: Path) -> None:
     class Clock:
         now = 0.0
 
-    async def restless(files: object, directory: Path, project: str) -> object:
+    async def changing(files: object, directory: Path, project: str) -> object:
         (tmp_path / "db.env").write_text(f"A={Clock.now}")
         return await FakeResolver()([tmp_path / "compose.yaml"], directory, project)
 
     async def sleep(seconds: float) -> None:
         Clock.now += 1
 
-    store = Store(a_directory(tmp_path), restless, sleep=sleep, now=lambda: Clock.now)  # type: ignore[arg-type]
+    store = Store(a_directory(tmp_path), changing, sleep=sleep, now=lambda: Clock.now)  # type: ignore[arg-type]
     with pytest.raises(InvalidDesiredState, match="keep changing"):
         await store.load()
 
 
-async def test_a_change_while_compose_reads_is_read_again(tmp_path: Path) -> None:
+async def test_change_while_compose_runs_is_loaded_again(tmp_path: Path) -> None:
     resolving = FakeResolver()
 
-    async def once(files: list[Path], directory: Path, project: str) -> object:
+    async def change_once(files: list[Path], directory: Path, project: str) -> object:
         if not resolving.calls:
             (tmp_path / "compose.yaml").write_text(COMPOSE.replace("db:1", "db:2"))
         return await resolving(files, directory, project)
 
-    store = Store(a_directory(tmp_path), once)  # type: ignore[arg-type]
+    store = Store(a_directory(tmp_path), change_once)  # type: ignore[arg-type]
     loaded = await store.load()
     assert resolving.calls == 2
     assert b"db:2" in loaded.sources["compose.yaml"]
     assert loaded.stack.services["db"].image == "db:2"
 
 
-async def test_git_at_work_holds_reading_up(tmp_path: Path) -> None:
+async def test_load_waits_for_git(tmp_path: Path) -> None:
     lock = tmp_path / ".git/index.lock"
     lock.parent.mkdir()
     lock.touch()
@@ -246,7 +246,7 @@ async def test_git_at_work_holds_reading_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.pitfall(31)
-async def test_a_stale_lock_of_git_holds_nothing_up_for_ever(tmp_path: Path) -> None:
+async def test_stale_git_lock_does_not_block_loads_for_good(tmp_path: Path) -> None:
     class Clock:
         now = 0.0
 
@@ -263,7 +263,7 @@ async def test_a_stale_lock_of_git_holds_nothing_up_for_ever(tmp_path: Path) -> 
     assert Clock.now == before
 
 
-async def test_links_and_their_swaps(tmp_path: Path) -> None:
+async def test_swapped_links_are_followed(tmp_path: Path) -> None:
     a_directory(tmp_path / "one")
     a_directory(tmp_path / "two", groups=GROUPS.replace("web: off", "web: on"))
     (tmp_path / "current").symlink_to("one")
@@ -277,7 +277,7 @@ async def test_links_and_their_swaps(tmp_path: Path) -> None:
 
 
 @pytest.mark.pitfall(30)
-async def test_a_checkout_is_read_before_or_after_never_between(tmp_path: Path) -> None:
+async def test_load_never_mixes_two_checkouts(tmp_path: Path) -> None:
     def git(*arguments: str) -> None:
         identity = ["-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "core.fsync=none"]
         subprocess.run(["git", "-C", str(tmp_path), *identity, *arguments], check=True, capture_output=True)
@@ -287,7 +287,7 @@ async def test_a_checkout_is_read_before_or_after_never_between(tmp_path: Path) 
     git("add", ".")
     git("commit", "-qm", "A")
     git("checkout", "-qb", "B")
-    # In B everything is otherwise at once, so that any mixture is either invalid or shows.
+    # B differs in every file, so that any mixture of A and B is invalid or visible.
     a_directory(
         tmp_path,
         stack=STACK.replace("base", "ground").replace("700MB", "1MB"),
@@ -297,26 +297,26 @@ async def test_a_checkout_is_read_before_or_after_never_between(tmp_path: Path) 
     git("commit", "-qam", "B")
 
     store = a_store(tmp_path)
-    whole = {("ground", "web", False, True, "2"), ("base", "web", True, False, "1")}
+    complete = {("ground", "web", False, True, "2"), ("base", "web", True, False, "1")}
     seen = set()
 
     def back_and_forth() -> None:
         for number in itertools.count():
             git("checkout", "-q", "AB"[number % 2])
-            # Until both were read in the little time that there is for it, and for a good while in any case.
-            if number >= 100 and seen >= whole:
+            # At least 100 checkouts, and until both were loaded.
+            if number >= 100 and seen >= complete:
                 return
 
-    def told(loaded: LoadedState) -> tuple[object, ...]:
+    def summary(loaded: LoadedState) -> tuple[object, ...]:
         images = {service.image[-1] for service in loaded.stack.services.values()}
         return (*loaded.stack.groups, *on(loaded).values(), *images)
 
     switching = asyncio.create_task(asyncio.to_thread(back_and_forth))
     while not switching.done():
-        seen.add(told(await store.load()))
+        seen.add(summary(await store.load()))
     await switching
-    seen.add(told(await store.load()))
-    assert seen == whole
+    seen.add(summary(await store.load()))
+    assert seen == complete
 
 
 async def test_state_with_another_groups_yaml(tmp_path: Path) -> None:
@@ -330,14 +330,14 @@ async def test_state_with_another_groups_yaml(tmp_path: Path) -> None:
     assert await a_store(tmp_path).load() == other
 
 
-async def test_nothing_is_left_in_the_directory(tmp_path: Path) -> None:
+async def test_load_leaves_no_files_in_the_directory(tmp_path: Path) -> None:
     store = a_store(a_directory(tmp_path))
     before = set(os.listdir(tmp_path))
     await store.load()
     assert set(os.listdir(tmp_path)) == before
 
 
-async def test_the_shipped_stack_through_compose_itself(tmp_path: Path) -> None:
+async def test_shipped_stack_loads_with_real_compose(tmp_path: Path) -> None:
     shutil.copytree(SHIPPED, tmp_path / "d")
     environ = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(tmp_path)}
     store = Store(tmp_path / "d", lambda f, d, p: resolve(f, d, p, environ=environ))

@@ -1,4 +1,4 @@
-"""Writing through the store: on top of what is on the disk now, or not at all."""
+"""Writes of the store: based on the files on disk, all or nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ UNRELATED = STACK.replace("    depends_on: {base: on}\n", "")
 """The stack without a dependency between its groups."""
 
 
-async def test_a_write_changes_one_word(tmp_path: Path) -> None:
+async def test_write_changes_one_word(tmp_path: Path) -> None:
     store = a_store(a_directory(tmp_path))
     before = set(os.listdir(tmp_path))
     written = await store.write(switch("web"))
@@ -30,7 +30,7 @@ async def test_a_write_changes_one_word(tmp_path: Path) -> None:
     assert set(os.listdir(tmp_path)) == before
 
 
-async def test_a_write_of_what_is_already_so_writes_nothing(tmp_path: Path) -> None:
+async def test_write_without_a_change_writes_nothing(tmp_path: Path) -> None:
     store = a_store(a_directory(tmp_path))
     inode = (tmp_path / "groups.yaml").stat().st_ino
     written = await store.write(switch("web", on=False))
@@ -39,7 +39,7 @@ async def test_a_write_of_what_is_already_so_writes_nothing(tmp_path: Path) -> N
     assert (tmp_path / "groups.yaml").stat().st_ino == inode
 
 
-async def test_an_edit_not_read_yet_is_taken_in_first(tmp_path: Path) -> None:
+async def test_unread_edit_of_the_file_is_loaded_first(tmp_path: Path) -> None:
     store = a_store(a_directory(tmp_path, stack=UNRELATED))
     await store.load()
     (tmp_path / "groups.yaml").write_text(GROUPS.replace("base: on", "base: off"))
@@ -48,7 +48,7 @@ async def test_an_edit_not_read_yet_is_taken_in_first(tmp_path: Path) -> None:
     assert {n: s.on for n, s in written.after.desired.groups.items()} == {"base": False, "web": True}
 
 
-async def test_an_edit_in_the_very_moment_is_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_concurrent_edit_is_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, file = a_store(a_directory(tmp_path, stack=UNRELATED)), tmp_path / "groups.yaml"
     real = exchange._exchange
     edits = iter([GROUPS.replace("base: on", "base: off")])
@@ -65,7 +65,7 @@ async def test_an_edit_in_the_very_moment_is_merged(tmp_path: Path, monkeypatch:
     assert file.read_text() == GROUPS.replace("base: on", "base: off").replace("web: off", "web: on")
 
 
-async def test_writes_at_once_take_turns(tmp_path: Path) -> None:
+async def test_concurrent_writes_take_turns(tmp_path: Path) -> None:
     store = a_store(a_directory(tmp_path))
     writes = [store.write(switch(name, on=on)) for name in ("base", "web") for on in (True, False, True)]
     await asyncio.gather(*writes)
@@ -73,7 +73,7 @@ async def test_writes_at_once_take_turns(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "groups: {", "groups: {base: on}\n", "groups: {base: on, web: no}"])
-async def test_nothing_is_written_over_a_broken_file(tmp_path: Path, content: str) -> None:
+async def test_broken_file_is_not_overwritten(tmp_path: Path, content: str) -> None:
     store = a_store(a_directory(tmp_path))
     await store.load()
     (tmp_path / "groups.yaml").write_text(content)
@@ -84,7 +84,7 @@ async def test_nothing_is_written_over_a_broken_file(tmp_path: Path, content: st
     assert (tmp_path / "groups.yaml").read_text() == content
 
 
-async def test_an_edit_is_rejected_by_the_files_on_disk(tmp_path: Path) -> None:
+async def test_edit_is_resolved_against_the_files_on_disk(tmp_path: Path) -> None:
     store = a_store(a_directory(tmp_path))
     await store.load()
     off = GROUPS.replace("base: on", "base: off")
@@ -99,9 +99,7 @@ async def test_an_edit_is_rejected_by_the_files_on_disk(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EBUSY])
-async def test_a_disk_that_takes_nothing_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
+async def test_failing_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     def failing(*_: object) -> bool:
         raise OSError(number, os.strerror(number), "groups.yaml")
 
@@ -112,7 +110,7 @@ async def test_a_disk_that_takes_nothing_is_said(
     assert (tmp_path / "groups.yaml").read_text() == GROUPS
 
 
-async def test_a_rollback_brings_back_the_very_bytes(tmp_path: Path) -> None:
+async def test_restore_is_exact(tmp_path: Path) -> None:
     store = a_store(a_directory(tmp_path))
     then = (await store.load()).sources
     a_directory(
@@ -130,7 +128,7 @@ async def test_a_rollback_brings_back_the_very_bytes(tmp_path: Path) -> None:
     assert not (await store.restore(then)).changed
 
 
-async def test_a_rollback_that_would_not_be_valid_is_taken_back(tmp_path: Path) -> None:
+async def test_invalid_restore_is_rolled_back(tmp_path: Path) -> None:
     store = a_store(a_directory(tmp_path))
     then = {**(await store.load()).sources, "stack.yaml": STACK.replace("[app]", "[gone]").encode()}
     (tmp_path / "groups.yaml").write_text(GROUPS.replace("web: off", "web: on"))
@@ -141,7 +139,7 @@ async def test_a_rollback_that_would_not_be_valid_is_taken_back(tmp_path: Path) 
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == now
 
 
-async def test_a_rollback_brings_back_a_file_that_is_gone(tmp_path: Path) -> None:
+async def test_restore_creates_a_deleted_file(tmp_path: Path) -> None:
     store = a_store(a_directory(tmp_path))
     then = (await store.load()).sources
     (tmp_path / "compose.yaml").write_text(COMPOSE.replace(", env_file: [db.env]", ""))
@@ -149,18 +147,18 @@ async def test_a_rollback_brings_back_a_file_that_is_gone(tmp_path: Path) -> Non
     assert (await store.restore(then)).after.sources == then
 
 
-async def test_an_edit_saved_by_clearing_up_after_a_crash(tmp_path: Path) -> None:
+async def test_recovery_after_a_crash_restores_a_concurrent_edit(tmp_path: Path) -> None:
     store, file = a_store(a_directory(tmp_path)), tmp_path / "groups.yaml"
-    theirs = GROUPS.replace("base: on", "base: off")
-    exchange._temporary_path(file, b"old", GROUPS.encode()).write_text(theirs)
+    edit = GROUPS.replace("base: on", "base: off")
+    exchange._temporary_path(file, b"old", GROUPS.encode()).write_text(edit)
     assert store.recover_interrupted()
-    assert file.read_text() == theirs
+    assert file.read_text() == edit
 
 
-async def test_an_edit_that_came_too_late_for_the_exchange_is_put_in_place(
+async def test_late_edit_of_the_replaced_file_is_recovered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The editor has looked up the name before the exchange, and holds the file open only after it."""
+    """The editor looks up the name before the exchange and opens the file after it."""
     store = a_store(a_directory(tmp_path))
     file = tmp_path / "groups.yaml"
     with file.open("r+") as editor:
@@ -168,17 +166,17 @@ async def test_an_edit_that_came_too_late_for_the_exchange_is_put_in_place(
             patched.setattr(exchange, "is_open_for_writing", lambda _: False)
             patched.setattr("reconciler.desired_state.stable_reader._has_no_writer", lambda _: True)
             assert (await store.write(switch("web"))).changed
-        theirs = GROUPS.replace("base: on", "base: off")
-        editor.write(theirs)
+        edit = GROUPS.replace("base: on", "base: off")
+        editor.write(edit)
         editor.truncate()
-        # Not while it is being written.
+        # Not recovered while it is open for writing.
         assert (await store.load()).desired.groups["web"].on
     loaded = await store.load()
-    assert file.read_text() == theirs
+    assert file.read_text() == edit
     assert not loaded.desired.groups["base"].on
 
 
-async def test_what_was_replaced_is_let_go_after_a_while(tmp_path: Path) -> None:
+async def test_replaced_file_is_closed_after_a_while(tmp_path: Path) -> None:
     now = [0.0]
     store = a_store(a_directory(tmp_path), now=lambda: now[0])
     await store.load()

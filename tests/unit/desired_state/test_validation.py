@@ -1,4 +1,4 @@
-"""Mistakes that show only when the files are read together, told through the store."""
+"""Mistakes between values and between files, reported by the store."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 from tests.support.fixtures.desired_state import COMPOSE, GROUPS, STACK, a_directory, mistakes_of
 
 
-async def test_a_valid_directory_has_no_mistakes(tmp_path: Path) -> None:
+async def test_valid_directory_has_no_mistakes(tmp_path: Path) -> None:
     assert await mistakes_of(a_directory(tmp_path)) == []
 
 
-async def test_a_group_not_named_and_one_named_that_is_not(tmp_path: Path) -> None:
+async def test_missing_group_and_unknown_group(tmp_path: Path) -> None:
     a_directory(tmp_path, groups=GROUPS.replace("web:", "wbe:"))
     assert await mistakes_of(tmp_path) == [
         "groups.yaml:2:1: every group of stack.yaml is named here, also those that are off; missing: web",
@@ -21,7 +21,7 @@ async def test_a_group_not_named_and_one_named_that_is_not(tmp_path: Path) -> No
     ]
 
 
-async def test_a_service_in_two_groups_names_both_places(tmp_path: Path) -> None:
+async def test_service_in_two_groups_names_both_positions(tmp_path: Path) -> None:
     a_directory(tmp_path, stack=STACK.replace("[app]", "[app, db]"))
     assert await mistakes_of(tmp_path) == [
         "stack.yaml:10:21: the service 'db' is also in the group 'base' (line 6, column 16); "
@@ -29,30 +29,30 @@ async def test_a_service_in_two_groups_names_both_places(tmp_path: Path) -> None
     ]
 
 
-async def test_a_service_twice_in_one_group(tmp_path: Path) -> None:
+async def test_service_twice_in_one_group(tmp_path: Path) -> None:
     a_directory(tmp_path, stack=STACK.replace("[app]", "[app, app]"))
     assert "twice in this group" in (await mistakes_of(tmp_path))[0]
 
 
-async def test_a_service_that_compose_does_not_have(tmp_path: Path) -> None:
+async def test_service_that_no_compose_file_has(tmp_path: Path) -> None:
     a_directory(tmp_path, stack=STACK.replace("cache]", "cahce]"))
     assert await mistakes_of(tmp_path) == [
         "stack.yaml:6:20: unknown service 'cahce'; did you mean 'cache'? (no Compose file has it)"
     ]
 
 
-async def test_a_cycle_of_groups_names_its_members_in_order(tmp_path: Path) -> None:
+async def test_cycle_of_groups_names_its_members_in_order(tmp_path: Path) -> None:
     more = "  c: {services: [cache], depends_on: [web]}\n"
     stack = STACK.replace("[db, cache]\n", "[db]\n    depends_on: {c: on}\n") + more
     a_directory(tmp_path, stack=stack, groups=GROUPS + "  c: off\n")
-    (told,) = await mistakes_of(tmp_path)
-    assert told.startswith("stack.yaml:")
-    cycle = told.rpartition(": ")[2].split(" → ")
+    (mistake,) = await mistakes_of(tmp_path)
+    assert mistake.startswith("stack.yaml:")
+    cycle = mistake.rpartition(": ")[2].split(" → ")
     assert cycle[0] == cycle[-1]
     assert "".join(name[0] for name in cycle * 2).count("bcw") >= 1
 
 
-async def test_a_group_that_depends_on_itself(tmp_path: Path) -> None:
+async def test_group_that_depends_on_itself(tmp_path: Path) -> None:
     a_directory(tmp_path, stack=STACK.replace("{base: on}", "[web]"))
     assert await mistakes_of(tmp_path) == ["stack.yaml:12:18: the group 'web' depends on itself"]
 
@@ -62,9 +62,9 @@ async def test_services_that_wait_for_each_other_through_groups(tmp_path: Path) 
     a_directory(tmp_path, compose=compose)
     assert await mistakes_of(tmp_path) == []
     a_directory(tmp_path, compose=compose, stack=STACK.replace("{base: on}", "[base]"))
-    (told,) = await mistakes_of(tmp_path)
-    assert told.startswith("stack.yaml:12:17: these wait for each other, so none could start: ")
-    assert {"app", "db", "group base"} <= set(told.rpartition(": ")[2].split(" → "))
+    (mistake,) = await mistakes_of(tmp_path)
+    assert mistake.startswith("stack.yaml:12:17: these wait for each other, so none could start: ")
+    assert {"app", "db", "group base"} <= set(mistake.rpartition(": ")[2].split(" → "))
 
 
 async def test_unknown_groups_in_depends_on_and_pilot(tmp_path: Path) -> None:
@@ -77,30 +77,30 @@ async def test_unknown_groups_in_depends_on_and_pilot(tmp_path: Path) -> None:
     ]
 
 
-async def test_all_mistakes_of_both_files_at_once_in_order(tmp_path: Path) -> None:
+async def test_all_mistakes_of_both_files_in_order(tmp_path: Path) -> None:
     stack = STACK.replace("description", "descr").replace("[app]", "[app, db]") + "prun: true\n"
     a_directory(tmp_path, stack=stack, groups="groups:\n  base: maybe\n  wbe: on\n")
-    told = await mistakes_of(tmp_path)
-    assert [line.split(": ")[0] for line in told] == [
+    mistakes = await mistakes_of(tmp_path)
+    assert [line.split(": ")[0] for line in mistakes] == [
         "stack.yaml:9:5", "stack.yaml:10:21", "stack.yaml:13:1",
         "groups.yaml:1:1", "groups.yaml:2:9", "groups.yaml:3:3",
     ]  # fmt: skip
 
 
-async def test_a_broken_file_hides_nothing_of_the_other(tmp_path: Path) -> None:
+async def test_broken_file_hides_no_mistake_of_the_other(tmp_path: Path) -> None:
     a_directory(tmp_path, stack=STACK + "prun: true\n", groups="groups: {base: on")
-    told = await mistakes_of(tmp_path)
-    assert [line.split(": ")[0] for line in told] == ["stack.yaml:13:1", "groups.yaml:1:18"]
+    mistakes = await mistakes_of(tmp_path)
+    assert [line.split(": ")[0] for line in mistakes] == ["stack.yaml:13:1", "groups.yaml:1:18"]
 
 
 @pytest.mark.parametrize("compose", ["[]", "[nope.yaml]", "[compose.yaml, nope.yaml]"])
-async def test_compose_files_are_named_and_there(tmp_path: Path, compose: str) -> None:
+async def test_compose_files_are_named_and_exist(tmp_path: Path, compose: str) -> None:
     a_directory(tmp_path, stack=STACK.replace("[compose.yaml]", compose))
-    (told,) = await mistakes_of(tmp_path)
-    assert told.startswith("stack.yaml:2:")
+    (mistake,) = await mistakes_of(tmp_path)
+    assert mistake.startswith("stack.yaml:2:")
 
 
-async def test_what_compose_says_is_added_to_ours(tmp_path: Path) -> None:
+async def test_mistakes_of_compose_are_added(tmp_path: Path) -> None:
     a_directory(tmp_path, compose="nothing: here\n", groups=GROUPS.replace("off", "of"))
-    told = await mistakes_of(tmp_path)
-    assert [line.split(": ")[0] for line in told] == ["groups.yaml:4:8", "compose.yaml"]
+    mistakes = await mistakes_of(tmp_path)
+    assert [line.split(": ")[0] for line in mistakes] == ["groups.yaml:4:8", "compose.yaml"]

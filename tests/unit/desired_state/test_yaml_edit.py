@@ -1,4 +1,4 @@
-"""Edits change what they must and not a byte beyond it, whatever the file looks like."""
+"""An edit changes one entry and no other byte, in any layout."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def meaning(content: bytes) -> dict[str, GroupState]:
 
 
 def edit(text: str, **changes: dict[str, Any]) -> str:
-    """``text`` with those fields of those groups; by line ends of both kinds."""
+    """Return ``text`` with these fields of these groups changed; tries both kinds of line ends."""
     results = []
     for newline in ("\n", "\r\n"):
         content = text.replace("\n", newline).encode()
@@ -41,18 +41,18 @@ def edit(text: str, **changes: dict[str, Any]) -> str:
     return results[0]
 
 
-def test_a_switch_keeps_quotes_spelling_and_comments() -> None:
+def test_switch_keeps_quotes_spelling_and_comments() -> None:
     before = "groups:\n  a: on   # why\n  b: \"off\"\n  c: 'true'\n  d: TRUE\n  e: Off"
     after = "groups:\n  a: off   # why\n  b: \"on\"\n  c: 'false'\n  d: FALSE\n  e: On"
     assert edit(before, **{n: {"on": n in "be"} for n in "abcde"}) == after
 
 
-def test_what_means_the_same_already_is_left_alone() -> None:
+def test_entry_with_the_same_meaning_stays() -> None:
     text = "groups:\n  a: {state: on, force: false, suspend: off}\n"
     assert edit(text, a={"on": True, "force": False, "suspend": None}) == text
 
 
-def test_a_word_becomes_a_mapping_where_more_is_to_be_said() -> None:
+def test_word_becomes_a_mapping_for_more_fields() -> None:
     before = 'groups:\n  a: on # x\n  b: "off"\n'
     changes: dict[str, Any] = {"force": True, "suspend": Suspension(T, "camera: work"), "restarted_at": T}
     assert edit(before, a=changes, b={"accepted_at": T + 0.5}) == (
@@ -79,11 +79,11 @@ def test_a_word_becomes_a_mapping_where_more_is_to_be_said() -> None:
         ('{"state": "on", "force": true}', {"on": False, "force": False}, '{"state": "off"}'),
     ],
 )  # fmt: skip
-def test_mappings_in_braces(before: str, changes: dict[str, Any], after: str) -> None:
+def test_mapping_in_braces(before: str, changes: dict[str, Any], after: str) -> None:
     assert edit(f"groups:\n  a: {before}  # c\n  b: on", a=changes) == f"groups:\n  a: {after}  # c\n  b: on"
 
 
-def test_braces_over_several_lines_keep_their_comments() -> None:
+def test_braces_over_several_lines_keep_comments() -> None:
     inside = "state: on, # one, two\n    force: true, # three\n    suspend: true # four\n"
     before = f"groups:\n  a: {{\n    {inside}  }}\n"
     after = edit(before, a={"force": False, "suspend": None})
@@ -91,7 +91,7 @@ def test_braces_over_several_lines_keep_their_comments() -> None:
         assert comment in after
 
 
-def test_indented_mappings() -> None:
+def test_indented_mapping() -> None:
     before = (
         "groups:\n  a:\n    state: on # c1\n    # c2\n    force: true\n    suspend:\n"
         f"      until: {T_TEXT} # c3\n      reason: x # c4\n  # c5\n  b: off"
@@ -106,12 +106,12 @@ def test_indented_mappings() -> None:
     )
 
 
-def test_a_comment_behind_a_key_that_goes_stays() -> None:
+def test_comment_after_a_removed_key_stays() -> None:
     before = "groups:\n  a:\n    force: true # because\n    state: on\n"
     assert edit(before, a={"force": False}) == before.replace("force: true ", "")
 
 
-def test_a_missing_end_of_line_stays_missing() -> None:
+def test_missing_newline_at_the_end_stays_missing() -> None:
     before = "groups:\n  a:\n    state: on\n    force: true"
     assert edit(before, a={"force": False}) == "groups:\n  a:\n    state: on"
     assert edit(before, a={"force": False, "restarted_at": T}) == (
@@ -125,7 +125,7 @@ def test_all_groups_in_one_line() -> None:
     )
 
 
-def test_an_alias_is_replaced_where_it_stands() -> None:
+def test_alias_is_replaced_in_place() -> None:
     before = "groups:\n  a: &x on\n  b: *x # b\n  c: *x\n"
     assert edit(before, b={"on": False}) == before.replace("b: *x", "b: off")
 
@@ -138,17 +138,17 @@ def test_an_alias_is_replaced_where_it_stands() -> None:
         "x: &g {a: on}\ngroups:\n  <<: *g\n",
     ],
 )
-def test_what_would_change_more_is_refused(before: str) -> None:
+def test_edit_that_changes_other_groups_is_refused(before: str) -> None:
     with pytest.raises((WriteRefused, InvalidDesiredState)):
         apply_edit(before.encode(), {"a": GroupState(on=False)})
 
 
-def test_nothing_is_edited_in_a_broken_file() -> None:
+def test_broken_file_is_not_edited() -> None:
     with pytest.raises(InvalidDesiredState):
         apply_edit(b"groups: {a: on", {"a": GroupState(on=False)})
 
 
-def test_times_are_what_can_be_read_back() -> None:
+def test_times_are_rounded_to_what_the_file_holds() -> None:
     state = GroupState(on=True, restarted_at=1234567890.123456789)
     content, stored = apply_edit(b"groups: {a: on}", {"a": state})
     assert meaning(content) == stored
@@ -175,7 +175,7 @@ SWITCHES = st.sampled_from(["on", "off", "true", "false", '"on"', "'off'", "True
 
 @st.composite
 def entries(draw: st.DrawFn, indent: str) -> str:
-    """One group's value, laid out in any way that people do, with whatever follows on its lines."""
+    """One group's value in any layout that people use, to the end of its last line."""
     pairs = [("state", draw(SWITCHES))]
     if draw(st.booleans()):
         pairs.append(("force", draw(st.sampled_from(["true", "false"]))))
@@ -199,13 +199,13 @@ def entries(draw: st.DrawFn, indent: str) -> str:
     if kind == "open braces":
         inside = "".join(f"{indent}  {key}: {value},{draw(COMMENTS)}\n" for key, value in pairs)
         return f" {{{draw(COMMENTS)}\n{inside}{indent}}}{draw(COMMENTS)}\n"
-    told = draw(COMMENTS) + "\n"
+    text = draw(COMMENTS) + "\n"
     for key, value in pairs:
         deeper = value.startswith("{until") and draw(st.booleans())
         below = f"{draw(COMMENTS)}\n{indent}    until: 2026-11-24T06:00:00Z"
-        told += f"{indent}  {key}: {below if deeper else value}{draw(COMMENTS)}\n"
-        told += draw(st.sampled_from(["", f"{indent}  # between\n", "\n", "# at the margin\n"]))
-    return told
+        text += f"{indent}  {key}: {below if deeper else value}{draw(COMMENTS)}\n"
+        text += draw(st.sampled_from(["", f"{indent}  # between\n", "\n", "# at the margin\n"]))
+    return text
 
 
 @st.composite
@@ -230,7 +230,7 @@ def test_any_edit_of_any_layout(text: str, name: str, state: GroupState) -> None
     if name != "c":
         following = chr(ord(name) + 1)
         end = content.index(f"\n{indent_of(text)}{following}:".encode(), start)
-    # Whatever stands before the group and after it is as it was, byte for byte.
+    # All bytes before and after the group are unchanged.
     assert after.startswith(content[:start])
     assert after.endswith(content[end:])
     comments = [
