@@ -1,6 +1,6 @@
-"""What an engine's or Compose's refusal means: a stable word for programs, a sentence for people.
+"""Classifies refusals of an engine or of Compose: a stable word for programs, a sentence for people.
 
-Pure text work, shared by the API calls and the Compose calls, because both pass on what the engine said.
+Pure text processing, shared by API and Compose calls, because both pass on the engine's messages.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _REASONS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("port_conflict", r"port is already allocated|address already in use|ports are not available"),
         ("disk_full", r"no space left on device|disk quota exceeded"),
         ("volume_missing", r"external volume .* not found|volume .* declared as external, but could not be"),
-        # Of a start that the engine's own end cut short: it fails for ever, of this container.
+        # For a start interrupted by the engine's shutdown: this container can never start again.
         ("start_left_over", r"task \S+ already exists"),
         ("network_missing", r"network \S+ .{0,40}not (?:be )?found|network \S+ not found|network_not_found"),
         (
@@ -64,16 +64,16 @@ _PORT = re.compile(
 )
 _USERINFO = re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
 _LONGEST = 600
-"""Characters of a message; what a person needs to know fits, a whole build log does not."""
+"""Maximum characters of a message: enough for the reason, too few for a whole build log."""
 
 
 def reason_of(text: str) -> str:
-    """The stable word for a refusal; ``step_failed`` where none fits."""
+    """Return the stable word for a refusal; ``step_failed`` if none fits."""
     return next((reason for reason, pattern in _REASONS if pattern.search(text)), "step_failed")
 
 
 def failure(text: str, *, fallback: str = "step_failed") -> StepFailed:
-    """The error for a refusal, impossible where the same inputs can only fail again."""
+    """Return the error for a refusal: permanent if it recurs with the same inputs."""
     reason = reason_of(text)
     message = truncate(text)
     if reason == "definition_invalid" or (reason == "image_unavailable" and _FINAL.search(text)):
@@ -82,25 +82,25 @@ def failure(text: str, *, fallback: str = "step_failed") -> StepFailed:
 
 
 def lost_engine(text: str) -> EngineUnavailable | None:
-    """The error for a message that means: there was no engine to ask."""
+    """Return the error for a message that means that no engine answered."""
     return EngineUnavailable(truncate(text)) if _NO_ENGINE.search(text) else None
 
 
 def wanted_port(text: str) -> int:
-    """The host port that a message says is taken; 0 where it names none."""
+    """Return the host port that a message reports as taken; 0 if it names none."""
     found = _PORT.search(text)
     return int(found.group(1) or found.group(2)) if found else 0
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """``text`` without these values, and without passwords in addresses."""
+    """Return ``text`` without these values, and without passwords in addresses."""
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, "***")
     return _USERINFO.sub("***", text)
 
 
 def truncate(text: str) -> str:
-    """``text`` in one line of bearable length, without passwords in addresses."""
+    """Return ``text`` as one line of limited length, without passwords in addresses."""
     line = redact(" ".join(text.split()))
     line = line.removeprefix("Error response from daemon: ").removeprefix("Error: ")
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"

@@ -165,8 +165,9 @@ class DockerWorld:
 
 class SimulatedWorld:
     def __init__(self, stack: Stack) -> None:
-        from reconciler.engine.simulated.engine import ContainerScript, SimulatedEngine
+        from reconciler.engine.simulated.engine import SimulatedEngine
         from reconciler.engine.simulated.hooks import HookScript
+        from reconciler.engine.simulated.scripts import ContainerScript
 
         self.stack = stack
         self.engine = SimulatedEngine(

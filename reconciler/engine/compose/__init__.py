@@ -1,4 +1,4 @@
-"""Docker Compose: finds it, runs it, locates its error messages in the files.
+"""The adapter for Docker Compose: finds it, runs it, locates its error messages in the files.
 
-May import ``model``, ``host`` and ``errors``; runs containers only through the Docker adapter's engine.
+May import ``model``, ``host`` and ``errors``; knows no engine adapter.
 """

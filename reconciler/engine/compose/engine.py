@@ -32,14 +32,14 @@ __all__ = ["Compose", "ComposeRunner", "find_compose"]
 _log = logging.getLogger(__name__)
 _CREATE_QUIET = 120.0
 _BUILD_QUIET = 900.0
-"""Seconds without a word; a compiler in a build may be silent for long."""
+"""Seconds without output; a compiler may be silent for long during a build."""
 _CREATE_LIMIT = 900.0
 _BUILD_LIMIT = 7200.0
 _LOCK_PATIENCE = 900.0
 
 _SECRET_NAME = re.compile(r"pass|secret|token|key|credential|pwd|auth", re.IGNORECASE)
 _SHORTEST_SECRET = 4
-"""Shorter values are not worth hiding, and would blot out half of a message."""
+"""Shorter values are not worth redacting: that would remove half of a message."""
 _PROGRESS = re.compile(
     r"^\s*(?:Container|Network|Volume|Service|Image)?\s*\S+\s+"
     r"(?:Creating|Created|Recreate|Recreated|Running|Building|Built|Pulling|Pulled|Stopping|Stopped|Error)\s*$"
@@ -48,10 +48,10 @@ _NO_BUILDX = re.compile(r"buildx", re.IGNORECASE)
 
 
 class ComposeRunner:
-    """Makes images and containers of a stack's frozen model.
+    """Creates images and containers from a stack's stored model.
 
-    ``locks`` is a directory that outlives the daemon: a child of a killed daemon is waited for
-    through the lock in it.
+    ``locks`` is a directory that outlives the daemon: its lock files make a new daemon wait for a Compose
+    process of a killed one.
     """
 
     def __init__(self, locks: Path, environ: Mapping[str, str]) -> None:
@@ -61,10 +61,10 @@ class ComposeRunner:
         self._found: tuple[Compose, tuple[int, int]] | None = None
 
     async def compose(self) -> Compose:
-        """The Compose in use; looked for again when its binary was replaced.
+        """Return the Compose in use; searches again if its binary was replaced.
 
         Raises:
-            StepFailed: there is none, with the remedy.
+            StepFailed: no Compose was found; has the remedy.
         """
         if self._found is None or _stamp(self._found[0].path) != self._found[1]:
             found = await asyncio.to_thread(find_compose, self._environ)
@@ -82,28 +82,28 @@ class ComposeRunner:
         stack: Stack,
         services: Sequence[str],
         *,
-        anew: bool,
+        recreate: bool,
         scale: Mapping[str, int],
         more: Mapping[str, str] | None = None,
     ) -> None:
-        """Make containers, not started, and the networks and volumes that they need.
+        """Create containers without starting them, and the networks and volumes that they need.
 
-        ``scale`` is how many containers of each service are to be there afterwards. Compose removes what is
-        more than that, so it must never be below the number that is there.
+        ``scale`` is the number of containers of each service afterwards. Compose removes containers beyond
+        it, so it must never be below the current number.
 
-        With ``anew``, existing ones are replaced: the old container is stopped and removed by
-        Compose, its volumes, anonymous ones too, go over to the new one. ``more`` are environment
-        variables for this call.
+        With ``recreate``, existing containers are replaced: Compose stops and removes the old one, and the
+        new one takes over its volumes, including anonymous ones. ``more`` are environment variables for this
+        call.
         """
         model = await asyncio.to_thread(_model, stack.model)
-        grace = max((stack.services[name].stop_grace for name in services), default=0.0) if anew else 0.0
+        grace = max((stack.services[name].stop_grace for name in services), default=0.0) if recreate else 0.0
         await self._change(
             stack,
             [
                 "up",
                 "--no-start",
                 "--no-deps",
-                "--force-recreate" if anew else "--no-recreate",
+                "--force-recreate" if recreate else "--no-recreate",
                 "--pull",
                 "never",
                 "--no-build",
@@ -123,8 +123,8 @@ class ComposeRunner:
         except StepFailed as error:
             if not _NO_BUILDX.search(str(error)):
                 raise
-            # Newer versions build through the buildx plugin alone, which many boxes lack; the engine's
-            # own builder is still there.
+            # Newer versions build only through the buildx plugin, which many machines lack; the engine's own
+            # builder still exists.
             await self._change(
                 stack, arguments, quiet=_BUILD_QUIET, limit=_BUILD_LIMIT, more={"DOCKER_BUILDKIT": "0"}
             )
@@ -139,7 +139,7 @@ class ComposeRunner:
         more: Mapping[str, str] | None = None,
     ) -> None:
         compose = await self.compose()
-        # A build touches no container, network or volume and may take long: it must hold up no creating.
+        # A build touches no container, network or volume and may take long: it must not delay creation.
         lane = f"{stack.name}-build" if arguments[0] == "build" else stack.name
         turn = self._turns.setdefault(lane, asyncio.Lock())
         async with turn, hold_lock(self._locks / f"compose-{lane}.lock", _LOCK_PATIENCE) as descriptor:
@@ -159,7 +159,7 @@ class ComposeRunner:
                 raise not_runnable(compose, error) from error
         if done.code:
             secrets = secrets_in(await asyncio.to_thread(_model, stack.model))
-            raise _refusal(done.said, secrets)
+            raise _refusal(done.messages, secrets)
 
 
 def _project(stack: Stack) -> list[str]:
@@ -177,17 +177,17 @@ def _project(stack: Stack) -> list[str]:
     ]
 
 
-def _refusal(said: Sequence[str], secrets: Sequence[str]) -> EngineError:
-    """The error for a Compose call that failed; what it said last that is not mere progress."""
-    telling = [line for line in said if not _PROGRESS.match(line) and " level=warning " not in line]
-    text = redact("\n".join(telling[-3:]), secrets) or "Docker Compose failed and gave no reason"
-    last = redact(telling[-1], secrets) if telling else text
+def _refusal(messages: Sequence[str], secrets: Sequence[str]) -> EngineError:
+    """Return the error for a failed Compose call, from its last lines that are not mere progress."""
+    relevant = [line for line in messages if not _PROGRESS.match(line) and " level=warning " not in line]
+    text = redact("\n".join(relevant[-3:]), secrets) or "Docker Compose failed and gave no reason"
+    last = redact(relevant[-1], secrets) if relevant else text
     return lost_engine(text) or failure(last if failure(last).reason != "step_failed" else text)
 
 
 @lru_cache(maxsize=2)
 def _model(path: str) -> Mapping[str, Any]:
-    """The frozen model; each generation has a path of its own, so it can be kept."""
+    """Return the services of the stored model; each generation has its own path, so the result is cached."""
     try:
         content = load_json(Path(path).read_bytes())
     except (OSError, ValueError) as error:
@@ -198,7 +198,7 @@ def _model(path: str) -> Mapping[str, Any]:
 
 
 def _scales(model: Mapping[str, Any], scale: Mapping[str, int]) -> list[str]:
-    """Options for the services of which another number is wanted than their definition asks for."""
+    """Return options for the services whose number differs from their definition."""
     options: list[str] = []
     for name, number in scale.items():
         definition = model.get(name) or {}
@@ -209,7 +209,7 @@ def _scales(model: Mapping[str, Any], scale: Mapping[str, int]) -> list[str]:
 
 
 def secrets_in(model: Mapping[str, Any]) -> list[str]:
-    """Values in the model whose names say that they are not for everybody's eyes."""
+    """Return the values in the model whose names mark them as secret."""
     found: set[str] = set()
     for definition in model.values():
         for source in (definition.get("environment"), (definition.get("build") or {}).get("args")):
@@ -220,7 +220,7 @@ def secrets_in(model: Mapping[str, Any]) -> list[str]:
 
 
 def platform_of(stack: Stack, service: str) -> str:
-    """The platform that the definition asks for; empty: the engine's own."""
+    """Return the platform that the definition requires; empty: the engine's own."""
     definition = _model(stack.model).get(service) if stack.model else None
     return str((definition or {}).get("platform") or "")
 

@@ -1,7 +1,6 @@
-"""Where in the files a complaint of Compose comes from: its own message, with file and line.
+"""Locates Compose's error messages in the files: adds file and line.
 
-Compose names a line only for what is not YAML at all; for the rest it names a key, and the key is
-looked up in the files.
+Compose names a line only if a file is not YAML; otherwise it names a key, which is looked up in the files.
 """
 
 from __future__ import annotations
@@ -44,20 +43,20 @@ class _Place(NamedTuple):
     column: int
 
 
-def mistakes_in(said: Sequence[str], files: Sequence[Path]) -> tuple[Mistake, ...]:
-    """The mistake that Compose ended with, as precisely as it can be placed. Never empty.
+def mistakes_in(messages: Sequence[str], files: Sequence[Path]) -> tuple[Mistake, ...]:
+    """Return the mistake that ended Compose, located as precisely as possible. Never empty.
 
-    Parses the files, which can take a second: not for the event loop.
+    Parses the files, which can take a second: do not call it in the event loop.
     """
-    message = "\n".join(line for line in said if not _LOG_LINE.match(line)).strip()
+    message = "\n".join(line for line in messages if not _LOG_LINE.match(line)).strip()
     message = message or "Docker Compose gave no reason"
     place = _place(message, files)
     return (Mistake(place.path, place.line, place.column, _sentence(message)),)
 
 
-def warnings_in(said: Sequence[str]) -> tuple[str, ...]:
-    """What Compose warned of, each once."""
-    found = (match for line in said if (match := _LOG_LINE.match(line)))
+def warnings_in(messages: Sequence[str]) -> tuple[str, ...]:
+    """Return Compose's warnings, each once."""
+    found = (match for line in messages if (match := _LOG_LINE.match(line)))
     texts = [match["text"].replace('\\"', '"') for match in found if match["level"] == "warning"]
     return tuple(dict.fromkeys(texts))
 
@@ -70,23 +69,23 @@ def _sentence(message: str) -> str:
 
 
 def _place(message: str, files: Sequence[Path]) -> _Place:
-    said_file = _said_file(message)
+    named_file = _named_file(message)
     line = _LINE.search(message)
     if line:
-        return _Place(said_file or _only(files), int(line[1]), int(line[2] or 0))
-    if said_file and Path(said_file) not in files:
-        return _mention(Path(said_file), files) or _Place(said_file, 0, 0)
+        return _Place(named_file or _only(files), int(line[1]), int(line[2] or 0))
+    if named_file and Path(named_file) not in files:
+        return _mention(Path(named_file), files) or _Place(named_file, 0, 0)
     keys = _keys(message)
-    candidates = [Path(said_file)] if said_file else list(reversed(files))
+    candidates = [Path(named_file)] if named_file else list(reversed(files))
     found = [place for path in candidates if (place := _find(path, keys))]
-    # Of several files the one that has the most of the path; the last one of equals, as Compose merges.
+    # Choose the file that contains the most of the path, and the last one of equals, as Compose merges.
     best = max(found, key=lambda item: item[0], default=None)
     if best and best[0]:
         return best[1]
-    return _Place(said_file or _only(files), 0, 0)
+    return _Place(named_file or _only(files), 0, 0)
 
 
-def _said_file(message: str) -> str:
+def _named_file(message: str) -> str:
     prefix = _PREFIX.match(message) or _NAMED_FILE.search(message)
     return prefix["path"] if prefix else ""
 
@@ -96,7 +95,7 @@ def _only(files: Sequence[Path]) -> str:
 
 
 def _keys(message: str) -> tuple[str, ...]:
-    """The path of keys that a message speaks of, as ("services", "kafka", "image")."""
+    """Return the path of keys in a message, such as ("services", "kafka", "image")."""
     keys = next((tuple(_split(match["keys"])) for form in _KEYS if (match := form.search(message))), ())
     extra = _EXTRA.search(message)
     if extra:
@@ -119,7 +118,7 @@ def _split(keys: str) -> Iterator[str]:
 
 
 def _mention(wanted: Path, files: Sequence[Path]) -> _Place | None:
-    """Where one of the files names another one, which is what a person has to mend."""
+    """Return where one of the files names the other one, which is where a person has to correct it."""
     for path in files:
         for node in _scalars(_tree(path)):
             if _leads_to(path.parent, node.value, wanted):
@@ -131,12 +130,12 @@ def _leads_to(base: Path, name: str, wanted: Path) -> bool:
     try:
         return bool(name) and (base / name).resolve() == wanted
     except (OSError, ValueError, RuntimeError):
-        # No path at all: a NUL in it, far too long, or links in a circle.
+        # Not a path: it contains a NUL, is too long, or its links form a circle.
         return False
 
 
 def _scalars(root: Node | None) -> Iterator[ScalarNode]:
-    """All scalars from the top; each node once, since aliases can make a small file a giant value."""
+    """Yield all scalars in order, each node once: aliases can make a small file a giant value."""
     seen: set[int] = set()
     ahead = [root]
     while ahead:
@@ -160,7 +159,7 @@ def _tree(path: Path) -> Node | None:
 
 
 def _find(path: Path, keys: tuple[str, ...]) -> tuple[int, _Place] | None:
-    """How many of the keys the file has, and where the last of those stands."""
+    """Return how many of the keys the file contains, and the position of the last of those."""
     node = _tree(path)
     if node is None:
         return None

@@ -1,10 +1,10 @@
-"""The config-hash label that Compose writes where it changes a definition before it hashes it.
+"""Computes the config-hash label for definitions that Compose changes before it hashes them.
 
-Compose puts container ids in place of ``service:x`` (``network_mode``, ``ipc``, ``pid``, ``volumes_from``),
-mounts in place of ``use_api_socket``, and hashes the definition after that (docker/compose 2.30 to 5.5:
-``pkg/compose/convergence.go``, ``apiSocket.go``). ``config --hash`` hashes the definition as it is written,
-so the two never agree. Here Compose hashes what it hashed for the very containers that a container uses;
-equal labels then mean an unchanged definition.
+Compose replaces ``service:x`` with container ids (``network_mode``, ``ipc``, ``pid``, ``volumes_from``) and
+``use_api_socket`` with mounts, and then hashes the definition (docker/compose 2.30 to 5.5:
+``pkg/compose/convergence.go``, ``apiSocket.go``). ``config --hash`` hashes the definition as written, so the
+two never match. Here Compose hashes the definition with the ids that the container really uses; equal labels
+then mean an unchanged definition.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class _Key(NamedTuple):
 
 
 class Labels:
-    """Computes labels, and keeps those of the last look: one call of Compose per change, some 80 ms.
+    """Computes labels and caches those of the last observation: one Compose call per change, about 80 ms.
 
     ``compose`` finds Docker Compose; ``environ`` is the environment of the daemon.
     """
@@ -57,21 +57,23 @@ class Labels:
         self._known: dict[_Key, str] = {}
 
     async def add_to(self, observed: ObservedState, stack: Stack) -> ObservedState:
-        """The look with ``ObservedState.labels``; never raises for Compose's sake."""
-        asked = {c.id: key for c in observed.containers if (key := _key(stack, c)) is not None}
-        if not observed.complete or not stack.model or not asked:
+        """Return the observation with ``ObservedState.labels``; a failure of Compose never raises."""
+        keys_by_id = {c.id: key for c in observed.containers if (key := _key(stack, c)) is not None}
+        if not observed.complete or not stack.model or not keys_by_id:
             return observed
-        missing = set(asked.values()) - self._known.keys()
+        missing = set(keys_by_id.values()) - self._known.keys()
         if missing:
             try:
                 found = await self._computed(stack, observed, missing)
             except Exception:  # noqa: BLE001 - logged, and the loop goes on
-                # A model that nobody foresaw must not end the look, and with it the work on every service.
+                # An unforeseen model must not end the observation, and with it the work on every service.
                 _log.exception("labels can't be computed")
                 found = dict.fromkeys(missing, LABEL_UNKNOWN)
-            self._known = {key: label for key, label in self._known.items() if key in asked.values()} | found
+            self._known = {
+                key: label for key, label in self._known.items() if key in keys_by_id.values()
+            } | found
         labels = {
-            id_: label for id_, key in asked.items() if (label := self._known[key]) is not _NOT_REWRITTEN
+            id_: label for id_, key in keys_by_id.items() if (label := self._known[key]) is not _NOT_REWRITTEN
         }
         return replace(observed, labels=labels) if labels else observed
 
@@ -104,7 +106,7 @@ class Labels:
     async def _hashed(
         self, stack: Stack, model: Mapping[str, Any], services: Sequence[str]
     ) -> dict[str, str]:
-        # Without its check for consistency Compose takes ids for the names of services that there may be.
+        # With its consistency check, Compose would take the ids for names of services.
         arguments = ["--ansi", "never", "-f", "-", "--project-directory", stack.directory, "-p", stack.name]
         arguments += ["--profile", "*", "config", "--no-consistency", "--hash", ",".join(services)]
         try:
@@ -122,7 +124,7 @@ class Labels:
             _log.warning("labels can't be computed", extra={"error": str(error)})
             return {}
         if done.code:
-            # What Compose says may quote values of the model.
+            # Compose's output may quote values of the model.
             _log.warning("labels can't be computed", extra={"services": list(services), "code": done.code})
             return {}
         lines = done.output.decode(errors="replace").splitlines()
@@ -143,14 +145,14 @@ def rewritten(definition: Definition, services: Mapping[str, Any]) -> bool:
 
 
 def reproducible(definition: Definition, services: Mapping[str, Any], version: Sequence[int]) -> bool:
-    """Whether what Compose hashes follows from the model and the containers alone; () is a new version."""
+    """Whether Compose's hash depends on the model and the containers only; () means a new version."""
     if definition.get(_VOLUMES_FROM) and version and tuple(version) < _HASHES_DEPENDENCIES:
         return False
     return not _depends_on_outcomes(definition, services)
 
 
 def _depends_on_outcomes(definition: Definition, services: Mapping[str, Any]) -> bool:
-    """Whether Compose puts in a model's address, a provider's variables or an image's id."""
+    """Whether Compose inserts a model's address, a provider's variables or an image's id."""
     return (
         bool(definition.get("models"))
         or any((services.get(name) or {}).get("provider") for name in definition.get("depends_on") or ())
@@ -161,10 +163,10 @@ def _depends_on_outcomes(definition: Definition, services: Mapping[str, Any]) ->
 def as_created(
     definition: Definition, borrowed: Sequence[tuple[str, str]], owners: Mapping[str, str]
 ) -> dict[str, Any] | None:
-    """The definition that Compose hashed for a container that uses what ``borrowed`` says of others.
+    """Return the definition that Compose hashed for a container which uses the containers in ``borrowed``.
 
     ``borrowed`` is ``Container.borrowed``; ``owners`` maps ids and names of containers to their services.
-    None where the container can't have been made from this definition: it uses nothing, or a container of
+    None if the container can't have been created from this definition: it uses no container, or one of
     another service.
     """
     made = dict(definition)
@@ -200,7 +202,7 @@ def _with_socket(definition: dict[str, Any]) -> dict[str, Any]:
 
 
 def _key(stack: Stack, container: Container) -> _Key | None:
-    """None where the label is not in question: it is the definition's hash, or another version wrote it."""
+    """Return None if no label must be computed: it is the definition's hash, or of another version."""
     service = stack.services.get(container.service)
     if service is None or not container.config_hash or container.config_hash == service.config_hash:
         return None

@@ -1,4 +1,4 @@
-"""The Docker Compose that Service Manager brings: its version, its digests, and where it lies.
+"""The Docker Compose bundled with Service Manager: its version, digests and location.
 
 Standard library only: the program is fetched before there is a Python environment.
 """
@@ -19,38 +19,40 @@ DIGESTS = {
     "aarch64": "d26373b19e89160546d15407516cc59f453030d9bc5b43ba7faf16f7b4980137",
     "armv7": "66aa2f460820b17aaa71e65b2c70e55eb27c11bdb9816169c322065a5b016d29",
 }
-"""SHA-256 of Docker's release binaries of that version, by the name that Docker gives the architecture."""
+"""SHA-256 of Docker's release binaries of that version, by Docker's name of the architecture."""
 
 _ALIASES = {
     "amd64": "x86_64",
     "arm64": "aarch64",
     "armhf": "armv7",
     "armv7l": "armv7",
-    "armv8l": "armv7",  # what a 64-bit kernel says to a 32-bit process
+    "armv8l": "armv7",  # reported to a 32-bit process by a 64-bit kernel
 }
 _TIME = 1_577_836_800
 """Modification time of the installed program, in whole seconds, so that packing it changes nothing."""
 
 
 def architecture(machine: str) -> str:
-    """Docker's name of an architecture, from ``platform.machine()`` or dpkg's; empty where none is pinned."""
+    """Return Docker's name of an architecture, from ``platform.machine()`` or dpkg's; empty if none is
+    pinned.
+    """
     name = _ALIASES.get(machine, machine)
     return name if name in DIGESTS else ""
 
 
 def url(architecture: str) -> str:
-    """Where Docker publishes the program."""
+    """Return the address where Docker publishes the program."""
     release = f"https://github.com/docker/compose/releases/download/v{VERSION}"
     return f"{release}/docker-compose-linux-{architecture}"
 
 
 def program_path(environment: Path) -> Path:
-    """Where the program lies in a Python environment, as ``sys.prefix`` names it."""
+    """Return the location of the program in a Python environment (``sys.prefix``)."""
     return environment / "libexec" / "service-manager" / "docker-compose"
 
 
 def digest_of(program: Path) -> str:
-    """The SHA-256 of a file; takes 0.2 s for Compose, more on a small board.
+    """Return the SHA-256 of a file; takes 0.2 s for Compose, more on a small board.
 
     Raises:
         OSError: it can't be read.
@@ -60,9 +62,9 @@ def digest_of(program: Path) -> str:
 
 
 def install_program(new: Path, place: Path) -> None:
-    """Move a program whose digest was checked to its place, atomically, with a record of the check.
+    """Move a program with a verified digest to its place, atomically, with a record of the verification.
 
-    ``new`` must lie on the same file system.
+    ``new`` must be on the same file system.
 
     Raises:
         OSError: it can't be written there.
@@ -80,8 +82,8 @@ def install_program(new: Path, place: Path) -> None:
 def is_genuine(program: Path, architecture: str) -> bool:
     """Whether this is the pinned program of the architecture.
 
-    Size and time of the record that ``install_program`` left spare the computation of the digest, which
-    would cost each command line 0.2 s and more.
+    Compares size and time with the record of ``install_program`` first: computing the digest would add 0.2 s
+    and more to each command.
     """
     wanted = DIGESTS.get(architecture)
     try:

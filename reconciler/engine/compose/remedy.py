@@ -1,4 +1,4 @@
-"""What to do on this very machine where Docker Compose is missing, harmful or outdated."""
+"""Suggests how to install a good Docker Compose on this machine."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ _PACKAGES = {
     "arch": "pacman -S docker-compose",
 }
 """Distributions whose own package follows Compose's releases within weeks. Debian 13 has 2.26.1, Ubuntu 22.04
-and 24.04 began with 2.2x: their packages are no remedy."""
+and 24.04 began with 2.2x: their packages are no remedy.
+"""
 
 
 class Host(NamedTuple):
-    """What the remedy depends on. ``docker_packages`` is the command that installs from Docker's own package
-    repository; empty where that is not set up.
+    """The facts that the remedy depends on. ``docker_packages`` is the command that installs from Docker's
+    own package repository; empty if that is not set up.
     """
 
     machine: str
@@ -30,15 +31,15 @@ class Host(NamedTuple):
 
 
 def this_host(root: Path = Path("/")) -> Host:
-    """The facts of the machine that runs this; ``root`` is another tree to look at."""
+    """Return the facts of this machine; ``root`` is another root directory to read."""
     return Host(platform.machine(), _distribution(root), _docker_packages(root))
 
 
 def remedy(host: Host, in_use: Path | None = None) -> str:
-    """A sentence with what brings a good Docker Compose onto this machine.
+    """Return a sentence that says how to get a good Docker Compose onto this machine.
 
-    ``in_use`` is the program that comes first now: a plugin outside of the packages' folders hides all
-    others, so it has to be replaced itself.
+    ``in_use`` is the program that comes first now: a plugin outside the packages' folders hides all others,
+    so it has to be replaced itself.
     """
     hides = in_use is not None and in_use.parent.name == "cli-plugins" and not in_use.is_relative_to("/usr")
     ways = [download(architecture(host.machine), host.machine, in_use if in_use and hides else PLUGIN)]
@@ -51,7 +52,7 @@ def remedy(host: Host, in_use: Path | None = None) -> str:
 
 
 def download(known: str, machine: str, place: Path = PLUGIN) -> str:
-    """How a person gets the pinned program; ``known`` is Docker's name of the architecture, or empty."""
+    """Return how to get the pinned program; ``known`` is Docker's name of the architecture, or empty."""
     if not known:
         return (
             f"put a Docker Compose {VERSION} or newer for {machine} at {place} (mode 0755): "

@@ -83,7 +83,7 @@ async def resolve(
         found = question.answer(result.output)
         # The value may be PWD, or contain it.
         values = {name: value.replace(without, "") if value else value for name, value in found.items()}
-    return Resolved(text, hashes, chosen.version, warnings_in(model.said), values)
+    return Resolved(text, hashes, chosen.version, warnings_in(model.messages), values)
 
 
 def not_runnable(compose: Compose, error: OSError) -> StepFailed:
@@ -147,7 +147,7 @@ async def _config(
             raise NotReadableNow(message) from error
         raise not_runnable(compose, error) from error
     if done.code:
-        raise InvalidDesiredState(await asyncio.to_thread(mistakes_in, done.said, files))
+        raise InvalidDesiredState(await asyncio.to_thread(mistakes_in, done.messages, files))
     if not done.output.strip():
         raise InvalidDesiredState((Mistake(str(files[0]), 0, 0, "Docker Compose resolved it to nothing"),))
     return done

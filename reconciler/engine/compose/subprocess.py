@@ -1,6 +1,6 @@
-"""Runs one Compose child: bounded in time and in memory, killed with all of its own children.
+"""Runs one Compose process: limited in time and memory, and killed together with its own children.
 
-Nothing here knows what Compose is asked to do; ``engine.py`` does.
+This module does not know which command Compose runs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import NamedTuple
 from reconciler.errors import StepFailed
 
 _TAIL = 200
-"""Lines of output that are kept: a build says a lot, and the reason comes last."""
+"""Number of output lines kept: a build prints much, and the reason comes last."""
 _LINE = 4096
 _CHUNK = 65536
 _MOST_OUTPUT = 64 * 2**20
@@ -29,15 +29,15 @@ _LOCK_PAUSE = 0.1
 
 
 class ProcessResult(NamedTuple):
-    """How a child ended: exit code, standard output where it was asked for, last lines said."""
+    """How a process ended: exit code, standard output if requested, the last lines of its messages."""
 
     code: int
     output: bytes
-    said: tuple[str, ...]
+    messages: tuple[str, ...]
 
 
 class ChildTimedOut(Exception):
-    """The child was killed: it said nothing for too long, or took too long in all."""
+    """The process was killed: it was silent for too long, or ran too long in all."""
 
 
 async def run(
@@ -51,17 +51,17 @@ async def run(
     keep_output: bool = False,
     pass_fds: Sequence[int] = (),
 ) -> ProcessResult:
-    """Run a program to its end, in the working directory ``directory`` and with PWD set to it.
+    """Run a program to its end, with ``directory`` as working directory and PWD.
 
-    Where that directory is gone, the program runs in the root directory with the same PWD: a frozen
-    model holds absolute paths only, so that a stack stays repairable without its folder.
+    If that directory is gone, the program runs in the root directory with the same PWD: a stored model holds
+    absolute paths only, so a stack can be repaired without its folder.
 
-    ``quiet`` is how many seconds it may say nothing, ``limit`` how many it may take in all.
-    ``given`` goes to its standard input; ``keep_output`` keeps its standard output whole instead of
-    treating it as messages.
+    ``quiet`` is the number of seconds that it may be silent, ``limit`` the number that it may take in all.
+    ``given`` is its standard input; ``keep_output`` keeps its standard output whole instead of treating it as
+    messages.
 
     Raises:
-        Silent: it was killed for taking too long.
+        ChildTimedOut: it was killed for taking too long.
         OSError: it can't be started.
     """
     process = await asyncio.create_subprocess_exec(
@@ -71,7 +71,7 @@ async def run(
         stderr=asyncio.subprocess.PIPE,
         env={**environ, "PWD": directory},
         cwd=await asyncio.to_thread(_usable, directory),
-        # A group of its own, so that the plugins and helpers that it starts die with it.
+        # A process group of its own, so that its plugins and helpers are killed with it.
         start_new_session=True,
         pass_fds=pass_fds,
     )
@@ -92,27 +92,27 @@ async def _attend(
 ) -> ProcessResult:
     assert process.stdout is not None
     assert process.stderr is not None
-    said = _Tail()
+    messages = _Tail()
     output = bytearray()
     last = asyncio.get_running_loop().time() + limit
     async with asyncio.timeout(min(quiet, limit)) as patience:
 
-        def heard() -> None:
+        def on_output() -> None:
             patience.reschedule(min(asyncio.get_running_loop().time() + quiet, last))
 
         await asyncio.gather(
             _feed(process, given),
-            _drain(process.stdout, output.extend if keep_output else said.add, heard),
-            _drain(process.stderr, said.add, heard),
+            _drain(process.stdout, output.extend if keep_output else messages.add, on_output),
+            _drain(process.stderr, messages.add, on_output),
         )
         code = await process.wait()
-    return ProcessResult(code, bytes(output), said.lines())
+    return ProcessResult(code, bytes(output), messages.lines())
 
 
 async def _feed(process: asyncio.subprocess.Process, given: bytes) -> None:
     if process.stdin is None:
         return
-    # A child that ends without reading all of it has its own message.
+    # A process that ends without reading all of it has its own message.
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         process.stdin.write(given)
         await process.stdin.drain()
@@ -120,18 +120,18 @@ async def _feed(process: asyncio.subprocess.Process, given: bytes) -> None:
 
 
 async def _drain(
-    stream: asyncio.StreamReader, keep: Callable[[bytes], None], heard: Callable[[], None]
+    stream: asyncio.StreamReader, keep: Callable[[bytes], None], on_output: Callable[[], None]
 ) -> None:
     total = 0
     while chunk := await stream.read(_CHUNK):
-        heard()
+        on_output()
         total += len(chunk)
         if total <= _MOST_OUTPUT:
             keep(chunk)
 
 
 class _Tail:
-    """The last lines of an output, each cut to a sane length."""
+    """The last lines of an output, each limited in length."""
 
     def __init__(self) -> None:
         self._lines: deque[str] = deque(maxlen=_TAIL)
@@ -153,7 +153,7 @@ def _text(line: bytes) -> str:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """See to it that nothing of the child's group is left."""
+    """Kill all processes that remain in the child's group."""
     if process.returncode is None:
         _signal(process.pid, signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
@@ -171,14 +171,14 @@ def _signal(group: int, number: signal.Signals) -> None:
 
 @asynccontextmanager
 async def hold_lock(path: Path, patience: float) -> AsyncIterator[int]:
-    """Hold the lock on ``path``; yields its descriptor, to be handed to the child.
+    """Hold the lock on ``path``; yields its descriptor, to be inherited by the child.
 
-    The lock belongs to the open file, which a child inherits: when we are killed, it stays held
-    until the child ends too, and the daemon that comes after us waits for that. So it is let go by
-    closing alone; an unlock would take it from a child that is still at work.
+    The lock belongs to the open file, which a child inherits: if the daemon is killed, the lock stays held
+    until the child ends too, and the next daemon waits for that. So it is released only by closing; an unlock
+    would also release it for a child that still runs.
 
     Raises:
-        StepFailed: not to be had within ``patience`` seconds.
+        StepFailed: it stays locked for ``patience`` seconds (``compose_busy``).
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = _opened(path)
@@ -191,18 +191,18 @@ async def hold_lock(path: Path, patience: float) -> AsyncIterator[int]:
 
 def _opened(path: Path) -> int:
     try:
-        # Enough to lock it, and all that a disk that turned read-only allows.
+        # Enough to lock it, and all that a read-only file system allows.
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 async def _acquire(descriptor: int, path: Path, patience: float) -> None:
-    # Contended only after a daemon was killed in mid-call, so that asking now and then costs nothing;
-    # a thread blocked in flock could not be taken back.
+    # Contended only after a daemon was killed during a call, so polling costs nothing; a thread blocked in
+    # flock could not be cancelled.
     try:
         async with asyncio.timeout(patience):
-            while not _try_lock(descriptor):  # noqa: ASYNC110 - no event tells of a lock let go
+            while not _try_lock(descriptor):  # noqa: ASYNC110 - no event reports a released lock
                 await asyncio.sleep(_LOCK_PAUSE)
     except TimeoutError as error:
         message = f"another Docker Compose call for this project does not end (lock {path})"

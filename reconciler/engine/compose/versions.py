@@ -1,4 +1,4 @@
-"""Which versions of Docker Compose do what the daemon relies on (measured with 21 versions, COMPAT)."""
+"""Rates versions of Docker Compose by what the daemon relies on (measured with 21 versions, COMPAT)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ class Fitness(IntEnum):
 
     UNUSABLE = 0
     HARMFUL = 1
-    """Used only where there is nothing better."""
+    """Used only if there is nothing better."""
     FLAWED = 2
     """Used, with a warning."""
     GOOD = 3
 
 
 class Verdict(NamedTuple):
-    """The fitness of a version, and the reason where it is not good."""
+    """The fitness of a version, and the reason if it is not good."""
 
     fitness: Fitness
     reason: str = ""
@@ -66,7 +66,7 @@ _NEWEST_TRIED = 5
 
 
 def judge(numbers: tuple[int, ...]) -> Verdict:
-    """The verdict on a version, by its numbers: supported is 2.30 to 5.x, but for known holes."""
+    """Rate a version by its numbers: 2.30 to 5.x are supported, except those with known holes."""
     if numbers < (2,):
         return Verdict(Fitness.UNUSABLE, "is not version 2 or later")
     for known in _RANGES:

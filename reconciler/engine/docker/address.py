@@ -1,4 +1,4 @@
-"""Where the engine is, found as the docker CLI finds it."""
+"""Finds the address of the engine as the docker CLI does."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ _DEFAULT = "unix:///var/run/docker.sock"
 
 
 class Address(NamedTuple):
-    """One engine. ``certificates`` is the folder with ca.pem, cert.pem and key.pem; None: no TLS.
+    """The address of an engine. ``certificates`` is the folder with ca.pem, cert.pem and key.pem; None: no
+    TLS.
 
-    ``problem`` says why it can't be spoken to, for a person; a daemon goes on without an engine.
+    ``problem`` says why the address can't be used; the daemon continues without an engine.
     """
 
     url: str
@@ -39,7 +40,7 @@ class Address(NamedTuple):
 
 
 def find_address(environ: Mapping[str, str]) -> Address:
-    """The engine that ``docker`` would talk to: DOCKER_HOST, else the current context, else the default."""
+    """Return the address that ``docker`` uses: DOCKER_HOST, else the current context, else the default."""
     if environ.get("DOCKER_HOST"):
         return _checked(Address(environ["DOCKER_HOST"], _certificates(environ)))
     context = environ.get("DOCKER_CONTEXT") or str(config_file(environ).get("currentContext") or "default")

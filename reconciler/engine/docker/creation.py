@@ -1,7 +1,7 @@
-"""How to call Compose so that it makes what is asked for, and leaves everything else alone. Pure.
+"""Decides how to call Compose so that it creates what is required and changes nothing else. Pure.
 
-Compose removes containers beyond the number that it is given, and recreates all containers of a service or
-none. So the number is never below what it sees, and of what is not to be recreated it sees nothing.
+Compose removes containers beyond the requested number, and recreates all containers of a service or none. So
+the number is never below what Compose sees, and containers that must stay are hidden from it.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ Here = Mapping[str, Mapping[str, int]]
 
 
 class Creation(NamedTuple):
-    """One call: ``scale`` is how many containers of each service Compose is to leave.
+    """One call: ``scale`` is the number of containers of each service after it.
 
-    ``hidden`` are the ids of containers that it must not see, ``before`` those that were there.
+    ``hidden`` are the ids of containers that Compose must not see, ``before`` those that existed before.
     """
 
     services: tuple[str, ...]
-    anew: bool
+    recreate: bool
     scale: Mapping[str, int]
     hidden: frozenset[str]
     before: Here
 
     def is_done(self, service: str, now: Mapping[str, int]) -> bool:
-        """Whether all that the call should make of a service is there now."""
-        if not self.anew:
+        """Whether all containers that the call should create for a service exist now."""
+        if not self.recreate:
             return len(now) >= self.scale[service]
         return len(now.keys() - self.before.get(service, {}).keys()) >= self.scale[service]
 
 
 def creation(command: Command, stack: Stack, here: Here) -> Creation:
-    """The call for a CREATE or RECREATE. Without a service, all that it should replace is gone."""
+    """Return the call for a CREATE or RECREATE. It has no services if all containers to replace are gone."""
     if command.action is Action.CREATE:
         scale = {
             name: _complete(stack.services[name].replicas, here.get(name, {})) for name in command.services
@@ -48,7 +48,7 @@ def creation(command: Command, stack: Stack, here: Here) -> Creation:
         ids = here.get(name, {}).keys()
         replaced = ids & set(command.replaces) if command.replaces else ids
         hidden |= ids - replaced
-        # Where nothing is there at all, Compose makes it; of several replicas that would be another one.
+        # A service without any container is created; with other replicas left, that would add one.
         if replaced or not ids:
             scale[name] = max(1, len(replaced))
     hidden = {id_ for id_ in hidden if any(id_ in here.get(name, {}) for name in scale)}
@@ -56,5 +56,5 @@ def creation(command: Command, stack: Stack, here: Here) -> Creation:
 
 
 def _complete(wanted: int, here: Mapping[str, int]) -> int:
-    # The second container of an interrupted remake does not stand for another replica.
+    # The second container of an interrupted recreation does not count as another replica.
     return max(len(here), max(1, wanted) + len(here) - len(set(here.values())))

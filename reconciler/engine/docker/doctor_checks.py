@@ -14,7 +14,7 @@ from reconciler.model.diagnosis import OK, PROBLEM, WARN, Check
 
 
 def check_socket(machine: Machine) -> Check:
-    """The engine's socket is there and we may use it."""
+    """Check that the engine's socket exists and may be used."""
     name = "engine socket"
     address = find_address(machine.environ)
     socket = address.socket
@@ -43,7 +43,7 @@ def _me() -> str:
 
 
 def _join() -> str:
-    """What makes a user one who may use the engine: become a member, or log in again as one."""
+    """Return how this user gets access to the engine: join the group, or log in again as a member."""
     try:
         members = grp.getgrnam("docker").gr_mem
     except KeyError:
@@ -58,7 +58,7 @@ def _join() -> str:
 
 
 def check_engine(machine: Machine) -> Check:
-    """The engine answers, and is not too old."""
+    """Check that the engine answers and is not too old."""
     name = "engine"
     info = machine.engine
     if isinstance(info, ServiceManagerError):

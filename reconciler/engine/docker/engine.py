@@ -1,8 +1,7 @@
-"""The Docker Engine behind the port of ``reconciler.engine``.
+"""Implements the engine port for the Docker Engine.
 
-Looks, streams and probes go over ``http``, creating and building through ``compose``, orders
-to single containers through the SDK (``orders``). Here they come together, and what the engine
-refuses gets its meaning.
+Combines the parts: observation, streams and probes use ``http``, creation and builds use Compose, commands
+for single containers use the SDK (``orders``). Translates the engine's refusals into errors.
 """
 
 from __future__ import annotations
@@ -52,19 +51,19 @@ from reconciler.model.observed import (
 from reconciler.model.stack import Stack
 
 _EVENT_WITHIN = 10.0
-"""Seconds after an order that must make an event; without one the stream is dead."""
+"""Seconds after a command within which an event must arrive; otherwise the stream is dead."""
 _STATS_WITHIN = 4.0
 _PULL_QUIET = 300.0
-"""Seconds in which a pull may make no progress at all; registries do throttle."""
+"""Seconds that a pull may make no progress; registries throttle."""
 _NOT_THE_BATCH = frozenset({"compose_missing", "compose_busy", "model_missing"})
-"""Reasons why Compose failed that no splitting of the batch can help."""
+"""Reasons of failed Compose calls that splitting the batch can't fix."""
 
 
 class DockerEngine:
-    """One Docker Engine, found as the docker CLI finds it.
+    """One Docker Engine, at the address that the docker CLI would use.
 
-    ``state_directory`` is where the Compose lock lives; it must outlive the daemon. ``environ`` says
-    where engine and Compose are. ``patience`` is how many seconds an answer to a read may take.
+    ``state_directory`` holds the Compose lock and must outlive the daemon. ``environ`` says where engine and
+    Compose are. ``patience`` is the number of seconds that a read may take.
     """
 
     def __init__(
@@ -87,7 +86,7 @@ class DockerEngine:
         self._file_threads = DaemonThreadPool("cgroup-files", 1)
 
     async def info(self) -> EngineInfo:
-        """Who answers; see ``Engine.info``."""
+        """See ``Engine.info``."""
         try:
             version = await self._http.get("/version")
             host = await self._http.get("/info")
@@ -108,18 +107,18 @@ class DockerEngine:
         )
 
     async def observe(self, stack: Stack, *, full: bool = False) -> ObservedState:
-        """One look; see ``Engine.observe``."""
+        """See ``Engine.observe``."""
         return await self._labels.add_to(await self._observer.refresh(stack, full=full), stack)
 
     async def left_behind(self, stack: Stack, former: str = "") -> tuple[LeftBehind, ...]:
-        """What a changed name leaves behind; see ``Engine.left_behind``."""
+        """See ``Engine.left_behind``."""
         entries = await self._observer.listed()
         return await left_behind(
             self._http, self._identity, entries, stack, former, local=bool(self._address.socket)
         )
 
     async def events(self, stack: Stack) -> AsyncGenerator[str, None]:
-        """Reasons to look again; see ``Engine.events``."""
+        """See ``Engine.events``."""
         events = Events(self._http, self._observer, stack)
         self._events.add(events)
         try:
@@ -130,7 +129,7 @@ class DockerEngine:
             self._events.discard(events)
 
     async def act(self, command: Command, stack: Stack) -> str:
-        """Carry out one order; see ``Engine.act``."""
+        """See ``Engine.act``."""
         remark = ""
         try:
             match command.action:
@@ -155,56 +154,56 @@ class DockerEngine:
                 case _:
                     await self._order(command)
         finally:
-            # Whatever came of it: the next look does not go by what the list and events show alone.
+            # Also after an error: the next observation must not rely on the list and on events alone.
             self._observer.invalidate(command.container)
             if command.action in {Action.BUILD, Action.PULL}:
-                # Docker 20.10 sends no event for the tag that BuildKit makes.
+                # Docker 20.10 sends no event for the tag that BuildKit creates.
                 self._observer.invalidate_images()
         return remark
 
     async def probe(self, container: Container, timeout: float) -> bool:
-        """Run the container's health check once; see ``Engine.probe``."""
+        """See ``Engine.probe``."""
         return await self._health_exec.probe(container, timeout)
 
     async def stats(self, containers: tuple[Container, ...]) -> Mapping[str, Usage]:
-        """Measured use; see ``Engine.stats``."""
+        """See ``Engine.stats``."""
         alive = [container for container in containers if container.state in ALIVE]
         samples: dict[Container, usage.UsageSample] = {}
         if self._address.socket:
             with contextlib.suppress(TimeoutError, NotStarted):
                 samples = await self._file_threads.run(lambda: usage.read_all(alive), _STATS_WITHIN)
         others = [container for container in alive if container not in samples]
-        asked = await asyncio.gather(*(self._sample(container) for container in others))
-        samples |= {c: sample for c, sample in zip(others, asked, strict=True) if sample is not None}
+        results = await asyncio.gather(*(self._sample(container) for container in others))
+        samples |= {c: sample for c, sample in zip(others, results, strict=True) if sample is not None}
         return self._cpu_meter.usage(samples)
 
     async def logs(
         self, container: str, *, tail: int = 100, follow: bool = False
     ) -> AsyncGenerator[str, None]:
-        """Log lines; see ``Engine.logs``."""
+        """See ``Engine.logs``."""
         async with aclosing(log_lines(self._http, container, tail, follow)) as lines:
             async for line in lines:
                 yield line
 
     @property
     def capabilities(self) -> Capabilities:
-        """All, but for the files of this host if the engine is reached over the network."""
+        """All, but not the files of this host if the engine is reached over the network."""
         return ALL if self._address.socket else ALL - {Capability.HOST_FILES}
 
     async def close(self) -> None:
-        """Let go of everything; see ``Engine.close``."""
+        """See ``Engine.close``."""
         await self._http.close()
         self._commands.close()
 
     async def _sample(self, container: Container) -> usage.UsageSample | None:
         path = f"/containers/{container.id}/stats"
         try:
-            told = await self._http.get(path, within=_STATS_WITHIN, stream=False, **{"one-shot": True})
+            stats = await self._http.get(path, within=_STATS_WITHIN, stream=False, **{"one-shot": True})
         except (EngineError, Refused):
             return None
-        return usage.from_api(told or {})
+        return usage.from_api(stats or {})
 
-    # --- what Compose does around a start and a stop ---
+    # --- Compose's work before a start and a stop ---
 
     async def _definition(self, command: Command, stack: Stack) -> Definition:
         known = self._observer.is_known(command.container)
@@ -214,7 +213,7 @@ class DockerEngine:
     async def _before_start(self, command: Command, stack: Stack) -> None:
         known, service = self._observer.is_known(command.container), command.services[0]
         if known is not None and known.state in ALIVE:
-            # Started by somebody else in the meantime, who has done all this.
+            # Another client has started it in the meantime, and has done all this.
             return
         definition = await self._definition(command, stack)
         if definition.work.pre_start:
@@ -231,7 +230,7 @@ class DockerEngine:
             return f"pre_stop hooks are not known: {error}"
         return await pre_stop(self._http, command.container, definition, grace=command.grace)
 
-    # --- orders to one container ---
+    # --- commands for one container ---
 
     async def _order(self, command: Command) -> None:
         began = asyncio.get_running_loop().time()
@@ -240,7 +239,7 @@ class DockerEngine:
         except Refused as error:
             if _is_done(command.action, error):
                 return
-            if _says_gone(error):
+            if _is_missing(error):
                 raise ContainerGone(f"container {command.container[:12]} is gone") from error
             raise await self._failed(str(error)) from error
         self._expect_event(command, began)
@@ -249,7 +248,7 @@ class DockerEngine:
         await self._order(command)
         state = await self._state(command.container)
         if state in ALIVE:
-            # The engine says "stopped" of a container that its restart policy is about to revive.
+            # The engine reports "stopped" for a container that its restart policy is about to restart.
             message = f"the engine stopped container {command.container[:12]}, but it is {state}"
             raise StepFailed(message, "still_running")
 
@@ -277,7 +276,7 @@ class DockerEngine:
         return state_from(state.get("Status")) if isinstance(state, Mapping) else State.UNKNOWN
 
     async def _failed(self, text: str) -> EngineError:
-        """The error for a refusal, with the holder of a port that is taken."""
+        """Return the error for a refusal; for a conflict, it names the holder of the port."""
         refused: EngineError = lost_engine(text) or failure(text)
         port = wanted_port(text) if refused.reason == "port_conflict" else 0
         if port and isinstance(refused, StepFailed):
@@ -300,7 +299,7 @@ class DockerEngine:
             for events in self._events:
                 events.expect_event(began, _EVENT_WITHIN)
 
-    # --- orders for services ---
+    # --- commands for services ---
 
     async def _create(self, stack: Stack, command: Command) -> None:
         call = creation(command, stack, await self._containers_of(stack))
@@ -308,14 +307,16 @@ class DockerEngine:
             raise ContainerGone(f"container {command.container[:12]} is gone")
         async with without(self._http, call.hidden | await self._observer.strangers(stack.name)) as more:
             try:
-                await self._compose.create(stack, call.services, anew=call.anew, scale=call.scale, more=more)
+                await self._compose.create(
+                    stack, call.services, recreate=call.recreate, scale=call.scale, more=more
+                )
             except StepFailed as error:
                 if len(call.services) == 1 or error.reason in _NOT_THE_BATCH:
                     raise await self._named(error) from error
                 await self._create_each(stack, call, more)
 
     async def _create_each(self, stack: Stack, call: Creation, more: Mapping[str, str]) -> None:
-        """After a batch failed: what is still to be made, one by one, so that only the bad ones fail."""
+        """Create the rest of a failed batch one by one, so that only the services with a problem fail."""
         now = await self._containers_of(stack)
         failed: dict[str, StepFailed] = {}
         for service in call.services:
@@ -323,7 +324,7 @@ class DockerEngine:
                 continue
             scale = {service: call.scale[service]}
             try:
-                await self._compose.create(stack, (service,), anew=call.anew, scale=scale, more=more)
+                await self._compose.create(stack, (service,), recreate=call.recreate, scale=scale, more=more)
             except StepFailed as error:
                 failed[service] = await self._named(error)
         if failed:
@@ -336,7 +337,7 @@ class DockerEngine:
         return named if isinstance(named, StepFailed) else error
 
     async def _containers_of(self, stack: Stack) -> dict[str, dict[str, int]]:
-        """By service the ids of all its containers, each with the number of its replica."""
+        """Return the ids of all containers by service, each with the number of its replica."""
         found: dict[str, dict[str, int]] = {}
         for id, entry in (await self._observer.of_project(stack.name)).items():
             labels = labels_of(entry)
@@ -361,21 +362,21 @@ class DockerEngine:
             raise type(refused)(f"image {image} can't be pulled: {refused}", refused.reason)
 
 
-def _says_gone(error: Refused) -> bool:
+def _is_missing(error: Refused) -> bool:
     return error.status == 404 and "no such container" in str(error).lower()
 
 
 def _is_done(action: Action, error: Refused) -> bool:
-    """Whether a refusal says no more than that it was done already."""
-    said = str(error).lower()
+    """Whether a refusal only means that the command was already carried out."""
+    text = str(error).lower()
     match action:
         case Action.STOP | Action.REMOVE:
-            return _says_gone(error)
+            return _is_missing(error)
         case Action.KILL:
-            return _says_gone(error) or "is not running" in said
+            return _is_missing(error) or "is not running" in text
         case Action.UNPAUSE:
-            return "is not paused" in said
+            return "is not paused" in text
         case Action.RENAME:
-            return "same name as its current name" in said
+            return "same name as its current name" in text
         case _:
             return False

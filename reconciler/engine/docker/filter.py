@@ -1,9 +1,9 @@
-"""A socket through which Docker Compose sees the engine without some of its containers.
+"""Provides a socket through which Docker Compose sees the engine without some of its containers.
 
-Compose knows its containers by their labels alone. One that inherited them from its image (see
-``identity``) counts as a container of the service: Compose 2.40 recreates or removes it, or takes it
-for the service and makes no container at all. So that no call of ours harms it, such a container is left out
-of every list that Compose asks for; everything else passes through unchanged.
+Compose identifies its containers by their labels. A container that inherited them from its image (see
+``identity``) counts as a container of the service: Compose 2.40 recreates or removes it, or takes it for the
+service and creates no container. So that no call of the daemon harms it, such a container is removed from
+every list that Compose requests; everything else passes through unchanged.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from reconciler.errors import EngineUnavailable
 _LIST = re.compile(r"(/v[0-9.]+)?/containers/json(\?|$)")
 _CHUNK = 65536
 _NOT_FORWARDED = frozenset({"connection", "keep-alive", "accept-encoding"})
-"""Headers of a request that concern one connection: here every request has one of its own."""
+"""Request headers that concern one connection: here every request has its own connection."""
 
 
 @asynccontextmanager
 async def without(http: DockerHttp, hidden: Collection[str]) -> AsyncIterator[dict[str, str]]:
-    """The environment variables by which Compose sees the engine without the containers ``hidden``.
+    """Return the environment variables with which Compose does not see the containers ``hidden``.
 
-    Empty where nothing is hidden. The socket is in a folder that only this user can enter, and gone with
+    Empty if nothing is hidden. The socket is in a folder that only this user can enter, and is removed with
     the block.
     """
     if not hidden:
@@ -59,7 +59,7 @@ async def without(http: DockerHttp, hidden: Collection[str]) -> AsyncIterator[di
 async def _pass(
     http: DockerHttp, hidden: Collection[str], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    """Carry one request and its answer, then close: what fails shows to Compose as a broken connection."""
+    """Forward one request and its response, then close; Compose sees an error as a broken connection."""
     far: asyncio.StreamWriter | None = None
     try:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -81,7 +81,7 @@ async def _pass(
 
 
 def _forwarded(head: bytes) -> tuple[str, bytes]:
-    """The first line of a request, and its head as it is sent on: one request per connection."""
+    """Return the first line of a request, and its head to forward: one request per connection."""
     request, *lines = head.decode("latin-1").split("\r\n")
     upgraded = any(line.lower().startswith("upgrade:") for line in lines)
     if upgraded:
@@ -112,7 +112,7 @@ async def _both_ways(
     answers: asyncio.StreamReader,
     far: asyncio.StreamWriter,
 ) -> None:
-    """Pass bytes on in both directions until the engine has said all."""
+    """Forward bytes in both directions until the engine closes the stream."""
     asking = asyncio.ensure_future(_copy(reader, far))
     try:
         await _copy(answers, writer)

@@ -1,8 +1,8 @@
-"""The engine's HTTP API for what is read all day or must be left at any moment: looks, streams, probes.
+"""HTTP client for frequent reads and for streams: observation, events, logs, probes.
 
-Plain asyncio instead of the SDK, for two reasons. A read costs a third of the CPU of the SDK's, and
-no thread. And a read that hangs is let go by closing its socket, at once and for good, where a thread
-in a blocking call can only be left behind. Orders, where neither matters, go through the SDK.
+Plain asyncio instead of the SDK, for two reasons. A read costs a third of the SDK's CPU time, and no thread.
+And a hanging read is cancelled at once by closing its socket, while a thread in a blocking call can't be
+stopped. Commands to containers, where neither matters, go through the SDK.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from reconciler.host.untrusted import MALFORMED
 
 _LONGEST_LINE = 2**20
 _IDLE_KEPT = 4
-"""Connections kept open between looks; more are opened when many containers changed at once."""
+"""Connections kept open between observations; more are opened when many containers changed at once."""
 _NEWEST_API = (1, 44)
-"""The newest API that this adapter was written against; engines keep older ones for years."""
+"""The newest API that this adapter was written for; engines support older ones for years."""
 _OLDEST_API = (1, 40)
 _CONTENT_TYPES = {"POST": "application/json", "PUT": "application/x-tar"}
 
 
 class Refused(Exception):
-    """The engine answered with an HTTP error. ``status`` is its code, the text its message."""
+    """The engine responded with an HTTP error. ``status`` is its code, the text its message."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -39,11 +39,11 @@ class Refused(Exception):
 
 
 class _Stale(Exception):
-    """A kept connection had been closed by the engine before our question reached it."""
+    """The engine had closed a kept connection before the request reached it."""
 
 
 class HttpResponse:
-    """One answer whose body has not been read yet."""
+    """One response whose body has not been read yet."""
 
     def __init__(self, status: int, headers: Mapping[str, str], reader: asyncio.StreamReader) -> None:
         self.status = status
@@ -52,7 +52,7 @@ class HttpResponse:
 
     @property
     def reusable(self) -> bool:
-        """Whether the connection can carry another question once the body was read."""
+        """Whether the connection can carry another request after the body was read."""
         ends = "content-length" in self.headers or self._chunked or self.status in {204, 304}
         return ends and self.headers.get("connection", "").lower() != "close"
 
@@ -61,7 +61,7 @@ class HttpResponse:
         return self.headers.get("transfer-encoding", "").lower() == "chunked"
 
     async def read(self) -> bytes:
-        """The whole body."""
+        """Read the whole body."""
         if self.status in {204, 304}:
             return b""
         if "content-length" in self.headers:
@@ -69,7 +69,7 @@ class HttpResponse:
         return b"".join([chunk async for chunk in self.chunks()])
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """The body in pieces as they come."""
+        """Yield the body in pieces as they arrive."""
         if self._chunked:
             while size := int((await self._reader.readuntil(b"\r\n")).split(b";")[0], 16):
                 yield (await self._reader.readexactly(size + 2))[:-2]
@@ -109,14 +109,14 @@ class _Connection:
         return HttpResponse(int(status.split()[1]), {k.lower(): v.strip() for k, _, v in pairs}, self._reader)
 
     def close(self) -> None:
-        # Abort: there is nothing left to send, and a hung engine must not hold up the closing.
+        # Abort: nothing is left to send, and a hanging engine must not delay closing.
         self._writer.transport.abort()
 
 
 class DockerHttp:
-    """Questions to one engine, each on a connection of its own, within seconds of its own.
+    """Sends requests to one engine, each on its own connection and with its own deadline.
 
-    ``patience`` is how many seconds an answer may take where the caller says nothing else.
+    ``patience`` is the number of seconds for a response if the caller sets no other.
     """
 
     def __init__(self, address: Address, patience: float = 10.0) -> None:
@@ -128,11 +128,11 @@ class DockerHttp:
         self._closed = False
 
     async def get(self, path: str, *, within: float | None = None, **query: object) -> Any:
-        """The JSON that the engine answers; asked again on a new connection if the kept one was dead.
+        """Return the JSON of a response; repeats the request on a new connection if the kept one was closed.
 
         Raises:
-            EngineUnavailable: no answer, or not within ``within`` seconds.
-            Refused: an answer, but an error.
+            EngineUnavailable: no response within ``within`` seconds.
+            Refused: the response is an error.
         """
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(_Stale), stop=stop_after_attempt(_IDLE_KEPT + 1), reraise=True
@@ -143,7 +143,7 @@ class DockerHttp:
         raise AssertionError
 
     async def post(self, path: str, body: Mapping[str, object], *, within: float | None = None) -> Any:
-        """As ``get``, for questions that are asked by POST. Not asked again: it may have been heard."""
+        """Like ``get``, for POST requests. Never repeated: the engine may have received it."""
         target = await self._target(path, {})
         content = json.dumps(body).encode()
         try:
@@ -152,14 +152,14 @@ class DockerHttp:
             raise EngineUnavailable("the engine closed the connection") from error
 
     async def put(self, path: str, archive: bytes, /, **query: object) -> None:
-        """Hand over an archive; errors as ``get``."""
+        """Upload an archive; errors as for ``get``."""
         try:
             await self._ask("PUT", await self._target(path, query), archive, self._patience)
         except _Stale as error:
             raise EngineUnavailable("the engine closed the connection") from error
 
     async def delete(self, path: str, **query: object) -> None:
-        """Have something removed; errors as ``get``."""
+        """Send a DELETE request; errors as for ``get``."""
         try:
             await self._ask("DELETE", await self._target(path, query), None, self._patience)
         except _Stale as error:
@@ -191,9 +191,10 @@ class DockerHttp:
         within: float | None = None,
         **query: object,
     ) -> AsyncIterator[HttpResponse]:
-        """An answer that goes on; its head is here within ``within`` seconds, its body has no deadline.
+        """Open a streaming response; its head must arrive within ``within`` seconds, its body has no
+        deadline.
 
-        Leaving the block closes the connection, whatever state it is in.
+        Leaving the block closes the connection in any state.
         """
         target = await self._target(path, query)
         with self._spoken():
@@ -213,10 +214,10 @@ class DockerHttp:
                     connection.close()
 
     async def negotiate(self) -> str:
-        """The API version to speak, asked anew where the engine may be another one than before.
+        """Return the API version to use; requests it again if the engine may have been replaced.
 
         Raises:
-            EngineUnavailable: no answer, or an engine too old.
+            EngineUnavailable: no response, or the engine is too old.
         """
         if not self.api:
             try:
@@ -228,23 +229,23 @@ class DockerHttp:
 
     async def _version(self) -> Any:
         for _ in range(_IDLE_KEPT + 1):
-            # Asked on another connection where the engine had closed the kept one.
+            # Repeated on another connection if the engine had closed the kept one.
             with suppress(_Stale):
                 return await self._ask("GET", "/version", None, self._patience)
         raise EngineUnavailable("the engine closed the connection")
 
     async def close(self) -> None:
-        """Close every connection; streams in use end with an error."""
+        """Close every connection; active streams end with an error."""
         self._closed = True
         for connection in (*self._idle, *self._streams):
             connection.close()
         self._idle.clear()
-        # One turn of the loop, in which the transports let go of their sockets.
+        # One iteration of the event loop, in which the transports close their sockets.
         await asyncio.sleep(0)
 
     async def _target(self, path: str, query: Mapping[str, object]) -> str:
-        asked = urlencode({key: _parameter(value) for key, value in query.items()})
-        return f"/v{await self.negotiate()}{path}" + (f"?{asked}" if asked else "")
+        encoded = urlencode({key: _parameter(value) for key, value in query.items()})
+        return f"/v{await self.negotiate()}{path}" + (f"?{encoded}" if encoded else "")
 
     async def _connection(self) -> _Connection:
         while self._idle:
@@ -255,10 +256,10 @@ class DockerHttp:
         return await self._connect()
 
     async def dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A connection to the engine, for the caller to speak HTTP on and to close.
+        """Open a connection to the engine, on which the caller speaks HTTP and which it closes.
 
         Raises:
-            EngineUnavailable: there is none to be had.
+            EngineUnavailable: there is no connection.
         """
         with self._spoken():
             async with asyncio.timeout(self._patience):
@@ -296,13 +297,13 @@ class DockerHttp:
         except MALFORMED:
             message = content.decode(errors="replace").strip() or f"HTTP {status}"
         if status == 400 and "client version" in message:
-            # The engine was replaced by one that speaks other versions.
+            # The engine was replaced by one with other versions.
             self.api = ""
         return Refused(status, message)
 
     @contextmanager
     def _spoken(self) -> Iterator[None]:
-        """Turns what can go wrong on the way into our own errors."""
+        """Translate transport errors into ``EngineUnavailable``."""
         try:
             yield
         except TimeoutError as error:
@@ -314,11 +315,11 @@ class DockerHttp:
             raise EngineUnavailable(_why(self.address, error)) from error
 
 
-def _common_api(said: Mapping[str, Any]) -> str:
-    newest = _numbers(said.get("ApiVersion"))
-    oldest = _numbers(said.get("MinAPIVersion"))
+def _common_api(version: Mapping[str, Any]) -> str:
+    newest = _numbers(version.get("ApiVersion"))
+    oldest = _numbers(version.get("MinAPIVersion"))
     if newest < _OLDEST_API:
-        message = f"the engine speaks API {said.get('ApiVersion')}; 1.40 (Docker 19.03) or later is needed"
+        message = f"the engine speaks API {version.get('ApiVersion')}; 1.40 (Docker 19.03) or later is needed"
         raise EngineUnavailable(message, "engine_too_old")
     return ".".join(str(number) for number in max(min(newest, _NEWEST_API), oldest))
 

@@ -1,9 +1,9 @@
-"""Which containers are services of the project, and which only inherited its labels from their image.
+"""Tells the project's service containers from those that inherited its labels from their image.
 
-`docker commit` copies the labels of a container into the new image, and an image may be built with
-`LABEL com.docker.compose.project=…`. What is started from such an image carries the labels of a service
-without being one: it is a stranger, whatever its name. The engine merges both sources into one set of
-labels, so they are told apart by comparing with the image's own.
+`docker commit` copies the labels of a container into the new image, and an image may be built with `LABEL
+com.docker.compose.project=…`. A container of such an image has the labels of a service without being one: it
+does not belong to the project, whatever its name. The engine merges both sources into one set of labels, so
+they are distinguished by comparison with the image's own.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from reconciler.errors import EngineUnavailable
 class Sorted:
     """The containers whose labels name a service of the project, by id.
 
-    ``ours`` were made as services, ``strangers`` (id to name) have their labels from their image. Of
-    ``unsure`` that can't be said at present: the engine did not describe their image.
+    ``ours`` were created as services, ``strangers`` (id to name) have their labels from their image. For
+    ``unsure`` this is unknown at present: the engine did not describe their image.
     """
 
     ours: dict[str, Json] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class Sorted:
     unsure: set[str] = field(default_factory=set)
 
     def notes(self) -> tuple[str, ...]:
-        """What people should know of the strangers."""
+        """Return warnings about the strangers."""
         if not self.strangers:
             return ()
         names = sorted(self.strangers.values())
@@ -52,10 +52,10 @@ class Sorted:
 
 
 class Identity:
-    """Remembers, by container, whether its labels are its own: neither they nor its image ever change.
+    """Caches by container whether its labels are its own: neither they nor its image ever change.
 
-    A container that Docker Compose made costs no question (see ``made_by_compose``); of others the image
-    is inspected once.
+    A container created by Docker Compose needs no request (see ``made_by_compose``); for others the image is
+    inspected once.
     """
 
     def __init__(self, http: DockerHttp) -> None:
@@ -63,10 +63,10 @@ class Identity:
         self._own: dict[str, bool] = {}
 
     async def sort(self, entries: Iterable[Json], project: str) -> Sorted:
-        """Sort the entries of one list call. Never raises for the sake of one container.
+        """Sort the entries of one list call. A single container never causes an error.
 
         Raises:
-            EngineUnavailable: the engine can't be asked about an image, other than by being slow.
+            EngineUnavailable: a request for an image failed, other than by a time-out.
         """
         found = Sorted()
         claimants = {id: entry for entry in entries if (id := id_of(entry)) and claims(entry, project)}
@@ -88,7 +88,7 @@ class Identity:
     async def _has_own_labels(self, entry: Json) -> bool | None:
         image = entry.get("ImageID")
         if not isinstance(image, str) or not image:
-            # An engine that does not name the image leaves nothing to compare with.
+            # The engine does not name the image, so there is nothing to compare with.
             return True
         labels = labels_of(entry)
         if made_by_compose(labels, image):
@@ -96,7 +96,7 @@ class Identity:
         try:
             seen = await self._http.get(f"/images/{quote(image, safe=':')}/json")
         except Refused as error:
-            # The image was removed by force. What can't be shown to be ours is not touched.
+            # The image was removed by force. A container that is not proven to belong here is not touched.
             return False if error.status == 404 else None
         except EngineUnavailable as error:
             if error.reason != "engine_silent":
@@ -109,21 +109,20 @@ class Identity:
 
 
 def made_by_compose(labels: Mapping[str, str], image: str) -> bool:
-    """Whether the labels name the very image that the container was made from.
+    """Whether the labels name the image that the container was created from.
 
-    Compose labels each container with the id of its image. An image can't hold its own id, since that is a
-    digest of what it holds: this label was set when the container was made.
+    Compose labels each container with the id of its image. An image can't contain its own id, since that is a
+    digest of its content: this label was set when the container was created.
     """
     return bool(image) and labels.get(IMAGE, "").removeprefix("sha256:") == image.removeprefix("sha256:")
 
 
 def set_at_creation(labels: Mapping[str, str], inherited: Mapping[str, str]) -> bool:
-    """Whether the container was made as this service, given the labels of its image (``inherited``).
+    """Whether the container was created as this service, given the labels of its image (``inherited``).
 
-    The label that says most decides: the image's id is another one for every image that Compose uses (2.30
-    to 5.x set it); older versions and other tools are known by the hash of the definition, and a container
-    labelled by hand by project and service. One label among many that was overridden by `docker run
-    --label` changes nothing.
+    The most specific label decides: the image's id differs for every image that Compose uses (2.30 to 5.x set
+    it); older versions and other tools are recognised by the hash of the definition, and a container labelled
+    by hand by project and service. A single label overridden by `docker run --label` changes nothing.
     """
     for label in (IMAGE, CONFIG_HASH):
         if label in labels:

@@ -35,12 +35,12 @@ STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z) ")
 
 
 async def log_lines(http: DockerHttp, container: str, tail: int, follow: bool) -> AsyncGenerator[str, None]:
-    """Log lines of a container, oldest first, standard output and error in the order of the engine.
+    """Yield log lines of a container, oldest first, standard output and error in the engine's order.
 
     Raises:
         ContainerGone: there is no such container.
-        StepFailed: the engine can't read its log (a driver that keeps none, say).
-        EngineUnavailable: the engine does not answer, or sends frames that no engine sends.
+        StepFailed: the engine can't read its log (for example, the driver keeps none).
+        EngineUnavailable: the engine does not answer, or sends invalid frames.
     """
     log = _Log(http, container)
     try:

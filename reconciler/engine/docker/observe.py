@@ -1,4 +1,4 @@
-"""One look at the engine: a single list call where nothing changed, and inspections of what did."""
+"""Observes the engine: one list call if nothing changed, and inspections of changed containers."""
 
 from __future__ import annotations
 
@@ -32,25 +32,27 @@ from reconciler.model.observed import Container, Health, ObservedState, State
 from reconciler.model.stack import Stack
 
 _AT_ONCE = 8
-"""Inspections at the same time; the engine answers each in 0.3 ms, so more gains nothing."""
+"""Concurrent inspections; the engine answers each in 0.3 ms, so more gain nothing."""
 _LEFT_ALONE = 30.0
-"""Seconds in which a container whose inspection hung is not inspected again: one stuck container
-must not cost every look its deadline."""
+"""Seconds for which a container is not inspected again after its inspection hung: one stuck container must
+not cost every observation its deadline.
+"""
 _REFUSALS = 3
-"""Inspections in a row that the engine may refuse before the container counts as one in an unknown state:
-until then the look is incomplete, since most refusals are over by the next."""
+"""Consecutive inspections that the engine may refuse before the container counts as one in an unknown state:
+until then the observation is incomplete, since most refusals end before the next one.
+"""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class _ObservedCache:
-    looks: tuple[object, ...]
+    summary: tuple[object, ...]
     container: Container
 
 
 class Observer:
-    """Remembers the last inspections, and what has moved since."""
+    """Caches the last inspections, and which of them are outdated."""
 
     def __init__(self, http: DockerHttp) -> None:
         self.subscribed = False
@@ -71,19 +73,20 @@ class Observer:
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
     def is_known(self, container_id: str) -> Container | None:
-        """The container as it was last seen."""
+        """Return the container as last observed."""
         known = self._known.get(container_id)
         return known.container if known else None
 
     def is_held(self, container_id: str) -> bool:
-        """Whether we are at this container at the moment; see ``holding``."""
+        """Whether a command of this daemon runs on the container; see ``holding``."""
         return container_id in self._held
 
     def note_exit(self, container_id: str, at: float, exit_code: int) -> bool:
-        """The process of a container that we hold has ended (wall seconds); whether a look shows that now.
+        """Record that the process of a held container ended (wall seconds); True if observations show it now.
 
-        Where we are stopping it, it does: the engine goes on to take its network down, for half a second when
-        several end at once, and answers nobody meanwhile; whoever waits for its end need not wait for that.
+        They do if the container is being stopped: the engine then removes its network, which takes half a
+        second when several end at once, and answers no inspection until then; components that wait for the
+        end of the process need not wait for that.
         """
         known = self._known.get(container_id)
         if known is None or not self._held.get(container_id) or known.container.started_at > at:
@@ -100,22 +103,22 @@ class Observer:
         return True
 
     def invalidate(self, container_id: str) -> None:
-        """This container may have changed in a way that the list does not show."""
+        """Record that the container may have changed in a way that the list does not show."""
         self._moved.add(container_id)
 
     def note_starved(self, container_id: str, at: float) -> None:
-        """The kernel took a process of this container for want of memory, at ``at`` (the engine's clock).
+        """Record that the OOM killer ended a process of this container at ``at`` (the engine's clock).
 
-        The engine's own flag says so for some versions only, and only once the container has ended.
+        The engine's own flag says so for some versions only, and only after the container has ended.
         """
         self._starved[container_id] = at
 
     @contextlib.contextmanager
     def holding(self, container_id: str, *, stopping: bool = False) -> Iterator[None]:
-        """We are at this container: it is shown as it was until we are done, then inspected.
+        """Mark the container as held by a command: observations show its earlier state, then it is inspected.
 
-        The engine answers no inspection of a container that it is starting or taking down, and would
-        hold up the look.
+        The engine answers no inspection of a container that it starts or removes, which would delay the
+        observation.
         """
         self._held[container_id] = stopping
         try:
@@ -125,21 +128,21 @@ class Observer:
             self._moved.add(container_id)
 
     def invalidate_images(self) -> None:
-        """A tag may name another image now."""
+        """Record that a tag may refer to another image now."""
         self._tags = None
 
     def invalidate_all(self) -> None:
-        """Anything may have changed: events were missed, or the engine was another one."""
+        """Record that anything may have changed: events were missed, or the engine was replaced."""
         self._everything_moved = True
         self._tags = None
 
     async def refresh(self, stack: Stack, *, full: bool) -> ObservedState:
-        """One look; see ``Engine.observe``."""
-        # Two looks at once would hide from each other what events marked.
+        """See ``Engine.observe``."""
+        # Concurrent observations would hide from each other what events invalidated.
         async with self._turn:
             began = time.monotonic()
             if full or not self.subscribed:
-                # With nobody listening, nothing tells of a moved tag.
+                # Without a subscription, no event reports a moved tag.
                 self._tags = None
             if stack.name != self._project:
                 self._project = stack.name
@@ -164,7 +167,7 @@ class Observer:
             and (everything or id in moved or not self._is_known(id, summary_key(entry)))
         ]
         failed = await self._inspect_all(stale)
-        # Gone between the list and the inspection: absent from both.
+        # Removed between the list and the inspection: absent from both.
         gone = {id for id in ours if id not in self._known and id not in failed}
         self._known = {id: known for id, known in self._known.items() if id in ours and id not in gone}
         self._starved = {id: at for id, at in self._starved.items() if id in ours}
@@ -183,29 +186,30 @@ class Observer:
         )
 
     async def strangers(self, project: str) -> frozenset[str]:
-        """Containers that have the project's labels from their image, looked for now; see ``Identity``.
+        """Return the containers that have the project's labels from their image; see ``Identity``. Not
+        cached.
 
         Raises:
-            EngineUnavailable: the engine can't be asked.
+            EngineUnavailable: the engine does not answer.
         """
         found = await self._identity.sort(await self.listed(), project)
         return frozenset((*found.strangers, *found.unsure))
 
     async def of_project(self, project: str) -> Mapping[str, Mapping[str, Any]]:
-        """The listed containers that are services of the project, by id, looked for now.
+        """Return the listed containers that are services of the project, by id. Not cached.
 
         Raises:
-            EngineUnavailable: the engine can't be asked.
+            EngineUnavailable: the engine does not answer.
         """
         return (await self._identity.sort(await self.listed(), project)).ours
 
     async def listed(self) -> list[Mapping[str, Any]]:
-        """Every container that the engine lists, whosever it is.
+        """Return all containers that the engine lists, of any project.
 
         Raises:
-            EngineUnavailable: the engine can't be asked.
+            EngineUnavailable: the engine does not answer.
         """
-        # No label filter: a name that we need may be held by a container that is not ours.
+        # No label filter: a container of another project may hold a name that is needed here.
         try:
             entries = await self._http.get("/containers/json", all=True)
         except Refused as error:
@@ -220,12 +224,12 @@ class Observer:
         tags = self._tags if self._tags is not None else await self._list_images()
         unlisted = [name for name in wanted if full_name(name) not in tags and not image_named(name, tags)]
         ids = await asyncio.gather(*(self._id_of(name) for name in unlisted))
-        # Kept with the others, also that there is none: asked for once, until tags may have moved.
+        # Cached with the others, also a missing image: requested once, until tags may have moved.
         tags |= {full_name(name): id for name, id in zip(unlisted, ids, strict=True) if id is not None}
         return tags
 
     async def _id_of(self, image: str) -> str | None:
-        """The id of an image that the list leaves out; empty where there is none, None: not known.
+        """Return the id of an image that the list leaves out; empty if it does not exist, None if unknown.
 
         Docker 26.1 with containerd's store lists no image whose layers were unpacked already when it was
         pulled: their packed form is not fetched then, and the image counts as incomplete.
@@ -241,12 +245,12 @@ class Observer:
             return None
         except ValueError:
             return ""
-        # What is no reference (`/app:1`) is answered with something else, and a short name of hexadecimal
-        # digits with whichever image has such an id.
+        # For an invalid reference (`/app:1`) the engine returns something else, and for a short name of
+        # hexadecimal digits any image with such an id.
         return image_named(image, tags_of([seen])) if isinstance(seen, dict) and "Id" in seen else ""
 
     async def _list_images(self) -> dict[str, str]:
-        # Set before asking, so that a mark made while the answer is on its way counts.
+        # Set before the request, so that an invalidation during the request counts.
         self._tags = {}
         try:
             images = await self._http.get("/images/json")
@@ -261,13 +265,13 @@ class Observer:
             self._tags = tags
         return tags
 
-    def _is_known(self, id: str, looks: tuple[object, ...]) -> bool:
+    def _is_known(self, id: str, summary: tuple[object, ...]) -> bool:
         known = self._known.get(id)
-        return known is not None and known.looks == looks
+        return known is not None and known.summary == summary
 
     async def _inspect_all(self, entries: Iterable[Mapping[str, Any]]) -> set[str]:
-        """Inspect these; the ids of those of which nothing certain can be said."""
-        # Each is waited for, also when one fails: a late one must not write over what a later look found.
+        """Inspect these; return the ids of containers whose state is uncertain."""
+        # Wait for each one even if another fails: a late result must not overwrite a newer observation.
         results = await asyncio.gather(*(self._inspect(entry) for entry in entries), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
@@ -277,7 +281,7 @@ class Observer:
     async def _inspect(self, entry: Mapping[str, Any]) -> str:
         id = id_of(entry)
         if self._stuck.get(id, 0.0) > time.monotonic():
-            self._make_do(entry)
+            self._use_list_entry(entry)
             return ""
         try:
             async with self._slots:
@@ -289,11 +293,11 @@ class Observer:
             if error.reason != "engine_silent":
                 raise
             self._stuck[id] = time.monotonic() + _LEFT_ALONE
-            self._make_do(entry)
+            self._use_list_entry(entry)
             return ""
         except (Unreadable, ValueError, RecursionError) as error:
             why = str(error) if isinstance(error, Unreadable) else "the answer is no JSON"
-            self._is_odd(entry, f"its inspection can't be read: {why}")
+            self._show_unknown(entry, f"its inspection can't be read: {why}")
             return ""
         if found.started_at <= self._starved.get(id, 0.0):
             found = dataclasses.replace(found, oom_killed=True)
@@ -316,11 +320,11 @@ class Observer:
         if self._refused[id] < _REFUSALS:
             _log.warning("a container can't be inspected", extra={"container": id, "error": str(error)})
             return id
-        self._is_odd(entry, f"the engine refuses to describe it: {error}")
+        self._show_unknown(entry, f"the engine refuses to describe it: {error}")
         return ""
 
-    def _is_odd(self, entry: Mapping[str, Any], why: str) -> None:
-        """Show the container as one in an unknown state, and inspect it again in the next look."""
+    def _show_unknown(self, entry: Mapping[str, Any], why: str) -> None:
+        """Show the container in an unknown state, and inspect it again in the next observation."""
         id = id_of(entry)
         known = self._known.get(id)
         odd = unreadable(entry, why)
@@ -335,13 +339,13 @@ class Observer:
             self._odd[id] = why
             _log.warning("a container can't be understood", extra={"container": id, "why": why})
 
-    def _make_do(self, entry: Mapping[str, Any]) -> None:
-        """With an inspection that hangs: the state from the list, the rest as it was last seen."""
+    def _use_list_entry(self, entry: Mapping[str, Any]) -> None:
+        """Use the state from the list, and the rest from the last inspection, if an inspection hangs."""
         id = id_of(entry)
         self._moved.add(id)
         known = self._known.get(id)
         if known is None or known.container.state is State.UNKNOWN:
-            self._is_odd(entry, "the engine does not answer questions about it")
+            self._show_unknown(entry, "the engine does not answer questions about it")
             return
         state = state_from(entry.get("State"))
         why = known.container.error if state is not State.UNKNOWN else "its listed state has no meaning here"

@@ -1,7 +1,7 @@
-"""Orders to single containers, and credentials, through the Docker SDK's low-level client, in threads.
+"""Sends commands for single containers, and reads credentials, through the Docker SDK in threads.
 
-The only module that imports the SDK. Its blocking calls get threads and a deadline here, and what
-they raise becomes either our own errors or ``Refused``, the engine's own answer.
+The only module that imports the SDK. Gives its blocking calls threads and deadlines, and translates its
+errors into our own or into ``Refused``, the engine's own response.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from reconciler.errors import EngineUnavailable, OutcomeUnknown, StepFailed
 from reconciler.model.observed import Action, Command
 
 _ORDER_DEADLINE = 60.0
-"""Seconds for an order that does not wait for a container's processes."""
+"""Seconds for a command that does not wait for a container's processes."""
 _STOP_MARGIN = 20.0
-"""Seconds on top of the grace: the engine kills, cleans up and answers in them."""
+"""Seconds in addition to the grace period: the engine kills, cleans up and responds in them."""
 _CREDENTIALS_WITHIN = 30.0
 _MOST_ORDERS = 32
 
@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 class ContainerCommands:
-    """The SDK's calls, each in a thread, each with a deadline."""
+    """Calls of the SDK, each in a thread and with a deadline."""
 
     def __init__(self, http: DockerHttp) -> None:
         self._http = http
@@ -50,9 +50,9 @@ class ContainerCommands:
         """START, STOP, KILL, UNPAUSE, RENAME, UPDATE or REMOVE one container.
 
         Raises:
-            Refused: the engine said no.
+            Refused: the engine refused.
             EngineUnavailable: nothing was sent.
-            OutcomeUnknown: sent, and no answer in time.
+            OutcomeUnknown: sent, but no response in time.
         """
         within = _ORDER_DEADLINE
         if command.action is Action.STOP:
@@ -60,16 +60,16 @@ class ContainerCommands:
         await self._call(lambda client: _carry_out(client, command), within)
 
     async def wait_until_removed(self, container: str) -> None:
-        """Until somebody else's removal of it is done; errors as for ``carry_out``."""
+        """Wait until another client's removal of the container is done; errors as for ``execute``."""
         await self._call(lambda client: client.wait(container, condition="removed"), _ORDER_DEADLINE)
 
     async def credentials(self, image: str, config: Path) -> dict[str, str]:
-        """The header that lets the engine pull this image, from the user's docker ``config.json``.
+        """Return the header with which the engine pulls this image, from the user's docker ``config.json``.
 
-        Asks credential helpers where the file names them.
+        Calls the credential helpers that the file names.
 
         Raises:
-            StepFailed: a helper or the file is of no use.
+            StepFailed: a helper or the file can't be used.
         """
         try:
             return await self._threads.run(lambda: _credentials(image, config), _CREDENTIALS_WITHIN)
@@ -78,10 +78,10 @@ class ContainerCommands:
             raise StepFailed(f"no credentials to pull {image}: {why}", "image_unavailable") from error
 
     async def all_credentials(self, config: Path) -> str:
-        """The ``config.json`` with all credentials of this user, which ``use_api_socket`` asks for.
+        """Return a ``config.json`` with all credentials of this user, for ``use_api_socket``.
 
         Raises:
-            StepFailed: a helper or the file is of no use.
+            StepFailed: a helper or the file can't be used.
         """
         try:
             return await self._threads.run(lambda: _all_credentials(config), _CREDENTIALS_WITHIN)
@@ -90,7 +90,7 @@ class ContainerCommands:
             raise StepFailed(f"no credentials for use_api_socket: {why}", "credentials_missing") from error
 
     def close(self) -> None:
-        """Close what is idle; calls in flight end by themselves, in threads that hold up no exit."""
+        """Close idle connections; running calls end by themselves, in threads that delay no exit."""
         self._clients.close()
 
     async def _call(self, work: Callable[[APIClient], T], within: float) -> T:
@@ -112,7 +112,7 @@ class ContainerCommands:
 
 
 class _Clients:
-    """The SDK's client: made when first needed, made anew for another API version."""
+    """Holds the SDK's client: created on first use, and again for another API version."""
 
     def __init__(self, address: Address) -> None:
         self._address = address
@@ -120,14 +120,14 @@ class _Clients:
         self._making = threading.Lock()
 
     def client(self, api: str) -> APIClient:
-        """A client that speaks this API version."""
+        """Return a client for this API version."""
         with self._making:
             if self._current is None or self._current[0] != api:
                 self._current = (api, self._make(api))
             return self._current[1]
 
     def close(self) -> None:
-        """Close the connections that are idle."""
+        """Close idle connections."""
         with self._making:
             if self._current:
                 self._current[1].close()
@@ -149,8 +149,9 @@ class _Clients:
             tls=tls,
             max_pool_size=_MOST_ORDERS,
         )
-        # An engine that ends accepts no new connection, but on those that it has it goes on obeying while it
-        # stops its containers. One started then can never be started again, so each order comes on its own.
+        # An engine that shuts down accepts no new connection, but still obeys on existing ones while it stops
+        # its containers. A container started then can never be started again, so each command uses a new
+        # connection.
         client.headers["Connection"] = "close"
         return client
 
@@ -173,7 +174,7 @@ def _carry_out(client: APIClient, command: Command) -> None:
         case Action.STOP:
             client.stop(id, timeout=math.ceil(command.grace))
         case Action.REMOVE:
-            # Volumes stay: nothing here ever removes data.
+            # Volumes stay: no code here ever removes data.
             client.remove_container(id, v=False, force=False)
         case _:
             message = f"{command.action} is not an order to one container"
@@ -197,13 +198,13 @@ def _all_credentials(config: Path) -> str:
             listed = Store(loaded.creds_store).list()  # type: ignore[no-untyped-call]
         names = dict.fromkeys([*(listed or {}), *loaded.cred_helpers])
         known = {name: auth.resolve_authconfig(loaded, name) or {} for name in names}
-    # As the docker CLI saves its file: sorted, one tab for each level.
-    entries = {name: _saved(told) for name, told in sorted(known.items())}
+    # In the docker CLI's file format: sorted, one tab for each level.
+    entries = {name: _saved(credentials) for name, credentials in sorted(known.items())}
     return json.dumps({"auths": entries}, indent="\t", ensure_ascii=False)
 
 
-def _saved(told: Mapping[str, Any]) -> dict[str, str]:
-    found = {key.lower(): value for key, value in told.items()}
+def _saved(credentials: Mapping[str, Any]) -> dict[str, str]:
+    found = {key.lower(): value for key, value in credentials.items()}
     saved = {}
     user, password = found.get("username") or "", found.get("password") or ""
     if user or password:
@@ -214,7 +215,7 @@ def _saved(told: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _unsent(error: BaseException) -> EngineUnavailable | None:
-    """The error for a call that did not reach the engine; None where it may have."""
+    """Return the error for a call that did not reach the engine; None if it may have."""
     cause: object = error
     seen: set[int] = set()
     waiting: list[object] = [cause]

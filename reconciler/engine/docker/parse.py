@@ -1,4 +1,4 @@
-"""The engine's JSON, read into our values. Pure: dictionaries in, values out."""
+"""Parses the engine's JSON into values. Pure: dictionaries in, values out."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BRACKETS = re.compile(r"\(([^)]*)\)")
 _MARKER = {"CMD": (), "CMD-SHELL": ("/bin/sh", "-c")}
 _SHORTEST_ID = 12
 _SYNONYMS = {
-    # Podman's further words (libpod's ContainerStatus): 5.4 lists a crash loop as "stopped".
+    # Podman's additional words (libpod's ContainerStatus): 5.4 lists a crash loop as "stopped".
     "stopped": State.EXITED,
     "stopping": State.RUNNING,
     "initialized": State.CREATED,
@@ -36,14 +36,13 @@ Json = Mapping[str, Any]
 
 
 class Unreadable(ValueError):
-    """A field of an answer is missing or of another type than the engine's API says; names the field."""
+    """A field of a response is missing or has another type than in the engine's API; names the field."""
 
 
 def claims(entry: Json, project: str) -> bool:
     """Whether the labels of a listed container name a service of this project.
 
-    That alone does not make it a service's container: labels may come from its image
-    (``identity``).
+    That alone does not make it a service's container: labels may come from its image (``identity``).
     """
     labels = labels_of(entry)
     return (
@@ -55,7 +54,7 @@ def claims(entry: Json, project: str) -> bool:
 
 
 def labels_of(entry: Json) -> Mapping[str, str]:
-    """The labels of a listed container or an image's configuration that are readable; may be empty."""
+    """Return the readable labels of a listed container or an image's configuration; may be empty."""
     labels = entry.get("Labels")
     if not isinstance(labels, Mapping):
         return {}
@@ -63,24 +62,24 @@ def labels_of(entry: Json) -> Mapping[str, str]:
 
 
 def id_of(entry: object) -> str:
-    """The id of a listed container or image; empty where there is none to read."""
+    """Return the id of a listed container or image; empty if it has none."""
     id = entry.get("Id") if isinstance(entry, Mapping) else None
     return id if isinstance(id, str) else ""
 
 
 def _runs_a_hook(labels: Json) -> bool:
-    """Whether it is the container of a pre_start hook; Compose 5.3 to 5.5 does not say so in a label."""
+    """Whether it is the container of a pre_start hook; Compose 5.3 to 5.5 sets no label for that."""
     return HOOK in labels or (COMPOSE in labels and not {CONFIG_HASH, NUMBER} & labels.keys())
 
 
 def number_of(labels: Json) -> int:
-    """The number of the replica, from Compose's label; 0 where the label is absent or is no number."""
+    """Return the number of the replica from Compose's label; 0 if the label is missing or not a number."""
     text = str(labels.get(NUMBER) or "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < _LONGEST_NUMBER else 0
 
 
 def name_of(entry: Json) -> str:
-    """A listed container's own name; it also has one per link, as /other/alias. Empty when it has none."""
+    """Return a listed container's own name (it has one more per link, as /other/alias); empty without one."""
     listed = entry.get("Names")
     texts = listed if isinstance(listed, list) else []
     names = (name.removeprefix("/") for name in texts if isinstance(name, str))
@@ -88,9 +87,9 @@ def name_of(entry: Json) -> str:
 
 
 def summary_key(entry: Json) -> tuple[object, ...]:
-    """What the list says of a container, without what changes by the second: equal looks, nothing changed.
+    """Return the facts of a list entry that do not change by themselves: equal keys, nothing changed.
 
-    An endpoint's id is a new one at each start, so that even a restart between two looks shows.
+    An endpoint's id is new at each start, so a restart between two observations shows too.
     """
     settings = entry.get("NetworkSettings")
     networks = settings.get("Networks") if isinstance(settings, Mapping) else None
@@ -105,7 +104,7 @@ def summary_key(entry: Json) -> tuple[object, ...]:
 
 
 def state_from(word: object) -> State:
-    """The state that an engine's word means, or the nearest one; UNKNOWN where there is none."""
+    """Return the state for the engine's word, or the nearest one; UNKNOWN if none matches."""
     text = word.strip().lower() if isinstance(word, str) else ""
     if text in _SYNONYMS:
         return _SYNONYMS[text]
@@ -113,12 +112,12 @@ def state_from(word: object) -> State:
 
 
 def container(seen: object) -> Container:
-    """A container from the engine's inspection of it.
+    """Return a container from the engine's inspection of it.
 
-    Its state is UNKNOWN where the engine uses a word that has no meaning here.
+    Its state is UNKNOWN if the engine uses an unknown word.
 
     Raises:
-        Unreadable: a field is missing or of another type than the API says.
+        Unreadable: a field is missing or has another type than in the API.
     """
     if not isinstance(seen, Mapping):
         raise Unreadable("the answer is no object")
@@ -136,7 +135,7 @@ def container(seen: object) -> Container:
         image=_text(seen, "Image"),
         config_hash=_text(labels, CONFIG_HASH),
         exit_code=_whole(state, "ExitCode"),
-        # For some engines (20.10) the flag of a running container describes the run before.
+        # For some engines (20.10) the flag of a running container describes the previous run.
         oom_killed=bool(state.get("OOMKilled")) and kind not in {State.RUNNING, State.PAUSED},
         created_at=_moment(seen, "Created"),
         started_at=started,
@@ -158,7 +157,7 @@ def container(seen: object) -> Container:
 
 
 def unreadable(entry: Json, why: str) -> Container:
-    """A listed container of which no more than id, name and service can be read; ``why`` is for people."""
+    """Return a listed container of which only id, name and service are known; ``why`` is shown to users."""
     name = name_of(entry)
     return Container(
         id=id_of(entry) or f"?{name}",
@@ -218,7 +217,7 @@ def _moment(of: Json, key: str) -> float:
 
 
 def health_check(config: Json) -> tuple[str, ...]:
-    """The health check as arguments for exec; () where there is none or it was switched off."""
+    """Return the health check as arguments for exec; () if it is missing or disabled."""
     test = _texts(_mapping(config, "Healthcheck"), "Test")
     if not test or test[0] == "NONE":
         return ()
@@ -236,7 +235,7 @@ def _texts(of: Json, key: str) -> tuple[str, ...]:
 
 
 def parse_timestamp(stamp: object) -> float:
-    """Seconds since the epoch of an RFC 3339 time with nanoseconds; 0 for the engine's "never"."""
+    """Return the seconds since the epoch of an RFC 3339 time with nanoseconds; 0 for the engine's "never"."""
     match = _STAMP.match(str(stamp or ""))
     if not match or match[1].startswith("0001-"):
         return 0.0
@@ -245,9 +244,9 @@ def parse_timestamp(stamp: object) -> float:
 
 
 def tags_of(images: Iterable[object]) -> dict[str, str]:
-    """From every name that an image can be called by, in full, to its id; ids name themselves.
+    """Map every full name of an image to its id; ids map to themselves.
 
-    An image that can't be read is left out.
+    An unreadable image is left out.
     """
     found: dict[str, str] = {}
     for image in images:
@@ -264,7 +263,7 @@ def tags_of(images: Iterable[object]) -> dict[str, str]:
 
 
 def image_named(reference: str, tags: Mapping[str, str]) -> str:
-    """The id that a reference names now; empty where no image has that name."""
+    """Return the id that a reference names now; empty if no image has that name."""
     found = tags.get(full_name(reference)) or tags.get(reference, "")
     digits = reference.removeprefix("sha256:")
     if not found and len(digits) >= _SHORTEST_ID and re.fullmatch(r"[0-9a-f]+", digits):
@@ -273,7 +272,7 @@ def image_named(reference: str, tags: Mapping[str, str]) -> str:
 
 
 def full_name(reference: str) -> str:
-    """A reference with everything that may be left out: registry, `library/` and `:latest`.
+    """Return a reference with all optional parts: registry, `library/` and `:latest`.
 
     A digest decides alone, so a tag beside it is dropped.
     """
@@ -285,7 +284,7 @@ def full_name(reference: str) -> str:
 
 
 def repository_and_tag(reference: str) -> tuple[str, str]:
-    """A reference as a pull asks for it: the repository, and the tag or, where there is one, the digest."""
+    """Return the parameters of a pull: the repository, and the tag or, if there is one, the digest."""
     name, _, digest = reference.partition("@")
     tag = full_name(name).rpartition(":")[2]
     return name.removesuffix(f":{tag}"), digest or tag
@@ -308,7 +307,7 @@ def _health(state: Json, started: float) -> Health:
     log = _sequence(reported, "Log")
     last = log[-1] if log and isinstance(log[-1], Mapping) else None
     if verdict in {"healthy", "unhealthy"} and last is not None and _moment(last, "End") < started:
-        # Left over from before this start: the engine's monitor has not begun again yet.
+        # From before this start: the engine's monitor has not begun again yet.
         return Health.STARTING
     return Health(verdict)
 

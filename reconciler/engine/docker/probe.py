@@ -1,4 +1,4 @@
-"""A container's own health check, run early through exec."""
+"""Runs a container's own health check early, through exec."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from reconciler.engine.docker.http import DockerHttp, Refused
 from reconciler.model.observed import Container
 
 _AT_ONCE = 8
-"""Each costs a tenth of a CPU second in the engine; those that hang hold their place until they time out."""
+"""Each costs a tenth of a CPU second in the engine; a hanging check holds its slot until it times out."""
 
 
 class HealthExec:
-    """Runs health checks, one at a time in each container, few at once in all."""
+    """Runs health checks: one at a time in each container, few at once in all."""
 
     def __init__(self, http: DockerHttp) -> None:
         self._http = http
@@ -35,7 +35,7 @@ class HealthExec:
             self._running.discard(container.id)
 
     async def _still_hanging(self, container: str) -> bool:
-        """Whether the check that we gave up on still runs: the engine can't kill it, so add none."""
+        """Whether an abandoned check still runs: the engine can't kill it, so do not add another one."""
         check = self._hanging.get(container)
         if check is None:
             return False
@@ -43,13 +43,13 @@ class HealthExec:
             if (await self._http.get(f"/exec/{check}/json"))["Running"]:
                 return True
         except Refused:
-            # Not known any more: its container was restarted or removed.
+            # Unknown to the engine: its container was restarted or removed.
             pass
         del self._hanging[container]
         return False
 
     async def _run(self, container: Container) -> bool:
-        # With its output attached the answer ends when the check does; otherwise it ends at once.
+        # With attached output the response ends with the check; otherwise it ends at once.
         body = {"Cmd": container.check, "AttachStdout": True, "AttachStderr": True}
         check = (await self._http.post(f"/containers/{container.id}/exec", body))["Id"]
         self._hanging[container.id] = check

@@ -1,7 +1,7 @@
-"""Which other Compose projects on the engine carry the files of a stack: what a changed name leaves behind.
+"""Finds other Compose projects created from the files of a stack, which a changed name leaves behind.
 
-Compose labels each container with the files and the folder that it was made from. Volumes have the name of
-their project only.
+Compose labels each container with the files and the folder that it was created from. Volumes have only the
+name of their project.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ CONFIG_FILES = "com.docker.compose.project.config_files"
 WORKING_DIR = "com.docker.compose.project.working_dir"
 
 _FROZEN = re.compile(r"[0-9a-f]{32,}\.json")
-"""The name of a resolved model in the state directory of a daemon: what it makes containers from."""
+"""The file name of a stored model in the state directory of a daemon, which creates containers from it."""
 
 
 async def left_behind(
     http: DockerHttp, identity: Identity, entries: Iterable[Json], stack: Stack, former: str, *, local: bool
 ) -> tuple[LeftBehind, ...]:
-    """What there is of other projects made from the files of this stack, sorted by their names.
+    """Return the other projects created from the files of this stack, sorted by name.
 
-    ``former`` is a name that the stack had, whose volumes count also where no container is left. ``local``:
-    whether the paths in labels are those of this host.
+    ``former`` is an earlier name of the stack, whose volumes count even without a container. ``local``: the
+    paths in labels are those of this host.
 
     Raises:
-        EngineUnavailable: the engine can't be asked, about its volumes for instance.
+        EngineUnavailable: the engine does not answer, or can't list volumes.
     """
     entries = list(entries)
     projects: dict[str, list[Json]] = {}
@@ -48,7 +48,7 @@ async def left_behind(
     names |= {former} - {"", stack.name}
     found = []
     for name in sorted(names):
-        # Without what only inherited the labels of that project from its image.
+        # Without containers that inherited the labels of that project from their image.
         known = await identity.sort(projects.get(name, ()), name)
         containers = tuple(sorted(name_of(entry) or id[:12] for id, entry in known.ours.items()))
         volumes = await _volumes(http, name)
@@ -58,7 +58,7 @@ async def left_behind(
 
 
 def is_of(stack: Stack, made: Iterable[Json], *, local: bool) -> bool:
-    """Whether the containers of another project were made from the Compose files of this stack."""
+    """Whether the containers of another project were created from the Compose files of this stack."""
     labels = [labels_of(entry) for entry in made]
     return any(_same_files(stack, one) for one in labels) or _same_content(stack, labels, local=local)
 
@@ -68,7 +68,7 @@ def _same_files(stack: Stack, labels: Mapping[str, str]) -> bool:
 
 
 def _same_content(stack: Stack, labels: list[Mapping[str, str]], *, local: bool) -> bool:
-    """Made by a daemon, whose files are frozen elsewhere, or from files that have moved since."""
+    """Whether a daemon created them, whose files are stored elsewhere, or files that have moved since."""
     services = {one[SERVICE] for one in labels}
     if not services or not services <= stack.services.keys():
         return False
@@ -90,7 +90,7 @@ def _by_daemon(labels: Mapping[str, str]) -> bool:
 
 
 def _places(paths: Iterable[str]) -> set[str]:
-    """The paths as they are written and as they are behind links."""
+    """Return the paths as written and with links resolved."""
     return {place for path in paths if path for place in (os.path.normpath(path), str(Path(path).resolve()))}
 
 

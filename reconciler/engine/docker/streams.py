@@ -1,4 +1,4 @@
-"""What the engine sends by itself, each over one connection: events, and how a pull goes on."""
+"""Reads streams of the engine, each over one connection: events, and the progress of a pull."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from reconciler.errors import EngineError, EngineUnavailable, OutcomeUnknown
 from reconciler.host.untrusted import MALFORMED
 from reconciler.model.stack import Stack
 
-# Asked of the engine by name, because the exec events of health checks come all day, cost CPU on both
-# sides and mean nothing. `health_status` stands for `health_status: healthy` and its like. Being
-# connected to a network repairs at most, and comes in the middle of a start.
+# Filtered by name, because the exec events of health checks come all day, cost CPU on both sides and mean
+# nothing. `health_status` includes `health_status: healthy` and similar ones. An attached network can only
+# repair, and is attached during a start.
 _FILTERS = {
     "type": ["container", "network", "image"],
     "event": [
@@ -27,12 +27,12 @@ _FILTERS = {
     ],
 }
 _MOST_TEXTS = 64
-"""Reasons kept for a consumer that is busy: one would do, a few tell more in the log."""
+"""Reasons kept for a busy consumer: one would be enough, a few are useful in the log."""
 _LONGEST_LINE = 2**20
 
 
 class Events:
-    """One subscription: tells the look what moved, and yields why."""
+    """One subscription: invalidates the observer's cache, and yields the reasons."""
 
     def __init__(self, http: DockerHttp, observer: Observer, stack: Stack) -> None:
         self._http = http
@@ -50,16 +50,16 @@ class Events:
         self._expected_by: float | None = None
 
     def expect_event(self, since: float, seconds: float) -> None:
-        """We did something, begun at ``since`` (the loop's time), that makes an event.
+        """Expect an event of a command that began at ``since`` (the event loop's time).
 
-        If none came since and none comes within ``seconds``, the stream is dead, though open.
+        If none has come since, and none comes within ``seconds``, the stream is dead although it is open.
         """
         if self._heard_at < since and self._expected_by is None:
             self._expected_by = asyncio.get_running_loop().time() + seconds
             self._woken.set()
 
     async def lines(self) -> AsyncGenerator[str, None]:
-        """Yield ``subscribed`` once the engine listens to us, then a text per reason to look again.
+        """Yield ``subscribed`` once the engine sends events, then a text per reason to observe again.
 
         Raises:
             EngineUnavailable: the stream is lost.
@@ -67,7 +67,7 @@ class Events:
         filters = json.dumps(_FILTERS)
         try:
             async with self._http.stream("GET", "/events", filters=filters) as reply:
-                # What happened before we listened was told to nobody.
+                # Events from before the subscription are lost.
                 self._observer.invalidate_all()
                 self._observer.subscribed = True
                 pump = asyncio.create_task(self._pump(reply))
@@ -104,7 +104,7 @@ class Events:
                 raise EngineUnavailable("the engine's event stream ended", "events_lost") from self._ended
 
     async def _pump(self, reply: HttpResponse) -> None:
-        """Drains the stream whatever the consumer does: the engine drops events for slow readers."""
+        """Drain the stream independently of the consumer: the engine drops events for slow readers."""
         try:
             async with aclosing(lines_of(reply.chunks())) as lines:
                 async for line in lines:
@@ -120,7 +120,7 @@ class Events:
         try:
             text = self._reason(event)
         except MALFORMED:
-            # An event of a shape that no engine documents still means that something happened.
+            # An event in an undocumented format still means that something happened.
             text = "an event that can't be read"
         if not text:
             return
@@ -129,44 +129,44 @@ class Events:
         self._woken.set()
 
     def _reason(self, event: Mapping[str, Any]) -> str:
-        """Why to look again because of this event; empty where it does not concern us."""
+        """Return why to observe again because of this event; empty if it does not concern the stack."""
         kind, action = event.get("Type", ""), event.get("Action", "")
         actor = event.get("Actor") or {}
-        told = actor.get("Attributes") or {}
+        attributes = actor.get("Attributes") or {}
         if kind == "image":
             self._observer.invalidate_images()
-            return f"image {action} {told.get('name', '')}".rstrip()
+            return f"image {action} {attributes.get('name', '')}".rstrip()
         if kind == "network":
-            attached = told.get("container", "")
+            attached = attributes.get("container", "")
             known = self._observer.is_known(attached)
             self._observer.invalidate(attached)
             return f"network {action} {known.name}" if known and not self._observer.is_held(attached) else ""
-        moved, name = actor.get("ID", ""), told.get("name", "")
+        moved, name = actor.get("ID", ""), attributes.get("name", "")
         self._observer.invalidate(moved)
         if action == "oom":
             self._observer.note_starved(moved, event.get("timeNano", 0) / 1e9)
         if self._observer.is_held(moved):
-            # Our own doing, and not to be seen before it is done; that it is done wakes by itself.
-            died = action == "die" and self._observer.note_exit(moved, *_end_of(event, told))
+            # The effect of our own command, which must not be shown before it is done; its end causes a pass.
+            died = action == "die" and self._observer.note_exit(moved, *_end_of(event, attributes))
             return f"container {action} {name}" if died else ""
-        # The engine writes the former name with a slash before it, and the new one without.
-        names = {name, told.get("oldName", "").removeprefix("/")}
-        concerns = told.get(PROJECT) == self._stack.name or self._names & names
+        # The engine writes the former name with a leading slash, and the new one without.
+        names = {name, attributes.get("oldName", "").removeprefix("/")}
+        concerns = attributes.get(PROJECT) == self._stack.name or self._names & names
         return f"container {action} {name}" if concerns else ""
 
 
-def _end_of(event: Mapping[str, Any], told: Mapping[str, Any]) -> tuple[float, int]:
-    code = str(told.get("exitCode", ""))
+def _end_of(event: Mapping[str, Any], attributes: Mapping[str, Any]) -> tuple[float, int]:
+    code = str(attributes.get("exitCode", ""))
     return event.get("timeNano", 0) / 1e9, int(code) if code.isdecimal() else 0
 
 
 async def pull_image(
     http: DockerHttp, image: str, platform: str, credentials: Mapping[str, str], quiet: float
 ) -> str:
-    """Pull one image; what went wrong, or nothing. Leaving it, as by cancelling, ends it in the engine.
+    """Pull one image; return the problem, or an empty string. Cancelling ends the pull in the engine.
 
     Raises:
-        EngineUnavailable: the engine can't be asked.
+        EngineUnavailable: the engine does not answer.
         OutcomeUnknown: no progress for ``quiet`` seconds.
     """
     repository, tag = repository_and_tag(image)
@@ -181,7 +181,7 @@ async def pull_image(
         ):
             async for line in lines:
                 patience.reschedule(loop.time() + quiet)
-                # Read to the end: only then has the engine put the image in its place.
+                # Read to the end: only then is the image complete in the engine.
                 problem = _problem_in(line) or problem
     except TimeoutError as error:
         raise OutcomeUnknown(f"the pull of {image} made no progress for {quiet:.0f} s") from error
@@ -191,7 +191,7 @@ async def pull_image(
 
 
 def _problem_in(line: bytes) -> str:
-    """What a line of a pull says went wrong; nothing where it is a line of progress, or no JSON at all."""
+    """Return the problem in a line of a pull; empty for progress, or if the line is not JSON."""
     try:
         return str(json.loads(line).get("error") or "")
     except MALFORMED:
@@ -199,7 +199,7 @@ def _problem_in(line: bytes) -> str:
 
 
 async def lines_of(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-    """Lines out of chunks, without their ends; a line of more than 1 MiB is cut."""
+    """Split chunks into lines, without line ends; a line of more than 1 MiB is cut."""
     rest = bytearray()
     async for chunk in chunks:
         first, newline, others = chunk.partition(b"\n")

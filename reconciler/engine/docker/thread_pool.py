@@ -1,7 +1,7 @@
-"""Threads for calls that block: few, started when needed, gone when idle, never in the way of an exit.
+"""Threads for blocking calls: few, started when needed, ended when idle, never a reason to delay an exit.
 
-The standard executor's threads are joined when the interpreter ends, so one call stuck in a hung
-engine would keep the process alive. These are daemon threads.
+The interpreter joins the standard executor's threads when it ends, so one call stuck in a hanging engine
+would keep the process alive. These are daemon threads.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class DaemonThreadPool:
         self._idle = 0
 
     async def run(self, work: Callable[[], T], within: float) -> T:
-        """The result of ``work``, run in a thread.
+        """Run ``work`` in a thread; return its result.
 
         Raises:
-            NotBegun: no thread was free within ``within`` seconds.
-            TimeoutError: it began and has not ended within them; it is left behind.
+            NotStarted: no thread was free within ``within`` seconds.
+            TimeoutError: it started, but did not end within them; its thread is abandoned.
         """
         job = _Job(work, asyncio.get_running_loop())
         self._submit(job)
@@ -74,9 +74,9 @@ class DaemonThreadPool:
         while (job := self._next()) is not None:
             try:
                 result, failure = job.work(), None
-            except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the result
+            except BaseException as error:  # noqa: BLE001 - passed on with the result
                 result, failure = None, error
-            # The loop may be closed by now; then nobody waits.
+            # The event loop may be closed; then no caller waits.
             with contextlib.suppress(RuntimeError):
                 job.loop.call_soon_threadsafe(_settle, job.future, result, failure)
 

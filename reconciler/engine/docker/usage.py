@@ -1,6 +1,6 @@
-"""Measured memory and CPU: read from cgroup files where the engine is on this host, else asked for.
+"""Measures memory and CPU: from cgroup files if the engine is on this host, else through the API.
 
-A few file reads per container instead of an API call that makes the engine sample for a second or two.
+A few file reads per container replace an API call for which the engine samples for a second or two.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ class UsageSample(NamedTuple):
 
 
 class CpuMeter:
-    """Turns samples into use. CPU percent is over the time since the sample before."""
+    """Turns samples into usage. CPU percent is measured since the previous sample."""
 
     def __init__(self) -> None:
         self._before: dict[tuple[str, float], tuple[float, float]] = {}
 
     def usage(self, samples: Mapping[Container, UsageSample]) -> dict[str, Usage]:
-        """Use by container id; what is not in ``samples`` is forgotten."""
+        """Return the usage by container id; forgets containers that are not in ``samples``."""
         now = time.monotonic()
         found: dict[str, Usage] = {}
         kept: dict[tuple[str, float], tuple[float, float]] = {}
@@ -46,7 +46,7 @@ class CpuMeter:
     ) -> float:
         before = self._before.get(key)
         if before is None:
-            # The first sample has nothing to be compared with but the start.
+            # The first sample can only be compared with the start.
             passed, used = time.time() - container.started_at, sample.cpu_seconds
         else:
             passed, used = now - before[0], sample.cpu_seconds - before[1]
@@ -54,13 +54,13 @@ class CpuMeter:
 
 
 def read_all(containers: Iterable[Container]) -> dict[Container, UsageSample]:
-    """Samples from cgroup files; those that have none that can be read are left out. Blocks, briefly."""
+    """Read samples from cgroup files, without containers that have no readable ones. Blocks briefly."""
     samples = ((container, _read(container)) for container in containers)
     return {container: sample for container, sample in samples if sample is not None}
 
 
 def from_api(stats: Mapping[str, Any]) -> UsageSample | None:
-    """A sample from the engine's own statistics; None where it has none."""
+    """Return a sample from the engine's own statistics; None if it has none."""
     memory = stats.get("memory_stats") or {}
     used = memory.get("usage")
     if used is None:
@@ -80,7 +80,7 @@ def _read(container: Container) -> UsageSample | None:
 
 
 def _groups(container: Container) -> dict[str, Path]:
-    """The container's cgroup folder by controller, "" for version 2.
+    """Return the container's cgroup folder by controller, "" for version 2.
 
     Raises:
         KeyError: the process is not of this container: the engine counts its processes elsewhere.
@@ -113,7 +113,7 @@ def _version_2(groups: Mapping[str, Path]) -> UsageSample:
 
 
 def _working_set(used: int, inactive: int) -> int:
-    # As `docker stats` counts: file pages that nobody used lately are given up at once when needed.
+    # As `docker stats` counts: the kernel frees file pages that were not used lately when it needs memory.
     return used - inactive if inactive < used else used
 
 

@@ -1,4 +1,4 @@
-"""An engine in memory, for trying things and for tests. Obeys, or misbehaves on command.
+"""An engine in memory, for trying the program and for tests, with scripted faults.
 
 May import ``model`` and ``errors``.
 """

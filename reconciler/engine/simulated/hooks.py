@@ -1,4 +1,4 @@
-"""What the simulated engine does of Compose's part around a start and stop: it notes files and hooks."""
+"""Simulates Compose's work around a start and stop: records files and hooks."""
 
 from __future__ import annotations
 
@@ -31,29 +31,31 @@ NO_HOOKS = HookScript()
 
 
 class StartWorker:
-    """``files`` are those copied into each container, by its id and their path; ``runs`` all hooks so far."""
+    """``files`` are those copied into each container, by its id and their path; ``runs`` are all hooks so
+    far.
+    """
 
     def __init__(self) -> None:
         self.files: dict[str, dict[str, str]] = {}
         self.runs: list[HookRun] = []
 
     async def before_start(self, container: str, work: StartWork, behaviour: HookScript) -> None:
-        """Run pre_start hooks and copy the files in, as the real engines' adapter does."""
+        """Run pre_start hooks and copy the files, as the real adapter does."""
         await self._run(container, "pre_start", work.pre_start, behaviour)
         if work.read_only and (work.files or work.api_socket):
             raise PermanentStepFailure("nothing can be copied into a read-only container", "files_not_copied")
         held = self.files.setdefault(container, {})
-        # Variables have no values here: there is no Compose that could give them.
+        # Variables have no values here, because there is no Compose.
         held |= {file.target: file.content or f"${file.variable}" for file in work.files}
         if work.api_socket:
             held[API_SOCKET_FILE] = "{}"
 
     async def post_start(self, container: str, work: StartWork, behaviour: HookScript) -> None:
-        """Run the hooks after a start; raises as the protocol says."""
+        """Run the hooks after a start; errors as for ``Engine.act``."""
         await self._run(container, "post_start", work.post_start, behaviour)
 
     async def pre_stop(self, container: str, work: StartWork, behaviour: HookScript, grace: float) -> str:
-        """Run the hooks before a stop, for ``grace`` seconds at most; returns what went wrong."""
+        """Run the hooks before a stop, for at most ``grace`` seconds; return the problem."""
         try:
             async with asyncio.timeout(max(grace, 1.0)):
                 await self._run(container, "pre_stop", work.pre_stop, behaviour)

@@ -1,4 +1,4 @@
-"""What simulated containers print: a line for whatever happens to them, kept as an engine keeps its logs."""
+"""Simulated logs: a line for every event of a container, kept as an engine keeps its logs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _KEPT = 1000
 
 
 class ContainerLogs:
-    """Lines by container. ``running`` says whether a container may still print."""
+    """Lines by container. ``running`` returns whether a container may still print."""
 
     def __init__(self, running: Callable[[str], bool]) -> None:
         self._running = running
@@ -19,24 +19,24 @@ class ContainerLogs:
         self._news = asyncio.Event()
 
     def write(self, container: str, line: str) -> None:
-        """The container prints a line."""
+        """Add a line to the container's log."""
         self._lines.setdefault(container, deque(maxlen=_KEPT)).append(line)
         self._written[container] = self._written.get(container, 0) + 1
         self.wake()
 
     def forget(self, container: str) -> None:
-        """It is removed, and its log with it."""
+        """Delete the log of a removed container."""
         self._lines.pop(container, None)
         self._written.pop(container, None)
         self.wake()
 
     def wake(self) -> None:
-        """Have followers look again whether there is anything to follow."""
+        """Wake followers to check whether the container still runs."""
         news, self._news = self._news, asyncio.Event()
         news.set()
 
     async def read(self, container: str, tail: int, *, follow: bool) -> AsyncGenerator[str, None]:
-        """The last ``tail`` lines, and with ``follow`` those that come until the container ends."""
+        """Yield the last ``tail`` lines, and with ``follow`` later ones until the container ends."""
         held = self._lines.get(container, ())
         seen = self._written.get(container, 0)
         for line in list(held)[max(0, len(held) - tail) :]:

@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.controller.executor import Concurrency
 from reconciler.controller.loop_hooks import LoopTimings
-from reconciler.engine.simulated.engine import ContainerScript, FaultInjection
+from reconciler.engine.simulated.scripts import ContainerScript, FaultInjection
 from reconciler.model.ledger_updates import expected_start_time
 from reconciler.model.observed import Action, State
 from tests.support.fixtures.builders import a_stack, desire, service

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.engine.simulated.engine import ContainerScript, FaultInjection
+from reconciler.engine.simulated.scripts import ContainerScript, FaultInjection
 from reconciler.errors import Mistake, StepFailed
 from reconciler.model.desired import GroupState, Suspension
 from reconciler.model.observed import Action, State

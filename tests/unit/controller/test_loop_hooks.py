@@ -10,8 +10,8 @@ import pytest
 from reconciler.controller.executor import Concurrency
 from reconciler.controller.ledger_codec import decode_ledger, encode_ledger
 from reconciler.controller.loop_hooks import LoopTimings
-from reconciler.engine.simulated.engine import ContainerScript
 from reconciler.engine.simulated.hooks import HookScript
+from reconciler.engine.simulated.scripts import ContainerScript
 from reconciler.model.desired import GroupState
 from reconciler.model.ledger import Clock
 from reconciler.model.observed import Action, State

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from reconciler.controller.ledger_codec import decode_ledger, encode_ledger
-from reconciler.engine.simulated.engine import ContainerScript, FaultInjection
+from reconciler.engine.simulated.scripts import ContainerScript, FaultInjection
 from reconciler.errors import OutcomeUnknown, StepFailed
 from reconciler.model.desired import Desired, GroupState, Suspension
 from reconciler.model.ledger import Clock

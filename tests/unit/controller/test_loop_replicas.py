@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 
 from reconciler.controller.snapshot import ServiceView
-from reconciler.engine.simulated.engine import ContainerScript
+from reconciler.engine.simulated.scripts import ContainerScript
 from reconciler.model.desired import GroupState
 from reconciler.model.observed import Action, State
 from tests.support.fixtures.builders import a_stack, desire, service

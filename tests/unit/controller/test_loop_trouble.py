@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reconciler.controller.ledger_codec import decode_ledger, encode_ledger
-from reconciler.engine.simulated.engine import ContainerScript, FaultInjection
+from reconciler.engine.simulated.scripts import ContainerScript, FaultInjection
 from reconciler.errors import OutcomeUnknown, StepFailed
 from reconciler.model.desired import GroupState
 from reconciler.model.ledger import Clock

@@ -31,7 +31,7 @@ def test_the_number_is_never_below_that_of_the_containers_that_are_there(
 ) -> None:
     call = create({"web": here}, "web", "db")
     assert call.scale == {"web": number, "db": 1}
-    assert (call.services, call.anew, call.hidden) == (("web", "db"), False, frozenset())
+    assert (call.services, call.recreate, call.hidden) == (("web", "db"), False, frozenset())
 
 
 def test_only_what_is_to_be_replaced_is_seen_by_compose() -> None:

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from reconciler.engine.simulated.engine import ContainerScript, FaultInjection, SimulatedEngine
+from reconciler.engine.simulated.engine import SimulatedEngine
+from reconciler.engine.simulated.scripts import ContainerScript, FaultInjection
 from reconciler.errors import (
     BatchFailed,
     ContainerGone,

@@ -1,2 +1,1 @@
-"""What Docker Compose does around the start of a container and the engine does not: files to copy in,
-hooks."""
+"""Does the part of a container's start and stop that Docker Compose does itself: files to copy in, hooks."""

@@ -1,8 +1,8 @@
-"""The definition that a container was made from: what its start and stop take, with the values for it.
+"""Reads the definition that a container was created from: files, hooks and their values.
 
-A container that Compose made from a frozen model has that model's path in a label, so it gets the files and
-hooks of its own generation, also while a newer one waits to be accepted. Any other one gets those of the
-present stack. Blocking: reads files.
+A container that Compose created from a stored model has that model's path in a label, so it gets the files
+and hooks of its own generation, even while a newer one waits to be accepted. Any other container gets those
+of the current stack. Blocking: reads files.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from reconciler.model.start_work import NOTHING, InjectedFile, StartWork, start_
 
 
 class Definition(NamedTuple):
-    """``work`` of one service; ``values`` by ``InjectedFile.key``; ``secrets`` must be in no message."""
+    """``work`` of one service; ``values`` by ``InjectedFile.key``; messages must not contain ``secrets``."""
 
     work: StartWork
     values: Mapping[str, str | None] = {}
     secrets: tuple[str, ...] = ()
 
     def content(self, file: InjectedFile) -> str:
-        """What to write into the file; empty: Compose makes no file then.
+        """Return the content of the file; empty: Compose creates no file then.
 
         Raises:
             StepFailed: the variable is not set, or its value was not kept.
@@ -48,7 +48,7 @@ class Definition(NamedTuple):
 
 
 def definition_of(stack: Stack, service: str, made_from: str = "") -> Definition:
-    """The definition of a container of ``service``; ``made_from`` is what its label names.
+    """Return the definition of a container of ``service``; ``made_from`` is the model named by its label.
 
     Raises:
         StepFailed: the model or its values can't be read.

@@ -1,4 +1,4 @@
-"""Runs the lifecycle hooks of a service around the start and stop of its container, as Compose does it."""
+"""Runs the lifecycle hooks of a service around the start and stop of its container, as Compose does."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ log = logging.getLogger(__name__)
 
 FAILED = "hook_failed"
 LONGEST = 900.0
-"""Seconds that the hooks after a start may take together; Compose would wait for ever."""
+"""Seconds for all hooks after a start; Compose has no limit."""
 _SHORTEST = 1.0
-"""Seconds that hooks before a stop get at least, also where the container itself gets none."""
+"""Minimum number of seconds for hooks before a stop, even if the container itself has none."""
 
 
 async def post_start(
     http: DockerHttp, container: str, definition: Definition, *, within: float = LONGEST
 ) -> None:
-    """Run all hooks after a start, one after the other; the first that fails ends it.
+    """Run all hooks after a start, one after the other, until one fails.
 
     Raises:
-        StepFailed: one failed, or all together took longer than ``within`` seconds.
-        Gone: the container is gone, or does not run any more.
+        StepFailed: a hook failed, or all together took longer than ``within`` seconds.
+        ContainerGone: the container is gone, or does not run any more.
     """
     hooks = definition.work.post_start
     for number, hook in enumerate(hooks, 1):
@@ -44,7 +44,7 @@ async def post_start(
 async def pre_stop(http: DockerHttp, container: str, definition: Definition, *, grace: float) -> str:
     """Run all hooks before a stop, in the ``grace`` seconds that the stop itself may take after them.
 
-    Whatever becomes of them, the stop goes on: returns what went wrong, empty if nothing did.
+    The stop follows in any case: returns the problem, or an empty string.
     """
     hooks = definition.work.pre_stop
     within, name = max(grace, _SHORTEST), ""
@@ -74,15 +74,15 @@ async def _run(http: DockerHttp, container: str, hook: Hook, name: str, definiti
 
 
 def hook_name(stage: str, number: int, hooks: Sequence[Hook]) -> str:
-    """What a hook is called in messages; its command may hold secrets, so it is counted instead."""
+    """Return a hook's name for messages; its command may hold secrets, so it is numbered instead."""
     return f"the {stage} hook" if len(hooks) == 1 else f"{stage} hook {number} of {len(hooks)}"
 
 
 def failure_text(name: str, code: int, output: str, definition: Definition) -> str:
-    """Why a hook failed, with its last lines, without secrets."""
+    """Return why a hook failed, with its last lines, without secrets."""
     how = "ended with its container" if code < 0 else f"ended with exit code {code}"
-    said = _safe(output, definition)
-    return f"{name} {how}" + (f": {said}" if said else "")
+    shown = _safe(output, definition)
+    return f"{name} {how}" + (f": {shown}" if shown else "")
 
 
 def _safe(text: str, definition: Definition) -> str:
@@ -90,5 +90,5 @@ def _safe(text: str, definition: Definition) -> str:
 
 
 def _has_ended(text: str) -> bool:
-    said = text.lower()
-    return "no such container" in said or "is not running" in said or "is paused" in said
+    shown = text.lower()
+    return "no such container" in shown or "is not running" in shown or "is paused" in shown

@@ -1,8 +1,8 @@
-"""Copies into a container, before its start, the files that Compose copies in at its own start.
+"""Copies files into a container before its start, as Compose does at its own start.
 
-The engine knows nothing of them: configs and secrets whose value is in the model or in a variable, and the
-credentials of ``use_api_socket``. Written at each start, as Compose does it, and in Compose's very way: one
-archive for each file, unpacked at the root.
+The engine does not know these files: configs and secrets whose value is in the model or in a variable, and
+the credentials of ``use_api_socket``. They are written at each start, exactly as Compose does it: one archive
+for each file, unpacked at the root.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _API_SOCKET = InjectedFile(kind=CONFIG, source="credentials of use_api_socket", 
 
 
 class Injector:
-    """Writes files into containers. ``credentials`` gives what ``use_api_socket`` asks for."""
+    """Writes files into containers. ``credentials`` returns the content for ``use_api_socket``."""
 
     def __init__(self, http: DockerHttp, credentials: Callable[[], Awaitable[str]]) -> None:
         self._http = http
@@ -32,9 +32,9 @@ class Injector:
         """Write all files of the definition.
 
         Raises:
-            PermanentStepFailure: the container is read-only, or an owner is no number.
+            PermanentStepFailure: the container is read-only, or an owner is not a number.
             StepFailed: a value is missing, or the engine refused.
-            Gone: there is no such container.
+            ContainerGone: there is no such container.
         """
         work = definition.work
         files = [(file, definition.content(file)) for file in work.files]
@@ -57,8 +57,8 @@ class Injector:
             try:
                 await self._http.put(path, content, path="/", copyUIDGID=owned)
             except Refused as error:
-                # The engine looks `user: 1000:1000` up in the host's passwd file and fails there. Without the
-                # option the owner in the archive counts, which is the one that the Compose file names.
+                # The engine looks up `user: 1000:1000` in the host's passwd file and fails. Without the
+                # option the owner in the archive counts, which is the one in the Compose file.
                 if not owned or "passwd database" not in str(error):
                     raise
                 await self._http.put(path, content, path="/", copyUIDGID=False)
@@ -69,7 +69,7 @@ class Injector:
 
 
 def archive(file: InjectedFile, content: str, now: float) -> bytes:
-    """A tar archive with the one file. ``now`` becomes its time of change, in seconds since the epoch.
+    """Return a tar archive of the file. ``now`` becomes its modification time, in seconds since the epoch.
 
     Raises:
         PermanentStepFailure: its owner is given by name, which Compose refuses too.

@@ -1,7 +1,7 @@
-"""Runs pre_start hooks: each in a container of its own, before the service's own one is started.
+"""Runs pre_start hooks: each in a container of its own, before the service's container starts.
 
 Such a container has the volumes and networks of the service's, gates the start by its exit code, and is
-removed afterwards (Compose 5.3 and later; older ones refuse the key, so it never gets here).
+removed afterwards (Compose 5.3 and later; older versions refuse the key).
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ _STAGE = "pre_start"
 
 
 class PreStart:
-    """``pull`` gets an image that is not there."""
+    """``pull`` fetches a missing image."""
 
     def __init__(self, http: DockerHttp, pull: Callable[[str], Awaitable[None]]) -> None:
         self._http = http
         self._pull = pull
 
     async def run(self, container: str, project: str, service: str, definition: Definition) -> None:
-        """Run all hooks, one after the other; the first that fails keeps the service from starting.
+        """Run all hooks, one after the other; a failing one keeps the service from starting.
 
         Raises:
-            StepFailed: one failed, or took longer than ``LONGEST`` seconds.
-            PermanentStepFailure: one asks for what Compose does not support either.
-            Gone: the service's container is gone.
+            StepFailed: a hook failed, or took longer than ``LONGEST`` seconds.
+            PermanentStepFailure: a hook needs something that Compose does not support either.
+            ContainerGone: the service's container is gone.
         """
         hooks = definition.work.pre_start
         if any(hook.per_replica for hook in hooks):
@@ -52,7 +52,7 @@ class PreStart:
         try:
             await self._clear(labels)
             if await self._runs(labels):
-                # Once for all replicas, as Compose does it: before the first of them.
+                # Once for all replicas, before the first of them, as Compose does.
                 return
             own = await self._http.get(f"/containers/{container}/json")
             for number, hook in enumerate(hooks, 1):
@@ -70,7 +70,7 @@ class PreStart:
         return any(claims(entry, labels[PROJECT]) for entry in found)
 
     async def _clear(self, labels: dict[str, str]) -> None:
-        """Remove what an earlier run left: a daemon that was killed in the middle, or Compose."""
+        """Remove the containers that an earlier run left: of a daemon killed during a hook, or of Compose."""
         filters = json.dumps({"label": [f"{name}={value}" for name, value in labels.items()]})
         for entry in await self._http.get("/containers/json", all=True, filters=filters):
             await self._remove(entry["Id"])
@@ -82,7 +82,7 @@ class PreStart:
         try:
             code, output = await self._wait(made, name)
         finally:
-            # Also when the step is given up: the hook must not outlive it.
+            # Also when the step is cancelled: the hook must not outlive it.
             await asyncio.shield(self._remove(made))
         if code:
             raise StepFailed(failure_text(name, code, output, definition), FAILED)
@@ -124,13 +124,13 @@ class PreStart:
         attach = f"/containers/{made}/attach"
         try:
             async with asyncio.timeout(LONGEST):
-                # Attached before its start, so that nothing of what it says is lost.
+                # Attached before its start, so that no output is lost.
                 async with self._http.stream(
                     "POST", attach, {}, stream=True, stdout=True, stderr=True
-                ) as said:
+                ) as output:
                     await self._http.post(f"/containers/{made}/start", {})
                     with contextlib.suppress(EngineUnavailable, ConnectionError, EOFError):
-                        async for chunk in said.chunks():
+                        async for chunk in output.chunks():
                             tail.feed(chunk)
                 ended = await self._http.post(f"/containers/{made}/wait", {}, within=LONGEST)
         except TimeoutError as error:
