@@ -1,4 +1,4 @@
-"""The adapters under test, each with a world: what people and fate do to containers behind our back."""
+"""The adapters under test, each with a harness for changes by other programs and for faults."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.harness.adapter import AdapterHarness, Make
 from tests.support.harness.private_engine import IMAGE, PrivateEngine, Project, engines
 
 PATIENCE = 2.0
-"""Seconds that an engine is given which is known to be silent; one that answers has the usual ones."""
+"""Patience in seconds for an engine that is known to be silent; one that responds has the usual one."""
 ENGINES = engines()
 
 COMPOSE = """
@@ -96,7 +96,7 @@ configs: {greeting: {content: "hello, $$HOME"}}
 
 
 class World(Protocol):
-    """An engine, and the means to do things to its containers that did not go through it."""
+    """An engine, and ways to change its containers without it."""
 
     @property
     def engine(self) -> Engine: ...
@@ -217,7 +217,7 @@ class SimulatedWorld:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # The first to need the second engine waits for its file system.
+    # The first test that needs the second engine waits for its file system.
     for item in items:
         if item.path.parent == Path(__file__).parent:
             item.add_marker(pytest.mark.timeout(func_only=True))
@@ -232,24 +232,24 @@ def beds() -> Iterator[Callable[[str], PrivateEngine]]:
 
 @pytest.fixture(params=ENGINES)
 def clean(request: pytest.FixtureRequest, beds: Callable[[str], PrivateEngine]) -> Iterator[PrivateEngine]:
-    """Each private engine in turn, with nothing in it."""
+    """Each private engine in turn, empty."""
     with emptied(beds(request.param)) as engine:
         yield engine
 
 
 @contextlib.contextmanager
 def emptied(engine: PrivateEngine) -> Iterator[PrivateEngine]:
-    """The engine, with nothing in it afterwards."""
+    """The engine; empty again afterwards."""
     yield engine
     if not engine.running:
-        # The test failed while it was down.
+        # The test failed while the engine was down.
         engine.start()
     engine.wipe()
 
 
 @pytest.fixture
 async def bench(clean: PrivateEngine, tmp_path: Path) -> AsyncIterator[Make]:
-    """Makes a bench over a Compose file, on each engine in turn."""
+    """Creates a bench for a Compose file, on each engine in turn."""
     made: list[AdapterHarness] = []
 
     async def make(compose: str, patience: float = 5.0) -> AdapterHarness:
@@ -266,7 +266,7 @@ async def bench(clean: PrivateEngine, tmp_path: Path) -> AsyncIterator[Make]:
 
 @pytest.fixture(scope="session")
 def contract_stack(tmp_path_factory: pytest.TempPathFactory) -> Stack:
-    """The Compose file as values, for adapters that have no use for the file; resolved once."""
+    """The Compose file as values, for adapters that do not read the file; resolved once."""
     folder = tmp_path_factory.mktemp("contract")
     file = folder / "compose.yaml"
     file.write_text(COMPOSE)
@@ -282,7 +282,7 @@ async def world(
     tmp_path: Path,
     contract_stack: Stack,
 ) -> AsyncIterator[World]:
-    """Each adapter, and each engine, in turn, over the same Compose file."""
+    """Each adapter, and each engine, in turn, with the same Compose file."""
     if request.param == "simulated":
         simulated = SimulatedWorld(contract_stack)
         yield simulated

@@ -1,4 +1,4 @@
-"""Containers that a person's Compose made are adopted where its label is not the hash of the file."""
+"""Containers of a person's Compose are adopted even if its label is not the hash of the file."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def steps(stack: Stack, observed: ObservedState, ledger: Ledger) -> dict[str, st
     return {step.service: step.cause for step in found.steps}
 
 
-async def test_what_shares_with_another_container_is_adopted_and_its_edits_are_seen(bench: Make) -> None:
+async def test_containers_that_join_another_are_adopted_and_their_edits_detected(bench: Make) -> None:
     b: AdapterHarness = await bench(GUESTS)
     name = b.project.name
     b.project.write(GUESTS.replace("some-vpn-1", f"{name}-vpn-1"))
@@ -56,22 +56,22 @@ async def test_what_shares_with_another_container_is_adopted_and_its_edits_are_s
     made = {c.id: c.config_hash for c in observed.containers}
     assert observed.labels == {c.id: made[c.id] for c in observed.containers if c.service != "vpn"}
     assert steps(stack, observed, Ledger()) == {}
-    # Compose agrees: a person's next call remakes nothing either.
+    # Compose agrees: a person's next call recreates nothing either.
     b.project.person("up", "-d")
     assert {c.id: c.config_hash for c in (await b.look()).containers} == made
-    # Without any memory an edit of a guest is seen all the same.
+    # An edit of a joined container is detected even without a ledger.
     b.project.write(b.project.file.read_text().replace('torrent", environment: {A: "1"}', 'vpn"'))
     stack = await b.resolve()
     assert steps(stack, await b.look(), Ledger()) == {"index": "definition"}
 
 
 OLDER = "2.30.3"
-"""The oldest that is supported without a warning: the first that leaves ``depends_on`` out of its hash."""
+"""The oldest version supported without a warning: the first that leaves ``depends_on`` out of its hash."""
 
 
 @pytest.fixture(scope="session")
 def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program of an older Compose, out of its source archive."""
+    """The program of an older Compose, from its source archive."""
     program = tmp_path_factory.mktemp("older") / "docker-compose"
     program_of_archive(OLDER, program)
     program.chmod(0o755)
@@ -80,7 +80,7 @@ def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def use(clean: PrivateEngine, older: Path) -> Iterator[Callable[[str], str]]:
-    """Makes a Compose the one in use from now on; its version."""
+    """Uses another Compose from now on; returns its version."""
     plugin = Path(clean.environ["DOCKER_CONFIG"]) / "cli-plugins" / "docker-compose"
     plugin.parent.mkdir(parents=True, exist_ok=True)
 
@@ -97,7 +97,7 @@ def use(clean: PrivateEngine, older: Path) -> Iterator[Callable[[str], str]]:
 @pytest.mark.pitfall(4)
 @pytest.mark.parametrize("clean", list(ENGINES)[:1], indirect=True)
 @pytest.mark.parametrize(("person", "daemon"), [("older", "older"), ("older", "ours"), ("ours", "older")])
-async def test_whichever_compose_made_them_containers_are_adopted_and_edited_ones_remade(
+async def test_containers_of_any_compose_are_adopted_and_edited_ones_recreated(
     bench: Make, use: Callable[[str], str], person: str, daemon: str
 ) -> None:
     text = "".join(line for line in GUESTS.splitlines(keepends=True) if "use_api_socket" not in line)
@@ -109,7 +109,7 @@ async def test_whichever_compose_made_them_containers_are_adopted_and_edited_one
     assert (made_by == OLDER, looks == OLDER) == (person == "older", daemon == "older")
 
     async def seen() -> tuple[Stack, ObservedState]:
-        # As the loop has it: the version that resolved the files, and a digest of the files.
+        # As in the loop: the version that resolved the files, and a digest of the files.
         resolved = await b.resolve()
         stack = replace(resolved, compose=looks, inputs=b.project.file.read_text())
         return stack, await b.engine.observe(stack)
@@ -119,13 +119,14 @@ async def test_whichever_compose_made_them_containers_are_adopted_and_edited_one
     desired = desire(stack, *stack.groups)
     ledger = record_observation(stack, desired, observed, Ledger(), NOW, chance=0.0)
     assert steps(stack, observed, ledger) == {}
-    # The daemon's memory of what it adopted tells an edit from a Compose that hashes otherwise.
+    # The ledger of what the daemon adopted distinguishes an edit from a Compose that hashes differently.
     b.project.write(text.replace('torrent", environment: {A: "1"}', 'vpn"'))
     stack, observed = await seen()
     assert steps(stack, observed, ledger) == {"index": "definition"}
 
 
-# Recorded from Docker Compose 2.40.3 on a real engine: container ids, and the labels of their guests.
+# Recorded from Docker Compose 2.40.3 on a real engine: container ids, and the labels of the containers that
+# join them.
 VPN = "c21edac1659aa842a0fd8243f3dc703f0925be6b66a6b98222bfe749115b797d"
 MEMORY = "76991f2b1b74923b43c7c38885003ff86c03caed22f2412096bbff0e307ed243"
 ALL = {
@@ -164,7 +165,7 @@ RECORDED = {
 }
 
 
-async def test_labels_are_those_that_compose_wrote(tmp_path: Path) -> None:
+async def test_labels_equal_those_of_compose(tmp_path: Path) -> None:
     """Needs Docker Compose, and no engine."""
     compose = find_compose({})
     model = tmp_path / "model.json"

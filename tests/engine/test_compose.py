@@ -1,4 +1,4 @@
-"""Compose and the engine's texts, read without an engine."""
+"""Compose and the engine's messages, without an engine."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ async def mistake_in(tmp_path: Path, text: str) -> tuple[str, int, str]:
         ("", 0, "empty compose file"),
     ],
 )
-async def test_a_mistake_has_its_place(tmp_path: Path, text: str, line: int, said: str) -> None:
+async def test_a_mistake_has_a_position(tmp_path: Path, text: str, line: int, said: str) -> None:
     name, found, message = await mistake_in(tmp_path, text)
     assert (name, found) == ("compose.yaml", line), message
     assert said in message
 
 
-async def test_of_several_files_the_one_with_the_mistake_is_named(tmp_path: Path) -> None:
+async def test_the_file_with_the_mistake_is_named(tmp_path: Path) -> None:
     good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
     good.write_text("services:\n  a: {image: x}\n")
     bad.write_text("services:\n  a:\n    depends_on: [nobody]\n")
@@ -103,7 +103,7 @@ secrets: {key: {file: "${PWD-/nowhere}/key"}}
 
 
 @pytest.mark.parametrize("inner", ["plain", "with space", "a&b", "cost$5"])
-async def test_pwd_is_the_project_s_folder_wherever_a_file_names_it(tmp_path: Path, inner: str) -> None:
+async def test_pwd_is_the_project_s_folder_everywhere_in_a_file(tmp_path: Path, inner: str) -> None:
     """Issue 13, 3: Compose ran in the root directory, so that ``${PWD}/conf`` was ``/conf`` of the host."""
     folder = tmp_path / inner
     (folder / "desired-state").mkdir(parents=True)
@@ -123,20 +123,20 @@ async def test_pwd_is_the_project_s_folder_wherever_a_file_names_it(tmp_path: Pa
         assert model["secrets"]["key"]["file"] == f"{folder}/key"
         assert resolved.warnings == ()
         assert list(resolved.values.values()) == [str(folder)]
-    # A commit is judged in a folder of its own, and means what it will mean in its place.
+    # A commit is validated in its own folder, and must have the same meaning as in its final place.
     judged = await resolve([file], file.parent, "some", environ={}, without=str(folder))
     assert json.loads(judged.text)["services"]["web"]["labels"] == {"where": ""}
     assert str(tmp_path).encode() not in judged.text
     assert list(judged.values.values()) == [""]
 
 
-async def test_compose_runs_in_the_project_s_folder_and_without_it_once_it_is_gone(tmp_path: Path) -> None:
+async def test_compose_runs_in_the_project_s_folder_or_without_it_if_it_is_gone(tmp_path: Path) -> None:
     show = ["/bin/sh", "-c", "echo $PWD; exec /bin/pwd -P"]
     told = [
         (await run(show, environ={}, quiet=9.0, limit=9.0, directory=str(folder), keep_output=True)).output
         for folder in (tmp_path, tmp_path / "gone")
     ]
-    # A shell corrects a PWD that is not where it is; Compose takes it as given.
+    # A shell corrects a wrong PWD; Compose uses it as given.
     assert told == [f"{tmp_path}\n{tmp_path}\n".encode(), b"/\n/\n"]
 
 
@@ -146,10 +146,10 @@ def test_the_environment_is_fixed() -> None:
     assert set(environment({})) == {"HOME", "PATH"}
 
 
-# --- where the engine is ---
+# --- the address of the engine ---
 
 
-def test_the_engine_is_found_as_the_docker_command_finds_it(tmp_path: Path) -> None:
+def test_the_engine_s_address_is_that_of_the_docker_command(tmp_path: Path) -> None:
     surroundings = {"DOCKER_CONFIG": str(tmp_path)}
     assert find_address(surroundings) == Address("unix:///var/run/docker.sock")
     folder = tmp_path / "contexts" / "meta" / hashlib.sha256(b"mine").hexdigest()
@@ -168,7 +168,7 @@ def test_the_engine_is_found_as_the_docker_command_finds_it(tmp_path: Path) -> N
     assert "not supported" in find_address({"DOCKER_HOST": "ssh://box"}).problem
 
 
-# --- what the engine says ---
+# --- the engine's messages ---
 
 
 @pytest.mark.parametrize(
@@ -200,18 +200,18 @@ def test_refusals_have_a_stable_word(text: str, reason: str) -> None:
     assert failure(text).reason == reason
 
 
-def test_what_can_only_fail_again_is_impossible() -> None:
+def test_a_refusal_that_recurs_is_permanent() -> None:
     assert isinstance(failure("pull access denied for x, repository does not exist"), PermanentStepFailure)
     assert isinstance(failure("invalid reference format"), PermanentStepFailure)
     assert not isinstance(failure("dial tcp: lookup registry: no such host"), PermanentStepFailure)
 
 
-def test_an_engine_that_is_not_there_is_no_refusal() -> None:
+def test_a_missing_engine_is_no_refusal() -> None:
     assert lost_engine("Cannot connect to the Docker daemon at unix:///s. Is the docker daemon running?")
     assert lost_engine("No such image: x") is None
 
 
-def test_the_port_is_read_off_the_message() -> None:
+def test_the_port_is_parsed_from_the_message() -> None:
     assert wanted_port("Bind for 0.0.0.0:8080 failed: port is already allocated") == 8080
     assert wanted_port("listen tcp4 0.0.0.0:18080: bind: address already in use") == 18080
     assert wanted_port("something else") == 0
@@ -267,7 +267,7 @@ def test_image_names_in_full(reference: str, full: str) -> None:
     assert full_name(reference) == full
 
 
-def test_references_as_a_pull_asks_for_them() -> None:
+def test_references_in_the_form_of_a_pull() -> None:
     assert repository_and_tag("redis") == ("redis", "latest")
     assert repository_and_tag("box:5000/app:2") == ("box:5000/app", "2")
     assert repository_and_tag("redis:7@sha256:ab") == ("redis", "sha256:ab")

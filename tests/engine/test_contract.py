@@ -1,4 +1,4 @@
-"""What every engine adapter promises. The same tests for all, so that the simulated one stays true."""
+"""The promises of every engine adapter. The same tests run for all, so that the simulation stays true."""
 
 from __future__ import annotations
 
@@ -42,22 +42,22 @@ async def running(world: World, service: str) -> Container:
     return await seen(world, service)
 
 
-# --- looking ---
+# --- observing ---
 
 
-async def test_an_empty_engine_is_seen_completely(world: World) -> None:
+async def test_an_empty_engine_gives_a_complete_observation(world: World) -> None:
     observed = await look(world)
     assert observed.complete
     assert observed.containers == ()
     assert 0 < observed.began <= observed.at
 
 
-async def test_images_are_those_that_exist(world: World) -> None:
+async def test_existing_images_are_observed(world: World) -> None:
     observed = await look(world)
     assert set(observed.images) == {IMAGE}
 
 
-async def test_a_moved_tag_is_seen(world: World) -> None:
+async def test_a_moved_tag_is_observed(world: World) -> None:
     before = (await look(world)).images[IMAGE]
     world.retag(IMAGE)
     await until(lambda: look(world), lambda observed: observed.images[IMAGE] != before)
@@ -70,21 +70,21 @@ async def test_containers_are_sorted_by_id(world: World) -> None:
     assert len(ids) == 4
 
 
-async def test_what_others_own_is_foreign(world: World) -> None:
+async def test_containers_of_others_are_foreign(world: World) -> None:
     world.hold_name("elsewhere")
     observed = await look(world)
     assert observed.containers == ()
     assert "elsewhere" in observed.foreign
 
 
-async def test_a_full_look_says_the_same(world: World) -> None:
+async def test_a_full_observation_is_equal(world: World) -> None:
     await running(world, "web")
     usual, full = await look(world), await look(world, full=True)
     assert usual.containers == full.containers
     assert usual.images == full.images
 
 
-async def test_a_container_removed_by_somebody_is_absent(world: World) -> None:
+async def test_a_container_removed_by_another_client_is_absent(world: World) -> None:
     world.remove(await running(world, "plain"))
     observed = await look(world)
     assert observed.complete
@@ -94,7 +94,7 @@ async def test_a_container_removed_by_somebody_is_absent(world: World) -> None:
 # --- creating ---
 
 
-async def test_created_containers_carry_what_they_were_made_from(world: World) -> None:
+async def test_created_containers_have_hash_and_image(world: World) -> None:
     await act(world, Action.CREATE, "web", "plain")
     observed = await look(world)
     found = by_service(observed)
@@ -118,13 +118,13 @@ async def test_creating_what_exists_changes_nothing(world: World) -> None:
     assert (await seen(world, "web")).id == before.id
 
 
-async def test_an_absent_image_is_the_reason(world: World) -> None:
+async def test_a_missing_image_is_the_reason(world: World) -> None:
     with pytest.raises(StepFailed) as caught:
         await act(world, Action.CREATE, "unfetched")
     assert caught.value.reason == "image_unavailable"
 
 
-async def test_a_name_that_somebody_holds_is_the_reason(world: World) -> None:
+async def test_a_name_conflict_is_the_reason(world: World) -> None:
     world.hold_name("c-web")
     with pytest.raises(StepFailed) as caught:
         await act(world, Action.CREATE, "web")
@@ -132,7 +132,7 @@ async def test_a_name_that_somebody_holds_is_the_reason(world: World) -> None:
     assert "c-web" in (await look(world)).foreign
 
 
-async def test_one_bad_service_holds_up_no_other(world: World) -> None:
+async def test_one_bad_service_delays_no_other(world: World) -> None:
     with pytest.raises(BatchFailed) as caught:
         await act(world, Action.CREATE, "unfetched", "web", "plain")
     assert {service: error.reason for service, error in caught.value.failed.items()} == {
@@ -159,7 +159,7 @@ async def replicas(world: World) -> dict[int, Container]:
     return {c.number: c for c in (await look(world)).containers if c.service == "many"}
 
 
-async def test_as_many_are_created_as_the_file_asks_for(world: World) -> None:
+async def test_all_replicas_of_the_file_are_created(world: World) -> None:
     await act(world, Action.CREATE, "many", "plain")
     found = await replicas(world)
     assert {n: c.name for n, c in found.items()} == {n: f"contract-many-{n}" for n in (1, 2, 3)}
@@ -167,7 +167,7 @@ async def test_as_many_are_created_as_the_file_asks_for(world: World) -> None:
     assert (await seen(world, "plain")).number == 1
 
 
-async def test_what_is_missing_is_created_with_the_next_numbers(world: World) -> None:
+async def test_missing_replicas_are_created_with_the_next_numbers(world: World) -> None:
     await act(world, Action.CREATE, "many")
     before = await replicas(world)
     world.remove(before[2])
@@ -206,7 +206,7 @@ async def test_recreating_one_leaves_the_others_alone(world: World) -> None:
     assert await replicas(world) == after
 
 
-async def test_no_order_removes_what_is_more_than_the_file_asks_for(world: World) -> None:
+async def test_no_command_removes_surplus_replicas(world: World) -> None:
     await act(world, Action.CREATE, "many")
     service = world.stack.services["many"]
     fewer = replace(world.stack, services={**world.stack.services, "many": replace(service, replicas=1)})
@@ -215,7 +215,7 @@ async def test_no_order_removes_what_is_more_than_the_file_asks_for(world: World
         assert (await replicas(world)).keys() == {1, 2, 3}
 
 
-# --- orders to one container ---
+# --- commands for one container ---
 
 
 async def test_starting(world: World) -> None:
@@ -284,7 +284,7 @@ async def test_updating_the_restart_policy(world: World) -> None:
 
 
 @pytest.mark.pitfall(19)
-async def test_what_is_done_already_is_success(world: World) -> None:
+async def test_a_repeated_command_succeeds(world: World) -> None:
     container = await running(world, "plain")
     await act(world, Action.START, "plain", container=container.id)
     await act(world, Action.UNPAUSE, "plain", container=container.id)
@@ -298,30 +298,32 @@ async def test_what_is_done_already_is_success(world: World) -> None:
 
 
 @pytest.mark.parametrize("action", [Action.STOP, Action.KILL, Action.REMOVE])
-async def test_ending_what_is_absent_is_success(world: World, action: Action) -> None:
+async def test_ending_a_missing_container_succeeds(world: World, action: Action) -> None:
     await act(world, action, "web", container=UNKNOWN)
 
 
 @pytest.mark.parametrize("action", [Action.START, Action.UNPAUSE, Action.RENAME, Action.UPDATE])
-async def test_other_orders_to_what_is_absent_say_that_it_is_gone(world: World, action: Action) -> None:
+async def test_other_commands_for_a_missing_container_report_that_it_is_gone(
+    world: World, action: Action
+) -> None:
     with pytest.raises(ContainerGone):
         await act(world, action, "web", container=UNKNOWN, value="no")
 
 
-async def test_a_one_shot_ends_by_itself(world: World) -> None:
+async def test_a_one_shot_ends(world: World) -> None:
     await running(world, "job")
     ended = await until(lambda: seen(world, "job"), lambda found: found.state is State.EXITED)
     assert ended.exit_code == 0
-    # Docker notes an end from its runtime's event and a start when its own call returns, so a process
-    # that ends at once may have ended some milliseconds before it "started".
+    # Docker records an end from its runtime's event and a start when its own call returns, so a process that
+    # ends at once may have ended some milliseconds before it "started".
     assert ended.started_at > 0
     assert ended.finished_at == pytest.approx(ended.started_at, abs=5.0)
 
 
-# --- what Compose does around a start and a stop ---
+# --- Compose's work before a start and a stop ---
 
 
-async def test_contents_are_copied_in_before_a_start_and_again_at_the_next(world: World) -> None:
+async def test_files_are_copied_before_each_start(world: World) -> None:
     container = await running(world, "hooked")
     assert world.file(container, "/etc/greeting") == "hello, $HOME"
     await act(world, Action.STOP, "hooked", container=container.id, grace=5.0)
@@ -329,7 +331,7 @@ async def test_contents_are_copied_in_before_a_start_and_again_at_the_next(world
     assert world.file(container, "/etc/greeting") == "hello, $HOME"
 
 
-async def test_hooks_run_when_they_are_ordered_and_before_a_stop(world: World) -> None:
+async def test_hooks_run_on_command_and_before_a_stop(world: World) -> None:
     container = await running(world, "hooked")
     assert world.hooks(container) == []
     await act(world, Action.POST_START, "hooked", container=container.id)
@@ -341,7 +343,7 @@ async def test_hooks_run_when_they_are_ordered_and_before_a_stop(world: World) -
         await act(world, Action.POST_START, "hooked", container=container.id)
 
 
-async def test_a_hook_that_fails_is_the_reason(world: World) -> None:
+async def test_a_failed_hook_is_the_reason(world: World) -> None:
     container = await running(world, "failing")
     with pytest.raises(StepFailed, match="exit code 3") as caught:
         await act(world, Action.POST_START, "failing", container=container.id)
@@ -349,7 +351,7 @@ async def test_a_hook_that_fails_is_the_reason(world: World) -> None:
     assert (await seen(world, "failing")).state is State.RUNNING
 
 
-async def test_a_hook_that_fails_before_a_stop_is_only_told(world: World) -> None:
+async def test_a_failed_hook_before_a_stop_is_a_warning(world: World) -> None:
     container = await running(world, "failing")
     command = Command(Action.STOP, ("failing",), container.id, 5.0)
     assert "exit code 4" in await world.engine.act(command, world.stack)
@@ -378,7 +380,7 @@ async def test_nothing_is_missed_after_the_subscription(world: World) -> None:
         await until(lambda: seen(world, "plain"), lambda found: found.state is State.EXITED)
 
 
-async def test_what_people_do_makes_an_event(world: World) -> None:
+async def test_changes_by_other_clients_cause_an_event(world: World) -> None:
     container = await running(world, "plain")
     async with aclosing(world.engine.events(world.stack)) as events:  # type: ignore[type-var]
         await anext(events)
@@ -400,7 +402,7 @@ async def test_a_busy_consumer_still_sees_the_last_change(world: World) -> None:
 
 
 @pytest.mark.pitfall(14)
-async def test_closing_ends_a_stream_in_use(world: World) -> None:
+async def test_closing_ends_an_active_stream(world: World) -> None:
     events = world.engine.events(world.stack)
     await anext(events)
     waiting = asyncio.ensure_future(anext(events))
@@ -413,20 +415,20 @@ async def test_closing_ends_a_stream_in_use(world: World) -> None:
 # --- probes, measurements, logs ---
 
 
-async def test_a_probe_tells_healthy_from_sick(world: World) -> None:
+async def test_a_probe_distinguishes_healthy_from_unhealthy(world: World) -> None:
     assert await world.engine.probe(await running(world, "web"), 5.0)
     assert not await world.engine.probe(await running(world, "sick"), 5.0)
 
 
 @pytest.mark.pitfall(24)
-async def test_a_check_that_hangs_is_given_up_in_time(world: World) -> None:
+async def test_a_hanging_check_is_abandoned_in_time(world: World) -> None:
     container = await running(world, "hang")
     began = time.monotonic()
     assert not await world.engine.probe(container, 0.5)
     assert time.monotonic() - began < 20.0
 
 
-async def test_what_can_not_be_probed_is_not_ready(world: World) -> None:
+async def test_a_failed_probe_means_not_ready(world: World) -> None:
     assert not await world.engine.probe(await running(world, "plain"), 5.0)
     assert not await world.engine.probe(await created(world, "web"), 5.0)
     web = await seen(world, "web")
@@ -453,7 +455,7 @@ async def test_log_lines(world: World) -> None:
     assert [line async for line in world.engine.logs(container.id, tail=0)] == []
 
 
-async def test_logs_of_what_is_absent(world: World) -> None:
+async def test_logs_of_a_missing_container(world: World) -> None:
     with pytest.raises(ContainerGone):
         await anext(world.engine.logs(UNKNOWN))
 
@@ -461,7 +463,7 @@ async def test_logs_of_what_is_absent(world: World) -> None:
 # --- without an engine ---
 
 
-async def test_no_answer_is_an_error_within_the_deadline_and_passes(world: World) -> None:
+async def test_a_silent_engine_is_an_error_within_the_deadline_until_it_responds(world: World) -> None:
     container = await created(world, "web")
     with world.silent():
         began = time.monotonic()
@@ -477,7 +479,7 @@ async def test_no_answer_is_an_error_within_the_deadline_and_passes(world: World
     assert [found.id for found in observed.containers] == [container.id]
 
 
-async def test_info_says_who_answers(world: World) -> None:
+async def test_info_identifies_the_engine(world: World) -> None:
     info = await world.engine.info()
     assert info.kind in {"docker", "simulated"}
     assert info.version

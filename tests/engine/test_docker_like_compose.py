@@ -1,4 +1,4 @@
-"""The Docker adapter does as Docker Compose does, on a real engine."""
+"""The Docker adapter acts like Docker Compose, on a real engine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.harness.adapter import PLAIN, AdapterHarness, Make
 from tests.support.harness.private_engine import IMAGE, until
 
 
-async def test_the_engine_is_the_one_that_its_name_says(bench: Make, request: pytest.FixtureRequest) -> None:
+async def test_the_engine_has_the_version_of_its_name(bench: Make, request: pytest.FixtureRequest) -> None:
     b: AdapterHarness = await bench(PLAIN)
     name, _, store = request.node.callspec.params["clean"].partition(", ")
     info = await b.engine.info()
@@ -75,7 +75,7 @@ async def test_a_person_s_compose_recreates_nothing(bench: Make) -> None:
     assert "only-web-1" in b.project.person("ps")
 
 
-async def test_what_a_person_s_compose_made_is_adopted(bench: Make) -> None:
+async def test_containers_of_a_person_s_compose_are_adopted(bench: Make) -> None:
     b: AdapterHarness = await bench(PLAIN)
     b.project.person("up", "-d")
     container = await b.seen("plain")
@@ -145,7 +145,7 @@ async def test_building(bench: Make) -> None:
     b.client.remove_image("bed/built:1")
 
 
-async def test_a_pull_that_can_not_be_had(bench: Make) -> None:
+async def test_a_pull_of_a_missing_image(bench: Make) -> None:
     b: AdapterHarness = await bench('services: {web: {image: "127.0.0.1:9/no/such:1"}}')
     with pytest.raises(StepFailed) as caught:
         await b.act(Action.PULL, "web")

@@ -1,4 +1,4 @@
-"""What the Docker adapter sees of a real engine, by looking, listening, measuring and reading logs."""
+"""Observation, events, measurements and logs of the Docker adapter, on a real engine."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from reconciler.model.observed import Health, State
 from tests.support.harness.adapter import PLAIN, AdapterHarness, Make
 from tests.support.harness.private_engine import IMAGE, until
 
-# --- looking ---
+# --- observing ---
 
 
-async def test_an_unchanged_look_is_one_request(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unchanged_observation_is_one_request(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     b: AdapterHarness = await bench(PLAIN)
     await b.running("plain")
     async with aclosing(b.engine.events(b.stack)) as events:
@@ -30,7 +30,7 @@ async def test_an_unchanged_look_is_one_request(bench: Make, monkeypatch: pytest
         assert full.containers == first.containers
 
 
-async def test_a_restart_that_no_event_told_of_is_seen(bench: Make) -> None:
+async def test_a_restart_without_an_event_is_observed(bench: Make) -> None:
     b: AdapterHarness = await bench(PLAIN)
     before = await b.running("plain")
     b.client.restart(before.id, timeout=1)
@@ -93,7 +93,7 @@ async def test_foreign_networks_and_containers_make_no_event(bench: Make) -> Non
 # --- measuring ---
 
 
-async def test_the_api_measures_what_the_files_do(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_api_and_files_give_the_same_measurement(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     b: AdapterHarness = await bench(PLAIN)
     container = await b.running("plain")
     assert set(usage.read_all((container,))) == {container}
@@ -136,7 +136,7 @@ async def test_a_terminal_s_log_has_no_frames(bench: Make) -> None:
 
 
 @pytest.mark.pitfall(43)
-async def test_a_follower_hears_on_when_the_engine_rotates_the_log(
+async def test_a_follower_continues_when_the_engine_rotates_the_log(
     bench: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logs, "SILENT", 0.5)
@@ -165,8 +165,8 @@ async def test_a_follower_hears_on_when_the_engine_rotates_the_log(
         while not found or found[-1] != "last":
             found.append(await asyncio.wait_for(anext(lines), 20))
             if found[-1].endswith(" line 8"):
-                # In step with the reader, less than a file at a time: what is rotated away twice
-                # meanwhile, the engine itself skips.
+                # In step with the reader, less than a file at a time: the engine itself skips what is rotated
+                # away twice in between.
                 made = b.client.exec_create(container.id, ["touch", f"/tmp/go-{found[-1].split()[1]}"])
                 await asyncio.to_thread(b.client.exec_start, made["Id"])
     # Each line once, in order, over all the files.

@@ -1,4 +1,4 @@
-"""What another project name leaves behind, on a real engine."""
+"""Containers and volumes that another project name leaves behind, on a real engine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def renamed(stack: Stack, **more: object) -> Stack:
     return replace(stack, name="other", **more)  # type: ignore[arg-type]
 
 
-async def test_a_person_s_containers_are_known_by_their_files(bench: Make, tmp_path: Path) -> None:
+async def test_a_person_s_containers_are_recognised_by_their_files(bench: Make, tmp_path: Path) -> None:
     b: AdapterHarness = await bench(COMPOSE)
     b.project.person("up", "-d")
     name = b.stack.name
@@ -35,7 +35,7 @@ async def test_a_person_s_containers_are_known_by_their_files(bench: Make, tmp_p
     # Other files in the same folder are another stack.
     beside = renamed(b.stack, files=(str(b.project.folder / "other.yaml"),))
     assert await b.engine.left_behind(beside) == ()
-    # By another way to the same file, and after the folder was moved.
+    # Through another path to the same file, and after the folder was moved.
     link = tmp_path / "link"
     link.symlink_to(b.project.folder)
     assert await b.engine.left_behind(renamed(b.stack, files=(str(link / "compose.yaml"),))) == left
@@ -43,7 +43,7 @@ async def test_a_person_s_containers_are_known_by_their_files(bench: Make, tmp_p
     elsewhere = renamed(b.stack, files=(str(moved / "compose.yaml"),), directory=str(moved))
     assert await b.engine.left_behind(elsewhere) == left
     moved.rename(b.project.folder)
-    # Volumes alone have no files on them: whoever knows the former name finds them.
+    # Volumes have no file names as labels: they are found by the former name of the project.
     b.project.person("down")
     assert await b.engine.left_behind(renamed(b.stack)) == ()
     assert await b.engine.left_behind(renamed(b.stack), name) == (LeftBehind(name, (), (f"{name}_data",)),)
@@ -51,7 +51,7 @@ async def test_a_person_s_containers_are_known_by_their_files(bench: Make, tmp_p
     assert await b.engine.left_behind(renamed(b.stack), name) == ()
 
 
-async def test_what_a_daemon_made_is_known_by_its_folder(bench: Make) -> None:
+async def test_a_daemon_s_containers_are_recognised_by_their_folder(bench: Make) -> None:
     b: AdapterHarness = await bench(COMPOSE)
     frozen = Path(b.stack.model).parent / f"{'ab' * 32}.json"
     shutil.copy(b.stack.model, frozen)

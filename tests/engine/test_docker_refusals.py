@@ -1,4 +1,4 @@
-"""What the engine refuses, and what the Docker adapter makes of it."""
+"""Refusals of the engine, and the errors of the Docker adapter for them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_a_port_held_by_a_container_names_it(bench: Make) -> None:
 
 
 @pytest.mark.pitfall(25)
-async def test_a_network_that_is_gone(bench: Make) -> None:
+async def test_a_missing_network(bench: Make) -> None:
     b: AdapterHarness = await bench(PLAIN)
     container = await b.created("plain")
     b.client.remove_network("only_default")
@@ -72,7 +72,7 @@ async def test_a_network_that_is_gone(bench: Make) -> None:
         ("runtime: absent", "definition_invalid"),
     ],
 )
-async def test_what_can_not_be_created(bench: Make, definition: str, reason: str) -> None:
+async def test_a_container_that_can_not_be_created(bench: Make, definition: str, reason: str) -> None:
     b: AdapterHarness = await bench(
         f"""
         services:
@@ -101,7 +101,7 @@ async def test_a_command_that_does_not_exist(bench: Make) -> None:
 
 
 @pytest.mark.pitfall(19)
-async def test_a_removal_under_way_is_waited_for(bench: Make) -> None:
+async def test_a_running_removal_is_awaited(bench: Make) -> None:
     b: AdapterHarness = await bench(PLAIN)
     containers = [await b.created("plain")]
     for container in containers:
@@ -111,7 +111,7 @@ async def test_a_removal_under_way_is_waited_for(bench: Make) -> None:
 
 
 @pytest.mark.pitfall(18)
-async def test_a_restarting_container_is_stopped_for_good(bench: Make) -> None:
+async def test_a_restarting_container_is_stopped_permanently(bench: Make) -> None:
     b: AdapterHarness = await bench(
         'services: {web: {image: "bed/standin:1", command: ["false"], restart: always}}'
     )
@@ -120,7 +120,7 @@ async def test_a_restarting_container_is_stopped_for_good(bench: Make) -> None:
     assert crashing.exit_code == 1 or crashing.state is State.RUNNING
 
     async def stopped() -> bool:
-        # Told to stop between two runs, the engine may say that it did, and start it all the same.
+        # For a stop between two runs, the engine may report success and start the container anyway.
         try:
             await b.act(Action.STOP, "web", container=container.id, grace=1.0)
         except StepFailed as error:

@@ -1,4 +1,4 @@
-"""Containers that have a service's labels from their image are nobody's service (a real engine)."""
+"""Containers that inherited a service's labels from their image belong to no service (a real engine)."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def tagged(b: AdapterHarness, image: str, name: str) -> None:
 
 
 def started(b: AdapterHarness, image: str, name: str, labels: dict[str, str] | None = None) -> str:
-    """What `docker run -d --name NAME --label … IMAGE` makes; its id."""
+    """Run `docker run -d --name NAME --label … IMAGE`; return the container's id."""
     made: dict[str, Any] = b.client.create_container(image, name=name, labels=labels, detach=True)
     b.client.start(made["Id"])
     return str(made["Id"])
 
 
-async def test_a_copy_of_a_service_is_a_stranger_that_nothing_touches(bench: Make) -> None:
+async def test_a_copy_of_a_service_is_left_alone(bench: Make) -> None:
     b: AdapterHarness = await bench(COMPOSE)
     tagged(b, "bed/standin:1", "copied:1")
     web = await b.running("web")
@@ -59,7 +59,7 @@ async def test_a_copy_of_a_service_is_a_stranger_that_nothing_touches(bench: Mak
         assert b.client.inspect_container(id)["State"]["Running"]
 
 
-async def test_a_service_made_from_a_copy_of_itself_is_ours(bench: Make) -> None:
+async def test_a_service_created_from_a_copy_of_itself_is_managed(bench: Make) -> None:
     b: AdapterHarness = await bench(COMPOSE)
     tagged(b, "bed/standin:1", "copied:1")
     web = await b.running("web")
@@ -68,7 +68,7 @@ async def test_a_service_made_from_a_copy_of_itself_is_ours(bench: Make) -> None
     (remade,) = (await b.look(full=True)).containers
     assert remade.id != web.id
     assert remade.config_hash == web.config_hash
-    # Seen for the first time by a daemon that was just started, and with the image no longer tagged.
+    # Observed first by a daemon that just started, and with the image untagged.
     tagged(b, "bed/standin:1", "copied:1")
     fresh = await bench(COMPOSE)
     assert [c.id for c in (await fresh.look()).containers] == [remade.id]

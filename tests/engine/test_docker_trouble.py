@@ -1,4 +1,4 @@
-"""An engine, a health check or a Compose that misbehaves, and the Docker adapter."""
+"""The Docker adapter with an engine, a health check or a Compose that misbehaves."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ async def test_a_restart_of_the_engine_ends_the_stream_and_passes(bench: Make) -
 
 
 @pytest.mark.pitfall(9)
-async def test_an_order_without_an_answer_has_an_unknown_outcome(
+async def test_a_command_without_a_response_has_an_unknown_outcome(
     bench: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     b: AdapterHarness = await bench(PLAIN)
     container = await b.created("plain")
-    # A client whose own deadline is the usual one, so that closing could wait for it.
+    # A client with the usual deadline of its own, so that closing could wait for it.
     await b.act(Action.STOP, "plain", container=container.id, grace=1.0)
     monkeypatch.setattr(b.engine._http, "_patience", 1.0)
     monkeypatch.setattr(orders, "_ORDER_DEADLINE", 1.0)
@@ -76,7 +76,7 @@ async def test_an_order_without_an_answer_has_an_unknown_outcome(
         began = time.monotonic()
         await b.engine.close()
         assert time.monotonic() - began < 10.0
-    # Docker 20.10 carries it out all the same, 26.1 calls it off; given again, it is good on both.
+    # Docker 20.10 carries it out anyway, 26.1 cancels it; repeating it succeeds on both.
     other = DockerEngine(b.state, environ=b.bed.environ)
     await other.act(Command(Action.START, ("plain",), container=container.id), b.stack)
     await until(lambda: other.observe(b.stack), lambda seen: by_service(seen)["plain"].state is State.RUNNING)
@@ -84,7 +84,7 @@ async def test_an_order_without_an_answer_has_an_unknown_outcome(
 
 
 @pytest.mark.pitfall(13)
-async def test_a_silent_stream_is_noticed_when_we_act(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_stream_is_lost_after_a_command(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     from reconciler.engine.docker import engine, streams
 
     monkeypatch.setattr(engine, "_EVENT_WITHIN", 0.3)
@@ -145,7 +145,7 @@ async def test_an_inspection_that_hangs_costs_one_deadline(
 
 
 @pytest.mark.pitfall(24)
-async def test_a_hanging_check_is_run_once_at_most(bench: Make) -> None:
+async def test_a_hanging_check_runs_at_most_once(bench: Make) -> None:
     b: AdapterHarness = await bench(
         """
         services:
@@ -168,11 +168,11 @@ async def test_a_hanging_check_is_run_once_at_most(bench: Make) -> None:
     assert hanging() == 1
 
 
-# --- Compose's child ---
+# --- Compose's process ---
 
 
 @pytest.mark.pitfall(7)
-async def test_a_child_of_a_killed_daemon_is_waited_for(tmp_path: Path) -> None:
+async def test_a_child_of_a_killed_daemon_is_awaited(tmp_path: Path) -> None:
     lock = tmp_path / "state" / "compose-only.lock"
     program = textwrap.dedent(
         f"""
@@ -206,7 +206,7 @@ async def test_a_child_of_a_killed_daemon_is_waited_for(tmp_path: Path) -> None:
 
 @pytest.fixture
 def slow_compose(clean: PrivateEngine, tmp_path: Path) -> Iterator[Callable[[], Path]]:
-    """Puts a Compose that never ends where the user's plugin would be; gives the file with a pid."""
+    """Install a Compose that never ends as the user's plugin; return the file with its pid."""
     script = Path(clean.environ["DOCKER_CONFIG"]) / "cli-plugins" / "docker-compose"
     told = tmp_path / "pid"
 
@@ -257,7 +257,7 @@ async def test_a_silent_compose_is_killed(
         pass
 
 
-async def test_without_compose_the_remedy_is_said(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_compose_the_error_has_the_remedy(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     b: AdapterHarness = await bench(PLAIN)
     monkeypatch.setattr("reconciler.engine.compose.discovery._candidates", lambda _: iter(()))
     with pytest.raises(StepFailed, match="install") as caught:

@@ -1,4 +1,4 @@
-"""Images as registries give them, for several platforms: each image store has its own idea of their id."""
+"""Images for several platforms, as registries have them: each image store has its own kind of id."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ANOTHER = "names another image now"
 
 @pytest.fixture
 def registry() -> Iterator[ImageRegistry]:
-    """With a tag `1`, of two images for different platforms."""
+    """An archive with the tag `1` of two images for different platforms."""
     with ImageRegistry() as registry:
         registry.tag("1", standin_tree("here"), {"made": "first"}, {"made": "first"})
         yield registry
@@ -31,13 +31,13 @@ def compose(registry: ImageRegistry) -> str:
 
 
 async def planned(b: AdapterHarness, ledger: Ledger | None = None) -> str:
-    """What there is to be done, by a whole look."""
+    """Return the steps that a full observation leads to."""
     observed = await b.engine.observe(b.stack, full=True)
     return str(plan(b.stack, ON, observed, ledger or Ledger(), Clock(observed.at, observed.at)))
 
 
 async def ledger_of(b: AdapterHarness) -> Ledger:
-    """What is written down of a container when it was made."""
+    """Return what is recorded when a container is created."""
     observed = await b.look()
     (container,) = observed.containers
     service = b.stack.services["web"]
@@ -45,15 +45,13 @@ async def ledger_of(b: AdapterHarness) -> Ledger:
 
 
 @pytest.mark.pitfall(5)
-async def test_an_image_for_several_platforms_makes_nothing_anew(
-    bench: Make, registry: ImageRegistry
-) -> None:
+async def test_an_image_for_several_platforms_recreates_nothing(bench: Make, registry: ImageRegistry) -> None:
     b: AdapterHarness = await bench(compose(registry))
     assert (await planned(b)).startswith("web: pull")
     await b.act(Action.PULL, "web")
     await b.running("web")
     assert await planned(b) == "nothing to do"
-    # The same tag once more, as `docker compose pull` does it.
+    # The same tag again, as `docker compose pull` fetches it.
     await b.act(Action.PULL, "web")
     assert await planned(b) == "nothing to do"
     assert await planned(b, await ledger_of(b)) == "nothing to do"
@@ -63,7 +61,7 @@ async def test_an_image_for_several_platforms_makes_nothing_anew(
 
 
 @pytest.mark.pitfall(5)
-async def test_what_a_person_made_of_such_an_image_is_left_as_it_is(
+async def test_a_person_s_container_of_such_an_image_is_left_alone(
     bench: Make, registry: ImageRegistry
 ) -> None:
     b: AdapterHarness = await bench(compose(registry))
@@ -72,19 +70,19 @@ async def test_what_a_person_made_of_such_an_image_is_left_as_it_is(
 
 
 @pytest.mark.pitfall(5)
-async def test_another_image_behind_the_tag_is_one_remake_at_most(
+async def test_another_image_behind_the_tag_causes_at_most_one_recreation(
     bench: Make, registry: ImageRegistry
 ) -> None:
     b: AdapterHarness = await bench(compose(registry))
     await b.act(Action.PULL, "web")
     await b.running("web")
     ledger = await ledger_of(b)
-    # Only the image for other machines is another one: by containerd's store that is another image here too.
+    # Only the image for other machines differs; for containerd's store it is another image here too.
     registry.tag("1", standin_tree("here"), {"made": "first"}, {"made": "later"})
     await b.act(Action.PULL, "web")
     found = await planned(b, ledger)
     assert found == "nothing to do" or ANOTHER in found, found
-    # Ours is.
+    # The image for this machine differs.
     registry.tag("1", standin_tree("here"), {"made": "later"}, {"made": "later"})
     await b.act(Action.PULL, "web")
     assert ANOTHER in await planned(b, ledger)
@@ -93,8 +91,8 @@ async def test_another_image_behind_the_tag_is_one_remake_at_most(
         assert (await planned(b, known)).startswith("web: start")
 
 
-async def test_an_image_that_is_none_holds_up_nobody_else(bench: Make) -> None:
-    # Compose lets all of these pass; an address with two slashes is answered with another one and no body.
+async def test_an_invalid_image_delays_no_other_service(bench: Make) -> None:
+    # Compose accepts all of these; for an address with two slashes the engine redirects without a body.
     b: AdapterHarness = await bench(
         """
         services:
@@ -112,12 +110,10 @@ async def test_an_image_that_is_none_holds_up_nobody_else(bench: Make) -> None:
 
 
 @pytest.mark.pitfall(5)
-async def test_an_image_that_the_engine_leaves_out_of_its_list_is_there(
-    bench: Make, registry: ImageRegistry
-) -> None:
+async def test_an_image_missing_from_the_engine_s_list_is_found(bench: Make, registry: ImageRegistry) -> None:
     b: AdapterHarness = await bench(compose(registry))
-    # Of layers that are unpacked already, containerd's store keeps no packed ones, and Docker 26.1 then
-    # lists the image not at all.
+    # Of unpacked layers containerd's store keeps no packed ones, and Docker 26.1 then does not list the
+    # image.
     registry.tag("1", standin_tree(), {"made": "first"}, {"made": "first"})
     await b.act(Action.PULL, "web")
     assert (await planned(b)).startswith("web: create")

@@ -1,4 +1,4 @@
-"""What Compose does around a start, on real engines: as Compose itself does it."""
+"""Compose's work before a start, on real engines: the result equals that of Compose itself."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def state(b: AdapterHarness) -> list[str]:
     return [*map(str, listed), *(inside(b, "web", "cat", path) for path in FILES)]
 
 
-async def test_files_and_hooks_are_as_compose_makes_them(bench: Make) -> None:
+async def test_files_and_hooks_equal_those_of_compose(bench: Make) -> None:
     b: AdapterHarness = await bench(COMPOSE)
     (b.project.folder / ".env").write_text("PASSWORD='pass $$ word'\n")
     (Path(b.bed.environ["DOCKER_CONFIG"])).mkdir(exist_ok=True)
@@ -67,7 +67,7 @@ async def test_files_and_hooks_are_as_compose_makes_them(bench: Make) -> None:
     (Path(b.bed.environ["DOCKER_CONFIG"]) / "config.json").unlink()
 
 
-async def test_a_container_gets_the_values_that_it_was_made_with(bench: Make) -> None:
+async def test_a_container_gets_the_values_that_it_was_created_with(bench: Make) -> None:
     b: AdapterHarness = await bench(COMPOSE)
     (b.project.folder / ".env").write_text("PASSWORD=one\n")
     await b.resolve()
@@ -96,7 +96,7 @@ async def test_pre_start_hooks_run_in_containers_of_their_own_and_gate_the_start
     bad = Hook(command=("sh", "-c", "echo what is wrong >&2; exit 3"))
     for hooks in ((good, bad), (good,)):
         service = replace(b.stack.services["web"], start=StartWork(pre_start=hooks))
-        # Compose 2 refuses the key, so the definition is given by hand.
+        # Compose 2 refuses the key, so the definition is written by hand.
         b.stack = replace(b.stack, services={"web": service}, model="")
         if bad in hooks:
             with pytest.raises(StepFailed, match="hook 2 of 2 ended with exit code 3: what is wrong"):

@@ -1,4 +1,4 @@
-"""One engine, one package, and one box with it installed, for all; boxes of their own for removals."""
+"""One engine, one package and one machine with it installed for all tests; separate machines for removals."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tests.support.hosts.systemd_host import ROOT, SystemdHost, load
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # The SDK's client, with which tests look at the engine, leaves its sockets open when the engine ends.
+    # The SDK's client, with which tests inspect the engine, leaves its sockets open when the engine ends.
     config.addinivalue_line("filterwarnings", "ignore:unclosed <socket.*family=1,:ResourceWarning")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # The first to need them waits for the image and the package.
+    # The first test that needs them waits for the image and the package.
     for item in items:
         if item.path.parent == Path(__file__).parent:
             item.add_marker(pytest.mark.timeout(900))
@@ -35,7 +35,7 @@ def engine() -> Iterator[PrivateEngine]:
 
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `make deb` makes."""
+    """The package that `make deb` builds."""
     folder = tmp_path_factory.mktemp("package")
     program = [sys.executable, str(ROOT / "systemd/install.py"), "deb", "--out", str(folder)]
     subprocess.run(program, check=True, stdout=subprocess.DEVNULL)

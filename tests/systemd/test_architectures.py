@@ -1,4 +1,4 @@
-"""What would be installed on boards: resolved from the lock for them, with no program of another kind."""
+"""Packages for other architectures: resolved from the lock file, without programs of another architecture."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def processors(wheel: Path) -> Iterator[tuple[str, int]]:
     ],
 )
 @pytest.mark.parametrize("python", ["3.11", "3.14"])
-def test_the_lock_brings_wheels_of_that_processor_only(
+def test_the_lock_file_has_wheels_only_for_that_processor(
     tmp_path: Path, machine: str, tags: list[str], python: str
 ) -> None:
-    # pip judges markers by the machine that it runs on.
+    # pip evaluates markers for the machine that it runs on.
     absent = {
         name
         for name, (pin, _) in entries(RUNTIME).items()
@@ -67,7 +67,7 @@ def test_the_lock_brings_wheels_of_that_processor_only(
 
 
 @pytest.mark.parametrize("machine", ["aarch64", "armv7l", "riscv64"])
-def test_the_environment_of_a_board_gets_its_own_compose_or_none(
+def test_the_environment_of_a_board_gets_the_compose_for_it_or_none(
     tmp_path: Path, machine: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = []
@@ -85,7 +85,7 @@ def test_the_environment_of_a_board_gets_its_own_compose_or_none(
     monkeypatch.setattr(discovery, "_candidates", lambda _: iter(()))
     place, known = program_path(tmp_path), architecture(machine)
     if known:
-        # What the page has is not what is pinned: nothing is installed.
+        # The published program is not the pinned one: nothing is installed.
         ensure_compose(tmp_path, pinned=False)
         assert not place.exists()
         assert f"docker-compose-linux-{known}" in capsys.readouterr().out

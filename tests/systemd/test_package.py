@@ -1,4 +1,4 @@
-"""What the package does to a clean Debian, and `make install` to a folder: first, again, and when it goes."""
+"""The package on a clean Debian, and `make install` in a folder: first install, upgrade, removal."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def box(make_box: Callable[[], SystemdHost]) -> Iterator[SystemdHost]:
         box.remove()
 
 
-# One machine's story, in this order.
+# The steps of one machine, in this order.
 
 
-def test_it_installs_and_starts_on_a_clean_debian(box: SystemdHost, package: Path) -> None:
+def test_the_package_installs_and_starts_on_a_clean_debian(box: SystemdHost, package: Path) -> None:
     box.install(package)
-    # No engine, no plugin, no network: the shipped stack is read all the same, with the Compose inside.
+    # No engine, no plugin, no network: the shipped stack is still read, with the bundled Compose.
     assert box.shows("ActiveState") == "active"
     assert box.run("systemctl", "is-enabled", UNIT) == "enabled"
     status = json.loads(box.run("service-manager", "status", "--output", "json"))
@@ -43,7 +43,7 @@ def test_it_installs_and_starts_on_a_clean_debian(box: SystemdHost, package: Pat
     assert box.run("stat", "-c", "%U:%G %a", str(DESIRED)) == "service-manager:service-manager 2775"
     assert box.run("stat", "-c", "%U:%G %a", f"{DESIRED}/config/prometheus.yml").endswith(" 664")
     assert box.run("stat", "-c", "%a", f"{DESIRED}/env/database.env") == "660"
-    # Whoever makes something there, with whatever umask: the group may change it.
+    # The group may change every new file there, with any umask of its creator.
     box.run("sh", "-c", f"umask 077; mkdir {DESIRED}/config/new; touch {DESIRED}/config/new/file")
     assert box.run("stat", "-c", "%G %a", f"{DESIRED}/config/new").split() == ["service-manager", "2775"]
     assert box.run("stat", "-c", "%G %a", f"{DESIRED}/config/new/file").split() == ["service-manager", "664"]
@@ -55,7 +55,7 @@ def test_it_installs_and_starts_on_a_clean_debian(box: SystemdHost, package: Pat
     assert "reconciler/controller/__pycache__" in compiled
 
 
-def test_an_upgrade_keeps_what_is_there_and_restarts_the_daemon_alone(
+def test_an_upgrade_keeps_data_and_restarts_only_the_daemon(
     box: SystemdHost, package: Path, tmp_path: Path
 ) -> None:
     box.begin()
@@ -77,7 +77,7 @@ def test_an_upgrade_keeps_what_is_there_and_restarts_the_daemon_alone(
     box.run("service-manager", "audit", "--verify")
 
 
-def test_a_desired_state_that_was_taken_away_is_not_brought_back(
+def test_an_upgrade_does_not_restore_a_deleted_desired_state(
     box: SystemdHost, package: Path, tmp_path: Path
 ) -> None:
     before = box.containers()
@@ -91,9 +91,7 @@ def test_a_desired_state_that_was_taken_away_is_not_brought_back(
     box.status_becomes(CONVERGED)
 
 
-def test_removed_it_leaves_containers_and_data_and_comes_back_to_them(
-    box: SystemdHost, package: Path
-) -> None:
+def test_a_removal_leaves_containers_and_data_for_a_later_install(box: SystemdHost, package: Path) -> None:
     before = box.containers()
     told = box.run("dpkg", "--remove", NAME)
     assert "containers run on" in told
@@ -110,7 +108,7 @@ def test_removed_it_leaves_containers_and_data_and_comes_back_to_them(
     box.run("service-manager", "audit", "--verify")
 
 
-def test_purged_it_takes_its_data_along_but_nothing_that_others_keep_there(box: SystemdHost) -> None:
+def test_a_purge_removes_its_data_but_no_files_of_others(box: SystemdHost) -> None:
     before = box.containers()
     box.write(DESIRED / "database/rows", "precious\n", owner="service-manager")
     told = box.run("dpkg", "--purge", NAME)
@@ -141,7 +139,7 @@ def make(*words: str) -> str:
     return done.stdout
 
 
-def test_make_install_lays_everything_under_destdir_and_uninstall_keeps_what_is_the_user_s(
+def test_make_install_uses_destdir_and_uninstall_keeps_the_user_s_files(
     tmp_path: Path,
 ) -> None:
     where = (f"DESTDIR={tmp_path}", "PREFIX=/opt/sm")
@@ -161,7 +159,7 @@ def test_make_install_lays_everything_under_destdir_and_uninstall_keeps_what_is_
     options = tmp_path / "etc/service-manager/service-manager.env"
     groups.write_text("groups: {}  # mine\n")
     options.write_text("# mine\n")
-    # It needs nothing of the checkout, nor of the environment that made it.
+    # It needs neither the checkout nor the environment that built it.
     command = [str(library / "bin/python3"), "-I", str(library / "bin/service-manager"), "validate"]
     shipped = next(library.glob("lib/python3*/site-packages/reconciler/shipped_desired_state"))
     done = subprocess.run(

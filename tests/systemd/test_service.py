@@ -47,7 +47,7 @@ def the_box(make_box: Callable[[], SystemdHost], package: Path) -> Iterator[Syst
 
 @pytest.fixture
 def box(the_box: SystemdHost) -> SystemdHost:
-    """The small stack, converged, one daemon of the installed unit at it."""
+    """The small stack, converged, with one daemon of the installed unit."""
     the_box.run("rm", "-f", "/etc/service-manager/api-key", DROP_IN)
     the_box.drop_in("")
     the_box.use()
@@ -69,19 +69,19 @@ def test_the_unit_is_valid_and_tight(the_box: SystemdHost) -> None:
 
 
 @pytest.mark.pitfall(37, 39)
-def test_it_runs_as_its_own_user_that_may_use_the_engine(box: SystemdHost) -> None:
+def test_the_daemon_runs_as_its_own_user_with_access_to_the_engine(box: SystemdHost) -> None:
     assert box.run("stat", "-c", "%U", f"/proc/{box.pid}") == "service-manager"
     groups = box.run("id", "--name", "--groups", "service-manager").split()
     assert groups == ["service-manager", "docker"]
     unit = box.run("systemctl", "cat", UNIT)
     assert "Requires=" not in unit
     assert "BindsTo=" not in unit
-    # Where memory runs out, the containers go first.
+    # If memory runs out, the containers are killed first.
     assert "OOMScoreAdjust=-" in unit
 
 
 @pytest.mark.pitfall(39)
-def test_an_engine_that_is_stopped_or_restarted_does_not_stop_it(box: SystemdHost) -> None:
+def test_stopping_or_restarting_the_engine_does_not_stop_the_daemon(box: SystemdHost) -> None:
     box.write("/run/systemd/system/docker.service", "[Service]\nExecStart=/usr/bin/sleep infinity\n")
     box.run("systemctl", "daemon-reload")
     pid, before = box.pid, box.containers()
@@ -96,15 +96,15 @@ def test_an_engine_that_is_stopped_or_restarted_does_not_stop_it(box: SystemdHos
     assert (box.pid, box.containers()) == (pid, before)
 
 
-# --- ready and how far ---
+# --- readiness and progress ---
 
 
-def test_it_is_ready_without_an_engine_and_begins_when_one_comes(box: SystemdHost) -> None:
+def test_the_daemon_is_ready_without_an_engine_and_starts_when_one_appears(box: SystemdHost) -> None:
     box.run("systemctl", "stop", UNIT)
     box.hide_engine()
     box.stop_containers()
     began = time.monotonic()
-    # Returns when the daemon said that it is ready.
+    # Returns when the daemon has reported readiness.
     box.run("systemctl", "start", UNIT)
     assert time.monotonic() - began < 20
     assert box.shows("ActiveState") == "active"
@@ -116,7 +116,7 @@ def test_it_is_ready_without_an_engine_and_begins_when_one_comes(box: SystemdHos
     assert sorted(started, key=lambda name: started[name]) == ["db", "api"]
 
 
-def test_files_that_are_not_valid_stand_in_the_status_line_and_stop_nothing(box: SystemdHost) -> None:
+def test_invalid_files_are_in_the_status_line_and_stop_nothing(box: SystemdHost) -> None:
     before = box.containers()
     box.save("groups:\n  base: on\n  app: perhaps\n  extra: off\n")
     box.status_becomes("the desired state is not valid: groups.yaml:3:")
@@ -128,7 +128,7 @@ def test_files_that_are_not_valid_stand_in_the_status_line_and_stop_nothing(box:
     assert not box.shows("StatusText").startswith("the desired state")
 
 
-def test_a_reload_is_told_and_changes_nothing(box: SystemdHost) -> None:
+def test_a_reload_is_reported_and_changes_nothing(box: SystemdHost) -> None:
     pid, before = box.pid, box.containers()
     box.run("systemctl", "reload", UNIT)
     until(lambda: f"Reloaded {UNIT}" in box.journal("--boot"), True, 10.0)
@@ -155,14 +155,14 @@ def test_the_watchdog_restarts_a_daemon_whose_loop_hangs(box: SystemdHost, how: 
         box.run("systemctl", "restart", UNIT)
         box.status_becomes(CONVERGED)
         pid, before = box.pid, box.containers()
-        # Longer than the watchdog waits, and all is well.
+        # Longer than the watchdog's interval, without a failure.
         time.sleep(4)
         assert box.pid == pid
         box.run("sh", "-c", f"kill -{how} {pid}")
         until(lambda: box.shows("NRestarts"), "1", 30.0)
         assert "Watchdog timeout" in box.journal("--boot")
         if how == "USR2":
-            # It says itself where it hung.
+            # The daemon dumps the stack that hung.
             assert (
                 f'hang.py", line {HANG.splitlines().index("    time.sleep(1000)") + 1} in blocked'
                 in box.journal()
@@ -175,8 +175,8 @@ def test_the_watchdog_restarts_a_daemon_whose_loop_hangs(box: SystemdHost, how: 
 
 
 @pytest.mark.pitfall(40)
-def test_an_engine_that_hangs_is_no_hang_of_the_daemon(box: SystemdHost) -> None:
-    # A look at it takes 10 s until it is given up; the watchdog waits for 12, all this for twice that.
+def test_a_hanging_engine_does_not_trigger_the_watchdog(box: SystemdHost) -> None:
+    # An observation takes 10 s until its time-out; the watchdog waits for 12, the test for twice that.
     box.drop_in("WatchdogSec=12s")
     box.use("SERVICE_MANAGER_RESYNC=1\n")
     box.run("systemctl", "restart", UNIT)
@@ -189,10 +189,10 @@ def test_an_engine_that_hangs_is_no_hang_of_the_daemon(box: SystemdHost) -> None
     assert (box.pid, box.shows("NRestarts"), box.containers()) == (pid, "0", before)
 
 
-# --- its ends ---
+# --- how it ends ---
 
 
-def test_killed_it_comes_back_and_the_containers_never_notice(box: SystemdHost) -> None:
+def test_a_killed_daemon_is_restarted_without_effect_on_containers(box: SystemdHost) -> None:
     before, pid = box.containers(), box.pid
     box.run("sh", "-c", f"kill -KILL {pid}")
     until(lambda: box.shows("NRestarts"), "1", 20.0)
@@ -201,7 +201,7 @@ def test_killed_it_comes_back_and_the_containers_never_notice(box: SystemdHost) 
     assert box.containers() == before
 
 
-def test_stopped_it_ends_at_once_with_success_and_the_containers_run_on(box: SystemdHost) -> None:
+def test_a_stop_succeeds_at_once_and_the_containers_keep_running(box: SystemdHost) -> None:
     before = box.containers()
     assert set(before) == {"db", "api"}
     began = time.monotonic()
@@ -211,7 +211,7 @@ def test_stopped_it_ends_at_once_with_success_and_the_containers_run_on(box: Sys
     assert box.containers() == before
 
 
-def test_a_command_line_that_makes_no_sense_is_not_tried_for_ever(box: SystemdHost) -> None:
+def test_an_invalid_command_line_is_not_retried_without_end(box: SystemdHost) -> None:
     box.use("SERVICE_MANAGER_PORT=many\n")
     box.run("systemctl", "restart", UNIT, check=False)
     assert (box.shows("ActiveState"), box.shows("ExecMainStatus")) == ("failed", "64")
@@ -219,7 +219,7 @@ def test_a_command_line_that_makes_no_sense_is_not_tried_for_ever(box: SystemdHo
 
 
 @pytest.mark.pitfall(39)
-def test_a_boot_brings_the_stack_up_in_order_also_before_the_engine(box: SystemdHost) -> None:
+def test_a_boot_starts_the_stack_in_order_even_before_the_engine(box: SystemdHost) -> None:
     box.hide_engine()
     box.reboot(box.stop_containers)
     box.status_becomes("the engine can't be reached")
@@ -230,7 +230,7 @@ def test_a_boot_brings_the_stack_up_in_order_also_before_the_engine(box: Systemd
     assert sorted(started, key=lambda name: started[name]) == ["db", "api"]
 
 
-# --- the journal, keys, people ---
+# --- the journal, keys, users ---
 
 
 def test_the_journal_has_levels_and_fields(box: SystemdHost) -> None:
@@ -248,13 +248,13 @@ def test_the_journal_has_levels_and_fields(box: SystemdHost) -> None:
 
 
 def test_the_unit_has_no_credential_and_an_upgrade_keeps_the_key_in_the_file(box: SystemdHost) -> None:
-    # This box can't hand over credentials, and the fixture has started the unit all the same.
+    # This machine can't pass credentials, but the fixture has started the unit.
     assert "Credential" not in box.run("systemctl", "cat", UNIT).replace("No credential", "")
     box.let_credentials_through()
     box.write("/etc/service-manager/api-key", "a-key-for-tests\n", mode=0o600)
     box.run("systemctl", "restart", UNIT)
     assert json.loads(box.run("service-manager", "status", "--output", "json"))["engine"]["reachable"]
-    # What the package and `make install` run at an upgrade.
+    # The commands that the package and `make install` run at an upgrade.
     assert DROP_IN in box.run("/usr/lib/service-manager/settle", "again")
     assert DROP_IN not in box.run("/usr/lib/service-manager/settle", "again")
     box.run("systemctl", "daemon-reload")
@@ -267,7 +267,7 @@ def test_the_unit_has_no_credential_and_an_upgrade_keeps_the_key_in_the_file(box
     assert "a-key-for-tests" not in box.journal()
 
 
-def test_a_key_that_root_makes_holds_for_the_running_daemon(box: SystemdHost) -> None:
+def test_a_key_created_by_root_is_valid_for_the_running_daemon(box: SystemdHost) -> None:
     key = box.run("service-manager", "key", "add", "carol", "--role", "operator").splitlines()[-1]
     try:
         until(lambda: "an API key is needed" in box.run("service-manager", "status", check=False), True, 5.0)
@@ -277,8 +277,8 @@ def test_a_key_that_root_makes_holds_for_the_running_daemon(box: SystemdHost) ->
         box.run("service-manager", "key", "revoke", "carol")
 
 
-def test_members_of_the_group_edit_and_the_daemon_edits_what_they_saved(box: SystemdHost) -> None:
-    # As vim saves: a file of her own in the place of the old one.
+def test_group_members_edit_files_and_the_daemon_edits_theirs(box: SystemdHost) -> None:
+    # As vim saves: a new file owned by her replaces the old one.
     box.run(
         "sh",
         "-c",
@@ -301,13 +301,13 @@ def test_a_file_that_another_user_still_writes_is_not_read_yet(box: SystemdHost)
     )
     box.run("sh", "-c", f"cd {DESIRED}; {slowly}", user="alice")
     box.status_becomes("3 of 3 groups on")
-    # Of this run alone: after a boot, process ids come again. That it is open for long may be told.
+    # Of this run only: after a boot, process ids repeat. A warning about the open file is allowed.
     run = box.shows("InvocationID")
     told = [r.get("SERVICE_MANAGER_MISTAKE", "") for r in box.records(f"_SYSTEMD_INVOCATION_ID={run}")]
     assert not [mistake for mistake in told if mistake and "open for writing" not in mistake]
 
 
-def test_people_push_as_themselves_and_the_daemon_commits_beside_them(box: SystemdHost) -> None:
+def test_users_push_under_their_own_accounts_and_the_daemon_commits_too(box: SystemdHost) -> None:
     box.run("service-manager", "git", "init", str(DESIRED))
 
     def alice(script: str) -> str:
@@ -317,7 +317,7 @@ def test_people_push_as_themselves_and_the_daemon_commits_beside_them(box: Syste
         box.run("git", "config", "--global", "user.name", "Alice", user="alice")
         box.run("git", "config", "--global", "user.email", "alice@localhost", user="alice")
         box.run("git", "clone", "--quiet", str(DESIRED), "/home/alice/stack", user="alice")
-        # A folder too: what she makes, the service must be able to change.
+        # A folder too: the service must be able to change what she creates.
         alice("sed -i 's/extra: off/extra: on/' groups.yaml; mkdir notes; echo 1 > notes/one")
         alice("git add --all; git commit --quiet --message 'extra on'; git push")
         box.status_becomes("3 of 3 groups on")

@@ -17,13 +17,13 @@ from tests.support.fixtures.virtual_time import run_virtually
 
 
 class Listener:
-    """A listening socket of a process that has no descriptor left until it is ``mended``."""
+    """A listening socket of a process that has no descriptor left until it is ``repaired``."""
 
     def __init__(self, code: int) -> None:
         self.pair = socket.socketpair()
         self.code = code
         self.attempts = 0
-        self.mended = False
+        self.repaired = False
 
     def fileno(self) -> int:
         return self.pair[0].fileno()
@@ -31,19 +31,19 @@ class Listener:
     def setblocking(self, _: bool) -> None: ...
 
     def listen(self, _: int) -> None:
-        # Always readable, as a queue of connections that nobody accepts.
+        # Always readable, like a queue of connections that are never accepted.
         self.pair[1].send(b"x")
 
     def accept(self) -> tuple[Any, Any]:
         self.attempts += 1
-        if self.mended:
+        if self.repaired:
             self.pair[0].recv(1)
             raise BlockingIOError
         raise OSError(self.code, "Too many open files")
 
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
-def test_without_descriptors_it_tries_once_a_second(code: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_accepting_is_retried_once_a_second(code: int, caplog: pytest.LogCaptureFixture) -> None:
     noted: list[str] = []
 
     async def scenario() -> None:
@@ -52,7 +52,7 @@ def test_without_descriptors_it_tries_once_a_second(code: int, caplog: pytest.Lo
         acceptor.start()
         await asyncio.sleep(10.5)
         assert listener.attempts == 11
-        listener.mended = True
+        listener.repaired = True
         await asyncio.sleep(1)
         acceptor.close()
         await acceptor.wait_closed()
@@ -65,7 +65,7 @@ def test_without_descriptors_it_tries_once_a_second(code: int, caplog: pytest.Lo
     assert not [record for record in caplog.records if record.name == "asyncio" and record.levelno > 20]
 
 
-def test_connections_are_accepted_a_part_at_a_time() -> None:
+def test_connections_are_accepted_in_batches() -> None:
     async def scenario() -> None:
         made: list[asyncio.Protocol] = []
 

@@ -1,4 +1,4 @@
-"""What one client, or one address, may hold of the HTTP server (issue 13, S1 and S2)."""
+"""The resources of the HTTP server that one client, or one address, may hold (issue 13, S1 and S2)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ both = pytest.mark.parametrize("http", ["httptools", "h11"])
 
 
 async def echo(_scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers when the body is complete, with its length."""
+    """Responds with the length of the body when it is complete."""
     body = b""
     while True:
         message = await receive()
@@ -40,7 +40,7 @@ async def echo(_scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class Stream:
-    """Answers with an event stream that ends when the client leaves, or when it is told to."""
+    """Responds with an event stream that ends when the client leaves, or on request."""
 
     def __init__(self) -> None:
         self.open = 0
@@ -60,7 +60,7 @@ class Stream:
 
 
 async def turns() -> None:
-    """Let everything run that can run now."""
+    """Run everything that can run now."""
     for _ in range(20):
         await asyncio.sleep(0)
 
@@ -68,7 +68,9 @@ async def turns() -> None:
 def served(
     http: str, scenario: Callable[[Server], Awaitable[None]], app: object = echo, limits: Limits | None = None
 ) -> Gate:
-    """Run ``scenario`` on a server, in virtual time; its gate must be empty again when all have left."""
+    """Run ``scenario`` on a server, in virtual time; its gate must be empty after all connections have
+    closed.
+    """
 
     async def run() -> Gate:
         made = app() if isinstance(app, type) else app
@@ -205,14 +207,14 @@ def test_blank_lines_keep_no_idle_connection_open(http: str) -> None:
 
 
 @both
-def test_a_stream_outlives_every_deadline_and_hears_that_its_client_left(http: str) -> None:
+def test_a_stream_outlives_every_deadline_and_ends_with_its_client(http: str) -> None:
     stream = Stream()
 
     async def scenario(server: Server) -> None:
         clients = [server.connect() for _ in range(3)]
         for client in clients:
             client.send(GET)
-        # A second request behind an answer that never ends; not complete, complete, and none.
+        # A second request behind a response that never ends: incomplete, complete, and absent.
         clients[0].send(HEAD)
         clients[1].send(GET)
         await asyncio.sleep(3600)
@@ -228,7 +230,7 @@ def test_a_stream_outlives_every_deadline_and_hears_that_its_client_left(http: s
 
 
 @both
-def test_of_one_address_the_oldest_incomplete_requests_make_room(http: str) -> None:
+def test_the_oldest_incomplete_request_of_an_address_makes_room(http: str) -> None:
     async def scenario(server: Server) -> None:
         other = server.connect("192.0.2.2")
         other.send(HEAD)
@@ -237,7 +239,7 @@ def test_of_one_address_the_oldest_incomplete_requests_make_room(http: str) -> N
             client.send(HEAD)
         assert server.gate.incomplete("192.0.2.1") == 256
         assert [client.closed for client in held] == [True] * 944 + [False] * 256
-        # Those that had sent something before they had to go were answered.
+        # Connections that had sent something before they were closed got a response.
         assert {tuple(client.statuses) for client in held[:944]} <= {(), (503,)}
         one = server.connect()
         one.send(GET)
@@ -277,7 +279,7 @@ def test_complete_requests_and_streams_count_only_in_the_total(http: str) -> Non
 
 
 @both
-def test_when_all_are_taken_idle_and_then_incomplete_connections_make_room(http: str) -> None:
+def test_at_the_limit_idle_and_then_incomplete_connections_make_room(http: str) -> None:
     async def scenario(server: Server) -> None:
         idle = server.connect()
         idle.send(GET)
@@ -298,7 +300,7 @@ def test_when_all_are_taken_idle_and_then_incomplete_connections_make_room(http:
 
 
 @both
-def test_a_client_that_takes_no_answer_is_cut_off_for_others(http: str) -> None:
+def test_a_client_that_reads_no_response_is_disconnected_for_others(http: str) -> None:
     async def scenario(server: Server) -> None:
         stuck = server.connect()
         stuck.send(GET)
@@ -358,7 +360,7 @@ def test_with_h11_pipelined_requests_wait_as_bytes() -> None:
 
 
 @both
-def test_answers_that_are_due_come_before_the_refusal_of_what_follows(http: str) -> None:
+def test_due_responses_come_before_the_refusal_of_later_requests(http: str) -> None:
     async def scenario(server: Server) -> None:
         client = server.connect()
         client.send(GET + b"nonsense\r\n\r\n" + GET)
@@ -411,6 +413,6 @@ def test_a_thousand_refusals_are_one_line_of_the_log(http: str, caplog: pytest.L
     ("descriptors", "connections", "incomplete"),
     [(65536, 1024, 256), (2048, 1024, 256), (1024, 768, 256), (256, 128, 64), (64, 16, 8)],
 )
-def test_descriptors_are_kept_back_for_the_loop(descriptors: int, connections: int, incomplete: int) -> None:
+def test_descriptors_are_reserved_for_the_loop(descriptors: int, connections: int, incomplete: int) -> None:
     limits = limits_for(descriptors)
     assert (limits.connections, limits.incomplete) == (connections, incomplete)

@@ -1,4 +1,4 @@
-"""What a service manager hears of the daemon, on a real socket such as systemd's."""
+"""Notifications that the daemon sends, on a real socket like systemd's."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Manager:
                 return self._heard
 
     def wait_for(self, start: str, within: float = 60.0, after: int = 0) -> int:
-        """The place of the first message that begins so."""
+        """The index of the first message with this prefix."""
         deadline = time.monotonic() + within
         while True:
             for place, message in enumerate(self.heard()):
@@ -100,7 +100,7 @@ def snapshot(*, on: int = 1, ready: int = 1, **fields: object) -> Snapshot:
 # --- the protocol ---
 
 
-def test_where_nobody_listens_nothing_is_told(tmp_path: Path) -> None:
+def test_without_a_listener_nothing_is_sent(tmp_path: Path) -> None:
     for notifier in (Notifier.from_environment({}), Notifier(str(tmp_path / "nobody"))):
         notifier.ready()
         notifier.status("x")
@@ -109,7 +109,7 @@ def test_where_nobody_listens_nothing_is_told(tmp_path: Path) -> None:
     assert not Notifier.from_environment({}).listened_to
 
 
-def test_the_variables_are_taken_away_so_that_no_child_speaks_for_us(manager: Manager) -> None:
+def test_the_variables_are_removed_so_that_no_child_sends_notifications(manager: Manager) -> None:
     environ = {
         "NOTIFY_SOCKET": manager.address,
         "WATCHDOG_USEC": "30000000",
@@ -127,7 +127,7 @@ def test_the_variables_are_taken_away_so_that_no_child_speaks_for_us(manager: Ma
     "environ",
     [{}, {"WATCHDOG_USEC": "soon"}, {"WATCHDOG_USEC": "0"}, {"WATCHDOG_USEC": "9", "WATCHDOG_PID": "1"}],
 )
-def test_a_watchdog_that_is_not_ours_is_not_fed(manager: Manager, environ: dict[str, str]) -> None:
+def test_the_watchdog_of_another_process_is_not_fed(manager: Manager, environ: dict[str, str]) -> None:
     notifier = Notifier.from_environment({"NOTIFY_SOCKET": manager.address, **environ})
     assert (notifier.watchdog, notifier.beat) == (None, float("inf"))
     notifier.alive()
@@ -135,7 +135,7 @@ def test_a_watchdog_that_is_not_ours_is_not_fed(manager: Manager, environ: dict[
     assert manager.heard() == []
 
 
-def test_an_abstract_socket_is_one_too() -> None:
+def test_an_abstract_socket_works() -> None:
     manager = Manager(Path(f"@service-manager-test-{os.getpid()}"))
     notifier = Notifier(manager.address)
     notifier.ready()
@@ -156,7 +156,7 @@ def test_a_reload_carries_the_monotonic_time(manager: Manager) -> None:
     notifier.close()
 
 
-def test_a_status_is_one_line_and_told_once(manager: Manager) -> None:
+def test_a_status_is_one_line_and_sent_once(manager: Manager) -> None:
     notifier = Notifier(manager.address)
     for text in ("one\nREADY=1", "one  READY=1", "two"):
         notifier.status(text)
@@ -164,7 +164,7 @@ def test_a_status_is_one_line_and_told_once(manager: Manager) -> None:
     notifier.close()
 
 
-def test_a_manager_that_does_not_read_holds_nobody_up(manager: Manager) -> None:
+def test_a_manager_that_does_not_read_delays_nothing(manager: Manager) -> None:
     notifier = Notifier(manager.address, watchdog=1.0)
     began = time.monotonic()
     for _ in range(5000):
@@ -173,10 +173,10 @@ def test_a_manager_that_does_not_read_holds_nobody_up(manager: Manager) -> None:
     notifier.close()
 
 
-# --- when what is told ---
+# --- which notification is sent when ---
 
 
-async def test_ready_needs_the_files_an_answer_and_a_pass(manager: Manager) -> None:
+async def test_ready_needs_the_files_a_server_and_a_pass(manager: Manager) -> None:
     done = False
     notifier, snapshots = Notifier(manager.address, watchdog=10.0), SnapshotPublisher()
     announcer = ReadinessNotifier(notifier, snapshots, done=lambda: done)
@@ -216,7 +216,7 @@ async def test_a_reload_during_the_start_does_not_end_the_start(manager: Manager
     notifier.close()
 
 
-def test_an_idle_loop_tells_that_it_turns_and_one_that_hangs_does_not() -> None:
+def test_an_idle_loop_sends_heartbeats_and_a_hanging_one_does_not() -> None:
     async def scenario() -> None:
         beats: list[float] = []
         clock = asyncio.get_running_loop().time
@@ -235,7 +235,7 @@ def test_an_idle_loop_tells_that_it_turns_and_one_that_hangs_does_not() -> None:
         loop._pass = lambda: never  # type: ignore[method-assign, assignment, return-value]
         loop.wake("hang")
         await asyncio.sleep(100.0)
-        # Everything else of the process runs on, as this very test does.
+        # The rest of the process continues, as this test does.
         assert len(beats) == 7
         task.cancel()
 
@@ -272,7 +272,7 @@ def test_an_idle_loop_tells_that_it_turns_and_one_that_hangs_does_not() -> None:
         ({"generation": 0, "groups": {}}, "waits for a desired state"),
     ],
 )
-def test_the_status_line_says_how_far_it_is(fields: dict[str, object], line: str) -> None:
+def test_the_status_line_shows_the_progress(fields: dict[str, object], line: str) -> None:
     assert status_line(snapshot(**fields)) == line
 
 
@@ -307,7 +307,7 @@ def test_the_daemon_is_ready_also_without_an_engine_or_a_desired_state(
         assert told.startswith(
             "STATUS=the engine can't be reached" if valid else "STATUS=the desired state is"
         )
-        # It has nothing to do for a minute, and yet says that it turns.
+        # It has nothing to do for a minute, and still sends heartbeats.
         for _ in range(3):
             ready = manager.wait_for("WATCHDOG=1", after=ready) + 1
         daemon.send_signal(signal.SIGHUP)

@@ -1,4 +1,4 @@
-"""Sockets to listen on."""
+"""Listening sockets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reconciler.daemon.servers import PortTaken, listen, local_host_names, serve
 from reconciler.options import Address
 
 ABSENT = "192.0.2.7"
-"""No machine has it: it is for documents alone."""
+"""No machine has this address: it is reserved for documentation."""
 
 
 def test_a_taken_port_says_which_option_chooses_another() -> None:
@@ -31,14 +31,14 @@ def test_an_address_that_comes_later_can_be_listened_on_ahead() -> None:
         assert listener.family == socket.AF_INET6
 
 
-def test_a_machine_is_known_by_its_name_with_and_without_the_network_s() -> None:
+def test_a_machine_has_its_name_with_and_without_the_domain() -> None:
     assert local_host_names("Box.example.org") == ("box.example.org", "box", "box.local")
     assert local_host_names("box") == ("box", "box.local")
 
 
-async def test_when_one_server_ends_so_do_the_others() -> None:
+async def test_all_servers_end_with_the_first() -> None:
     async def app(scope: object, receive: object, send: object) -> None:
-        raise AssertionError("nobody asks")
+        raise AssertionError("not called")
 
     listeners = [listen(Address("127.0.0.1", 0)) for _ in range(2)]
     servers = [(server(app, 1.0, lifespan=False), listener) for listener in listeners]

@@ -1,4 +1,4 @@
-"""Which Docker Compose is used, what is said of the others, and what to do where there is none."""
+"""Finding Docker Compose: which one is used, why others are not, the remedy if it is missing."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def ours(host: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The program that Service Manager brings, in its place."""
+    """The program bundled with Service Manager, in its place."""
     new = compose_at(host / "new", "unread")
     monkeypatch.setitem(DIGESTS, "aarch64", hashlib.sha256(new.read_bytes()).hexdigest())
     place = program_path(host / "environment")
@@ -91,9 +91,7 @@ def test_versions(version: str, fitness: Fitness) -> None:
 
 
 @pytest.mark.parametrize("version", ["2.26.1", "2.33.0", "2.40.3", "5.5.0"])
-def test_the_plugin_of_the_user_comes_first_where_it_does_no_harm(
-    host: Path, ours: Path, version: str
-) -> None:
+def test_the_user_s_plugin_comes_first_unless_it_is_harmful(host: Path, ours: Path, version: str) -> None:
     program = plugin(host, f"v{version}")
     found = find_compose(environ(host))
     assert found == Compose(str(program), version, "plugin")
@@ -101,7 +99,7 @@ def test_the_plugin_of_the_user_comes_first_where_it_does_no_harm(
 
 
 @pytest.mark.parametrize("version", ["1.29.2", "2.23.3", "2.25.0", "2.40.1"])
-def test_ours_is_used_in_place_of_a_harmful_plugin_with_the_reason(
+def test_the_bundled_program_replaces_a_harmful_plugin_with_the_reason(
     host: Path, ours: Path, version: str
 ) -> None:
     program = plugin(host, version)
@@ -125,14 +123,14 @@ def test_the_remedy_replaces_a_plugin_that_hides_all_others(host: Path, ours: Pa
     assert told.endswith(f"docker-compose-linux-aarch64 {compose_remedy.PLUGIN}`")
 
 
-def test_another_good_one_of_the_machine_comes_before_ours(host: Path, ours: Path) -> None:
+def test_another_good_program_of_the_machine_comes_before_the_bundled_one(host: Path, ours: Path) -> None:
     plugin(host, "2.24.6")
     compose_at(host / "bin", "1.29.2")
     system = compose_at(host / "system", "2.40.3")
     assert find_compose(environ(host)).path == str(system)
 
 
-def test_a_harmful_one_is_used_where_there_is_no_other_and_doctor_objects(host: Path) -> None:
+def test_a_harmful_program_is_used_if_there_is_no_other_and_doctor_objects(host: Path) -> None:
     compose_at(host / "bin", "1.29.2")
     program = plugin(host, "2.40.0")
     assert find_compose(environ(host)) == Compose(str(program), "2.40.0", "plugin")
@@ -151,7 +149,7 @@ def test_a_program_with_another_digest_is_never_run(host: Path, ours: Path) -> N
     assert not marker.exists()
 
 
-def test_the_program_of_another_architecture_is_not_ours(ours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_program_of_another_architecture_is_not_used(ours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert is_genuine(ours, "aarch64")
     assert not is_genuine(ours, "x86_64")
     assert not is_genuine(ours, "")
@@ -178,9 +176,7 @@ def test_architectures(machine: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64", "armv7l", "riscv64"])
-def test_the_remedy_is_true_on_that_machine(
-    host: Path, machine: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_remedy_fits_the_machine(host: Path, machine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: machine)
     compose_at(host / "bin", "1.29.2")
     with pytest.raises(StepFailed) as caught:

@@ -1,4 +1,4 @@
-"""What Compose puts into a definition before it hashes it, and for which containers that has to be known."""
+"""Labels of definitions that Compose changes before it hashes them."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ OWNERS = {VPN: "vpn", OTHER: "other"}
 
 
 @pytest.mark.parametrize("key", ["network_mode", "ipc", "pid"])
-def test_an_id_takes_the_place_of_a_service_whose_namespace_is_shared(key: str) -> None:
+def test_an_id_replaces_a_service_whose_namespace_is_shared(key: str) -> None:
     definition = {"image": "x", key: "service:vpn"}
     assert as_created(definition, [(key, VPN)], OWNERS) == {"image": "x", key: f"container:{VPN}"}
-    # A container that is gone by now: whether another one has to be joined is another question.
+    # A container that does not exist any more; whether another one must be joined is decided elsewhere.
     assert as_created(definition, [(key, "c" * 64)], OWNERS) == {"image": "x", key: f"container:{'c' * 64}"}
 
 
 @pytest.mark.parametrize("key", ["network_mode", "ipc", "pid"])
-def test_a_container_that_uses_another_service_or_nothing_is_of_another_definition(key: str) -> None:
+def test_a_container_that_joins_another_service_or_none_has_another_definition(key: str) -> None:
     assert as_created({key: "service:vpn"}, [(key, OTHER)], OWNERS) is None
     assert as_created({key: "service:vpn"}, [], OWNERS) is None
 
@@ -72,7 +72,7 @@ def test_the_socket_and_its_credentials_are_mounted_behind_what_the_file_names()
         ({"volumes": [{"type": "image", "source": "x", "target": "/x"}]}, True, False, False),
     ],
 )
-def test_what_compose_changes_and_what_of_it_can_be_known(
+def test_which_definitions_compose_changes_and_which_are_reproducible(
     definition: dict[str, Any], is_rewritten: bool, old: bool, new: bool
 ) -> None:
     services = {"db": {"provider": {"type": "cloud"}}, "vpn": {"image": "x"}}
@@ -81,7 +81,7 @@ def test_what_compose_changes_and_what_of_it_can_be_known(
     assert reproducible(definition, services, (2, 30, 0)) is new
 
 
-# --- labels of a look ---
+# --- labels of an observation ---
 
 SERVICES = {
     "vpn": {"image": "x"},
@@ -92,7 +92,7 @@ SERVICES = {
 
 
 class Answering:
-    """A Compose that writes down what it is given, and answers with a hash per service."""
+    """A Compose that records its input, and returns one hash per service."""
 
     def __init__(self, folder: Path, *, code: int = 0) -> None:
         self.given, self.calls = folder / "given", folder / "calls"
@@ -125,7 +125,7 @@ def changed(of: Container, **fields: Any) -> Container:
     return replace(of, config_hash=f"label-{of.service}", **fields)
 
 
-async def test_compose_is_asked_once_for_what_it_rewrites_and_can_be_known(tmp_path: Path) -> None:
+async def test_compose_hashes_each_changed_definition_once(tmp_path: Path) -> None:
     compose, stack = Answering(tmp_path), stack_of(tmp_path)
     labels = Labels(compose, {})
     for _ in range(3):
@@ -136,12 +136,12 @@ async def test_compose_is_asked_once_for_what_it_rewrites_and_can_be_known(tmp_p
     ]
     given = json.loads(compose.given.read_text())["services"]
     assert given == {**SERVICES, "guest": {"image": "x", "network_mode": f"container:{VPN}"}}
-    # Another container in the place of the one that it uses: another label.
+    # With another container in place of the one that it uses, the label differs.
     await labels.add_to(seen(stack, guest=OTHER), stack)
     assert len(compose.calls.read_text().splitlines()) == 2
 
 
-async def test_nothing_is_asked_where_labels_say_it_already(tmp_path: Path) -> None:
+async def test_matching_labels_need_no_call_of_compose(tmp_path: Path) -> None:
     compose, stack = Answering(tmp_path), stack_of(tmp_path)
     equal = look(stack, *(container(stack.services[name]) for name in SERVICES))
     for observed in (equal, seen(stack, compose="2.30.3"), ObservedState(complete=False)):
@@ -149,7 +149,7 @@ async def test_nothing_is_asked_where_labels_say_it_already(tmp_path: Path) -> N
     assert not compose.calls.exists()
 
 
-async def test_a_compose_that_fails_makes_a_label_unknown_and_is_not_asked_again(tmp_path: Path) -> None:
+async def test_a_failing_compose_makes_a_label_unknown_and_is_not_called_again(tmp_path: Path) -> None:
     compose, stack = Answering(tmp_path, code=1), stack_of(tmp_path)
     labels = Labels(compose, {})
     for _ in range(2):
@@ -157,7 +157,7 @@ async def test_a_compose_that_fails_makes_a_label_unknown_and_is_not_asked_again
     assert len(compose.calls.read_text().splitlines()) == 1
 
     async def missing() -> Compose:
-        raise StepFailed("there is none", "compose_missing")
+        raise StepFailed("no Compose", "compose_missing")
 
     assert (await Labels(missing, {}).add_to(seen(stack), stack)).labels["id-guest"] == ""
 
@@ -165,7 +165,7 @@ async def test_a_compose_that_fails_makes_a_label_unknown_and_is_not_asked_again
 @pytest.mark.parametrize(
     "model", ["", "[]", "{", "[" * 100_000, '{"services": []}', '{"services": {"guest": 1}}']
 )
-async def test_no_model_however_odd_ends_the_look(tmp_path: Path, model: str) -> None:
+async def test_no_malformed_model_ends_the_observation(tmp_path: Path, model: str) -> None:
     stack = stack_of(tmp_path)
     Path(stack.model).write_text(model)
     found = await Labels(Answering(tmp_path), {}).add_to(seen(stack), stack)

@@ -1,4 +1,4 @@
-"""Another Docker Compose hashes the same files differently: that is no change, and remakes nothing."""
+"""Another Docker Compose hashes the same files differently: that is no change, and recreates nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ A = service("a")
 
 
 def resolved(version: str, inputs: str = "files", definition: str = "def-a") -> Stack:
-    """The same service, as this version of Compose sees it."""
+    """The same service, as resolved by this version of Compose."""
     one = replace(
         A, config_hash=f"hash of {version} {inputs}", definition=definition, fields={"x": definition}
     )
@@ -52,7 +52,7 @@ def test_the_same_files_resolved_by_another_version_are_the_same_definition() ->
         assert text(new, after(OLD, new)) == "nothing to do"
 
 
-def test_an_edit_counts_whatever_the_version() -> None:
+def test_an_edit_counts_with_any_version() -> None:
     new = resolved("2.40", "edited", "edited")
     assert text(new, after(OLD, new)) == "a: stop (definition: differs in x)"
     # First the upgrade, then the edit.
@@ -65,7 +65,7 @@ def test_an_edit_of_a_service_that_is_off_is_not_lost() -> None:
     assert text(new, after(OLD, on=False)) == "a: stop (definition: differs in x)"
 
 
-def test_a_container_of_another_version_of_which_nothing_is_known_is_taken_as_it_is() -> None:
+def test_an_unknown_container_of_another_version_is_adopted() -> None:
     new = resolved("2.40")
     assert text(new, after(new)) == "nothing to do"
     same = replace(MADE, compose="2.40")
@@ -74,7 +74,7 @@ def test_a_container_of_another_version_of_which_nothing_is_known_is_taken_as_it
     assert str(found) == "a: stop (definition: was created from another definition)"
 
 
-def test_what_is_ours_alone_is_no_input_of_compose() -> None:
+def test_service_manager_s_own_keys_are_no_input_of_compose() -> None:
     sources = {"compose.yaml": "1", "a.env": "2", "groups.yaml": "3", "stack.yaml": "4"}
     same = {**sources, "groups.yaml": "x", "stack.yaml": "y"}
     assert inputs_digest("p", sources) == inputs_digest("p", same)
@@ -84,7 +84,7 @@ def test_what_is_ours_alone_is_no_input_of_compose() -> None:
 
 @settings(derandomize=True, deadline=None, max_examples=100)
 @given(versions=st.lists(st.sampled_from(["2.20", "2.29", "2.40", "5.1"]), min_size=1, max_size=6))
-def test_however_often_compose_is_exchanged_nothing_is_remade(versions: list[str]) -> None:
+def test_repeated_changes_of_compose_recreate_nothing(versions: list[str]) -> None:
     stacks = [resolved(version, definition=f"def of {version}") for version in versions]
     ledger = after(OLD, *stacks)
     assert text(stacks[-1], ledger) == "nothing to do"
@@ -93,7 +93,7 @@ def test_however_often_compose_is_exchanged_nothing_is_remade(versions: list[str
     assert [str(s.action) for s in found.steps] == ["start"]
 
 
-# Of one file, as Docker Compose 2.40.3 and 5.5.0 resolve and hash it; recorded.
+# One file, as Docker Compose 2.40.3 and 5.5.0 resolve and hash it; recorded.
 _BIND = {"2.40.3": {"create_host_path": True}, "5.5.0": {}}
 _HASHES = {
     "2.40.3": "354920bb18a40431dd161fdead51d4cfce76bc0d364794f538b70d2da3e243fb",
@@ -139,7 +139,7 @@ def outcome(stack: Stack, made_by: str, ledger: Ledger) -> str:
 @pytest.mark.parametrize("made_by", list(_HASHES))
 @pytest.mark.parametrize("known_to", [None, *_HASHES])
 @pytest.mark.parametrize("daemon", list(_HASHES))
-def test_between_2_40_and_5_nothing_is_remade_whoever_made_it_and_whatever_is_remembered(
+def test_between_2_40_and_5_nothing_is_recreated_with_any_creator_and_ledger(
     made_by: str, known_to: str | None, daemon: str
 ) -> None:
     """Issue 13, 5, replayed from recorded outputs."""
@@ -153,7 +153,7 @@ def test_between_2_40_and_5_nothing_is_remade_whoever_made_it_and_whatever_is_re
         assert "proxy" in {c.service for c in look(before, made).containers if c.id in ledger.made}
     assert outcome(recorded(daemon), made_by, ledger) == "nothing to do"
     if known_to is not None:
-        # An edit shows across versions, even where nobody saw the old files by the new version.
+        # An edit is detected across versions, even if the new version never read the old files.
         edit = recorded(daemon, "edited", environment={"CONTAINERS": "0", "EVENTS": "1"})
         told = "proxy: stop (definition: differs in environment.CONTAINERS)"
         assert outcome(edit, made_by, ledger) == told

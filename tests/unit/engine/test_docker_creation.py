@@ -1,4 +1,4 @@
-"""How Compose is called, so that it makes what is missing and removes or recreates nothing else."""
+"""Compose is called so that it creates what is missing and removes or recreates nothing else."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def create(here: dict[str, dict[str, int]], *services: str) -> Creation:
         ({"a": 1}, 3),
         ({"a": 1, "b": 2, "c": 7}, 3),
         ({"a": 1, "b": 2, "c": 3, "d": 4, "e": 5}, 5),
-        # Two ends of an interrupted remake are one replica.
+        # Both containers of an interrupted recreation are one replica.
         ({"a": 1, "b": 1, "c": 2}, 4),
     ],
 )
-def test_the_number_is_never_below_that_of_the_containers_that_are_there(
+def test_the_scale_is_never_below_the_number_of_existing_containers(
     here: dict[str, int], number: int
 ) -> None:
     call = create({"web": here}, "web", "db")
@@ -34,7 +34,7 @@ def test_the_number_is_never_below_that_of_the_containers_that_are_there(
     assert (call.services, call.recreate, call.hidden) == (("web", "db"), False, frozenset())
 
 
-def test_only_what_is_to_be_replaced_is_seen_by_compose() -> None:
+def test_compose_sees_only_the_containers_to_replace() -> None:
     here = {"web": {"a": 1, "b": 2, "c": 3}, "db": {"d": 1}}
     call = creation(Command(Action.RECREATE, ("web", "db"), replaces=("b", "d")), STACK, here)
     assert (call.services, call.scale) == (("web", "db"), {"web": 1, "db": 1})
@@ -48,7 +48,7 @@ def test_without_names_all_of_the_service_are_recreated() -> None:
     assert (call.scale, call.hidden) == ({"web": 2}, frozenset())
 
 
-def test_what_is_gone_is_not_made_beside_the_others_but_where_nothing_is_left_it_is() -> None:
+def test_a_missing_container_is_recreated_only_if_no_other_is_left() -> None:
     order = Command(Action.RECREATE, ("web",), replaces=("b",))
     assert creation(order, STACK, {"web": {"a": 1}}).services == ()
     alone = creation(order, STACK, {})

@@ -1,4 +1,4 @@
-"""Labels that a container has from its image do not make it a service's container."""
+"""Labels that a container inherits from its image do not make it a container of the service."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BASE, COPY = "sha256:aa", "sha256:bb"
 
 
 def labels(image: str = BASE, **more: str) -> dict[str, str]:
-    """What Compose 2.40 writes, ``image`` being the one that it made the container from."""
+    """The labels that Compose 2.40 writes; ``image`` is the one that the container was created from."""
     found = {"project": "p", "service": "web", "config-hash": "1", "container-number": "1", "image": image}
     found |= {"oneoff": "False", "version": "2.40.3"} | {key.replace("_", "-"): v for key, v in more.items()}
     return {PREFIX + key: value for key, value in found.items()}
@@ -71,16 +71,16 @@ async def look(wire: Wire, times: int = 1) -> ObservedState:
 @pytest.mark.parametrize(
     ("image", "own", "inherited", "ours", "questions"),
     [
-        # Made by Compose, from an image without labels, from one of a commit, and from a commit that took
-        # over the name of the image it was made from: every label but the image's id is then the same.
+        # Created by Compose: from an image without labels, from one of a commit, and from a commit that took
+        # over the name of the image it was created from: then all labels but the image's id are the same.
         (BASE, labels(), {}, True, 0),
         (COPY, labels(COPY, config_hash="2"), labels(), True, 0),
         (COPY, labels(COPY), labels(), True, 0),
-        # The same where the engine shows another id than Compose wrote (containerd's image store).
+        # The same if the engine shows another id than Compose wrote (containerd's image store).
         ("sha256:cc", labels(COPY), labels(), True, 1),
         ("sha256:cc", labels(COPY), {}, True, 1),
         ("sha256:cc", labels(COPY), only("project", "service"), True, 1),
-        # Started by hand from a commit, as it is and with one label overridden.
+        # Started by hand from a commit, unchanged and with one label overridden.
         (COPY, labels(), labels(), False, 1),
         (COPY, labels(container_number="2"), labels(), False, 1),
         (COPY, labels(service="db"), labels(), False, 1),
@@ -100,7 +100,7 @@ async def look(wire: Wire, times: int = 1) -> ObservedState:
         (BASE, labels(), None, True, 0),
     ],
 )
-async def test_who_set_the_labels_decides(
+async def test_only_containers_with_labels_of_their_own_count(
     image: str, own: dict[str, str], inherited: dict[str, str] | None, ours: bool, questions: int
 ) -> None:
     wire = Wire(image, own, inherited)
@@ -112,7 +112,7 @@ async def test_who_set_the_labels_decides(
     assert len(wire.asked) == questions
 
 
-async def test_an_image_that_can_not_be_asked_for_decides_nothing_for_good() -> None:
+async def test_a_failed_inspection_of_an_image_is_repeated() -> None:
     wire = Wire(COPY, labels(), labels())
     for trouble in (Refused(500, "no"), EngineUnavailable("silent", "engine_silent"), ValueError("no JSON")):
         wire.trouble = trouble

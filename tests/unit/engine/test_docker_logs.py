@@ -1,4 +1,4 @@
-"""Following a log whose streams stall, as Docker's do when it rotates the file, repeat or send nonsense."""
+"""Following logs whose streams stall (as Docker's do when it rotates the file), repeat or are invalid."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class StallingEngine:
 
 
 class GarbageEngine:
-    """A running container whose every stream has the same content; it is gone after ``requests`` requests."""
+    """A running container whose streams all have the same content; it is gone after ``requests`` requests."""
 
     def __init__(
         self, content: bytes, *, requests: int, terminal: bool = False, stalls: bool = False

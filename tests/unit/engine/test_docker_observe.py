@@ -1,4 +1,4 @@
-"""What a look makes of the engine's answers, where those alone would mislead."""
+"""Observations in cases where the engine's responses alone would mislead."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LABELS = {"com.docker.compose.project": "p", "com.docker.compose.service": "a"}
 
 
 class Wire:
-    """An engine with one container, in the state that it is given."""
+    """An engine with one container in a given state."""
 
     def __init__(self, **state: Any) -> None:
         self.state = {"Status": "running", "StartedAt": "2026-11-25T01:00:10Z", "OOMKilled": False, **state}
@@ -45,14 +45,14 @@ async def seen(wire: Any, *, starved_at: float | None = None) -> Container:
     [
         ({"Status": "exited", "OOMKilled": True}, None, True),
         ({"Status": "exited"}, None, False),
-        ({"Status": "exited"}, 1e10, True),  # the flag is not to be relied upon
-        ({}, 1e10, True),  # a child, and the container runs on
-        ({}, 1.0, False),  # that was in a run before this one
-        ({"OOMKilled": True}, None, False),  # and so was this: 20.10 carries it over into the next run
+        ({"Status": "exited"}, 1e10, True),  # the flag is not reliable
+        ({}, 1e10, True),  # a child process; the container continues
+        ({}, 1.0, False),  # that was in an earlier run
+        ({"OOMKilled": True}, None, False),  # so was this: 20.10 keeps the flag in the next run
         ({"Status": "restarting", "OOMKilled": True}, None, True),
     ],
 )
-async def test_memory_ran_out_in_this_run_or_not(
+async def test_an_oom_kill_is_reported_for_the_run_in_which_it_happened(
     state: dict[str, Any], starved_at: float | None, killed: bool
 ) -> None:
     found = await seen(Wire(**state), starved_at=starved_at)
@@ -60,7 +60,7 @@ async def test_memory_ran_out_in_this_run_or_not(
 
 
 class Images(Wire):
-    """An engine that lists no image, and answers for single ones as it is told."""
+    """An engine that lists no images, and has scripted responses for single ones."""
 
     def __init__(self, answers: dict[str, Any]) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ ABSENT = Refused(404, "no such image")
     [
         ("hidden:1", {"hidden:1": HIDDEN}, "sha256:1"),
         ("gone:1", {"gone:1": ABSENT}, ""),
-        # No references, though Compose lets them pass: the engine sends one elsewhere, or says nothing.
+        # Not references, though Compose accepts them: the engine redirects, or returns nothing.
         ("/app:1", {"/app:1": None}, ""),
         ("reg//app:1", {"reg//app:1": ValueError("this is no JSON")}, ""),
         ("büro:1", {"b%C3%BCro:1": ABSENT}, ""),
@@ -93,9 +93,7 @@ ABSENT = Refused(404, "no such image")
         ("cafe", {"cafe": HIDDEN | {"Id": "sha256:cafe01"}}, ""),
     ],
 )
-async def test_an_image_that_is_not_listed_is_asked_for_once(
-    image: str, answers: dict[str, Any], found: str
-) -> None:
+async def test_an_unlisted_image_is_inspected_once(image: str, answers: dict[str, Any], found: str) -> None:
     stack = a_stack({"main": [service("app", image=image)]})
     wire = Images(answers)
     look = Observer(wire)  # type: ignore[arg-type]
@@ -109,7 +107,7 @@ async def test_an_image_that_is_not_listed_is_asked_for_once(
 
 
 @pytest.mark.parametrize("error", [Refused(500, "no"), EngineUnavailable("silent", "engine_silent")])
-async def test_what_is_not_known_of_an_image_is_asked_again_and_holds_up_nothing(error: Exception) -> None:
+async def test_an_unknown_image_is_inspected_again_without_delaying_others(error: Exception) -> None:
     stack = a_stack({"main": [service("app", image="odd:1")]})
     wire = Images({"odd:1": error})
     look = Observer(wire)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What the engine says of one container that can't be understood concerns that container alone."""
+"""An unreadable container affects no other container."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def listed(id: str, state: Any = "running") -> dict[str, Any]:
 
 
 class Wire:
-    """An engine with two containers; ``odd`` answers for the second."""
+    """An engine with two containers; ``odd`` is the response for the second."""
 
     def __init__(self, odd: Callable[[], Any]) -> None:
         self.odd = odd
@@ -108,7 +108,7 @@ def raising(error: Exception) -> Callable[[], Any]:
         ([], State.UNKNOWN),
     ],
 )
-def test_a_word_for_a_state_means_the_nearest_of_ours(word: object, state: State) -> None:
+def test_a_state_word_maps_to_the_nearest_state(word: object, state: State) -> None:
     assert state_from(word) is state
 
 
@@ -127,7 +127,7 @@ def test_a_word_for_a_state_means_the_nearest_of_ours(word: object, state: State
         (raising(EngineUnavailable("silent", "engine_silent")), "does not answer"),
     ],
 )
-async def test_one_that_can_not_be_understood_leaves_the_look_complete(
+async def test_an_unreadable_container_leaves_the_observation_complete(
     answer: Callable[[], Any], why: str
 ) -> None:
     wire = Wire(answer)
@@ -141,21 +141,21 @@ async def test_one_that_can_not_be_understood_leaves_the_look_complete(
         assert any("c2 of s2 is left alone" in note and why in note for note in observed.notes)
 
 
-async def test_what_can_be_read_again_is_as_before() -> None:
+async def test_a_container_that_is_readable_again_is_shown_as_before() -> None:
     answers: list[Any] = [inspection("2"), inspection("2", Status="odd"), {}, inspection("2")]
     look = Observer(Wire(lambda: answers.pop(0)))  # type: ignore[arg-type]
     states = [by_id(await look.refresh(STACK, full=True))["2"].state for _ in range(4)]
     assert states == [State.RUNNING, State.UNKNOWN, State.UNKNOWN, State.RUNNING]
 
 
-async def test_an_inspection_refused_for_good_makes_one_container_unknown() -> None:
+async def test_a_permanently_refused_inspection_makes_one_container_unknown() -> None:
     look = Observer(Wire(raising(Refused(500, "corrupt"))))  # type: ignore[arg-type]
     complete = [(await look.refresh(STACK, full=False)).complete for _ in range(4)]
     assert complete == [False, False, True, True]
     assert "corrupt" in by_id(await look.refresh(STACK, full=False))["2"].error
 
 
-async def test_entries_that_are_no_containers_are_passed_over() -> None:
+async def test_list_entries_that_are_not_containers_are_ignored() -> None:
     wire = Wire(lambda: inspection("2"))
     wire.entries += [None, [], {}, {"Id": 7}, {"Id": "3", "Names": None, "Labels": [], "State": {}}]
     wire.entries.append(listed("4") | {"Id": None, "Names": ["/c4"]})
@@ -166,7 +166,7 @@ async def test_entries_that_are_no_containers_are_passed_over() -> None:
 
 
 @pytest.mark.parametrize("answer", [None, {}, "x", 7])
-async def test_a_list_that_is_none_is_an_engine_that_can_not_be_asked(answer: Any) -> None:
+async def test_an_invalid_list_means_that_the_engine_is_unavailable(answer: Any) -> None:
     wire = Wire(lambda: inspection("2"))
     wire.entries = answer
     with pytest.raises(EngineUnavailable):
@@ -181,7 +181,7 @@ JSON = st.recursive(
 
 
 def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The way to every value in a tree of objects and lists."""
+    """Yield the path to every value in a tree of objects and lists."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [at, *(place for key, one in inner for place in places(one, (*at, key)))]
 
@@ -197,7 +197,7 @@ TIMES = st.sampled_from(
     dropped=st.sampled_from(PLACES),
 )
 @settings(max_examples=300, deadline=None)
-def test_no_shape_of_an_inspection_is_more_than_unreadable(
+def test_an_inspection_of_any_shape_is_at_worst_unreadable(
     changes: list[tuple[tuple[Any, ...], Any]], dropped: tuple[Any, ...]
 ) -> None:
     seen: Any = inspection()
@@ -217,7 +217,7 @@ def test_no_shape_of_an_inspection_is_more_than_unreadable(
 
 
 def _with(tree: Any, place: tuple[Any, ...], value: Any, *, drop: bool = False) -> Any:
-    """The tree with another value at a place, or with none; as it is where the way there is gone."""
+    """Return the tree with another value at a path, or without it; unchanged if the path does not exist."""
     if not place:
         return tree if drop else value
     above = tree
@@ -240,7 +240,7 @@ def _with(tree: Any, place: tuple[Any, ...], value: Any, *, drop: bool = False) 
     ),
 )
 @settings(max_examples=200, deadline=None)
-def test_no_shape_of_a_list_raises(entries: list[Any], entry: dict[str, Any]) -> None:
+def test_a_list_of_any_shape_does_not_raise(entries: list[Any], entry: dict[str, Any]) -> None:
     tags_of(entries)
     assert summary_key(entry) == summary_key(entry) or True
     name_of(entry)

@@ -1,4 +1,4 @@
-"""Whatever an engine says, its wire raises nothing but errors of an engine (issue 13)."""
+"""No response of an engine raises anything but errors of an engine (issue 13)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def answer(body: bytes) -> bytes:
 
 
 def asked(answers: list[bytes], question: Callable[[DockerHttp], Awaitable[object]]) -> None:
-    """Put a question to an engine that answers each connection's requests with these bytes, in order."""
+    """Send a request to an engine that responds to each connection with these bytes, in order."""
 
     async def scenario(path: str) -> None:
         left = list(answers)
@@ -73,7 +73,7 @@ def asked(answers: list[bytes], question: Callable[[DockerHttp], Awaitable[objec
     | contents,
     reply=contents.map(answer) | contents,
 )
-def test_an_answer_is_read_or_the_engine_is_unavailable(version: bytes, reply: bytes) -> None:
+def test_a_response_is_parsed_or_the_engine_is_unavailable(version: bytes, reply: bytes) -> None:
     asked([version, reply], lambda wire: wire.get("/containers/json"))
     asked([version, reply], lambda wire: wire.put("/x", b"x"))
 
@@ -92,14 +92,14 @@ def test_events_of_any_shape_end_in_a_lost_stream(lines: list[bytes]) -> None:
 
 @bounded
 @given(lines=st.lists(contents, max_size=4))
-def test_the_progress_of_a_pull_may_be_anything(lines: list[bytes]) -> None:
+def test_progress_of_a_pull_may_have_any_shape(lines: list[bytes]) -> None:
     version = answer(json.dumps(VERSION).encode())
     asked([version, answer(b"\n".join(lines))], lambda wire: pull_image(wire, "a:1", "", {}, 0.5))
 
 
 @bounded
 @given(content=contents, size=st.integers(0, 2**32 - 1), stream=st.integers(0, 255))
-def test_frames_of_a_log_may_be_anything(content: bytes, size: int, stream: int) -> None:
+def test_frames_of_a_log_may_have_any_shape(content: bytes, size: int, stream: int) -> None:
     async def read() -> None:
         async def chunks() -> AsyncIterator[bytes]:
             yield content
@@ -112,10 +112,10 @@ def test_frames_of_a_log_may_be_anything(content: bytes, size: int, stream: int)
     asyncio.run(read())
 
 
-async def test_a_frame_that_claims_gigabytes_is_not_gathered() -> None:
+async def test_a_frame_that_claims_gigabytes_is_not_buffered() -> None:
     async def chunks() -> AsyncIterator[bytes]:
         yield struct.pack(">BxxxL", 1, 2**32 - 1)
-        raise AssertionError("asked for more")
+        raise AssertionError("read more")
 
     with pytest.raises(EngineUnavailable, match="4294967295 bytes"):
         async for _ in unframed(chunks(), STAMP):

@@ -1,4 +1,4 @@
-"""What the simulated engine does on command. How it answers like a real one: ``tests/engine``."""
+"""The scripts of the simulated engine. ``tests/engine`` checks that it behaves like a real one."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def order(engine: SimulatedEngine, action: Action, name: str = "db", value: str 
     return Command(action, (name,), engine.containers(name)[0].id, value=value)
 
 
-def test_a_container_becomes_ready_for_probes_first_and_for_the_engine_later() -> None:
+def test_probes_see_readiness_before_the_engine_does() -> None:
     async def story() -> None:
         engine = await made(behaviours={"db": ContainerScript(ready_after=2.0)})
         await engine.act(order(engine, Action.START), STACK)
@@ -54,7 +54,7 @@ def test_a_container_becomes_ready_for_probes_first_and_for_the_engine_later() -
     run_virtually(story())
 
 
-def test_done_already_is_success_and_gone_is_gone() -> None:
+def test_repeated_commands_succeed_and_missing_containers_are_reported() -> None:
     async def story() -> None:
         engine = await made()
         start = order(engine, Action.START)
@@ -71,7 +71,7 @@ def test_done_already_is_success_and_gone_is_gone() -> None:
     run_virtually(story())
 
 
-def test_what_runs_is_not_removed_and_what_is_paused_not_stopped() -> None:
+def test_running_containers_are_not_removed_and_paused_ones_not_stopped() -> None:
     async def story() -> None:
         engine = await made()
         await engine.act(order(engine, Action.START), STACK)
@@ -89,7 +89,7 @@ def test_what_runs_is_not_removed_and_what_is_paused_not_stopped() -> None:
     run_virtually(story())
 
 
-def test_a_batch_makes_what_it_can_and_says_which_it_could_not() -> None:
+def test_a_batch_creates_what_it_can_and_names_the_failed_services() -> None:
     async def story() -> None:
         engine = SimulatedEngine()
         await engine.observe(STACK)
@@ -103,7 +103,7 @@ def test_a_batch_makes_what_it_can_and_says_which_it_could_not() -> None:
     run_virtually(story())
 
 
-def test_a_remake_that_can_not_succeed_leaves_the_old_one() -> None:
+def test_a_failed_recreation_leaves_the_old_container() -> None:
     async def story() -> None:
         engine = await made()
         engine.auto_images = False
@@ -115,7 +115,7 @@ def test_a_remake_that_can_not_succeed_leaves_the_old_one() -> None:
     run_virtually(story())
 
 
-def test_images_come_from_where_there_are_any() -> None:
+def test_images_are_pulled_or_built() -> None:
     async def story() -> None:
         engine = SimulatedEngine()
         engine.auto_images = False
@@ -129,7 +129,7 @@ def test_images_come_from_where_there_are_any() -> None:
     run_virtually(story())
 
 
-def test_mischief_before_after_and_in_looks() -> None:
+def test_faults_before_and_after_commands_and_in_observations() -> None:
     async def story() -> None:
         mischief = FaultInjection()
         engine = await made(mischief=mischief)
@@ -149,7 +149,7 @@ def test_mischief_before_after_and_in_looks() -> None:
     run_virtually(story())
 
 
-def test_an_engine_that_is_away_answers_nothing_and_ends_its_events() -> None:
+def test_an_unavailable_engine_rejects_calls_and_ends_its_events() -> None:
     async def story() -> None:
         engine = await made()
         heard: list[str] = []
@@ -174,7 +174,7 @@ def test_an_engine_that_is_away_answers_nothing_and_ends_its_events() -> None:
     run_virtually(story())
 
 
-def test_a_restart_of_the_engine_revives_by_policy() -> None:
+def test_an_engine_restart_restarts_containers_by_policy() -> None:
     async def story() -> None:
         plain = service("plain", restart="no")
         stack = a_stack({"g": [DB, plain]})
@@ -192,7 +192,7 @@ def test_a_restart_of_the_engine_revives_by_policy() -> None:
     run_virtually(story())
 
 
-def test_a_container_may_crash_a_few_times_and_then_stay() -> None:
+def test_a_container_may_crash_a_few_times_and_then_stay_up() -> None:
     async def story() -> None:
         engine = await made(behaviours={"app": ContainerScript(exits_after=1.0, exit_code=3, crashes=1)})
         await engine.act(order(engine, Action.START, "app"), STACK)
@@ -206,7 +206,7 @@ def test_a_container_may_crash_a_few_times_and_then_stay() -> None:
     run_virtually(story())
 
 
-def test_a_one_shot_ends_well_by_itself_and_what_was_said_of_one_holds() -> None:
+def test_a_one_shot_exits_with_success_unless_scripted_otherwise() -> None:
     stack = a_stack(
         {"g": [service("init"), service("broken"), service("app", "init:completed", "broken:completed")]}
     )
