@@ -24,6 +24,7 @@ from reconciler.controller.step_outcomes import StepContext, StepTracker, ineffe
 from reconciler.engine import Engine
 from reconciler.errors import EngineError, Mistake
 from reconciler.model.accepted_state import AcceptedState
+from reconciler.model.capabilities import Capability
 from reconciler.model.ledger import Clock, Ledger
 from reconciler.model.ledger_updates import record_start_time
 from reconciler.model.observed import Container, ObservedState, Usage
@@ -85,6 +86,7 @@ class Loop:
         self._stopping = False
         self.first_pass = asyncio.Event()
         self._executor = Executor(self._log_capture.act, limits=timings.limits, done=self._after_step)
+        self._can_probe = Capability.PROBE in engine.capabilities
         self._prober = Prober(engine.probe, self._probe_succeeded, slots=timings.probes)
 
     # --- input -----------------------------------------------------------------------------------
@@ -270,7 +272,8 @@ class Loop:
             self._hooks.on_ledger(self._ledger)
         if steps:
             self._executor.send(steps, target.stack)
-        self._prober.follow(probe_targets(self._plan, target.stack, self._ledger, now))
+        if self._can_probe:
+            self._prober.follow(probe_targets(self._plan, target.stack, self._ledger, now))
         self._track()
         if steps:
             return "acting"

@@ -88,7 +88,7 @@ NEAREST_STATE_DIR = _state_dir(
 ENGINE = Option(
     "--engine",
     "docker, or simulated: an engine in memory, without containers (default: docker)",
-    "docker|simulated",
+    "|".join(ENGINES),
     option_types.one_of(*ENGINES),
     ENGINES[0],
     complete=" ".join(ENGINES),

@@ -11,6 +11,7 @@ import pytest
 from reconciler.controller.executor import Concurrency
 from reconciler.controller.loop_hooks import LoopTimings
 from reconciler.engine.simulated.scripts import ContainerScript, FaultInjection
+from reconciler.model.capabilities import ALL, Capability
 from reconciler.model.ledger_updates import expected_start_time
 from reconciler.model.observed import Action, State
 from tests.support.fixtures.builders import a_stack, desire, service
@@ -249,4 +250,16 @@ async def test_second_pause_is_repaired_at_once() -> None:
         await asyncio.sleep(0.1)
         assert b.engine.up() == {"kafka"}
     assert b.loop.ledger.failures == {}
+    await b.end()
+
+
+@virtual
+async def test_without_probes_readiness_is_the_engine_s() -> None:
+    without_probes = engine()
+    without_probes.can = ALL - {Capability.PROBE}
+    b = bench(a_stack({"main": [DB]}), engine=without_probes)
+    b.want(desire(b.stack, "main"))
+    # The simulated engine reports health after a whole interval of 30 s.
+    assert await b.converged() > 29.0
+    assert not any(container.probed for container in b.loop.observed.containers)
     await b.end()
