@@ -14,7 +14,8 @@ from typing import Any
 
 from reconciler.errors import Mistake
 from reconciler.host.yaml_positions import Document, Path
-from reconciler.model.stack import Stack, find_cycle
+from reconciler.model.dependency_order import find_cycle
+from reconciler.model.stack import Stack
 
 
 def check_stack(stack: Document) -> Iterator[Mistake]:

@@ -19,7 +19,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from reconciler.model.stack import Service, find_cycle, sorted_by_dependency
+from reconciler.model.dependency_order import find_cycle, sorted_by_dependency
+from reconciler.model.stack import Service
 
 _GUESS = 100 * 10**6
 _MB = 10**6

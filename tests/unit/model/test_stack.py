@@ -7,7 +7,7 @@ from graphlib import CycleError
 
 import pytest
 
-from reconciler.model.stack import find_cycle, sorted_by_dependency
+from reconciler.model.dependency_order import find_cycle, sorted_by_dependency
 from tests.support.fixtures.builders import a_stack, service
 
 STACK = a_stack(
