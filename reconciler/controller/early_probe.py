@@ -21,7 +21,7 @@ from reconciler.planning.planner import Plan
 FIRST = 0.25
 FACTOR = 1.25
 CLOSE = 0.12
-"""A bracket narrower than this share of its upper end is exact enough."""
+"""Share of the upper bound below which a window of start times counts as exact."""
 LONGEST = 3600.0
 """Seconds; a longer start time means that the clock jumped."""
 DEFAULT_SECONDS = 30.0

@@ -128,7 +128,7 @@ def ineffective_step(ledger: Ledger, step: Step, plan: Plan, now: Clock, *, chan
         step.key,
         inputs=_verdict(step, plan).inputs,
         reason="no_effect",
-        error=f"the engine said that {step.action} is done, and nothing changed; if that goes on, "
+        error=f"the engine reported {step.action} as done, but nothing changed; if this continues, "
         "restart Docker",
         now=now,
         chance=chance,

@@ -34,7 +34,7 @@ OFF = DesiredFingerprint(on=False)
 def from_text(text: str) -> DesiredFingerprint:
     """Decode the text of a fingerprint, for the ledger on disk alone.
 
-    An unknown text gives a fingerprint that no service has, so the service is compared anew.
+    An unknown text gives a fingerprint that no service has, so the service is compared again.
     """
     if text == "off":
         return OFF
