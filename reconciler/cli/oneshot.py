@@ -86,7 +86,7 @@ def relative_to_cwd(mistake: Mistake, directory: Path) -> Mistake:
 
 
 def read_ledger(state_dir: Path, now: Clock) -> Ledger:
-    """Read the daemon's ledger; empty if there is none or it can't be read. Changes nothing."""
+    """Read the daemon's ledger; empty if it is absent or unreadable. Changes nothing."""
     from reconciler.controller.ledger_codec import decode_ledger
     from reconciler.controller.ledger_file import NAME, boot_id
 

@@ -143,8 +143,8 @@ def _commit(request: _Request, console: Console) -> int:
         if not author.name:
             author = Author(os.environ.get("SUDO_USER") or os.environ.get("USER") or "hand edit")
         message = request.message or f"Edit {', '.join(names[:5])} by hand"
-        made = commit(work_tree, status.head, read_edits(work_tree, names), f"{message}\n", author)
-    return _print_commit(made, names, console, as_json=request.as_json)
+        created = commit(work_tree, status.head, read_edits(work_tree, names), f"{message}\n", author)
+    return _print_commit(created, names, console, as_json=request.as_json)
 
 
 def _print_commit(commit: str, names: list[str], console: Console, *, as_json: bool) -> int:

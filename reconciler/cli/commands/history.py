@@ -150,10 +150,10 @@ def format_generation(plan: JsonObject) -> Iterator[str]:
 
 
 def _by_service(steps: Sequence[JsonObject]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    actions: dict[str, list[str]] = {}
     for step in map(mapping, steps):
-        found.setdefault(str(step.get("service")), []).append(str(step.get("action")))
-    return found
+        actions.setdefault(str(step.get("service")), []).append(str(step.get("action")))
+    return actions
 
 
 def _reasons(end: WaitResult, client: Client) -> Iterator[str]:

@@ -29,13 +29,13 @@ def key(console: Console, *, action: str, name: str | None, role: str, state_dir
 
 
 def _add(name: str, role: str, state_dir: Path, console: Console, *, as_json: bool) -> int:
-    made = KeyFile(state_dir).add(name, role, at=time.time())
+    secret = KeyFile(state_dir).add(name, role, at=time.time())
     _record(state_dir, "key_add", name, f"role {role}", console)
     if as_json:
-        console.json({"name": name, "role": role, "key": made})
+        console.json({"name": name, "role": role, "key": secret})
         return 0
     console.error(f"key {name} with role {role} was added to {state_dir}. It is shown only once:")
-    console.print(made)
+    console.print(secret)
     return 0
 
 

@@ -33,7 +33,7 @@ class _Change(NamedTuple):
 
     @property
     def opposite(self) -> str:
-        """The command that reverts the change; empty if there is none."""
+        """The command that reverts the change, or an empty text."""
         return {"start": "stop", "stop": "start"}.get(self.action, "")
 
 

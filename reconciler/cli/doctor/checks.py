@@ -19,15 +19,18 @@ from reconciler.options import ENGINES
 
 
 def check_http_parser(_: CheckContext) -> Check:
-    """The fast parser of HTTP is there, on architectures that have it."""
+    """The fast HTTP parser is installed, on architectures that have it."""
     name = "http parser"
     if importlib.util.find_spec("httptools"):
         return Check(name, OK, "httptools")
     architecture = platform.machine()
     if architecture.startswith("armv"):
-        return Check(name, OK, f"h11; there is no httptools for {architecture}")
+        return Check(name, OK, f"h11; httptools does not exist for {architecture}")
     return Check(
-        name, WARN, "h11, which is slower: httptools is missing", "install Service Manager again, as before"
+        name,
+        WARN,
+        "h11, which is slower: httptools is missing",
+        "install Service Manager again, in the same way",
     )
 
 
@@ -55,18 +58,18 @@ def run_checks(
     machine: CheckContext, checks: Sequence[Callable[[CheckContext], Check]] | None = None
 ) -> list[Check]:
     """Run the checks. A check that raises becomes a warning; the others still run."""
-    found = []
+    results = []
     for check in all_checks(machine.kind) if checks is None else checks:
         try:
-            found.append(check(machine))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the other checks are still worth having
+            results.append(check(machine))
+        except Exception as error:  # noqa: BLE001 - the other checks must still run
             name = check.__name__.removeprefix("check_").replace("_", " ")
-            found.append(
+            results.append(
                 Check(
                     name, WARN, f"could not be checked: {type(error).__name__}: {error}", "please report it"
                 )
             )
-    return found
+    return results
 
 
 def all_checks(kind: str = ENGINES[0]) -> tuple[Callable[[CheckContext], Check], ...]:

@@ -43,7 +43,7 @@ class CheckContext:
 
     @cached_property
     def loaded(self) -> LoadedState | ServiceManagerError:
-        """The desired state, or what is wrong with it."""
+        """The desired state, or the error of loading it."""
         from reconciler.cli.oneshot import load
 
         try:

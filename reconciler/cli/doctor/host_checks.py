@@ -1,4 +1,4 @@
-"""The checks of ``doctor`` that look at the host: port, memory, cgroups, git, inotify, disk."""
+"""The checks of ``doctor`` for the host: port, memory, cgroups, git, inotify, disk."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _INSTANCES = 64
 
 
 def check_port(machine: CheckContext) -> Check:
-    """The port is free, or held by a service-manager."""
+    """The port is free, or used by a service-manager."""
     name = f"port {machine.port}"
     where = Address(machine.host, machine.port)
     reason = bind_error(machine.host, machine.port)
@@ -43,14 +43,19 @@ def check_port(machine: CheckContext) -> Check:
         return Check(
             name,
             PROBLEM,
-            f"{where} is held by {owner or 'another program'}",
+            f"{where} is used by {owner or 'another program'}",
             "stop it, or choose another --port",
         )
     if reason == errno.EACCES:
-        return Check(name, PROBLEM, f"{where}: ports below 1024 are root's", "run with a --port from 1024 up")
+        return Check(
+            name, PROBLEM, f"{where}: only root may use ports below 1024", "choose a --port from 1024 upwards"
+        )
     if reason == errno.EADDRNOTAVAIL:
         return Check(
-            name, PROBLEM, f"{machine.host} is no address of this machine", "see `ip address`, and --host"
+            name,
+            PROBLEM,
+            f"{machine.host} is no address of this machine",
+            "`ip address` lists them; choose one with --host",
         )
     return Check(name, PROBLEM, f"{where}: {os.strerror(reason)}", "check --host and --port")
 
@@ -61,12 +66,12 @@ def _service_manager_at(where: Address) -> str:
         answer = Client(f"http://{Address(host, where.port)}", timeout=2.0).get("/healthz")
     except ClientError:
         return ""
-    ours = isinstance(answer, dict) and answer.keys() == {"status", "version"}
-    return str(answer["version"]) if ours else ""
+    expected = isinstance(answer, dict) and answer.keys() == {"status", "version"}
+    return str(answer["version"]) if expected else ""
 
 
 def check_memory(machine: CheckContext) -> Check:
-    """What is on fits into memory, by the estimates."""
+    """The groups that are on fit into memory, by their estimates."""
     name = "memory"
     total = _total_memory(machine)
     if not total:
@@ -81,11 +86,10 @@ def check_memory(machine: CheckContext) -> Check:
     on = pilot + sum(group.memory for group in groups if loaded.desired.groups[group.name].on)
     everything = pilot + sum(group.memory for group in groups)
     message = (
-        f"{total // _MB} MB; about {on // _MB} MB for what is on, {everything // _MB} MB with every group on"
+        f"{total // _MB} MB; about {on // _MB} MB for the groups that are on, "
+        f"{everything // _MB} MB with every group on"
     )
-    remedy = (
-        "switch off what is not needed, or correct the estimates in stack.yaml (`service-manager status`)"
-    )
+    remedy = "switch off groups, or correct the estimates in stack.yaml (`service-manager status`)"
     if on > total:
         return Check(name, PROBLEM, message, remedy)
     if on > 0.9 * total:
@@ -94,7 +98,7 @@ def check_memory(machine: CheckContext) -> Check:
 
 
 def _total_memory(machine: CheckContext) -> int:
-    # The engine's host counts: it need not be this one.
+    # The host of the engine matters, which may be another machine.
     info = machine.engine
     if not isinstance(info, ServiceManagerError) and info.memory:
         return info.memory
@@ -105,7 +109,7 @@ def _total_memory(machine: CheckContext) -> int:
 
 
 def check_cgroup(machine: CheckContext) -> Check:
-    """The kernel accounts memory, without which none is shown per service and no limit holds."""
+    """The kernel accounts memory. Otherwise no usage per service is known and no limit applies."""
     name = "cgroup"
     remedy = "add `cgroup_enable=memory cgroup_memory=1` to the kernel's command line, and reboot"
     controllers = machine.text("/sys/fs/cgroup/cgroup.controllers")
@@ -113,7 +117,7 @@ def check_cgroup(machine: CheckContext) -> Check:
         if "memory" in controllers.split():
             return Check(name, OK, "version 2, with memory accounting")
         return Check(
-            name, WARN, "version 2, without memory accounting: no memory per service, no limits", remedy
+            name, WARN, "version 2, without memory accounting: no usage per service, no limits", remedy
         )
     for line in machine.text("/proc/cgroups").splitlines():
         fields = line.split()
@@ -121,35 +125,36 @@ def check_cgroup(machine: CheckContext) -> Check:
             if fields[-1] == "1":
                 return Check(name, OK, "version 1, with memory accounting")
             return Check(
-                name, WARN, "version 1, without memory accounting: no memory per service, no limits", remedy
+                name, WARN, "version 1, without memory accounting: no usage per service, no limits", remedy
             )
-    return Check(name, WARN, "no cgroup file system is seen here: no memory per service", remedy)
+    return Check(name, WARN, "no cgroup file system is visible: no usage per service", remedy)
 
 
 def check_git(machine: CheckContext) -> Check:
-    """git is there, for desired state with a history."""
+    """git is installed, hooks work, and nothing in the repository keeps git from working."""
     name = "git"
     git = shutil.which("git", path=machine.environ.get("PATH"))
     if git is None:
         return Check(
             name,
             WARN,
-            "is not installed: changes of desired state can't be commits",
-            "`apt install git`, if wanted",
+            "is not installed: changes of desired state can't be committed",
+            "`apt install git`, if needed",
         )
-    gone = hook_missing(machine.desired_state)
-    if gone:
-        told = f"every push is refused: its hook calls {gone}, which is gone"
-        return Check(name, PROBLEM, told, f"`service-manager git init {machine.desired_state}` again")
-    found = find_obstacles(machine.desired_state)
-    if found:
-        return Check(name, PROBLEM, "; ".join(f.message for f in found), "; ".join(f.remedy for f in found))
+    missing = hook_missing(machine.desired_state)
+    if missing:
+        message = f"every push is refused: its hook calls {missing}, which does not exist"
+        return Check(name, PROBLEM, message, f"`service-manager git init {machine.desired_state}` again")
+    obstacles = find_obstacles(machine.desired_state)
+    if obstacles:
+        message, remedy = ("; ".join(texts) for texts in zip(*obstacles, strict=True))
+        return Check(name, PROBLEM, message, remedy)
     done = subprocess.run([git, "--version"], capture_output=True, text=True, timeout=10, check=False)
     return Check(name, OK, done.stdout.strip().removeprefix("git version ") or git)
 
 
 def check_inotify(machine: CheckContext) -> Check:
-    """The kernel lets us watch files."""
+    """The kernel can watch enough files."""
     name = "inotify"
     values = {
         key: int(machine.text(f"/proc/sys/fs/inotify/{key}").strip() or 0)
@@ -159,51 +164,52 @@ def check_inotify(machine: CheckContext) -> Check:
     if not watches:
         return Check(name, WARN, "is not available: the daemon polls the files every second instead", "")
     message = f"{watches} watches, {instances} instances per user"
-    refused = watch_problem(_nearest(machine.desired_state))
+    refused = watch_problem(_existing_ancestor(machine.desired_state))
     if refused:
-        told = f"{message}, and {refused}: the daemon polls the files every second instead"
+        message = f"{message}, and {refused}: the daemon polls the files every second instead"
         return Check(
-            name, WARN, told, "stop the programs that use them (`lsof | grep inotify`), or raise the limits"
+            name,
+            WARN,
+            message,
+            "stop the programs that use them (`lsof | grep inotify`), or raise the limits",
         )
     low = {"max_user_watches": (watches, _WATCHES), "max_user_instances": (instances, _INSTANCES)}
     wanted = [f"fs.inotify.{key}={8 * least}" for key, (value, least) in low.items() if value < least]
     if wanted:
-        remedy = f"`sudo sysctl {' '.join(wanted)}`, and into /etc/sysctl.d/ to keep it"
+        remedy = f"`sudo sysctl {' '.join(wanted)}`, and add it to /etc/sysctl.d/"
         return Check(name, WARN, f"{message}: other programs may use them up", remedy)
     return Check(name, OK, message)
 
 
 def check_state(machine: CheckContext) -> Check:
-    """The state directory can be written, or made."""
+    """The state directory is writable, or can be created."""
     name = "state directory"
-    folder = _nearest(machine.state_dir)
+    folder = _existing_ancestor(machine.state_dir)
     if not folder.is_dir():
-        return Check(
-            name, PROBLEM, f"{folder} is not a directory", "move it away, or choose another --state-dir"
-        )
+        return Check(name, PROBLEM, f"{folder} is not a directory", "move it, or choose another --state-dir")
     if not os.access(folder, os.W_OK | os.X_OK):
-        made = "written" if folder == machine.state_dir else "made"
+        action = "written" if folder == machine.state_dir else "created"
         remedy = "run as its owner, or choose another with --state-dir (the daemon may be another user)"
-        return Check(name, WARN, f"{machine.state_dir} can't be {made} by this user", remedy)
+        return Check(name, WARN, f"{machine.state_dir} can't be {action} by this user", remedy)
     return Check(
-        name, OK, str(machine.state_dir) + ("" if folder == machine.state_dir else " (not made yet)")
+        name, OK, str(machine.state_dir) + ("" if folder == machine.state_dir else " (does not exist yet)")
     )
 
 
 def check_disk(machine: CheckContext) -> Check:
-    """There is room where the engine and we write."""
+    """There is enough space where the engine and the daemon write."""
     name = "disk space"
-    found, worst, remedy = [], OK, ""
+    parts, worst, remedy = [], OK, ""
     for what, path in (("docker", _docker_root(machine)), ("state", machine.state_dir)):
-        usage = shutil.disk_usage(_nearest(path))
-        found.append(f"{what}: {usage.free / 10**9:.1f} GB free of {usage.total / 10**9:.1f} in {path}")
+        usage = shutil.disk_usage(_existing_ancestor(path))
+        parts.append(f"{what}: {usage.free / 10**9:.1f} GB free of {usage.total / 10**9:.1f} in {path}")
         if usage.free < _LEAST_FREE:
             worst = PROBLEM
         elif usage.free < _LITTLE_FREE * usage.total and worst == OK:
             worst = WARN
     if worst != OK:
-        remedy = "`docker system df` shows what takes the room, `docker image prune` removes unused images"
-    return Check(name, worst, "; ".join(found), remedy)
+        remedy = "`docker system df` shows what uses the space, `docker image prune` removes unused images"
+    return Check(name, worst, "; ".join(parts), remedy)
 
 
 def _docker_root(machine: CheckContext) -> Path:
@@ -214,8 +220,8 @@ def _docker_root(machine: CheckContext) -> Path:
         return machine.root / "var/lib/docker"
 
 
-def _nearest(path: Path) -> Path:
-    """The path, or what of it exists."""
+def _existing_ancestor(path: Path) -> Path:
+    """Return the path, or its nearest ancestor that exists."""
     while not path.exists() and path != path.parent:
         path = path.parent
     return path

@@ -12,28 +12,27 @@ from reconciler.model.units import format_memory
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./+\-]*")
 _WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
-"""Plain scalars that some YAML parser or other takes for something else than text."""
+"""Plain scalars that some YAML parsers do not read as text."""
 _WIDTH = 100
 _NOTE = 32
-"""The column where a comment behind a value begins."""
+"""The column of a comment after a value."""
 
 
 def quoted(text: str) -> str:
-    """The text as a YAML scalar that every parser reads as the same text."""
+    """Return the text as a YAML scalar that every parser reads as this text."""
     plain = _PLAIN.fullmatch(text) or (_PLAIN_PATH.fullmatch(text) and "/" in text)
     if plain and text.lower() not in _WORDS:
         return text
     return json.dumps(text, ensure_ascii=False)
 
 
-def stack_text(name: str, compose: Sequence[str], drawn: Proposal) -> str:
-    """``stack.yaml``."""
+def stack_text(name: str, compose: Sequence[str], proposal: Proposal) -> str:
+    """Return the content of ``stack.yaml``."""
     lines = [
-        "# What there is: the groups, their services, what each group costs and needs.",
-        "# Made by `service-manager init`, and yours from now on: rename, split and merge groups as you "
-        "like.",
+        "# The groups of the stack: their services, memory and dependencies.",
+        "# Written by `service-manager init`. Edit it as you like: rename, split and merge groups.",
         "# groups.yaml switches groups on and off; the Compose file describes each service.",
-        "# `service-manager validate` checks this directory, `service-manager plan` says what would happen.",
+        "# `service-manager validate` checks this directory, `service-manager plan` shows what would happen.",
         "",
         _noted(f"name: {quoted(name)}", "the Compose project name, as Compose itself chooses it"),
         _noted(
@@ -41,24 +40,25 @@ def stack_text(name: str, compose: Sequence[str], drawn: Proposal) -> str:
             "one or more files, as with `docker compose -f`, relative to this one",
         ),
         "",
-        "# Options of a group; only `services` is needed:",
-        "#   description: Web shop       a line for people",
-        "#   memory: 700MB               an estimate, to see beforehand whether it fits; MB is 10^6, MiB "
-        "2^20",
-        "#   depends_on: {db: on}        on: that group must be on; which service waits for which says "
-        "Compose",
-        "#   depends_on: [db]            ready: nothing here starts before everything there is ready",
+        "# Options of a group; only `services` is required:",
+        "#   description: Web shop       shown by `groups` and the dashboard",
+        "#   memory: 700MB               an estimate, to check whether it fits; MB is 10^6, MiB 2^20",
+        "#   depends_on: {db: on}        on: that group must be on; Compose orders the services",
+        "#   depends_on: [db]            ready: starts nothing before every service of that group is ready",
         "#   unhealthy: {after: 2m, action: restart, limit: 3 in 30m}    the default; or recreate, or report",
         "#   on_change: report           a changed definition, image or file waits for `accept`",
         "groups:  # the order here is the order of display",
     ]
-    for group in drawn.groups:
+    for group in proposal.groups:
         lines += _group(group)
     lines += [
         "",
-        "# A service of the Compose file that is in no group is listed as unmanaged and never touched.",
-        _noted("prune: false", "true: containers of services gone from the files are removed; volumes never"),
-        _noted("restart: compose", "restart policies as Compose has them; managed: the daemon alone starts"),
+        "# A service of the Compose file that is in no group is listed as unmanaged and never changed.",
+        _noted(
+            "prune: false",
+            "true: remove containers of services that left the files; never volumes",
+        ),
+        _noted("restart: compose", "restart policies of Compose; managed: only the daemon starts containers"),
         "",
     ]
     return "\n".join(lines)
@@ -83,26 +83,26 @@ def _about_memory(group: ProposedGroup) -> str:
     if not guessed:
         return "from limits in the Compose file, or measured"
     if len(guessed) == len(group.services):
-        return "a guess, 100MB a service; `docker stats` says what it really is"
+        return "a guess, 100MB per service; `docker stats` shows the real usage"
     names = ", ".join(guessed[:3]) + (f" and {len(guessed) - 3} more" if len(guessed) > 3 else "")
     return f"100MB of it a guess for {names}"
 
 
-def groups_text(drawn: Proposal, on: Collection[str], note: str) -> str:
-    """``groups.yaml``, with the groups in ``on`` switched on."""
-    width = max((len(quoted(group.name)) for group in drawn.groups), default=0) + 1
+def groups_text(proposal: Proposal, on: Collection[str], note: str) -> str:
+    """Return the content of ``groups.yaml``, with the groups in ``on`` switched on."""
+    width = max((len(quoted(group.name)) for group in proposal.groups), default=0) + 1
     lines = [
-        "# What should be on. Save this file and the stack follows.",
-        "# Every group of stack.yaml is named, also those that are off: a file cut short is then seen to be",
-        "# cut short, and stops nothing.",
+        "# The groups that should be on. The daemon applies this file when it is saved.",
+        "# It names every group of stack.yaml, also those that are off, so that a truncated file is detected",
+        "# and stops nothing.",
         "#",
-        "#   web: on                                       on or off (true and false do as well)",
-        "#   web: {state: on, force: true}                 start though a group that it depends on is off",
-        "#   web: {state: on, suspend: true}               drift is reported, nothing is repaired",
+        "#   web: on                                       on or off (or true and false)",
+        "#   web: {state: on, force: true}                 start even if a group that it depends on is off",
+        "#   web: {state: on, suspend: true}               report drift, repair nothing",
         f"# {_one_line(note)}.",
         "groups:",
     ]
-    for group in drawn.groups:
+    for group in proposal.groups:
         state = "on" if group.name in on else "off"
         lines.append(f"  {quoted(group.name) + ':':<{width}} {state}")
     return "\n".join([*lines, ""])

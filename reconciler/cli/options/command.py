@@ -118,7 +118,7 @@ class Command(Described):
         return self.load()(ctx.obj, **self.values(ctx))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the words. ``--help`` is handled first, wherever it is.
+        """Parse the words. ``--help`` is handled first, also after a mistake.
 
         Raises:
             click.UsageError: an option is unknown, or a value is missing or invalid.

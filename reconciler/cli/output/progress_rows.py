@@ -55,10 +55,10 @@ def step_rows(progress: JsonObject, status: JsonObject, since: float) -> list[Ro
 
 
 def _by_service(progress: JsonObject) -> dict[str, list[JsonObject]]:
-    found: dict[str, list[JsonObject]] = {}
+    by_service: dict[str, list[JsonObject]] = {}
     for record in progress.get("steps") or ():
-        found.setdefault(str(record.get("service", "?")), []).append(record)
-    return found
+        by_service.setdefault(str(record.get("service", "?")), []).append(record)
+    return by_service
 
 
 def _row(name: str, records: list[JsonObject], service: JsonObject, since: float) -> Row:

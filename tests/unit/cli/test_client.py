@@ -1,4 +1,4 @@
-"""The HTTP client against a real little server."""
+"""The HTTP client against a small HTTP server."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.support.fixtures.stub_server import CannedResponse, Request, StubDaem
 
 @pytest.fixture
 def daemon() -> Iterator[StubDaemon]:
-    with a_daemon() as found:
-        yield found
+    with a_daemon() as stub:
+        yield stub
 
 
 def test_get_and_post(daemon: StubDaemon) -> None:
@@ -33,7 +33,7 @@ def test_get_and_post(daemon: StubDaemon) -> None:
     assert daemon.requests[-1].headers["Content-Length"] == "0"
 
 
-def test_the_key_goes_into_a_header(daemon: StubDaemon) -> None:
+def test_key_is_sent_in_a_header(daemon: StubDaemon) -> None:
     daemon.get("/x", {})
     Client(daemon.url, "secret").get("/x")
     assert daemon.requests[-1].headers["X-API-Key"] == "secret"
@@ -41,12 +41,12 @@ def test_the_key_goes_into_a_header(daemon: StubDaemon) -> None:
     assert "X-API-Key" not in daemon.requests[-1].headers
 
 
-def test_a_path_in_the_url_is_kept(daemon: StubDaemon) -> None:
+def test_path_of_the_url_is_kept(daemon: StubDaemon) -> None:
     daemon.get("/behind/proxy/x", {"here": 1})
     assert Client(f"{daemon.url}/behind/proxy").get("/x") == {"here": 1}
 
 
-def test_a_refusal_carries_detail_and_remedy(daemon: StubDaemon) -> None:
+def test_error_response_has_detail_and_remedy(daemon: StubDaemon) -> None:
     daemon.post(
         "/x", problem(409, "storage needs kafka, which is off", "add force=true", reason="dependency_off")
     )
@@ -62,7 +62,7 @@ def test_a_refusal_carries_detail_and_remedy(daemon: StubDaemon) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_missing_key_is_explained(daemon: StubDaemon, status: int) -> None:
+def test_missing_key_has_a_remedy(daemon: StubDaemon, status: int) -> None:
     daemon.get("/x", problem(status, "Invalid API key"))
     with pytest.raises(Refused) as caught:
         Client(daemon.url).get("/x")
@@ -78,13 +78,13 @@ def test_a_missing_key_is_explained(daemon: StubDaemon, status: int) -> None:
         CannedResponse(500, b"[]"),
     ],
 )
-def test_somebody_else_answers(daemon: StubDaemon, answer: CannedResponse) -> None:
+def test_other_server_at_the_address(daemon: StubDaemon, answer: CannedResponse) -> None:
     daemon.get("/x", answer)
     with pytest.raises(UnexpectedServer):
         Client(daemon.url).get("/x")
 
 
-def test_nobody_answers() -> None:
+def test_no_server_at_the_address() -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{held.getsockname()[1]}"
@@ -95,12 +95,12 @@ def test_nobody_answers() -> None:
     assert "--url" in caught.value.remedy
 
 
-def test_no_such_host() -> None:
+def test_unknown_host() -> None:
     with pytest.raises(Unreachable, match=r"no such host|failure in name"):
         Client("http://nowhere.invalid:8000").get("/x")
 
 
-def test_an_answer_that_does_not_come() -> None:
+def test_response_that_takes_too_long() -> None:
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen()
@@ -108,7 +108,7 @@ def test_an_answer_that_does_not_come() -> None:
             Client(f"http://127.0.0.1:{deaf.getsockname()[1]}", timeout=0.05).get("/x")
 
 
-def test_no_http_at_all() -> None:
+def test_server_of_another_protocol() -> None:
     import threading
 
     with socket.socket() as server:
@@ -134,14 +134,14 @@ def test_events(daemon: StubDaemon) -> None:
     daemon.tell("progress", {"generation": 1})
     client = Client(daemon.url)
     with client.events("/services/events", last_id="r-7") as events:
-        found = [next(events) for _ in range(3)]
-    assert [event.name for event in found] == ["", "status", "progress"]
-    assert found[1].value == {"text": "two\nlines"}
-    assert found[2].id == "r-2"
+        events_read = [next(events) for _ in range(3)]
+    assert [event.name for event in events_read] == ["", "status", "progress"]
+    assert events_read[1].value == {"text": "two\nlines"}
+    assert events_read[2].id == "r-2"
     assert daemon.requests[-1].headers["Last-Event-ID"] == "r-7"
 
 
-def test_a_page_is_no_stream(daemon: StubDaemon) -> None:
+def test_response_that_is_not_a_stream(daemon: StubDaemon) -> None:
     daemon.get("/services/events", {"no": "stream"})
     with pytest.raises(UnexpectedServer), Client(daemon.url).events("/services/events"):
         pass
@@ -170,7 +170,7 @@ def test_where_the_key_comes_from(daemon: StubDaemon, tmp_path: Path) -> None:
     assert key_of(daemon, "-", stdin="from-stdin\nrest") == "from-stdin"
 
 
-def test_keys_that_can_not_be(daemon: StubDaemon, tmp_path: Path) -> None:
+def test_unusable_key_files(daemon: StubDaemon, tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("\n")
     (tmp_path / "two").write_text("a\nb")
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
@@ -189,7 +189,7 @@ def starting(times: int, then: Any, retry_after: str = "0") -> Callable[[Request
     return answer
 
 
-def test_a_daemon_that_has_not_read_its_files_is_asked_again(daemon: StubDaemon) -> None:
+def test_request_is_retried_while_the_daemon_reads_its_files(daemon: StubDaemon) -> None:
     waiting: list[str] = []
     client = Client(daemon.url, on_wait=lambda: waiting.append("waiting"))
     daemon.get("/x", starting(3, {"x": 1}))
@@ -202,21 +202,21 @@ def test_a_daemon_that_has_not_read_its_files_is_asked_again(daemon: StubDaemon)
     assert waiting == ["waiting"] * 3
 
 
-def test_it_is_asked_again_for_a_bounded_time_only(daemon: StubDaemon) -> None:
+def test_retries_have_a_time_limit(daemon: StubDaemon) -> None:
     daemon.get("/x", starting(1_000, {}))
     with pytest.raises(Refused, match="not read yet"):
         Client(daemon.url, starting_timeout=0.3).get("/x")
     assert 2 <= len(daemon.requests) <= 5
 
 
-def test_other_refusals_are_not_asked_again(daemon: StubDaemon) -> None:
+def test_other_error_responses_are_not_retried(daemon: StubDaemon) -> None:
     daemon.get("/x", problem(503, "going down", reason="going_down"))
     with pytest.raises(Refused):
         Client(daemon.url).get("/x")
     assert len(daemon.requests) == 1
 
 
-def test_a_daemon_that_does_not_listen_yet_is_waited_for() -> None:
+def test_refused_connection_is_retried_until_the_daemon_listens() -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{bound.getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""Printing: tables, bars, colour, and texts that can do a terminal no harm."""
+"""Output: tables, colour, removal of control characters, and drawing in place."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from reconciler.cli.output.terminal import FullScreen, InlineArea
 from tests.support.fixtures.terminal import Screen, rendered
 
 
-def test_a_table() -> None:
+def test_table() -> None:
     rows: list[Row] = [("NAME", "MEMORY", "NOTE"), (Cell("kafka", "bold"), "612 MB", "ok"), ("a", "5 MB", "")]
     assert "\n".join(table_lines(rows, right=(1,))) == (
         "NAME   MEMORY  NOTE\nkafka  612 MB  ok\na        5 MB"
     )
 
 
-def test_a_table_is_cut_in_its_last_column_alone() -> None:
+def test_only_the_last_column_of_a_table_is_cut() -> None:
     rows = [("kafka", "a long sentence that does not fit"), ("storage-and-more", "short")]
     assert table_lines(rows, width=30) == ["kafka             a long sent…", "storage-and-more  short"]
     assert table_lines(rows)[0].endswith("does not fit")
 
 
-def test_a_table_aligns_wide_letters() -> None:
+def test_table_aligns_wide_characters() -> None:
     assert table_lines([("日本", "x"), ("abcd", "y")]) == ["日本  x", "abcd  y"]
 
 
@@ -43,12 +43,12 @@ def test_line_is_cut_with_an_ellipsis(text: str, width: int, shown: str) -> None
     assert rendered(line_of([text]), width) == [shown]
 
 
-def test_texts_from_elsewhere_can_do_no_harm() -> None:
+def test_control_characters_are_removed() -> None:
     assert clean("a\x1b[2Jb\r\nc\x07\u202ed\u2028e") == "a [2Jb  c  d e"
     assert clean(None) == "None"
 
 
-def test_amounts() -> None:
+def test_memory_and_durations() -> None:
     assert [megabytes(612.4), megabytes(None), megabytes(0)] == ["612 MB", "–", "0 MB"]
     assert [duration(s) for s in (0, 61, 130, 7300, 200_000, None)] == [
         "0 s",
@@ -76,7 +76,7 @@ class Tty(io.StringIO):
         (io.StringIO, {}, False),
     ],
 )
-def test_colour_only_where_it_is_wanted(
+def test_colour_only_on_terminals_that_want_it(
     monkeypatch: pytest.MonkeyPatch, stream: type[io.StringIO], environ: dict[str, str], colour: bool
 ) -> None:
     monkeypatch.setattr("sys.stdout", stream())
@@ -85,10 +85,10 @@ def test_colour_only_where_it_is_wanted(
     assert (console.colour, console.err_colour) == (colour, False)
 
 
-def test_failure_says_what_to_do() -> None:
+def test_failure_has_a_remedy() -> None:
     err = io.StringIO()
-    Console(io.StringIO(), err).failure("it\x1b broke", "mend it")
-    assert err.getvalue() == "it  broke\n  → mend it\n"
+    Console(io.StringIO(), err).failure("it\x1b broke", "fix it")
+    assert err.getvalue() == "it  broke\n  → fix it\n"
 
 
 # --- drawing in place ---------------------------------------------------------------------------------
@@ -103,15 +103,15 @@ def on_tty(text: str) -> str:
     return text.replace("\n", "\r\n")
 
 
-class Drawn:
+class DrawnArea:
     def __init__(self, columns: int = 20, rows: int = 10) -> None:
         self.stream = io.StringIO()
         self.size = (columns, rows)
         self.screen = Screen(columns, rows)
-        self.block = InlineArea(self.stream, colour=False, size=lambda _: self.size)
+        self.area = InlineArea(self.stream, colour=False, size=lambda _: self.size)
 
     def draw(self, *texts: str) -> str:
-        self.block.draw(lines(*texts))
+        self.area.draw(lines(*texts))
         return self.take()
 
     def take(self) -> str:
@@ -121,30 +121,30 @@ class Drawn:
         return self.screen.text()
 
 
-def test_a_block_is_redrawn_in_place() -> None:
-    drawn = Drawn()
+def test_inline_area_is_redrawn_in_place() -> None:
+    drawn = DrawnArea()
     drawn.screen.feed("$ before\r\n")
     assert drawn.draw("a 1", "b 1") == "$ before\na 1\nb 1"
     assert drawn.draw("a 2", "b", "c") == "$ before\na 2\nb\nc"
     assert drawn.draw("over") == "$ before\nover"
     assert drawn.screen.hidden
-    drawn.block.close()
+    drawn.area.close()
     drawn.take()
     assert not drawn.screen.hidden
     assert drawn.screen.row == 2
 
 
-def test_the_same_frame_is_not_written_again() -> None:
-    drawn = Drawn()
+def test_unchanged_frame_is_not_written() -> None:
+    drawn = DrawnArea()
     drawn.draw("a")
-    drawn.block.draw(lines("a"))
+    drawn.area.draw(lines("a"))
     assert drawn.stream.getvalue() == ""
 
 
 def test_a_frame_is_one_synchronized_write() -> None:
-    drawn = Drawn()
+    drawn = DrawnArea()
     drawn.draw("a", "b")
-    drawn.block.draw(lines("c", "d"))
+    drawn.area.draw(lines("c", "d"))
     frame = drawn.stream.getvalue()
     assert frame.startswith("\x1b[?2026h")
     assert frame.endswith("\x1b[?2026l")
@@ -153,14 +153,14 @@ def test_a_frame_is_one_synchronized_write() -> None:
 
 @pytest.mark.parametrize("columns", [1, 2, 5, 19])
 def test_lines_never_wrap(columns: int) -> None:
-    drawn = Drawn(columns)
+    drawn = DrawnArea(columns)
     drawn.draw("a line much longer than that", "日本語日本語日本語日本語")
     assert drawn.screen.widest < max(columns, 2)
     assert len(drawn.screen.lines) == 2
 
 
-def test_a_block_survives_a_narrower_window() -> None:
-    drawn = Drawn(20)
+def test_inline_area_survives_a_narrower_window() -> None:
+    drawn = DrawnArea(20)
     drawn.screen.feed("$ before\r\n")
     drawn.draw("0123456789abcdef", "0123456789", "short")
     drawn.screen.narrow(8)
@@ -168,12 +168,12 @@ def test_a_block_survives_a_narrower_window() -> None:
     assert drawn.draw("new one", "new two", "three") == "$ before\nnew one\nnew two\nthree"
 
 
-def test_a_block_is_no_higher_than_the_window() -> None:
-    drawn = Drawn(20, 4)
+def test_inline_area_is_no_higher_than_the_window() -> None:
+    drawn = DrawnArea(20, 4)
     assert drawn.draw("a", "b", "c", "d", "e") == "c\nd\ne"
 
 
-def test_full_screen_gives_the_terminal_back() -> None:
+def test_full_screen_restores_the_terminal() -> None:
     stream, screen = io.StringIO(), Screen(20, 5)
     screen.feed("$ watch\r\n")
     with FullScreen(stream, colour=False, size=lambda _: (20, 3)) as full:

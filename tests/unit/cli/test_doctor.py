@@ -1,4 +1,4 @@
-"""``doctor``: each check against a machine of the test's own making."""
+"""``doctor``: each check against a simulated machine."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ INFO = EngineInfo("docker", "28.2.2", "1.44", "2.40.3", "unix:///x", 8 * 10**9, 
 
 
 def machine(tmp_path: Path, **known: Any) -> CheckContext:
-    """A machine whose answers are given instead of requested: engine, loaded."""
+    """A machine with the given properties; ``engine`` and ``loaded`` are not requested."""
     fields = {name: known.pop(name) for name in list(known) if name in CheckContext.__dataclass_fields__}
     values = {
         "desired_state": tmp_path / "ds",
@@ -40,10 +40,10 @@ def machine(tmp_path: Path, **known: Any) -> CheckContext:
         "environ": {},
         "root": tmp_path,
     }
-    found = CheckContext(**{**values, **fields})
-    # Answers are cached where they are asked for, which is where a test puts its own.
-    vars(found).update({"engine": INFO, "loaded": loaded(), **known})
-    return found
+    result = CheckContext(**{**values, **fields})
+    # Fill the cached properties.
+    vars(result).update({"engine": INFO, "loaded": loaded(), **known})
+    return result
 
 
 def loaded(on: int = 0, off: int = 0, warnings: tuple[str, ...] = ()) -> LoadedState:
@@ -69,7 +69,7 @@ def socket_at(path: Path) -> dict[str, str]:
     return {"DOCKER_HOST": f"unix://{path}"}
 
 
-def test_a_socket_that_is_there(tmp_path: Path) -> None:
+def test_existing_socket(tmp_path: Path) -> None:
     (tmp_path / "docker.sock").touch()
     assert (
         docker_checks.check_socket(machine(tmp_path, environ=socket_at(tmp_path / "docker.sock"))).state
@@ -80,21 +80,21 @@ def test_a_socket_that_is_there(tmp_path: Path) -> None:
     )
 
 
-def test_no_socket(tmp_path: Path) -> None:
-    found = docker_checks.check_socket(machine(tmp_path, environ=socket_at(tmp_path / "docker.sock")))
-    assert found.state == "problem"
-    assert "apt install docker.io" in found.remedy
+def test_missing_socket(tmp_path: Path) -> None:
+    result = docker_checks.check_socket(machine(tmp_path, environ=socket_at(tmp_path / "docker.sock")))
+    assert result.state == "problem"
+    assert "apt install docker.io" in result.remedy
 
 
 @pytest.mark.parametrize(
     ("members", "remedy"),
     [
-        (["somebody"], "`sudo usermod -aG docker tester`"),
+        (["other"], "`sudo usermod -aG docker tester`"),
         (["tester"], "log out and in"),
         (None, "groupadd docker"),
     ],
 )
-def test_a_socket_closed_to_us(
+def test_socket_without_permission(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, members: list[str] | None, remedy: str
 ) -> None:
     (tmp_path / "docker.sock").touch()
@@ -107,25 +107,25 @@ def test_a_socket_closed_to_us(
     monkeypatch.setattr("reconciler.engine.docker.doctor_checks.os.access", lambda *_: False)
     monkeypatch.setattr("reconciler.engine.docker.doctor_checks.getpass.getuser", lambda: "tester")
     monkeypatch.setattr("reconciler.engine.docker.doctor_checks.grp.getgrnam", group)
-    found = docker_checks.check_socket(machine(tmp_path, environ=socket_at(tmp_path / "docker.sock")))
-    assert found.state == "problem"
-    assert "tester may not use" in found.message
-    assert remedy in found.remedy
+    result = docker_checks.check_socket(machine(tmp_path, environ=socket_at(tmp_path / "docker.sock")))
+    assert result.state == "problem"
+    assert "tester may not use" in result.message
+    assert remedy in result.remedy
 
 
 @pytest.mark.pitfall(38)
-def test_the_engine(tmp_path: Path) -> None:
+def test_engine(tmp_path: Path) -> None:
     assert docker_checks.check_engine(machine(tmp_path)).message == "docker 28.2.2, API 1.44, 4 CPUs"
     old = docker_checks.check_engine(machine(tmp_path, engine=INFO._replace(version="19.03.1")))
     assert old.state == "warn"
-    mute = docker_checks.check_engine(machine(tmp_path, engine=EngineUnavailable("refused")))
-    assert (mute.state, mute.message) == ("problem", "does not answer: refused")
+    silent = docker_checks.check_engine(machine(tmp_path, engine=EngineUnavailable("refused")))
+    assert (silent.state, silent.message) == ("problem", "does not answer: refused")
 
 
-def test_the_engine_is_really_asked(tmp_path: Path) -> None:
-    environ = {"DOCKER_HOST": f"unix://{tmp_path}/nobody.sock", "PATH": ""}
-    found = CheckContext(desired_state=tmp_path, state_dir=tmp_path, environ=environ)
-    assert docker_checks.check_engine(found).state == "problem"
+def test_engine_is_requested(tmp_path: Path) -> None:
+    environ = {"DOCKER_HOST": f"unix://{tmp_path}/missing.sock", "PATH": ""}
+    result = CheckContext(desired_state=tmp_path, state_dir=tmp_path, environ=environ)
+    assert docker_checks.check_engine(result).state == "problem"
 
 
 @pytest.mark.parametrize(
@@ -134,17 +134,17 @@ def test_the_engine_is_really_asked(tmp_path: Path) -> None:
 )
 def test_compose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, state: str) -> None:
     monkeypatch.setattr(compose_checks, "find_compose", lambda _: Compose("/bin/x", version, "plugin"))
-    found = compose_checks.check_compose(machine(tmp_path))
-    assert (found.state, bool(found.remedy)) == (state, state != "ok")
+    result = compose_checks.check_compose(machine(tmp_path))
+    assert (result.state, bool(result.remedy)) == (state, state != "ok")
 
 
-def test_no_compose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_compose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def none(_: object) -> Compose:
-        raise StepFailed("no Docker Compose found: install the plugin", "compose_missing")
+        raise StepFailed("no Docker Compose result: install the plugin", "compose_missing")
 
     monkeypatch.setattr(compose_checks, "find_compose", none)
-    found = compose_checks.check_compose(machine(tmp_path))
-    assert found == Check("compose", "problem", "no Docker Compose found", "install the plugin")
+    result = compose_checks.check_compose(machine(tmp_path))
+    assert result == Check("compose", "problem", "no Docker Compose result", "install the plugin")
 
 
 # --- the files ----------------------------------------------------------------------------------------
@@ -165,50 +165,50 @@ def test_files(tmp_path: Path) -> None:
 # --- the host -----------------------------------------------------------------------------------------
 
 
-def test_a_free_port(tmp_path: Path) -> None:
+def test_free_port(tmp_path: Path) -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         port = held.getsockname()[1]
     assert host_checks.check_port(machine(tmp_path, port=port)).state == "ok"
 
 
-def test_a_port_held_by_a_service_manager(tmp_path: Path) -> None:
+def test_port_used_by_a_service_manager(tmp_path: Path) -> None:
     with a_daemon() as daemon:
         daemon.get("/healthz", {"status": "ok", "version": "9.9"})
         port = int(daemon.url.rpartition(":")[2])
-        found = host_checks.check_port(machine(tmp_path, port=port))
-    assert found.state == "ok"
-    assert "a service-manager 9.9 answers" in found.message
+        result = host_checks.check_port(machine(tmp_path, port=port))
+    assert result.state == "ok"
+    assert "a service-manager 9.9 answers" in result.message
 
 
-def test_a_port_held_by_somebody_else(tmp_path: Path) -> None:
+def test_port_used_by_another_program(tmp_path: Path) -> None:
     with a_daemon() as daemon:
         daemon.get("/healthz", {"status": "ok"})
         port = int(daemon.url.rpartition(":")[2])
-        found = host_checks.check_port(machine(tmp_path, port=port, root=Path("/")))
-    assert found.state == "problem"
-    assert f"(pid {os.getpid()})" in found.message
-    assert "--port" in found.remedy
+        result = host_checks.check_port(machine(tmp_path, port=port, root=Path("/")))
+    assert result.state == "problem"
+    assert f"(pid {os.getpid()})" in result.message
+    assert "--port" in result.remedy
 
 
-def test_an_address_that_is_not_ours(tmp_path: Path) -> None:
-    found = host_checks.check_port(machine(tmp_path, host="192.0.2.1"))
-    assert (found.state, "no address of this machine" in found.message) == ("problem", True)
+def test_address_of_another_machine(tmp_path: Path) -> None:
+    result = host_checks.check_port(machine(tmp_path, host="192.0.2.1"))
+    assert (result.state, "no address of this machine" in result.message) == ("problem", True)
     assert host_checks.check_port(machine(tmp_path, host="nowhere.invalid")).state == "problem"
 
 
 @pytest.mark.parametrize(("on", "state"), [(10**9, "ok"), (7_300_000_000, "warn"), (9 * 10**9, "problem")])
 def test_memory(tmp_path: Path, on: int, state: str) -> None:
-    found = host_checks.check_memory(machine(tmp_path, loaded=loaded(on=on, off=5 * 10**9)))
-    assert found.state == state
-    assert f"about {(on + 10**8) // 10**6} MB for what is on" in found.message
+    result = host_checks.check_memory(machine(tmp_path, loaded=loaded(on=on, off=5 * 10**9)))
+    assert result.state == state
+    assert f"about {(on + 10**8) // 10**6} MB for the groups that are on" in result.message
 
 
-def test_memory_of_this_host_where_no_engine_says(tmp_path: Path) -> None:
+def test_memory_of_this_host_without_an_engine(tmp_path: Path) -> None:
     write(tmp_path, "/proc/meminfo", "MemTotal:        8000000 kB\nMemFree: 1 kB\n")
     silent = EngineUnavailable("x")
-    found = host_checks.check_memory(machine(tmp_path, engine=silent, loaded=silent))
-    assert found == Check("memory", "ok", "8192 MB")
+    result = host_checks.check_memory(machine(tmp_path, engine=silent, loaded=silent))
+    assert result == Check("memory", "ok", "8192 MB")
     (tmp_path / "proc/meminfo").unlink()
     assert host_checks.check_memory(machine(tmp_path, engine=silent)).state == "warn"
 
@@ -225,9 +225,9 @@ def test_memory_of_this_host_where_no_engine_says(tmp_path: Path) -> None:
 )
 def test_cgroup(tmp_path: Path, path: str, text: str, state: str, words: str) -> None:
     write(tmp_path, path, text)
-    found = host_checks.check_cgroup(machine(tmp_path))
-    assert (found.state, words in found.message) == (state, True)
-    assert bool(found.remedy) == (state != "ok")
+    result = host_checks.check_cgroup(machine(tmp_path))
+    assert (result.state, words in result.message) == (state, True)
+    assert bool(result.remedy) == (state != "ok")
 
 
 def test_git(tmp_path: Path) -> None:
@@ -246,8 +246,8 @@ def test_git(tmp_path: Path) -> None:
 def test_inotify(tmp_path: Path, watches: int, instances: int, state: str, remedy: str) -> None:
     write(tmp_path, "/proc/sys/fs/inotify/max_user_watches", f"{watches}\n")
     write(tmp_path, "/proc/sys/fs/inotify/max_user_instances", f"{instances}\n")
-    found = host_checks.check_inotify(machine(tmp_path))
-    assert (found.state, remedy in found.remedy) == (state, True)
+    result = host_checks.check_inotify(machine(tmp_path))
+    assert (result.state, remedy in result.remedy) == (state, True)
 
 
 @pytest.mark.pitfall(29)
@@ -256,18 +256,18 @@ def test_inotify_used_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     write(tmp_path, "/proc/sys/fs/inotify/max_user_watches", "65536\n")
     write(tmp_path, "/proc/sys/fs/inotify/max_user_instances", "128\n")
     monkeypatch.setattr("reconciler.cli.doctor.host_checks.watch_problem", lambda _: reason)
-    found = host_checks.check_inotify(machine(tmp_path))
-    assert found.state == "warn"
-    assert reason in found.message
-    assert found.remedy
+    result = host_checks.check_inotify(machine(tmp_path))
+    assert result.state == "warn"
+    assert reason in result.message
+    assert result.remedy
 
 
-def test_inotify_where_there_is_none(tmp_path: Path) -> None:
+def test_missing_inotify(tmp_path: Path) -> None:
     assert host_checks.check_inotify(machine(tmp_path)).state == "warn"
 
 
 def test_state_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "not made yet" in host_checks.check_state(machine(tmp_path)).message
+    assert "does not exist yet" in host_checks.check_state(machine(tmp_path)).message
     (tmp_path / "state").mkdir()
     assert host_checks.check_state(machine(tmp_path)) == Check("state directory", "ok", f"{tmp_path}/state")
     monkeypatch.setattr("reconciler.cli.doctor.host_checks.os.access", lambda *_: False)
@@ -279,24 +279,24 @@ def test_state_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(("free", "state"), [(50, "ok"), (5, "warn"), (0.5, "problem")])
 def test_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, state: str) -> None:
     usage = type("Usage", (), {"free": int(free * 10**9), "total": 100 * 10**9})
-    asked: list[Path] = []
+    requested: list[Path] = []
 
     def disk_usage(path: Path) -> Any:
-        asked.append(path)
+        requested.append(path)
         return usage
 
     monkeypatch.setattr("reconciler.cli.doctor.host_checks.shutil.disk_usage", disk_usage)
     (tmp_path / "data").mkdir()
     write(tmp_path, "/etc/docker/daemon.json", json.dumps({"data-root": str(tmp_path / "data")}))
-    found = host_checks.check_disk(machine(tmp_path))
-    assert (found.state, bool(found.remedy)) == (state, state != "ok")
-    assert asked == [tmp_path / "data", tmp_path]
+    result = host_checks.check_disk(machine(tmp_path))
+    assert (result.state, bool(result.remedy)) == (state, state != "ok")
+    assert requested == [tmp_path / "data", tmp_path]
 
 
 # --- all together -------------------------------------------------------------------------------------
 
 
-def test_a_check_that_breaks_down_keeps_no_other_from_running(tmp_path: Path) -> None:
+def test_failed_check_does_not_stop_the_others(tmp_path: Path) -> None:
     def check_this_one(_: CheckContext) -> Check:
         raise ZeroDivisionError("oh")
 
@@ -304,28 +304,28 @@ def test_a_check_that_breaks_down_keeps_no_other_from_running(tmp_path: Path) ->
         return Check("good", "ok", "well")
 
     checks: list[Callable[[CheckContext], Check]] = [check_this_one, check_good]
-    found = run_checks(machine(tmp_path), checks)
-    assert found[0] == Check(
+    result = run_checks(machine(tmp_path), checks)
+    assert result[0] == Check(
         "this one", "warn", "could not be checked: ZeroDivisionError: oh", "please report it"
     )
-    assert found[1].name == "good"
+    assert result[1].name == "good"
 
 
 def test_every_problem_and_warning_has_a_remedy(tmp_path: Path) -> None:
     silent = EngineUnavailable("x")
     bare = machine(tmp_path, engine=silent, loaded=NoDirectory(tmp_path), environ=socket_at(tmp_path / "no"))
-    found = run_checks(bare)
-    assert len(found) == len(doctor.all_checks())
-    assert [check.name for check in found if check.state != "ok" and not check.remedy] in ([], ["inotify"])
+    result = run_checks(bare)
+    assert len(result) == len(doctor.all_checks())
+    assert [check.name for check in result if check.state != "ok" and not check.remedy] in ([], ["inotify"])
 
 
 def test_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    checks = [Check("engine", "ok", "fine"), Check("port 8000", "problem", "held", "free it")]
+    checks = [Check("engine", "ok", "fine"), Check("port 8000", "problem", "in use", "free it")]
     monkeypatch.setattr("reconciler.cli.commands.doctor.run_checks", lambda _: checks)
     ran = run_cli("doctor")
     assert (ran.code, ran.out) == (
         1,
-        "✓ engine     fine\n✗ port 8000  held\n             → free it\n\n1 problem, 0 warnings.\n",
+        "✓ engine     fine\n✗ port 8000  in use\n             → free it\n\n1 problem, 0 warnings.\n",
     )
     as_json = run_cli("doctor", "--output", "json")
     assert as_json.code == 1

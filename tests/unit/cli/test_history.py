@@ -1,4 +1,4 @@
-"""``history`` and ``rollback`` as they are typed."""
+"""``history`` and ``rollback`` against a stub of the daemon."""
 
 from __future__ import annotations
 
@@ -59,19 +59,19 @@ def plan(**fields: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def daemon() -> Iterator[StubDaemon]:
-    with a_daemon() as found:
+    with a_daemon() as stub:
         entries = [entry(41), entry(42, current=True, commit="3f9c2ab" * 5, author="bob\x1b[2J")]
-        found.get("/services/history", {"generation": 42, "entries": entries, "before": 41})
-        found.get("/services/history/41", plan())
+        stub.get("/services/history", {"generation": 42, "entries": entries, "before": 41})
+        stub.get("/services/history/41", plan())
         accepted = {"message": "rolled back to generation 41 (generation 43)", "generation": 43}
-        found.post("/services/rollback/41", accepted | {"progress": a_progress(43, "progressing")})
+        stub.post("/services/rollback/41", accepted | {"progress": a_progress(43, "progressing")})
         done = a_status(kafka=group(service("kafka"))) | {"generation": 43}
-        found.get("/services/status", done | {"progress": a_progress(43, "converged")})
-        found.get("/services/progress/43", a_progress(43, "converged"))
-        yield found
+        stub.get("/services/status", done | {"progress": a_progress(43, "converged")})
+        stub.get("/services/progress/43", a_progress(43, "converged"))
+        yield stub
 
 
-def test_history_is_a_table_that_can_do_no_harm(daemon: StubDaemon) -> None:
+def test_history_is_a_table_without_control_characters(daemon: StubDaemon) -> None:
     ran = run_cli("history", "--url", daemon.url, "--limit", "2")
     assert ran.code == 0
     assert daemon.requests[0].query == {"limit": "2"}
@@ -91,7 +91,7 @@ def test_history_is_a_table_that_can_do_no_harm(daemon: StubDaemon) -> None:
     assert "--before 41" in ran.err
 
 
-def test_rollback_shows_the_plan_then_goes_back(daemon: StubDaemon) -> None:
+def test_rollback_shows_the_plan_first(daemon: StubDaemon) -> None:
     ran = run_cli("rollback", "41", "--url", daemon.url)
     assert (ran.code, ran.err) == (0, "")
     shown, done = ran.out.split("rolled back to generation 41 ")
@@ -101,19 +101,21 @@ def test_rollback_shows_the_plan_then_goes_back(daemon: StubDaemon) -> None:
     assert "converged, generation 43" in done
 
 
-def test_without_a_name_it_is_the_one_before(daemon: StubDaemon) -> None:
+def test_default_target_is_the_generation_before(daemon: StubDaemon) -> None:
     assert run_cli("rollback", "--no-wait", "--url", daemon.url).code == 0
     assert daemon.asked("POST") == ["/services/rollback/41"]
 
 
-def test_where_all_is_as_then_nothing_is_asked_for(daemon: StubDaemon) -> None:
+def test_rollback_to_an_equal_state_sends_no_request(daemon: StubDaemon) -> None:
     daemon.get("/services/history/41", plan(files=[], changes=[], steps=[]))
     ran = run_cli("rollback", "41", "--url", daemon.url)
     assert (ran.code, ran.out) == (0, "Nothing to roll back: generation 41 equals the current state.\n")
     assert daemon.asked("POST") == []
 
 
-def test_a_person_is_asked(daemon: StubDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rollback_on_a_terminal_needs_confirmation(
+    daemon: StubDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
     answers = iter(["n\n", "y\n"])
 
     class Terminal:
@@ -131,11 +133,11 @@ def test_a_person_is_asked(daemon: StubDaemon, monkeypatch: pytest.MonkeyPatch) 
     assert run_cli("rollback", "41", "--no-wait", "--yes", "--url", daemon.url).code == 0
 
 
-def test_a_refusal_says_what_to_do_and_json_is_whole(daemon: StubDaemon) -> None:
-    daemon.post("/services/rollback/41", problem(409, "files are broken", "mend them"))
+def test_refusal_has_a_remedy_and_json_has_every_part(daemon: StubDaemon) -> None:
+    daemon.post("/services/rollback/41", problem(409, "files are broken", "fix them"))
     ran = run_cli("rollback", "41", "--url", daemon.url)
     assert ran.code == 1
-    assert "mend them" in ran.err
+    assert "fix them" in ran.err
     daemon.post("/services/rollback/41", {"message": "back", "generation": 43})
-    told = json.loads(run_cli("rollback", "41", "--url", daemon.url, "-o", "json").out)
-    assert (told["outcome"], told["plan"]["target"]) == ("converged", "41")
+    result = json.loads(run_cli("rollback", "41", "--url", daemon.url, "-o", "json").out)
+    assert (result["outcome"], result["plan"]["target"]) == ("converged", "41")

@@ -1,6 +1,6 @@
-"""``init``: from Compose files as they are found in the wild to a valid desired-state directory.
+"""``init``: writes a valid desired-state directory for Compose files as projects have them.
 
-Compose itself resolves the files; no engine is needed, and none is asked unless a test says so.
+Docker Compose resolves the files; the engine is simulated.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.cli.init.groups import sketch
-from reconciler.cli.init.init import InitResult, Refused, scaffold
+from reconciler.cli.init.groups import propose_groups
+from reconciler.cli.init.init import InitRefused, InitResult, scaffold
 from reconciler.cli.init.text import quoted
 from reconciler.cli.oneshot import load
 from reconciler.desired_state.store import LoadedState
@@ -27,23 +27,25 @@ from tests.support.fixtures.stub_server import run_cli
 
 @pytest.fixture(autouse=True)
 def engine(monkeypatch: pytest.MonkeyPatch) -> SimulatedEngine:
-    """The engine that is asked what runs: nothing does, unless a test puts something there."""
-    found = SimulatedEngine()
+    """The engine that reports running containers; empty unless a test adds some."""
+    simulated = SimulatedEngine()
 
     @asynccontextmanager
     async def open_engine(_: str) -> AsyncIterator[SimulatedEngine]:
-        yield found
+        yield simulated
 
     monkeypatch.setattr("reconciler.cli.init.init.open_engine", open_engine)
-    return found
+    return simulated
 
 
-async def made(tmp_path: Path, compose: str, name: str = "compose.yaml") -> tuple[InitResult, LoadedState]:
+async def written_for(
+    tmp_path: Path, compose: str, name: str = "compose.yaml"
+) -> tuple[InitResult, LoadedState]:
     (tmp_path / name).write_text(compose)
     before = sorted(tmp_path.rglob("*"))
     outcome = await scaffold(tmp_path / name, tmp_path / "desired-state")
     loaded = await load(tmp_path / "desired-state")
-    # Every service is in one group, and nothing of the project was touched.
+    # Every service is in one group, and no file of the project has changed.
     assert set(loaded.stack.group_of) == set(loaded.stack.services)
     written = {tmp_path / "desired-state", *(tmp_path / "desired-state").iterdir()}
     assert sorted(set(tmp_path.rglob("*")) - written) == before
@@ -55,8 +57,8 @@ def groups(loaded: LoadedState) -> dict[str, list[str]]:
 
 
 def edges(loaded: LoadedState) -> dict[str, list[str]]:
-    found = {name: sorted(group.depends_on) for name, group in loaded.stack.groups.items()}
-    return {name: needs for name, needs in found.items() if needs}
+    all_edges = {name: sorted(group.depends_on) for name, group in loaded.stack.groups.items()}
+    return {name: needs for name, needs in all_edges.items() if needs}
 
 
 SHOP = """
@@ -101,7 +103,7 @@ networks: {front: {}, back: {internal: true}}
 """
 
 
-async def test_the_number_of_replicas_is_told_where_it_is_not_one(tmp_path: Path) -> None:
+async def test_replica_numbers_other_than_one_are_noted(tmp_path: Path) -> None:
     compose = tmp_path / "compose.yaml"
     compose.write_text(
         "services:\n"
@@ -116,14 +118,14 @@ async def test_the_number_of_replicas_is_told_where_it_is_not_one(tmp_path: Path
 
 async def test_profiles_dependencies_and_limits(tmp_path: Path) -> None:
     (tmp_path / "db.env").write_text("POSTGRES_PASSWORD=secret\n")
-    outcome, loaded = await made(tmp_path, SHOP)
+    outcome, loaded = await written_for(tmp_path, SHOP)
     assert loaded.stack.name == "shop"
     assert groups(loaded) == {
         "core": ["cache", "db", "web"],
         "dev": ["adminer", "mailhog"],
         "ops": ["backup"],
     }
-    # required: false is no reason to switch a group on.
+    # `required: false` makes no dependency.
     assert edges(loaded) == {"dev": ["core"], "ops": ["core"]}
     assert loaded.stack.groups["core"].services[-1] == "web"
     # 512 MiB and 128 MiB are limits, web is a guess.
@@ -150,16 +152,16 @@ services:
   worker: {extends: {service: api}}
   lonely: {image: cron}
 """
-    _, loaded = await made(tmp_path, compose)
+    _, loaded = await written_for(tmp_path, compose)
     assert groups(loaded) == {"api": ["api", "feeder", "rabbit", "worker"], "standalone": ["lonely"]}
 
 
-async def test_nothing_depends_on_anything(tmp_path: Path) -> None:
-    _, loaded = await made(tmp_path, "services:\n  a: {image: a}\n  b: {image: b}\n")
+async def test_services_without_dependencies(tmp_path: Path) -> None:
+    _, loaded = await written_for(tmp_path, "services:\n  a: {image: a}\n  b: {image: b}\n")
     assert groups(loaded) == {"core": ["a", "b"]}
 
 
-async def test_islands_are_named_after_the_program_not_its_database(tmp_path: Path) -> None:
+async def test_connected_services_are_named_after_the_program_not_its_database(tmp_path: Path) -> None:
     compose = """
 services:
   nextcloud: {image: n, depends_on: [mariadb, redis]}
@@ -170,7 +172,7 @@ services:
   vpn: {image: v}
   torrent: {image: t, network_mode: "service:vpn"}
 """
-    _, loaded = await made(tmp_path, compose)
+    _, loaded = await written_for(tmp_path, compose)
     assert groups(loaded) == {
         "grafana": ["grafana", "prometheus"],
         "nextcloud": ["mariadb", "nextcloud", "redis"],
@@ -178,7 +180,7 @@ services:
     }
 
 
-async def test_groups_that_would_depend_in_a_circle_become_one(tmp_path: Path) -> None:
+async def test_groups_in_a_dependency_cycle_are_merged(tmp_path: Path) -> None:
     compose = """
 services:
   a1: {image: x, profiles: [a], depends_on: [b1]}
@@ -187,13 +189,13 @@ services:
   b2: {image: x, profiles: [b], depends_on: [a2]}
   c: {image: x, profiles: [c], depends_on: [a1]}
 """
-    outcome, loaded = await made(tmp_path, compose)
+    outcome, loaded = await written_for(tmp_path, compose)
     assert groups(loaded) == {"b": ["a1", "a2", "b1", "b2"], "c": ["c"]}
     assert edges(loaded) == {"c": ["b"]}
-    assert any("a went into b" in note for note in outcome.notes)
+    assert any("a: merged into b" in note for note in outcome.notes)
 
 
-async def test_names_that_yaml_takes_for_something_else(tmp_path: Path) -> None:
+async def test_names_that_yaml_does_not_read_as_text(tmp_path: Path) -> None:
     compose = """
 services:
   "on": {image: x, depends_on: ["null"]}
@@ -202,7 +204,7 @@ services:
   y: {image: x, profiles: ["0x1f"], depends_on: ["on"]}
   core: {image: x, profiles: [core]}
 """
-    _, loaded = await made(tmp_path, compose)
+    _, loaded = await written_for(tmp_path, compose)
     assert groups(loaded) == {"core": ["core"], "core-2": ["null", "on"], "yes": ["1.5"], "0x1f": ["y"]}
     assert edges(loaded) == {"0x1f": ["core-2"]}
 
@@ -213,59 +215,61 @@ async def test_thirty_services(tmp_path: Path) -> None:
         needs = f", depends_on: [s{number - 1:02}]" if number % 10 else ""
         profile = f", profiles: [p{number // 10}]" if number >= 20 else ""
         lines.append(f"  s{number:02}: {{image: x{needs}{profile}}}")
-    _, loaded = await made(tmp_path, "\n".join(lines))
+    _, loaded = await written_for(tmp_path, "\n".join(lines))
     assert {name: len(found) for name, found in groups(loaded).items()} == {"s09": 10, "s19": 10, "p2": 10}
     assert loaded.stack.groups["s09"].services == tuple(f"s{n:02}" for n in range(10))
     text = (tmp_path / "desired-state/stack.yaml").read_text()
     assert max(map(len, text.splitlines())) <= 110
 
 
-async def test_an_override_beside_it_is_taken_in(tmp_path: Path) -> None:
+async def test_override_file_is_included(tmp_path: Path) -> None:
     (tmp_path / "docker-compose.override.yml").write_text("services:\n  extra: {image: y}\n")
-    outcome, loaded = await made(tmp_path, "services:\n  a: {image: x}\n", "docker-compose.yml")
+    outcome, loaded = await written_for(tmp_path, "services:\n  a: {image: x}\n", "docker-compose.yml")
     assert groups(loaded) == {"core": ["a", "extra"]}
     assert any("docker-compose.override.yml" in note for note in outcome.notes)
 
 
-async def test_a_file_of_another_name_stands_alone(tmp_path: Path) -> None:
+async def test_file_with_another_name_has_no_override(tmp_path: Path) -> None:
     (tmp_path / "docker-compose.override.yml").write_text("services:\n  extra: {image: y}\n")
-    _, loaded = await made(tmp_path, "services:\n  a: {image: x}\n", "prod.yml")
+    _, loaded = await written_for(tmp_path, "services:\n  a: {image: x}\n", "prod.yml")
     assert groups(loaded) == {"core": ["a"]}
 
 
-async def test_the_name_is_the_one_that_compose_would_choose(tmp_path: Path) -> None:
+async def test_project_name_is_the_one_of_compose(tmp_path: Path) -> None:
     project = tmp_path / "My.Project"
     project.mkdir()
-    _, loaded = await made(project, "services:\n  a: {image: x}\n")
+    _, loaded = await written_for(project, "services:\n  a: {image: x}\n")
     assert loaded.stack.name == "myproject"
     (project / ".env").write_text("COMPOSE_PROJECT_NAME=other\n")
     await scaffold(project / "compose.yaml", project / "again")
     assert (await load(project / "again")).stack.name == "other"
 
 
-async def test_what_runs_is_on(tmp_path: Path, engine: SimulatedEngine) -> None:
+async def test_groups_with_running_containers_are_on(tmp_path: Path, engine: SimulatedEngine) -> None:
     engine.add(Container(id="1", name="x", service="a", state=State.RUNNING))
     engine.add(Container(id="2", name="y", service="b", state=State.EXITED))
     compose = "services:\n  a: {image: x, profiles: [p]}\n  b: {image: y, profiles: [q]}\n"
-    _, loaded = await made(tmp_path, compose)
+    _, loaded = await written_for(tmp_path, compose)
     assert {name: state.on for name, state in loaded.desired.groups.items()} == {"p": True, "q": False}
-    # What it uses is better than a guess.
+    # Measured usage is better than a guess.
     assert loaded.stack.groups["p"].memory == 50_000_000
 
 
-async def test_without_an_engine_all_is_off_and_that_is_said(tmp_path: Path, engine: SimulatedEngine) -> None:
+async def test_without_an_engine_every_group_is_off_with_a_note(
+    tmp_path: Path, engine: SimulatedEngine
+) -> None:
     engine.unavailable = True
-    outcome, loaded = await made(tmp_path, "services:\n  a: {image: x}\n")
+    outcome, loaded = await written_for(tmp_path, "services:\n  a: {image: x}\n")
     assert not loaded.desired.groups["core"].on
     assert any("containers are unknown" in note for note in outcome.notes)
     assert "containers are unknown" in (tmp_path / "desired-state/groups.yaml").read_text()
 
 
-async def test_nothing_is_written_over_without_force(tmp_path: Path) -> None:
-    await made(tmp_path, "services:\n  a: {image: x}\n")
+async def test_files_are_overwritten_only_with_force(tmp_path: Path) -> None:
+    await written_for(tmp_path, "services:\n  a: {image: x}\n")
     stack = tmp_path / "desired-state/stack.yaml"
     stack.write_text("mine")
-    with pytest.raises(Refused, match="already"):
+    with pytest.raises(InitRefused, match="already"):
         await scaffold(tmp_path / "compose.yaml", tmp_path / "desired-state")
     assert stack.read_text() == "mine"
     await scaffold(tmp_path / "compose.yaml", tmp_path / "desired-state", force=True)
@@ -273,16 +277,16 @@ async def test_nothing_is_written_over_without_force(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path / "desired-state")) == ["groups.yaml", "stack.yaml"]
 
 
-async def test_one_file_alone_is_not_written_over_either(tmp_path: Path) -> None:
+async def test_one_existing_file_prevents_writing(tmp_path: Path) -> None:
     (tmp_path / "ds").mkdir()
     (tmp_path / "ds/groups.yaml").symlink_to("/nowhere")
     (tmp_path / "compose.yaml").write_text("services:\n  a: {image: x}\n")
-    with pytest.raises(Refused, match=r"groups\.yaml already"):
+    with pytest.raises(InitRefused, match=r"groups\.yaml already"):
         await scaffold(tmp_path / "compose.yaml", tmp_path / "ds")
     assert os.listdir(tmp_path / "ds") == ["groups.yaml"]
 
 
-async def test_a_directory_elsewhere_names_the_file_absolutely(tmp_path: Path) -> None:
+async def test_directory_elsewhere_has_an_absolute_path_to_the_file(tmp_path: Path) -> None:
     (tmp_path / "app").mkdir()
     (tmp_path / "app/compose.yaml").write_text("services:\n  a: {image: x}\n")
     await scaffold(tmp_path / "app/compose.yaml", tmp_path / "etc/desired-state")
@@ -292,9 +296,9 @@ async def test_a_directory_elsewhere_names_the_file_absolutely(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("text", ["", "services: {}\n", "services: [a\n", "services:\n  a: {}\n"])
-async def test_files_that_can_not_be_used(tmp_path: Path, text: str) -> None:
+async def test_unusable_compose_files(tmp_path: Path, text: str) -> None:
     (tmp_path / "compose.yaml").write_text(text)
-    with pytest.raises((Refused, InvalidDesiredState)):
+    with pytest.raises((InitRefused, InvalidDesiredState)):
         await scaffold(tmp_path / "compose.yaml", tmp_path / "ds")
     assert not (tmp_path / "ds").exists()
 
@@ -337,16 +341,18 @@ def test_reservations_and_swarm_limits_count() -> None:
         "c": {"mem_limit": "10000001"},
     }
     services = {name: Service(name=name, container_name=name, image="x") for name in model}
-    drawn = sketch(model, services, {}).groups[0]
-    assert (drawn.memory, drawn.guessed) == (131_000_000, ())
+    proposed = propose_groups(model, services, {}).groups[0]
+    assert (proposed.memory, proposed.guessed) == (131_000_000, ())
 
 
-def test_a_dependency_that_is_not_required_connects_nothing() -> None:
+def test_optional_dependency_connects_no_services() -> None:
     loose = Dependency("b", Condition.STARTED, required=False)
     services = {
         "a": Service(name="a", container_name="a", image="x", depends_on=(loose,)),
         "b": Service(name="b", container_name="b", image="x"),
         "c": Service(name="c", container_name="c", image="x", shares=("b",)),
     }
-    found = {group.name: group.services for group in sketch({n: {} for n in services}, services, {}).groups}
-    assert found == {"c": ("b", "c"), "standalone": ("a",)}
+    services_by_group = {
+        group.name: group.services for group in propose_groups({n: {} for n in services}, services, {}).groups
+    }
+    assert services_by_group == {"c": ("b", "c"), "standalone": ("a",)}

@@ -1,4 +1,4 @@
-"""``start``, ``stop`` and ``restart``: requests, refusals, and the way to the end as it is shown."""
+"""``start``, ``stop`` and ``restart``: requests, refusals, and how progress is shown."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ from tests.support.fixtures.terminal import rendered, terminal
 
 @pytest.fixture
 def daemon() -> Iterator[StubDaemon]:
-    with a_daemon() as found:
-        found.get("/services/groups", known("kafka", "storage", "search", storage=["kafka"]))
-        yield found
+    with a_daemon() as stub:
+        stub.get("/services/groups", known("kafka", "storage", "search", storage=["kafka"]))
+        yield stub
 
 
 def accepted(name: str, generation: int) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def without_times(text: str) -> str:
     return "\n".join(line.split("s  ", 1)[-1] if line[:1] == " " else line for line in text.splitlines())
 
 
-def test_the_way_up_as_plain_lines_from_the_stream(daemon: StubDaemon) -> None:
+def test_events_of_the_stream_are_printed_as_lines(daemon: StubDaemon) -> None:
     daemon.post("/services/start/kafka", accepted("kafka", 42))
     daemon.get("/services/progress/42", ONE)
     daemon.get("/services/status", at(42, ONE, kafka=KAFKA_COMING))
@@ -98,7 +98,7 @@ def test_the_way_up_as_plain_lines_from_the_stream(daemon: StubDaemon) -> None:
     daemon.tell("status", at(42, THREE, kafka=KAFKA_UP))
 
     def finish(request: Request) -> CannedResponse:
-        # The end comes when the rest was asked for, so that nothing depends on who is faster.
+        # The generation ends when the status is requested, so that the test does not depend on timing.
         daemon.tell("progress", DONE)
         daemon.get("/services/status", at(42, DONE, kafka=KAFKA_UP))
         return ok(at(42, ONE, kafka=KAFKA_COMING))
@@ -121,7 +121,7 @@ def test_the_way_up_as_plain_lines_from_the_stream(daemon: StubDaemon) -> None:
     )
 
 
-def test_without_a_stream_it_asks_again(daemon: StubDaemon) -> None:
+def test_daemon_without_a_stream_is_polled(daemon: StubDaemon) -> None:
     daemon.post("/services/start/kafka", accepted("kafka", 42))
     answers = iter([ONE, ONE, TWO, DONE])
     daemon.get("/services/progress/42", lambda _: ok(next(answers)))
@@ -133,7 +133,7 @@ def test_without_a_stream_it_asks_again(daemon: StubDaemon) -> None:
     assert asked[0] == {"wait": "1"}
 
 
-def test_options_become_parameters(daemon: StubDaemon) -> None:
+def test_options_become_query_parameters(daemon: StubDaemon) -> None:
     daemon.post("/services/start/storage", accepted("storage", 42))
     daemon.post("/services/stop/kafka", accepted("kafka", 43))
     daemon.post("/services/restart/kafka", accepted("kafka", 44))
@@ -147,7 +147,7 @@ def test_options_become_parameters(daemon: StubDaemon) -> None:
     assert posts == [{"force": "true", "with_dependencies": "true"}, {"with_dependents": "true"}, {}, {}]
 
 
-def test_several_groups_are_asked_for_in_the_order_that_is_not_refused(daemon: StubDaemon) -> None:
+def test_several_groups_are_changed_in_dependency_order(daemon: StubDaemon) -> None:
     for name in ("kafka", "storage"):
         daemon.post(f"/services/start/{name}", accepted(name, 42))
         daemon.post(f"/services/stop/{name}", accepted(name, 42))
@@ -159,7 +159,7 @@ def test_several_groups_are_asked_for_in_the_order_that_is_not_refused(daemon: S
     assert daemon.asked("POST") == ["/services/stop/storage", "/services/stop/kafka"]
 
 
-def test_a_mistyped_group_changes_nothing(daemon: StubDaemon) -> None:
+def test_mistyped_group_changes_nothing(daemon: StubDaemon) -> None:
     daemon.post("/services/start/kafka", accepted("kafka", 42))
     ran = run_cli("start", "kafka", "serach", "--url", daemon.url)
     assert ran.code == 64
@@ -167,7 +167,7 @@ def test_a_mistyped_group_changes_nothing(daemon: StubDaemon) -> None:
     assert daemon.asked("POST") == []
 
 
-def test_a_refusal_says_what_to_do(daemon: StubDaemon) -> None:
+def test_refusal_has_a_remedy(daemon: StubDaemon) -> None:
     refusal = problem(409, "storage needs kafka, which is off", "add with_dependencies=true, or force=true")
     daemon.post("/services/start/storage", refusal)
     ran = run_cli("start", "storage", "--url", daemon.url)
@@ -177,7 +177,7 @@ def test_a_refusal_says_what_to_do(daemon: StubDaemon) -> None:
     )
 
 
-def test_a_refusal_after_a_change_says_what_was_changed(daemon: StubDaemon) -> None:
+def test_refusal_after_a_change_names_the_changed_groups(daemon: StubDaemon) -> None:
     daemon.post("/services/start/kafka", accepted("kafka", 42))
     daemon.post("/services/start/search", problem(409, "no"))
     ran = run_cli("start", "kafka", "search", "--url", daemon.url)
@@ -185,7 +185,7 @@ def test_a_refusal_after_a_change_says_what_was_changed(daemon: StubDaemon) -> N
     assert "kafka: changed before the error" in ran.err
 
 
-def test_json_holds_answers_and_end(daemon: StubDaemon) -> None:
+def test_json_has_responses_and_result(daemon: StubDaemon) -> None:
     daemon.post("/services/start/kafka", accepted("kafka", 42))
     daemon.get("/services/progress/42", DONE)
     daemon.get("/services/status", a_status(kafka=KAFKA_UP))
@@ -195,7 +195,7 @@ def test_json_holds_answers_and_end(daemon: StubDaemon) -> None:
     assert value["answers"][0]["generation"] == 42
 
 
-def test_time_runs_out(daemon: StubDaemon) -> None:
+def test_timeout(daemon: StubDaemon) -> None:
     daemon.post("/services/start/kafka", accepted("kafka", 42))
     daemon.get("/services/progress/42", ONE)
     daemon.get("/services/status", at(42, ONE, kafka=KAFKA_COMING))
@@ -205,7 +205,7 @@ def test_time_runs_out(daemon: StubDaemon) -> None:
     assert "not converged in time; the change continues" in ran.err
 
 
-def test_a_generation_that_is_overtaken_is_followed_on(daemon: StubDaemon) -> None:
+def test_newer_generation_is_followed(daemon: StubDaemon) -> None:
     daemon.post("/services/start/kafka", accepted("kafka", 42))
     daemon.get("/services/progress/42", a_progress(42, "superseded"))
     newer = a_progress(43, "converged")
@@ -215,7 +215,7 @@ def test_a_generation_that_is_overtaken_is_followed_on(daemon: StubDaemon) -> No
     assert "following generation 43" in ran.out
 
 
-def test_a_daemon_that_goes_away_is_waited_for(daemon: StubDaemon) -> None:
+def test_lost_daemon_is_waited_for(daemon: StubDaemon) -> None:
     daemon.post("/services/start/kafka", accepted("kafka", 42))
     answers = iter([problem(503, "the daemon is going down"), ok(DONE)])
     daemon.get("/services/progress/42", lambda _: next(answers))
@@ -225,10 +225,10 @@ def test_a_daemon_that_goes_away_is_waited_for(daemon: StubDaemon) -> None:
     assert "waiting for the daemon" in ran.out
 
 
-# --- the verdict --------------------------------------------------------------------------------------
+# --- exit codes --------------------------------------------------------------------------------------
 
 
-def test_degraded_elsewhere_is_no_failure_of_ours() -> None:
+def test_degraded_group_elsewhere_is_no_failure() -> None:
     status = a_status(kafka=KAFKA_UP, search=group(absent("o", phase="degraded"), phase="degraded"))
     end = WaitResult("degraded", a_progress(42, "degraded", message="o: image_unavailable"), 42)
     code, outcome, lines = exit_code("on", ["kafka"], end, status)
@@ -246,13 +246,13 @@ def test_degraded_is_a_failure_with_its_reasons() -> None:
     assert lines == ["degraded: o: tried 3 times", "  o: tried 3 times (no such image)"]
 
 
-def test_somebody_switched_it_back() -> None:
+def test_group_changed_by_another_request_is_overruled() -> None:
     end = WaitResult("converged", a_progress(43, "converged"), 43)
     code, outcome, _ = exit_code("on", ["kafka"], end, a_status(kafka=group(absent("k"), desired="off")))
     assert (code, outcome) == (1, "overruled")
 
 
-def test_a_suspended_group_is_told() -> None:
+def test_suspended_group_is_reported() -> None:
     end = WaitResult("converged", a_progress(43, "converged"), 43)
     code, _, lines = exit_code("on", ["kafka"], end, a_status(kafka=group(absent("k"), phase="suspended")))
     assert code == 0
@@ -268,7 +268,7 @@ def texts(progress: dict[str, Any], status: dict[str, Any], width: int = 100, he
     return rendered(shown, width)
 
 
-def test_a_frame() -> None:
+def test_frame() -> None:
     status = at(42, THREE, kafka=KAFKA_COMING)
     progress = THREE | {"expected_at": 1009.5}
     assert texts(progress, status) == [
@@ -283,7 +283,7 @@ def test_a_frame() -> None:
     ]
 
 
-def test_a_frame_on_the_way_down() -> None:
+def test_frame_of_a_stop() -> None:
     steps = [a_step("k", "stop", "running"), a_step("z", "stop", "waiting", reason="stops after k")]
     status = at(42, ONE, kafka=group(service("k", phase="progressing"), service("z", phase="waiting")))
     assert texts(a_progress(42, "progressing", *steps), status)[:2] == [
@@ -300,7 +300,7 @@ def test_a_frame_on_the_way_down() -> None:
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (10, 3), (40, 5), (80, 24), (400, 100)])
-def test_a_frame_fits_any_size(width: int, height: int) -> None:
+def test_frame_fits_any_size(width: int, height: int) -> None:
     many = [a_step(f"service-{n}", "start", "waiting", reason="waits " * 20) for n in range(50)]
     shown = texts(a_progress(1, "progressing", *many), {}, width, height)
     assert len(shown) <= max(height, 2)
@@ -308,26 +308,26 @@ def test_a_frame_fits_any_size(width: int, height: int) -> None:
         assert shown[-2] == "  … and 48 more"
 
 
-def test_a_frame_needs_no_status() -> None:
+def test_frame_needs_no_status() -> None:
     assert texts(ONE, {})[0].startswith("  kafka-1  ━━━")
     assert texts(DONE, {})[0] == "  kafka-1  ━━━━━━━━━━  done"
 
 
-def test_moments() -> None:
+def test_elapsed_seconds() -> None:
     assert elapsed_seconds("1970-01-01T00:01:00.500Z") == 60.5
     assert elapsed_seconds(12) == 12.0
     assert elapsed_seconds("soon") is None
     assert elapsed_seconds(None) is None
 
 
-def test_a_story_tells_each_thing_once() -> None:
-    story = ProgressNarrator()
-    assert list(story.news(ONE, {})) == [
+def test_narrator_reports_each_event_once() -> None:
+    narrator = ProgressNarrator()
+    assert list(narrator.news(ONE, {})) == [
         ("kafka-1", "create began"),
         ("kafka-2", "waits for kafka-1 to be healthy"),
     ]
-    assert list(story.news(ONE, {})) == []
-    assert list(story.news(TWO, {})) == [("kafka-1", "create done"), ("kafka-1", "start began")]
+    assert list(narrator.news(ONE, {})) == []
+    assert list(narrator.news(TWO, {})) == [("kafka-1", "create done"), ("kafka-1", "start began")]
 
 
 # --- on a terminal ------------------------------------------------------------------------------------
@@ -350,7 +350,7 @@ def test_live_lines_on_a_terminal(daemon: StubDaemon) -> None:
         shown.resize(50, 12)
         daemon.tell("progress", THREE | {"done": 2})
         narrow = shown.see("2 of 2").splitlines()
-        # The frame was drawn anew over the wrapped lines of the old one.
+        # The new frame replaced the wrapped lines of the old one.
         assert sum("kafka-2" in line for line in narrow) == 1
         daemon.get("/services/status", at(42, DONE, kafka=KAFKA_UP))
         daemon.tell("status", at(42, DONE, kafka=KAFKA_UP))
@@ -361,7 +361,7 @@ def test_live_lines_on_a_terminal(daemon: StubDaemon) -> None:
         assert b"\x1b[33m" in shown.raw
 
 
-def test_no_colour_on_a_terminal_that_wants_none(daemon: StubDaemon) -> None:
+def test_no_colour_with_no_color_set(daemon: StubDaemon) -> None:
     live(daemon)
     with terminal("start", "kafka", "--url", daemon.url, NO_COLOR="1") as shown:
         shown.see("waits for kafka-1 to be healthy")
@@ -381,7 +381,7 @@ def test_dumb_terminal_gets_a_line_per_event(daemon: StubDaemon) -> None:
         assert b"\x1b" not in shown.raw
 
 
-def test_ctrl_c_stops_watching_and_says_so(daemon: StubDaemon) -> None:
+def test_ctrl_c_stops_watching_with_a_message(daemon: StubDaemon) -> None:
     live(daemon)
     with terminal("start", "kafka", "--url", daemon.url, columns=120) as shown:
         shown.see("waits for kafka-1 to be healthy")

@@ -1,4 +1,4 @@
-"""``logs``, ``suspend`` and ``resume`` against a canned daemon."""
+"""``logs``, ``suspend`` and ``resume`` against a stub of the daemon."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from tests.support.fixtures.stub_server import (
 
 @pytest.fixture
 def daemon() -> Iterator[StubDaemon]:
-    with a_daemon() as found:
-        yield found
+    with a_daemon() as stub:
+        yield stub
 
 
 def text(*lines: str, cut: bool = False) -> CannedResponse:
@@ -39,14 +39,14 @@ def text(*lines: str, cut: bool = False) -> CannedResponse:
     return CannedResponse(200, body, "text/plain; charset=utf-8", cut=cut)
 
 
-def test_lines_are_printed_as_they_are(daemon: StubDaemon) -> None:
+def test_lines_are_printed_unchanged(daemon: StubDaemon) -> None:
     daemon.get("/services/logs/kafka", text("one", "  \x1b[31mtwo\x1b[0m\x07 ", "drei ü"))
     ran = run_cli("logs", "kafka", "--tail", "3", "--url", daemon.url)
     assert (ran.code, ran.out, ran.err) == (0, "one\n  \x1b[31mtwo\x1b[0m\x07 \ndrei ü\n", "")
     assert daemon.requests[-1].query == {"tail": "3"}
 
 
-def test_a_terminal_gets_colours_and_nothing_that_it_would_obey(daemon: StubDaemon) -> None:
+def test_terminal_gets_colours_but_no_other_control_codes(daemon: StubDaemon) -> None:
     daemon.get("/services/logs/kafka", text("  \x1b[31mtwo\x1b[0m \x1b]0;owned\x07\x1b[2Jx\ty"))
     out = io.StringIO()
     assert main.run(["logs", "kafka", "--url", daemon.url], Console(out, io.StringIO(), columns=80)) == 0
@@ -55,14 +55,14 @@ def test_a_terminal_gets_colours_and_nothing_that_it_would_obey(daemon: StubDaem
     assert re.sub(r"\x1b\[\d+m", "", shown).rstrip("\n").isprintable()
 
 
-def test_followed_lines_are_asked_for(daemon: StubDaemon) -> None:
+def test_follow_is_requested(daemon: StubDaemon) -> None:
     daemon.get("/services/logs/kafka", text("one"))
     ran = run_cli("logs", "kafka", "--follow", "--url", daemon.url)
     assert (ran.code, ran.out) == (0, "one\n")
     assert daemon.requests[-1].query == {"tail": "100", "follow": "true"}
 
 
-def test_programs_get_json(daemon: StubDaemon) -> None:
+def test_json_output(daemon: StubDaemon) -> None:
     daemon.get("/services/logs/kafka", text("one", "two"))
     whole = run_cli("logs", "kafka", "-o", "json", "--url", daemon.url)
     assert json.loads(whole.out) == {"service": "kafka", "lines": ["one", "two"]}
@@ -70,7 +70,7 @@ def test_programs_get_json(daemon: StubDaemon) -> None:
     assert [json.loads(line) for line in followed.out.splitlines()] == ["one", "two"]
 
 
-def test_what_the_daemon_refuses_is_told(daemon: StubDaemon) -> None:
+def test_refusal_is_printed(daemon: StubDaemon) -> None:
     daemon.get(
         "/services/logs/loki", problem(404, "loki has no container", "it gets one when monitoring is on")
     )
@@ -79,7 +79,7 @@ def test_what_the_daemon_refuses_is_told(daemon: StubDaemon) -> None:
     assert ran.err == "loki has no container\n  → it gets one when monitoring is on\n"
 
 
-def test_a_log_that_breaks_off_is_not_taken_for_whole(daemon: StubDaemon) -> None:
+def test_log_that_breaks_off_is_an_error(daemon: StubDaemon) -> None:
     daemon.get("/services/logs/kafka", text("one", cut=True))
     ran = run_cli("logs", "kafka", "--follow", "--url", daemon.url)
     assert (ran.code, ran.out) == (1, "one\n")
@@ -87,19 +87,19 @@ def test_a_log_that_breaks_off_is_not_taken_for_whole(daemon: StubDaemon) -> Non
 
 
 @pytest.mark.parametrize("words", [[], ["kafka", "--tail", "-1"], ["kafka", "--tail", "many"], ["a", "b"]])
-def test_it_is_used_as_it_says(words: list[str]) -> None:
+def test_wrong_usage(words: list[str]) -> None:
     assert run_cli("logs", *words).code == 64
 
 
 # --- suspend and resume -------------------------------------------------------------------------------
 
 
-class Held:
-    """A group as a daemon holds it; refuses a PUT whose ETag is not the newest."""
+class StubGroup:
+    """A group of the daemon; refuses a PUT whose ETag is not the newest."""
 
     def __init__(self, daemon: StubDaemon, **fields: Any) -> None:
         self.puts: list[dict[str, Any]] = []
-        self.overtaken = 0
+        self.conflicts = 0
         daemon.get("/services/groups", known("kafka"))
         answer = ok(group(service("kafka"), **fields))._replace(etag='"r1.a-1"')
         daemon.get("/services/status/kafka", answer)
@@ -107,52 +107,52 @@ class Held:
 
     def _put(self, request: Request) -> CannedResponse:
         assert request.headers["If-Match"] == '"r1.a-1"'
-        if self.overtaken:
-            self.overtaken -= 1
-            return problem(412, "desired state has changed meanwhile")
+        if self.conflicts:
+            self.conflicts -= 1
+            return problem(412, "desired state has changed in between")
         self.puts.append(json.loads(request.body))
         return ok({"message": "kafka is updated (generation 42)", "generation": 42}, 202)
 
 
-def test_a_suspension_changes_nothing_else(daemon: StubDaemon) -> None:
-    held = Held(daemon, desired="on", force=True)
+def test_suspension_keeps_the_other_fields(daemon: StubDaemon) -> None:
+    group_ = StubGroup(daemon, desired="on", force=True)
     when = "2026-11-24T06:00:00Z"
     ran = run_cli("suspend", "kafka", "--until", when, "--reason", "camera work", "--url", daemon.url)
     assert (ran.code, ran.out) == (0, "kafka: kafka is updated (generation 42)\n")
     suspend = {"until": when, "reason": "camera work"}
-    assert held.puts == [{"state": "on", "force": True, "suspend": suspend}]
+    assert group_.puts == [{"state": "on", "force": True, "suspend": suspend}]
 
 
-def test_how_long_is_understood_as_well_as_until_when(daemon: StubDaemon) -> None:
-    held = Held(daemon, desired="off", force=False)
+def test_until_accepts_a_duration(daemon: StubDaemon) -> None:
+    group_ = StubGroup(daemon, desired="off", force=False)
     assert run_cli("suspend", "kafka", "--until", "2h", "--url", daemon.url).code == 0
-    (put,) = held.puts
+    (put,) = group_.puts
     assert put["state"] == "off"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", put["suspend"]["until"])
 
 
-def test_without_an_end_it_lasts_until_it_is_taken_away(daemon: StubDaemon) -> None:
-    held = Held(daemon)
+def test_suspension_without_an_end_lasts_until_resume(daemon: StubDaemon) -> None:
+    group_ = StubGroup(daemon)
     assert run_cli("suspend", "kafka", "--url", daemon.url).code == 0
     assert run_cli("resume", "kafka", "--url", daemon.url).code == 0
-    assert [put["suspend"] for put in held.puts] == [True, False]
+    assert [put["suspend"] for put in group_.puts] == [True, False]
 
 
-def test_whoever_switches_the_group_meanwhile_is_not_overruled(daemon: StubDaemon) -> None:
-    held = Held(daemon)
-    held.overtaken = 2
+def test_concurrent_change_of_the_group_is_kept(daemon: StubDaemon) -> None:
+    group_ = StubGroup(daemon)
+    group_.conflicts = 2
     assert run_cli("suspend", "kafka", "--url", daemon.url).code == 0
-    assert len(held.puts) == 1
+    assert len(group_.puts) == 1
     assert daemon.asked("GET").count("/services/status/kafka") == 3
-    held.overtaken = 100
+    group_.conflicts = 100
     assert run_cli("suspend", "kafka", "--url", daemon.url).code == 1
 
 
-def test_a_mistyped_group_or_time_changes_nothing(daemon: StubDaemon) -> None:
-    held = Held(daemon)
+def test_mistyped_group_or_time_changes_nothing(daemon: StubDaemon) -> None:
+    group_ = StubGroup(daemon)
     assert run_cli("suspend", "kafak", "--url", daemon.url).code == 64
     assert run_cli("suspend", "kafka", "--until", "tomorrow", "--url", daemon.url).code == 64
-    assert held.puts == []
+    assert group_.puts == []
 
 
 # --- progress -----------------------------------------------------------------------------------------
@@ -181,7 +181,7 @@ STEPS = (
 )
 
 
-def test_progress_tells_each_step(daemon: StubDaemon) -> None:
+def test_progress_lists_each_step(daemon: StubDaemon) -> None:
     daemon.get("/services/progress/41", a_progress(41, "progressing", *STEPS, done=1))
     ran = run_cli("progress", "41", "--wait", "5", "--url", daemon.url)
     assert (ran.code, ran.err) == (0, "")
@@ -195,7 +195,7 @@ def test_progress_tells_each_step(daemon: StubDaemon) -> None:
     assert daemon.requests[-1].query == {"wait": "5.0"}
 
 
-def test_progress_is_of_the_newest_unless_told(daemon: StubDaemon) -> None:
+def test_default_progress_is_of_the_newest_generation(daemon: StubDaemon) -> None:
     daemon.get("/services/status", a_status())
     daemon.get("/services/progress/41", a_progress(41, "degraded", message="kafka: ends again and again"))
     ran = run_cli("progress", "--url", daemon.url)
@@ -204,8 +204,8 @@ def test_progress_is_of_the_newest_unless_told(daemon: StubDaemon) -> None:
     assert run_cli("progress", "7", "--url", daemon.url).code == 1
 
 
-def test_what_was_kept_of_the_container_before_is_asked_for(daemon: StubDaemon) -> None:
-    daemon.get("/services/logs/kafka", text("last words"))
+def test_log_of_the_previous_container(daemon: StubDaemon) -> None:
+    daemon.get("/services/logs/kafka", text("last lines"))
     ran = run_cli("logs", "kafka", "--previous", "--url", daemon.url)
-    assert (ran.code, ran.out) == (0, "last words\n")
+    assert (ran.code, ran.out) == (0, "last lines\n")
     assert daemon.requests[-1].query == {"tail": "100", "previous": "true"}

@@ -70,7 +70,7 @@ def test_help_fits_and_names_every_variable(command: Command, width: int) -> Non
     assert max(map(len, lines)) <= max(width, 100)
 
 
-def test_every_reading_command_speaks_json() -> None:
+def test_every_reading_command_has_json_output() -> None:
     reading = {
         "validate",
         "plan",
@@ -166,7 +166,7 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert run_options().state_dir == Path("/var/lib/one")
 
 
-def test_commands_see_what_the_installed_daemon_sees(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_commands_use_the_installed_state_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("STATE_DIRECTORY", raising=False)
     monkeypatch.setattr("reconciler.cli.options.option_types.INSTALLED_STATE", tmp_path)
     assert parsed("plan")["state_dir"] == tmp_path
@@ -174,18 +174,18 @@ def test_commands_see_what_the_installed_daemon_sees(monkeypatch: pytest.MonkeyP
     assert parsed("run")["state_dir"] != tmp_path
 
 
-def test_a_link_in_a_path_is_kept(tmp_path: Path) -> None:
+def test_link_in_a_path_is_kept(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     assert parsed("plan", "--desired-state", f"{tmp_path}/link/x")["desired_state"] == tmp_path / "link/x"
 
 
-def test_the_flag_wins_over_its_variable() -> None:
+def test_option_takes_precedence_over_its_variable() -> None:
     assert parsed("run", "--port", "90", SERVICE_MANAGER_PORT="80")["port"] == 90
     assert parsed("run", "--port", "90", SERVICE_MANAGER_PORT="nonsense")["port"] == 90
     assert parsed("start", "a", "--no-wait=no", SERVICE_MANAGER_NO_WAIT="1")["no_wait"] is False
 
 
-def test_an_empty_variable_says_nothing() -> None:
+def test_empty_variable_is_ignored() -> None:
     assert parsed("run", SERVICE_MANAGER_PORT="", SERVICE_MANAGER_INSECURE=" ")["port"] == 8000
 
 
@@ -204,27 +204,27 @@ def test_an_empty_variable_says_nothing() -> None:
         ("HOST", "a b"),
     ],
 )
-def test_a_bad_variable_is_named(variable: str, value: str) -> None:
+def test_invalid_variable_is_named(variable: str, value: str) -> None:
     error = usage_error("run", **{f"SERVICE_MANAGER_{variable}": value})
     assert error.startswith(f"SERVICE_MANAGER_{variable}: ")
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "http://", "http://x?y=1", "http://x:notaport"])
-def test_a_bad_url(url: str) -> None:
+def test_invalid_url(url: str) -> None:
     assert usage_error("status", "--url", url).startswith("--url: expected an address")
 
 
-def test_urls_are_made_whole() -> None:
+def test_urls_are_completed() -> None:
     assert parsed("status", "--url", "box:8010/")["connection"] == Connection("http://box:8010")
     assert parsed("status")["connection"] == Connection("http://127.0.0.1:8000")
 
 
-def test_the_port_of_the_daemon_is_found_by_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_url_has_the_port_of_the_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SERVICE_MANAGER_PORT", "8010")
     assert parsed("status")["connection"].url == "http://127.0.0.1:8010"
 
 
-def test_options_may_stand_between_groups() -> None:
+def test_options_between_groups() -> None:
     values = parsed("start", "kafka", "--force", "search", "--timeout", "5")
     assert (values["group"], values["force"], values["timeout"]) == (("kafka", "search"), True, 5.0)
 
@@ -266,14 +266,14 @@ def test_usage_errors(words: list[str], message: str, hint: str) -> None:
         ("xyzzy", "the commands are "),
     ],
 )
-def test_a_mistyped_command(word: str, hint: str) -> None:
+def test_mistyped_command(word: str, hint: str) -> None:
     ran = run_cli(word)
     assert ran.code == 64
     assert f"there is no command {word!r}" in ran.err
     assert hint in ran.err
 
 
-def test_an_option_before_the_command() -> None:
+def test_option_before_the_command() -> None:
     ran = run_cli("--url", "x", "status")
     assert ran.code == 64
     assert "put options after the command" in ran.err
@@ -304,7 +304,7 @@ def python(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_help_loads_nothing_that_takes_long() -> None:
+def test_help_loads_no_heavy_library() -> None:
     told = python("-X", "importtime", "-m", "reconciler", "--help").stderr
     loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in told.splitlines()}
     assert "reconciler" in loaded
@@ -317,7 +317,7 @@ def test_command_module_loads_rich_only_to_draw(module: str) -> None:
     assert python("-c", code).returncode == 0
 
 
-def test_a_closed_pipe_is_no_traceback() -> None:
+def test_closed_pipe_prints_no_traceback() -> None:
     done = subprocess.run(
         f"{sys.executable} -m reconciler schema | head -c 1",
         shell=True,
@@ -329,7 +329,7 @@ def test_a_closed_pipe_is_no_traceback() -> None:
     assert done.stderr == ""
 
 
-def test_it_runs_where_the_locale_is_poor() -> None:
+def test_c_locale_prints_no_traceback() -> None:
     environ = {"PATH": os.environ["PATH"], "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = subprocess.run(
         [sys.executable, "-m", "reconciler", "start"],
@@ -342,7 +342,7 @@ def test_it_runs_where_the_locale_is_poor() -> None:
     assert b"Traceback" not in done.stderr
 
 
-def test_a_path_is_named_as_the_caller_s_shell_names_it(
+def test_paths_follow_the_links_of_the_shell_s_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Docker Compose, called in a folder that a link leads to, names the paths of containers by the link."""

@@ -1,4 +1,4 @@
-"""``plan`` and ``validate``: real files, a real Compose, and an engine in memory."""
+"""``plan`` and ``validate``: real files, real Docker Compose and a simulated engine."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def directory(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> SimulatedEngine:
-    found = SimulatedEngine()
+    simulated = SimulatedEngine()
 
     @asynccontextmanager
     async def open_engine(_: str) -> AsyncIterator[SimulatedEngine]:
-        yield found
+        yield simulated
 
     monkeypatch.setattr("reconciler.cli.commands.plan.open_engine", open_engine)
-    return found
+    return simulated
 
 
 def words(directory: Path, *more: str) -> list[str]:
@@ -80,7 +80,7 @@ def test_changes_exit_with_2(directory: Path, engine: SimulatedEngine) -> None:
     )
 
 
-def test_json_tells_the_order(directory: Path, engine: SimulatedEngine) -> None:
+def test_json_has_the_steps_in_order(directory: Path, engine: SimulatedEngine) -> None:
     ran = run_cli(*words(directory, "--output", "json"))
     value = json.loads(ran.out)
     assert (ran.code, value["changes"]) == (2, True)
@@ -106,7 +106,7 @@ def test_nothing_to_do_exits_with_0(directory: Path, engine: SimulatedEngine) ->
     assert (ran.code, ran.out) == (0, "Nothing to do.\n")
 
 
-def test_a_running_stack_that_another_compose_made_is_adopted_as_the_daemon_does_it(
+def test_stack_created_by_compose_is_adopted_as_by_the_daemon(
     directory: Path, engine: SimulatedEngine
 ) -> None:
     """Issue 13, 4: without a state directory every container seemed to be made from another definition."""
@@ -128,14 +128,14 @@ def test_a_running_stack_that_another_compose_made_is_adopted_as_the_daemon_does
     assert "web  stop, recreate, start  was created from another definition" in ran.out
 
 
-def test_an_engine_that_can_not_be_asked_exits_with_1(directory: Path, engine: SimulatedEngine) -> None:
+def test_unreachable_engine_exits_with_1(directory: Path, engine: SimulatedEngine) -> None:
     engine.unavailable = True
     ran = run_cli(*words(directory))
     assert (ran.code, ran.out) == (1, "")
     assert "service-manager doctor" in ran.err
 
 
-def test_an_incomplete_look_is_no_plan(directory: Path, engine: SimulatedEngine) -> None:
+def test_incomplete_observation_is_no_plan(directory: Path, engine: SimulatedEngine) -> None:
     engine.mischief.partial = lambda: True
     assert run_cli(*words(directory)).code == 1
 
@@ -168,13 +168,13 @@ def test_the_simulated_engine_needs_nothing(directory: Path) -> None:
     assert run_cli(*words(directory, "--engine", "simulated")).code == 2
 
 
-def test_no_directory(tmp_path: Path) -> None:
+def test_missing_directory(tmp_path: Path) -> None:
     ran = run_cli(*words(tmp_path / "none"))
     assert ran.code == 1
     assert "service-manager init COMPOSE_FILE" in ran.err
 
 
-def test_what_stays_is_shown() -> None:
+def test_services_that_stay_blocked_are_shown() -> None:
     held, needy, ill = service("held"), service("needy"), service("ill", check=True)
     gone = service("gone")
     stack = a_stack({"a": [held], "b needs c": [needy], "c": [gone], "d": [ill]}, warnings=("odd",))
@@ -219,7 +219,7 @@ def test_replicas_are_shown_with_their_number() -> None:
     )
 
 
-def test_the_summary_of_nothing_with_something_left() -> None:
+def test_summary_without_steps_names_what_is_held_back() -> None:
     ill = service("ill", check=True)
     stack = a_stack({"a": [ill]})
     observed = look(stack, container(ill, State.RESTARTING, health=Health.NONE))
@@ -254,7 +254,7 @@ def test_every_mistake_at_once(directory: Path) -> None:
     assert {"path", "line", "column", "message"} == set(value["errors"][0])
 
 
-def test_what_compose_says(directory: Path) -> None:
+def test_error_of_compose(directory: Path) -> None:
     (directory / "compose.yaml").write_text(COMPOSE.replace("image: web:1", "imgae: web:1"))
     ran = run_cli("validate", str(directory))
     assert ran.code == 1
@@ -262,14 +262,14 @@ def test_what_compose_says(directory: Path) -> None:
     assert "imgae" in ran.err
 
 
-def test_more_compose_files(directory: Path) -> None:
+def test_additional_compose_files(directory: Path) -> None:
     (directory / "more.yaml").write_text("services:\n  late: {image: x}\n")
     (directory / "stack.yaml").write_text(STACK.replace("[web]", "[web, late]"))
     assert run_cli("validate", str(directory)).code == 1
     assert run_cli("validate", str(directory), "--compose-file", f"{directory}/more.yaml").code == 0
 
 
-def test_where_the_directory_comes_from(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sources_of_the_directory(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run_cli("validate", "--desired-state", str(directory)).code == 0
     monkeypatch.setenv("SERVICE_MANAGER_DESIRED_STATE", str(directory))
     assert run_cli("validate").code == 0
@@ -277,7 +277,7 @@ def test_where_the_directory_comes_from(directory: Path, monkeypatch: pytest.Mon
     assert run_cli("validate", "").code == 64
 
 
-def test_paths_are_as_seen_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_are_relative_to_the_current_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     mistake = Mistake("groups.yaml", 1, 2, "x")
     assert relative_to_cwd(mistake, tmp_path / "ds").path == "ds/groups.yaml"

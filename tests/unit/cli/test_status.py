@@ -1,4 +1,4 @@
-"""``status``, ``groups`` and ``drift`` against a canned daemon, compared with the very text."""
+"""``status``, ``groups`` and ``drift`` against a stub of the daemon, with their exact output."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from tests.support.fixtures.stub_server import (
 
 @pytest.fixture
 def daemon() -> Iterator[StubDaemon]:
-    with a_daemon() as found:
-        yield found
+    with a_daemon() as stub:
+        yield stub
 
 
 def out(daemon: StubDaemon, *words: str) -> str:
@@ -52,7 +52,7 @@ STACK = a_status(
 )
 
 
-def test_status_when_all_is_well(daemon: StubDaemon) -> None:
+def test_status_of_a_converged_stack(daemon: StubDaemon) -> None:
     daemon.get("/services/status", a_status(kafka=group(service("zookeeper"), service("kafka"))))
     assert out(daemon, "status") == (
         "alpr  converged  generation 41  pilot ready  2 of 2 services run  168 MB\n"
@@ -64,7 +64,7 @@ def test_status_when_all_is_well(daemon: StubDaemon) -> None:
     )
 
 
-def test_status_when_it_is_not(daemon: StubDaemon) -> None:
+def test_status_of_a_stack_with_problems(daemon: StubDaemon) -> None:
     trouble = {
         "converged": False,
         "generation": 42,
@@ -96,7 +96,7 @@ def test_status_when_it_is_not(daemon: StubDaemon) -> None:
     )
 
 
-def test_a_service_scaled_to_zero_says_so() -> None:
+def test_service_scaled_to_zero() -> None:
     told = absent("seed", reason="scaled_to_zero", message="scaled to zero in the Compose file")
     assert service_note(told) == "scaled to zero in the Compose file"
 
@@ -120,12 +120,12 @@ def test_status_of_one_group(daemon: StubDaemon) -> None:
     )
 
 
-def test_json_is_what_the_daemon_said(daemon: StubDaemon) -> None:
+def test_json_is_the_response_of_the_daemon(daemon: StubDaemon) -> None:
     daemon.get("/services/status", STACK)
     assert json.loads(out(daemon, "status", "--output", "json")) == STACK
 
 
-def test_a_mistyped_group(daemon: StubDaemon) -> None:
+def test_mistyped_group(daemon: StubDaemon) -> None:
     daemon.get("/services/status/kakfa", problem(404, "there is no group 'kakfa'"))
     daemon.get("/services/groups", known("kafka", "storage"))
     ran = run_cli("status", "kakfa", "--url", daemon.url)
@@ -143,7 +143,7 @@ def test_no_daemon() -> None:
     )
 
 
-def test_the_daemon_wants_a_key(daemon: StubDaemon) -> None:
+def test_missing_api_key(daemon: StubDaemon) -> None:
     daemon.get("/services/status", problem(401, "an API key is needed", "send it in X-API-Key"))
     ran = run_cli("status", "--url", daemon.url)
     assert (ran.code, ran.err) == (1, "an API key is needed\n  → send it in X-API-Key\n")
@@ -179,14 +179,14 @@ def test_drift(daemon: StubDaemon) -> None:
     assert out(daemon, "drift") == "no difference between desired and observed\n"
 
 
-def test_a_daemon_that_says_little_is_shown_all_the_same(daemon: StubDaemon) -> None:
+def test_response_with_missing_fields(daemon: StubDaemon) -> None:
     daemon.get("/services/status", {"groups": {"a": {}, "b": {"services": [{"name": "x"}]}}})
     assert "b" in out(daemon, "status")
     daemon.get("/services/status/a", {})
     assert out(daemon, "status", "a").startswith("a")
 
 
-def test_a_container_can_not_speak_to_the_terminal(daemon: StubDaemon) -> None:
+def test_control_codes_of_a_container_are_removed(daemon: StubDaemon) -> None:
     evil = "\x1b]0;owned\x07\x1b[2J"
     daemon.get(
         "/services/status", a_status(kafka=group(absent("x", phase="degraded", message=evil), message=evil))
@@ -194,7 +194,7 @@ def test_a_container_can_not_speak_to_the_terminal(daemon: StubDaemon) -> None:
     assert "\x1b" not in out(daemon, "status")
 
 
-def test_a_suspended_group_says_until_when_and_why(daemon: StubDaemon) -> None:
+def test_suspended_group_shows_end_and_reason(daemon: StubDaemon) -> None:
     held = group(service("kafka"), group="kafka", phase="suspended", message="suspended")
     daemon.get("/services/status/kafka", held)
     assert out(daemon, "status", "kafka").splitlines()[1:3] == [

@@ -1,4 +1,4 @@
-"""``watch``: full screen in a terminal, a line per change elsewhere."""
+"""``watch``: full screen in a terminal, otherwise a line per change."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tests.support.fixtures.terminal import rendered, terminal
 
 @pytest.fixture
 def daemon() -> Iterator[StubDaemon]:
-    with a_daemon() as found:
-        found.get("/services/status", WELL)
-        found.stream()
-        yield found
+    with a_daemon() as stub:
+        stub.get("/services/status", WELL)
+        stub.stream()
+        yield stub
 
 
 WELL = a_status(
@@ -45,7 +45,7 @@ def shown(status: dict[str, Any], columns: int = 100, rows: int = 30, lost: str 
     return rendered(render_page(status, rows, lost), columns)
 
 
-def test_a_page() -> None:
+def test_page() -> None:
     assert shown(ILL) == [
         "alpr  not converged  generation 41  pilot ready  1 of 3 services run  84 MB",
         "stack.yaml:2:1: unknown key 'x'",
@@ -60,7 +60,7 @@ def test_a_page() -> None:
     ]
 
 
-def test_a_low_page_folds_what_is_well() -> None:
+def test_low_page_hides_converged_services() -> None:
     whole = shown(ILL, rows=10)[3:]
     assert shown(ILL, rows=9)[3:] == [line for line in whole if line != "  os                 absent"]
     assert shown(ILL, rows=8)[3:] == [
@@ -73,15 +73,15 @@ def test_a_low_page_folds_what_is_well() -> None:
 
 
 @pytest.mark.parametrize(("columns", "rows"), [(1, 1), (20, 2), (40, 4), (300, 100)])
-def test_a_page_fits_any_size(columns: int, rows: int) -> None:
+def test_page_fits_any_size(columns: int, rows: int) -> None:
     assert len(shown(ILL, columns, rows)) <= max(rows, 6)
 
 
-def test_a_lost_connection_is_said() -> None:
+def test_lost_connection_is_shown() -> None:
     assert "no connection" in shown(WELL, lost="refused")[1]
 
 
-def test_facts_do_not_tick() -> None:
+def test_memory_and_uptime_are_no_changes() -> None:
     later = a_status(
         kafka=group(service("zookeeper", uptime=999, memory_mb=1.0), service("kafka", cpu_percent=9.0))
     )
@@ -122,7 +122,7 @@ def test_ctrl_c_ends_it(daemon: StubDaemon) -> None:
         assert screen.end() == 0
 
 
-def test_elsewhere_a_line_per_change(daemon: StubDaemon) -> None:
+def test_pipe_gets_a_line_per_change(daemon: StubDaemon) -> None:
     command = [sys.executable, "-m", "reconciler", "watch", "--url", daemon.url]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ)) as process:
         assert process.stdout is not None
