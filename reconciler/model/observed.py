@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from reconciler.model.capabilities import ALL, Capabilities
+
 
 class State(StrEnum):
     """Docker's container states, under Docker's names.
@@ -138,6 +140,7 @@ class ObservedState:
     warnings about them.
 
     ``left`` are other projects created from the files of this stack; searched only while its name is new.
+    ``capabilities`` are those of the engine.
     """
 
     containers: tuple[Container, ...] = ()
@@ -152,6 +155,7 @@ class ObservedState:
     again: float | None = None
     notes: tuple[str, ...] = ()
     left: tuple[LeftBehind, ...] = ()
+    capabilities: Capabilities = ALL
 
 
 class Action(StrEnum):

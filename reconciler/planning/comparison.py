@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from reconciler.model.capabilities import Capability
 from reconciler.model.ledger import BuiltFrom, Ledger
 from reconciler.model.observed import ALIVE, Container, ObservedState, State
 from reconciler.model.stack import Service, Stack
@@ -20,7 +21,8 @@ class Comparison(NamedTuple):
 
     ``differs`` is True if any of the others is set. ``definition``, ``image``, ``name`` and ``policy`` (of
     restarts) are True if they differ; ``mounts`` are the targets that changed, ``networks`` those that are
-    missing. ``made`` is the ledger's record of the container.
+    missing. ``made`` is the ledger's record of the container. ``immutable``: the name or policy differs, and
+    the engine can't change it on an existing container.
 
     Three fields also depend on other services and on requests: ``parents`` are services whose current
     network, processes, memory or volumes the container lacks, ``restarted_parent`` is one that was started
@@ -40,6 +42,7 @@ class Comparison(NamedTuple):
     parents: tuple[str, ...] = ()
     restarted_parent: str = ""
     held: bool = False
+    immutable: bool = False
 
     @property
     def outdated(self) -> bool:
@@ -51,7 +54,7 @@ class Comparison(NamedTuple):
         """Whether the container must be recreated and may be."""
         if self.outdated:
             return not self.held
-        return bool(self.networks or self.parents)
+        return bool(self.networks or self.parents or self.immutable)
 
     @property
     def altered(self) -> tuple[str, ...]:
@@ -76,7 +79,21 @@ def compare(
     # Additional networks are allowed; missing ones cut the service off.
     networks = missing_networks(service, container, made) if container.networks != service.networks else ()
     if definition or image or mounts or name or policy or networks:
-        return Comparison(service, container, made, True, definition, image, mounts, name, policy, networks)
+        can = observed.capabilities
+        immutable = (name and Capability.RENAME not in can) or (policy and Capability.UPDATE not in can)
+        return Comparison(
+            service,
+            container,
+            made,
+            True,
+            definition,
+            image,
+            mounts,
+            name,
+            policy,
+            networks,
+            immutable=immutable,
+        )
     return Comparison(service, container, made)
 
 

@@ -50,6 +50,7 @@ async def test_an_empty_engine_gives_a_complete_observation(world: World) -> Non
     assert observed.complete
     assert observed.containers == ()
     assert 0 < observed.began <= observed.at
+    assert observed.capabilities == world.engine.capabilities
 
 
 async def test_existing_images_are_observed(world: World) -> None:

@@ -73,7 +73,7 @@ class DockerEngine:
         self._address = find_address(surroundings)
         self._config = config_directory(surroundings) / "config.json"
         self._http = DockerHttp(self._address, patience)
-        self._observer = Observer(self._http)
+        self._observer = Observer(self._http, self.capabilities)
         self._identity = Identity(self._http)
         self._health_exec = HealthExec(self._http)
         self._cpu_meter = usage.CpuMeter()

@@ -28,6 +28,7 @@ from reconciler.engine.docker.parse import (
     unreadable,
 )
 from reconciler.errors import EngineUnavailable
+from reconciler.model.capabilities import ALL, Capabilities
 from reconciler.model.observed import Container, Health, ObservedState, State
 from reconciler.model.stack import Stack
 
@@ -54,9 +55,10 @@ class _ObservedCache:
 class Observer:
     """Caches the last inspections, and which of them are outdated."""
 
-    def __init__(self, http: DockerHttp) -> None:
+    def __init__(self, http: DockerHttp, capabilities: Capabilities = ALL) -> None:
         self.subscribed = False
         self._http = http
+        self._capabilities = capabilities
         self._project = ""
         self._known: dict[str, _ObservedCache] = {}
         self._moved: set[str] = set()
@@ -176,6 +178,7 @@ class Observer:
         nameless = [unreadable(e, "it has no id") for e in entries if not id_of(e) and claims(e, stack.name)]
         containers = sorted([*(known.container for known in self._known.values()), *nameless], key=_id)
         return ObservedState(
+            capabilities=self._capabilities,
             containers=tuple(containers),
             images={name: id for name in stack.by_image if (id := image_named(name, tags))},
             foreign=_foreign(entries, ours),

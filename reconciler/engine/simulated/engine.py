@@ -72,6 +72,7 @@ class SimulatedEngine(SimulatedContainers):
                 self.images.setdefault(service.image, f"sha256:{service.image}")
         others = {c.name: c.id for c in view if not self._is_of(c.id, stack.name)}
         return ObservedState(
+            capabilities=self.can,
             containers=tuple(c for c in view if self._is_of(c.id, stack.name)),
             images=dict(self.images),
             foreign={**others, **self.foreign},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from reconciler.model.capabilities import Capability
 from reconciler.model.observed import Action, Container, State
 from reconciler.model.stack import Service
 from reconciler.planning.comparison import Comparison
@@ -57,7 +58,13 @@ def hold(result: Block | Wait, *, settled: bool = False) -> Decision:
 
 
 def step_or_backoff(context: PlanningContext, name: str, inputs: str, step: Step) -> Decision:
-    """Return the step, or a wait during the back-off of ``inputs`` (the fingerprint of the attempt)."""
+    """Return the step, or a wait during the back-off of ``inputs`` (the fingerprint of the attempt).
+
+    A step that the engine can't carry out is a block.
+    """
+    if step.action is Action.UNPAUSE and Capability.UNPAUSE not in context.observed.capabilities:
+        message = "a container is paused, and this engine can't unpause it: resume or remove it by hand"
+        return Decision(block=Block("unpause_unsupported", message))
     failure = context.ledger.failures.get(name)
     if failure is not None and failure.inputs == inputs and context.now.mono < failure.due:
         message = f"tried {failure.attempts} time{'s' if failure.attempts > 1 else ''}: {failure.error}"

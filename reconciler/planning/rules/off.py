@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from reconciler.model.capabilities import Capability
 from reconciler.model.fingerprint import OFF
 from reconciler.model.observed import ALIVE, Action, Container, State
 from reconciler.model.stack import Service, service_of
@@ -53,7 +54,9 @@ def _stop(context: PlanningContext, gate: GroupGate, service: Service, container
 def _plan_stopped(context: PlanningContext, gate: GroupGate, service: Service) -> ServicePlan:
     """Leave a stopped service alone, unless its restart policy would let the engine start it again."""
     name, revived = service.name, None
-    if context.stack.restart == "managed" and gate.hold is None:
+    # An engine without UPDATE may start the container at its next boot; the pass after that stops it.
+    can_update = Capability.UPDATE in context.observed.capabilities
+    if context.stack.restart == "managed" and gate.hold is None and can_update:
         containers = context.containers.get(name, ())
         revived = next(
             (c for c in containers if c.restart != "no" and c.state in {State.CREATED, State.EXITED}), None

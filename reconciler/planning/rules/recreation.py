@@ -77,6 +77,10 @@ def recreate(
 
     A running container is not stopped before its successor can be created and started at once.
     """
+    comparison, name = unit.comparison, unit.service.name_of(container.number)
+    renames = comparison is not None and comparison.immutable and comparison.name
+    if renames and name in context.observed.foreign:
+        return hold(wait_for_name(unit.service))
     blocked = (
         missing_mount(context, unit) or pull_step(context, earlier, unit) or mount_unstable(context, unit)
     )

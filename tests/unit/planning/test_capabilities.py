@@ -1,0 +1,67 @@
+"""Plans for engines that lack an action: the planner finds another way, or asks a person."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.model.capabilities import ALL, Capability
+from reconciler.model.observed import Action, Container, State
+from tests.support.fixtures.builders import desire, look, planned
+from tests.support.fixtures.plans import ONE, ONE_ON, alone
+from tests.unit.planning.test_plan_properties import World, worlds
+
+MANAGED = replace(ONE, restart="managed")
+
+
+def text(without: Capability, *containers: Container, on: bool = True, **fields: object) -> str:
+    seen = replace(look(ONE, *containers), capabilities=ALL - {without}, **fields)  # type: ignore[arg-type]
+    return str(planned(ONE, ONE_ON if on else desire(ONE), seen))
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (State.RUNNING, "kafka: stop (altered: was changed by hand: name)"),
+        (State.EXITED, "kafka: recreate (altered: was changed by hand: name)"),
+    ],
+)
+def test_without_rename_a_renamed_container_is_recreated(state: State, expected: str) -> None:
+    assert text(Capability.RENAME, alone(state, name="other")) == expected
+
+
+def test_without_rename_a_container_is_not_stopped_while_its_name_is_taken() -> None:
+    found = text(Capability.RENAME, alone(name="other"), foreign={"kafka": "id-foreign"})
+    assert "waits (name_conflict" in found
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (State.RUNNING, "kafka: stop (altered: was changed by hand: restart)"),
+        (State.EXITED, "kafka: recreate (altered: was changed by hand: restart)"),
+    ],
+)
+def test_without_update_a_container_with_another_policy_is_recreated(state: State, expected: str) -> None:
+    assert text(Capability.UPDATE, alone(state, restart="no")) == expected
+
+
+def test_without_update_a_stopped_container_of_an_off_group_is_left_alone() -> None:
+    seen = replace(look(MANAGED, alone(State.EXITED)), capabilities=ALL - {Capability.UPDATE})
+    assert str(planned(MANAGED, desire(MANAGED), seen)) == "nothing to do"
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_without_unpause_a_paused_container_waits_for_a_person(on: bool) -> None:
+    found = text(Capability.UNPAUSE, alone(State.PAUSED), on=on)
+    assert found.startswith("kafka: blocked (unpause_unsupported: a container is paused")
+
+
+@given(worlds(), st.sets(st.sampled_from(list(Capability))))
+def test_no_plan_has_a_step_that_the_engine_lacks(world: World, lacking: set[Capability]) -> None:
+    able = replace(world, observed=replace(world.observed, capabilities=ALL - lacking))
+    missing = {Action(one) for one in lacking if one in set(Action)}
+    assert not missing & {step.action for step in able.plan().steps}
