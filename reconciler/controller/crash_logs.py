@@ -61,7 +61,7 @@ class CrashLogStore:
         self._read_log = lines
         self._write = write
 
-    async def keep(self, container: Container) -> None:
+    async def store(self, container: Container) -> None:
         """Store the log and the exit of a container; replaces the previous file of its service.
 
         Keeps the previous file if the log can't be read and the container has not ended.
@@ -69,7 +69,7 @@ class CrashLogStore:
         lines = await self._read(container)
         if lines is None:
             return
-        stored = CapturedLogs(
+        captured = CapturedLogs(
             container.id,
             container.name,
             container.exit_code,
@@ -77,7 +77,7 @@ class CrashLogStore:
             container.finished_at,
             tuple(lines),
         )
-        content = encode(_ADAPTER, stored)
+        content = encode(_ADAPTER, captured)
         try:
             await asyncio.to_thread(self._save, container.service, content)
         except OSError as error:

@@ -43,7 +43,7 @@ from reconciler.desired_state.store import Store
 from reconciler.engine import Engine, registry
 from reconciler.generations.acceptance import Acceptor
 from reconciler.generations.desired_state_files import DesiredStateFiles
-from reconciler.generations.outcomes import LastPass, OutcomeRecorder, each, remember
+from reconciler.generations.outcomes import LastPass, OutcomeRecorder, fan_out, publish_outcomes
 from reconciler.generations.preview import Previewer
 from reconciler.generations.rollback import History
 from reconciler.generations.store import Generations
@@ -153,7 +153,7 @@ def build_controller(options: RunOptions, state: State, notifier: Notifier) -> C
     """Build the loop and what feeds it."""
     engine, generations, session = state.engine, state.generations, state.session
     snapshots = SnapshotPublisher()
-    remember(generations, snapshots)
+    publish_outcomes(generations, snapshots)
     passes = LastPass()
     metrics = Metrics(snapshots)
     # Before the first valid desired state there is nothing to pass over.
@@ -175,15 +175,15 @@ def build_controller(options: RunOptions, state: State, notifier: Notifier) -> C
         hooks=LoopHooks(
             on_ledger=state.ledger_writer.save,
             on_generation_end=OutcomeRecorder(generations, session.chronicle.on_outcome),
-            on_step=each(session.chronicle.on_step, metrics.counters.on_step),
-            on_pass=each(passes, metrics.counters.on_pass),
+            on_step=fan_out(session.chronicle.on_step, metrics.counters.on_step),
+            on_pass=fan_out(passes, metrics.counters.on_pass),
             on_missed_drift=metrics.counters.on_drift,
             on_heartbeat=readiness.turned,
         ),
         add_host_state=HostObserver(
             mounts if local else None, (options.state_dir, options.desired_state), watching
         ),
-        save_log=logs.keep,
+        save_log=logs.store,
     )
     session.follow(lambda: loop.target)
     acceptor = Acceptor(generations, loop, wall=time.time, events=session.events, tree=state.tree)

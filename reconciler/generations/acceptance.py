@@ -19,7 +19,7 @@ from reconciler.controller.loop import Loop
 from reconciler.desired_state.assemble import LoadedState
 from reconciler.errors import Mistake, WriteRefused
 from reconciler.generations.origin import BY_FILE, ChangeOrigin, NullWorkTree, WorkTree
-from reconciler.generations.outcomes import ended as ended_of
+from reconciler.generations.outcomes import final_progress
 from reconciler.generations.store import Generations, Recorded
 from reconciler.model.accepted_state import AcceptedState
 from reconciler.model.change_reason import EDITED
@@ -179,5 +179,5 @@ class Acceptor:
             return
         number = accepted.desired.generation
         record = next((r for r in self._generations.history() if r.generation == number), None)
-        ended = ended_of(record, number) if record is not None and record.outcome in _ENDS else None
+        ended = final_progress(record, number) if record is not None and record.outcome in _ENDS else None
         self._loop.set_target(accepted, ended=ended)

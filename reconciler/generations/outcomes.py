@@ -17,7 +17,7 @@ from reconciler.host.untrusted import MALFORMED
 log = logging.getLogger(__name__)
 
 
-def each(*hooks: Callable[..., None]) -> Callable[..., None]:
+def fan_out(*hooks: Callable[..., None]) -> Callable[..., None]:
     """Combine several hooks into one that calls them in order."""
 
     def call(*arguments: object) -> None:
@@ -45,7 +45,7 @@ class LastPass:
         return time.monotonic() - self._last
 
 
-def ended(record: Record, newest: int) -> Progress | None:
+def final_progress(record: Record, newest: int) -> Progress | None:
     """Return how a generation ended, from its record; None: it has not. ``newest`` is the current number."""
     if record.outcome:
         try:
@@ -65,13 +65,13 @@ def ended(record: Record, newest: int) -> Progress | None:
     return None
 
 
-def remember(generations: Generations, snapshots: SnapshotPublisher) -> None:
+def publish_outcomes(generations: Generations, snapshots: SnapshotPublisher) -> None:
     """Publish the outcomes of generations that ended in earlier runs of the daemon."""
     records = generations.history()
     for record in records[-REMEMBERED:]:
-        one = ended(record, records[-1].generation)
-        if one is not None:
-            snapshots.publish_outcome(one)
+        progress = final_progress(record, records[-1].generation)
+        if progress is not None:
+            snapshots.publish_outcome(progress)
 
 
 class OutcomeRecorder:
@@ -89,9 +89,9 @@ class OutcomeRecorder:
         """Record the end of a generation; used as ``LoopHooks.on_generation_end``."""
         self._publish(progress)
         before = self._writing
-        self._writing = asyncio.create_task(self._note(progress, before))
+        self._writing = asyncio.create_task(self._record(progress, before))
 
-    async def _note(self, progress: Progress, before: Awaitable[None] | None) -> None:
+    async def _record(self, progress: Progress, before: Awaitable[None] | None) -> None:
         if before is not None:
             await before
         try:

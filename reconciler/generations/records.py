@@ -36,65 +36,65 @@ class Records:
         self.highest = 0
         self.all: dict[int, Record] = {}
         # Contents whose digest has been verified, and the stat signature of their file then.
-        self._sound: dict[Path, tuple[int, ...]] = {}
+        self._verified: dict[Path, tuple[int, ...]] = {}
         for path in sorted(self._records.iterdir()):
-            self._take_in(path)
+            self._load(path)
 
     def save(self, record: Record) -> None:
         """Write a record, replacing an earlier one of the same number; durable when this returns."""
         write_file(self._records / f"{record.generation:0{_WIDTH}}.json", encode_record(record))
-        self._hold(record)
+        self._cache(record)
         self.highest = max(self.highest, record.generation)
 
-    def save_model(self, content: bytes) -> str:
+    def save_content(self, content: bytes) -> str:
         """Store a content; return its digest, which is its name."""
         name = digest(content)
-        self._keep_at(self._contents / name, name, content)
+        self._write_content(self._contents / name, name, content)
         return name
 
-    def freeze_model(self, content: bytes) -> tuple[str, Path]:
+    def save_model(self, content: bytes) -> tuple[str, Path]:
         """Store a resolved model as a file for Compose; return its digest and path."""
         name = digest(content)
-        self._keep_at(self.model(name), name, content)
-        return name, self.model(name)
+        self._write_content(self.model_path(name), name, content)
+        return name, self.model_path(name)
 
-    def _keep_at(self, path: Path, name: str, content: bytes) -> None:
+    def _write_content(self, path: Path, name: str, content: bytes) -> None:
         stamp = _stamp(path)
-        if stamp and self._sound.get(path) == stamp:
+        if stamp and self._verified.get(path) == stamp:
             return
         try:
-            _thawed(path, name)
+            _read_verified(path, name)
         except CorruptRecord:
             write_file(path, content)
             stamp = _stamp(path)
-        self._sound[path] = stamp
+        self._verified[path] = stamp
 
-    def model(self, name: str) -> Path:
+    def model_path(self, name: str) -> Path:
         """Return the path of a resolved model."""
         return self._models / f"{name}.json"
 
-    def from_model(self, name: str) -> str:
+    def relative_content_path(self, name: str) -> str:
         """Return the path of a frozen content, relative to the folder of the resolved models."""
         return f"../{self._contents.name}/{name}"
 
-    def content(self, name: str) -> bytes:
+    def read_content(self, name: str) -> bytes:
         """Read a frozen content.
 
         Raises:
             CorruptRecord: it is missing, or does not match its digest.
         """
-        return _thawed(self._contents / name, name)
+        return _read_verified(self._contents / name, name)
 
-    def model_text(self, name: str) -> bytes:
-        """Read a frozen resolved model; raises as ``content``."""
-        return _thawed(self.model(name), name)
+    def read_model(self, name: str) -> bytes:
+        """Read a frozen resolved model; raises as ``read_content``."""
+        return _read_verified(self.model_path(name), name)
 
-    def keep(self, count: int) -> None:
+    def retain(self, count: int) -> None:
         """Delete all records but the last ``count``, and all contents that no remaining record refers to."""
-        gone = sorted(self.all)[:-count]
-        if not gone:
+        obsolete = sorted(self.all)[:-count]
+        if not obsolete:
             return
-        for number in gone:
+        for number in obsolete:
             (self._records / f"{number:0{_WIDTH}}.json").unlink(missing_ok=True)
             del self.all[number]
         used = {name for record in self.all.values() for name in record.sources.values()}
@@ -102,9 +102,9 @@ class Records:
         models = {f"{record.resolved}.json" for record in self.all.values()}
         for path in (*_unused(self._contents, used), *_unused(self._models, models)):
             path.unlink(missing_ok=True)
-            self._sound.pop(path, None)
+            self._verified.pop(path, None)
 
-    def _take_in(self, path: Path) -> None:
+    def _load(self, path: Path) -> None:
         number = path.name.partition(".")[0]
         if not number.isdigit():
             return
@@ -117,9 +117,9 @@ class Records:
         except (OSError, *MALFORMED) as error:
             self._set_aside(path, error)
         else:
-            self._hold(record)
+            self._cache(record)
 
-    def _hold(self, record: Record) -> None:
+    def _cache(self, record: Record) -> None:
         # Consecutive generations share nearly all names and digests, so they share the strings in memory.
         before = self.all.get(record.generation - 1)
         if before is not None:
@@ -150,22 +150,23 @@ def _shared(mapping: Mapping[str, str], like: Mapping[str, str]) -> Mapping[str,
     """Return an equal mapping that shares strings with ``like``."""
     if mapping == like:
         return like
-    mine = {key: key for key in like}
+    interned = {key: key for key in like}
     return {
-        mine.get(key, key): like[key] if like.get(key) == value else value for key, value in mapping.items()
+        interned.get(key, key): like[key] if like.get(key) == value else value
+        for key, value in mapping.items()
     }
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
     """Return the stat signature of a file, empty without one."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return ()
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _thawed(path: Path, name: str) -> bytes:
+def _read_verified(path: Path, name: str) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -101,7 +101,7 @@ class Generations:
                     commit=commit,
                 )
             self._current = self._frozen(record, loaded)
-            self._records.keep(self._kept)
+            self._records.retain(self._kept)
             return Recorded(self._current, fresh)
 
     def latest(self) -> AcceptedState | None:
@@ -123,7 +123,7 @@ class Generations:
         with self._turn:
             record = self._record(generation)
             try:
-                return {name: self._records.content(held) for name, held in record.sources.items()}
+                return {name: self._records.read_content(held) for name, held in record.sources.items()}
             except CorruptRecord as error:
                 raise WriteRefused("damaged_generation", str(error), "choose another generation") from None
 
@@ -177,12 +177,12 @@ class Generations:
     def _frozen(self, record: Record, loaded: LoadedState) -> AcceptedState:
         resolved = loaded.resolved
         # Contents first: a record must only refer to contents that exist.
-        sources = {name: self._records.save_model(content) for name, content in loaded.sources.items()}
+        sources = {name: self._records.save_content(content) for name, content in loaded.sources.items()}
         text, values = resolved.text, ""
         if resolved.values:
-            values = self._records.save_model(packed(resolved.values, self._key))
-            text = pointing_to(text, self._records.from_model(values))
-        name, model = self._records.freeze_model(text)
+            values = self._records.save_content(packed(resolved.values, self._key))
+            text = pointing_to(text, self._records.relative_content_path(values))
+        name, model = self._records.save_model(text)
         record = replace(
             record,
             revision=loaded.revision,
@@ -206,12 +206,12 @@ class Generations:
         if not self._looked:
             self._looked = True
             for number in sorted(self._records.all, reverse=True):
-                self._current = self._thawed(self._records.all[number])
+                self._current = self._load_or_warn(self._records.all[number])
                 if self._current:
                     break
         return self._current
 
-    def _thawed(self, record: Record) -> AcceptedState | None:
+    def _load_or_warn(self, record: Record) -> AcceptedState | None:
         try:
             return self._assembled(record)
         except _UNUSABLE as error:
@@ -219,14 +219,14 @@ class Generations:
             return None
 
     def _assembled(self, record: Record) -> AcceptedState:
-        contents = {name: self._records.content(record.sources[name]) for name in (STACK, GROUPS)}
-        text = self._records.model_text(record.resolved)
-        values = unpacked(self._records.content(record.values)) if record.values else {}
+        contents = {name: self._records.read_content(record.sources[name]) for name in (STACK, GROUPS)}
+        text = self._records.read_model(record.resolved)
+        values = unpacked(self._records.read_content(record.values)) if record.values else {}
         resolved = Resolved(text, record.hashes, record.compose_version, record.compose_warnings, values)
         resolved = with_digests(resolved, self._key)
         parsed = parse_files(contents[STACK], contents[GROUPS])
         stack, groups = assemble(parsed, resolved, record.directory)
-        return _accepted(record, stack, groups, self._records.model(record.resolved))
+        return _accepted(record, stack, groups, self._records.model_path(record.resolved))
 
 
 def _accepted(record: Record, stack: Stack, groups: Mapping[str, GroupState], model: Path) -> AcceptedState:

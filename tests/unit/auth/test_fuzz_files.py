@@ -23,7 +23,7 @@ from reconciler.engine.compose.discovery import config_file
 from reconciler.engine.compose.error_locations import mistakes_in
 from reconciler.engine.docker.address import find_address
 from reconciler.errors import InvalidDesiredState, WriteRefused
-from reconciler.generations.outcomes import ended
+from reconciler.generations.outcomes import final_progress
 from reconciler.generations.store import Generations
 from reconciler.host.yaml_positions import parse_document, tree
 from reconciler.model.change_reason import EDITED, ChangeReason
@@ -227,7 +227,7 @@ def test_damaged_generations_are_set_aside(accepted: dict[str, bytes], data: st.
         generations = Generations(folder)
         generations.latest()
         for record in generations.history():
-            ended(record, 2)
+            final_progress(record, 2)
             with suppress(WriteRefused):
                 generations.sources(record.generation)
             with suppress(WriteRefused):

@@ -31,7 +31,7 @@ def log_of(*lines: str, error: Exception | None = None) -> Lines:
 
 
 async def test_exit_and_last_lines_survive_the_daemon(tmp_path: Path) -> None:
-    await CrashLogStore(tmp_path, log_of("one", "two")).keep(ENDED)
+    await CrashLogStore(tmp_path, log_of("one", "two")).store(ENDED)
     stored = await CrashLogStore(tmp_path, log_of()).previous("kafka")
     assert stored == module.CapturedLogs("id-kafka", "alpr-kafka", 137, True, 5.0, ("one", "two"))
     assert await CrashLogStore(tmp_path, log_of()).lines("kafka") == ("one", "two")
@@ -40,7 +40,7 @@ async def test_exit_and_last_lines_survive_the_daemon(tmp_path: Path) -> None:
 
 async def test_stored_log_is_private_and_bounded(tmp_path: Path) -> None:
     long = "x" * 10_000
-    await CrashLogStore(tmp_path, log_of(*[long] * 200, "last")).keep(ENDED)
+    await CrashLogStore(tmp_path, log_of(*[long] * 200, "last")).store(ENDED)
     path = tmp_path / "evidence" / "kafka.json"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
@@ -51,11 +51,11 @@ async def test_stored_log_is_private_and_bounded(tmp_path: Path) -> None:
 
 
 async def test_unreadable_log_keeps_the_previous_one(tmp_path: Path) -> None:
-    await CrashLogStore(tmp_path, log_of("one")).keep(ENDED)
+    await CrashLogStore(tmp_path, log_of("one")).store(ENDED)
     running = container(service("kafka"))
-    await CrashLogStore(tmp_path, log_of(error=EngineUnavailable("gone"))).keep(running)
+    await CrashLogStore(tmp_path, log_of(error=EngineUnavailable("gone"))).store(running)
     assert await CrashLogStore(tmp_path, log_of()).lines("kafka") == ("one",)
-    await CrashLogStore(tmp_path, log_of(error=StepFailed("no such driver"))).keep(ENDED)
+    await CrashLogStore(tmp_path, log_of(error=StepFailed("no such driver"))).store(ENDED)
     assert await CrashLogStore(tmp_path, log_of()).lines("kafka") == ()
 
 
@@ -65,7 +65,7 @@ async def test_reading_a_hanging_log_times_out(tmp_path: Path, monkeypatch: pyte
         await asyncio.sleep(60)
 
     monkeypatch.setattr(module, "PATIENCE", 0.05)
-    await CrashLogStore(tmp_path, source).keep(ENDED)
+    await CrashLogStore(tmp_path, source).store(ENDED)
     assert await CrashLogStore(tmp_path, log_of()).lines("kafka") == ("one",)
 
 
@@ -73,7 +73,7 @@ async def test_full_disk_or_damaged_file_loses_only_the_log(tmp_path: Path) -> N
     def full(_: Path, __: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    await CrashLogStore(tmp_path, log_of("one"), full).keep(ENDED)
+    await CrashLogStore(tmp_path, log_of("one"), full).store(ENDED)
     assert await CrashLogStore(tmp_path, log_of()).previous("kafka") is None
     (tmp_path / "evidence" / "kafka.json").write_text("{")
     assert await CrashLogStore(tmp_path, log_of()).previous("kafka") is None
