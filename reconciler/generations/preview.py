@@ -64,9 +64,9 @@ class Previewer:
             raise InvalidDesiredState((Mistake("", 0, 0, "there is no valid desired state to compare with"),))
         now = Clock(self._wall(), asyncio.get_running_loop().time())
         async with self._turn:
-            return await asyncio.to_thread(self._made, target, state, now)
+            return await asyncio.to_thread(self._preview, target, state, now)
 
-    def _made(self, current: AcceptedState, state: Mapping[str, Any], now: Clock) -> PreviewResult:
+    def _preview(self, current: AcceptedState, state: Mapping[str, Any], now: Clock) -> PreviewResult:
         stack, desired = current.stack, current.desired
         wanted = replace(desired, groups=_groups(self._sources(desired.generation)[STACK], state))
         observed, ledger = self._loop.observed, self._loop.ledger

@@ -100,7 +100,7 @@ class Generations:
                     changes=changes,
                     commit=commit,
                 )
-            self._current = self._frozen(record, loaded)
+            self._current = self._freeze(record, loaded)
             self._records.retain(self._kept)
             return Recorded(self._current, fresh)
 
@@ -135,7 +135,7 @@ class Generations:
         """
         with self._turn:
             try:
-                return self._assembled(self._record(generation))
+                return self._reassemble(self._record(generation))
             except _UNUSABLE as error:
                 raise WriteRefused("damaged_generation", str(error), "choose another generation") from None
 
@@ -174,7 +174,7 @@ class Generations:
             raise WriteRefused("unknown_generation", f"there is no generation {generation}", remedy)
         return record
 
-    def _frozen(self, record: Record, loaded: LoadedState) -> AcceptedState:
+    def _freeze(self, record: Record, loaded: LoadedState) -> AcceptedState:
         resolved = loaded.resolved
         # Contents first: a record must only refer to contents that exist.
         sources = {name: self._records.save_content(content) for name, content in loaded.sources.items()}
@@ -213,12 +213,12 @@ class Generations:
 
     def _load_or_warn(self, record: Record) -> AcceptedState | None:
         try:
-            return self._assembled(record)
+            return self._reassemble(record)
         except _UNUSABLE as error:
             self._records.warnings.append(f"generation {record.generation} can't be read: {error}")
             return None
 
-    def _assembled(self, record: Record) -> AcceptedState:
+    def _reassemble(self, record: Record) -> AcceptedState:
         contents = {name: self._records.read_content(record.sources[name]) for name in (STACK, GROUPS)}
         text = self._records.read_model(record.resolved)
         values = unpacked(self._records.read_content(record.values)) if record.values else {}
