@@ -1,4 +1,4 @@
-"""The daemon as a process on a copy of the shipped stack, its engine in memory: HTTP is what is tested."""
+"""The daemon as a process on a copy of the shipped stack with a simulated engine."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ Start = Callable[..., Daemon]
 
 @pytest.fixture
 def a_daemon(tmp_path: Path) -> Iterator[Start]:
-    """Starts daemons: ``a_daemon(port="8010")``, options as in the environment; they are ended afterwards.
+    """Start daemons: ``a_daemon(port="8010")`` with environment options; they are stopped afterwards.
 
-    ``prepare`` may change the copy of the desired state first; ``program`` is what runs instead of the usual.
+    ``prepare`` may change the copy of the desired state first; ``program`` replaces the usual command.
     """
-    made: list[Daemon] = []
+    daemons: list[Daemon] = []
 
     def start(
         prepare: Callable[[Path], None] = lambda _: None, program: tuple[str, ...] = (), **options: str
     ) -> Daemon:
-        desired = tmp_path / f"desired-{len(made)}"
+        desired = tmp_path / f"desired-{len(daemons)}"
         shutil.copytree(ROOT / "desired-state", desired)
         prepare(desired)
-        told = {f"SERVICE_MANAGER_{name.upper()}": value for name, value in options.items()}
-        environ = {**clean_environment(), "SERVICE_MANAGER_ENGINE": "simulated", **told}
-        daemon = Daemon(desired, tmp_path / f"state-{len(made)}", environ)
+        variables = {f"SERVICE_MANAGER_{name.upper()}": value for name, value in options.items()}
+        environ = {**clean_environment(), "SERVICE_MANAGER_ENGINE": "simulated", **variables}
+        daemon = Daemon(desired, tmp_path / f"state-{len(daemons)}", environ)
         daemon.program = list(program) or daemon.program
-        made.append(daemon)
+        daemons.append(daemon)
         # With a key set, the wait for readiness has to send one.
         daemon.start(wait="api_key" not in options)
         return daemon
 
     yield start
-    for daemon in made:
+    for daemon in daemons:
         if daemon.running:
             daemon.end()
 

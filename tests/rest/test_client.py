@@ -52,11 +52,11 @@ def post(daemon: Daemon, path: str) -> RawResponse:
 
 
 def put(daemon: Daemon, group: str, body: Any, **headers: str) -> RawResponse:
-    told = {"content-type": "application/json", **{n.replace("_", "-"): v for n, v in headers.items()}}
-    return ask(daemon, "PUT", f"/services/groups/{group}", json.dumps(body).encode(), told)
+    fields = {"content-type": "application/json", **{n.replace("_", "-"): v for n, v in headers.items()}}
+    return ask(daemon, "PUT", f"/services/groups/{group}", json.dumps(body).encode(), fields)
 
 
-def is_moment(text: str) -> bool:
+def is_time(text: str) -> bool:
     return datetime.fromisoformat(text).tzinfo is not None
 
 
@@ -64,11 +64,11 @@ def test_every_answer_has_the_fields_of_the_contract(daemon: Daemon) -> None:
     status = get(daemon, "/services/status")
     assert status.keys() >= STATUS
     assert (status["total_services"], status["running_services"]) == (18, 3)
-    assert is_moment(status["timestamp"])
+    assert is_time(status["timestamp"])
     assert status["pilot_ready"] is True
     kafka = get(daemon, "/services/status/kafka")
     assert kafka.keys() >= GROUP
-    assert kafka | {"timestamp": 0} == status["groups"]["kafka"] | {"timestamp": 0} | uptimes(kafka)
+    assert kafka | {"timestamp": 0} == status["groups"]["kafka"] | {"timestamp": 0} | changing(kafka)
     assert (kafka["status"], kafka["desired"], kafka["phase"]) == ("running", "on", "converged")
     assert (kafka["running_count"], kafka["total_count"], kafka["estimated_memory_mb"]) == (3, 3, 700)
     assert all(service.keys() >= SERVICE for service in kafka["services"])
@@ -86,12 +86,12 @@ def test_every_answer_has_the_fields_of_the_contract(daemon: Daemon) -> None:
     assert get(daemon, "/services/plan")["steps"] == []
 
 
-def uptimes(group: dict[str, Any]) -> dict[str, Any]:
-    # They tick.
+def changing(group: dict[str, Any]) -> dict[str, Any]:
+    # They change between two reads.
     return {"services": group["services"]}
 
 
-def test_a_start_is_accepted_followed_and_survives_the_daemon(daemon: Daemon) -> None:
+def test_a_start_is_accepted_and_followed_and_survives_a_restart(daemon: Daemon) -> None:
     answer = post(daemon, "/services/start/optional")
     assert answer.status == 202
     assert answer.value.keys() >= WRITE
@@ -112,7 +112,7 @@ def test_a_start_is_accepted_followed_and_survives_the_daemon(daemon: Daemon) ->
         ("kafka-ui", "create", "done"),
         ("kafka-ui", "start", "done"),
     ]
-    assert all(step.keys() >= STEP and is_moment(step["finished_at"]) for step in progress["steps"])
+    assert all(step.keys() >= STEP and is_time(step["finished_at"]) for step in progress["steps"])
     again = post(daemon, "/services/start/optional")
     assert (again.status, again.value["generation"]) == (200, generation)
     assert post(daemon, "/services/stop/optional?wait=30").value["progress"]["state"] == "converged"
@@ -121,12 +121,12 @@ def test_a_start_is_accepted_followed_and_survives_the_daemon(daemon: Daemon) ->
     daemon.start()
     daemon.converged()
     after = [get(daemon, f"/services/progress/{number}") for number in range(1, generation + 2)]
-    # What was made again since (the engine in memory forgets) stands behind the steps of then.
+    # The engine in memory forgets its containers, so steps to create them again follow the earlier ones.
     assert after[:-1] == before[:-1]
     assert after[-1]["steps"][: len(before[-1]["steps"])] == before[-1]["steps"]
 
 
-def test_what_a_crash_left_unfinished_is_superseded_once_overtaken(daemon: Daemon) -> None:
+def test_an_unfinished_generation_is_superseded_after_a_crash(daemon: Daemon) -> None:
     (first, second) = (post(daemon, f"/services/start/{name}") for name in ("optional", "monitoring"))
     daemon.signal(signal.SIGKILL)
     daemon.wait_for_exit()
@@ -155,7 +155,7 @@ def test_refusals_name_the_group_the_dependency_and_the_option(daemon: Daemon) -
     assert (needed.status, "storage" in needed.value["detail"]) == (409, True)
     assert "with_dependents=true" in needed.value["remedy"]
     forced = post(daemon, "/services/stop/kafka?force=true&wait=30")
-    # Storage stays as it is, and is blocked: that is how this generation ends, and it says so.
+    # Storage stays on and is blocked, so this generation ends degraded.
     assert forced.value["progress"]["state"] == "degraded"
     assert get(daemon, "/services/status/storage")["phase"] == "blocked"
     assert post(daemon, "/services/stop/storage?wait=30").value["progress"]["state"] == "converged"
@@ -163,7 +163,7 @@ def test_refusals_name_the_group_the_dependency_and_the_option(daemon: Daemon) -
     assert ask(daemon, "POST", "/services/start/kafka?forse=true").status == 422
 
 
-def test_a_forced_start_is_stored_and_a_plain_one_takes_it_away(daemon: Daemon) -> None:
+def test_a_forced_start_is_stored_and_a_plain_one_removes_it(daemon: Daemon) -> None:
     post(daemon, "/services/stop/kafka?wait=30")
     assert (
         post(daemon, "/services/start/storage?force=true&wait=30").value["progress"]["state"] == "converged"
@@ -174,7 +174,7 @@ def test_a_forced_start_is_stored_and_a_plain_one_takes_it_away(daemon: Daemon) 
     assert get(daemon, "/services/status/storage")["force"] is False
 
 
-def test_put_says_what_should_be_however_often(daemon: Daemon) -> None:
+def test_put_is_idempotent_and_validates_its_body(daemon: Daemon) -> None:
     first, second = put(daemon, "optional", {"state": "on"}), put(daemon, "optional", {"state": True})
     assert (first.status, second.status) == (202, 200)
     assert first.value["generation"] == second.value["generation"]
@@ -189,11 +189,11 @@ def test_put_says_what_should_be_however_often(daemon: Daemon) -> None:
     assert put(daemon, "kafak", {"state": "on"}).status == 404
 
 
-def test_a_suspension_holds_what_is_switched_until_it_ends(daemon: Daemon) -> None:
+def test_a_suspension_delays_a_start_until_it_ends(daemon: Daemon) -> None:
     until = "2999-01-01T00:00:00Z"
-    held = put(daemon, "optional", {"state": "on", "suspend": {"until": until, "reason": "camera work"}})
-    assert held.status == 202
-    assert "suspension" in held.value["message"]
+    suspended = put(daemon, "optional", {"state": "on", "suspend": {"until": until, "reason": "camera work"}})
+    assert suspended.status == 202
+    assert "suspension" in suspended.value["message"]
     assert (
         "suspend: {until: 2999-01-01T00:00:00Z, reason: camera work}"
         in (daemon.desired / "groups.yaml").read_text()
@@ -204,13 +204,13 @@ def test_a_suspension_holds_what_is_switched_until_it_ends(daemon: Daemon) -> No
         "stopped",
         "camera work",
     )
-    daemon.converged(held.value["generation"])
-    freed = put(daemon, "optional", {"state": "on", "suspend": False})
-    assert get(daemon, f"{freed.headers['location']}?wait=30")["state"] == "converged"
+    daemon.converged(suspended.value["generation"])
+    resumed = put(daemon, "optional", {"state": "on", "suspend": False})
+    assert get(daemon, f"{resumed.headers['location']}?wait=30")["state"] == "converged"
     assert get(daemon, "/services/status/optional")["status"] == "running"
 
 
-def test_no_write_goes_over_a_broken_file_or_another_revision(daemon: Daemon) -> None:
+def test_no_write_replaces_a_broken_file_or_another_revision(daemon: Daemon) -> None:
     path = daemon.desired / "groups.yaml"
     good = path.read_text()
     tag = ask(daemon, "GET", "/services/status").headers["etag"]
@@ -224,21 +224,21 @@ def test_no_write_goes_over_a_broken_file_or_another_revision(daemon: Daemon) ->
     assert put(daemon, "monitoring", {"state": "on"}).status == 202
 
 
-def test_an_edit_not_read_yet_is_a_generation_of_its_own(daemon: Daemon) -> None:
+def test_an_unread_edit_gets_its_own_generation(daemon: Daemon) -> None:
     path = daemon.desired / "groups.yaml"
     path.write_text(path.read_text().replace("optional: off", "optional: on "))
     answer = post(daemon, "/services/start/monitoring?wait=30")
     assert answer.value["generation"] == 3
     entries = get(daemon, "/services/audit")["entries"]
-    made = {e["generation"]: (e["user"], e["action"]) for e in entries if e["result"] == "accepted"}
-    assert (made[2], made[3]) == (("file", "edit"), ("anonymous", "start"))
+    recorded = {e["generation"]: (e["user"], e["action"]) for e in entries if e["result"] == "accepted"}
+    assert (recorded[2], recorded[3]) == (("file", "edit"), ("anonymous", "start"))
 
 
 def test_logs_are_read_and_followed(daemon: Daemon) -> None:
-    whole = ask(daemon, "GET", "/services/logs/kafka?tail=5")
-    assert (whole.status, whole.headers["content-type"]) == (200, "text/plain; charset=utf-8")
-    assert whole.body == b"kafka: simulated start\n"
-    # Followed, it ends with the container.
+    log = ask(daemon, "GET", "/services/logs/kafka?tail=5")
+    assert (log.status, log.headers["content-type"]) == (200, "text/plain; charset=utf-8")
+    assert log.body == b"kafka: simulated start\n"
+    # A followed log ends with the container.
     began = time.monotonic()
     post(daemon, "/services/stop/kafka")
     followed = ask(daemon, "GET", "/services/logs/kafka?follow=true")
@@ -252,10 +252,10 @@ def test_a_preview_changes_nothing(daemon: Daemon) -> None:
     body = {
         "groups": dict.fromkeys(names, "off") | {"kafka": "on", "optional": {"state": "on", "force": True}}
     }
-    told = ask(
+    preview = ask(
         daemon, "POST", "/services/plan", json.dumps(body).encode(), {"content-type": "application/json"}
     )
-    assert [(step["service"], step["action"]) for step in told.value["steps"]] == [
+    assert [(step["service"], step["action"]) for step in preview.value["steps"]] == [
         ("kafka-ui", "create"),
         ("kafka-ui", "start"),
     ]
@@ -263,11 +263,11 @@ def test_a_preview_changes_nothing(daemon: Daemon) -> None:
     assert get(daemon, "/services/status")["generation"] == 1
 
 
-def test_a_monitor_may_ask_for_the_head_alone(daemon: Daemon) -> None:
+def test_head_requests_get_the_headers_of_a_get(daemon: Daemon) -> None:
     for path, status in (("/healthz", 200), ("/services/status", 200), ("/services/status/nope", 404)):
-        whole, head = ask(daemon, "GET", path), ask(daemon, "HEAD", path)
+        full, head = ask(daemon, "GET", path), ask(daemon, "HEAD", path)
         assert (head.status, head.body) == (status, b"")
-        assert head.headers["content-type"] == whole.headers["content-type"]
+        assert head.headers["content-type"] == full.headers["content-type"]
     assert ask(daemon, "HEAD", "/services/start/kafka").status == 405
     text = ask(daemon, "GET", "/metrics").body.decode()
     assert 'http_requests_total{method="HEAD",route="/healthz",status="200"} 1.0' in text

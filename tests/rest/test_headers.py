@@ -1,4 +1,4 @@
-"""Raw bytes at the port: whatever a header holds, there is an answer or a closed connection, and no harm."""
+"""Raw bytes at the port: any header gets a response or a closed connection, and does no harm."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ def requests(seed: int) -> Iterator[bytes]:
         yield b"\r\n".join(lines) + b"\r\n\r\n" + (b"{}" if chance.random() < 0.3 else b"")
 
 
-def exchanged(port: int, request: bytes) -> bytes:
-    """The beginning of what comes back; empty where the connection was closed without a word."""
+def exchange(port: int, request: bytes) -> bytes:
+    """Return the beginning of the response; empty if the connection was closed without one."""
     with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
         try:
             connection.sendall(request)
-            # Some promise a body that never comes: nothing more is said, on either side.
+            # Some requests announce a body that never comes.
             connection.shutdown(socket.SHUT_WR)
             return connection.recv(65536)
         except (ConnectionError, TimeoutError):
@@ -93,24 +93,24 @@ def test_no_header_breaks_anything(a_daemon: Start, seed: int) -> None:
     port = int(daemon.url.rpartition(":")[2])
     seen: set[int] = set()
     for request in requests(seed):
-        answer = exchanged(port, request)
+        answer = exchange(port, request)
         if answer:
             status = int(answer[9:12])
             seen.add(status)
             assert status < 500, (request, answer)
-    # It was not all one closed door.
+    # Several kinds of responses, so the requests reach different parts of the code.
     assert {200, 400, 421} <= seen
-    unharmed(daemon)
+    assert_unharmed(daemon)
 
 
-def unharmed(daemon: Daemon) -> None:
+def assert_unharmed(daemon: Daemon) -> None:
     assert "Traceback" not in daemon.log(), daemon.log()[-4000:]
     status = ask(daemon, "GET", "/services/status").value
     assert (status["generation"], status["errors"]) == (1, [])
 
 
 def refusals(daemon: Daemon, count: int) -> list[dict[str, Any]]:
-    """What the audit log has of them; it is written off the path of whoever is refused."""
+    """Wait for the audit entries of refused requests; they are written after the response."""
     deadline = time.monotonic() + 10
     while True:
         entries = ask(daemon, "GET", "/services/audit").value["entries"]
@@ -129,7 +129,7 @@ def test_a_foreign_host_gets_nothing_and_is_audited(a_daemon: Start, host: str) 
     await_open(daemon)
     for method, path in (("GET", "/services/status"), ("POST", "/services/stop/kafka"), ("GET", "/docs")):
         assert ask(daemon, method, path, headers={"Host": host}).status == 421
-    unharmed(daemon)
+    assert_unharmed(daemon)
     refused = refusals(daemon, 3)
     assert {(entry["reason"], entry["source"]) for entry in refused} == {("foreign_host", "127.0.0.1")}
 
@@ -143,7 +143,7 @@ def test_a_foreign_page_changes_nothing_and_is_audited(a_daemon: Start, origin: 
     stop = ask(daemon, "POST", "/services/stop/kafka", headers={"Origin": origin})
     put = ask(daemon, "PUT", "/services/groups/kafka", b'{"state": "off"}', {"Origin": origin})
     assert (stop.status, put.status) == (403, 403)
-    unharmed(daemon)
+    assert_unharmed(daemon)
     own = ask(daemon, "POST", "/services/start/kafka", headers={"Origin": daemon.url})
     assert own.status == 200
     refused = refusals(daemon, 2)

@@ -1,4 +1,4 @@
-"""A daemon that somebody holds 1,200 half-sent requests open to, and whose memory they want (issue 13, 9)."""
+"""Clients that keep 1,200 half-sent requests open, and clients that try to use up memory (issue 13, 9)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.harness.daemon import PROGRAM, Daemon, free_port
 
 HALF = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: "
 FEW_DESCRIPTORS = ("sh", "-c", 'ulimit -n 1024 && exec "$@"', "sh", *PROGRAM)
-"""As systemd and a shell give a process by themselves."""
+"""The default limit of systemd and of shells."""
 
 
 @pytest.fixture
@@ -31,21 +31,21 @@ def many_descriptors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def half_open(port: int, count: int) -> Iterator[list[socket.socket]]:
-    held = []
+    connections = []
     try:
         for _ in range(count):
             one = socket.create_connection(("127.0.0.1", port), timeout=30)
-            held.append(one)
+            connections.append(one)
             with contextlib.suppress(OSError):
                 one.sendall(HALF)
-        yield held
+        yield connections
     finally:
-        for one in held:
+        for one in connections:
             one.close()
 
 
-def switched(daemon: Daemon, *, on: bool) -> None:
-    """Edit the file and wait until the daemon has converged to that."""
+def switch(daemon: Daemon, *, on: bool) -> None:
+    """Edit the file and wait until the daemon has converged to it."""
     before = ask(daemon, "GET", "/services/status").value["generation"]
     file = daemon.desired / "groups.yaml"
     old, new = ("monitoring: off", "monitoring: on") if on else ("monitoring: on", "monitoring: off")
@@ -62,7 +62,7 @@ def switched(daemon: Daemon, *, on: bool) -> None:
 
 @pytest.mark.timeout(240)
 @pytest.mark.usefixtures("many_descriptors")
-def test_half_sent_requests_hold_up_neither_edits_nor_people(a_daemon: Start) -> None:
+def test_half_sent_requests_delay_neither_edits_nor_commands(a_daemon: Start) -> None:
     scraped = free_port()
     daemon = a_daemon(program=FEW_DESCRIPTORS, metrics_listen=f"127.0.0.1:{scraped}")
     daemon.converged(1)
@@ -70,18 +70,18 @@ def test_half_sent_requests_hold_up_neither_edits_nor_people(a_daemon: Start) ->
     assert lines == 0
     for port in (int(daemon.url.rpartition(":")[2]), scraped):
         with half_open(port, 1200):
-            switched(daemon, on=True)
+            switch(daemon, on=True)
             status = daemon.cli("status")
             assert status.returncode == 0, status.stderr
             assert len(list(Path(f"/proc/{daemon.pid}/fd").iterdir())) < 400
-            switched(daemon, on=False)
+            switch(daemon, on=False)
     assert resident(daemon) - before < 20 * 2**20
     assert daemon.log().count("refusing HTTP connections") == 1
     assert "Traceback" not in daemon.log()
 
 
 @pytest.mark.timeout(120)
-def test_endless_heads_cost_no_memory(a_daemon: Start) -> None:
+def test_endless_headers_use_no_memory(a_daemon: Start) -> None:
     scraped = free_port()
     daemon = a_daemon(metrics_listen=f"127.0.0.1:{scraped}")
     daemon.converged(1)

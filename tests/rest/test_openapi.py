@@ -1,6 +1,6 @@
-"""The whole OpenAPI document against the real daemon, with every check that Schemathesis has.
+"""The whole OpenAPI document against the real daemon, with every check of Schemathesis.
 
-Only the two streams are left out, which never end by themselves; they have tests of their own.
+The two streams are excluded, since they never end; other tests cover them.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ def run(daemon: Daemon, folder: Path, *more: str) -> subprocess.CompletedProcess
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280, check=False)
 
 
-def test_it_does_what_its_document_says(a_daemon: Start, tmp_path: Path) -> None:
+def test_the_api_does_what_its_document_describes(a_daemon: Start, tmp_path: Path) -> None:
     daemon = a_daemon()
     await_open(daemon)
     done = run(daemon, tmp_path, "--max-examples", "15")
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    sound(daemon)
+    assert_sound(daemon)
 
 
-def test_so_it_does_with_a_key(a_daemon: Start, tmp_path: Path) -> None:
+def test_the_api_with_a_key_does_what_its_document_describes(a_daemon: Start, tmp_path: Path) -> None:
     daemon = a_daemon(api_key=KEY)
     await_open(daemon)
-    # One check less: it sends wrong keys by the dozen, and takes 429 for no way to refuse them.
+    # ignored_auth sends dozens of wrong keys and does not accept 429 as a refusal.
     some = ("--max-examples", "5", "--phases", "examples,fuzzing", "--exclude-checks", "ignored_auth")
     done = run(daemon, tmp_path, "-H", f"X-API-Key: {KEY}", *some)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    sound(daemon)
+    assert_sound(daemon)
     assert KEY not in daemon.log()
 
 
-def sound(daemon: Daemon) -> None:
-    """Nothing that it was sent was more than it can bear."""
+def assert_sound(daemon: Daemon) -> None:
+    """No request has ended the daemon or raised an unexpected error."""
     assert daemon.running
     assert "Traceback" not in daemon.log(), daemon.log()[-4000:]

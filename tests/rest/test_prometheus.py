@@ -1,4 +1,4 @@
-"""Debian's Prometheus at the daemon's second address, with the scrape configuration and the rules shipped."""
+"""Debian's Prometheus at the daemon's second address, with the shipped scrape configuration and rules."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def until(condition: Callable[[], Any], within: float = 30.0) -> Any:
 
 
 class Prometheus:
-    """A running one, asked over its HTTP API."""
+    """A running Prometheus, queried over its HTTP API."""
 
     def __init__(self, port: int) -> None:
         self._at = f"http://127.0.0.1:{port}/api/v1"
@@ -68,7 +68,7 @@ class Prometheus:
 
 @contextmanager
 def a_prometheus(folder: Path, target: str) -> Iterator[Prometheus]:
-    """The shipped configuration, but for where its one target of interest is and how often it is asked."""
+    """Run Prometheus with the shipped configuration, but with this one target and short intervals."""
     config = YAML(typ="safe").load(SHIPPED / "config" / "prometheus.yml")
     (job,) = [job for job in config["scrape_configs"] if job["job_name"] == "service-manager"]
     job["static_configs"] = [{"targets": [target]}]
@@ -96,15 +96,15 @@ def a_prometheus(folder: Path, target: str) -> Iterator[Prometheus]:
 
 
 def expressions() -> list[str]:
-    """What the dashboard asks, with Grafana's own variables filled in, and what the alerts watch."""
+    """Return the queries of the dashboard, with Grafana's variables filled in, and those of the alerts."""
     panels = json.loads(DASHBOARD.read_text())["panels"]
-    asked = [target["expr"] for panel in panels for target in panel["targets"]]
+    queries = [target["expr"] for panel in panels for target in panel["targets"]]
     rules = YAML(typ="safe").load(ALERTS)["groups"]
-    watched = [rule["expr"] for group in rules for rule in group["rules"]]
-    return [expr.replace("$__rate_interval", "1m") for expr in (*asked, *watched)]
+    alerts = [rule["expr"] for group in rules for rule in group["rules"]]
+    return [expr.replace("$__rate_interval", "1m") for expr in (*queries, *alerts)]
 
 
-def test_the_rules_fire_when_they_should(tmp_path: Path) -> None:
+def test_the_alert_rules_are_valid_and_fire(tmp_path: Path) -> None:
     for path in (ALERTS, Path(__file__).with_name("alerts_test.yml")):
         shutil.copy(path, tmp_path)
     promtool("check", "rules", ALERTS)
@@ -123,7 +123,7 @@ def test_a_real_prometheus_scrapes_and_answers(a_daemon: Start, tmp_path: Path) 
     second = f"127.0.0.1:{free_port()}"
     daemon = a_daemon(metrics_listen=second, api_key=KEY)
     await_open(daemon)
-    kept_out(daemon)
+    assert_key_needed(daemon)
     with a_prometheus(tmp_path, second) as prometheus:
         until(prometheus.up)
         until(lambda: value(prometheus, "service_manager_converged") == 1)
@@ -139,7 +139,7 @@ def test_a_real_prometheus_scrapes_and_answers(a_daemon: Start, tmp_path: Path) 
         until(lambda: value(prometheus, "service_manager_observed_generation") == 2)
         until(lambda: value(prometheus, 'service_manager_actions_total{action="start"}') == 4)
         until(lambda: value(prometheus, 'service_manager_http_requests_total{method="POST"}') == 1)
-        asked_and_known(prometheus, daemon)
+        assert_queries_work(prometheus, daemon)
         until(lambda: all(rule["lastEvaluation"] > "0002" for rule in prometheus.rules()))
         assert {rule["health"] for rule in prometheus.rules()} == {"ok"}
         assert [rule["name"] for rule in prometheus.rules() if rule["state"] == "firing"] == []
@@ -153,13 +153,13 @@ def value(prometheus: Prometheus, expression: str) -> float | None:
     return found[0][1] if len(found) == 1 else None
 
 
-def kept_out(daemon: Daemon) -> None:
-    """The API itself asks for the key that the second address does not."""
+def assert_key_needed(daemon: Daemon) -> None:
+    """The API needs a key for the metrics; the second address does not."""
     assert ask(daemon, "GET", "/metrics").status == 401
 
 
-def asked_and_known(prometheus: Prometheus, daemon: Daemon) -> None:
-    """Every expression is one that Prometheus takes, over metrics that the daemon has."""
+def assert_queries_work(prometheus: Prometheus, daemon: Daemon) -> None:
+    """Prometheus accepts every expression, and the daemon has every metric in it."""
     text = ask(daemon, "GET", "/metrics", headers={"x-api-key": KEY}).body.decode()
     families = set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
     for expression in expressions():

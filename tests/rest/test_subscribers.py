@@ -1,4 +1,4 @@
-"""Five hundred who listen at once, and some who have stopped reading: the loop must not notice."""
+"""Five hundred event streams at once, some of clients that stopped reading: the loop must not slow down."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tests.support.fixtures.http_client import ask
 from tests.support.harness.daemon import Daemon
 
 MANY = 500
-DEAF = 20
-"""Of them take nothing once they are connected."""
+STALLED = 20
+"""This many of them read nothing once they are connected."""
 
 
 class Listener:
-    """One open stream; ``heard`` is the last generation that it was told has converged."""
+    """One open stream; ``converged`` is the last generation that was reported as converged."""
 
     def __init__(self) -> None:
-        self.heard = 0
+        self.converged = 0
         self.events = 0
         self.ended = False
 
@@ -32,12 +32,12 @@ class Listener:
             self.events += line.startswith(b"event: ")
             if line.startswith(b"data: ") and b'"converged":true' in line:
                 _, _, rest = line.partition(b'"generation":')
-                self.heard = max(self.heard, int(rest.partition(b",")[0]))
+                self.converged = max(self.converged, int(rest.partition(b",")[0]))
         self.ended = True
 
 
 @asynccontextmanager
-async def listening(daemon: Daemon, count: int, *, deaf: bool = False) -> AsyncIterator[list[Listener]]:
+async def listening(daemon: Daemon, count: int, *, stalled: bool = False) -> AsyncIterator[list[Listener]]:
     port = int(daemon.url.rpartition(":")[2])
     listeners, tasks, writers = [], [], []
     for _ in range(count):
@@ -46,7 +46,7 @@ async def listening(daemon: Daemon, count: int, *, deaf: bool = False) -> AsyncI
         listener = Listener()
         listeners.append(listener)
         writers.append(writer)
-        if not deaf:
+        if not stalled:
             tasks.append(asyncio.create_task(listener.listen(reader)))
         elif not writers[1:]:
             await reader.readline()
@@ -61,7 +61,7 @@ async def listening(daemon: Daemon, count: int, *, deaf: bool = False) -> AsyncI
 
 
 async def flip(daemon: Daemon, *, on: bool) -> tuple[int, float, float]:
-    """The generation, and the seconds until the reply and until it converged."""
+    """Return the generation, and the seconds until the reply and until it converged."""
     began = time.monotonic()
     word = "start" if on else "stop"
     answer = await asyncio.to_thread(ask, daemon, "POST", f"/services/{word}/monitoring")
@@ -74,26 +74,26 @@ async def flip(daemon: Daemon, *, on: bool) -> tuple[int, float, float]:
 
 
 def resident(daemon: Daemon) -> int:
-    """Bytes of memory that the daemon holds."""
+    """Return the daemon's resident memory in bytes."""
     pages = Path(f"/proc/{daemon.pid}/statm").read_text().split()[1]
     return int(pages) * 4096
 
 
 @pytest.mark.timeout(240)
-async def test_five_hundred_listeners_slow_nothing_and_all_hear_the_end(a_daemon: Start) -> None:
+async def test_five_hundred_listeners_do_not_slow_the_loop_and_get_every_end(a_daemon: Start) -> None:
     daemon = await asyncio.to_thread(a_daemon)
     await asyncio.to_thread(daemon.converged, 1)
     alone = [await flip(daemon, on=on) for on in (True, False, True, False)]
     before = resident(daemon)
-    async with listening(daemon, MANY - DEAF) as listeners, listening(daemon, DEAF, deaf=True):
+    async with listening(daemon, MANY - STALLED) as listeners, listening(daemon, STALLED, stalled=True):
         crowded = [await flip(daemon, on=on) for on in (True, False, True, False)]
         last = crowded[-1][0]
         async with asyncio.timeout(60):
-            while not all(listener.heard >= last for listener in listeners):
+            while not all(listener.converged >= last for listener in listeners):
                 await asyncio.sleep(0.05)
         assert not any(listener.ended for listener in listeners)
         assert resident(daemon) - before < 200 * 2**20
     quiet, busy = min(each[2] for each in alone), min(each[2] for each in crowded)
-    # This process is the five hundred, and shares the machine's cores with the daemon.
+    # This process runs the 500 clients and shares the machine's cores with the daemon.
     assert busy < 4 * quiet + 1.5, (alone, crowded)
     assert daemon.running

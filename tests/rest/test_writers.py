@@ -1,8 +1,8 @@
-"""Many writers at once: eight clients over REST, and a person whose editor rewrites the file meanwhile.
+"""Concurrent writers: eight clients over REST, and an editor that rewrites the file at the same time.
 
-The editor knows nothing of locks: what it saves rests on what it read a moment before, and so may take a
-client's change back. That is an edit like any other, and stands in the audit log as one. What must never
-happen is that the *daemon* loses anything: a change that it acknowledged, or an edit that was saved.
+The editor takes no lock: it saves a text that is based on an earlier read, and so may revert a client's
+change. The audit log records that like any other edit. The *daemon* must lose neither a change that it
+acknowledged nor an edit that was saved.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ _CHANGE = re.compile(r"(\w+): (on|off) → (on|off)")
 
 
 def write_stack(desired: Path) -> None:
-    """Nine groups of one service each, which depend on nothing: whoever switches is never refused."""
+    """Write nine groups of one service each without dependencies, so that no edit is rejected."""
     services = "".join(f"  s-{name}: {{image: 'standin:1', command: run}}\n" for name in GROUPS)
     (desired / "compose.yaml").write_text(f"services:\n{services}")
     groups = "".join(f"  {name}: {{services: [s-{name}], memory: 10MB}}\n" for name in GROUPS)
     (desired / "stack.yaml").write_text(f"name: writers\ncompose: [compose.yaml]\ngroups:\n{groups}")
-    lines = "".join(f"  {name}: off      # kept by nobody but {name}\n" for name in GROUPS)
+    lines = "".join(f"  {name}: off      # only {name} edits this\n" for name in GROUPS)
     (desired / "groups.yaml").write_text(f"# edit 0\ngroups:\n{lines}# the end\n")
 
 
 class Editor:
-    """Saves again and again, as editors do: another file in its place, or the same one written anew."""
+    """Saves repeatedly, as editors do: replaces the file, or writes it in place."""
 
     def __init__(self, path: Path, stop: threading.Event) -> None:
         self.path = path
@@ -50,7 +50,7 @@ class Editor:
         self.edits = 0
         self.lost: list[str] = []
         self.saves = 0
-        """Odd while a file is written in place and so half of it may be read."""
+        """Odd while the file is written in place, when a reader may see half of it."""
         self._stop = stop
 
     def run(self) -> None:
@@ -87,7 +87,7 @@ def states(text: str) -> tuple[str, ...]:
 
 
 class Client:
-    """Flips one group, on one connection; keeps what was acknowledged."""
+    """Switches one group on one connection; records the acknowledged changes."""
 
     def __init__(self, daemon: Daemon, group: str) -> None:
         self.group = group
@@ -103,29 +103,29 @@ class Client:
                 answer = connection.getresponse()
                 body = answer.read()
                 if answer.status == 409 and b"being_written" in body:
-                    # Somebody holds the file open: said in so many words, and nothing was written.
+                    # The editor has the file open, so the daemon refused the write and changed nothing.
                     time.sleep(0.01)
                     continue
                 break
             assert answer.status in {200, 202}, body
-            told = YAML(typ="safe").load(body)
+            result = YAML(typ="safe").load(body)
             if answer.status == 202:
-                self.acknowledged.append((told["generation"], "off" if number % 2 else "on"))
+                self.acknowledged.append((result["generation"], "off" if number % 2 else "on"))
         connection.close()
 
 
 def watch_file(editor: Editor, stop: threading.Event) -> int:
-    """Reads it all the time: whoever opens it finds one that is whole, every group named."""
-    looked = 0
+    """Read the file repeatedly; every text must be complete and name every group."""
+    reads = 0
     while not stop.is_set():
         before = editor.saves
         text = editor.path.read_text()
         if before == editor.saves and not before % 2:
             states(text)
             assert text.endswith("# the end\n"), text
-            looked += 1
+            reads += 1
         time.sleep(0.01)
-    return looked
+    return reads
 
 
 def audit(daemon: Daemon) -> list[dict[str, Any]]:
@@ -140,7 +140,7 @@ def audit(daemon: Daemon) -> list[dict[str, Any]]:
 
 
 def accepted(daemon: Daemon) -> list[dict[str, Any]]:
-    """Every generation, in order, but the first."""
+    """Return the entry of every generation after the first, in order."""
     found = [
         e for e in audit(daemon) if e["action"] in {"start", "stop", "edit"} and e["result"] == "accepted"
     ]
@@ -149,7 +149,7 @@ def accepted(daemon: Daemon) -> list[dict[str, Any]]:
 
 
 @pytest.mark.timeout(400)
-def test_nothing_is_lost_whoever_writes(a_daemon: Start) -> None:
+def test_concurrent_writers_lose_no_change(a_daemon: Start) -> None:
     daemon = a_daemon(prepare=write_stack)
     await_open(daemon)
     path, stop = daemon.desired / "groups.yaml", threading.Event()
@@ -168,7 +168,7 @@ def test_nothing_is_lost_whoever_writes(a_daemon: Start) -> None:
     assert editor.lost == []
     assert editor.edits > 50
     final = states(path.read_text())
-    settled(daemon, final)
+    await_converged(daemon, final)
 
     history = accepted(daemon)
     assert [entry["generation"] for entry in history] == list(range(2, len(history) + 2))
@@ -180,29 +180,29 @@ def test_nothing_is_lost_whoever_writes(a_daemon: Start) -> None:
             assert _CHANGE.findall(entry["message"]) == [
                 (client.group, "off" if state == "on" else "on", state)
             ]
-    assert replayed(history, editor) == final
+    assert replay(history, editor) == final
     assert _MARK.search(path.read_text())[1] == str(editor.edits)  # type: ignore[index]
-    assert path.read_text().count("# kept by nobody but") == len(GROUPS)
+    assert path.read_text().count(" edits this") == len(GROUPS)
 
 
-def replayed(history: list[dict[str, Any]], editor: Editor) -> tuple[str, ...]:
-    """One change after the other, each from where the one before left off; what files brought was saved."""
-    now = dict.fromkeys(GROUPS, "off")
+def replay(history: list[dict[str, Any]], editor: Editor) -> tuple[str, ...]:
+    """Apply the changes in order; each starts from the state before it, and file edits are saved ones."""
+    states = dict.fromkeys(GROUPS, "off")
     for entry in history:
         changes = _CHANGE.findall(entry["message"])
         assert changes, entry
         for group, old, new in changes:
-            assert now[group] == old, entry
-            now[group] = new
+            assert states[group] == old, entry
+            states[group] = new
         if entry["user"] == "file":
-            assert tuple(now.values()) in editor.saved, entry
+            assert tuple(states.values()) in editor.saved, entry
         else:
             assert len(changes) == 1, entry
-    return tuple(now.values())
+    return tuple(states.values())
 
 
-def settled(daemon: Daemon, final: tuple[str, ...]) -> None:
-    """The daemon shows what the file says, and brings it about."""
+def await_converged(daemon: Daemon, final: tuple[str, ...]) -> None:
+    """Wait until the daemon shows the states of the file and has converged to them."""
     deadline = time.monotonic() + 30
     while True:
         status = ask(daemon, "GET", "/services/status").value

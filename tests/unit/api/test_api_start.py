@@ -1,4 +1,4 @@
-"""What the API answers before there is a desired state, and at the address that nothing was typed behind."""
+"""Responses of the API before there is a desired state, and at the root."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def preview(_state: object) -> None:
         (Snapshot(warnings=("the state directory can't be written",)), 503, "not_accepted", "5"),
     ],
 )
-async def test_nothing_is_said_of_groups_that_are_not_known_yet(
+async def test_groups_are_unknown_before_the_files_are_read(
     method: str, path: str, snapshot: Snapshot, status: int, reason: str, retry_after: str | None
 ) -> None:
     async with a_world(logs=logs, preview=preview, snapshot=snapshot) as world:  # type: ignore[arg-type]
@@ -50,19 +50,19 @@ async def test_nothing_is_said_of_groups_that_are_not_known_yet(
         assert "stack.yaml:3" in answer.json()["detail"]
 
 
-async def test_a_write_waits_for_the_files_by_itself() -> None:
+async def test_a_write_needs_no_earlier_read_of_the_files() -> None:
     async with a_world(snapshot=Snapshot()) as world:
         answer = await world.client.post("/services/start/kafka")
     assert answer.status_code == 202
 
 
-async def test_status_answers_all_the_same() -> None:
+async def test_status_is_available_before_the_files_are_read() -> None:
     async with a_world(snapshot=Snapshot()) as world:
         answer = await world.client.get("/services/status")
     assert (answer.status_code, answer.json()["generation"], answer.json()["groups"]) == (200, 0, {})
 
 
-async def test_the_bare_address_leads_to_the_dashboard() -> None:
+async def test_the_root_redirects_to_the_dashboard() -> None:
     async with a_world(desired()) as world:
         answer = await world.client.get("/")
     assert answer.status_code == 307

@@ -1,4 +1,4 @@
-"""The audit log over HTTP, what the API records of refusals, and entries as events."""
+"""The audit log over HTTP, events for refused requests, and entries as Server-Sent Events."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from tests.support.fixtures.audit_log import NOW, waited
 from tests.support.fixtures.auth import a_daemon, locked, reached, x
 
 
-class Kept:
-    """A log in memory; repeats are kept one by one, with their keys."""
+class FakeLog:
+    """A log in memory that stores every repeat, with its key."""
 
     def __init__(self, *events: AuditEvent) -> None:
         self.entries = append_link(START, events)
         self.recorded: list[tuple[tuple[str, ...], AuditEvent]] = []
-        self.asked: list[Query] = []
+        self.queries: list[Query] = []
         self.error: Exception | None = None
 
     def on_event(self, event: AuditEvent, delivery: Delivery) -> None:
         self.recorded.append((delivery.repeat_key, event))
 
     async def read(self, query: Query) -> list[Entry]:
-        self.asked.append(query)
+        self.queries.append(query)
         if self.error is not None:
             raise self.error
         return self.entries[-query.limit :]
@@ -56,7 +56,7 @@ FACT = AuditEvent(
 
 
 async def test_entries_have_the_fields_of_the_contract() -> None:
-    async with a_world(audit=Kept(FACT, FACT._replace(generation=0, times=3))) as world:
+    async with a_world(audit=FakeLog(FACT, FACT._replace(generation=0, times=3))) as world:
         answer = await world.client.get("/services/audit")
     page = answer.json()
     first, second = page["entries"]
@@ -79,14 +79,14 @@ async def test_entries_have_the_fields_of_the_contract() -> None:
     AuditPage.model_validate(page)
 
 
-async def test_what_is_asked_for_is_handed_on() -> None:
-    log = Kept(*[FACT] * 20)
+async def test_parameters_become_a_query_of_the_log() -> None:
+    log = FakeLog(*[FACT] * 20)
     async with a_world(audit=log) as world:
         answer = await world.client.get("/services/audit?limit=5&before=12&group=kafka&action=start&user=ann")
-        assert log.asked == [Query(5, 12, "kafka", "start", "ann")]
+        assert log.queries == [Query(5, 12, "kafka", "start", "ann")]
         assert answer.json()["before"] == 16
         await world.client.get("/services/audit")
-    assert log.asked[1] == Query(100, 0, "", "", "")
+    assert log.queries[1] == Query(100, 0, "", "", "")
 
 
 @pytest.mark.parametrize(
@@ -102,13 +102,13 @@ async def test_what_is_asked_for_is_handed_on() -> None:
         "limit=1&limit=2",
     ],
 )
-async def test_what_makes_no_sense_is_refused(query: str) -> None:
-    async with a_world(audit=Kept()) as world:
+async def test_invalid_parameters_are_refused(query: str) -> None:
+    async with a_world(audit=FakeLog()) as world:
         assert (await world.client.get(f"/services/audit?{query}")).status_code == 422
 
 
-async def test_a_log_that_can_not_be_read_says_so_and_takes_nothing_down() -> None:
-    log = Kept()
+async def test_an_unreadable_log_is_a_503_and_harms_no_other_endpoint() -> None:
+    log = FakeLog()
     log.error = sqlite3.DatabaseError("malformed")
     async with a_world(audit=log) as world:
         answer = await world.client.get("/services/audit")
@@ -116,8 +116,8 @@ async def test_a_log_that_can_not_be_read_says_so_and_takes_nothing_down() -> No
         assert (await world.client.get("/services/status")).status_code == 200
 
 
-async def test_it_is_documented(tmp_path: Path) -> None:
-    async with a_world(audit=Kept()) as world:
+async def test_the_endpoint_is_documented(tmp_path: Path) -> None:
+    async with a_world(audit=FakeLog()) as world:
         document = (await world.client.get("/openapi.json")).json()
     operation = document["paths"]["/services/audit"]["get"]
     assert {"200", "401", "403", "422", "429", "503"} <= set(operation["responses"])
@@ -143,8 +143,8 @@ async def test_without_a_log_there_is_no_endpoint() -> None:
 # --- refusals -------------------------------------------------------------------------------------------
 
 
-async def test_every_kind_of_refusal_is_recorded_with_who_where_and_what_for(tmp_path: Path) -> None:
-    log = Kept()
+async def test_every_kind_of_refusal_is_recorded_with_caller_source_and_target(tmp_path: Path) -> None:
+    log = FakeLog()
     async with locked(tmp_path, log, client=("10.0.0.9", 1)) as world:
         post, get = world.client.post, world.client.get
         await post("/services/start/kafka")
@@ -186,10 +186,10 @@ async def test_every_kind_of_refusal_is_recorded_with_who_where_and_what_for(tmp
         (WriteRefused("unknown_group", "there is no group 'x'"), False),
     ],
 )
-async def test_conflicts_are_recorded_without_what_stands_in_files(
+async def test_conflicts_are_recorded_without_contents_of_files(
     refusal: Exception, *, recorded: bool
 ) -> None:
-    log = Kept()
+    log = FakeLog()
     async with a_world(audit=log) as world:
         world.writer.refuse = refusal
         await world.client.post("/services/stop/kafka")
@@ -197,8 +197,8 @@ async def test_conflicts_are_recorded_without_what_stands_in_files(
     assert "hunter2" not in str(log.recorded)
 
 
-async def test_strangers_repeats_count_as_one_and_callers_by_target(tmp_path: Path) -> None:
-    log = Kept()
+async def test_repeats_are_counted_together_without_a_key_and_by_target_with_one(tmp_path: Path) -> None:
+    log = FakeLog()
     async with locked(tmp_path, log) as world:
         for name in ("kafka", "storage", "zzz", "analytics"):
             await world.client.post(f"/services/start/{name}")
@@ -214,7 +214,7 @@ async def test_strangers_repeats_count_as_one_and_callers_by_target(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "told"),
+    ("method", "path", "described"),
     [
         ("POST", "/services/start/kafka", ("start", "kafka")),
         ("POST", "/services/start/sm_secret", ("start", "")),
@@ -229,10 +229,10 @@ async def test_strangers_repeats_count_as_one_and_callers_by_target(tmp_path: Pa
         ("GET", "/" + "x" * 9000, ("request", "unknown address")),
     ],
 )
-def test_what_a_request_was_for_is_told_in_our_own_words(
-    method: str, path: str, told: tuple[str, str]
+def test_a_request_is_described_in_a_fixed_set_of_words(
+    method: str, path: str, described: tuple[str, str]
 ) -> None:
-    assert describe_request(method, path, {"kafka": None}) == told
+    assert describe_request(method, path, {"kafka": None}) == described
 
 
 async def test_a_flood_of_refusals_fills_no_disk(tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ async def test_a_flood_of_refusals_fills_no_disk(tmp_path: Path) -> None:
 
 
 async def test_signing_in_and_out_is_recorded(tmp_path: Path) -> None:
-    log = Kept()
+    log = FakeLog()
     async with locked(tmp_path, log) as world:
         await world.client.post("/services/session", headers=x(world.eye))
         await world.client.delete("/services/session", headers={"origin": "http://localhost:8000"})
@@ -263,24 +263,24 @@ async def test_signing_in_and_out_is_recorded(tmp_path: Path) -> None:
 # --- events ---------------------------------------------------------------------------------------------
 
 
-async def test_entries_come_from_the_writers_thread_into_the_loop() -> None:
+async def test_entries_pass_from_the_writer_thread_to_the_event_loop() -> None:
     found: list[tuple[str, bytes]] = []
-    told = publish_from_thread(asyncio.get_running_loop(), lambda kind, data: found.append((kind, data)))
+    publish = publish_from_thread(asyncio.get_running_loop(), lambda kind, data: found.append((kind, data)))
     entries: Sequence[Entry] = append_link(START, [FACT, FACT])
-    await asyncio.to_thread(told, entries)
+    await asyncio.to_thread(publish, entries)
     await asyncio.sleep(0)
     assert [kind for kind, _ in found] == ["audit", "audit"]
     assert json.loads(found[1][1]) == as_json(entries[1])
 
 
-def test_after_the_loop_is_gone_nothing_is_told() -> None:
+def test_entries_after_the_event_loop_has_closed_are_dropped() -> None:
     loop = asyncio.new_event_loop()
-    told = publish_from_thread(loop, lambda *_: None)
+    publish = publish_from_thread(loop, lambda *_: None)
     loop.close()
-    told(append_link(START, [FACT]))
+    publish(append_link(START, [FACT]))
 
 
-async def test_events_that_nobody_reads_are_not_kept() -> None:
+async def test_events_without_readers_are_dropped() -> None:
     async with a_world() as world:
         broadcast = world.app.state.broadcast
         for _ in range(100):
@@ -331,7 +331,7 @@ def test_a_daemon_records_everything_from_its_start_to_its_end(tmp_path: Path) -
     assert "hunter2" not in str(read(state, Query()))
 
 
-def test_kill_9_loses_no_change_that_was_answered(tmp_path: Path) -> None:
+def test_kill_9_loses_no_acknowledged_change(tmp_path: Path) -> None:
     answered = []
     with a_daemon(tmp_path) as (daemon, url), reached(url, daemon) as client:
         for number in range(30):

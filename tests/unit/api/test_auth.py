@@ -1,4 +1,4 @@
-"""Who is let in: keys, roles, wrong keys by the dozen, and where a request comes from."""
+"""Authentication: keys, roles, rate limits for wrong keys, and source addresses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.unit.auth.test_keys import AT, Clock
 # --- keys and roles -------------------------------------------------------------------------------------
 
 
-async def test_without_any_key_everybody_is_an_operator() -> None:
+async def test_without_any_key_every_caller_is_an_operator() -> None:
     async with a_world() as world:
         assert (await world.client.get("/services/status")).status_code == 200
         assert (await world.client.post("/services/start/kafka", headers=x("whatever"))).status_code == 202
@@ -27,7 +27,7 @@ async def test_without_any_key_everybody_is_an_operator() -> None:
 
 
 @pytest.mark.parametrize("path", READS)
-async def test_with_a_key_set_reads_need_one_too(tmp_path: Path, path: str) -> None:
+async def test_with_a_key_reads_need_one_too(tmp_path: Path, path: str) -> None:
     async with locked(tmp_path) as world:
         answer = await world.client.get(path)
         assert (answer.status_code, answer.json()["reason"]) == (401, "missing_key")
@@ -38,13 +38,13 @@ async def test_with_a_key_set_reads_need_one_too(tmp_path: Path, path: str) -> N
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/docs", "/openapi.json", "/docs/swagger-ui.css"])
-async def test_what_is_open_stays_open(tmp_path: Path, path: str) -> None:
+async def test_open_paths_need_no_key(tmp_path: Path, path: str) -> None:
     async with locked(tmp_path) as world:
         assert (await world.client.get(path)).status_code == 200
         assert (await world.client.get(path, headers=x("wrong"))).status_code == 200
 
 
-async def test_the_dashboards_page_is_open_and_its_data_is_not(tmp_path: Path) -> None:
+async def test_the_dashboard_page_needs_no_key_but_its_data_does(tmp_path: Path) -> None:
     from api.context import Settings
 
     page = tmp_path / "page"
@@ -66,13 +66,13 @@ async def test_the_dashboards_page_is_open_and_its_data_is_not(tmp_path: Path) -
 @pytest.mark.parametrize(
     "path", ["/docsx", "/healthz/", "//healthz", "/services/sessions", "/services/status/../../docs"]
 )
-def test_nothing_else_is_open(path: str) -> None:
+def test_no_other_path_is_open(path: str) -> None:
     assert not is_open(path)
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/docs", "/services/status", "/services/start/kafka"])
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
-async def test_no_method_slips_by(tmp_path: Path, method: str, path: str) -> None:
+async def test_every_method_needs_a_key(tmp_path: Path, method: str, path: str) -> None:
     async with locked(tmp_path) as world:
         answer = await world.client.request(method, path)
     assert answer.status_code == (405 if is_open(path) else 401)
@@ -83,7 +83,7 @@ WRONG = ["", " ", "sm_", "ann", "nope", "ANN", "\x7f", "sm_" + "a" * 52, "a" * 5
 
 
 @pytest.mark.parametrize("key", WRONG)
-async def test_a_wrong_key_is_said_to_be(tmp_path: Path, key: str) -> None:
+async def test_a_wrong_key_is_refused_as_such(tmp_path: Path, key: str) -> None:
     async with locked(tmp_path) as world:
         headers = [x(key)] if key.strip() else []
         for given in (*headers, {"authorization": f"Bearer {key or 'x'}"}):
@@ -91,20 +91,20 @@ async def test_a_wrong_key_is_said_to_be(tmp_path: Path, key: str) -> None:
             assert (answer.status_code, answer.json()["detail"]) == (403, "Invalid API key")
 
 
-async def test_a_key_that_is_nearly_right_is_wrong(tmp_path: Path) -> None:
+async def test_a_nearly_correct_key_is_wrong(tmp_path: Path) -> None:
     async with locked(tmp_path) as world:
         for key in (world.ann[:-1], world.ann + "a", world.ann.upper(), world.ann.removeprefix("sm_")):
             assert (await world.client.get("/services/status", headers=x(key))).status_code == 403
 
 
-async def test_a_key_given_twice_is_none_unless_it_is_the_same(tmp_path: Path) -> None:
+async def test_two_different_keys_are_wrong_and_two_equal_ones_are_not(tmp_path: Path) -> None:
     async with locked(tmp_path) as world:
         for second, status in ((world.eye, 403), ("nope", 403), (world.ann, 200)):
             headers = [("x-api-key", world.ann), ("x-api-key", second)]
             assert (await world.client.get("/services/status", headers=headers)).status_code == status
 
 
-async def test_what_is_meant_for_a_proxy_is_no_key(tmp_path: Path) -> None:
+async def test_credentials_for_a_proxy_are_no_key(tmp_path: Path) -> None:
     async with locked(tmp_path) as world:
         basic = {"authorization": "Basic YTpi"}
         assert (await world.client.get("/services/status", headers=basic)).status_code == 401
@@ -113,7 +113,7 @@ async def test_what_is_meant_for_a_proxy_is_no_key(tmp_path: Path) -> None:
         ).status_code == 200
 
 
-async def test_a_viewer_reads_and_changes_nothing(tmp_path: Path) -> None:
+async def test_a_viewer_can_read_but_not_write(tmp_path: Path) -> None:
     async def plan(_: object) -> Any:
         from reconciler.generations.preview import PreviewResult
 
@@ -132,7 +132,7 @@ async def test_a_viewer_reads_and_changes_nothing(tmp_path: Path) -> None:
     assert world.writer.written == []
 
 
-async def test_a_change_is_made_in_the_name_of_the_key(tmp_path: Path) -> None:
+async def test_a_change_is_recorded_with_the_name_of_the_key(tmp_path: Path) -> None:
     async with locked(tmp_path) as world:
         answer = await world.client.post("/services/stop/kafka", headers=x(world.ann))
     assert answer.status_code == 202
@@ -149,7 +149,7 @@ async def test_keys_added_and_revoked_count_within_a_second(tmp_path: Path) -> N
         assert (await world.client.get("/services/status", headers=x(bob))).status_code == 200
 
 
-async def test_a_body_is_not_read_before_the_key_is_right(tmp_path: Path) -> None:
+async def test_a_body_is_read_only_with_a_correct_key(tmp_path: Path) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(100):
             read.append(1)
@@ -161,7 +161,7 @@ async def test_a_body_is_not_read_before_the_key_is_right(tmp_path: Path) -> Non
     assert (answer.status_code, read) == (401, [])
 
 
-async def test_files_mistakes_are_not_for_strangers(tmp_path: Path) -> None:
+async def test_mistakes_in_files_are_shown_only_with_a_key(tmp_path: Path) -> None:
     from reconciler.errors import Mistake
     from tests.support.fixtures.api import a_snapshot
 
@@ -173,7 +173,7 @@ async def test_files_mistakes_are_not_for_strangers(tmp_path: Path) -> None:
     assert (answer.status_code, "hunter2" in answer.text) == (503, False)
 
 
-async def test_events_end_when_the_key_does(tmp_path: Path) -> None:
+async def test_an_event_stream_ends_when_its_key_is_revoked(tmp_path: Path) -> None:
     async with locked(tmp_path) as world:
         events: list[bytes] = []
         headers = [(b"host", b"localhost"), (b"x-api-key", world.eye.encode())]
@@ -213,7 +213,7 @@ async def test_events_end_when_the_key_does(tmp_path: Path) -> None:
 # --- wrong keys by the dozen ----------------------------------------------------------------------------
 
 
-async def test_guessing_is_slowed_and_a_right_key_never(tmp_path: Path) -> None:
+async def test_wrong_keys_are_rate_limited_and_a_correct_key_is_not(tmp_path: Path) -> None:
     async with locked(tmp_path) as world:
         statuses = [
             (await world.client.get("/services/status", headers=x(f"guess-{n}"))).status_code
@@ -227,7 +227,7 @@ async def test_guessing_is_slowed_and_a_right_key_never(tmp_path: Path) -> None:
         assert (await world.client.get("/services/status")).status_code == 401
 
 
-def test_attempts_are_earned_back() -> None:
+def test_attempts_are_refilled_over_time() -> None:
     clock = Clock()
     attempts = FailedLogins(AttemptLimits(burst=3, refill=10.0), clock)
     assert [attempts.failed("a") for _ in range(5)] == [0, 0, 0, 10, 10]
@@ -240,7 +240,7 @@ def test_attempts_are_earned_back() -> None:
     assert [attempts.failed("a") for _ in range(4)] == [0, 0, 0, 10]
 
 
-def test_no_number_of_addresses_fills_the_memory() -> None:
+def test_the_number_of_remembered_addresses_is_bounded() -> None:
     attempts = FailedLogins(AttemptLimits(most=50))
     for number in range(1000):
         attempts.failed(str(number))
@@ -269,14 +269,14 @@ def a_scope(client: tuple[str, int] | None, *forwarded: str) -> dict[str, Any]:
         (None, (), "local"),
     ],
 )
-def test_an_address_is_the_peers_and_a_proxys_word_beside_it(
+def test_the_source_is_the_peer_with_the_address_that_a_local_proxy_names(
     client: tuple[str, int] | None, forwarded: tuple[str, ...], source: str
 ) -> None:
     assert source_of(a_scope(client, *forwarded)) == source
     assert caller_of(a_scope(client, *forwarded)).source == source
 
 
-def test_an_ipv6_household_counts_as_one() -> None:
+def test_addresses_of_one_ipv6_network_share_a_limit() -> None:
     assert (
         rate_limit_key("2001:db8:1:2:aaaa::1") == rate_limit_key("2001:db8:1:2::ffff") == "2001:db8:1:2::/64"
     )

@@ -1,4 +1,4 @@
-"""Server-Sent Events: what comes first, what follows, how one resumes, and what a slow reader costs."""
+"""Server-Sent Events: the first event, later ones, resuming, and slow readers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Event(NamedTuple):
 
 @dataclass
 class Subscriber:
-    """A client at the far end of one ASGI connection; it takes nothing while not ``taking``."""
+    """A client of one ASGI connection; it reads nothing unless ``taking``."""
 
     chunks: list[bytes] = field(default_factory=list)
     taking: asyncio.Event = field(default_factory=asyncio.Event)
@@ -64,7 +64,7 @@ class Subscriber:
 
 @dataclass
 class Line:
-    """A broadcast over hand-made snapshots, and readers of it."""
+    """A broadcast over snapshots of the test, and its readers."""
 
     broadcast: Broadcast
     snapshots: SnapshotPublisher
@@ -109,7 +109,7 @@ async def a_line(limits: Limits = Limits(pause=0, rest=0), **settings: Any) -> A
         await asyncio.gather(*line.tasks)
 
 
-async def test_first_comes_a_full_status_with_an_id() -> None:
+async def test_a_stream_begins_with_a_full_status_and_an_id() -> None:
     async with a_line() as line:
         subscriber = await line.subscribe()
         (event,) = subscriber.events
@@ -120,7 +120,7 @@ async def test_first_comes_a_full_status_with_an_id() -> None:
     assert b"content-length" not in subscriber.headers
 
 
-async def test_then_a_status_and_the_progress_for_every_change() -> None:
+async def test_every_change_sends_status_and_progress() -> None:
     async with a_line() as line:
         subscriber = await line.subscribe()
         await line.publish(steps=1)
@@ -133,7 +133,7 @@ async def test_then_a_status_and_the_progress_for_every_change() -> None:
     assert subscriber.events[-1].data["done"] == 2
 
 
-async def test_a_change_that_is_no_progress_sends_no_progress() -> None:
+async def test_a_change_without_progress_sends_only_a_status() -> None:
     async with a_line() as line:
         subscriber = await line.subscribe()
         line.snapshots.publish(a_snapshot(desired(kafka=True), progress=line.snapshots.current.progress))
@@ -142,15 +142,15 @@ async def test_a_change_that_is_no_progress_sends_no_progress() -> None:
     assert names == ["status", "status"]
 
 
-async def test_who_watches_a_generation_hears_that_it_was_overtaken() -> None:
+async def test_a_superseded_generation_sends_its_last_progress() -> None:
     async with a_line() as line:
         subscriber = await line.subscribe()
         await line.publish(generation=2)
-        told = [(e.data["generation"], e.data["state"]) for e in subscriber.events if e.name == "progress"]
-    assert told == [(1, "superseded"), (2, "progressing")]
+        sent = [(e.data["generation"], e.data["state"]) for e in subscriber.events if e.name == "progress"]
+    assert sent == [(1, "superseded"), (2, "progressing")]
 
 
-async def test_a_resume_replays_what_was_missed_and_nothing_else() -> None:
+async def test_a_resumed_stream_sends_the_missed_events_only() -> None:
     async with a_line() as line:
         first = await line.subscribe()
         await line.publish(steps=1)
@@ -165,7 +165,7 @@ async def test_a_resume_replays_what_was_missed_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("last_id", ["", "5", "nonsense", "deadbeef-1", "-", "{run}-99", "{run}-x", "{run}-"])
-async def test_an_id_that_means_nothing_here_begins_with_a_full_status(last_id: str) -> None:
+async def test_an_unknown_id_begins_with_a_full_status(last_id: str) -> None:
     async with a_line() as line:
         first = await line.subscribe()
         await line.publish(steps=1)
@@ -176,7 +176,7 @@ async def test_an_id_that_means_nothing_here_begins_with_a_full_status(last_id: 
 
 
 @pytest.mark.parametrize("limits", [Limits(events=4, pause=0, rest=0), Limits(size=9_000, pause=0, rest=0)])
-async def test_an_id_too_old_begins_with_a_full_status(limits: Limits) -> None:
+async def test_an_id_older_than_the_buffer_begins_with_a_full_status(limits: Limits) -> None:
     async with a_line(limits) as line:
         first = await line.subscribe()
         for steps in range(1, 6):
@@ -188,7 +188,7 @@ async def test_an_id_too_old_begins_with_a_full_status(limits: Limits) -> None:
     assert [e.name for e in resumed.events] == ["progress"]
 
 
-async def test_ids_handed_out_before_a_lull_are_forgotten_when_changes_went_unseen() -> None:
+async def test_ids_are_invalid_after_a_time_without_readers() -> None:
     async with a_line(Limits(pause=0, rest=0, linger=0)) as line:
         first = await line.subscribe()
         await line.publish(steps=1)
@@ -201,7 +201,7 @@ async def test_ids_handed_out_before_a_lull_are_forgotten_when_changes_went_unse
     assert (event.name, event.data["progress"]["done"]) == ("status", 3)
 
 
-async def test_a_reader_that_was_overtaken_is_dropped() -> None:
+async def test_a_reader_behind_the_buffer_is_dropped() -> None:
     async with a_line(Limits(events=4, pause=0, rest=0)) as line:
         slow, quick = await line.subscribe(), await line.subscribe()
         slow.taking.clear()
@@ -215,7 +215,7 @@ async def test_a_reader_that_was_overtaken_is_dropped() -> None:
         assert not quick.ended
 
 
-async def test_a_reader_that_takes_nothing_is_given_up() -> None:
+async def test_a_stalled_reader_is_disconnected() -> None:
     async with a_line(patience=0.01) as line:
         stuck = await line.subscribe()
         stuck.taking.clear()
@@ -225,7 +225,7 @@ async def test_a_reader_that_takes_nothing_is_given_up() -> None:
         assert not stuck.ended  # so that the server closes the connection
 
 
-async def test_an_idle_line_says_that_it_is_alive() -> None:
+async def test_an_idle_stream_sends_heartbeats() -> None:
     async with a_line(heartbeat=0.001) as line:
         subscriber = await line.subscribe()
         while subscriber.text.count(": alive\n\n") < 3:
@@ -233,7 +233,7 @@ async def test_an_idle_line_says_that_it_is_alive() -> None:
     assert len(subscriber.events) == 1
 
 
-async def test_a_reader_that_hangs_up_leaves_nothing_behind() -> None:
+async def test_a_closed_connection_leaves_no_reader_behind() -> None:
     async with a_line() as line:
         subscriber = await line.subscribe()
         subscriber.hung_up.set()
@@ -241,7 +241,7 @@ async def test_a_reader_that_hangs_up_leaves_nothing_behind() -> None:
         assert not line.broadcast._readers
 
 
-async def test_five_hundred_readers_cost_publishing_nothing_and_leave_others_their_turn() -> None:
+async def test_five_hundred_readers_do_not_slow_publishing_or_other_tasks() -> None:
     turns = 0
 
     async def loop() -> None:
@@ -258,7 +258,7 @@ async def test_five_hundred_readers_cost_publishing_nothing_and_leave_others_the
             line.tasks.append(asyncio.create_task(answer({}, reader.receive, reader.send)))
         await others()
         other = asyncio.create_task(loop())
-        # Publishing only says that there is something new: no reader runs in it.
+        # Publishing only sets a flag; no reader runs in it.
         line.snapshots.publish(line.snapshot(1))
         assert all(len(reader.chunks) == 1 for reader in readers)
         before = turns
@@ -266,11 +266,11 @@ async def test_five_hundred_readers_cost_publishing_nothing_and_leave_others_the
             await asyncio.sleep(0)
         assert turns - before >= 500 / Limits().batch
         other.cancel()
-        # One encoding for all of them.
+        # Encoded once for all readers.
         assert len({id(reader.chunks[1]) for reader in readers}) == 1
 
 
-async def test_a_burst_reaches_a_reader_as_its_outcome() -> None:
+async def test_a_burst_of_changes_is_sent_as_its_last_state() -> None:
     async with a_line() as line:
         subscriber = await line.subscribe()
         for steps in range(1, 50):
@@ -281,9 +281,9 @@ async def test_a_burst_reaches_a_reader_as_its_outcome() -> None:
 
 
 @pytest.mark.pitfall(41)
-async def test_streams_end_when_the_daemon_goes_down_and_new_ones_are_refused() -> None:
+async def test_streams_end_at_shutdown_and_new_ones_are_refused() -> None:
     async with a_world(settings=Settings(clock=lambda: WALL)) as world:
-        # This transport returns an answer when it has ended, so returning at all is the test.
+        # This transport returns a response when it has ended, so the test is that it returns.
         open_ = asyncio.create_task(world.client.get("/services/events"))
         await others()
         close_streams(world.app)
@@ -296,7 +296,7 @@ async def test_streams_end_when_the_daemon_goes_down_and_new_ones_are_refused() 
     assert (refused.status_code, refused.json()["reason"]) == (503, "going_down")
 
 
-async def test_a_mistake_in_making_events_ends_the_streams_rather_than_silencing_them() -> None:
+async def test_an_error_while_encoding_events_ends_the_streams() -> None:
     async with a_line() as line:
         subscriber = await line.subscribe()
         line.broadcast._cache = None  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""Writing endpoints: what is stored, what is answered, what is refused and how the refusal helps."""
+"""Writing endpoints: stored states, responses, and refusals with their remedies."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def test_start_is_accepted_at_once() -> None:
     assert world.writer.written == [("anonymous", "start kafka")]
 
 
-async def test_after_the_reply_reads_show_it() -> None:
+async def test_reads_after_the_reply_show_the_new_generation() -> None:
     async with a_world() as world:
         generation = (await world.client.post("/services/start/kafka")).json()["generation"]
         found = (await world.client.get("/services/status")).json()
@@ -36,7 +36,7 @@ async def test_after_the_reply_reads_show_it() -> None:
     assert found["groups"]["kafka"]["desired"] == "on"
 
 
-async def test_what_holds_already_is_answered_with_the_current_generation() -> None:
+async def test_a_start_without_change_returns_the_current_generation() -> None:
     async with a_world(desired(7, kafka=True)) as world:
         answer = await world.client.post("/services/start/kafka")
     assert (answer.status_code, answer.json()["generation"]) == (200, 7)
@@ -52,7 +52,7 @@ async def test_start_with_dependencies() -> None:
     assert "together with kafka, storage" in answer.json()["message"]
 
 
-async def test_a_refusal_names_the_dependency_and_the_way_out() -> None:
+async def test_a_refusal_names_the_dependency_and_the_remedy() -> None:
     async with a_world() as world:
         answer = await world.client.post("/services/start/storage")
     assert answer.status_code == 409
@@ -68,7 +68,7 @@ async def test_a_refusal_names_the_dependency_and_the_way_out() -> None:
     assert world.writer.written == []
 
 
-async def test_force_is_stored_and_taken_away() -> None:
+async def test_force_is_stored_and_removed() -> None:
     async with a_world() as world:
         await world.client.post("/services/start/storage?force=true")
         assert world.writer.desired.groups["storage"] == GroupState(on=True, force=True)
@@ -76,7 +76,7 @@ async def test_force_is_stored_and_taken_away() -> None:
         assert world.writer.desired.groups["storage"] == GroupState(on=False)
 
 
-async def test_stop_with_dependents_and_by_force() -> None:
+async def test_stop_with_dependents_and_with_force() -> None:
     async with a_world(desired(kafka=True, storage=True)) as world:
         refused = await world.client.post("/services/stop/kafka")
         forced = await world.client.post("/services/stop/kafka?force=true")
@@ -87,7 +87,7 @@ async def test_stop_with_dependents_and_by_force() -> None:
     assert not any(state.on for state in world.writer.desired.groups.values())
 
 
-async def test_accept_stores_the_moment_of_the_decision() -> None:
+async def test_accept_stores_the_time_of_the_request() -> None:
     async with a_world(desired(kafka=True)) as world:
         answer = await world.client.post("/services/accept/kafka")
         assert answer.status_code == 202
@@ -96,7 +96,7 @@ async def test_accept_stores_the_moment_of_the_decision() -> None:
         assert (await world.client.post("/services/accept/storage")).status_code == 409
 
 
-async def test_restart_stores_the_moment_of_the_decision() -> None:
+async def test_restart_stores_the_time_of_the_request() -> None:
     async with a_world(desired(kafka=True)) as world:
         assert (await world.client.post("/services/restart/kafka")).status_code == 202
         assert world.writer.desired.groups["kafka"].restarted_at == WALL
@@ -118,15 +118,15 @@ async def test_an_unknown_group_is_not_found() -> None:
 
 
 BROKEN = InvalidDesiredState((Mistake("groups.yaml", 2, 1, "unknown key"),))
-REFUSED = WriteRefused("desired_state_invalid", "groups.yaml is broken", "mend it")
-REFUSED_FOR = WriteRefused("desired_state_invalid", "groups.yaml is broken", "mend it")
+REFUSED = WriteRefused("desired_state_invalid", "groups.yaml is broken", "correct it")
+REFUSED_FOR = WriteRefused("desired_state_invalid", "groups.yaml is broken", "correct it")
 REFUSED_FOR.__cause__ = BROKEN
 
 
 @pytest.mark.parametrize(
     ("error", "mistakes"), [(REFUSED, None), (REFUSED_FOR, ["unknown key"]), (BROKEN, ["unknown key"])]
 )
-async def test_broken_files_are_never_written_over(error: Exception, mistakes: list[str] | None) -> None:
+async def test_invalid_files_are_not_overwritten(error: Exception, mistakes: list[str] | None) -> None:
     async with a_world() as world:
         world.writer.refuse = error
         answer = await world.client.post("/services/start/kafka")
@@ -143,7 +143,7 @@ async def test_broken_files_are_never_written_over(error: Exception, mistakes: l
         EngineUnavailable("docker compose is not there"),
     ],
 )
-async def test_what_may_pass_is_not_the_callers_fault(error: Exception) -> None:
+async def test_temporary_errors_are_a_503(error: Exception) -> None:
     async with a_world() as world:
         world.writer.refuse = error
         answer = await world.client.post("/services/start/kafka")
@@ -152,7 +152,7 @@ async def test_what_may_pass_is_not_the_callers_fault(error: Exception) -> None:
     assert answer.json()["remedy"]
 
 
-async def test_what_nobody_expected_tells_nothing_of_the_inside() -> None:
+async def test_an_unexpected_error_shows_no_internals() -> None:
     async with a_world() as world:
         world.writer.refuse = RuntimeError("secret-of-the-inside")
         answer = await world.client.post("/services/start/kafka")
@@ -164,27 +164,27 @@ async def test_what_nobody_expected_tells_nothing_of_the_inside() -> None:
 @pytest.mark.parametrize(
     ("state", "success"), [("converged", True), ("degraded", False), ("progressing", True)]
 )
-async def test_wait_answers_when_it_is_over_and_says_how(state: str, success: bool) -> None:
+async def test_wait_returns_at_the_end_of_the_generation_with_its_state(state: str, success: bool) -> None:
     async with a_world() as world:
         seconds = 0.01 if state == "progressing" else 60
-        asked = asyncio.create_task(world.client.post(f"/services/start/kafka?wait={seconds}"))
+        request = asyncio.create_task(world.client.post(f"/services/start/kafka?wait={seconds}"))
         while world.snapshots.current.generation < 2:
             await asyncio.sleep(0)
         ended = Progress(generation=2, state=state, total=1, reason="exited", message="kafka: exited")
         world.snapshots.publish(a_snapshot(world.writer.desired, progress=ended))
-        answer = await asked
+        answer = await request
     assert answer.status_code == 200
     assert answer.json()["progress"]["state"] == state
     assert answer.json()["success"] is success
 
 
-async def test_wait_answers_when_it_is_overtaken() -> None:
+async def test_wait_returns_when_the_generation_is_superseded() -> None:
     async with a_world() as world:
-        asked = asyncio.create_task(world.client.post("/services/start/kafka?wait=60"))
+        request = asyncio.create_task(world.client.post("/services/start/kafka?wait=60"))
         while world.snapshots.current.generation < 2:
             await asyncio.sleep(0)
         await world.client.post("/services/stop/kafka")
-        assert (await asked).json()["progress"]["state"] == "superseded"
+        assert (await request).json()["progress"]["state"] == "superseded"
 
 
 # --- PUT ------------------------------------------------------------------------------------------
@@ -215,7 +215,7 @@ async def test_put_sets_the_state_of_the_body(body: dict[str, Any], state: Group
     assert first.json()["generation"] == second.json()["generation"] == 2
 
 
-async def test_put_answers_that_a_suspension_holds_it_up() -> None:
+async def test_put_names_the_suspension_that_delays_it() -> None:
     async with a_world(desired(kafka=GroupState(on=False, suspend=Suspension()))) as world:
         held = await world.client.put("/services/groups/kafka", json={"state": "on"})
         again = await world.client.put("/services/groups/kafka", json={"state": "on"})
@@ -245,7 +245,7 @@ async def test_put_answers_that_a_suspension_holds_it_up() -> None:
         ({"state": "on", "suspend": {"colour": "red"}}, "suspend.colour"),
     ],
 )
-async def test_a_loosely_typed_body_is_refused_by_name(body: dict[str, Any], name: str) -> None:
+async def test_a_body_of_wrong_types_is_refused_with_the_field_name(body: dict[str, Any], name: str) -> None:
     async with a_world() as world:
         answer = await world.client.put("/services/groups/kafka", json=body)
     assert (answer.status_code, answer.json()["reason"]) == (422, "bad_input")
@@ -258,14 +258,14 @@ async def test_a_loosely_typed_body_is_refused_by_name(body: dict[str, Any], nam
     [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b"9" * 10_000, b'{"state": "\\ud800"}'],
     ids=["empty", "cut", "list", "null", "bytes", "deep", "number", "surrogate"],
 )
-async def test_a_body_that_is_no_object(content: bytes) -> None:
+async def test_a_body_that_is_no_object_is_refused(content: bytes) -> None:
     async with a_world() as world:
         headers = {"content-type": "application/json"}
         answer = await world.client.put("/services/groups/kafka", content=content, headers=headers)
     assert (answer.status_code, answer.json()["reason"]) == (422, "bad_input")
 
 
-async def test_a_body_that_is_not_said_to_be_json() -> None:
+async def test_a_body_without_a_json_content_type_is_refused() -> None:
     async with a_world() as world:
         headers = {"content-type": "application/x-www-form-urlencoded"}
         answer = await world.client.put("/services/groups/kafka", content=b'{"state": "on"}', headers=headers)
@@ -276,7 +276,7 @@ async def test_a_body_that_is_not_said_to_be_json() -> None:
 @pytest.mark.parametrize(
     "query", ["forse=true", "force=perhaps", "force=true&force=false", "wait=1000", "with_dependents=true"]
 )
-async def test_parameters_that_are_unknown_or_unusable_are_refused(query: str) -> None:
+async def test_unknown_and_invalid_parameters_are_refused(query: str) -> None:
     async with a_world() as world:
         answer = await world.client.post(f"/services/start/kafka?{query}")
     assert (answer.status_code, answer.json()["reason"]) == (422, "bad_input")

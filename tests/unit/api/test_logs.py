@@ -1,4 +1,4 @@
-"""Log lines over HTTP: to their end, as they come, and how a stream of them ends."""
+"""Logs over HTTP: read to the end, followed, and ended."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.support.fixtures.api import ENGINE, WALL, ApiHarness, a_snapshot, a_w
 ON = desired(kafka=True)
 
 
-def of(*lines: str, error: Exception | None = None, asked: list[Any] | None = None) -> LogReader:
-    """An engine that has these lines, and then ends or fails."""
+def of(*lines: str, error: Exception | None = None, calls: list[Any] | None = None) -> LogReader:
+    """Return a log reader that yields these lines, then ends or fails."""
 
     async def source(container: str, tail: int, follow: bool) -> AsyncIterator[str]:
-        if asked is not None:
-            asked.append((container, tail, follow))
+        if calls is not None:
+            calls.append((container, tail, follow))
         for line in lines:
             yield line
         if error is not None:
@@ -33,7 +33,7 @@ def of(*lines: str, error: Exception | None = None, asked: list[Any] | None = No
 
 
 class Tap:
-    """An engine whose lines come when the test says; ``closed`` once it is let go of."""
+    """An engine that yields the lines of the test; ``closed`` is set when the stream is closed."""
 
     def __init__(self) -> None:
         self.queue: asyncio.Queue[str | Exception | None] = asyncio.Queue()
@@ -52,7 +52,7 @@ class Tap:
 
 
 class Reader:
-    """A client at the far end of one ASGI connection, which takes only what it is let to."""
+    """A client of one ASGI connection that reads only when the test allows it."""
 
     def __init__(self, world: ApiHarness, path: str) -> None:
         self.taking = asyncio.Event()
@@ -61,7 +61,7 @@ class Reader:
         self.text = ""
         self.status = 0
         self.ended = False
-        self._asked = False
+        self._requested = False
         path, _, query = path.partition("?")
         scope = {
             "type": "http",
@@ -74,8 +74,8 @@ class Reader:
         self.task = asyncio.create_task(world.app(scope, self._receive, self._send))
 
     async def _receive(self) -> dict[str, Any]:
-        if not self._asked:
-            self._asked = True
+        if not self._requested:
+            self._requested = True
             return {"type": "http.request", "body": b"", "more_body": False}
         await self.left.wait()
         return {"type": "http.disconnect"}
@@ -95,28 +95,28 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def test_the_lines_come_as_plain_text() -> None:
-    asked: list[Any] = []
-    async with a_world(ON, running("kafka"), logs=of("one", "two\u2028three", asked=asked)) as world:
+async def test_lines_are_sent_as_plain_text() -> None:
+    calls: list[Any] = []
+    async with a_world(ON, running("kafka"), logs=of("one", "two\u2028three", calls=calls)) as world:
         found = await world.client.get("/services/logs/kafka?tail=7")
     assert (found.status_code, found.text) == (200, "one\ntwo\u2028three\n")
     assert found.headers["content-type"] == "text/plain; charset=utf-8"
     assert found.headers["cache-control"] == "no-store"
-    assert asked == [("id-kafka", 7, False)]
+    assert calls == [("id-kafka", 7, False)]
 
 
-async def test_an_empty_log_is_an_empty_answer() -> None:
+async def test_an_empty_log_is_an_empty_response() -> None:
     async with a_world(ON, running("kafka"), logs=of()) as world:
         found = await world.client.get("/services/logs/kafka")
     assert (found.status_code, found.text) == (200, "")
 
 
-async def test_services_in_no_group_have_logs_too() -> None:
+async def test_unmanaged_services_have_logs_too() -> None:
     async with a_world(ON, running("tempo"), logs=of("trace")) as world:
         assert (await world.client.get("/services/logs/tempo")).text == "trace\n"
 
 
-async def test_nobody_has_lines_where_nobody_can_be_asked() -> None:
+async def test_without_a_log_reader_there_is_no_endpoint() -> None:
     async with a_world(ON, running("kafka")) as world:
         assert (await world.client.get("/services/logs/kafka")).status_code == 404
 
@@ -129,7 +129,7 @@ async def test_nobody_has_lines_where_nobody_can_be_asked() -> None:
         ("kafka", "no_container", "it gets one when kafka is on"),
     ],
 )
-async def test_what_has_no_log_says_why(service: str, reason: str, says: str) -> None:
+async def test_a_service_without_a_log_is_a_404_with_the_reason(service: str, reason: str, says: str) -> None:
     async with a_world(ON, running("kafka"), logs=of(error=ContainerGone("gone"))) as world:
         found = await world.client.get(f"/services/logs/{service}")
     assert (found.status_code, found.json()["reason"]) == (404, reason)
@@ -144,7 +144,7 @@ async def test_bad_parameters_are_refused(query: str) -> None:
         assert (await world.client.get(f"/services/logs/kafka?{query}")).status_code == 422
 
 
-async def test_without_an_engine_it_says_so_at_once() -> None:
+async def test_an_unreachable_engine_is_a_503_at_once() -> None:
     gone = replace(ENGINE, reachable=False, error="no such socket")
     snapshot = replace(a_snapshot(ON, running("kafka")), engine=gone)
     async with a_world(snapshot=snapshot, logs=of("one")) as world:
@@ -156,13 +156,13 @@ async def test_without_an_engine_it_says_so_at_once() -> None:
 @pytest.mark.parametrize(
     "error", [EngineUnavailable("it hangs"), StepFailed("its driver keeps none", "no_logs")]
 )
-async def test_an_engine_that_has_nothing_to_give_is_a_503(error: Exception) -> None:
+async def test_an_engine_error_before_the_first_line_is_a_503(error: Exception) -> None:
     async with a_world(ON, running("kafka"), logs=of(error=error)) as world:
         found = await world.client.get("/services/logs/kafka?follow=true")
     assert (found.status_code, found.json()["detail"]) == (503, str(error))
 
 
-async def test_followed_lines_come_as_they_are_printed() -> None:
+async def test_followed_lines_are_sent_as_they_are_printed() -> None:
     tap = Tap()
     async with a_world(ON, running("kafka"), logs=tap) as world:
         tap.queue.put_nowait("one")
@@ -176,7 +176,7 @@ async def test_followed_lines_come_as_they_are_printed() -> None:
     assert (reader.status, reader.ended) == (200, True)
 
 
-async def test_a_log_that_breaks_off_is_cut_not_ended() -> None:
+async def test_an_engine_error_in_the_middle_cuts_the_connection() -> None:
     tap = Tap()
     async with a_world(ON, running("kafka"), logs=tap) as world:
         reader = Reader(world, "/services/logs/kafka?follow=true")
@@ -187,7 +187,7 @@ async def test_a_log_that_breaks_off_is_cut_not_ended() -> None:
     assert (reader.text, reader.ended) == ("one\n", False)
 
 
-async def test_who_hangs_up_lets_go_of_the_engine() -> None:
+async def test_a_closed_connection_closes_the_engine_stream() -> None:
     tap = Tap()
     async with a_world(ON, running("kafka"), logs=tap) as world:
         reader = Reader(world, "/services/logs/kafka?follow=true")
@@ -198,7 +198,7 @@ async def test_who_hangs_up_lets_go_of_the_engine() -> None:
         assert tap.closed.is_set()
 
 
-async def test_the_end_of_the_daemon_ends_it() -> None:
+async def test_a_followed_log_ends_at_shutdown() -> None:
     tap = Tap()
     async with a_world(ON, running("kafka"), logs=tap) as world:
         reader = Reader(world, "/services/logs/kafka?follow=true")
@@ -210,7 +210,7 @@ async def test_the_end_of_the_daemon_ends_it() -> None:
         assert (await world.client.get("/services/logs/kafka")).status_code == 503
 
 
-async def test_a_reader_that_takes_nothing_holds_little_and_is_dropped() -> None:
+async def test_a_stalled_reader_buffers_little_and_is_disconnected() -> None:
     tap = Tap()
     settings = Settings(clock=lambda: WALL, patience=0.05)
     async with a_world(ON, running("kafka"), logs=tap, settings=settings) as world:
@@ -225,7 +225,7 @@ async def test_a_reader_that_takes_nothing_holds_little_and_is_dropped() -> None
     assert tap.taken * 10_000 < 3 * logs.SIZE
 
 
-async def test_a_revoked_key_gets_not_one_line_more() -> None:
+async def test_a_revoked_key_ends_a_followed_log() -> None:
     tap = Tap()
     async with a_world(ON, running("kafka"), logs=tap) as world:
         reader = Reader(world, "/services/logs/kafka?follow=true")
@@ -237,7 +237,7 @@ async def test_a_revoked_key_gets_not_one_line_more() -> None:
     assert reader.text == "one\n"
 
 
-async def test_so_many_readers_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_open_logs_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "MOST_READERS", 2)
     tap = Tap()
     async with a_world(ON, running("kafka"), logs=tap) as world:
@@ -254,7 +254,7 @@ async def test_so_many_readers_and_no_more(monkeypatch: pytest.MonkeyPatch) -> N
         assert (await world.client.get("/services/logs/kafka")).status_code == 200
 
 
-async def test_what_was_kept_of_the_container_before_needs_neither_container_nor_engine() -> None:
+async def test_a_captured_log_needs_neither_container_nor_engine() -> None:
     async def kept(service: str) -> list[str] | None:
         return ["one", "two"] if service == "kafka" else None
 

@@ -1,4 +1,4 @@
-"""Metrics: the names of the contract, what is counted and when, and who may read them where."""
+"""Metrics: names, counters, gauges, and access on both addresses."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Clock:
 
 
 class Meter:
-    """Metrics over snapshots that the test publishes; ``value`` reads what Prometheus would."""
+    """Metrics over snapshots of the test; ``value`` reads the text as Prometheus does."""
 
     def __init__(self, snapshot: Snapshot | None = None) -> None:
         self.snapshots = SnapshotPublisher()
@@ -110,7 +110,7 @@ def test_invalid_files_and_suspensions_are_gauges() -> None:
 
 
 def test_labels_escape_any_name() -> None:
-    # Names come out of files: whatever is in them, the text stays one that Prometheus reads.
+    # Names come from files and may contain any character.
     meter = Meter(a_snapshot(ON, running("kafka")))
     meter.counters.on_request("GET", 'a"b\\c\nd', 200, 0.1)
     assert (

@@ -1,4 +1,4 @@
-"""What ``/docs`` teaches is what the endpoints do; and the pages that a browser opens."""
+"""The endpoints match ``/docs``; and the pages for browsers."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ OF_GROUPS = {
     ("get", "/services/logs/{service}"),
     ("post", "/services/plan"),
 }
-"""What can't be answered before there is a desired state."""
+"""Paths without a response before there is a desired state."""
 
 
 async def test_every_status_that_can_occur_is_documented() -> None:
@@ -114,8 +114,8 @@ MODELS: dict[str, type[BaseModel]] = {
 
 
 @pytest.mark.parametrize("path", MODELS)
-async def test_answers_are_what_the_document_says(path: str) -> None:
-    """No field that is not described, and none described that is not there."""
+async def test_responses_match_the_document(path: str) -> None:
+    """Each field is described, and each described field exists."""
     progress = Progress(generation=1, done=1, total=2, expected_at=WALL, steps=(a_step("kafka"),))
     snapshot = a_snapshot(
         desired(kafka=True, analytics=True),
@@ -131,7 +131,7 @@ async def test_answers_are_what_the_document_says(path: str) -> None:
     assert model.model_validate(answer.json()).model_fields_set == set(model.model_fields)
 
 
-async def test_refusals_and_write_answers_are_what_the_document_says() -> None:
+async def test_refusals_and_write_responses_match_the_document() -> None:
     async with a_world(preview=_plan) as world:
         schemas.WriteAnswer.model_validate((await world.client.post("/services/start/kafka")).json())
         schemas.Preview.model_validate((await world.client.post("/services/plan", json={})).json())
@@ -140,11 +140,11 @@ async def test_refusals_and_write_answers_are_what_the_document_says() -> None:
 
 
 @pytest.mark.parametrize("model", [*MODELS.values(), schemas.Problem, GroupBody, SuspendBody])
-def test_models_allow_nothing_that_they_do_not_describe(model: type[BaseModel]) -> None:
+def test_models_forbid_extra_fields(model: type[BaseModel]) -> None:
     assert model.model_config.get("extra") == "forbid"
 
 
-async def test_the_documentation_needs_nothing_from_elsewhere() -> None:
+async def test_the_documentation_loads_nothing_from_other_hosts() -> None:
     async with a_world() as world:
         page = await world.client.get("/docs")
         assert page.headers["content-type"].startswith("text/html")
@@ -156,14 +156,14 @@ async def test_the_documentation_needs_nothing_from_elsewhere() -> None:
         assert (await world.client.get("/docs/%2e%2e/%2e%2e/app.py")).status_code == 404
 
 
-async def test_without_a_dashboard_it_says_so() -> None:
+async def test_a_missing_dashboard_is_a_404() -> None:
     async with a_world() as world:
         answer = await world.client.get("/services/dashboard")
     assert (answer.status_code, answer.json()["reason"]) == (404, "no_dashboard")
     assert "no dashboard is installed" in answer.json()["detail"]
 
 
-async def test_a_dashboard_is_served_as_it_is(tmp_path: Path) -> None:
+async def test_dashboard_files_are_served_unchanged(tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text("<p>here</p>")
     (tmp_path / "js").mkdir()
     (tmp_path / "js" / "main.js").write_text("export {}")

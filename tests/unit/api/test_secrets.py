@@ -1,4 +1,4 @@
-"""A daemon of its own: no key is told anywhere, and changed keys count within a second."""
+"""A running daemon shows no key anywhere and uses changed keys within a second."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.support.fixtures.wait import until
 from tests.unit.auth.test_keys import AT
 
 
-def test_no_key_is_told_anywhere(tmp_path: Path) -> None:
-    """Right keys, wrong ones, in every place where one may be put by mistake: then everything is searched."""
+def test_no_key_is_stored_or_shown_anywhere(tmp_path: Path) -> None:
+    """Send correct and wrong keys in every place where one may be put by mistake, then search everything."""
     given, wrong = make_key(), make_key()
     state = tmp_path / "state"
     made = KeyFile(state).add("ann", OPERATOR, at=AT)
     secrets = (given, wrong, made)
-    told: list[str] = []
+    texts: list[str] = []
     with a_daemon(tmp_path, **{VARIABLE: given}) as (daemon, url), reached(url, daemon) as client:
         for key in secrets:
             for headers in (
@@ -46,24 +46,24 @@ def test_no_key_is_told_anywhere(tmp_path: Path) -> None:
                     shown = str(answer.headers)
                     if answer.status_code != 404 and key not in path:
                         shown += answer.text
-                    told.append(shown)
+                    texts.append(shown)
         assert client.get("/services/status", headers=x(given)).status_code == 200
         # Entries that no request waits for are written a moment later.
         waited(lambda: {"ann", "environment", "anonymous"} <= {e.event.user for e in read(state, Query())})
         audit = client.get("/services/audit?limit=1000", headers=x(made))
-        told.append(audit.text)
+        texts.append(audit.text)
         process = Path(f"/proc/{daemon.pid}")
-        told += [(process / name).read_bytes().decode("latin-1") for name in ("cmdline", "environ")]
-        told.append(subprocess.run(["ps", "axeww"], check=False, capture_output=True, text=True).stdout)
-    told += [path.read_bytes().decode("latin-1") for path in tmp_path.rglob("*") if path.is_file()]
-    everything = "\n".join(told)
+        texts += [(process / name).read_bytes().decode("latin-1") for name in ("cmdline", "environ")]
+        texts.append(subprocess.run(["ps", "axeww"], check=False, capture_output=True, text=True).stdout)
+    texts += [path.read_bytes().decode("latin-1") for path in tmp_path.rglob("*") if path.is_file()]
+    everything = "\n".join(texts)
     assert "desired state accepted" in everything
     for key in secrets:
         assert key not in everything
         assert key.removeprefix("sm_") not in everything
 
 
-def test_a_running_daemon_takes_in_keys_of_the_command_line(tmp_path: Path) -> None:
+def test_a_running_daemon_uses_keys_added_by_the_command_line(tmp_path: Path) -> None:
     def key(*words: str) -> str:
         where = ("--state-dir", str(tmp_path / "state"))
         ran = subprocess.run(
@@ -88,7 +88,7 @@ def test_a_running_daemon_takes_in_keys_of_the_command_line(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
-def test_without_a_key_it_does_not_listen_to_the_network(tmp_path: Path, host: str) -> None:
+def test_without_a_key_the_daemon_does_not_listen_on_the_network(tmp_path: Path, host: str) -> None:
     with a_daemon(tmp_path, "--host", host) as (daemon, _):
         assert daemon.wait(30) == 1
     log = (tmp_path / "log").read_text()

@@ -1,4 +1,4 @@
-"""Who may ask at all: Host, Origin, sizes; and what every answer carries."""
+"""Checks of every request (Host, Origin, size) and headers of every response."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ JSON = {"content-type": "application/json"}
         "[::1]",
     ],
 )
-async def test_loopback_names_are_ours(host: str) -> None:
+async def test_loopback_names_are_accepted(host: str) -> None:
     async with a_world() as world:
         assert (await world.client.get("/services/status", headers={"host": host})).status_code == 200
 
@@ -50,7 +50,7 @@ async def test_other_names_are_misdirected(host: str) -> None:
             assert (answer.status_code, answer.json()["reason"]) == (421, "foreign_host")
 
 
-async def test_the_bound_host_and_configured_names_are_ours() -> None:
+async def test_the_bound_host_and_configured_names_are_accepted() -> None:
     async with a_world(
         settings=Settings(host="192.168.0.7", own=("alpr.local",), names=("Box.local",))
     ) as world:
@@ -65,7 +65,7 @@ async def test_the_bound_host_and_configured_names_are_ours() -> None:
 
 
 @pytest.mark.parametrize("bound", ["0.0.0.0", "::"])
-async def test_bound_to_every_address_any_address_is_ours_but_no_name(bound: str) -> None:
+async def test_bound_to_every_address_any_address_is_accepted_but_no_name(bound: str) -> None:
     async with a_world(settings=Settings(host=bound)) as world:
         for host, status in (("192.168.0.7:8000", 200), ("[fe80::1]:8000", 200), ("evil.example", 421)):
             assert (await world.client.get("/healthz", headers={"host": host})).status_code == status
@@ -100,13 +100,13 @@ async def test_a_page_of_another_origin_can_not_write(origin: str) -> None:
         ("127.0.0.1:8000", "https://box.local"),
     ],
 )
-async def test_our_own_pages_can_write(host: str, origin: str) -> None:
+async def test_pages_of_this_daemon_can_write(host: str, origin: str) -> None:
     async with a_world(settings=Settings(names=("box.local",))) as world:
         answer = await world.client.post("/services/start/kafka", headers={"host": host, "origin": origin})
     assert answer.status_code == 202
 
 
-async def test_another_server_of_this_machine_is_another_origin() -> None:
+async def test_another_port_of_this_machine_is_another_origin() -> None:
     async with a_world(settings=Settings(own=("box.local",))) as world:
         for origin in ("http://box.local", "http://box.local:3000"):
             headers = {"host": "box.local:8000", "origin": origin}
@@ -114,7 +114,7 @@ async def test_another_server_of_this_machine_is_another_origin() -> None:
             assert (answer.status_code, answer.json()["reason"]) == (403, "foreign_origin")
 
 
-async def test_bodies_are_limited_whatever_their_header_says() -> None:
+async def test_bodies_are_limited_despite_a_wrong_content_length() -> None:
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(20):
             yield b" " * (MAX_BODY // 10)
@@ -130,7 +130,7 @@ async def test_bodies_are_limited_whatever_their_header_says() -> None:
     assert fits.status_code == 202
 
 
-async def test_every_answer_carries_the_headers_of_caution() -> None:
+async def test_every_response_has_the_security_headers() -> None:
     async with a_world(desired()) as world:
         answers = [
             await world.client.get("/services/status"),
@@ -159,7 +159,9 @@ async def test_every_answer_carries_the_headers_of_caution() -> None:
         ("DELETE", "/services/status", 405, "method_not_allowed"),
     ],
 )
-async def test_what_is_not_there_is_a_problem_too(method: str, path: str, status: int, reason: str) -> None:
+async def test_unknown_paths_and_methods_are_problems(
+    method: str, path: str, status: int, reason: str
+) -> None:
     async with a_world() as world:
         answer = await world.client.request(method, path)
     assert answer.headers["content-type"] == "application/problem+json"

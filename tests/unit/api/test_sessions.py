@@ -1,4 +1,4 @@
-"""Sessions of the dashboard: begun with a key, ended with it, good for our own pages only."""
+"""Sessions of the dashboard: they begin and end with a key and work only on pages of this daemon."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def test_a_browser_signs_in_and_out(tmp_path: Path) -> None:
         assert (await client.get("/services/status")).status_code == 401
 
 
-async def test_a_session_needs_a_right_key(tmp_path: Path) -> None:
+async def test_a_session_needs_a_correct_key(tmp_path: Path) -> None:
     async with locked(tmp_path) as world:
         assert (await world.client.post("/services/session")).status_code == 401
         wrong = [
@@ -60,7 +60,7 @@ async def test_a_session_needs_a_right_key(tmp_path: Path) -> None:
         (ORIGIN, 202),
     ],
 )
-async def test_a_cookie_writes_from_our_own_pages_only(
+async def test_a_cookie_can_write_only_from_pages_of_this_daemon(
     tmp_path: Path, headers: dict[str, str], status: int
 ) -> None:
     async with locked(tmp_path) as world:
@@ -84,11 +84,11 @@ async def test_behind_https_the_cookie_is_secure(tmp_path: Path, client: tuple[s
     async with locked(tmp_path, client=client) as world:
         headers = {**x(world.ann), "x-forwarded-proto": "https"}
         begun = await world.client.post("/services/session", headers=headers)
-    # Only a proxy on this machine is believed.
+    # Only a proxy on this machine is trusted.
     assert ("Secure" in begun.headers["set-cookie"]) == (client[0] == "127.0.0.1")
 
 
-async def test_where_no_key_is_needed_signing_in_sets_nothing() -> None:
+async def test_without_keys_signing_in_sets_no_cookie() -> None:
     async with a_world() as world:
         begun = await world.client.post("/services/session")
         assert begun.json() == {

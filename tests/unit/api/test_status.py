@@ -1,4 +1,4 @@
-"""Reading endpoints: the contract's field names, units and moments, and what holds without an engine."""
+"""Reading endpoints: field names, units and times, also without an engine."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def test_memory_is_in_millions_of_bytes_and_uptime_in_seconds() -> None:
     assert kafka["last_error"] is None
 
 
-async def test_what_is_not_there_has_no_uptime_and_no_memory() -> None:
+async def test_an_absent_container_has_no_uptime_and_no_memory() -> None:
     async with a_world(desired(kafka=True), UP[0]) as world:
         found = (await world.client.get("/services/status/kafka")).json()
     assert found["status"] == "partial"
@@ -74,7 +74,7 @@ async def test_what_is_not_there_has_no_uptime_and_no_memory() -> None:
     )
 
 
-async def test_uptime_and_timestamp_tick_though_the_snapshot_does_not() -> None:
+async def test_uptime_and_timestamp_change_without_a_new_snapshot() -> None:
     now = WALL
     async with a_world(desired(kafka=True), *UP, settings=Settings(clock=lambda: now)) as world:
         first = (await world.client.get("/services/status")).json()
@@ -114,14 +114,14 @@ async def test_mistakes_in_the_files_are_shown() -> None:
     assert ready.json()["errors"] == [expected]
 
 
-async def test_text_out_of_a_container_can_not_break_the_answer() -> None:
+async def test_text_from_a_container_can_not_break_the_response() -> None:
     broken = replace(running("kafka"), name='al"pr\udcff\n\u2028kafka')
     async with a_world(desired(kafka=True), broken) as world:
         found = (await world.client.get("/services/status/kafka")).json()
     assert found["services"][1]["container"] == 'al"pr?\n\u2028kafka'
 
 
-async def test_groups_say_what_there_is() -> None:
+async def test_groups_lists_the_groups_of_the_files() -> None:
     async with a_world() as world:
         found = (await world.client.get("/services/groups")).json()["groups"]
     assert found["kafka"] == {
@@ -135,7 +135,7 @@ async def test_groups_say_what_there_is() -> None:
     assert found["analytics"]["dependency_strengths"] == {"storage": "ready"}
 
 
-async def test_plan_shows_steps_and_what_waits() -> None:
+async def test_plan_lists_steps_and_waiting_services() -> None:
     async with a_world(desired(kafka=True, analytics=True)) as world:
         found = (await world.client.get("/services/plan")).json()
     assert [(s["service"], s["action"], s["reason"]) for s in found["steps"]] == [
@@ -148,7 +148,7 @@ async def test_plan_shows_steps_and_what_waits() -> None:
     assert "zookeeper: create" in found["text"]
 
 
-async def test_drift_says_what_is_pending() -> None:
+async def test_drift_marks_pending_changes() -> None:
     paused = replace(running("kafka"), state=State.PAUSED)
     async with a_world(desired(kafka=True), running("zookeeper"), paused, running("loki")) as world:
         found = (await world.client.get("/services/drift")).json()
@@ -159,7 +159,7 @@ async def test_drift_says_what_is_pending() -> None:
     }
 
 
-async def test_preview_exists_only_where_somebody_can_make_one() -> None:
+async def test_without_a_previewer_there_is_no_endpoint() -> None:
     async with a_world() as world:
         assert (await world.client.post("/services/plan", json={})).status_code == 405
 
@@ -177,7 +177,7 @@ async def test_preview_exists_only_where_somebody_can_make_one() -> None:
     assert worse.status_code == 422
 
 
-async def test_progress_tells_each_step() -> None:
+async def test_progress_lists_each_step() -> None:
     progress = Progress(
         generation=1, done=1, total=2, expected_at=WALL + 6, steps=(a_step("kafka", "failed", "no image"),)
     )
@@ -199,7 +199,7 @@ async def test_progress_tells_each_step() -> None:
     ]
 
 
-async def test_an_overtaken_generation_is_superseded() -> None:
+async def test_an_older_generation_in_progress_is_superseded() -> None:
     async with a_world(desired(1, kafka=True)) as world:
         world.snapshots.publish(a_snapshot(desired(2)))
         found = (await world.client.get("/services/progress/1")).json()
@@ -214,35 +214,35 @@ async def test_an_unknown_generation_is_not_found() -> None:
 
 async def test_waiting_ends_with_the_generation() -> None:
     async with a_world(desired(kafka=True)) as world:
-        asked = asyncio.create_task(world.client.get("/services/progress/1?wait=60"))
+        request = asyncio.create_task(world.client.get("/services/progress/1?wait=60"))
         await others()
         half = Progress(generation=1, state="progressing", done=1, total=2)
         world.snapshots.publish(a_snapshot(desired(kafka=True), progress=half))
         done = Progress(generation=1, state="converged", done=2, total=2, ended_at=WALL)
         world.snapshots.publish(a_snapshot(desired(kafka=True), progress=done))
-        found = (await asked).json()
+        found = (await request).json()
     assert (found["state"], found["percent"]) == ("converged", 100)
 
 
-async def test_waiting_ends_when_time_is_up_or_the_daemon_goes_down() -> None:
+async def test_waiting_ends_at_the_timeout_or_at_shutdown() -> None:
     async with a_world(desired(kafka=True)) as world:
         short = await world.client.get("/services/progress/1?wait=0.01")
-        asked = asyncio.create_task(world.client.get("/services/progress/1?wait=600"))
+        request = asyncio.create_task(world.client.get("/services/progress/1?wait=600"))
         await others()
         close_streams(world.app)
-        long = await asked
+        long = await request
         ready = await world.client.get("/readyz")
     assert short.json()["state"] == long.json()["state"] == "progressing"
     assert ready.json()["reason"] == "going_down"
 
 
 @pytest.mark.parametrize("wait", ["601", "-1", "nan", "inf", "soon", ""])
-async def test_a_wait_that_is_none(wait: str) -> None:
+async def test_an_invalid_wait_is_refused(wait: str) -> None:
     async with a_world() as world:
         assert (await world.client.get(f"/services/progress/1?wait={wait}")).status_code == 422
 
 
-async def test_health_does_not_depend_on_anything() -> None:
+async def test_liveness_depends_on_no_state() -> None:
     gone = EngineView(kind="docker", reachable=False, since=WALL, error="connection refused")
     async with a_world(snapshot=a_snapshot(desired(), engine=gone)) as world:
         alive = await world.client.get("/healthz")
@@ -258,7 +258,7 @@ async def test_ready_when_fresh_and_valid() -> None:
         assert (await world.client.get("/readyz")).json()["reason"] == "stale"
 
 
-async def test_an_unhealthy_service_is_shown_as_what_it_is() -> None:
+async def test_an_unhealthy_service_is_shown_as_unhealthy() -> None:
     ill = replace(running("kafka"), health=Health.UNHEALTHY)
     async with a_world(desired(kafka=True), running("zookeeper"), ill) as world:
         found = (await world.client.get("/services/status/kafka")).json()
