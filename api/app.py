@@ -75,7 +75,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         if audit is not None:
-            audit.subscribe(publish_from_thread(asyncio.get_running_loop(), broadcast.tell))
+            audit.subscribe(publish_from_thread(asyncio.get_running_loop(), broadcast.send))
         yield
         close_streams(app)
         await broadcast.aclose()

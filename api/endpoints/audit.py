@@ -196,8 +196,8 @@ class RefusalRecorder:
 
 def describe_request(method: str, path: str, groups: Any) -> tuple[str, str]:
     """Return the action of a request, as a stable word, and the group or address that it targets."""
-    found = _PATH.fullmatch(path)
-    word, name = (found[1], found[2] or "") if found else ("", "")
+    match = _PATH.fullmatch(path)
+    word, name = (match[1], match[2] or "") if match else ("", "")
     known = name if name in groups else ""
     if method == "POST" and word in _WRITES and name:
         return word, known
@@ -211,7 +211,7 @@ def describe_request(method: str, path: str, groups: Any) -> tuple[str, str]:
 
 
 def publish_from_thread(
-    loop: asyncio.AbstractEventLoop, tell: Callable[[str, bytes], None]
+    loop: asyncio.AbstractEventLoop, send_event: Callable[[str, bytes], None]
 ) -> Callable[[Sequence[Entry]], None]:
     """Return a listener that sends entries as ``audit`` events, from the log's thread into the event loop."""
 
@@ -220,7 +220,7 @@ def publish_from_thread(
 
         def send() -> None:
             for data in encoded:
-                tell("audit", data)
+                send_event("audit", data)
 
         if not loop.is_closed():
             loop.call_soon_threadsafe(send)

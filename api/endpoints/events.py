@@ -90,7 +90,7 @@ class Broadcast:
         self._readers: set[Subscriber] = set()
         self._left_at = 0.0
         self._task: asyncio.Task[None] | None = None
-        self._telling: asyncio.Task[None] | None = None
+        self._waking: asyncio.Task[None] | None = None
 
     @contextmanager
     def reader(self, last_id: str) -> Iterator[tuple[Subscriber, bytes]]:
@@ -118,14 +118,14 @@ class Broadcast:
         reader.position = number
         return event
 
-    def tell(self, kind: str, data: bytes) -> None:
+    def send(self, kind: str, data: bytes) -> None:
         """Send one event (``data`` is JSON) to the current readers; without readers, drop it."""
         if self._task is None:
             return
         self._add(kind, data)
-        if self._telling is None or self._telling.done():
+        if self._waking is None or self._waking.done():
             # One delayed wake-up serves all events that arrive until then, not one per reader and event.
-            self._telling = asyncio.get_running_loop().create_task(self._wake_later())
+            self._waking = asyncio.get_running_loop().create_task(self._wake_later())
 
     async def _wake_later(self) -> None:
         await asyncio.sleep(self._limits.pause)
@@ -139,8 +139,8 @@ class Broadcast:
     async def aclose(self) -> None:
         """End all streams and the task that fills the ring."""
         self.close()
-        tasks = [task for task in (self._task, self._telling) if task is not None]
-        self._task = self._telling = None
+        tasks = [task for task in (self._task, self._waking) if task is not None]
+        self._task = self._waking = None
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -223,12 +223,14 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, broadcast: Broadcast, last_id: str, good: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self, broadcast: Broadcast, last_id: str, may_read: Callable[[], bool] = lambda: True
+    ) -> None:
         super().__init__(headers={"x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._broadcast = broadcast
         self._last_id = last_id
-        self._good = good
+        self._may_read = may_read
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send events until the stream ends."""
@@ -237,7 +239,7 @@ class EventStream(Response):
         with self._broadcast.reader(self._last_id) as (reader, first):
             watch = asyncio.get_running_loop().create_task(_watch(receive, reader))
             try:
-                await self._pour(send, reader, first)
+                await self._stream(send, reader, first)
                 await self._send(send, b"", more=False)
             except TimeoutError:
                 # The client has stalled. An unfinished response makes the server close the connection.
@@ -245,14 +247,14 @@ class EventStream(Response):
             finally:
                 watch.cancel()
 
-    async def _pour(self, send: Send, reader: Subscriber, first: bytes) -> None:
+    async def _stream(self, send: Send, reader: Subscriber, first: bytes) -> None:
         context = self._broadcast.context
         await self._send(send, first)
         while not reader.gone and not context.closing.is_set():
             event = self._broadcast.next(reader)
             if event is None and not reader.gone and not await reader.wait(context.settings.heartbeat):
                 event = HEARTBEAT
-            if not self._good():
+            if not self._may_read():
                 # The key was revoked: send no further event.
                 return
             if event is not None:

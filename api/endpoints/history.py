@@ -181,10 +181,12 @@ class HistoryEndpoints:
 
     def _entry(self, record: Record) -> views.Json:
         current = record.generation == self._newest
-        one = self._context.snapshots.progress(record.generation)
+        progress = self._context.snapshots.progress(record.generation)
         # For the current generation the loop's progress is newer than the record on disk.
         state = (
-            one.state if current and one else record.outcome or ("progressing" if current else "superseded")
+            progress.state
+            if current and progress
+            else record.outcome or ("progressing" if current else "superseded")
         )
         return {
             "generation": record.generation,
@@ -196,7 +198,7 @@ class HistoryEndpoints:
             "revision": record.revision,
             "commit": record.commit or None,
             "state": state,
-            "message": one.message if current and one else record.outcome_reason,
+            "message": progress.message if current and progress else record.outcome_reason,
             "ended_at": views.moment(record.finished_at or None),
         }
 

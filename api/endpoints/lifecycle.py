@@ -9,7 +9,7 @@ from fastapi import Body, Depends, FastAPI, Query, Request
 from starlette.responses import Response
 
 from api.context import Context
-from api.endpoints.long_poll import find_generation, is_finished
+from api.endpoints.long_poll import find_generation, wait_finished
 from api.endpoints.status import GroupName, Wait, respond
 from api.middleware import auth
 from api.wire import schemas, views
@@ -177,21 +177,21 @@ async def write_answer(
 ) -> Response:
     """Answer a write: at once, or when its generation has ended, at most ``wait`` seconds later."""
     snapshots = context.snapshots
-    one = find_generation(snapshots, result.generation)
+    progress = find_generation(snapshots, result.generation)
     if wait is not None:
-        one = await is_finished(context, result.generation, wait)
+        progress = await wait_finished(context, result.generation, wait)
     snapshot = snapshots.current
     touched = [snapshot.groups[name] for name in result.groups if name in snapshot.groups]
     return respond(
         {
             "action": action,
             "target": target,
-            "success": wait is None or views.state_of(one, snapshot.generation) != "degraded",
+            "success": wait is None or views.state_of(progress, snapshot.generation) != "degraded",
             "message": message,
             "timestamp": views.stamp(context.settings.clock()),
             "services_affected": [service.name for view in touched for service in view.services],
             "generation": result.generation,
-            "progress": views.progress(one, snapshot.generation),
+            "progress": views.progress(progress, snapshot.generation),
         },
         202 if result.changed and wait is None else 200,
         {"location": f"/services/progress/{result.generation}"},

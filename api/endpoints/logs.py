@@ -84,7 +84,7 @@ class LogEndpoints:
         lines = _LineBuffer(context.logs(container.id, tail, follow))
         self._open += 1
         try:
-            await lines.begun(FIRST if follow else None)
+            await lines.wait_first(FIRST if follow else None)
         except ContainerGone:
             self._open -= 1
             raise _no_container(container) from None
@@ -95,15 +95,15 @@ class LogEndpoints:
         return LogStream(context, lines, self._closed)
 
     async def _previous(self, service: ServiceView, tail: int) -> Response:
-        found = await self._context.captured_logs(service.name) if self._context.captured_logs else None
-        if found is None:
+        lines = await self._context.captured_logs(service.name) if self._context.captured_logs else None
+        if lines is None:
             raise Problem(
                 404,
                 "no_previous",
                 f"there is no captured log of an earlier container of {service.name}",
                 "logs are captured when a container exits or is recreated",
             )
-        text = "".join(f"{line}\n" for line in (found[-tail:] if tail else ()))
+        text = "".join(f"{line}\n" for line in (lines[-tail:] if tail else ()))
         headers = {"cache-control": "no-store"}
         return Response(text.encode("utf-8", "replace"), media_type="text/plain", headers=headers)
 
@@ -118,10 +118,10 @@ class LogEndpoints:
 
 
 def _container(snapshot: Snapshot, service: str) -> ServiceView:
-    found = _service(snapshot, service)
-    if not found.id:
-        raise _no_container(found)
-    return found
+    view = _service(snapshot, service)
+    if not view.id:
+        raise _no_container(view)
+    return view
 
 
 def _service(snapshot: Snapshot, service: str) -> ServiceView:
@@ -150,12 +150,12 @@ class _LineBuffer:
 
     def __init__(self, source: AsyncIterator[str]) -> None:
         self._source = source
-        self._held = bytearray()
-        self._news = asyncio.Event()
+        self._buffer = bytearray()
+        self._ready = asyncio.Event()
         self._room = asyncio.Event()
         self._task = asyncio.create_task(self._pump())
 
-    async def begun(self, seconds: float | None) -> None:
+    async def wait_first(self, seconds: float | None) -> None:
         """Wait until there are lines to send or the log has ended; at most ``seconds``.
 
         Raises:
@@ -163,8 +163,8 @@ class _LineBuffer:
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._news.wait()
-        if self._task.done() and not self._held:
+                await self._ready.wait()
+        if self._task.done() and not self._buffer:
             self._task.result()
 
     async def next(self) -> bytes:
@@ -173,15 +173,15 @@ class _LineBuffer:
         Raises:
             EngineError: the engine failed in the middle.
         """
-        await self._news.wait()
-        found = bytes(self._held)
-        self._held.clear()
+        await self._ready.wait()
+        content = bytes(self._buffer)
+        self._buffer.clear()
         self._room.set()
         if not self._task.done():
-            self._news.clear()
-        elif not found:
+            self._ready.clear()
+        elif not content:
             self._task.result()
-        return found
+        return content
 
     async def aclose(self) -> None:
         """Close the engine's stream."""
@@ -191,13 +191,13 @@ class _LineBuffer:
     async def _pump(self) -> None:
         try:
             async for line in self._source:
-                self._held += line.encode("utf-8", "replace") + b"\n"
-                self._news.set()
-                while len(self._held) >= SIZE:
+                self._buffer += line.encode("utf-8", "replace") + b"\n"
+                self._ready.set()
+                while len(self._buffer) >= SIZE:
                     self._room.clear()
                     await self._room.wait()
         finally:
-            self._news.set()
+            self._ready.set()
             close = getattr(self._source, "aclose", None)
             if close is not None:
                 await close()
@@ -225,10 +225,10 @@ class LogStream(Response):
         tasks: list[asyncio.Task[object]] = []
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            pour = create(self._pour(scope, send))
-            tasks = [pour, create(_left(receive)), create(self._context.closing.wait())]
+            stream = create(self._stream(scope, send))
+            tasks = [stream, create(_disconnected(receive)), create(self._context.closing.wait())]
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if pour not in done or _whole(pour):
+            if stream not in done or _is_complete(stream):
                 await self._send(send, b"", more=False)
         except TimeoutError:
             # The client has stalled. An unfinished response makes the server close the connection.
@@ -240,27 +240,27 @@ class LogStream(Response):
             await self._lines.aclose()
             self._closed()
 
-    async def _pour(self, scope: Scope, send: Send) -> None:
+    async def _stream(self, scope: Scope, send: Send) -> None:
         heartbeat = self._context.settings.heartbeat
         while True:
-            found: bytes | None = None
+            content: bytes | None = None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(heartbeat):
-                    found = await self._lines.next()
-            if found == b"" or not self._context.may_read(scope):
+                    content = await self._lines.next()
+            if content == b"" or not self._context.may_read(scope):
                 # The log has ended, or the key was revoked: send no further line.
                 return
-            if found:
-                await self._send(send, found)
+            if content:
+                await self._send(send, content)
 
     async def _send(self, send: Send, body: bytes, *, more: bool = True) -> None:
         async with asyncio.timeout(self._context.settings.patience):
             await send({"type": "http.response.body", "body": body, "more_body": more})
 
 
-def _whole(pour: asyncio.Task[object]) -> bool:
+def _is_complete(stream: asyncio.Task[object]) -> bool:
     """Return whether the log is complete; False if it broke off, which the client must notice."""
-    error = pour.exception()
+    error = stream.exception()
     if error is None:
         return True
     if not isinstance(error, EngineError | TimeoutError):
@@ -269,6 +269,6 @@ def _whole(pour: asyncio.Task[object]) -> bool:
     return False
 
 
-async def _left(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -12,7 +12,7 @@ from reconciler.controller.progress import Progress
 from reconciler.controller.snapshot import SnapshotPublisher
 
 
-async def is_finished(context: Context, generation: int, seconds: float) -> Progress:
+async def wait_finished(context: Context, generation: int, seconds: float) -> Progress:
     """Wait until a generation has ended, ``seconds`` have passed or the daemon shuts down.
 
     Returns the progress of the generation; it is empty if the loop has not adopted the generation yet.
@@ -21,10 +21,10 @@ async def is_finished(context: Context, generation: int, seconds: float) -> Prog
     deadline = asyncio.get_running_loop().time() + seconds
     while True:
         seen = snapshots.current
-        one = find_generation(snapshots, generation)
+        progress = find_generation(snapshots, generation)
         left = deadline - asyncio.get_running_loop().time()
-        if state_of(one, seen.generation) != "progressing" or left <= 0 or context.closing.is_set():
-            return one
+        if state_of(progress, seen.generation) != "progressing" or left <= 0 or context.closing.is_set():
+            return progress
         await wait_newer(context, seen.serial, left)
 
 

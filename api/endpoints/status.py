@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from api.context import Context
 from api.endpoints.events import Broadcast, EventStream
-from api.endpoints.long_poll import is_finished
+from api.endpoints.long_poll import wait_finished
 from api.wire import schemas, views
 from api.wire.etags import EntityTags, IfNoneMatch, not_modified
 from api.wire.openapi import read_responses, write_responses
@@ -54,7 +54,7 @@ class StatusEndpoints:
 
         Comes from memory, even if the engine hangs or is down (`engine.reachable` is false then).
         """
-        snapshot = self._looked_at()
+        snapshot = self._read_snapshot()
         tag = self._tags.observed(snapshot)
         return not_modified(tag, if_none_match) or Response(
             self._cache.get(snapshot, self._clock()), 200, {"etag": tag}, "application/json"
@@ -62,14 +62,14 @@ class StatusEndpoints:
 
     async def group(self, group: GroupName, if_none_match: IfNoneMatch = "") -> Response:
         """Status of one group and its services."""
-        snapshot, now = self._looked_at(), self._clock()
+        snapshot, now = self._read_snapshot(), self._clock()
         need_desired_state(snapshot)
         view = snapshot.groups.get(group)
         if view is None:
             raise UnknownGroup(group, tuple(snapshot.groups))
         tag = self._tags.observed(snapshot)
-        found = {"timestamp": views.stamp(now), **views.group_status(view, now)}
-        return not_modified(tag, if_none_match) or respond(found, headers={"etag": tag})
+        body = {"timestamp": views.stamp(now), **views.group_status(view, now)}
+        return not_modified(tag, if_none_match) or respond(body, headers={"etag": tag})
 
     async def groups(self, if_none_match: IfNoneMatch = "") -> Response:
         """List the groups: their services, memory estimates and dependencies, as the files define them."""
@@ -78,7 +78,7 @@ class StatusEndpoints:
         tag = self._tags.declared(snapshot)
         return not_modified(tag, if_none_match) or respond(views.groups(snapshot), headers={"etag": tag})
 
-    def _looked_at(self) -> Snapshot:
+    def _read_snapshot(self) -> Snapshot:
         # Readers of the status make the loop sample CPU and memory more often.
         self._snapshots.note_reader(asyncio.get_running_loop().time())
         return self._snapshots.current
@@ -90,8 +90,8 @@ class StatusEndpoints:
         newest = self._snapshots.current.generation
         if self._snapshots.progress(generation) is None:
             raise unknown_generation(generation, newest)
-        one = await is_finished(self._context, generation, wait or 0.0)
-        return respond(views.progress(one, self._snapshots.current.generation))
+        progress = await wait_finished(self._context, generation, wait or 0.0)
+        return respond(views.progress(progress, self._snapshots.current.generation))
 
     async def plan(self) -> Response:
         """Current plan of the loop: the steps that are due now, each with its reason."""

@@ -36,11 +36,11 @@ class HookAnswer(BaseModel):
 
 
 class Webhook:
-    """Serves the webhook. ``secret`` is shared with the host, ``ask`` requests a fetch, ``clock`` is wall."""
+    """Serves the webhook. ``secret`` is shared with the host; ``clock`` returns wall seconds."""
 
-    def __init__(self, secret: bytes, ask: Callable[[], None], clock: Callable[[], float]) -> None:
+    def __init__(self, secret: bytes, request_fetch: Callable[[], None], clock: Callable[[], float]) -> None:
         self._secret = secret
-        self._ask = ask
+        self._request_fetch = request_fetch
         self._clock = clock
 
     async def hook(self, request: Request) -> Response:
@@ -57,7 +57,7 @@ class Webhook:
         if not signed:
             detail = "the signature does not match the secret of this daemon, or is too old"
             raise Problem(403, "invalid_signature", detail, "compare the secret at both ends")
-        self._ask()
+        self._request_fetch()
         return respond({"status": "fetching"}, 202)
 
     def register(self, app: FastAPI) -> None:
@@ -98,6 +98,6 @@ def _standard(headers: Mapping[str, str], given: str, body: bytes, secret: bytes
             key = base64.b64decode(secret[len(_STANDARD) :], validate=True)
         except binascii.Error:
             return False
-    made = hmac.new(key, f"{number}.{sent}.".encode() + body, hashlib.sha256).digest()
-    wanted = b"v1," + base64.b64encode(made)
+    signature = hmac.new(key, f"{number}.{sent}.".encode() + body, hashlib.sha256).digest()
+    wanted = b"v1," + base64.b64encode(signature)
     return any(hmac.compare_digest(one.encode("latin-1", "replace"), wanted) for one in given.split())

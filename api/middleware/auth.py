@@ -98,8 +98,7 @@ class Auth:
         given = _given(scope)
         if given is None:
             return _missing()
-        found = self._ring.find(given)
-        return found if found is not None else self._wrong(source)
+        return self._ring.find(given) or self._wrong(source)
 
     def is_valid(self, scope: Scope) -> bool:
         """Return whether the caller may still read; for streaming responses."""
@@ -148,8 +147,8 @@ class Auth:
 
 def caller_of(scope: Scope) -> Caller:
     """Return the caller of a request; anonymous if it has not been authorised yet."""
-    found = scope.get(SCOPE)
-    return found if isinstance(found, Caller) else Caller(ANONYMOUS, "", source_of(scope))
+    caller = scope.get(SCOPE)
+    return caller if isinstance(caller, Caller) else Caller(ANONYMOUS, "", source_of(scope))
 
 
 def source_of(scope: Scope) -> str:
@@ -197,12 +196,10 @@ def _missing() -> Problem:
 
 def _given(scope: Scope) -> str | None:
     """Return the key in the headers, None without one; empty if there are several different ones."""
-    found = [value for name, value in scope["headers"] if name == b"x-api-key"]
-    if not found:
-        found = list(_bearers(scope))
-    if not found:
+    keys = [value for name, value in scope["headers"] if name == b"x-api-key"] or list(_bearers(scope))
+    if not keys:
         return None
-    values = {value.decode("latin-1").strip() for value in found}
+    values = {value.decode("latin-1").strip() for value in keys}
     return values.pop() if len(values) == 1 else ""
 
 

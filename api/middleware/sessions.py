@@ -28,32 +28,36 @@ class Sessions:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._held: dict[bytes, _Session] = {}
+        self._sessions: dict[bytes, _Session] = {}
 
     def begin(self, digest: bytes) -> str:
         """Create a session for the key with this digest; return its token."""
         now = self._clock()
-        self._held = {token: held for token, held in self._held.items() if held.until > now}
-        own = [token for token, held in self._held.items() if held.digest == digest]
+        self._sessions = {token: session for token, session in self._sessions.items() if session.until > now}
+        own = [token for token, session in self._sessions.items() if session.digest == digest]
         # A key evicts its own oldest session first, so that repeated sign-ins don't sign others out.
-        oldest = own if len(own) >= _MOST_OF_A_KEY else list(self._held) if len(self._held) >= _MOST else []
+        oldest: list[bytes] = []
+        if len(own) >= _MOST_OF_A_KEY:
+            oldest = own
+        elif len(self._sessions) >= _MOST:
+            oldest = list(self._sessions)
         if oldest:
-            del self._held[oldest[0]]
+            del self._sessions[oldest[0]]
         token = secrets.token_urlsafe(32)
-        self._held[_hashed(token)] = _Session(digest, now + LASTS)
+        self._sessions[_hashed(token)] = _Session(digest, now + LASTS)
         return token
 
     def digest(self, token: str) -> bytes | None:
         """Return the digest of the key of a session, None if the session has ended."""
-        held = self._held.get(_hashed(token))
-        return held.digest if held is not None and held.until > self._clock() else None
+        session = self._sessions.get(_hashed(token))
+        return session.digest if session is not None and session.until > self._clock() else None
 
     def end(self, token: str) -> None:
         """End the session with this token, if there is one."""
-        self._held.pop(_hashed(token), None)
+        self._sessions.pop(_hashed(token), None)
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._sessions)
 
 
 def _hashed(token: str) -> bytes:

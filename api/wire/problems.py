@@ -134,8 +134,8 @@ def add_handlers(app: FastAPI) -> None:
 
 def from_error(scope: Scope) -> Problem | None:
     """Return the problem that a request ended with, None if it ended without one."""
-    found = scope.get(_SCOPE_KEY)
-    return found if isinstance(found, Problem) else None
+    problem = scope.get(_SCOPE_KEY)
+    return problem if isinstance(problem, Problem) else None
 
 
 async def _problem(request: Request, error: Problem) -> Response:

@@ -55,10 +55,8 @@ class Editor:
 
     def run(self) -> None:
         while not self._stop.is_set():
-            text = self.path.read_text()
-            found = _MARK.search(text)
-            if found is None or int(found[1]) != self.edits:
-                self.lost.append(f"saved edit {self.edits}, read {found[1] if found else text!r}")
+            text = self._read_saved()
+            if text is None:
                 return
             self.edits += 1
             text = _MARK.sub(f"# edit {self.edits}", text)
@@ -66,6 +64,22 @@ class Editor:
             self.saved.add(states(text))
             self._save(text)
             time.sleep(0.05)
+
+    def _read_saved(self) -> str | None:
+        """Read the text with the last edit; None if that is lost.
+
+        An edit in place that raced with a replace is back once the daemon has read the files again.
+        """
+        deadline = time.monotonic() + 10
+        while True:
+            text = self.path.read_text()
+            found = _MARK.search(text)
+            if found is not None and int(found[1]) == self.edits:
+                return text
+            if time.monotonic() > deadline:
+                self.lost.append(f"saved edit {self.edits}, read {found[1] if found else text!r}")
+                return None
+            time.sleep(0.01)
 
     def _save(self, text: str) -> None:
         if self.edits % 3:

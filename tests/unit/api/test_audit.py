@@ -284,7 +284,7 @@ async def test_events_without_readers_are_dropped() -> None:
     async with a_world() as world:
         broadcast = world.app.state.broadcast
         for _ in range(100):
-            broadcast.tell("audit", b"{}")
+            broadcast.send("audit", b"{}")
         assert not broadcast._ring
 
 

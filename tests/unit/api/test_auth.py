@@ -199,13 +199,13 @@ async def test_an_event_stream_ends_when_its_key_is_revoked(tmp_path: Path) -> N
         task = asyncio.create_task(world.app(scope, receive, send))  # type: ignore[arg-type]
         await others()
         broadcast = world.app.state.broadcast
-        broadcast.tell("audit", b'{"id":1}')
+        broadcast.send("audit", b'{"id":1}')
         async with asyncio.timeout(10):
             while b"event: audit" not in b"".join(events):
                 await asyncio.sleep(0.01)
         world.file.revoke("eye")
         world.later()
-        broadcast.tell("audit", b'{"id":2}')
+        broadcast.send("audit", b'{"id":2}')
         await asyncio.wait_for(task, 5)
         assert b'"id":2' not in b"".join(events)
 
