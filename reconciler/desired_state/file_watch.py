@@ -183,11 +183,15 @@ class _Watch:
                 if not paths.isdisjoint(self._folders):
                     # A folder was moved or removed; a new one may get the same inode number.
                     self.close()
-                if concerned or self._notify is None:
-                    return frozenset().union(*(self._entries[path] for path in concerned))
-            elif events != "timeout" or not all(map(_is_open, self._open)):
+                changed = frozenset[Path]().union(*(self._entries[path] for path in concerned))
+                if changed - self._open or self._notify is None:
+                    return changed
+            elif events != "timeout":
                 return frozenset()
-        lost = self._compare(self._stats)
+            # Here too, further writes to an open file cost only this check.
+            if not all(map(_is_open, self._open)):
+                return frozenset()
+        lost = self._compare(self._stats) - self._open
         if lost:
             log.info("files changed without an event; the watch is renewed", extra={"files": len(lost)})
             self.close()
