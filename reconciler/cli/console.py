@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TextIO
 
@@ -79,11 +79,13 @@ class Console:
         """Print a value as JSON."""
         self.print(json.dumps(value, indent=2, ensure_ascii=False))
 
-    def table(self, rows: Sequence[Row], right: Sequence[int] = ()) -> None:
-        """Print rows in aligned columns; the first row is the header."""
+    def table(self, rows: Iterable[Row], *, titles: Sequence[str] = (), right: Sequence[int] = ()) -> None:
+        """Print rows in aligned columns below their titles. ``right``: indexes of right-aligned columns."""
         from reconciler.cli.output.tables import table_lines
 
-        for line in table_lines(rows, right=right, width=self.columns, colour=self.colour):
+        if titles:
+            rows = [[Cell(title, "dim") for title in titles], *rows]
+        for line in table_lines(list(rows), right=right, width=self.columns, colour=self.colour):
             self.print(line)
 
 

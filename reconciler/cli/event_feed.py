@@ -24,7 +24,10 @@ _IDLE_TIMEOUT = 45.0
 
 
 class FeedItem(NamedTuple):
-    """``kind`` is status or progress (a response), lost (an error, will be retried) or failed (the end)."""
+    """``kind`` is status or progress (a response), lost (an error, will be retried) or failed (the end).
+
+    The value of lost and failed is the ``ClientError``.
+    """
 
     kind: str
     value: Any

@@ -13,7 +13,7 @@ from reconciler.cli.output.time_format import local_time
 from reconciler.errors import ServiceManagerError
 
 _RED = frozenset({"refused", "failed", "degraded", "lost", "damaged"})
-_AMBER = frozenset({"unknown", "superseded", "after_crash"})
+_YELLOW = frozenset({"unknown", "superseded", "after_crash"})
 
 
 class EmptyAuditLog(ServiceManagerError):
@@ -38,9 +38,7 @@ def audit(
         console.print("no matching entries" if set(query) - {"limit"} else "the audit log is empty")
         return 0
     titles = ("ID", "WHEN", "USER", "ACTION", "TARGET", "RESULT", "WHY")
-    rows: list[Row] = [tuple(Cell(title, "dim") for title in titles)]
-    rows += [_row(entry) for entry in entries]
-    console.table(rows, right=(0,))
+    console.table(map(_row, entries), titles=titles, right=(0,))
     if answer.get("before"):
         console.error(f"older entries: service-manager audit --before {answer['before']}")
     return 0
@@ -48,7 +46,7 @@ def audit(
 
 def _row(entry: Mapping[str, Any]) -> Row:
     result = clean(entry.get("result") or "")
-    style = "red" if result in _RED else "yellow" if result in _AMBER else ""
+    style = "red" if result in _RED else "yellow" if result in _YELLOW else ""
     user = clean(entry.get("user") or "–")
     source = clean(entry.get("source") or "")
     count = entry.get("count")

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from reconciler.cli.console import Cell, Console, Row, clean
+from reconciler.cli.console import Console, Row, clean
 from reconciler.cli.output.time_format import local_time
 from reconciler.errors import InvalidDesiredState, ServiceManagerError
 
@@ -197,8 +197,7 @@ def _log(request: _Request, console: Console) -> int:
         console.json({"commits": entries})
         return 0
     titles = ("COMMIT", "WHEN", "WHO", "GENERATION", "STATE", "SUBJECT")
-    rows: list[Row] = [tuple(Cell(title, "dim") for title in titles)]
-    rows += [
+    rows: list[Row] = [
         (
             entry["commit"][:10],
             local_time(entry["time"]),
@@ -209,5 +208,5 @@ def _log(request: _Request, console: Console) -> int:
         )
         for entry in entries
     ]
-    console.table(rows, right=(3,))
+    console.table(rows, titles=titles, right=(3,))
     return 0

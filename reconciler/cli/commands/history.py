@@ -37,9 +37,7 @@ def history(console: Console, *, connection: Connection, limit: int, before: int
         console.print("there are no generations yet")
         return 0
     titles = ("GENERATION", "WHEN", "WHO", "WHY", "STATE", "WHAT CHANGED")
-    rows: list[Row] = [tuple(Cell(title, "dim") for title in titles)]
-    rows += [_row(entry) for entry in entries]
-    console.table(rows, right=(0,))
+    console.table(map(_row, entries), titles=titles, right=(0,))
     if answer.get("before"):
         console.error(f"older generations: service-manager history --before {answer['before']}")
     return 0

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from reconciler.auth.keys import KeyFile
-from reconciler.cli.console import Cell, Console, Row, clean
+from reconciler.cli.console import Console, clean
 from reconciler.cli.options.parameters import UsageError
 from reconciler.model.units import format_time
 
@@ -51,9 +51,7 @@ def _list(state_dir: Path, console: Console, *, as_json: bool) -> int:
     if not listed:
         console.error(f"there are no keys in {state_dir}")
         return 0
-    rows: list[Row] = [tuple(Cell(title, "dim") for title in ("NAME", "ROLE", "ADDED"))]
-    rows += [tuple(clean(text) for text in key.values()) for key in listed]
-    console.table(rows)
+    console.table([[*map(clean, key.values())] for key in listed], titles=("NAME", "ROLE", "ADDED"))
     return 0
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from reconciler.cli.connection import Connection
 from reconciler.cli.console import Cell, Console, Row, clean, duration
 from reconciler.cli.output.status_rows import mapping
+from reconciler.cli.output.time_format import unix_seconds
 
 _STYLES = {
     "failed": "red",
@@ -45,7 +45,7 @@ def progress(
     if steps:
         titles = ("SERVICE", "ACTION", "STATE", "TRIES", "TOOK", "")
         console.print()
-        console.table([tuple(Cell(title, "dim") for title in titles), *map(_row, steps)], right=(3, 4))
+        console.table(map(_row, steps), titles=titles, right=(3, 4))
     return 0
 
 
@@ -62,11 +62,8 @@ def _row(step: Mapping[str, Any]) -> Row:
 
 
 def _took(step: Mapping[str, Any]) -> str:
-    try:
-        begun, over = (
-            datetime.fromisoformat(str(step.get(f"{when}_at"))) for when in ("started", "finished")
-        )
-    except ValueError:
+    started, finished = unix_seconds(step.get("started_at")), unix_seconds(step.get("finished_at"))
+    if started is None or finished is None:
         return "–"
-    seconds = (over - begun).total_seconds()
+    seconds = finished - started
     return f"{seconds:.1f} s" if seconds < 120 else duration(seconds)

@@ -72,7 +72,7 @@ def _print_group(name: str, group: dict[str, Any], console: Console) -> None:
         console.print(console.paint(_suspension(group), phase_style(phase)))
     console.print()
     titles = ("SERVICE", "STATE", "MEMORY", "CPU", "UP", "PORTS", "CONTAINER", "")
-    rows: list[Row] = [tuple(Cell(title, "dim") for title in titles)]
+    rows: list[Row] = []
     for service in group.get("services") or ():
         style = phase_style(clean(service.get("phase") or ""))
         cpu, uptime = service.get("cpu_percent"), service.get("uptime")
@@ -88,7 +88,7 @@ def _print_group(name: str, group: dict[str, Any], console: Console) -> None:
                 Cell(service_note(service) if style else "", style),
             )
         )
-    console.table(rows, right=(2, 3, 4))
+    console.table(rows, titles=titles, right=(2, 3, 4))
 
 
 def _suspension(group: dict[str, Any]) -> str:
@@ -104,7 +104,7 @@ def groups(console: Console, *, connection: Connection, output: str) -> int:
         console.json(answer)
         return 0
     titles = ("GROUP", "MEMORY", "NEEDS", "SERVICES", "")
-    rows: list[Row] = [tuple(Cell(title, "dim") for title in titles)]
+    rows: list[Row] = []
     for name, group in mapping(mapping(answer).get("groups")).items():
         rows.append(
             (
@@ -115,7 +115,7 @@ def groups(console: Console, *, connection: Connection, output: str) -> int:
                 Cell(clean(group.get("description") or ""), "dim"),
             )
         )
-    console.table(rows, right=(1,))
+    console.table(rows, titles=titles, right=(1,))
     return 0
 
 
@@ -130,7 +130,7 @@ def drift(console: Console, *, connection: Connection, output: str) -> int:
         console.print("no difference between desired and observed")
         return 0
     titles = ("SERVICE", "KIND", "", "WHAT DIFFERS")
-    rows: list[Row] = [tuple(Cell(title, "dim") for title in titles)]
+    rows: list[Row] = []
     for item in differences:
         pending = bool(item.get("pending"))
         fields = ", ".join(map(clean, item.get("fields") or ()))
@@ -143,7 +143,7 @@ def drift(console: Console, *, connection: Connection, output: str) -> int:
                 detail if not fields or fields in detail else f"{detail} ({fields})",
             )
         )
-    console.table(rows)
+    console.table(rows, titles=titles)
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from reconciler.cli.client import Client, ClientError
 from reconciler.cli.console import Console, clean
@@ -179,7 +179,7 @@ class _Follower:
         """Process one item; return True when the generation has ended."""
         passed = self._clock() - self._began
         if news.kind == "failed":
-            raise _as_error(news.value)
+            raise news.value
         if news.kind == "lost":
             self._view.say(f"{news.value}; waiting for the daemon", passed)
             return False
@@ -205,7 +205,3 @@ class _Follower:
             self._view.say(f"desired state has changed again; following generation {number}", passed)
         # After "superseded", the progress of the newer generation follows.
         return progress.get("state") != "superseded"
-
-
-def _as_error(value: Any) -> ClientError:
-    return value if isinstance(value, ClientError) else ClientError(str(value))

@@ -13,9 +13,7 @@ import time
 import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-from reconciler.cli.client import ClientError
 from reconciler.cli.connection import Connection
 from reconciler.cli.console import Console, clean
 from reconciler.cli.event_feed import EventFeed, FeedItem
@@ -72,7 +70,7 @@ def _in_lines(console: Console, first: JsonObject, news: queue.SimpleQueue[FeedI
     while True:
         item = news.get()
         if item.kind == "failed":
-            raise _as_error(item.value)
+            raise item.value
         after = before | {"daemon": str(item.value)} if item.kind == "lost" else before
         if item.kind == "status":
             after = collect_changes(mapping(item.value))
@@ -129,7 +127,7 @@ def _on_screen(console: Console, first: JsonObject, news: queue.SimpleQueue[Feed
             while not news.empty():
                 item = news.get()
                 if item.kind == "failed":
-                    raise _as_error(item.value)
+                    raise item.value
                 lost = str(item.value) if item.kind == "lost" else ""
                 status = mapping(item.value) if item.kind == "status" else status
 
@@ -150,7 +148,3 @@ def _single_keys() -> Iterator[int]:
 
 def _interrupted(*_: object) -> None:
     raise KeyboardInterrupt
-
-
-def _as_error(value: Any) -> ClientError:
-    return value if isinstance(value, ClientError) else ClientError(str(value))

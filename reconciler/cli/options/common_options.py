@@ -85,6 +85,8 @@ NEAREST_STATE_DIR = _state_dir(
     "state directory of the daemon (default: /var/lib/service-manager if it exists, else as for run)",
     option_types.nearest_state_dir,
 )
+STATE = (DESIRED_STATE, NEAREST_STATE_DIR, COMPOSE_FILE)
+"""What commands without a daemon read."""
 ENGINE = Option(
     "--engine",
     "docker, or simulated: an engine in memory, without containers (default: docker)",

@@ -12,10 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from reconciler.cli.console import Cell, Console, clean, duration, terminal_size
-from reconciler.cli.output.progress_rows import Row, elapsed_seconds, step_rows
+from reconciler.cli.output.progress_rows import Row, step_rows
 from reconciler.cli.output.status_rows import JsonObject
 from reconciler.cli.output.tables import line_of
 from reconciler.cli.output.terminal import InlineArea
+from reconciler.cli.output.time_format import unix_seconds
 
 _LONGEST_NAME = 28
 _BAR = 10
@@ -102,7 +103,7 @@ def _total(progress: JsonObject, width: int, passed: float, wall: float) -> Rend
     cells = [Cell(state, style)]
     if progress.get("total"):
         cells.append(Cell(f"  {progress.get('done', 0)} of {progress['total']}"))
-    expected = elapsed_seconds(progress["expected_at"]) if progress.get("expected_at") else None
+    expected = unix_seconds(progress.get("expected_at"))
     if state == "progressing" and expected is not None and expected - wall >= 1:
         cells.append(Cell(f"  ~{duration(expected - wall)} left"))
     cells.append(Cell(f"  {duration(passed)}", "dim"))

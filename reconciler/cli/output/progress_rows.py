@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from typing import Any, NamedTuple
 
 from reconciler.cli.console import clean
@@ -26,16 +25,6 @@ class Row(NamedTuple):
 def is_finished(progress: JsonObject) -> bool:
     """Whether the generation has ended."""
     return progress.get("state") in _ENDED
-
-
-def elapsed_seconds(value: object) -> float | None:
-    """Unix seconds of a time in a response (RFC 3339 or seconds); None if it is neither."""
-    if isinstance(value, int | float):
-        return float(value)
-    try:
-        return datetime.fromisoformat(str(value).replace("Z", "+00:00")).timestamp()
-    except ValueError:
-        return None
 
 
 def step_rows(progress: JsonObject, status: JsonObject, since: float) -> list[Row]:

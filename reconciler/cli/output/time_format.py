@@ -1,15 +1,26 @@
-"""Formats the daemon's times as local time."""
+"""Reads the times of the daemon's responses, and formats them as local time."""
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
 
 from reconciler.cli.console import clean
 
+_FORMAT = "%Y-%m-%d %H:%M:%S"
 
-def local_time(text: object) -> str:
-    """An RFC 3339 time as local time, to the second; other text unchanged."""
+
+def unix_seconds(value: object) -> float | None:
+    """Unix seconds of a time in a response (RFC 3339 or seconds); None if it is neither."""
+    if isinstance(value, int | float):
+        return float(value)
     try:
-        return datetime.fromisoformat(str(text)).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        return datetime.fromisoformat(str(value)).timestamp()
     except ValueError:
-        return clean(text)
+        return None
+
+
+def local_time(value: object) -> str:
+    """A time as local time, to the second; other text unchanged."""
+    seconds = unix_seconds(value)
+    return clean(value) if seconds is None else time.strftime(_FORMAT, time.localtime(seconds))

@@ -13,7 +13,8 @@ from rich.cells import cell_len
 from reconciler.cli.commands.lifecycle import exit_code
 from reconciler.cli.commands.wait import WaitResult
 from reconciler.cli.output.live_view import render_frame
-from reconciler.cli.output.progress_rows import ProgressNarrator, elapsed_seconds, step_rows
+from reconciler.cli.output.progress_rows import ProgressNarrator, step_rows
+from reconciler.cli.output.time_format import unix_seconds
 from tests.support.fixtures.stub_server import (
     CannedResponse,
     Request,
@@ -313,11 +314,11 @@ def test_frame_needs_no_status() -> None:
     assert texts(DONE, {})[0] == "  kafka-1  ━━━━━━━━━━  done"
 
 
-def test_elapsed_seconds() -> None:
-    assert elapsed_seconds("1970-01-01T00:01:00.500Z") == 60.5
-    assert elapsed_seconds(12) == 12.0
-    assert elapsed_seconds("soon") is None
-    assert elapsed_seconds(None) is None
+def test_unix_seconds() -> None:
+    assert unix_seconds("1970-01-01T00:01:00.500Z") == 60.5
+    assert unix_seconds(12) == 12.0
+    assert unix_seconds("soon") is None
+    assert unix_seconds(None) is None
 
 
 def test_narrator_reports_each_event_once() -> None:

@@ -8,16 +8,14 @@ from reconciler.cli.options.command import Command
 from reconciler.cli.options.common_options import (
     ASK,
     CHANGE,
-    COMPOSE_FILE,
-    DESIRED_STATE,
     DIRECTORY,
     DONE_EXITS,
     ENGINE,
-    NEAREST_STATE_DIR,
     OFFLINE,
     OUTPUT,
     READ_EXITS,
     READING,
+    STATE,
 )
 from reconciler.cli.options.parameters import Argument, Option, Word
 
@@ -164,9 +162,7 @@ HISTORY: tuple[Command, ...] = (
                 option_types.parse_count,
                 20,
             ),
-            DESIRED_STATE,
-            NEAREST_STATE_DIR,
-            COMPOSE_FILE,
+            *STATE,
             ENGINE,
             OUTPUT,
         ),

@@ -12,10 +12,10 @@ from reconciler.cli.options.common_options import (
     DIRECTORY,
     ENGINE,
     HOST,
-    NEAREST_STATE_DIR,
     OFFLINE,
     OUTPUT,
     PORT,
+    STATE,
     STATE_DIR,
     USAGE_EXIT,
 )
@@ -104,7 +104,7 @@ LOCAL: tuple[Command, ...] = (
             "in order, each with its reason. Reads from the engine; needs no daemon. Changes nothing."
         ),
         handler="plan:plan",
-        options=(DESIRED_STATE, NEAREST_STATE_DIR, COMPOSE_FILE, ENGINE, OUTPUT),
+        options=(*STATE, ENGINE, OUTPUT),
         examples=(
             ("plan", "plan for ./desired-state"),
             ("plan --output json | jq '.steps[].service'", "services that would change"),
@@ -126,7 +126,7 @@ LOCAL: tuple[Command, ...] = (
             "inotify and disk space. Each problem is shown with a remedy. Changes nothing."
         ),
         handler="doctor:doctor",
-        options=(DESIRED_STATE, NEAREST_STATE_DIR, COMPOSE_FILE, HOST, PORT, OUTPUT),
+        options=(*STATE, HOST, PORT, OUTPUT),
         examples=(
             ("doctor", "run all checks"),
             (
