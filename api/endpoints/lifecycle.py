@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import Body, Depends, FastAPI, Query, Request
@@ -17,7 +18,6 @@ from api.wire.etags import IfMatch, revisions
 from api.wire.openapi import write_responses
 from api.wire.request_bodies import GroupBody
 from reconciler.generations.writes import WriteResult
-from reconciler.model.desired import Suspension
 from reconciler.model.edit import Edit, Verb
 
 
@@ -63,7 +63,8 @@ class LifecycleEndpoints:
         Returns 202 at once with a `Location` to follow it, 200 if the group is already on. With `force` it
         does not wait for the groups that it depends on, until the next start or stop of the group.
         """
-        return await self._write("start", request, force=force, cascade=with_dependencies)
+        edit = replace(self._edit("start", request), force=force, cascade=with_dependencies)
+        return await self._write(edit, request.wait)
 
     async def stop(
         self,
@@ -75,61 +76,50 @@ class LifecycleEndpoints:
 
         Refused while groups that are on depend on it, without `force` or `with_dependents`.
         """
-        return await self._write("stop", request, force=force, cascade=with_dependents)
+        edit = replace(self._edit("stop", request), force=force, cascade=with_dependents)
+        return await self._write(edit, request.wait)
 
     async def restart(self, request: Group) -> Response:
         """Restart every container of a group, in order, by setting `restarted_at` in desired state."""
-        return await self._write("restart", request)
+        return await self._write(self._edit("restart", request), request.wait)
 
     async def accept(self, request: Group) -> Response:
         """Apply the held changes of a group, by setting `accepted_at` in desired state.
 
         Changes are held if stack.yaml has `on_change: report`. Later changes need to be accepted again.
         """
-        return await self._write("accept", request)
+        return await self._write(self._edit("accept", request), request.wait)
 
     async def put(self, request: Group, body: Annotated[GroupBody, Body()]) -> Response:
         """Set the desired state of a group. Idempotent: the same state again changes nothing.
 
         Refused like start and stop. `force` ignores dependency checks; it is stored if the state is on.
         """
-        return await self._write(
-            "put",
-            request,
+        edit = replace(
+            self._edit("put", request),
             on=body.on,
             force=body.force,
             suspend=body.suspension(),
             resume=body.suspend is False,
         )
+        return await self._write(edit, request.wait)
 
-    async def _write(
-        self,
-        verb: Verb,
-        request: GroupRequest,
-        *,
-        on: bool = False,
-        force: bool = False,
-        cascade: bool = False,
-        suspend: Suspension | None = None,
-        resume: bool = False,
-    ) -> Response:
-        edit = Edit(
+    def _edit(self, verb: Verb, request: GroupRequest) -> Edit:
+        return Edit(
             verb=verb,
             groups=(request.group,),
-            on=on,
-            force=force,
-            cascade=cascade,
-            suspend=suspend,
-            resume=resume,
             at=self._clock(),
             if_match=request.revisions,
             author=request.caller.name,
             source=request.caller.source,
         )
+
+    async def _write(self, edit: Edit, wait: float | None) -> Response:
+        (group,) = edit.groups
         result = await self._context.writer.write(edit)
-        message = _message(verb, request.group, result, edit.at)
+        message = _message(edit.verb, group, result, edit.at)
         return await write_answer(
-            self._context, result, request.wait, action=verb, target=request.group, message=message
+            self._context, result, wait, action=edit.verb, target=group, message=message
         )
 
     def register(self, app: FastAPI) -> None:
