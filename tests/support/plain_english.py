@@ -22,6 +22,7 @@ PATHS = (
     "api",
     "tests",
     "dashboard",
+    "desired-state",
     "systemd",
     "docs",
     "README.md",
