@@ -19,6 +19,7 @@ from functools import partial
 from reconciler.auth import bind_check
 from reconciler.auth.credentials import load_api_key
 from reconciler.auth.keys import KeyRing, KeyStoreError
+from reconciler.daemon import collector
 from reconciler.daemon.audit_session import AuditSession
 from reconciler.daemon.components import (
     GRACE,
@@ -101,6 +102,7 @@ class _Daemon:
         stop = _handle_signals(components.controller)
         await asyncio.to_thread(components.state.store.recover_interrupted)
         await components.controller.files.restore_last()
+        collector.set_policy()
         tasks = TaskRunner()
         _start(components, tasks)
         address = Address(self.options.host, self.options.port)

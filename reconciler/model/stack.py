@@ -13,6 +13,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import NamedTuple
 
+from reconciler.model.canonical import stack_json
 from reconciler.model.dependency_order import sorted_by_dependency
 from reconciler.model.fingerprint import DesiredFingerprint
 from reconciler.model.start_work import NOTHING, StartWork
@@ -258,6 +259,11 @@ class Stack:
             name: DesiredFingerprint(True, service.definition + service.contents, service.replicas)
             for name, service in services
         }
+
+    @cached_property
+    def canonical_json(self) -> str:
+        """The canonical form of this stack. Groups are switched far more often than services are edited."""
+        return stack_json(self)
 
     @cached_property
     def replicated(self) -> tuple[str, ...]:

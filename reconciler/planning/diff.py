@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 
+from reconciler.model.canonical import compared_fields
 from reconciler.model.desired import GroupState, Suspension
 from reconciler.model.stack import Group, Service, Stack
 from reconciler.model.units import format_time
-
-_DERIVED_FIELDS = frozenset({"config_hash", "fields", "named", "replicas", "start", "volumes_from"})
-"""Service fields that derive from the definition or from the Compose version."""
 
 
 def canonical_json(stack: Stack, groups: Mapping[str, GroupState]) -> str:
@@ -21,27 +19,11 @@ def canonical_json(stack: Stack, groups: Mapping[str, GroupState]) -> str:
     Compose version, file locations and comments are left out.
     """
     desired = json.dumps(dict(groups), default=_fields, sort_keys=True)
-    return hashlib.sha256(f'{{"desired": {desired}, {_stack_json(stack)[1:]}'.encode()).hexdigest()
+    return hashlib.sha256(f'{{"desired": {desired}, {stack.canonical_json[1:]}'.encode()).hexdigest()
 
 
 def _fields(state: GroupState | Suspension) -> dict[str, object]:
     return {f.name: getattr(state, f.name) for f in fields(state)}
-
-
-def _stack_json(stack: Stack) -> str:
-    # Cached on the immutable stack: groups are switched far more often than services are edited.
-    known: str | None = stack.__dict__.get("_meaning")
-    if known is None:
-        meaning = {
-            "name": stack.name,
-            "prune": stack.prune,
-            "restart": stack.restart,
-            "pilot": asdict(stack.pilot),
-            "groups": [asdict(group) for group in stack.groups.values()],
-            "services": {name: _compared_fields(service) for name, service in stack.services.items()},
-        }
-        known = stack.__dict__["_meaning"] = json.dumps(meaning, sort_keys=True)
-    return known
 
 
 def differences(
@@ -54,13 +36,6 @@ def differences(
     yield from (f"{name}: removed" for name in old if name not in new)
     yield from _stack_lines(before[0], after[0])
     yield from _service_lines(before[0].services, after[0].services)
-
-
-def _compared_fields(service: Service) -> dict[str, object]:
-    # Named tuples become lists in JSON, which does not matter to a digest.
-    meant = {f.name: getattr(service, f.name) for f in fields(service) if f.name not in _DERIVED_FIELDS}
-    # Left out if it is one, so that digests equal those of versions without replicas.
-    return meant if service.replicas == 1 else {**meant, "replicas": service.replicas}
 
 
 def _state_lines(name: str, old: GroupState | None, new: GroupState) -> Iterator[str]:
@@ -115,7 +90,7 @@ def _service_lines(old: Mapping[str, Service], new: Mapping[str, Service]) -> It
     for name, service in new.items():
         if name not in old:
             yield f"{name}: new service"
-        elif old[name] is not service and _compared_fields(old[name]) != _compared_fields(service):
+        elif old[name] is not service and compared_fields(old[name]) != compared_fields(service):
             yield f"{name}: {', '.join(_service_fields(old[name], service)) or 'definition'} changed"
     yield from (f"{name}: service removed" for name in old if name not in new)
 

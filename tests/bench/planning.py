@@ -1,12 +1,11 @@
 """How long ``plan()`` takes, and how that grows. Each size runs in its own process, like a daemon.
 
 A process that held other stacks has a larger heap, and Python's cyclic garbage collector walks all of it.
-``python -m tests.bench.planning GROUPS LOOK [freeze]`` measures one size.
+``python -m tests.bench.planning GROUPS LOOK`` measures one size.
 """
 
 from __future__ import annotations
 
-import gc
 import json
 import math
 import subprocess
@@ -15,6 +14,7 @@ import time
 from collections.abc import Iterator
 from statistics import median
 
+from reconciler.daemon.collector import set_policy
 from reconciler.model.desired import Desired
 from reconciler.model.ledger import Ledger
 from reconciler.model.observed import ObservedState, State
@@ -70,13 +70,12 @@ def build(groups: int, kind: str) -> tuple[Stack, Desired, ObservedState]:
     return stack, desire(stack, *stack.groups), seen
 
 
-def measure(groups: int, kind: str, *, freeze: bool = False) -> list[float]:
+def measure(groups: int, kind: str) -> list[float]:
     """Milliseconds of each call, without values that are derived once per stack."""
     stack, desired, seen = build(groups, kind)
     plan(stack, desired, seen, Ledger(), NOW)
-    if freeze:
-        gc.collect()
-        gc.freeze()
+    # As in the daemon, after its start.
+    set_policy()
     times = []
     for _ in range(_TIMES):
         began = time.perf_counter()
@@ -86,4 +85,4 @@ def measure(groups: int, kind: str, *, freeze: bool = False) -> list[float]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(int(sys.argv[1]), sys.argv[2], freeze="freeze" in sys.argv)))
+    print(json.dumps(measure(int(sys.argv[1]), sys.argv[2])))
