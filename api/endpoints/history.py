@@ -209,10 +209,8 @@ def _step(service: str, group_of: Mapping[str, str], action: str, reason: str, m
 
 
 def _waiting(preview: results.RollbackPreview) -> Any:
-    for name, verdict in preview.rest.verdicts.items():
-        why = verdict.block or verdict.wait
-        if why:
-            yield _step(name, preview.group_of, verdict.held_phase, why.reason, why.message)
+    for one in preview.rest.unresolved:
+        yield _step(one.service, preview.group_of, one.phase, one.reason, one.message)
 
 
 def _message(target: str, result: WriteResult) -> str:

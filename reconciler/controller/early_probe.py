@@ -41,9 +41,9 @@ class ProbeTarget(NamedTuple):
 def probe_targets(plan: Plan, stack: Stack, ledger: Ledger, now: Clock) -> list[ProbeTarget]:
     """Return the containers to probe: wanted ones that run a health check and are still starting."""
     return [
-        _target(verdict.container, stack, ledger, now)
-        for verdict in plan.leaves
-        if verdict.wanted and verdict.container is not None and _needs_probe(verdict.container)
+        _target(one.container, stack, ledger, now)
+        for one in plan.leaves
+        if one.wanted and one.container is not None and _needs_probe(one.container)
     ]
 
 

@@ -47,10 +47,10 @@ _OVERTAKES = frozenset({Action.STOP, Action.RECREATE, Action.REMOVE})
 
 def _is_overtaken(step: Step, plan: Plan) -> bool:
     """Whether the plan requires something else of the service than the step in flight."""
-    verdict = plan.verdict(step.key)
-    if verdict is None or not verdict.wanted:
+    service_plan = plan.unit(step.key)
+    if service_plan is None or not service_plan.wanted:
         return True
-    return verdict.step is not None and verdict.step.action in _OVERTAKES
+    return service_plan.step is not None and service_plan.step.action in _OVERTAKES
 
 
 def _kind(step: Step) -> str:

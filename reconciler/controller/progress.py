@@ -184,10 +184,10 @@ def _is_looping(summary: ServiceStatus) -> bool:
 
 
 def _next_action(plan: Plan, name: str) -> str:
-    verdict = plan.verdicts[name]
-    if verdict.step:
-        return str(verdict.step.action)
-    return "start" if verdict.wanted else "stop"
+    service_plan = plan.services[name]
+    if service_plan.step:
+        return str(service_plan.step.action)
+    return "start" if service_plan.wanted else "stop"
 
 
 def _worst(summaries: Mapping[str, ServiceStatus]) -> tuple[str, str]:

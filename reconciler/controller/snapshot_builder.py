@@ -133,43 +133,43 @@ def _group(inputs: Inputs, name: str, summaries: Mapping[str, ServiceStatus]) ->
 
 def _service(inputs: Inputs, name: str, summaries: Mapping[str, ServiceStatus]) -> ServiceView:
     group = inputs.stack.group_of[name]
-    verdict = inputs.plan.verdicts.get(name)
-    if verdict is None:
+    service_plan = inputs.plan.services.get(name)
+    if service_plan is None:
         container = next((c for c in inputs.observed.containers if c.service == name), None)
         return ServiceView(name=name, group=group, **_of_container(name, container, inputs))
     summary = summaries[name]
-    wait = verdict.wait
+    wait = service_plan.wait
     retry = wait.until - inputs.now.mono + inputs.now.wall if wait and wait.until is not None else None
     return ServiceView(
         name=name,
         group=group,
-        ready=verdict.ready,
-        done=verdict.done,
-        wanted=verdict.wanted,
+        ready=service_plan.ready,
+        done=service_plan.done,
+        wanted=service_plan.wanted,
         phase=str(summary.phase),
         reason=summary.reason,
         message=summary.message,
         waits_for=wait.on if wait else (),
         step=str(inputs.in_flight.get(name, "")),
-        drift=tuple(str(d.kind) for d in verdict.drifts if not d.pending),
-        last_error=_last_error(inputs, verdict),
+        drift=tuple(str(d.kind) for d in service_plan.drifts if not d.pending),
+        last_error=_last_error(inputs, service_plan),
         expected=expected_start_time(inputs.ledger, name),
         # Whole seconds: clock jitter would otherwise be a change in every pass.
         retry_at=round(retry) if retry is not None else None,
-        alive=sum(1 for one in verdict.units if one.container and one.container.state in ALIVE),
-        replicas=verdict.replicas,
-        **_of_container(name, verdict.container, inputs) | _used(verdict, inputs),
+        alive=sum(1 for one in service_plan.units if one.container and one.container.state in ALIVE),
+        replicas=service_plan.replicas,
+        **_of_container(name, service_plan.container, inputs) | _used(service_plan, inputs),
     )
 
 
-def _used(verdict: ServicePlan, inputs: Inputs) -> dict[str, Any]:
+def _used(service_plan: ServicePlan, inputs: Inputs) -> dict[str, Any]:
     """Sum memory and CPU over the containers of a service with several replicas; {} for any other."""
-    ids = [one.container.id for one in verdict.units if one.container and one.container.state in ALIVE]
+    ids = [one.container.id for one in service_plan.units if one.container and one.container.state in ALIVE]
     used = [usage for id_ in ids if (usage := inputs.usage.get(id_))]
     return {"memory": sum(u.memory for u in used), "cpu": sum(u.cpu for u in used)} if used else {}
 
 
-def _last_error(inputs: Inputs, verdict: ServicePlan) -> str:
+def _last_error(inputs: Inputs, service_plan: ServicePlan) -> str:
     """Return the most recent error of all replicas."""
     ledger = inputs.ledger
 
@@ -177,7 +177,7 @@ def _last_error(inputs: Inputs, verdict: ServicePlan) -> str:
         failure, end = ledger.failures.get(one.service), ledger.exits.get(one.service)
         return max(failure.at if failure else 0.0, end.finished_at if end else 0.0)
 
-    for one in sorted(verdict.units or (verdict,), key=when, reverse=True):
+    for one in sorted(service_plan.units or (service_plan,), key=when, reverse=True):
         error = _error_of(inputs, one.service, one.container)
         if error:
             return error

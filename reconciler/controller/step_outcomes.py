@@ -58,13 +58,13 @@ class StepTracker:
     def forget(self, plan: Plan) -> None:
         """Forget reported steps that the plan no longer contains: if they return, they are new."""
         for name in list(self._done):
-            verdict = plan.verdict(name)
-            if verdict is None or verdict.step is None or _mark(verdict.step, plan) != self._done[name]:
+            one = plan.unit(name)
+            if one is None or one.step is None or _mark(one.step, plan) != self._done[name]:
                 del self._done[name]
 
     def before_send(self, ledger: Ledger, step: Step, on: StepContext, now: Clock) -> Ledger:
         """Record a step about to be sent, before its effect can be observed."""
-        inputs = _verdict(step, on.plan).inputs
+        inputs = _plan_of(step, on.plan).inputs
         self._sent[step.key] = _Sent(
             _mark(step, on.plan), inputs, _restart_request(step, on), _parent_run(step, on)
         )
@@ -126,7 +126,7 @@ def ineffective_step(ledger: Ledger, step: Step, plan: Plan, now: Clock, *, chan
     return record_failure(
         ledger,
         step.key,
-        inputs=_verdict(step, plan).inputs,
+        inputs=_plan_of(step, plan).inputs,
         reason="no_effect",
         error=f"the engine reported {step.action} as done, but nothing changed; if this continues, "
         "restart Docker",
@@ -137,16 +137,16 @@ def ineffective_step(ledger: Ledger, step: Step, plan: Plan, now: Clock, *, chan
     )
 
 
-def _verdict(step: Step, plan: Plan) -> ServicePlan:
-    return plan.verdict(step.key) or plan.verdicts[step.service]
+def _plan_of(step: Step, plan: Plan) -> ServicePlan:
+    return plan.unit(step.key) or plan.services[step.service]
 
 
 def _mark(step: Step, plan: Plan) -> tuple[object, ...]:
     """Return the grounds of a step: equal grounds after a success mean that it had no effect."""
-    verdict = _verdict(step, plan)
-    seen = verdict.container
+    service_plan = _plan_of(step, plan)
+    seen = service_plan.container
     state = (seen.id, seen.state, seen.started_at, seen.finished_at) if seen else ()
-    return (step.action, step.container, step.value, verdict.inputs, state)
+    return (step.action, step.container, step.value, service_plan.inputs, state)
 
 
 def _making(ledger: Ledger, step: Step, on: StepContext, now: Clock) -> Ledger:
@@ -154,7 +154,7 @@ def _making(ledger: Ledger, step: Step, on: StepContext, now: Clock) -> Ledger:
     if service is None:
         return ledger
     # The plan compared the container that the step replaces; a new service has none.
-    replaced = _verdict(step, on.plan).comparison
+    replaced = _plan_of(step, on.plan).comparison
     made = BuiltFrom(
         service.definition,
         service.fields,
@@ -197,8 +197,8 @@ def _starting(ledger: Ledger, step: Step, on: StepContext) -> Ledger:
 def _parents(step: Step, on: StepContext) -> dict[str, Container]:
     """Return the containers that the unit follows, by unit."""
     names = (on.plan.stack or on.stack).follows.get(step.key, ())
-    verdicts = ((name, on.plan.verdict(name)) for name in names)
-    return {name: v.container for name, v in verdicts if v is not None and v.container is not None}
+    plans = ((name, on.plan.unit(name)) for name in names)
+    return {name: v.container for name, v in plans if v is not None and v.container is not None}
 
 
 def _restart_request(step: Step, on: StepContext) -> float | None:

@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
 from reconciler.desired_state.assemble import group_states, parse_files
 from reconciler.desired_state.schema import GROUPS, STACK
 from reconciler.errors import InvalidDesiredState, Mistake
-from reconciler.generations.preview_results import PreviewResult, Unresolved
+from reconciler.generations.preview_results import PreviewResult
 from reconciler.model.accepted_state import AcceptedState
 from reconciler.model.desired import GroupState
 from reconciler.model.ledger import Clock, Ledger
 from reconciler.model.observed import ObservedState
 from reconciler.planning.dry_run import dry_run
-from reconciler.planning.plan_types import Wait
-from reconciler.planning.planner import ServicePlan, plan
+from reconciler.planning.planner import plan
 
 Sources = Callable[[int], Mapping[str, bytes]]
 """Returns the files of a generation by name; ``Generations.sources``."""
@@ -72,8 +71,9 @@ class Previewer:
         observed, ledger = self._loop.observed, self._loop.ledger
         first = plan(stack, wanted, observed, ledger, now)
         outlook = dry_run(stack, wanted, observed, ledger, now)
-        left = tuple(rest for verdict in outlook.rest.verdicts.values() for rest in _left(verdict))
-        return PreviewResult(steps=outlook.steps, drifts=first.drifts, left=left, complete=first.complete)
+        return PreviewResult(
+            steps=outlook.steps, drifts=first.drifts, left=outlook.rest.unresolved, complete=first.complete
+        )
 
 
 def _groups(stack: bytes, state: Mapping[str, Any]) -> Mapping[str, GroupState]:
@@ -87,15 +87,3 @@ def _groups(stack: bytes, state: Mapping[str, Any]) -> Mapping[str, GroupState]:
         mistakes = dict.fromkeys(mistake._replace(line=0, column=0) for mistake in parsed.mistakes)
         raise InvalidDesiredState(tuple(mistakes))
     return group_states(parsed.groups_file)
-
-
-def _left(verdict: ServicePlan) -> Iterator[Unresolved]:
-    hold = verdict.block or verdict.wait
-    if hold:
-        yield Unresolved(
-            service=verdict.service,
-            phase=verdict.held_phase,
-            reason=hold.reason,
-            message=hold.message,
-            waits_for=hold.on if isinstance(hold, Wait) else (),
-        )

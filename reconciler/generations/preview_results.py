@@ -8,18 +8,7 @@ from typing import NamedTuple
 
 from reconciler.generations.record import Record
 from reconciler.planning.drift import Drift
-from reconciler.planning.planner import Plan, Step
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unresolved:
-    """A service not in its desired state after all steps. ``phase`` is blocked, suspended or waiting."""
-
-    service: str
-    phase: str
-    reason: str
-    message: str
-    waits_for: tuple[str, ...] = ()
+from reconciler.planning.plan_types import Plan, Step, Unresolved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -170,7 +170,7 @@ def _settled(container: Container, stack: Stack) -> Container:
 
 def _after_back_off(current: Plan, now: Clock) -> Clock:
     """Return the clock at the end of the next back-off; ``now`` without a back-off."""
-    waits = (verdict.wait for verdict in current.leaves)
+    waits = (one.wait for one in current.leaves)
     moments = [w.until for w in waits if w is not None and w.reason == "back_off" and w.until is not None]
     later = min((moment for moment in moments if moment > now.mono), default=now.mono)
     return Clock(now.wall + later - now.mono, later)

@@ -1,4 +1,4 @@
-"""Values of a plan: steps, waits, blocks, and one verdict (``ServicePlan``) per service.
+"""Values of a plan: steps, waits, blocks, and one ``ServicePlan`` per service.
 
 ``plan`` returns them; progress, drift, reasons and the dry run derive from them, so every reader shows what
 the loop does. A plan prints as stable text, which tests compare.
@@ -104,18 +104,28 @@ class ServicePlan(NamedTuple):
         return ""
 
 
+class Unresolved(NamedTuple):
+    """A service that no step brings to its desired state; ``phase`` is blocked, suspended or waiting."""
+
+    service: str
+    phase: str
+    reason: str
+    message: str
+    waits_for: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """The plan of a stack. ``due`` is the monotonic second of the next timed wake-up.
 
-    ``orphans`` have a verdict, without a group, only with ``prune``.
+    ``orphans`` have an entry in ``services``, without a group, only with ``prune``.
 
-    ``complete`` is False after an incomplete observation: such a plan has no verdicts and changes nothing.
+    ``complete`` is False after an incomplete observation: such a plan has no services and changes nothing.
 
     ``stack`` is the stack by units (``replicas``); None if each service is one unit.
     """
 
-    verdicts: Mapping[str, ServicePlan] = field(default_factory=dict)
+    services: Mapping[str, ServicePlan] = field(default_factory=dict)
     orphans: tuple[Container, ...] = ()
     due: float | None = None
     complete: bool = True
@@ -124,23 +134,39 @@ class Plan:
     @property
     def leaves(self) -> Iterable[ServicePlan]:
         """The plans of single containers: one per service, or one per unit."""
-        for verdict in self.verdicts.values():
-            if verdict.units:
-                yield from verdict.units
+        for one in self.services.values():
+            if one.units:
+                yield from one.units
             else:
-                yield verdict
+                yield one
 
-    def verdict(self, key: str) -> ServicePlan | None:
+    def unit(self, key: str) -> ServicePlan | None:
         """Return the plan of a unit (``Step.key``), which may be a service; None if unknown."""
-        found = self.verdicts.get(service_of(key))
+        found = self.services.get(service_of(key))
         if found is None or not found.units:
             return found
         return next((unit for unit in found.units if unit.service == key), found)
 
     @property
+    def unresolved(self) -> tuple[Unresolved, ...]:
+        """The services that are held back. After a dry run: what is left when all steps are done."""
+        holds = ((one, one.block or one.wait) for one in self.services.values())
+        return tuple(
+            Unresolved(
+                one.service,
+                one.held_phase,
+                hold.reason,
+                hold.message,
+                hold.on if isinstance(hold, Wait) else (),
+            )
+            for one, hold in holds
+            if hold is not None
+        )
+
+    @property
     def steps(self) -> tuple[Step, ...]:
         """The steps to take now, highest weight first; equal weights in start order."""
-        found = [verdict.step for verdict in self.leaves if verdict.step]
+        found = [one.step for one in self.leaves if one.step]
         return tuple(sorted(found, key=lambda step: -step.weight))
 
     @property
@@ -149,29 +175,29 @@ class Plan:
         orphans = (
             Drift(c.service, DriftKind.ORPHAN, False, f"{c.name} belongs to no service in the files", c.id)
             for c in self.orphans
-            if c.service not in self.verdicts
+            if c.service not in self.services
         )
-        return (*(drift for verdict in self.verdicts.values() for drift in verdict.drifts), *orphans)
+        return (*(drift for one in self.services.values() for drift in one.drifts), *orphans)
 
     def __str__(self) -> str:
         if not self.complete:
             return "nothing: the observation of the engine was incomplete"
-        lines = [line for verdict in self.verdicts.values() for line in _all_lines(verdict)]
-        lines += [f"{c.service}: orphan {c.name}" for c in self.orphans if c.service not in self.verdicts]
+        lines = [line for one in self.services.values() for line in _all_lines(one)]
+        lines += [f"{c.service}: orphan {c.name}" for c in self.orphans if c.service not in self.services]
         return "\n".join(lines) or "nothing to do"
 
 
-def _all_lines(verdict: ServicePlan) -> Iterable[str]:
-    for one in verdict.units or (verdict,):
-        yield from _lines(one)
+def _all_lines(one: ServicePlan) -> Iterable[str]:
+    for unit in one.units or (one,):
+        yield from _lines(unit)
 
 
-def _lines(verdict: ServicePlan) -> Iterable[str]:
-    if verdict.step:
-        step = verdict.step
+def _lines(one: ServicePlan) -> Iterable[str]:
+    if one.step:
+        step = one.step
         value = f" {step.value}" if step.value else ""
-        yield f"{verdict.service}: {step.action}{value} ({step.cause}: {step.why})"
-    elif verdict.block:
-        yield f"{verdict.service}: blocked ({verdict.block.reason}: {verdict.block.message})"
-    elif verdict.wait:
-        yield f"{verdict.service}: waits ({verdict.wait.reason}: {verdict.wait.message})"
+        yield f"{one.service}: {step.action}{value} ({step.cause}: {step.why})"
+    elif one.block:
+        yield f"{one.service}: blocked ({one.block.reason}: {one.block.message})"
+    elif one.wait:
+        yield f"{one.service}: waits ({one.wait.reason}: {one.wait.message})"

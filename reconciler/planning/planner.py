@@ -99,7 +99,7 @@ def _whole_plan(
     now = context.now
     times += [now.mono + gate.due - now.wall for gate in context.gates.values() if gate.due is not None]
     return Plan(
-        verdicts=plans,
+        services=plans,
         orphans=tuple(container for name in gone for container in context.containers[name]),
         due=min(times, default=None),
         stack=None if units is None else context.stack,

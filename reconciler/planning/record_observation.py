@@ -359,8 +359,8 @@ def _record_readiness(
 def mark_settled(ledger: Ledger, plan: Plan) -> Ledger:
     """Record the desired state of every settled service: later differences are drift."""
     new = {
-        name: verdict.wants
-        for name, verdict in plan.verdicts.items()
-        if verdict.settled and ledger.settled.get(name) != verdict.wants
+        name: one.wants
+        for name, one in plan.services.items()
+        if one.settled and ledger.settled.get(name) != one.wants
     }
     return replace(ledger, settled={**ledger.settled, **new}) if new else ledger

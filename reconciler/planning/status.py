@@ -62,33 +62,36 @@ SCALED_TO_ZERO = ServiceStatus(Phase.CONVERGED, "scaled_to_zero", "scaled to zer
 def summarise(plan: Plan, ledger: Ledger, in_flight: Mapping[str, Action]) -> dict[str, ServiceStatus]:
     """Return a status per service, in start order: a wait for a stuck service is stuck as well."""
     found: dict[str, ServiceStatus] = {}
-    for name, verdict in plan.verdicts.items():
-        if verdict.units:
-            found[name] = _of_units(verdict, ledger, in_flight, found)
-        elif verdict.settled and name not in in_flight:
-            found[name] = CONVERGED if verdict.replicas else SCALED_TO_ZERO
+    for name, one in plan.services.items():
+        if one.units:
+            found[name] = _of_units(one, ledger, in_flight, found)
+        elif one.settled and name not in in_flight:
+            found[name] = CONVERGED if one.replicas else SCALED_TO_ZERO
         else:
-            found[name] = _summary(verdict, ledger.failures.get(name), in_flight.get(name), found)
+            found[name] = _summary(one, ledger.failures.get(name), in_flight.get(name), found)
     return found
 
 
 def _of_units(
-    verdict: ServicePlan, ledger: Ledger, in_flight: Mapping[str, Action], before: Mapping[str, ServiceStatus]
+    one: ServicePlan,
+    ledger: Ledger,
+    in_flight: Mapping[str, Action],
+    before: Mapping[str, ServiceStatus],
 ) -> ServiceStatus:
     """Return the status of the worst replica of a service, with its number."""
     each = {
         unit.service: CONVERGED
         if unit.settled and unit.service not in in_flight
         else _summary(unit, ledger.failures.get(unit.service), in_flight.get(unit.service), before)
-        for unit in verdict.units
+        for unit in one.units
     }
     worst = max(each, key=lambda key: _SEVERITY[each[key].phase])
     found = each[worst]
     if found.phase is Phase.CONVERGED:
-        return CONVERGED if verdict.replicas else SCALED_TO_ZERO
+        return CONVERGED if one.replicas else SCALED_TO_ZERO
     # If the first replica to be recreated is stuck, so are those that wait for it.
-    open_ = [one for one in each.values() if one.phase is not Phase.CONVERGED]
-    stuck = all(one.stuck for one in open_ if one.reason != REPLICA_FIRST or len(open_) == 1)
+    unsettled = [status for status in each.values() if status.phase is not Phase.CONVERGED]
+    stuck = all(s.stuck for s in unsettled if s.reason != REPLICA_FIRST or len(unsettled) == 1)
     number = worst.partition(UNIT)[2]
     message = (
         f"replica {number}: {found.message}" if number and found.reason != "held_back" else found.message
@@ -97,9 +100,12 @@ def _of_units(
 
 
 def _summary(
-    verdict: ServicePlan, failure: Failure | None, action: Action | None, before: Mapping[str, ServiceStatus]
+    one: ServicePlan,
+    failure: Failure | None,
+    action: Action | None,
+    before: Mapping[str, ServiceStatus],
 ) -> ServiceStatus:
-    wait, block = verdict.wait, verdict.block
+    wait, block = one.wait, one.block
     if wait and wait.reason == "suspended":
         return ServiceStatus(Phase.SUSPENDED, wait.reason, wait.message, stuck=True)
     if block:
@@ -107,15 +113,13 @@ def _summary(
         return ServiceStatus(phase, block.reason, block.message, stuck=True)
     if wait and wait.reason in DEGRADED_AT_ONCE:
         return ServiceStatus(Phase.DEGRADED, wait.reason, wait.message, stuck=True)
-    current = failure is not None and failure.inputs == verdict.inputs
+    current = failure is not None and failure.inputs == one.inputs
     if failure and current and (failure.attempts >= TRIES or failure.reason in DEGRADED_AT_ONCE):
         return ServiceStatus(Phase.DEGRADED, failure.reason, failure.error, stuck=True)
     if action:
         return ServiceStatus(Phase.PROGRESSING, str(action), f"{_doing(action)} now")
-    if verdict.step:
-        return ServiceStatus(
-            Phase.PROGRESSING, verdict.step.cause, f"{verdict.step.action}: {verdict.step.why}"
-        )
+    if one.step:
+        return ServiceStatus(Phase.PROGRESSING, one.step.cause, f"{one.step.action}: {one.step.why}")
     if wait is None:
         return CONVERGED
     if wait.reason in _OWN_PROGRESS:
@@ -177,18 +181,18 @@ def time_left(plan: Plan, ledger: Ledger, summaries: Mapping[str, ServiceStatus]
     The longest chain counts, not the sum: independent services start in parallel.
     """
     left: dict[str, float] = {}
-    for name, verdict in plan.verdicts.items():
+    for name, one in plan.services.items():
         summary = summaries[name]
         if summary.phase in {Phase.CONVERGED, Phase.SUSPENDED} or summary.stuck:
             continue
-        if not verdict.wanted:
+        if not one.wanted:
             left[name] = 0.0
             continue
         takes = expected_start_time(ledger, name)
         if takes is None:
             return None
-        if verdict.wait and verdict.wait.reason in _OWN_PROGRESS and verdict.container:
-            takes = max(0.0, takes - (now.wall - verdict.container.started_at))
-        waits = verdict.wait.on if verdict.wait else ()
+        if one.wait and one.wait.reason in _OWN_PROGRESS and one.container:
+            takes = max(0.0, takes - (now.wall - one.container.started_at))
+        waits = one.wait.on if one.wait else ()
         left[name] = takes + max((left.get(other, 0.0) for other in waits), default=0.0)
     return max(left.values(), default=0.0)

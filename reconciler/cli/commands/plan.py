@@ -127,10 +127,7 @@ def as_json(preview: Preview) -> dict[str, Any]:
 
 def _left(remaining: Plan) -> Iterator[tuple[str, str, str, str]]:
     """Yield (service, phase, reason, message) of each service that is held back after all steps."""
-    for name, verdict in remaining.verdicts.items():
-        hold = verdict.block or verdict.wait
-        if hold:
-            yield name, verdict.held_phase, hold.reason, hold.message
+    return (one[:4] for one in remaining.unresolved)
 
 
 _SIGNS = {"create": "+", "start": "+", "stop": "-", "kill": "-", "remove": "-"}

@@ -91,7 +91,7 @@ def test_pending_changes_are_not_drift() -> None:
     assert pending.drifts[0].pending
     settled = {
         "app": plan(STACK, desire(STACK, "base", "top"), look(STACK, *UP), Ledger(), NOW)
-        .verdicts["app"]
+        .services["app"]
         .wants
     }
     moved = build(inputs(UP[0], ledger=Ledger(settled=settled)))

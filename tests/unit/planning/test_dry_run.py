@@ -80,7 +80,7 @@ def test_back_off_is_waited_out() -> None:
     web = service("web")
     stack = a_stack({"a": [web]})
     desired, observed = desire(stack, "a"), look(stack)
-    inputs = plan(stack, desired, observed, Ledger(), NOW).verdicts["web"].inputs
+    inputs = plan(stack, desired, observed, Ledger(), NOW).services["web"].inputs
     failure = Failure(2, NOW.mono + 100.0, inputs, "step_failed", "port taken", NOW.wall)
     ledger = Ledger(failures={"web": failure})
     assert told(stack, desired, observed, ledger) == "web: create\nweb: start"
@@ -91,7 +91,7 @@ def test_what_is_suspended_blocked_or_unhealthy_stays() -> None:
     stack = a_stack({"a": [held], "b needs c": [needy], "c": [], "d": [ill]})
     desired = desire(stack, "b", "d", a=GroupState(on=True, suspend=Suspension()))
     outlook = dry_run(stack, desired, look(stack, container(ill, health=Health.UNHEALTHY)), Ledger(), NOW)
-    left = {name for name, verdict in outlook.rest.verdicts.items() if verdict.wait or verdict.block}
+    left = {name for name, one in outlook.rest.services.items() if one.wait or one.block}
     assert {"held", "needy"} <= left
     assert not any(step.service in {"held", "needy"} for step in outlook.steps)
 
@@ -143,11 +143,11 @@ def test_when_the_steps_are_done_nothing_is_left_to_do(
     outlook = dry_run(stack, desired, observed, Ledger(), NOW)
     # A crash loop and an unknown state need a person; everything else ends as desired.
     mended_by_people = {"crash_looping", "state_unknown"}
-    reasons = {n: v.wait or v.block for n, v in outlook.rest.verdicts.items()}
+    reasons = {n: v.wait or v.block for n, v in outlook.rest.services.items()}
     stuck = {n for n, why in reasons.items() if why and why.reason in mended_by_people}
     assert outlook.rest.steps == ()
     if not stuck and ("b" not in on or "a" in on):
-        assert all(verdict.settled for verdict in outlook.rest.verdicts.values())
+        assert all(one.settled for one in outlook.rest.services.values())
 
 
 def test_settling_takes_removed_containers_away() -> None:

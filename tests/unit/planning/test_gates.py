@@ -79,7 +79,7 @@ def test_starts_only_holds_back_starts_and_leaves_running_containers(
     for stopped in (look(STACK, db), look(STACK, db, container(WEB, State.EXITED))):
         found = plan(STACK, ON, stopped, Ledger(), NOW)
         assert found.steps == ()
-        assert hold in {found.verdicts["web"].block, found.verdicts["web"].wait}
+        assert hold in {found.services["web"].block, found.services["web"].wait}
     running = plan(STACK, ON, look(STACK, db, container(WEB)), Ledger(), NOW)
     assert str(running) == "nothing to do"
     renamed = plan(STACK, ON, look(STACK, db, container(WEB, name="other")), Ledger(), NOW)

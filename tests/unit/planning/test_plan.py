@@ -161,7 +161,7 @@ def test_a_network_that_the_container_came_without_is_not_asked_for_again() -> N
 def test_drift_is_pending_until_the_service_once_was_as_wanted() -> None:
     gone = planned(ONE, ONE_ON, look(ONE))
     assert [d.pending for d in gone.drifts] == [True]
-    settled = Ledger(settled={"kafka": gone.verdicts["kafka"].wants})
+    settled = Ledger(settled={"kafka": gone.services["kafka"].wants})
     assert [d.pending for d in planned(ONE, ONE_ON, look(ONE), settled).drifts] == [False]
 
 
@@ -205,7 +205,7 @@ def test_a_recreation_by_another_process_is_waited_for() -> None:
     for others in ((old,), (replace(old, state=State.EXITED),), ()):
         new = alone(State.CREATED, id="new", name="ab12_kafka", created_at=just)
         found = planned(ONE, ONE_ON, look(ONE, *others, new))
-        assert [v.wait and v.wait.reason for v in found.verdicts.values()] == ["being_remade"]
+        assert [v.wait and v.wait.reason for v in found.services.values()] == ["being_remade"]
         assert found.due == NOW.mono + ALONE.stop_grace + 5 - 1
         assert planned(ONE, ONE_ON, look(ONE, *others, replace(new, created_at=long_ago))).steps
         # The daemon's own recreation, with a recorded failure.
@@ -335,7 +335,7 @@ def test_a_name_of_another_container_is_waited_for() -> None:
 def test_what_runs_is_stopped_for_a_remake_only_when_the_image_of_its_successor_is_there() -> None:
     found = planned(ONE, ONE_ON, without_image(ONE, alone(config_hash="old")))
     assert str(found) == "kafka: pull (image: the image kafka:1 is not there and has to be pulled)"
-    assert found.verdicts["kafka"].ready
+    assert found.services["kafka"].ready
 
 
 def test_what_runs_is_stopped_for_a_remake_only_when_its_successor_could_start() -> None:
@@ -369,4 +369,4 @@ def test_a_failed_remake_leaves_the_old_one_running_and_ready() -> None:
     old = look(ONE, alone(config_hash="old"))
     found = planned(ONE, ONE_ON, old, failing(ONE, ONE_ON, "kafka"))
     assert str(found) == "kafka: waits (back_off: tried 2 times: no luck)"
-    assert found.verdicts["kafka"].ready
+    assert found.services["kafka"].ready

@@ -52,7 +52,7 @@ def test_an_unhealthy_service_is_restarted_after_its_limit() -> None:
     assert str(decide(stack, SICK, ledger, after(119))[0]) == FAILS
     found, _ = decide(stack, SICK, ledger, after(120))
     assert str(found) == "db: stop (unhealthy: its health check has failed for more than 120 s)"
-    assert not found.verdicts["db"].ready
+    assert not found.services["db"].ready
 
 
 def test_the_limit_restarts_with_each_start_and_each_recovery() -> None:
@@ -115,7 +115,7 @@ def test_between_two_ends_a_crash_loop_is_not_ready() -> None:
         (0, runs(0)), (1, runs(1)), (2, runs(1, State.RESTARTING, exit_code=3, finished_at=5.0)), (3, runs(2))
     )
     assert str(found) == "web: waits (crash_looping: ends again and again, last with code 3)"
-    assert not found.verdicts["web"].ready
+    assert not found.services["web"].ready
     assert outcome(summarise(found, ledger, {}).values()) == "degraded"
     assert found.due == NOW.mono + 3 + 10
     assert ledger.exits["web"].code == 3
@@ -124,14 +124,14 @@ def test_between_two_ends_a_crash_loop_is_not_ready() -> None:
 def test_one_end_is_no_loop_and_time_without_one_ends_it() -> None:
     assert str(through((0, runs(0)), (1, runs(1)))[0]) == "nothing to do"
     looping = ((0, runs(0)), (1, runs(1)), (31, runs(2)))
-    assert not through(*looping, (90, runs(2)))[0].verdicts["web"].ready
-    assert through(*looping, (91, runs(2)))[0].verdicts["web"].ready
+    assert not through(*looping, (90, runs(2)))[0].services["web"].ready
+    assert through(*looping, (91, runs(2)))[0].services["web"].ready
     rare = ((0, runs(0)), (1, runs(1)), (4000, runs(2)))
-    assert through(*rare)[0].verdicts["web"].ready
+    assert through(*rare)[0].services["web"].ready
 
 
 def test_a_start_by_somebody_is_a_fresh_start() -> None:
-    assert through((0, runs(5)), (1, runs(7)), (2, runs(0)))[0].verdicts["web"].ready
+    assert through((0, runs(5)), (1, runs(7)), (2, runs(0)))[0].services["web"].ready
 
 
 def test_who_needs_a_crash_looping_service_to_be_ready_waits() -> None:
@@ -158,9 +158,9 @@ def test_however_long_it_lasts_each_time_a_loop_once_seen_is_never_called_ready(
         if count >= 2:
             # Just before it ends the next time.
             found, _ = through(*looks, (at + gap * 0.99, runs(count)))
-            assert not found.verdicts["web"].ready
+            assert not found.services["web"].ready
 
 
 @pytest.mark.parametrize("state", [State.RESTARTING])
 def test_the_engines_own_word_for_it_is_enough(state: State) -> None:
-    assert not through((0, runs(1, state)))[0].verdicts["web"].ready
+    assert not through((0, runs(1, state)))[0].services["web"].ready

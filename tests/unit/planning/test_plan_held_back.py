@@ -61,8 +61,8 @@ OLD = container(A, config_hash="old")
 def test_a_changed_definition_waits_and_what_runs_counts_as_ready() -> None:
     found, ledger = decide(seen(OLD), on())
     assert str(found) == HELD
-    assert found.verdicts["a"].ready
-    assert found.verdicts["web"].settled
+    assert found.services["a"].ready
+    assert found.services["web"].settled
     assert [d.kind for d in found.drifts] == [DriftKind.DEFINITION]
     assert outcome(summarise(found, ledger, {}).values()) == "degraded"
 
@@ -80,7 +80,7 @@ def test_an_image_and_a_mounted_file_wait_as_well(
     _, ledger = decide(seen(container(A)), on())
     found, _ = decide(seen(*containers, **fields), on(), ledger)
     assert not found.steps
-    assert found.verdicts["a"].block is not None
+    assert found.services["a"].block is not None
     assert [d.kind for d in found.drifts] == [kind]
 
 

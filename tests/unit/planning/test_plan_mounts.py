@@ -117,11 +117,11 @@ def test_what_runs_is_not_stopped_while_the_file_its_successor_needs_is_gone(sou
         ledger = Ledger(made={"id-a": BuiltFrom("old", {}, "old", mounts=made().made["id-a"].mounts)})
         found = planned(STACK, ON, seen(source, container(A, **other)), ledger)
         assert not found.steps
-        block = found.verdicts["a"].block
+        block = found.services["a"].block
         assert block is not None
         assert block.reason == "mount_missing"
         assert "/box/conf" in block.message
-        assert found.verdicts["a"].ready
+        assert found.services["a"].ready
         summary = summarise(found, ledger, {})["a"]
         assert (summary.phase, summary.stuck) == (Phase.DEGRADED, True)
 

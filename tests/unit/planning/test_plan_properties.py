@@ -174,9 +174,9 @@ def test_the_same_arguments_give_the_same_plan_in_whatever_order_they_come(
 
 @FIXED
 @given(worlds())
-def test_every_service_gets_one_verdict_and_no_other_is_ever_touched(world: World) -> None:
+def test_every_service_has_one_plan_and_no_other_is_touched(world: World) -> None:
     found = world.plan()
-    assert set(found.verdicts) == set(world.stack.group_of)
+    assert set(found.services) == set(world.stack.group_of)
     assert len({step.service for step in found.steps}) == len(found.steps)
     mine = {c.id: c.service for c in world.observed.containers}
     for step in found.steps:
@@ -204,15 +204,15 @@ def test_suspended_blocked_or_off_services_get_no_step(world: World) -> None:
 @FIXED
 @given(worlds())
 def test_every_open_service_has_a_reason(world: World) -> None:
-    for verdict in world.plan().verdicts.values():
-        said = [verdict.step, verdict.wait, verdict.block]
-        assert verdict.settled or any(said)
+    for one in world.plan().services.values():
+        said = [one.step, one.wait, one.block]
+        assert one.settled or any(said)
         assert sum(thing is not None for thing in said) <= 1
         for text in said:
             if text is not None:
                 assert "  " not in str(text)
-        if verdict.wait and verdict.wait.until is not None:
-            assert verdict.wait.until > world.now.mono
+        if one.wait and one.wait.until is not None:
+            assert one.wait.until > world.now.mono
 
 
 @FIXED
@@ -225,7 +225,7 @@ def test_nothing_starts_before_what_it_depends_on(world: World) -> None:
             continue
         group = world.stack.groups[world.stack.group_of[step.service]]
         for dependency in world.stack.needs[step.service]:
-            other = found.verdicts[dependency.service]
+            other = found.services[dependency.service]
             if not other.wanted or not dependency.required:
                 continue
             seen = other.container
@@ -240,8 +240,8 @@ def test_nothing_starts_before_what_it_depends_on(world: World) -> None:
         if not world.desired.groups[group.name].force:
             for name, strength in group.depends_on.items():
                 if strength is Strength.READY:
-                    verdicts = [found.verdicts[n] for n in world.stack.groups[name].services]
-                    assert all(v.ready or v.done for v in verdicts)
+                    plans = [found.services[n] for n in world.stack.groups[name].services]
+                    assert all(v.ready or v.done for v in plans)
 
 
 @FIXED
@@ -251,8 +251,8 @@ def test_what_runs_is_stopped_for_a_reason_and_never_to_be_worse_off(world: Worl
     for step in found.steps:
         if step.action not in {Action.STOP, Action.REMOVE, Action.RECREATE}:
             continue
-        verdict = found.verdicts[step.service]
-        kinds = {str(d.kind) for d in verdict.drifts}
+        one = found.services[step.service]
+        kinds = {str(d.kind) for d in one.drifts}
         assert step.cause in {*kinds, "restart", "follows"}
         image = world.stack.services[step.service].image
         if step.cause in {"definition", "image", "altered"}:
@@ -274,7 +274,7 @@ def test_a_step_waits_out_its_back_off(world: World) -> None:
     found = world.plan()
     for step in found.steps:
         failure = world.ledger.failures.get(step.service)
-        if failure is not None and failure.inputs == found.verdicts[step.service].inputs:
+        if failure is not None and failure.inputs == found.services[step.service].inputs:
             assert failure.due <= world.now.mono
 
 
@@ -358,14 +358,14 @@ def test_an_engine_that_obeys_is_brought_to_rest_in_a_bounded_number_of_passes(w
         steps += len(found.steps)
         world = obeyed(world, found.steps)
     assert steps <= 10 * services
-    verdicts = world.plan().verdicts
-    for name, verdict in verdicts.items():
-        if verdict.wait is None:
-            assert verdict.settled or verdict.block, name
-        elif verdict.wait.reason != "dependency_ended":
+    plans = world.plan().services
+    for name, one in plans.items():
+        if one.wait is None:
+            assert one.settled or one.block, name
+        elif one.wait.reason != "dependency_ended":
             # What still waits does so for something that is stuck itself.
-            assert verdict.wait.reason in {"dependency_not_ready", "group_not_ready"}, name
-            assert any(not verdicts[other].settled for other in verdict.wait.on), name
+            assert one.wait.reason in {"dependency_not_ready", "group_not_ready"}, name
+            assert any(not plans[other].settled for other in one.wait.on), name
 
 
 @FIXED

@@ -66,7 +66,7 @@ def taken_in(
 def test_a_service_scaled_to_zero_makes_nothing_and_is_not_waited_for() -> None:
     found = planned(JOBS, desire(JOBS, "main"), look(JOBS, *three()))
     assert str(found) == "app: create (missing: has no container)"
-    seed = found.verdicts["seed"]
+    seed = found.services["seed"]
     assert (seed.settled, seed.wanted, seed.ready, seed.drifts) == (True, False, False, ())
     summaries = summarise(found, Ledger(), {})
     assert summaries["seed"][1:3] == ("scaled_to_zero", "scaled to zero in the Compose file")
@@ -135,12 +135,12 @@ def test_all_that_are_missing_are_made_and_each_is_started() -> None:
 def test_the_service_is_ready_when_all_are() -> None:
     app = container(APP, State.CREATED)
     waiting = planned(STACK, ON, look(STACK, *three(State.RUNNING, State.CREATED, State.RUNNING), app))
-    assert not waiting.verdicts["web"].ready
+    assert not waiting.services["web"].ready
     assert "app: waits (dependency_not_ready: waits for web#2 to be running)" in str(waiting)
-    assert waiting.verdicts["app"].wait
-    assert waiting.verdicts["app"].wait.on == ("web",)
+    assert waiting.services["app"].wait
+    assert waiting.services["app"].wait.on == ("web",)
     ready = planned(STACK, ON, look(STACK, *three(), app))
-    assert ready.verdicts["web"].ready
+    assert ready.services["web"].ready
     assert str(ready) == "app: start (stopped: was created and never started)"
 
 
@@ -153,7 +153,7 @@ def test_a_replica_that_is_gone_is_made_with_the_next_number_as_compose_does() -
     assert [(d.service, d.kind, d.pending, d.detail) for d in found.drifts] == [
         ("web", DriftKind.MISSING, False, "replica 4 has no container")
     ]
-    assert not found.verdicts["web"].settled
+    assert not found.services["web"].settled
 
 
 def test_each_replica_that_ended_is_started_and_no_other_is_touched() -> None:
@@ -168,7 +168,7 @@ def test_each_replica_that_ended_is_started_and_no_other_is_touched() -> None:
 def test_one_replica_s_back_off_delays_no_other() -> None:
     dead = three(State.EXITED, State.EXITED, State.RUNNING)
     first = planned(STACK, ON, look(STACK, *dead, container(APP)))
-    inputs = first.verdicts["web"].units[0].inputs
+    inputs = first.services["web"].units[0].inputs
     ledger = Ledger(failures={"web#1": Failure(3, NOW.mono + 9, inputs, "exited", "exited with code 1", 0.0)})
     found = planned(STACK, ON, look(STACK, *dead, container(APP)), ledger)
     assert steps(found) == [("start", "id-web-2")]
@@ -178,7 +178,7 @@ def test_one_replica_s_back_off_delays_no_other() -> None:
 def test_a_replica_that_ends_again_and_again_makes_the_service_unready_and_degraded() -> None:
     ledger = Ledger(restarts={"web#2": Restarts("id-web-2", 3, (NOW.mono - 3, NOW.mono - 1))})
     found = planned(STACK, ON, look(STACK, *three(), container(APP)), ledger)
-    assert not found.verdicts["web"].ready
+    assert not found.services["web"].ready
     summary = summarise(found, ledger, {})["web"]
     assert (summary.phase, summary.reason) == ("degraded", "crash_looping")
     assert summary.message.startswith("replica 2: ends again and again")
@@ -200,7 +200,7 @@ def test_an_exit_is_remembered_per_replica() -> None:
 def test_all_are_stopped_with_the_group_and_after_what_depends_on_them() -> None:
     first = planned(STACK, OFF, look(STACK, *three(), container(APP)))
     assert steps(first) == [("stop", "id-app")]
-    assert first.verdicts["web"].wait
+    assert first.services["web"].wait
     then = planned(STACK, OFF, look(STACK, *three(), container(APP, State.EXITED)))
     assert steps(then) == [("stop", f"id-web-{number}") for number in (1, 2, 3)]
     assert {step.grace for step in then.steps} == {WEB.stop_grace}
@@ -314,7 +314,7 @@ def test_more_than_the_file_says_is_reported_and_nothing_is_touched() -> None:
     found, ledger = taken_in(*three(), replica(4), container(APP))
     assert str(found) == HELD.format(number=4, name="web-4", here=4, wanted=3)
     assert [(d.kind, d.container) for d in found.drifts] == [(DriftKind.DUPLICATE, "id-web-4")]
-    assert found.verdicts["web"].ready
+    assert found.services["web"].ready
     summaries = summarise(found, ledger, {})
     assert (summaries["web"].phase, summaries["web"].reason) == ("blocked", "held_back")
     assert outcome(summaries.values()) == "degraded"
@@ -397,12 +397,12 @@ def test_any_number_is_reached_from_any_other_by_accepting(number: int) -> None:
             elif step.action is Action.REMOVE:
                 del containers[step.container]
     assert sorted(c.number for c in containers.values()) == list(range(1, number + 1))
-    assert all(verdict.settled for verdict in found.verdicts.values())
+    assert all(one.settled for one in found.services.values())
 
 
-def test_the_verdict_on_a_replica_is_found_by_its_unit() -> None:
+def test_the_plan_of_a_replica_is_found_by_its_unit() -> None:
     found = planned(STACK, ON, look(STACK, *three(), container(APP)))
-    unit = found.verdict("web#2")
+    unit = found.unit("web#2")
     assert isinstance(unit, ServicePlan)
     assert unit.container
     assert (unit.container.id, unit.container.service) == ("id-web-2", "web")

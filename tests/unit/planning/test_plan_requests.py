@@ -63,12 +63,12 @@ def test_a_restart_is_carried_out_once() -> None:
 @pytest.mark.pitfall(36)
 def test_a_restart_asked_for_after_the_clock_was_set_back_is_carried_out_too() -> None:
     ahead = alone(started_at=NOW.wall + 3e8)
-    wanted = planned(ONE, ONE_ON, look(ONE, ahead)).verdicts["kafka"].wants
+    wanted = planned(ONE, ONE_ON, look(ONE, ahead)).services["kafka"].wants
     before = Ledger(settled={"kafka": wanted})
     asked = restarting(ONE, NOW.wall - 1)
     assert text(ONE, asked, ahead, ledger=before) == "kafka: stop (restart: a restart was requested)"
     # A request that was carried out long ago, or is unknown, has no effect.
-    settled = Ledger(settled={"kafka": planned(ONE, asked, look(ONE, ahead)).verdicts["kafka"].wants})
+    settled = Ledger(settled={"kafka": planned(ONE, asked, look(ONE, ahead)).services["kafka"].wants})
     assert text(ONE, asked, ahead, ledger=settled) == "nothing to do"
     assert text(ONE, asked, ahead) == "nothing to do"
     done = replace(before, restarted={"kafka": NOW.wall - 1})
@@ -144,8 +144,8 @@ def test_a_one_shot_that_ended_well_is_done_and_not_drift() -> None:
     found = planned(WITH_INIT, INIT_ON, look(WITH_INIT, *DONE, container(WITH_INIT.services["app"])))
     assert str(found) == "nothing to do"
     assert found.drifts == ()
-    assert found.verdicts["init"].done
-    assert found.verdicts["migration"].settled
+    assert found.services["init"].done
+    assert found.services["migration"].settled
 
 
 def test_a_one_shot_that_failed_is_started_again() -> None:
@@ -161,7 +161,7 @@ def test_a_one_shot_that_others_wait_for_is_not_settled_while_it_runs() -> None:
         "migration: waits (completing: runs until its work is complete)\n"
         "app: waits (dependency_not_ready: waits for migration to complete)"
     )
-    assert not found.verdicts["migration"].ready
+    assert not found.services["migration"].ready
 
 
 def test_a_one_shot_never_started_is_not_done() -> None:

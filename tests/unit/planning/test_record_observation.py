@@ -180,7 +180,7 @@ def test_what_is_as_wanted_is_settled_once() -> None:
     on = desire(stack, "g")
     found = planned(stack, on, look(stack, container(A)))
     settled = mark_settled(Ledger(), found)
-    assert settled.settled == {"a": found.verdicts["a"].wants}
+    assert settled.settled == {"a": found.services["a"].wants}
     assert mark_settled(settled, found) is settled
     assert mark_settled(Ledger(), planned(stack, on, look(stack))) == Ledger()
 

@@ -46,7 +46,7 @@ def test_nothing_is_made_under_the_new_name_and_it_is_said_what_to_do() -> None:
     assert ledger == HELD
     plan = planned(STACK, ON, seen(), ledger)
     assert plan.steps == ()
-    assert {verdict.block.reason for verdict in plan.verdicts.values() if verdict.block} == {REASON}
+    assert {one.block.reason for one in plan.services.values() if one.block} == {REASON}
     assert all(drift.pending for drift in plan.drifts)
     summaries = summarise(plan, ledger, {})
     assert outcome(summaries.values()) == "degraded"

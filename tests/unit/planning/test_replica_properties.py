@@ -150,16 +150,16 @@ def test_the_desired_number_starts_and_no_replica_is_removed(world: World) -> No
         ran = {c.number for c in world.of(name) if c.state in ALIVE}
         containers = after.of(name)
         running = [c for c in containers if c.state in ALIVE]
-        beyond = {d.container for d in result.verdicts[name].drifts}
+        beyond = {d.container for d in result.services[name].drifts}
         numbers = [c.number for c in containers if c.id not in beyond]
         assert len(set(numbers)) == len(numbers), "no second container of a replica"
         assert len(containers) >= max(len(before), service_.replicas)
         assert len(running) >= max(len(ran), service_.replicas)
         current = [c for c in running if c.config_hash == service_.config_hash and c.state is State.RUNNING]
         assert len(current) >= service_.replicas
-        verdict = result.verdicts[name]
-        assert verdict.ready == (service_.replicas > 0)
-        assert verdict.settled or verdict.block
+        one = result.services[name]
+        assert one.ready == (service_.replicas > 0)
+        assert one.settled or one.block
 
 
 @FIXED
@@ -170,8 +170,8 @@ def test_once_approved_the_number_is_that_of_the_file(world: World) -> None:
     result, after = at_rest(replace(seen, desired=accepted, now=Clock(NOW.wall + 60, NOW.mono + 60)))
     for name, service_ in world.stack.services.items():
         assert len(after.of(name)) == service_.replicas
-        assert result.verdicts[name].settled
-        assert not result.verdicts[name].drifts
+        assert result.services[name].settled
+        assert not result.services[name].drifts
 
 
 @FIXED
@@ -180,7 +180,7 @@ def test_all_replicas_stop_with_the_group(world: World) -> None:
     off = replace(world, desired=Desired(groups={"main": GroupState(on=False)}))
     result, after = at_rest(off)
     assert not [c for c in after.observed.containers if c.state in ALIVE]
-    assert all(verdict.settled for verdict in result.verdicts.values())
+    assert all(one.settled for one in result.services.values())
     assert len(after.observed.containers) >= len(
         [c for c in world.observed.containers if c.state is not State.REMOVING]
     )
