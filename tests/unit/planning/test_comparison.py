@@ -23,7 +23,7 @@ from reconciler.planning.context import compare_services
 from reconciler.planning.gates import PlanInputs
 from reconciler.planning.planner import plan, plan_in_order
 from tests.support.fixtures.builders import NOW, a_stack, container, desire, look, service
-from tests.unit.planning.test_plan_properties import FIXED, World, worlds
+from tests.unit.planning.test_plan_properties import FIXED, Case, cases
 
 DB = service("db", check=True, mounts=(Mount("bind", "/etc/db", "/host/db"),))
 WEB = service("web", "db:healthy", "db:restart")
@@ -139,11 +139,11 @@ def test_surplus_replicas_are_compared_once(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @FIXED
-@given(worlds())
-def test_no_container_is_compared_twice_in_any_plan(world: World) -> None:
+@given(cases())
+def test_no_container_is_compared_twice_in_any_plan(case: Case) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
         counts = Counts(monkeypatch)
-        world.plan()
+        case.plan()
         assert counts.most <= 1
 
 
@@ -162,14 +162,14 @@ def another_start_order(stack: Stack, chance: random.Random) -> list[str]:
 
 
 @FIXED
-@given(worlds(), st.randoms(use_true_random=False))
-def test_a_plan_does_not_depend_on_the_choice_among_start_orders(world: World, chance: random.Random) -> None:
+@given(cases(), st.randoms(use_true_random=False))
+def test_a_plan_does_not_depend_on_the_choice_among_start_orders(case: Case, chance: random.Random) -> None:
     # Services that share a missing image wait for the first one that fetches it; give each its own.
-    own = {name: replace(of, image=f"{name}:1") for name, of in world.stack.services.items()}
-    stack = replace(world.stack, services=own)
-    inputs = PlanInputs(stack, world.desired, world.observed, world.ledger, world.now)
+    own = {name: replace(of, image=f"{name}:1") for name, of in case.stack.services.items()}
+    stack = replace(case.stack, services=own)
+    inputs = PlanInputs(stack, case.desired, case.observed, case.ledger, case.now)
     by_service: dict[str, list[Container]] = {}
-    for one in world.observed.containers:
+    for one in case.observed.containers:
         by_service.setdefault(one.service, []).append(one)
     compared = compare_services(inputs, by_service, {})
     expected = plan_in_order(compared, stack.order)

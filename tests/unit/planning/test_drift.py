@@ -39,7 +39,7 @@ ON = GroupState(on=True)
         (State.EXITED, Health.HEALTHY, True, False),
     ],
 )
-def test_ready_is_running_and_healthy_by_the_engine_or_by_our_own_probe(
+def test_ready_means_running_and_healthy_by_the_engine_or_an_early_probe(
     state: State, health: Health, probed: bool, ready: bool
 ) -> None:
     assert is_ready(container(A, state, health=health, probed=probed)) is ready
@@ -55,7 +55,7 @@ BEST_FIRST: list[Container] = [
 ]
 
 
-def test_the_container_kept_is_the_best_whatever_the_order_they_are_seen_in() -> None:
+def test_the_best_container_is_selected_in_any_order() -> None:
     observed = look(STACK)
     for better, worse in pairwise(BEST_FIRST):
         for pair in permutations([better, worse]):
@@ -63,12 +63,12 @@ def test_the_container_kept_is_the_best_whatever_the_order_they_are_seen_in() ->
     assert select_container(STACK, A, [], observed, Ledger()) is None
 
 
-def test_of_two_alike_the_younger_is_kept() -> None:
+def test_the_younger_of_two_equal_containers_is_selected() -> None:
     pair = [container(A, id="x", created_at=1.0), container(A, id="y", created_at=2.0)]
     assert select_container(STACK, A, pair, look(STACK), Ledger()) == pair[1]
 
 
-def test_definitions_are_the_same_by_label_or_by_our_own_record() -> None:
+def test_definitions_are_equal_by_label_or_by_the_ledger() -> None:
     seen = container(A, config_hash="other")
     assert same_definition(A, container(A), None)
     assert not same_definition(A, seen, None)
@@ -76,7 +76,7 @@ def test_definitions_are_the_same_by_label_or_by_our_own_record() -> None:
     assert not same_definition(A, seen, UNKNOWN)
 
 
-def test_images_are_the_same_by_id_or_by_what_the_tag_named_when_we_made_it() -> None:
+def test_images_are_equal_by_id_or_by_what_the_tag_named_at_creation() -> None:
     seen = container(A, image="one")
     assert same_image(seen, None, None)
     assert same_image(seen, "one", None)
@@ -84,12 +84,12 @@ def test_images_are_the_same_by_id_or_by_what_the_tag_named_when_we_made_it() ->
     assert same_image(seen, "two", BuiltFrom("", {}, "two"))
 
 
-def test_changed_fields_are_named_where_they_are_known() -> None:
+def test_changed_fields_are_named_if_they_are_recorded() -> None:
     assert changed_fields(A, None) == changed_fields(A, UNKNOWN) == ()
     assert changed_fields(A, BuiltFrom("", {"image": "1", "gone": "2"}, "")) == ("environment.A", "gone")
 
 
-def test_done_means_ended_well_by_itself() -> None:
+def test_a_one_shot_has_completed_if_it_exits_with_0_by_itself() -> None:
     one = service("one", restart="no")
     stack = a_stack({"g": [one, A]})
     ended = container(one, State.EXITED)
@@ -101,13 +101,13 @@ def test_done_means_ended_well_by_itself() -> None:
     assert not has_completed(stack, Ledger(), A, container(A, State.EXITED))
 
 
-def test_an_order_to_stop_counts_for_the_run_it_was_given_to() -> None:
+def test_a_stop_counts_for_the_run_that_it_ended() -> None:
     ledger = Ledger(stopped={"id-a": 5.0})
     assert stopped_by_us(ledger, container(A, started_at=5.0))
     assert not stopped_by_us(ledger, container(A, started_at=6.0))
 
 
-def test_who_is_waited_for_to_complete_ends_by_design() -> None:
+def test_a_service_that_others_need_to_complete_is_a_one_shot() -> None:
     stack = a_stack(
         {"g": [service("init"), service("db", restart="no"), service("x", "init:completed", "db:healthy")]}
     )
@@ -115,7 +115,7 @@ def test_who_is_waited_for_to_complete_ends_by_design() -> None:
     assert not is_one_shot(stack, stack.services["db"])
 
 
-def test_wants_change_with_what_is_asked_for_and_inputs_with_the_image_too() -> None:
+def test_fingerprints_change_with_desired_state_and_those_of_attempts_with_the_image() -> None:
     seen, other = ObservedState(images={"a:1": "x"}), ObservedState(images={"a:1": "y"})
     assert (
         desired_fingerprint(A, GroupState(on=False)).text()
@@ -127,7 +127,7 @@ def test_wants_change_with_what_is_asked_for_and_inputs_with_the_image_too() -> 
     assert attempt_fingerprint(A, ON, seen) != attempt_fingerprint(A, ON, other)
 
 
-def test_ends_are_told_in_words() -> None:
+def test_a_stop_reason_is_part_of_a_sentence() -> None:
     assert stop_reason(container(A, State.CREATED)) == "was created and never started"
     assert stop_reason(container(A, State.DEAD)) == "is dead"
     assert stop_reason(container(A, State.EXITED, exit_code=3)) == "exited with code 3"
@@ -143,5 +143,5 @@ def test_ends_are_told_in_words() -> None:
         (list("abcdef"), "a, b, c, d and 2 more"),
     ],
 )
-def test_names_are_listed_for_a_sentence(names: list[str], text: str) -> None:
+def test_names_are_joined_for_a_sentence(names: list[str], text: str) -> None:
     assert join_names(names) == text

@@ -27,7 +27,7 @@ def test_a_missing_service_is_created_and_started() -> None:
     assert told(stack, desire(stack, "a"), look(stack)) == "web: create\nweb: start"
 
 
-def test_nothing_to_do_gives_no_steps() -> None:
+def test_a_settled_stack_has_no_steps() -> None:
     web = service("web", check=True)
     stack = a_stack({"a": [web]})
     assert told(stack, desire(stack, "a"), look(stack, container(web))) == ""
@@ -45,14 +45,14 @@ def test_a_whole_group_is_stopped_in_reverse_order() -> None:
     assert told(stack, desire(stack), observed) == "web: stop\ndb: stop"
 
 
-def test_a_remake_is_told_to_its_end() -> None:
+def test_a_recreation_is_shown_to_its_end() -> None:
     web = service("web", restart="no")
     stack = a_stack({"a": [web]})
     observed = look(stack, container(web, config_hash="older"))
     assert told(stack, desire(stack, "a"), observed) == "web: stop\nweb: recreate\nweb: start"
 
 
-def test_a_missing_image_is_pulled_once_for_all_who_use_it() -> None:
+def test_a_missing_image_is_pulled_once_for_all_its_users() -> None:
     one, two = service("one", image="both:1"), service("two", image="both:1")
     stack = a_stack({"a": [one, two]})
     steps = told(stack, desire(stack, "a"), ObservedState())
@@ -61,14 +61,14 @@ def test_a_missing_image_is_pulled_once_for_all_who_use_it() -> None:
     assert "two: start" in steps
 
 
-def test_a_one_shot_runs_and_what_waits_for_it_follows() -> None:
+def test_dependents_of_a_one_shot_start_after_it_completes() -> None:
     stack = a_stack({"a": [service("web", "migrate:completed"), service("migrate", restart="no")]})
     assert told(stack, desire(stack, "a"), look(stack)) == (
         "migrate: create\nweb: create\nmigrate: start\nweb: start"
     )
 
 
-def test_a_restart_comes_back_up() -> None:
+def test_a_restart_ends_with_a_start() -> None:
     web, db = service("web", "db"), service("db")
     stack = a_stack({"a": [web, db]})
     desired = desire(stack, a=GroupState(on=True, restarted_at=NOW.wall - 1))
@@ -76,7 +76,7 @@ def test_a_restart_comes_back_up() -> None:
     assert told(stack, desired, observed) == "web: stop\ndb: stop\ndb: start\nweb: start"
 
 
-def test_back_off_is_waited_out() -> None:
+def test_time_advances_to_the_end_of_a_back_off() -> None:
     web = service("web")
     stack = a_stack({"a": [web]})
     desired, observed = desire(stack, "a"), look(stack)
@@ -86,7 +86,7 @@ def test_back_off_is_waited_out() -> None:
     assert told(stack, desired, observed, ledger) == "web: create\nweb: start"
 
 
-def test_what_is_suspended_blocked_or_unhealthy_stays() -> None:
+def test_suspended_blocked_and_unhealthy_services_stay_as_they_are() -> None:
     held, needy, ill = service("held"), service("needy"), service("ill", check=True)
     stack = a_stack({"a": [held], "b needs c": [needy], "c": [], "d": [ill]})
     desired = desire(stack, "b", "d", a=GroupState(on=True, suspend=Suspension()))
@@ -96,19 +96,19 @@ def test_what_is_suspended_blocked_or_unhealthy_stays() -> None:
     assert not any(step.service in {"held", "needy"} for step in outlook.steps)
 
 
-def test_an_incomplete_look_gives_no_steps() -> None:
+def test_an_incomplete_observation_has_no_steps() -> None:
     stack = a_stack({"a": [service("web")]})
     assert told(stack, desire(stack, "a"), replace(look(stack), complete=False)) == ""
 
 
-def test_steps_never_name_a_container_that_is_not_there() -> None:
+def test_steps_name_no_simulated_container() -> None:
     stack = a_stack({"a": [service("web")]})
     assert {
         step.container for step in expected_steps(stack, desire(stack, "a"), look(stack), Ledger(), NOW)
     } == {""}
 
 
-def test_applying_is_pure() -> None:
+def test_simulating_steps_changes_no_argument() -> None:
     web = service("web")
     stack = a_stack({"a": [web]})
     observed = look(stack, container(web))
@@ -127,7 +127,7 @@ _STATES = st.sampled_from([None, *State])
     stale=st.lists(st.booleans(), min_size=4, max_size=4),
     on=st.sets(st.sampled_from(["a", "b"])),
 )
-def test_when_the_steps_are_done_nothing_is_left_to_do(
+def test_after_all_steps_the_plan_has_no_step(
     states: list[State | None], stale: list[bool], on: set[str]
 ) -> None:
     db = service("db", check=True)
@@ -150,7 +150,7 @@ def test_when_the_steps_are_done_nothing_is_left_to_do(
         assert all(one.settled for one in outlook.rest.services.values())
 
 
-def test_settling_takes_removed_containers_away() -> None:
+def test_settling_drops_containers_that_are_being_removed() -> None:
     web = service("web")
     stack = a_stack({"a": [web]})
     assert simulate_settling(look(stack, container(web, State.REMOVING)), stack).containers == ()

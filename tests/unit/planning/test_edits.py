@@ -238,11 +238,11 @@ def test_after_a_start_with_cascade_every_dependency_is_on(
     states: Mapping[str, GroupState], group: str, force: bool
 ) -> None:
     edit = an_edit("start", group, force=force, cascade=True)
-    found = after(states, edit)
+    result = after(states, edit)
     below = {"analytics": {"storage", "kafka"}, "storage": {"kafka"}}.get(group, set())
-    assert all(found.groups[name].on for name in {group, *below})
-    assert found.groups[group].force is force
-    assert resolve(edit, STACK, found) == {}
+    assert all(result.groups[name].on for name in {group, *below})
+    assert result.groups[group].force is force
+    assert resolve(edit, STACK, result) == {}
 
 
 @settings(derandomize=True)
@@ -250,11 +250,11 @@ def test_after_a_start_with_cascade_every_dependency_is_on(
 def test_after_a_stop_with_cascade_every_dependent_is_off(
     states: Mapping[str, GroupState], group: str
 ) -> None:
-    found = after(states, an_edit("stop", group, cascade=True))
+    result = after(states, an_edit("stop", group, cascade=True))
     above = {"kafka": {"storage", "analytics"}, "storage": {"analytics"}}.get(group, set())
-    assert not any(found.groups[name].on for name in {group, *above})
-    assert not found.groups[group].force
-    assert resolve(an_edit("stop", group), STACK, found) == {}
+    assert not any(result.groups[name].on for name in {group, *above})
+    assert not result.groups[group].force
+    assert resolve(an_edit("stop", group), STACK, result) == {}
 
 
 @settings(derandomize=True)

@@ -41,8 +41,8 @@ def test_the_earliest_future_time_is_due(monkeypatch: pytest.MonkeyPatch) -> Non
     with_gate(monkeypatch, GateResult(due=NOW.wall + 30))
     states = {"base": GroupState(on=True), "app": GroupState(on=True, restarted_at=NOW.wall + 90)}
     seen = look(STACK, container(service("db")), container(WEB))
-    found = plan(STACK, desire(STACK, **states), seen, Ledger(), NOW)
-    assert found.due == NOW.mono + 30
+    result = plan(STACK, desire(STACK, **states), seen, Ledger(), NOW)
+    assert result.due == NOW.mono + 30
 
 
 def test_a_past_due_time_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,9 +52,9 @@ def test_a_past_due_time_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_added_block_is_reported_even_if_nothing_differs(monkeypatch: pytest.MonkeyPatch) -> None:
     with_gate(monkeypatch, GateResult(FULL))
-    found = plan(STACK, ON, look(STACK, container(service("db")), container(WEB)), Ledger(), NOW)
-    assert str(found) == "web: blocked (memory_full: needs 2 GiB, 1 GiB is free)"
-    statuses = summarise(found, Ledger(), {})
+    result = plan(STACK, ON, look(STACK, container(service("db")), container(WEB)), Ledger(), NOW)
+    assert str(result) == "web: blocked (memory_full: needs 2 GiB, 1 GiB is free)"
+    statuses = summarise(result, Ledger(), {})
     group = of_group([("web", statuses["web"])], suspended=False)
     assert (group.phase, group.reason, group.message) == ("blocked", FULL.reason, FULL.message)
 
@@ -64,9 +64,9 @@ def test_an_added_wait_only_delays_what_differs(monkeypatch: pytest.MonkeyPatch)
     settled = plan(STACK, ON, look(STACK, container(service("db")), container(WEB)), Ledger(), NOW)
     assert summarise(settled, Ledger(), {})["web"].phase == "converged"
     stopped = look(STACK, container(service("db")), container(WEB, State.EXITED))
-    found = plan(STACK, ON, stopped, Ledger(), NOW)
-    assert str(found) == "web: waits (outside_schedule: starts at 08:00)"
-    status = summarise(found, Ledger(), {})["web"]
+    result = plan(STACK, ON, stopped, Ledger(), NOW)
+    assert str(result) == "web: waits (outside_schedule: starts at 08:00)"
+    status = summarise(result, Ledger(), {})["web"]
     assert (status.phase, status.reason, status.message) == ("waiting", NIGHT.reason, NIGHT.message)
 
 
@@ -77,9 +77,9 @@ def test_starts_only_holds_back_starts_and_leaves_running_containers(
     with_gate(monkeypatch, GateResult(hold, starts_only=True))
     db = container(service("db"))
     for stopped in (look(STACK, db), look(STACK, db, container(WEB, State.EXITED))):
-        found = plan(STACK, ON, stopped, Ledger(), NOW)
-        assert found.steps == ()
-        assert hold in {found.services["web"].block, found.services["web"].wait}
+        result = plan(STACK, ON, stopped, Ledger(), NOW)
+        assert result.steps == ()
+        assert hold in {result.services["web"].block, result.services["web"].wait}
     running = plan(STACK, ON, look(STACK, db, container(WEB)), Ledger(), NOW)
     assert str(running) == "nothing to do"
     renamed = plan(STACK, ON, look(STACK, db, container(WEB, name="other")), Ledger(), NOW)

@@ -27,7 +27,7 @@ from tests.support.fixtures.plans import (
     without_image,
 )
 
-# --- one service, every kind of drift -----------------------------------------------------------
+# --- one service, every kind of drift -------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ from tests.support.fixtures.plans import (
         ([alone(health=Health.STARTING, probed=True)], "nothing to do"),
     ],
 )
-def test_what_is_done_about_each_difference(seen: list[Container], expected: str) -> None:
+def test_each_difference_has_its_step(seen: list[Container], expected: str) -> None:
     assert text(ONE, ONE_ON, *seen) == expected
 
 
@@ -89,51 +89,51 @@ def test_what_is_done_about_each_difference(seen: list[Container], expected: str
         ([alone(State.EXITED, image="sha-old")], {DriftKind.IMAGE, DriftKind.STOPPED}),
     ],
 )
-def test_every_difference_is_named_by_its_kind(seen: list[Container], kinds: set[DriftKind]) -> None:
+def test_each_difference_has_its_kind(seen: list[Container], kinds: set[DriftKind]) -> None:
     assert {d.kind for d in planned(ONE, ONE_ON, look(ONE, *seen)).drifts} == kinds
 
 
-def test_what_runs_though_its_group_is_off_is_unwanted() -> None:
+def test_a_container_that_runs_while_its_group_is_off_is_unwanted() -> None:
     for state in (State.RUNNING, State.RESTARTING):
-        found = planned(ONE, desire(ONE), look(ONE, alone(state)))
-        assert str(found) == "kafka: stop (unwanted: main is off)"
-        assert [d.kind for d in found.drifts] == [DriftKind.UNWANTED]
+        result = planned(ONE, desire(ONE), look(ONE, alone(state)))
+        assert str(result) == "kafka: stop (unwanted: main is off)"
+        assert [d.kind for d in result.drifts] == [DriftKind.UNWANTED]
 
 
-def test_an_unwanted_paused_container_is_unpaused_to_be_stopped() -> None:
+def test_an_unwanted_paused_container_is_unpaused_before_the_stop() -> None:
     assert text(ONE, desire(ONE), alone(State.PAUSED)) == "kafka: unpause (unwanted: main is off)"
 
 
-def test_what_is_off_and_down_is_left_alone_whatever_else_differs() -> None:
+def test_a_stopped_service_that_is_off_is_left_alone() -> None:
     for state in (State.EXITED, State.CREATED, State.DEAD, State.REMOVING):
         odd = alone(state, config_hash="old", name="odd", restart="always")
         assert text(ONE, desire(ONE), odd) == "nothing to do"
 
 
-def test_both_containers_of_a_service_that_is_off_are_stopped_one_after_the_other() -> None:
+def test_two_containers_of_a_service_that_is_off_stop_in_turn() -> None:
     both = alone(id="a"), alone(id="b")
-    found = planned(ONE, desire(ONE), look(ONE, *both))
-    assert [s.container for s in found.steps] == ["a"]
-    assert len(found.drifts) == 2
+    result = planned(ONE, desire(ONE), look(ONE, *both))
+    assert [s.container for s in result.steps] == ["a"]
+    assert len(result.drifts) == 2
 
 
-def test_a_definition_that_differs_is_named_field_by_field_without_values() -> None:
+def test_a_changed_definition_is_reported_by_field_without_values() -> None:
     ledger = Ledger(
         made={"id-kafka": BuiltFrom("old", {"image": "1", "environment.A": "9", "command": "x"}, "")}
     )
-    found = planned(ONE, ONE_ON, look(ONE, alone(config_hash="old")), ledger)
-    assert str(found) == "kafka: stop (definition: differs in command and environment.A)"
-    assert found.drifts[0].fields == ("command", "environment.A")
+    result = planned(ONE, ONE_ON, look(ONE, alone(config_hash="old")), ledger)
+    assert str(result) == "kafka: stop (definition: differs in command and environment.A)"
+    assert result.drifts[0].fields == ("command", "environment.A")
 
 
 @pytest.mark.pitfall(4)
-def test_a_new_compose_version_that_hashes_the_same_inputs_differently_remakes_nothing() -> None:
+def test_a_compose_version_that_hashes_the_same_inputs_differently_recreates_nothing() -> None:
     ledger = Ledger(made={"id-kafka": BuiltFrom("def-kafka", {}, "sha-kafka:1")})
     assert text(ONE, ONE_ON, alone(config_hash="other"), ledger=ledger) == "nothing to do"
 
 
 @pytest.mark.pitfall(5)
-def test_an_image_store_that_shows_another_id_for_the_same_image_remakes_nothing() -> None:
+def test_an_image_store_that_shows_another_id_for_the_same_image_recreates_nothing() -> None:
     ledger = Ledger(made={"id-kafka": BuiltFrom("def-kafka", {}, "sha-kafka:1")})
     assert text(ONE, ONE_ON, alone(image="sha-manifest"), ledger=ledger) == "nothing to do"
 
@@ -141,24 +141,24 @@ def test_an_image_store_that_shows_another_id_for_the_same_image_remakes_nothing
 @pytest.mark.pitfall(25)
 def test_container_that_can_never_start_is_recreated_and_started() -> None:
     known = failing(ONE, ONE_ON, "kafka", due=0.0).failures["kafka"]
-    failure = known._replace(reason="network_missing", error="network n not found", container="id-kafka")
+    failure = known._replace(reason="network_missing", error="network n not result", container="id-kafka")
     ledger = Ledger(failures={"kafka": failure})
-    why = "stopped: can't be started any more: network n not found"
+    why = "stopped: can't be started any more: network n not result"
     assert text(ONE, ONE_ON, alone(State.EXITED), ledger=ledger) == f"kafka: recreate ({why})"
     assert text(ONE, ONE_ON, alone(State.CREATED), ledger=ledger) == f"kafka: recreate ({why})"
-    # Nothing is won by another one where it is not Compose that makes the network (`network_mode: n`).
+    # Recreation does not help if Compose does not create the network (`network_mode: n`).
     other = service("kafka", networks=())
     one = a_stack({"main": [other]})
     assert text(one, ONE_ON, container(other, State.CREATED), ledger=ledger).startswith("kafka: start")
     assert text(ONE, ONE_ON, alone(State.CREATED, id="next"), ledger=ledger).startswith("kafka: start")
 
 
-def test_a_network_that_the_container_came_without_is_not_asked_for_again() -> None:
+def test_a_network_that_the_container_lacked_from_the_start_is_no_difference() -> None:
     ledger = Ledger(made={"id-kafka": BuiltFrom("def-kafka", {}, "", ("net",))})
     assert text(ONE, ONE_ON, alone(networks=()), ledger=ledger) == "nothing to do"
 
 
-def test_drift_is_pending_until_the_service_once_was_as_wanted() -> None:
+def test_differences_are_pending_until_the_service_has_settled_once() -> None:
     gone = planned(ONE, ONE_ON, look(ONE))
     assert [d.pending for d in gone.drifts] == [True]
     settled = Ledger(settled={"kafka": gone.services["kafka"].wants})
@@ -169,26 +169,26 @@ def test_restart_managed_wants_the_policy_no() -> None:
     stack = replace(ONE, restart="managed")
     why = "altered: has the restart policy unless-stopped, but `restart: managed` wants no"
     assert text(stack, ONE_ON, alone()) == f"kafka: update no ({why})"
-    # Before it is started, or the engine might be quicker one day.
+    # Before the start, since the engine could restart it first.
     assert text(stack, ONE_ON, alone(State.CREATED)) == f"kafka: update no ({why})"
-    # What is off must not come back with the engine either.
+    # A service that is off must not start with the engine either.
     assert text(stack, desire(stack), alone(State.EXITED)) == f"kafka: update no ({why})"
     assert text(stack, desire(stack), alone(State.EXITED, restart="no")) == "nothing to do"
     assert text(stack, desire(stack), alone()) == "kafka: stop (unwanted: main is off)"
     assert text(stack, ONE_ON, alone(restart="no")) == "nothing to do"
 
 
-def test_several_alterations_are_mended_one_per_pass() -> None:
+def test_several_alterations_are_repaired_one_per_pass() -> None:
     both = alone(name="odd", restart="no")
     assert text(ONE, ONE_ON, both).startswith("kafka: rename kafka")
     assert text(ONE, ONE_ON, replace(both, name="kafka")).startswith("kafka: update unless-stopped")
 
 
-# --- duplicates and remakes cut short (PITFALLS row 6) --------------------------------------------
+# --- duplicates and interrupted recreations (PITFALLS row 6) --------------------------------------
 
 
 @pytest.mark.pitfall(6)
-def test_of_two_containers_the_one_as_defined_is_kept_and_the_other_stopped_then_removed() -> None:
+def test_the_outdated_one_of_two_containers_is_stopped_then_removed() -> None:
     old = alone(id="old", name="kafka", config_hash="old")
     new = alone(id="new", name="ab12_kafka")
     running = planned(ONE, ONE_ON, look(ONE, old, new))
@@ -199,14 +199,14 @@ def test_of_two_containers_the_one_as_defined_is_kept_and_the_other_stopped_then
     assert text(ONE, ONE_ON, new) == "kafka: rename kafka (altered: was changed by hand: name)"
 
 
-def test_a_recreation_by_another_process_is_waited_for() -> None:
+def test_a_recreation_by_another_process_is_not_disturbed() -> None:
     just, long_ago = NOW.wall - 1, NOW.wall - 20
     old = alone(id="old", config_hash="old")
     for others in ((old,), (replace(old, state=State.EXITED),), ()):
         new = alone(State.CREATED, id="new", name="ab12_kafka", created_at=just)
-        found = planned(ONE, ONE_ON, look(ONE, *others, new))
-        assert [v.wait and v.wait.reason for v in found.services.values()] == ["being_remade"]
-        assert found.due == NOW.mono + ALONE.stop_grace + 5 - 1
+        result = planned(ONE, ONE_ON, look(ONE, *others, new))
+        assert [v.wait and v.wait.reason for v in result.services.values()] == ["being_remade"]
+        assert result.due == NOW.mono + ALONE.stop_grace + 5 - 1
         assert planned(ONE, ONE_ON, look(ONE, *others, replace(new, created_at=long_ago))).steps
         # The daemon's own recreation, with a recorded failure.
         ours = failing(ONE, ONE_ON, "kafka", due=0.0)
@@ -219,24 +219,24 @@ def test_a_recreation_by_another_process_is_waited_for() -> None:
         assert planned(ONE, ONE_ON, look(ONE, *others, new), making).steps
 
 
-def test_of_two_equal_containers_the_one_that_runs_is_kept() -> None:
+def test_the_running_one_of_two_equal_containers_is_kept() -> None:
     stopped = alone(State.EXITED, id="a")
     runs = alone(id="b", name="ab12_kafka")
-    found = planned(ONE, ONE_ON, look(ONE, stopped, runs))
-    assert [(s.action, s.container) for s in found.steps] == [(Action.REMOVE, "a")]
+    result = planned(ONE, ONE_ON, look(ONE, stopped, runs))
+    assert [(s.action, s.container) for s in result.steps] == [(Action.REMOVE, "a")]
 
 
-def test_a_paused_second_container_is_unpaused_so_that_it_can_be_stopped() -> None:
-    found = planned(ONE, ONE_ON, look(ONE, alone(id="b"), alone(State.PAUSED, id="a")))
-    assert [(s.action, s.container) for s in found.steps] == [(Action.UNPAUSE, "a")]
+def test_a_paused_second_container_is_unpaused_before_the_stop() -> None:
+    result = planned(ONE, ONE_ON, look(ONE, alone(id="b"), alone(State.PAUSED, id="a")))
+    assert [(s.action, s.container) for s in result.steps] == [(Action.UNPAUSE, "a")]
 
 
-def test_a_second_container_that_is_being_removed_is_waited_for_not_removed_again() -> None:
-    found = text(ONE, ONE_ON, alone(id="a"), alone(State.REMOVING, id="b"))
-    assert found == "kafka: waits (removing: waits for the engine to finish removing it)"
+def test_a_second_container_that_is_being_removed_gets_no_step() -> None:
+    result = text(ONE, ONE_ON, alone(id="a"), alone(State.REMOVING, id="b"))
+    assert result == "kafka: waits (removing: waits for the engine to finish removing it)"
 
 
-def test_the_old_one_of_two_runs_on_until_the_new_one_could_start() -> None:
+def test_the_outdated_one_of_two_runs_until_the_other_can_start() -> None:
     old = container(APP, id="old", config_hash="old")
     new = container(APP, State.CREATED, id="new", name="ab12_app")
     waiting = text(TIERS, ON, container(DB, State.EXITED), old, new)
@@ -245,20 +245,20 @@ def test_the_old_one_of_two_runs_on_until_the_new_one_could_start() -> None:
     assert "app: stop (duplicate: app is a second container)" in ready
 
 
-def test_when_both_containers_are_dead_both_go() -> None:
+def test_two_dead_containers_are_both_removed() -> None:
     dead = alone(State.DEAD, id="a"), alone(State.DEAD, id="b")
     assert text(ONE, ONE_ON, *dead) == "kafka: remove (stopped: is dead)"
 
 
-def test_an_orphan_is_listed_and_never_touched() -> None:
+def test_an_orphan_is_listed_and_not_changed() -> None:
     lost = alone(id="lost", service="zoo", name="zoo")
-    found = planned(ONE, ONE_ON, look(ONE, alone(), lost))
-    assert str(found) == "zoo: orphan zoo"
-    assert [d.kind for d in found.drifts] == [DriftKind.ORPHAN]
-    assert not found.steps
+    result = planned(ONE, ONE_ON, look(ONE, alone(), lost))
+    assert str(result) == "zoo: orphan zoo"
+    assert [d.kind for d in result.drifts] == [DriftKind.ORPHAN]
+    assert not result.steps
 
 
-def test_unmanaged_services_are_never_touched() -> None:
+def test_unmanaged_services_are_not_changed() -> None:
     stack = a_stack({"main": [ALONE]}, service("exporter", "kafka"))
     exporter = container(stack.services["exporter"], State.EXITED, exit_code=1)
     for desired in (desire(stack, "main"), desire(stack)):
@@ -281,14 +281,14 @@ def test_unmanaged_services_are_never_touched() -> None:
         ),
     ],
 )
-def test_an_image_that_is_not_there_is_fetched_as_compose_says(fields: dict[str, Any], expected: str) -> None:
+def test_a_missing_image_is_pulled_or_built(fields: dict[str, Any], expected: str) -> None:
     stack = a_stack({"main": [service("kafka", **fields)]})
     assert str(planned(stack, ONE_ON, without_image(stack))) == expected
 
 
-def test_a_container_that_is_there_starts_even_when_its_image_tag_is_gone() -> None:
-    found = planned(ONE, ONE_ON, without_image(ONE, alone(State.EXITED)))
-    assert str(found) == "kafka: start (stopped: exited with code 0)"
+def test_an_existing_container_starts_without_its_image_tag() -> None:
+    result = planned(ONE, ONE_ON, without_image(ONE, alone(State.EXITED)))
+    assert str(result) == "kafka: start (stopped: exited with code 0)"
 
 
 def test_one_image_for_several_services_is_fetched_once() -> None:
@@ -300,26 +300,26 @@ def test_one_image_for_several_services_is_fetched_once() -> None:
     )
 
 
-def test_a_service_of_a_blocked_or_suspended_group_claims_no_image() -> None:
+def test_a_service_of_a_blocked_or_suspended_group_fetches_no_image() -> None:
     groups = {"up": [service("a", image="same")], "down needs off": [service("b", image="same")]}
     stack = a_stack({"off": [service("z")], **groups})
-    found = planned(stack, desire(stack, "up", "down"), without_image(stack))
-    assert [(s.service, s.action) for s in found.steps] == [("a", Action.PULL)]
+    result = planned(stack, desire(stack, "up", "down"), without_image(stack))
+    assert [(s.service, s.action) for s in result.steps] == [("a", Action.PULL)]
     suspended = desire(stack, "up", off=GroupState(on=True, suspend=Suspension()), down=GroupState(on=True))
     assert {s.service for s in planned(stack, suspended, without_image(stack)).steps} == {"a"}
 
 
-def test_a_missing_image_holds_up_nothing_else() -> None:
+def test_a_missing_image_delays_no_other_service() -> None:
     images = {"db:1": "sha-db:1", "app:1": "sha-app:1"}
-    found = str(planned(TIERS, ON, look(TIERS, images=images)))
-    assert found == (
+    result = str(planned(TIERS, ON, look(TIERS, images=images)))
+    assert result == (
         "db: create (missing: has no container)\n"
         "app: create (missing: has no container)\n"
         "web: pull (image: the image web:1 is not there and has to be pulled)"
     )
 
 
-def test_a_name_of_another_container_is_waited_for() -> None:
+def test_a_container_name_that_is_taken_is_a_wait() -> None:
     taken = look(ONE, foreign={"kafka": "id-foreign"})
     assert str(planned(ONE, ONE_ON, taken)) == (
         "kafka: waits (name_conflict: a container outside this project has the name kafka: "
@@ -329,16 +329,16 @@ def test_a_name_of_another_container_is_waited_for() -> None:
     assert "name_conflict" in str(planned(ONE, ONE_ON, renamed))
 
 
-# --- remakes: never worse than before ---------------------------------------------------------------
+# --- recreations: the old container runs until the new one can ------------------------------------
 
 
-def test_what_runs_is_stopped_for_a_remake_only_when_the_image_of_its_successor_is_there() -> None:
-    found = planned(ONE, ONE_ON, without_image(ONE, alone(config_hash="old")))
-    assert str(found) == "kafka: pull (image: the image kafka:1 is not there and has to be pulled)"
-    assert found.services["kafka"].ready
+def test_a_running_container_is_recreated_only_when_the_new_image_is_present() -> None:
+    result = planned(ONE, ONE_ON, without_image(ONE, alone(config_hash="old")))
+    assert str(result) == "kafka: pull (image: the image kafka:1 is not there and has to be pulled)"
+    assert result.services["kafka"].ready
 
 
-def test_what_runs_is_stopped_for_a_remake_only_when_its_successor_could_start() -> None:
+def test_a_running_container_is_recreated_only_when_its_successor_can_start() -> None:
     old = container(APP, config_hash="old")
     assert "app: waits (dependency_not_ready: waits for db to be healthy)" in text(
         TIERS, ON, container(DB, health=Health.STARTING), old
@@ -348,12 +348,12 @@ def test_what_runs_is_stopped_for_a_remake_only_when_its_successor_could_start()
     )
 
 
-def test_a_stopped_container_is_remade_without_waiting_for_dependencies() -> None:
+def test_a_stopped_container_is_recreated_without_waiting_for_dependencies() -> None:
     old = container(APP, State.EXITED, config_hash="old")
     assert "app: recreate (definition" in text(TIERS, ON, container(DB, State.EXITED), old)
 
 
-def test_a_service_and_what_it_depends_on_are_remade_one_after_the_other() -> None:
+def test_a_service_is_recreated_after_its_dependency() -> None:
     old_db, old_app = container(DB, config_hash="old"), container(APP, config_hash="old")
     web = container(WEB)
     assert text(TIERS, ON, old_db, old_app, web) == (
@@ -365,8 +365,8 @@ def test_a_service_and_what_it_depends_on_are_remade_one_after_the_other() -> No
     )
 
 
-def test_a_failed_remake_leaves_the_old_one_running_and_ready() -> None:
+def test_a_failed_recreation_leaves_the_old_container_running_and_ready() -> None:
     old = look(ONE, alone(config_hash="old"))
-    found = planned(ONE, ONE_ON, old, failing(ONE, ONE_ON, "kafka"))
-    assert str(found) == "kafka: waits (back_off: tried 2 times: no luck)"
-    assert found.services["kafka"].ready
+    result = planned(ONE, ONE_ON, old, failing(ONE, ONE_ON, "kafka"))
+    assert str(result) == "kafka: waits (back_off: tried 2 times: no luck)"
+    assert result.services["kafka"].ready

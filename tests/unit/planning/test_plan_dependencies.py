@@ -35,30 +35,30 @@ def text(*containers: Container) -> str:
 GONE = "altered: was created for a container of vpn that is gone"
 
 
-def test_what_shares_the_network_of_a_container_is_made_anew_once_that_was_remade_by_anybody() -> None:
+def test_a_container_that_shares_a_network_is_recreated_after_its_parent_was() -> None:
     assert text(container(VPN), app()) == "nothing to do"
     new = container(VPN, id="new")
     assert text(new, app()) == f"app: stop ({GONE})"
     assert text(new, app(State.EXITED)) == f"app: recreate ({GONE})"
-    found = planned(TIED, ON, look(TIED, new, app()))
-    assert [(d.kind, d.fields) for d in found.drifts] == [(DriftKind.ALTERED, ("shares",))]
+    result = planned(TIED, ON, look(TIED, new, app()))
+    assert [(d.kind, d.fields) for d in result.drifts] == [(DriftKind.ALTERED, ("shares",))]
 
 
-def test_it_is_not_stopped_before_the_new_one_runs() -> None:
+def test_it_is_not_stopped_before_the_new_parent_runs() -> None:
     made = container(VPN, State.CREATED, id="new")
     assert "app: waits (dependency_not_ready: waits for vpn to start)" in text(made, app())
 
 
-def test_while_there_is_nobody_to_be_tied_to_nothing_is_made() -> None:
+def test_nothing_is_created_while_its_parent_is_missing() -> None:
     gone = look(TIED, app(State.EXITED), images={"app:1": "sha-app:1"})
     assert "app: waits (dependency_not_ready: waits for vpn to start)" in str(planned(TIED, ON, gone))
     neither = look(TIED, images={"app:1": "sha-app:1"})
     assert "app: waits (dependency_not_ready: waits for vpn, whose network" in str(planned(TIED, ON, neither))
-    # In one call, Compose makes them in their order.
+    # One Compose call creates both in order.
     assert [s.action for s in planned(TIED, ON, look(TIED)).steps] == [Action.CREATE, Action.CREATE]
 
 
-def test_a_restart_of_the_parent_is_followed_by_a_restart_alone() -> None:
+def test_a_restart_of_the_parent_causes_a_restart_not_a_recreation() -> None:
     assert text(container(VPN, started_at=999_500.0), app()) == "app: stop (follows: vpn was restarted)"
 
 
@@ -66,8 +66,8 @@ BACKUP = service("backup", "vpn", volumes_from=("vpn",))
 DRAWING = a_stack({"main": [VPN, BACKUP]})
 
 
-def test_what_uses_the_volumes_of_a_container_is_remade_after_it_and_restarted_for_nothing() -> None:
-    """Compose remakes it too, since the id of the other container is in its definition."""
+def test_a_user_of_volumes_is_recreated_after_its_source_and_not_restarted_with_it() -> None:
+    """Compose recreates it too, since the definition has the id of the other container."""
 
     def drawn(*containers: Container) -> str:
         return str(planned(DRAWING, desire(DRAWING, "main"), look(DRAWING, *containers)))
@@ -76,12 +76,12 @@ def test_what_uses_the_volumes_of_a_container_is_remade_after_it_and_restarted_f
     assert drawn(container(VPN), backup) == "nothing to do"
     assert drawn(container(VPN, started_at=999_500.0), backup) == "nothing to do"
     assert drawn(container(VPN, id="new"), backup) == f"backup: stop ({GONE})"
-    # An engine that does not say what a container uses: nothing is known, nothing is done.
+    # An engine that does not report what a container uses: nothing is known, nothing is done.
     assert drawn(container(VPN, id="new"), container(BACKUP)) == "nothing to do"
 
 
 @virtual
-async def test_what_uses_the_volumes_of_a_container_follows_its_remake_once() -> None:
+async def test_a_user_of_volumes_is_recreated_once_per_recreation_of_its_source() -> None:
     b = await up(DRAWING)
     b.engine.drop(b.engine.containers("vpn")[0].id)
     await b.until(lambda s: not s.converged)
@@ -94,7 +94,7 @@ async def test_what_uses_the_volumes_of_a_container_follows_its_remake_once() ->
 
 
 @virtual
-async def test_a_parent_remade_by_somebody_is_followed_through_to_the_end() -> None:
+async def test_an_external_recreation_of_a_parent_is_followed_to_the_end() -> None:
     b = await up(TIED)
     old = b.engine.containers("vpn")[0]
     b.engine.drop(old.id)
@@ -110,7 +110,7 @@ async def test_a_parent_remade_by_somebody_is_followed_through_to_the_end() -> N
 @pytest.mark.pitfall(36)
 @virtual
 @pytest.mark.parametrize("jump", [-315_000_000.0, -3600.0, 3600.0])
-async def test_whatever_the_clock_says_a_parents_restart_is_followed_once_and_a_childs_is_not(
+async def test_a_parents_restart_is_followed_once_whatever_the_clock_shows(
     jump: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     b = await up(TIED)
@@ -148,7 +148,7 @@ TWO = a_stack(
 
 @pytest.mark.pitfall(36)
 @virtual
-async def test_of_two_parents_that_seem_younger_neither_is_followed_by_who_starts_after_them(
+async def test_parents_that_only_seem_younger_cause_no_restart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     b = await up(TWO, "first", "second")
@@ -158,7 +158,7 @@ async def test_of_two_parents_that_seem_younger_neither_is_followed_by_who_start
     await b.converged()
     await asyncio.sleep(600)
     assert orders_of(b, "c") == ["create", "start"]
-    # Both end at once, and the clock is set once more while their child is down.
+    # Both parents exit together, and the clock is set back while the child is down.
     b.engine.kill("a")
     b.engine.kill("b")
     since = len(b.engine.orders)
@@ -174,7 +174,7 @@ async def test_of_two_parents_that_seem_younger_neither_is_followed_by_who_start
 @pytest.mark.pitfall(36)
 @virtual
 @pytest.mark.parametrize("jump", [-7200.0, 0.0])
-async def test_a_parent_that_comes_later_is_followed_whatever_the_clock_says(
+async def test_a_parent_that_starts_later_is_followed_whatever_the_clock_shows(
     jump: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     b = await up(TWO, "first", "last")
@@ -192,7 +192,7 @@ async def test_a_parent_that_comes_later_is_followed_whatever_the_clock_says(
     await b.end()
 
 
-# --- orphans ---------------------------------------------------------------------------------------
+# --- orphans --------------------------------------------------------------------------------------
 
 OLD = service("old")
 KEEP = a_stack({"main": [VPN]}, service("stray"))
@@ -204,7 +204,7 @@ def orphans(*containers: Container, prune: bool = True) -> str:
     return str(planned(stack, desire(stack, "main"), look(stack, container(VPN), *containers)))
 
 
-def test_orphans_are_listed_and_left_alone_unless_asked_to_prune() -> None:
+def test_orphans_are_left_alone_without_prune() -> None:
     assert orphans(container(OLD), prune=False) == "old: orphan old"
 
 
@@ -223,14 +223,14 @@ def test_an_orphan_is_stopped_then_removed(state: State, action: str) -> None:
     assert orphans(container(OLD, state)) == f"old: {action} (orphan: old belongs to no service in the files)"
 
 
-def test_an_orphan_is_given_the_time_to_stop_that_it_was_made_with() -> None:
-    found = planned(PRUNE, desire(PRUNE, "main"), look(PRUNE, container(VPN), container(OLD, grace=90.0)))
-    assert [step.grace for step in found.steps] == [90.0]
-    assert [(d.kind, d.pending) for d in found.drifts] == [(DriftKind.ORPHAN, True)]
+def test_an_orphan_stops_within_its_own_grace_period() -> None:
+    result = planned(PRUNE, desire(PRUNE, "main"), look(PRUNE, container(VPN), container(OLD, grace=90.0)))
+    assert [step.grace for step in result.steps] == [90.0]
+    assert [(d.kind, d.pending) for d in result.drifts] == [(DriftKind.ORPHAN, True)]
 
 
 @virtual
-async def test_pruning_ends_with_nothing_left_and_touches_nobody_else() -> None:
+async def test_pruning_removes_all_orphans_and_nothing_else() -> None:
     b = bench(PRUNE)
     b.engine.add(container(OLD, id="one"))
     b.engine.add(container(OLD, State.EXITED, id="two", name="old-2"))
@@ -249,13 +249,11 @@ async def test_pruning_ends_with_nothing_left_and_touches_nobody_else() -> None:
     prune=st.booleans(),
     complete=st.booleans(),
 )
-def test_nothing_but_an_orphan_is_ever_removed_for_being_in_no_file(
-    states: list[State], prune: bool, complete: bool
-) -> None:
+def test_only_orphans_are_pruned(states: list[State], prune: bool, complete: bool) -> None:
     stack = replace(KEEP, prune=prune)
     others = [container(OLD, s, id=f"old{n}", name=f"old{n}") for n, s in enumerate(states)]
     stray = container(stack.services["stray"], State.EXITED)
     seen: ObservedState = look(stack, container(VPN), stray, *others, complete=complete)
-    found = plan(stack, desire(stack, "main"), seen, Ledger(), NOW)
-    assert {s.service for s in found.steps} <= ({"old"} if prune and complete else set())
-    assert all(s.container.startswith("old") for s in found.steps)
+    result = plan(stack, desire(stack, "main"), seen, Ledger(), NOW)
+    assert {s.service for s in result.steps} <= ({"old"} if prune and complete else set())
+    assert all(s.container.startswith("old") for s in result.steps)

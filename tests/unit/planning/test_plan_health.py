@@ -1,4 +1,4 @@
-"""Services that run and are not well: unhealthy for too long, or ending again and again."""
+"""Services that run and fail: unhealthy for too long, or crash looping."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ def decide(
 FAILS = "db: waits (unhealthy: runs, but its health check fails)"
 
 
-def test_an_unhealthy_service_is_restarted_after_its_limit() -> None:
+def test_an_unhealthy_service_is_restarted_after_the_policys_delay() -> None:
     stack = stack_with()
-    found, ledger = decide(stack, SICK, Ledger(), NOW)
-    assert (str(found), found.due) == (FAILS, NOW.mono + 120)
+    result, ledger = decide(stack, SICK, Ledger(), NOW)
+    assert (str(result), result.due) == (FAILS, NOW.mono + 120)
     assert str(decide(stack, SICK, ledger, after(119))[0]) == FAILS
-    found, _ = decide(stack, SICK, ledger, after(120))
-    assert str(found) == "db: stop (unhealthy: its health check has failed for more than 120 s)"
-    assert not found.services["db"].ready
+    result, _ = decide(stack, SICK, ledger, after(120))
+    assert str(result) == "db: stop (unhealthy: its health check has failed for more than 120 s)"
+    assert not result.services["db"].ready
 
 
-def test_the_limit_restarts_with_each_start_and_each_recovery() -> None:
+def test_the_delay_restarts_with_each_start_and_each_recovery() -> None:
     stack = stack_with()
     _, ledger = decide(stack, SICK, Ledger(), NOW)
     again = replace(SICK, started_at=SICK.started_at + 5)
@@ -64,10 +64,10 @@ def test_the_limit_restarts_with_each_start_and_each_recovery() -> None:
     assert str(decide(stack, SICK, ledger, after(200))[0]) == FAILS
 
 
-def test_the_action_is_the_groups() -> None:
+def test_the_action_is_that_of_the_group() -> None:
     ledger = Ledger(unhealthy={"db": ReadySince("id-db", SICK.started_at, 0.0)})
-    anew = decide(stack_with(action="recreate"), SICK, ledger, NOW)[0]
-    assert [s.action for s in anew.steps] == [Action.RECREATE]
+    recreated = decide(stack_with(action="recreate"), SICK, ledger, NOW)[0]
+    assert [s.action for s in recreated.steps] == [Action.RECREATE]
     reported = decide(stack_with(action="report"), SICK, ledger, NOW)[0]
     assert (str(reported), reported.due) == (FAILS, None)
 
@@ -76,18 +76,18 @@ def test_a_limit_within_a_window_ends_the_attempts() -> None:
     stack = stack_with(limit=2, window=600.0)
     old = Ledger(unhealthy={"db": ReadySince("id-db", SICK.started_at, 0.0)})
     tried = replace(old, healed={"db": (NOW.mono - 700, NOW.mono - 500, NOW.mono - 1)})
-    found, _ = decide(stack, SICK, tried, NOW)
-    assert str(found) == f"{FAILS[:-1]} still, after 2 attempts to repair it in the last 10 minutes)"
-    assert found.due == NOW.mono + 100
+    result, _ = decide(stack, SICK, tried, NOW)
+    assert str(result) == f"{FAILS[:-1]} still, after 2 attempts to repair it in the last 10 minutes)"
+    assert result.due == NOW.mono + 100
     assert decide(stack, SICK, tried, after(100))[0].steps
 
 
-def test_a_service_that_could_not_start_again_is_not_stopped() -> None:
+def test_a_service_that_can_not_start_again_is_not_stopped() -> None:
     stack = stack_with()
     web = replace(container(WEB), health=Health.UNHEALTHY)
     ledger = Ledger(unhealthy={"web": ReadySince("id-web", web.started_at, 0.0)})
-    found, _ = decide(stack, container(DB, health=Health.STARTING), ledger, NOW, web)
-    assert "web: waits (dependency_not_ready: waits for db to be healthy)" in str(found)
+    result, _ = decide(stack, container(DB, health=Health.STARTING), ledger, NOW, web)
+    assert "web: waits (dependency_not_ready: waits for db to be healthy)" in str(result)
 
 
 LOOP = replace(WEB, restart="always")
@@ -99,29 +99,29 @@ def runs(count: int, state: State = State.RUNNING, **fields: Any) -> Container:
 
 
 def through(*looks: tuple[float, Container]) -> tuple[Plan, Ledger]:
-    """Look after look: seconds, and what was seen."""
-    ledger, found = Ledger(), Plan()
+    """Plan after each observation; ``looks`` are the seconds and the container."""
+    ledger, result = Ledger(), Plan()
     for seconds, seen in looks:
         observed = look(ALONE, seen)
         ledger = record_observation(
             ALONE, desire(ALONE, "main"), observed, ledger, after(seconds), chance=0.5
         )
-        found = plan(ALONE, desire(ALONE, "main"), observed, ledger, after(seconds))
-    return found, ledger
+        result = plan(ALONE, desire(ALONE, "main"), observed, ledger, after(seconds))
+    return result, ledger
 
 
-def test_between_two_ends_a_crash_loop_is_not_ready() -> None:
-    found, ledger = through(
+def test_a_crash_loop_is_not_ready_between_two_exits() -> None:
+    result, ledger = through(
         (0, runs(0)), (1, runs(1)), (2, runs(1, State.RESTARTING, exit_code=3, finished_at=5.0)), (3, runs(2))
     )
-    assert str(found) == "web: waits (crash_looping: ends again and again, last with code 3)"
-    assert not found.services["web"].ready
-    assert outcome(summarise(found, ledger, {}).values()) == "degraded"
-    assert found.due == NOW.mono + 3 + 10
+    assert str(result) == "web: waits (crash_looping: ends again and again, last with code 3)"
+    assert not result.services["web"].ready
+    assert outcome(summarise(result, ledger, {}).values()) == "degraded"
+    assert result.due == NOW.mono + 3 + 10
     assert ledger.exits["web"].code == 3
 
 
-def test_one_end_is_no_loop_and_time_without_one_ends_it() -> None:
+def test_one_exit_is_no_crash_loop_and_time_without_exits_ends_it() -> None:
     assert str(through((0, runs(0)), (1, runs(1)))[0]) == "nothing to do"
     looping = ((0, runs(0)), (1, runs(1)), (31, runs(2)))
     assert not through(*looping, (90, runs(2)))[0].services["web"].ready
@@ -130,37 +130,37 @@ def test_one_end_is_no_loop_and_time_without_one_ends_it() -> None:
     assert through(*rare)[0].services["web"].ready
 
 
-def test_a_start_by_somebody_is_a_fresh_start() -> None:
+def test_an_external_start_ends_a_crash_loop() -> None:
     assert through((0, runs(5)), (1, runs(7)), (2, runs(0)))[0].services["web"].ready
 
 
-def test_who_needs_a_crash_looping_service_to_be_ready_waits() -> None:
+def test_dependents_of_a_crash_loop_wait() -> None:
     stack = a_stack({"main": [LOOP, service("top", "web:healthy")]})
     loop = Ledger(restarts={"web": Restarts("id-web", 2, (NOW.mono - 2, NOW.mono - 1))})
-    found = plan(
+    result = plan(
         stack,
         desire(stack, "main"),
         look(stack, runs(2), container(service("top"), State.CREATED)),
         loop,
         NOW,
     )
-    assert "top: waits (dependency_not_ready: waits for web, which ends again and again)" in str(found)
+    assert "top: waits (dependency_not_ready: waits for web, which ends again and again)" in str(result)
 
 
 @settings(derandomize=True, deadline=None, max_examples=100)
 @given(gaps=st.lists(st.floats(0.1, 140.0), min_size=3, max_size=12))
-def test_however_long_it_lasts_each_time_a_loop_once_seen_is_never_called_ready(gaps: list[float]) -> None:
+def test_a_crash_loop_is_never_ready_however_long_each_run_lasts(gaps: list[float]) -> None:
     gaps = [sorted(gaps)[0] * (1 + i / 100) for i in range(len(gaps))]
     at, looks = 0.0, [(0.0, runs(0))]
     for count, gap in enumerate(gaps, 1):
         at += gap
         looks.append((at, runs(count)))
         if count >= 2:
-            # Just before it ends the next time.
-            found, _ = through(*looks, (at + gap * 0.99, runs(count)))
-            assert not found.services["web"].ready
+            # Just before the next exit.
+            result, _ = through(*looks, (at + gap * 0.99, runs(count)))
+            assert not result.services["web"].ready
 
 
 @pytest.mark.parametrize("state", [State.RESTARTING])
-def test_the_engines_own_word_for_it_is_enough(state: State) -> None:
+def test_the_state_restarting_is_a_crash_loop(state: State) -> None:
     assert not through((0, runs(1, state)))[0].services["web"].ready

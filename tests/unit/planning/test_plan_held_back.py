@@ -1,4 +1,4 @@
-"""``on_change: report``: a change waits to be accepted, and everything else goes on as ever."""
+"""``on_change: report``: a change waits to be accepted, and everything else is repaired."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def seen(*containers: Container, **fields: Any) -> ObservedState:
 def decide(
     observed: ObservedState, desired: Desired, ledger: Ledger | None = None, now: Clock = NOW
 ) -> tuple[Plan, Ledger]:
-    """As a pass does: take in, then decide."""
+    """Record the observation, then plan, as a pass does."""
     ledger = record_observation(STACK, desired, observed, ledger or Ledger(), now, chance=0.5)
     return plan(STACK, desired, observed, ledger, now), ledger
 
@@ -58,13 +58,13 @@ HELD = (
 OLD = container(A, config_hash="old")
 
 
-def test_a_changed_definition_waits_and_what_runs_counts_as_ready() -> None:
-    found, ledger = decide(seen(OLD), on())
-    assert str(found) == HELD
-    assert found.services["a"].ready
-    assert found.services["web"].settled
-    assert [d.kind for d in found.drifts] == [DriftKind.DEFINITION]
-    assert outcome(summarise(found, ledger, {}).values()) == "degraded"
+def test_a_changed_definition_waits_and_the_running_container_counts_as_ready() -> None:
+    result, ledger = decide(seen(OLD), on())
+    assert str(result) == HELD
+    assert result.services["a"].ready
+    assert result.services["web"].settled
+    assert [d.kind for d in result.drifts] == [DriftKind.DEFINITION]
+    assert outcome(summarise(result, ledger, {}).values()) == "degraded"
 
 
 @pytest.mark.parametrize(
@@ -78,33 +78,33 @@ def test_an_image_and_a_mounted_file_wait_as_well(
     containers: tuple[Container, ...], fields: dict[str, Any], kind: DriftKind
 ) -> None:
     _, ledger = decide(seen(container(A)), on())
-    found, _ = decide(seen(*containers, **fields), on(), ledger)
-    assert not found.steps
-    assert found.services["a"].block is not None
-    assert [d.kind for d in found.drifts] == [kind]
+    result, _ = decide(seen(*containers, **fields), on(), ledger)
+    assert not result.steps
+    assert result.services["a"].block is not None
+    assert [d.kind for d in result.drifts] == [kind]
 
 
-def test_accepting_carries_out_what_was_there_until_then_and_nothing_later() -> None:
+def test_accepting_covers_earlier_changes_and_no_later_one() -> None:
     _, ledger = decide(seen(OLD), on())
     assert str(decide(seen(OLD), on(NOW.wall - 5), ledger)[0]) == HELD
-    # Saved and accepted in one breath, before anybody looked.
+    # Saved and accepted before the next observation.
     assert decide(seen(OLD), on(NOW.wall - 1), ledger)[0].steps
     accepted = on(NOW.wall + 30)
-    found, ledger = decide(seen(OLD), accepted, ledger, LATER)
-    assert str(found) == "a: stop (definition: was created from another definition)"
+    result, ledger = decide(seen(OLD), accepted, ledger, LATER)
+    assert str(result) == "a: stop (definition: was created from another definition)"
     another = replace(STACK.services["a"], definition="def-new", config_hash="new")
     stack = replace(STACK, services={**STACK.services, "a": another})
     ledger = record_observation(stack, accepted, seen(OLD), ledger, LATER, chance=0.5)
     assert not plan(stack, accepted, seen(OLD), ledger, LATER).steps
 
 
-def test_an_acceptance_in_the_future_waits_for_its_moment() -> None:
-    found, ledger = decide(seen(OLD), on(NOW.wall + 30))
-    assert (str(found), found.due) == (HELD, NOW.mono + 30)
+def test_an_acceptance_in_the_future_is_due_then() -> None:
+    result, ledger = decide(seen(OLD), on(NOW.wall + 30))
+    assert (str(result), result.due) == (HELD, NOW.mono + 30)
     assert decide(seen(OLD), on(NOW.wall + 30), ledger, LATER)[0].steps
 
 
-def test_what_drifted_by_itself_is_repaired_all_the_same() -> None:
+def test_drift_is_repaired_without_acceptance() -> None:
     def text(*containers: Container) -> str:
         return str(decide(seen(*containers), on())[0])
 
@@ -115,21 +115,21 @@ def test_what_drifted_by_itself_is_repaired_all_the_same() -> None:
     assert text(container(A, networks=())) == "a: stop (altered: was changed by hand: networks.net)"
 
 
-def test_a_restart_is_a_restart_of_what_is_there() -> None:
+def test_a_restart_keeps_the_held_change_back() -> None:
     desired = desire(STACK, main=GroupState(on=True, restarted_at=NOW.wall - 10))
     ledger = Ledger(restarted={"web": NOW.wall - 10})
-    found, ledger = decide(seen(OLD), desired, ledger)
-    assert [(s.action, s.cause) for s in found.steps] == [(Action.STOP, "restart")]
+    result, ledger = decide(seen(OLD), desired, ledger)
+    assert [(s.action, s.cause) for s in result.steps] == [(Action.STOP, "restart")]
     stopped = replace(OLD, state=State.EXITED)
     assert [s.action for s in decide(seen(stopped), desired, ledger)[0].steps] == [Action.START]
 
 
-def test_a_change_taken_back_leaves_nothing_to_accept() -> None:
+def test_a_reverted_change_leaves_nothing_to_accept() -> None:
     _, ledger = decide(seen(OLD), on())
     assert "a" in ledger.changes
     assert decode_ledger(encode_ledger(ledger), NOW).changes == ledger.changes
-    found, ledger = decide(seen(container(A)), on(), ledger)
-    assert (str(found), ledger.changes) == ("nothing to do", {})
+    result, ledger = decide(seen(container(A)), on(), ledger)
+    assert (str(result), ledger.changes) == ("nothing to do", {})
 
 
 @settings(derandomize=True, deadline=None, max_examples=100)
@@ -139,11 +139,11 @@ def test_a_change_taken_back_leaves_nothing_to_accept() -> None:
     image=st.sampled_from(["sha-a:1", "older"]),
     digest=st.sampled_from(["one", "two"]),
 )
-def test_nothing_unaccepted_is_ever_remade(state: State, config_hash: str, image: str, digest: str) -> None:
+def test_no_held_change_is_carried_out(state: State, config_hash: str, image: str, digest: str) -> None:
     _, ledger = decide(seen(container(A)), on())
     there = container(A, state, config_hash=config_hash, image=image)
     observed = seen(there, sources={"/box/conf": FILE._replace(digest=digest)})
     unlike = ledger.made["id-a"]._replace(definition="x", image="x")
-    found, _ = decide(observed, on(), replace(ledger, made={"id-a": unlike}))
-    actions = {s.action for s in found.steps if s.service == "a"}
+    result, _ = decide(observed, on(), replace(ledger, made={"id-a": unlike}))
+    actions = {s.action for s in result.steps if s.service == "a"}
     assert not actions & {Action.STOP, Action.RECREATE, Action.REMOVE}

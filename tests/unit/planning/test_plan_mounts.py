@@ -1,4 +1,4 @@
-"""Mounted files: when a container is remade for them, and what has to be there before it is stopped."""
+"""Mounted files: when a container is recreated for them, and what must exist before it is stopped."""
 
 from __future__ import annotations
 
@@ -61,31 +61,31 @@ GONE = "a: blocked (mount_missing: needs /box/conf (mounted at /etc/conf), which
         (None, "nothing to do"),
     ],
 )
-def test_only_another_content_or_a_file_replaced_since_the_start_is_a_difference(
+def test_other_content_or_a_file_replaced_since_the_start_is_a_difference(
     source: HostPath | None, expected: str
 ) -> None:
     assert text(seen(source), made()) == expected
 
 
 def test_the_difference_is_named_by_its_target() -> None:
-    found = planned(STACK, ON, seen(ONE._replace(digest="two")), made())
-    assert [(d.kind, d.fields) for d in found.drifts] == [(DriftKind.MOUNTS, ("mounts./etc/conf",))]
+    result = planned(STACK, ON, seen(ONE._replace(digest="two")), made())
+    assert [(d.kind, d.fields) for d in result.drifts] == [(DriftKind.MOUNTS, ("mounts./etc/conf",))]
 
 
-def test_a_remake_for_a_file_is_a_row_of_phases() -> None:
+def test_a_recreation_for_a_file_has_phases() -> None:
     two = ONE._replace(digest="two")
     stopped = container(A, State.EXITED)
     assert text(seen(two, stopped), made()) == STALE.replace("stop", "recreate", 1)
 
 
-def test_what_the_container_really_holds_goes_before_what_the_times_say() -> None:
+def test_the_mounted_inode_counts_more_than_times() -> None:
     replaced = ONE._replace(inode="1:2", changed_at=999_500.0)
     new, old = {("id-a", "/etc/conf"): "1:2"}, {("id-a", "/etc/conf"): "1:1"}
     assert text(seen(replaced, held=new), made()) == "nothing to do"
     assert text(seen(replaced, held=old), made()) == STALE
-    # Found by us, not made: what it was made with is not known, but what it holds is.
+    # An adopted container: its original files are unknown, but the mounted ones are observed.
     assert text(seen(replaced, held=old), made(Mounted("file", "one", "1:2"))) == STALE
-    # Started since, it can't hold the old one, whatever it shows.
+    # Started after the change: it has the new file, whatever inode it shows.
     since = container(A, started_at=999_600.0)
     assert text(seen(replaced, since, held=old), made(Mounted("file", "one", "1:2"))) == "nothing to do"
     # A file system that shows another inode inside must not cause endless recreation.
@@ -93,44 +93,44 @@ def test_what_the_container_really_holds_goes_before_what_the_times_say() -> Non
     assert text(seen(replaced, held=odd), made(at=5.0)) == "nothing to do"
 
 
-def test_a_container_of_which_nothing_is_known_is_taken_as_it_is() -> None:
+def test_an_unrecorded_container_is_adopted() -> None:
     assert text(seen(ONE), Ledger()) == "nothing to do"
     learned = record_observation(STACK, ON, seen(ONE), Ledger(), NOW, chance=0.5)
     assert learned.made["id-a"].mounts == {CONF.key: Mounted("file", "one", "1:1")}
     assert text(seen(ONE._replace(digest="two")), learned) == STALE
-    # Known from a version that did not look at files yet.
+    # Recorded by a version that did not observe files.
     older = record_observation(STACK, ON, seen(ONE), made(None), NOW, chance=0.5)
     assert older.made["id-a"].mounts == learned.made["id-a"].mounts
 
 
-def test_nothing_is_made_while_a_file_that_it_needs_is_being_changed() -> None:
+def test_nothing_is_created_while_a_mounted_file_is_changing() -> None:
     moving = seen(ONE._replace(moving=True), container(A, config_hash="old"), again=1_000.5)
     waits = "a: waits (mount_changing: waits until /box/conf stops changing)"
-    found = planned(STACK, ON, moving, Ledger())
-    assert (str(found), found.due) == (waits, 1_000.5)
+    result = planned(STACK, ON, moving, Ledger())
+    assert (str(result), result.due) == (waits, 1_000.5)
     assert str(planned(STACK, ON, replace(moving, containers=()))) == waits
 
 
 @pytest.mark.parametrize("source", [HostPath("missing"), HostPath("folder")])
-def test_what_runs_is_not_stopped_while_the_file_its_successor_needs_is_gone(source: HostPath) -> None:
+def test_a_running_container_is_not_stopped_while_a_mounted_file_is_missing(source: HostPath) -> None:
     for other in ({"config_hash": "old"}, {"image": "old"}, {"networks": ()}):
         ledger = Ledger(made={"id-a": BuiltFrom("old", {}, "old", mounts=made().made["id-a"].mounts)})
-        found = planned(STACK, ON, seen(source, container(A, **other)), ledger)
-        assert not found.steps
-        block = found.services["a"].block
+        result = planned(STACK, ON, seen(source, container(A, **other)), ledger)
+        assert not result.steps
+        block = result.services["a"].block
         assert block is not None
         assert block.reason == "mount_missing"
         assert "/box/conf" in block.message
-        assert found.services["a"].ready
-        summary = summarise(found, ledger, {})["a"]
+        assert result.services["a"].ready
+        summary = summarise(result, ledger, {})["a"]
         assert (summary.phase, summary.stuck) == (Phase.DEGRADED, True)
 
 
-def test_a_stopped_container_is_not_started_into_a_folder_where_its_file_stood() -> None:
+def test_a_stopped_container_is_not_started_with_a_folder_in_place_of_its_file() -> None:
     assert text(seen(HostPath("missing"), container(A, State.EXITED)), made()) == GONE
 
 
-def test_a_source_that_never_was_a_file_is_made_as_compose_does() -> None:
+def test_a_source_that_never_was_a_file_is_created_as_compose_does() -> None:
     stopped = container(A, State.EXITED)
     assert text(seen(HostPath("missing"), stopped), made(None)).startswith("a: start")
     assert text(seen(HostPath("missing"), stopped), made(Mounted("folder"))).startswith("a: start")
@@ -140,27 +140,27 @@ def test_a_source_that_never_was_a_file_is_made_as_compose_does() -> None:
 
 
 @pytest.mark.parametrize("kind", ["bind", "config", "secret"])
-def test_what_compose_would_not_make_has_to_be_there_from_the_start(kind: str) -> None:
+def test_a_source_that_compose_does_not_create_blocks_the_creation(kind: str) -> None:
     stack = a_stack({"main": [service("a", mounts=(CONF._replace(kind=kind, create=False),))]})
-    found = planned(stack, desire(stack, "main"), look(stack, sources={"/box/conf": HostPath("missing")}))
-    assert str(found) == GONE
+    result = planned(stack, desire(stack, "main"), look(stack, sources={"/box/conf": HostPath("missing")}))
+    assert str(result) == GONE
     unread = look(stack, sources={"/box/conf": HostPath("unreadable")})
     assert str(planned(stack, desire(stack, "main"), unread)).startswith("a: create")
 
 
-def test_a_content_that_the_model_holds_is_followed_as_well() -> None:
+def test_a_changed_config_content_is_a_difference() -> None:
     def of(content: str) -> Any:
         mount = Mount("config", "/etc/conf", content=content)
         return a_stack({"main": [service("a", mounts=(mount,), contents=content)]})
 
     ledger = record_observation(of("x"), ON, look(STACK, container(A)), Ledger(), NOW, chance=0.5)
     assert str(planned(of("x"), ON, look(STACK, container(A)), ledger)) == "nothing to do"
-    found = planned(of("y"), ON, look(STACK, container(A)), ledger)
-    assert str(found) == STALE
-    assert [d.pending for d in found.drifts] == [True]
+    result = planned(of("y"), ON, look(STACK, container(A)), ledger)
+    assert str(result) == STALE
+    assert [d.pending for d in result.drifts] == [True]
 
 
-def test_a_file_that_the_container_writes_itself_does_not_have_it_remade_for_ever() -> None:
+def test_a_file_that_the_container_writes_does_not_recreate_it_endlessly() -> None:
     mount = CONF._replace(writable=True)
     own = service("a", mounts=(mount,))
     stack = a_stack({"main": [own]})
@@ -185,14 +185,14 @@ def test_a_file_that_the_container_writes_itself_does_not_have_it_remade_for_eve
     assert self_write_counts(own, container(own), later, once_more, [mount.target]) == {mount.key: 0}
 
 
-def test_a_mended_file_ends_the_back_off() -> None:
+def test_a_corrected_file_ends_the_back_off() -> None:
     state = ON.groups["main"]
     assert attempt_fingerprint(A, state, seen(ONE)) != attempt_fingerprint(
         A, state, seen(ONE._replace(digest="two"))
     )
 
 
-def test_what_was_mounted_is_remembered_over_a_restart() -> None:
+def test_recorded_mounts_survive_a_restart_of_the_daemon() -> None:
     ledger = made(churn={CONF.key: 2})
     assert decode_ledger(encode_ledger(ledger), NOW) == ledger
     earlier = json.loads(encode_ledger(ledger))
@@ -215,7 +215,7 @@ HELD = st.sampled_from([{}, {("id-a", "/etc/conf"): "1:1"}, {("id-a", "/etc/conf
 
 @settings(derandomize=True, deadline=None, max_examples=200)
 @given(source=SOURCES, held=HELD)
-def test_the_same_files_never_remake_a_container_twice(source: HostPath, held: Any) -> None:
+def test_the_same_files_recreate_a_container_at_most_once(source: HostPath, held: Any) -> None:
     observed = seen(source, container(A, started_at=1_000_600.0), held=held)
     remade = BuiltFrom("def-a", A.fields, "sha-a:1", at=NOW.wall, mounts=current_mounts(A, observed))
     assert text(observed, Ledger(made={"id-a": remade})) == "nothing to do"

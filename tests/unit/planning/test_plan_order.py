@@ -34,7 +34,7 @@ from tests.support.fixtures.plans import (
 # --- order ------------------------------------------------------------------------------------------
 
 
-def test_everything_missing_is_created_at_once_ahead_of_being_needed() -> None:
+def test_all_missing_containers_are_created_at_once() -> None:
     assert text(TIERS, ON) == (
         "db: create (missing: has no container)\n"
         "app: create (missing: has no container)\n"
@@ -63,13 +63,13 @@ def test_services_start_when_their_compose_conditions_hold() -> None:
     )
 
 
-def test_condition_started_asks_for_running_and_no_more() -> None:
+def test_condition_started_needs_a_running_container() -> None:
     starting = container(APP, health=Health.STARTING)
-    found = text(TIERS, ON, container(DB), starting, container(WEB, State.CREATED))
-    assert "web: start (stopped: was created and never started)" in found
+    result = text(TIERS, ON, container(DB), starting, container(WEB, State.CREATED))
+    assert "web: start (stopped: was created and never started)" in result
 
 
-def test_condition_healthy_without_a_check_asks_for_running() -> None:
+def test_condition_healthy_without_a_check_needs_a_running_container() -> None:
     stack = a_stack({"main": [service("db"), APP]})
     on = desire(stack, "main")
     assert "waits for db to be running" in text(stack, on, *made(stack))
@@ -78,25 +78,25 @@ def test_condition_healthy_without_a_check_asks_for_running() -> None:
     )
 
 
-def test_the_heaviest_chain_goes_first() -> None:
+def test_the_longest_chain_starts_first() -> None:
     stack = a_stack({"main": [service("a"), service("b"), service("c", "b"), service("d", "c")]})
-    found = planned(stack, desire(stack, "main"), look(stack, *made(stack)))
-    assert [(s.service, s.weight) for s in found.steps] == [("b", 2), ("a", 0)]
+    result = planned(stack, desire(stack, "main"), look(stack, *made(stack)))
+    assert [(s.service, s.weight) for s in result.steps] == [("b", 2), ("a", 0)]
 
 
-def test_a_dependency_that_is_off_is_not_waited_for() -> None:
+def test_a_dependency_that_is_off_delays_no_start() -> None:
     stack = a_stack({"main": [service("api", "search:healthy")], "find": [service("search", check=True)]})
     api = container(stack.services["api"], State.CREATED)
     assert text(stack, desire(stack, "main"), api) == "api: start (stopped: was created and never started)"
 
 
-def test_a_dependency_that_is_unmanaged_is_not_waited_for() -> None:
+def test_an_unmanaged_dependency_delays_no_start() -> None:
     stack = a_stack({"main": [service("api", "tempo:healthy")]}, service("tempo", check=True))
     api = container(stack.services["api"], State.CREATED)
     assert text(stack, desire(stack, "main"), api) == "api: start (stopped: was created and never started)"
 
 
-def test_a_dependency_that_is_not_required_is_waited_for_until_it_fails() -> None:
+def test_an_optional_dependency_delays_a_start_until_it_fails() -> None:
     api = replace(service("api"), depends_on=(Dependency("db", STARTED, required=False),))
     stack = a_stack({"main": [DB, api]})
     on = desire(stack, "main")
@@ -105,7 +105,7 @@ def test_a_dependency_that_is_not_required_is_waited_for_until_it_fails() -> Non
     assert "api: start" in text(stack, on, *seen, ledger=failing(stack, on, "db"))
 
 
-def test_a_stop_goes_in_reverse_order() -> None:
+def test_services_stop_in_reverse_order() -> None:
     up = container(DB), container(APP), container(WEB)
     assert text(TIERS, OFF, *up) == (
         "db: waits (stops_after: stops after app)\n"
@@ -117,13 +117,13 @@ def test_a_stop_goes_in_reverse_order() -> None:
     )
 
 
-def test_a_stop_does_not_wait_for_dependents_that_stay_up() -> None:
+def test_a_stop_does_not_wait_for_dependents_that_stay_on() -> None:
     stack = a_stack({"base": [DB], "top": [APP]})
     up = container(DB), container(APP)
     assert text(stack, desire(stack, "top"), *up) == "db: stop (unwanted: base is off)"
 
 
-def test_a_dependent_that_can_not_be_stopped_does_not_keep_the_others_up_for_ever() -> None:
+def test_a_dependent_whose_stop_keeps_failing_blocks_no_other_stop() -> None:
     up = container(DB), container(APP)
     stuck = failing(TIERS, OFF, "app", attempts=3)
     assert text(TIERS, OFF, *up, ledger=stuck) == (
@@ -154,12 +154,12 @@ def test_the_strength_of_a_group_dependency_decides_when_its_services_start(
 )
 def test_the_strength_of_a_group_dependency_decides_what_stops_first(stack: Stack, base_waits: bool) -> None:
     up = [container(s) for s in stack.services.values()]
-    found = planned(stack, desire(stack), look(stack, *up))
-    assert ("stops after api" in str(found)) is base_waits
-    assert ("api", Action.STOP) in {(s.service, s.action) for s in found.steps}
+    result = planned(stack, desire(stack), look(stack, *up))
+    assert ("stops after api" in str(result)) is base_waits
+    assert ("api", Action.STOP) in {(s.service, s.action) for s in result.steps}
 
 
-def test_a_finished_one_shot_opens_a_ready_group() -> None:
+def test_a_completed_one_shot_counts_as_ready_for_dependent_groups() -> None:
     init = service("init", restart="no")
     stack = a_stack({"base": [DB, init], "top needs base:ready": [service("api")]})
     api = container(stack.services["api"], State.CREATED)
@@ -167,7 +167,7 @@ def test_a_finished_one_shot_opens_a_ready_group() -> None:
     assert text(stack, desire(stack, "base", "top"), *seen).startswith("api: start")
 
 
-def test_a_group_whose_dependency_is_off_is_left_as_it_is() -> None:
+def test_a_blocked_group_is_not_changed() -> None:
     for stack in (STRONG, WEAK):
         on_top = desire(stack, "top")
         api = stack.services["api"]
@@ -179,12 +179,12 @@ def test_a_group_whose_dependency_is_off_is_left_as_it_is() -> None:
         assert text(stack, on_top, odd) == reason
 
 
-def test_a_blocked_group_names_everything_that_is_off() -> None:
+def test_a_blocked_group_names_all_dependencies_that_are_off() -> None:
     stack = a_stack({"a": [service("x")], "b": [service("y")], "c needs a, b": [service("z")]})
     assert text(stack, desire(stack, "c")) == "z: blocked (dependency_off: needs a and b, which are off)"
 
 
-def test_force_lifts_the_dependencies_of_groups_but_not_those_between_services() -> None:
+def test_force_ignores_group_dependencies_but_not_those_between_services() -> None:
     stack = a_stack({"base": [DB], "top needs base:ready": [service("api"), service("ui", "api")]})
     forced = desire(stack, top=GroupState(on=True, force=True))
     assert text(stack, forced, *made(stack)[1:]) == (
@@ -204,26 +204,26 @@ def test_a_long_chain_starts_link_by_link_and_stops_link_by_link() -> None:
 # --- suspend ------------------------------------------------------------------------------------------
 
 
-def test_nothing_of_a_suspended_group_is_touched_and_its_drift_is_shown() -> None:
-    hands_off = desire(ONE, main=GroupState(on=True, suspend=Suspension(reason="camera work")))
+def test_a_suspended_group_is_not_changed_and_its_drift_is_shown() -> None:
+    suspended = desire(ONE, main=GroupState(on=True, suspend=Suspension(reason="camera work")))
     for seen in ([], [alone(State.EXITED)], [alone(config_hash="old")], [alone(), alone(id="b")]):
-        found = planned(ONE, hands_off, look(ONE, *seen))
-        assert str(found) == "kafka: waits (suspended: main is suspended: camera work)"
-        assert found.drifts
+        result = planned(ONE, suspended, look(ONE, *seen))
+        assert str(result) == "kafka: waits (suspended: main is suspended: camera work)"
+        assert result.drifts
     off = desire(ONE, main=GroupState(on=False, suspend=Suspension()))
     assert text(ONE, off, alone()) == "kafka: waits (suspended: main is suspended)"
 
 
-def test_a_suspension_ends_by_itself_and_the_plan_says_when() -> None:
+def test_a_suspension_is_due_at_its_end() -> None:
     until = desire(ONE, main=GroupState(on=True, suspend=Suspension(until=NOW.wall + 30)))
     assert planned(ONE, until, look(ONE)).due == NOW.mono + 30
     later = Clock(NOW.wall + 30, NOW.mono + 30)
-    found = planned(ONE, until, look(ONE), now=later)
-    assert str(found) == "kafka: create (missing: has no container)"
-    assert found.due is None
+    result = planned(ONE, until, look(ONE), now=later)
+    assert str(result) == "kafka: create (missing: has no container)"
+    assert result.due is None
 
 
-def test_a_suspended_group_holds_up_no_stop() -> None:
+def test_a_suspended_group_delays_no_stop() -> None:
     stack = a_stack({"base": [DB], "top": [APP]})
     desired = desire(stack, top=GroupState(on=False, suspend=Suspension()))
     assert "db: stop (unwanted: base is off)" in text(stack, desired, container(DB), container(APP))
@@ -232,11 +232,11 @@ def test_a_suspended_group_holds_up_no_stop() -> None:
 # --- waiting ------------------------------------------------------------------------------------------
 
 
-def test_a_service_that_failed_is_tried_again_only_when_its_time_has_come() -> None:
+def test_a_failed_service_is_retried_after_its_back_off() -> None:
     ledger = failing(ONE, ONE_ON, "kafka", attempts=1, due=NOW.mono + 5)
-    found = planned(ONE, ONE_ON, look(ONE), ledger)
-    assert str(found) == "kafka: waits (back_off: tried 1 time: no luck)"
-    assert found.due == NOW.mono + 5
+    result = planned(ONE, ONE_ON, look(ONE), ledger)
+    assert str(result) == "kafka: waits (back_off: tried 1 time: no luck)"
+    assert result.due == NOW.mono + 5
     later = Clock(NOW.wall + 5, NOW.mono + 5)
     assert str(planned(ONE, ONE_ON, look(ONE), ledger, later)) == "kafka: create (missing: has no container)"
 
@@ -258,20 +258,20 @@ def test_a_change_of_its_inputs_ends_the_back_off(change: Callable[..., Any]) ->
 def test_one_failing_service_delays_only_those_that_need_it() -> None:
     stack = a_stack({"main": [DB, APP, service("other")]})
     on = desire(stack, "main")
-    found = text(stack, on, *made(stack), ledger=failing(stack, on, "db"))
-    assert "db: waits (back_off" in found
-    assert "app: waits (dependency_not_ready" in found
-    assert "other: start" in found
+    result = text(stack, on, *made(stack), ledger=failing(stack, on, "db"))
+    assert "db: waits (back_off" in result
+    assert "app: waits (dependency_not_ready" in result
+    assert "other: start" in result
 
 
-def test_an_incomplete_look_leads_to_nothing() -> None:
-    found = planned(TIERS, OFF, look(TIERS, container(DB), complete=False))
-    assert found == Plan(complete=False)
-    assert str(found) == "nothing: the observation of the engine was incomplete"
-    assert found.steps == found.drifts == ()
+def test_an_incomplete_observation_changes_nothing() -> None:
+    result = planned(TIERS, OFF, look(TIERS, container(DB), complete=False))
+    assert result == Plan(complete=False)
+    assert str(result) == "nothing: the observation of the engine was incomplete"
+    assert result.steps == result.drifts == ()
 
 
-def test_the_earliest_of_several_moments_is_due() -> None:
+def test_the_earliest_of_several_times_is_due() -> None:
     stack = a_stack({"a": [service("x")], "b": [service("y")], "c": [service("z")]})
     desired = desire(
         stack,

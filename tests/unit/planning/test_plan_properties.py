@@ -1,4 +1,4 @@
-"""Laws of the decision, for any stack, any look and any memory that Hypothesis can think of."""
+"""Properties of plans, for any stack, observation and ledger."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ CONDITIONS = st.sampled_from(list(Condition))
 
 
 @dataclass(frozen=True)
-class World:
-    """All five arguments of one decision."""
+class Case:
+    """The five arguments of one plan."""
 
     stack: Stack
     desired: Desired
@@ -108,18 +108,18 @@ def containers(draw: st.DrawFn, of: Service, number: int) -> Container:
 
 
 @st.composite
-def worlds(draw: st.DrawFn) -> World:
+def cases(draw: st.DrawFn) -> Case:
     stack = draw(stacks())
     desired = Desired(groups={name: draw(states()) for name in stack.groups})
-    found: list[Container] = []
+    result: list[Container] = []
     for one in stack.services.values():
         count = draw(st.sampled_from([0, 1, 1, 1, 2]))
-        found += [draw(containers(one, number)) for number in range(count)]
+        result += [draw(containers(one, number)) for number in range(count)]
     images = {s.image: f"sha-{s.image}" for s in stack.services.values() if draw(st.integers(0, 4))}
     foreign = {name: "x" for name in stack.services if not draw(st.integers(0, 9))}
-    observed = ObservedState(containers=tuple(found), images=images, foreign=foreign)
+    observed = ObservedState(containers=tuple(result), images=images, foreign=foreign)
     ledger = Ledger(
-        made={c.id: BuiltFrom("def-" + c.service, {}, "sha-old") for c in found if draw(st.booleans())},
+        made={c.id: BuiltFrom("def-" + c.service, {}, "sha-old") for c in result if draw(st.booleans())},
         failures={
             name: Failure(
                 draw(st.integers(1, 5)),
@@ -136,75 +136,73 @@ def worlds(draw: st.DrawFn) -> World:
             for name, g in stack.group_of.items()
             if not draw(st.integers(0, 3))
         },
-        stopped={c.id: c.started_at for c in found if not draw(st.integers(0, 3))},
+        stopped={c.id: c.started_at for c in result if not draw(st.integers(0, 3))},
         restarted={n: NOW.wall - 1 for n in stack.group_of if not draw(st.integers(0, 5))},
     )
-    return World(stack, desired, observed, ledger)
+    return Case(stack, desired, observed, ledger)
 
 
-def blocked(world: World, group: str) -> bool:
-    state = world.desired.groups[group]
-    needs = world.stack.groups[group].depends_on
-    return state.on and not state.force and any(not world.desired.groups[n].on for n in needs)
+def blocked(case: Case, group: str) -> bool:
+    state = case.desired.groups[group]
+    needs = case.stack.groups[group].depends_on
+    return state.on and not state.force and any(not case.desired.groups[n].on for n in needs)
 
 
 @FIXED
-@given(worlds(), st.randoms(use_true_random=False))
-def test_the_same_arguments_give_the_same_plan_in_whatever_order_they_come(
-    world: World, shuffle: random.Random
-) -> None:
+@given(cases(), st.randoms(use_true_random=False))
+def test_equal_arguments_give_equal_plans_in_any_order(case: Case, shuffle: random.Random) -> None:
     def mixed(mapping: Mapping[str, Any]) -> dict[str, Any]:
         items = list(mapping.items())
         shuffle.shuffle(items)
         return dict(items)
 
-    seen = list(world.observed.containers)
+    seen = list(case.observed.containers)
     shuffle.shuffle(seen)
-    again = World(
-        replace(world.stack, groups=mixed(world.stack.groups), services=mixed(world.stack.services)),
-        replace(world.desired, groups=mixed(world.desired.groups)),
-        replace(world.observed, containers=tuple(seen), images=mixed(world.observed.images)),
-        replace(world.ledger, made=mixed(world.ledger.made), failures=mixed(world.ledger.failures)),
+    again = Case(
+        replace(case.stack, groups=mixed(case.stack.groups), services=mixed(case.stack.services)),
+        replace(case.desired, groups=mixed(case.desired.groups)),
+        replace(case.observed, containers=tuple(seen), images=mixed(case.observed.images)),
+        replace(case.ledger, made=mixed(case.ledger.made), failures=mixed(case.ledger.failures)),
     )
-    first = world.plan()
-    assert first == world.plan() == again.plan()
+    first = case.plan()
+    assert first == case.plan() == again.plan()
     assert str(first) == str(again.plan())
     assert first.steps == again.plan().steps
 
 
 @FIXED
-@given(worlds())
-def test_every_service_has_one_plan_and_no_other_is_touched(world: World) -> None:
-    found = world.plan()
-    assert set(found.services) == set(world.stack.group_of)
-    assert len({step.service for step in found.steps}) == len(found.steps)
-    mine = {c.id: c.service for c in world.observed.containers}
-    for step in found.steps:
-        assert step.service in world.stack.group_of
+@given(cases())
+def test_every_service_has_one_plan_and_no_other_is_touched(case: Case) -> None:
+    result = case.plan()
+    assert set(result.services) == set(case.stack.group_of)
+    assert len({step.service for step in result.steps}) == len(result.steps)
+    mine = {c.id: c.service for c in case.observed.containers}
+    for step in result.steps:
+        assert step.service in case.stack.group_of
         assert not step.container or mine[step.container] == step.service
 
 
 @FIXED
-@given(worlds())
-def test_suspended_blocked_or_off_services_get_no_step(world: World) -> None:
-    for step in world.plan().steps:
-        group = world.stack.group_of[step.service]
-        state = world.desired.groups[group]
-        assert not state.suspended(world.now.wall)
-        assert not blocked(world, group)
+@given(cases())
+def test_suspended_blocked_or_off_services_get_no_step(case: Case) -> None:
+    for step in case.plan().steps:
+        group = case.stack.group_of[step.service]
+        state = case.desired.groups[group]
+        assert not state.suspended(case.now.wall)
+        assert not blocked(case, group)
         if not state.on:
             if (step.action, step.value, step.cause) == (Action.UPDATE, "no", "altered"):
-                # A policy that would bring it back after a reboot.
-                assert world.stack.restart == "managed"
+                # A policy that would start it after a reboot.
+                assert case.stack.restart == "managed"
                 continue
             assert step.action in {Action.STOP, Action.UNPAUSE}
             assert step.cause == "unwanted"
 
 
 @FIXED
-@given(worlds())
-def test_every_open_service_has_a_reason(world: World) -> None:
-    for one in world.plan().services.values():
+@given(cases())
+def test_every_unsettled_service_has_a_reason(case: Case) -> None:
+    for one in case.plan().services.values():
         said = [one.step, one.wait, one.block]
         assert one.settled or any(said)
         assert sum(thing is not None for thing in said) <= 1
@@ -212,20 +210,20 @@ def test_every_open_service_has_a_reason(world: World) -> None:
             if text is not None:
                 assert "  " not in str(text)
         if one.wait and one.wait.until is not None:
-            assert one.wait.until > world.now.mono
+            assert one.wait.until > case.now.mono
 
 
 @FIXED
-@given(worlds())
-def test_nothing_starts_before_what_it_depends_on(world: World) -> None:
-    found = world.plan()
-    stops = {s.container for s in found.steps if s.action is Action.STOP}
-    for step in found.steps:
+@given(cases())
+def test_nothing_starts_before_its_dependencies(case: Case) -> None:
+    result = case.plan()
+    stops = {s.container for s in result.steps if s.action is Action.STOP}
+    for step in result.steps:
         if step.action is not Action.START:
             continue
-        group = world.stack.groups[world.stack.group_of[step.service]]
-        for dependency in world.stack.needs[step.service]:
-            other = found.services[dependency.service]
+        group = case.stack.groups[case.stack.group_of[step.service]]
+        for dependency in case.stack.needs[step.service]:
+            other = result.services[dependency.service]
             if not other.wanted or not dependency.required:
                 continue
             seen = other.container
@@ -237,82 +235,82 @@ def test_nothing_starts_before_what_it_depends_on(world: World) -> None:
                 assert seen.state is State.RUNNING or other.done
             else:
                 assert is_ready(seen)
-        if not world.desired.groups[group.name].force:
+        if not case.desired.groups[group.name].force:
             for name, strength in group.depends_on.items():
                 if strength is Strength.READY:
-                    plans = [found.services[n] for n in world.stack.groups[name].services]
+                    plans = [result.services[n] for n in case.stack.groups[name].services]
                     assert all(v.ready or v.done for v in plans)
 
 
 @FIXED
-@given(worlds())
-def test_what_runs_is_stopped_for_a_reason_and_never_to_be_worse_off(world: World) -> None:
-    found = world.plan()
-    for step in found.steps:
+@given(cases())
+def test_a_running_container_is_stopped_only_for_a_reason_and_with_a_successor(case: Case) -> None:
+    result = case.plan()
+    for step in result.steps:
         if step.action not in {Action.STOP, Action.REMOVE, Action.RECREATE}:
             continue
-        one = found.services[step.service]
+        one = result.services[step.service]
         kinds = {str(d.kind) for d in one.drifts}
         assert step.cause in {*kinds, "restart", "follows"}
-        image = world.stack.services[step.service].image
+        image = case.stack.services[step.service].image
         if step.cause in {"definition", "image", "altered"}:
-            assert image in world.observed.images
+            assert image in case.observed.images
 
 
 @FIXED
-@given(worlds())
-def test_only_a_stop_takes_down_what_runs(world: World) -> None:
-    alive = {c.id for c in world.observed.containers if c.state in ALIVE}
-    for step in world.plan().steps:
+@given(cases())
+def test_only_a_stop_ends_a_running_container(case: Case) -> None:
+    alive = {c.id for c in case.observed.containers if c.state in ALIVE}
+    for step in case.plan().steps:
         if step.action in {Action.REMOVE, Action.RECREATE, Action.START}:
             assert step.container not in alive
 
 
 @FIXED
-@given(worlds())
-def test_a_step_waits_out_its_back_off(world: World) -> None:
-    found = world.plan()
-    for step in found.steps:
-        failure = world.ledger.failures.get(step.service)
-        if failure is not None and failure.inputs == found.services[step.service].inputs:
-            assert failure.due <= world.now.mono
+@given(cases())
+def test_no_step_is_taken_during_its_back_off(case: Case) -> None:
+    result = case.plan()
+    for step in result.steps:
+        failure = case.ledger.failures.get(step.service)
+        if failure is not None and failure.inputs == result.services[step.service].inputs:
+            assert failure.due <= case.now.mono
 
 
 @FIXED
-@given(worlds())
-def test_an_incomplete_look_leads_to_nothing_whatever_else_is_known(world: World) -> None:
-    half = replace(world, observed=replace(world.observed, complete=False))
+@given(cases())
+def test_an_incomplete_observation_has_no_steps_whatever_the_ledger_holds(case: Case) -> None:
+    half = replace(case, observed=replace(case.observed, complete=False))
     assert half.plan() == Plan(complete=False)
 
 
-# --- an engine that obeys -------------------------------------------------------------------------
+# --- an obedient engine ---------------------------------------------------------------------------
 
 
-def obeyed(world: World, steps: tuple[Step, ...]) -> World:
-    """The world after these steps: a second writing of what each verb means, on purpose."""
-    found = {c.id: c for c in world.observed.containers if c.state is not State.REMOVING}
-    images = dict(world.observed.images)
-    ledger, now = world.ledger, Clock(world.now.wall + 1, world.now.mono + 1)
+def obeyed(case: Case, steps: tuple[Step, ...]) -> Case:
+    """Return the case after these steps; written independently of ``dry_run`` on purpose."""
+    result = {c.id: c for c in case.observed.containers if c.state is not State.REMOVING}
+    images = dict(case.observed.images)
+    ledger, now = case.ledger, Clock(case.now.wall + 1, case.now.mono + 1)
     for step in steps:
-        one = world.stack.services[step.service]
-        own = found.get(step.container)
+        one = case.stack.services[step.service]
+        own = result.get(step.container)
         if step.action in {Action.PULL, Action.BUILD}:
             images[one.image] = f"sha-{one.image}"
         elif step.action in {Action.CREATE, Action.RECREATE}:
-            found.pop(step.container, None)
+            result.pop(step.container, None)
             fresh = container(one, State.CREATED, id=f"{step.service}-{now.mono}", created_at=now.wall)
-            found[fresh.id] = replace(fresh, image=images[one.image])
+            result[fresh.id] = replace(fresh, image=images[one.image])
         elif own is None:
             raise AssertionError(f"{step} is for a container that is not there")
         elif step.action is Action.REMOVE:
-            del found[own.id]
+            del result[own.id]
         else:
-            found[own.id] = changed(own, step, now)
+            result[own.id] = changed(own, step, now)
             if step.action is Action.STOP:
                 ledger = replace(ledger, stopped={**ledger.stopped, own.id: own.started_at})
-    seen = tuple(aged(c, world.stack, now) for c in found.values())
-    observed = replace(world.observed, containers=seen, images=images)
-    return replace(world, observed=observed, ledger=ledger, now=now)
+    seen = tuple(aged(c, case.stack, now) for c in result.values())
+    observed = replace(case.observed, containers=seen, images=images)
+    return replace(case, observed=observed, ledger=ledger, now=now)
 
 
 def changed(own: Container, step: Step, now: Clock) -> Container:
@@ -330,7 +328,7 @@ def changed(own: Container, step: Step, now: Clock) -> Container:
 
 
 def aged(own: Container, stack: Stack, now: Clock) -> Container:
-    """What time alone does: checks succeed, one-shots end, crash loops come to rest."""
+    """Return the container after a while: checks succeed, one-shots exit, crash loops end."""
     if own.state is State.RESTARTING:
         own = replace(own, state=State.RUNNING)
     if own.state is State.RUNNING and own.started_at < now.wall:
@@ -341,43 +339,43 @@ def aged(own: Container, stack: Stack, now: Clock) -> Container:
 
 
 @FIXED
-@given(worlds())
-def test_an_engine_that_obeys_is_brought_to_rest_in_a_bounded_number_of_passes(world: World) -> None:
+@given(cases())
+def test_an_obedient_engine_settles_in_a_bounded_number_of_passes(case: Case) -> None:
     foreign: dict[str, str] = {}
-    world = replace(
-        world,
+    case = replace(
+        case,
         desired=replace(
-            world.desired, groups={n: replace(s, suspend=None) for n, s in world.desired.groups.items()}
+            case.desired, groups={n: replace(s, suspend=None) for n, s in case.desired.groups.items()}
         ),
-        observed=replace(world.observed, foreign=foreign),
+        observed=replace(case.observed, foreign=foreign),
     )
-    services = len(world.stack.services)
+    services = len(case.stack.services)
     steps = 0
     for _ in range(40 + 8 * services):
-        found = world.plan()
-        steps += len(found.steps)
-        world = obeyed(world, found.steps)
+        result = case.plan()
+        steps += len(result.steps)
+        case = obeyed(case, result.steps)
     assert steps <= 10 * services
-    plans = world.plan().services
+    plans = case.plan().services
     for name, one in plans.items():
         if one.wait is None:
             assert one.settled or one.block, name
         elif one.wait.reason != "dependency_ended":
-            # What still waits does so for something that is stuck itself.
+            # A service that still waits depends on a stuck one.
             assert one.wait.reason in {"dependency_not_ready", "group_not_ready"}, name
             assert any(not plans[other].settled for other in one.wait.on), name
 
 
 @FIXED
-@given(worlds())
-def test_a_plan_that_was_carried_out_is_not_asked_for_again(world: World) -> None:
-    # Whatever a step did, the next look shows it: the same step for the same container never follows.
-    found = world.plan()
-    again = obeyed(world, found.steps).plan()
-    assert not set(found.steps) & set(again.steps)
+@given(cases())
+def test_no_step_is_repeated_after_it_succeeds(case: Case) -> None:
+    # The next observation shows the effect of a step, so the same step never follows.
+    result = case.plan()
+    again = obeyed(case, result.steps).plan()
+    assert not set(result.steps) & set(again.steps)
 
 
-# --- scale --------------------------------------------------------------------------------------------
+# --- scale ----------------------------------------------------------------------------------------
 
 
 def grid(groups: int) -> tuple[Stack, Desired, ObservedState]:
@@ -397,7 +395,7 @@ def grid(groups: int) -> tuple[Stack, Desired, ObservedState]:
 
 
 def operations(stack: Stack, desired: Desired, observed: ObservedState) -> int:
-    """How many calls of Python functions one decision takes: a measure that no busy machine changes."""
+    """Return the number of Python function calls of one plan, which does not depend on the load."""
     count = 0
 
     def counted(*_: object) -> None:
@@ -414,7 +412,7 @@ def operations(stack: Stack, desired: Desired, observed: ObservedState) -> int:
 
 
 @pytest.mark.parametrize("down", [False, True])
-def test_the_cost_of_a_decision_grows_with_the_stack_and_no_faster(down: bool) -> None:
+def test_the_cost_of_a_plan_is_linear(down: bool) -> None:
     counts = []
     for groups in (100, 300):
         stack, desired, observed = grid(groups)

@@ -1,4 +1,4 @@
-"""Services with another number of containers than one: none, several, more or fewer than the file says."""
+"""Services with several or no containers, and with more or fewer than the Compose file declares."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def steps(plan: Plan) -> list[tuple[str, str]]:
     return [(str(step.action), step.container) for step in plan.steps]
 
 
-def taken_in(
+def one_pass(
     *containers: Container,
     desired: Desired = ON,
     stack: Stack = STACK,
     ledger: Ledger | None = None,
     now: Clock = NOW,
 ) -> tuple[Plan, Ledger]:
-    """As a pass does: take in, decide, remember."""
+    """Record the observation, plan, record what settled, as a pass does."""
     observed = look(stack, *containers)
     ledger = record_observation(stack, desired, observed, ledger or Ledger(), now, chance=0.5)
     plan = planned(stack, desired, observed, ledger, now)
@@ -63,12 +63,12 @@ def taken_in(
 # --- none -----------------------------------------------------------------------------------------
 
 
-def test_a_service_scaled_to_zero_makes_nothing_and_is_not_waited_for() -> None:
-    found = planned(JOBS, desire(JOBS, "main"), look(JOBS, *three()))
-    assert str(found) == "app: create (missing: has no container)"
-    seed = found.services["seed"]
+def test_a_service_scaled_to_zero_creates_nothing_and_delays_nothing() -> None:
+    result = planned(JOBS, desire(JOBS, "main"), look(JOBS, *three()))
+    assert str(result) == "app: create (missing: has no container)"
+    seed = result.services["seed"]
     assert (seed.settled, seed.wanted, seed.ready, seed.drifts) == (True, False, False, ())
-    summaries = summarise(found, Ledger(), {})
+    summaries = summarise(result, Ledger(), {})
     assert summaries["seed"][1:3] == ("scaled_to_zero", "scaled to zero in the Compose file")
     done = planned(JOBS, desire(JOBS, "main"), look(JOBS, *three(), container(JOBS.services["app"])))
     assert str(done) == "nothing to do"
@@ -76,14 +76,14 @@ def test_a_service_scaled_to_zero_makes_nothing_and_is_not_waited_for() -> None:
     assert text(desired=desire(JOBS), stack=JOBS) == "nothing to do"
 
 
-def test_a_group_of_services_scaled_to_zero_holds_up_no_group() -> None:
+def test_a_group_scaled_to_zero_delays_no_group() -> None:
     stack = a_stack({"base": [SEED], "top needs base:ready": [service("api")]})
     assert (
         text(desired=desire(stack, "base", "top"), stack=stack) == "api: create (missing: has no container)"
     )
 
 
-def test_what_shares_the_network_of_a_service_scaled_to_zero_says_why_it_is_not_made() -> None:
+def test_sharing_the_network_of_a_service_scaled_to_zero_is_blocked() -> None:
     stack = a_stack({"main": [service("vpn", replicas=0), service("guest", shares=("vpn",))]})
     assert text(desired=desire(stack, "main"), stack=stack) == (
         "guest: blocked (dependency_scaled_to_zero: shares the network or processes of vpn, "
@@ -93,46 +93,46 @@ def test_what_shares_the_network_of_a_service_scaled_to_zero_says_why_it_is_not_
 
 def test_a_container_of_a_service_scaled_to_zero_is_reported_until_accepted() -> None:
     ran = replica(1, State.EXITED, SEED)
-    found, ledger = taken_in(
+    result, ledger = one_pass(
         *three(), ran, container(JOBS.services["app"]), stack=JOBS, desired=desire(JOBS, "main")
     )
-    assert str(found) == "nothing to do"
-    assert [(d.kind, d.detail) for d in found.drifts] == [
+    assert str(result) == "nothing to do"
+    assert [(d.kind, d.detail) for d in result.drifts] == [
         (DriftKind.DUPLICATE, "seed is more than wanted: 1 container here, 0 in the Compose file")
     ]
     accepted = desire(JOBS, main=GroupState(on=True, accepted_at=NOW.wall + 1))
-    found, _ = taken_in(
+    result, _ = one_pass(
         *three(), ran, container(JOBS.services["app"]), stack=JOBS, desired=accepted, ledger=ledger, now=LATER
     )
     assert (
-        str(found)
+        str(result)
         == "seed#1: remove (duplicate: seed is more than wanted: 1 container here, 0 in the Compose file)"
     )
-    running, _ = taken_in(replica(1, of=SEED), stack=JOBS, desired=desire(JOBS))
+    running, _ = one_pass(replica(1, of=SEED), stack=JOBS, desired=desire(JOBS))
     assert str(running) == "seed: stop (unwanted: main is off)"
 
 
 # --- missing ones ---------------------------------------------------------------------------------
 
 
-def test_all_that_are_missing_are_made_and_each_is_started() -> None:
+def test_all_missing_replicas_are_created_and_started() -> None:
     assert text() == (
         "web#1: create (missing: has no container)\n"
         "web#2: create (missing: has no container)\n"
         "web#3: create (missing: has no container)\n"
         "app: create (missing: has no container)"
     )
-    found = planned(STACK, ON, look(STACK, *three(*[State.CREATED] * 3)))
-    assert steps(found) == [
+    result = planned(STACK, ON, look(STACK, *three(*[State.CREATED] * 3)))
+    assert steps(result) == [
         ("start", "id-web-1"),
         ("start", "id-web-2"),
         ("start", "id-web-3"),
         ("create", ""),
     ]
-    assert {step.service for step in found.steps} == {"web", "app"}
+    assert {step.service for step in result.steps} == {"web", "app"}
 
 
-def test_the_service_is_ready_when_all_are() -> None:
+def test_a_service_is_ready_when_all_replicas_are() -> None:
     app = container(APP, State.CREATED)
     waiting = planned(STACK, ON, look(STACK, *three(State.RUNNING, State.CREATED, State.RUNNING), app))
     assert not waiting.services["web"].ready
@@ -144,60 +144,60 @@ def test_the_service_is_ready_when_all_are() -> None:
     assert str(ready) == "app: start (stopped: was created and never started)"
 
 
-def test_a_replica_that_is_gone_is_made_with_the_next_number_as_compose_does() -> None:
+def test_a_missing_replica_gets_the_next_number_as_with_compose() -> None:
     first, _, third = three()
-    found, ledger = taken_in(*three(), container(APP))
-    assert str(found) == "nothing to do"
-    found, _ = taken_in(first, third, container(APP), ledger=ledger)
-    assert str(found) == "web#4: create (missing: has no container)"
-    assert [(d.service, d.kind, d.pending, d.detail) for d in found.drifts] == [
+    result, ledger = one_pass(*three(), container(APP))
+    assert str(result) == "nothing to do"
+    result, _ = one_pass(first, third, container(APP), ledger=ledger)
+    assert str(result) == "web#4: create (missing: has no container)"
+    assert [(d.service, d.kind, d.pending, d.detail) for d in result.drifts] == [
         ("web", DriftKind.MISSING, False, "replica 4 has no container")
     ]
-    assert not found.services["web"].settled
+    assert not result.services["web"].settled
 
 
-def test_each_replica_that_ended_is_started_and_no_other_is_touched() -> None:
-    found = planned(STACK, ON, look(STACK, *three(State.RUNNING, State.EXITED, State.EXITED), container(APP)))
-    assert steps(found) == [("start", "id-web-2"), ("start", "id-web-3")]
-    assert [d.detail for d in found.drifts] == [
+def test_each_exited_replica_is_started_and_no_other_changed() -> None:
+    plan = planned(STACK, ON, look(STACK, *three(State.RUNNING, State.EXITED, State.EXITED), container(APP)))
+    assert steps(plan) == [("start", "id-web-2"), ("start", "id-web-3")]
+    assert [d.detail for d in plan.drifts] == [
         "replica 2 exited with code 0",
         "replica 3 exited with code 0",
     ]
 
 
-def test_one_replica_s_back_off_delays_no_other() -> None:
+def test_the_back_off_of_a_replica_delays_no_other() -> None:
     dead = three(State.EXITED, State.EXITED, State.RUNNING)
     first = planned(STACK, ON, look(STACK, *dead, container(APP)))
     inputs = first.services["web"].units[0].inputs
     ledger = Ledger(failures={"web#1": Failure(3, NOW.mono + 9, inputs, "exited", "exited with code 1", 0.0)})
-    found = planned(STACK, ON, look(STACK, *dead, container(APP)), ledger)
-    assert steps(found) == [("start", "id-web-2")]
-    assert found.due == NOW.mono + 9
+    result = planned(STACK, ON, look(STACK, *dead, container(APP)), ledger)
+    assert steps(result) == [("start", "id-web-2")]
+    assert result.due == NOW.mono + 9
 
 
-def test_a_replica_that_ends_again_and_again_makes_the_service_unready_and_degraded() -> None:
+def test_a_crash_looping_replica_makes_the_service_degraded() -> None:
     ledger = Ledger(restarts={"web#2": Restarts("id-web-2", 3, (NOW.mono - 3, NOW.mono - 1))})
-    found = planned(STACK, ON, look(STACK, *three(), container(APP)), ledger)
-    assert not found.services["web"].ready
-    summary = summarise(found, ledger, {})["web"]
+    result = planned(STACK, ON, look(STACK, *three(), container(APP)), ledger)
+    assert not result.services["web"].ready
+    summary = summarise(result, ledger, {})["web"]
     assert (summary.phase, summary.reason) == ("degraded", "crash_looping")
     assert summary.message.startswith("replica 2: ends again and again")
 
 
-def test_an_exit_is_remembered_per_replica() -> None:
-    _, ledger = taken_in(*three(), container(APP))
+def test_exits_are_recorded_per_replica() -> None:
+    _, ledger = one_pass(*three(), container(APP))
     killed = replica(2, State.EXITED, exit_code=137, finished_at=NOW.wall)
-    _, ledger = taken_in(replica(1), killed, replica(3), container(APP), ledger=ledger, now=LATER)
+    _, ledger = one_pass(replica(1), killed, replica(3), container(APP), ledger=ledger, now=LATER)
     assert {name: end.container for name, end in ledger.exits.items()} == {"web#2": "id-web-2"}
     assert ledger.failures.keys() == {"web#2"}
-    _, ledger = taken_in(replica(1), replica(3), replica(4), container(APP), ledger=ledger, now=LATER)
+    _, ledger = one_pass(replica(1), replica(3), replica(4), container(APP), ledger=ledger, now=LATER)
     assert not ledger.failures
 
 
 # --- together -------------------------------------------------------------------------------------
 
 
-def test_all_are_stopped_with_the_group_and_after_what_depends_on_them() -> None:
+def test_all_replicas_stop_with_the_group_after_their_dependents() -> None:
     first = planned(STACK, OFF, look(STACK, *three(), container(APP)))
     assert steps(first) == [("stop", "id-app")]
     assert first.services["web"].wait
@@ -206,39 +206,39 @@ def test_all_are_stopped_with_the_group_and_after_what_depends_on_them() -> None
     assert {step.grace for step in then.steps} == {WEB.stop_grace}
 
 
-def test_more_than_the_file_says_are_stopped_too_when_the_group_is_off() -> None:
-    found = planned(STACK, OFF, look(STACK, *three(), replica(4)))
-    assert len(found.steps) == 4
+def test_surplus_containers_stop_with_the_group() -> None:
+    result = planned(STACK, OFF, look(STACK, *three(), replica(4)))
+    assert len(result.steps) == 4
     one = a_stack({"main": [service("web")]})
     single = planned(one, desire(one), look(one, replica(1), replica(2)))
     assert str(single) == "web: stop (unwanted: main is off)"
 
 
-def test_a_restart_restarts_each_once() -> None:
+def test_a_restart_restarts_each_replica_once() -> None:
     asked = desire(STACK, main=GroupState(on=True, restarted_at=NOW.wall - 1))
-    found = planned(STACK, asked, look(STACK, *three(), container(APP)))
-    assert steps(found) == [("stop", "id-app")]
-    found = planned(STACK, asked, look(STACK, *three(), container(APP, started_at=NOW.wall)))
-    assert [step.cause for step in found.steps] == ["restart"] * 3
+    result = planned(STACK, asked, look(STACK, *three(), container(APP)))
+    assert steps(result) == [("stop", "id-app")]
+    result = planned(STACK, asked, look(STACK, *three(), container(APP, started_at=NOW.wall)))
+    assert [step.cause for step in result.steps] == ["restart"] * 3
     again = [replica(number, started_at=NOW.wall) for number in (1, 2, 3)]
     assert text(*again, container(APP, started_at=NOW.wall), desired=asked) == "nothing to do"
 
 
-def test_a_blocked_or_suspended_group_says_so_once_and_nothing_is_done() -> None:
-    hands_off = desire(STACK, main=GroupState(on=True, suspend=Suspension()))
-    found = planned(STACK, hands_off, look(STACK, replica(1), replica(2), replica(3), replica(4)))
-    assert not found.steps
-    assert summarise(found, Ledger(), {})["web"].phase == "suspended"
+def test_a_blocked_or_suspended_group_has_one_reason_and_no_steps() -> None:
+    suspended = desire(STACK, main=GroupState(on=True, suspend=Suspension()))
+    result = planned(STACK, suspended, look(STACK, replica(1), replica(2), replica(3), replica(4)))
+    assert not result.steps
+    assert summarise(result, Ledger(), {})["web"].phase == "suspended"
 
 
-# --- remaking -------------------------------------------------------------------------------------
+# --- recreation -----------------------------------------------------------------------------------
 
 
 def old(number: int, state: State = State.RUNNING, **fields: Any) -> Container:
     return replica(number, state, **{"config_hash": "old", **fields})
 
 
-def test_a_new_definition_remakes_one_after_the_other() -> None:
+def test_a_new_definition_recreates_one_replica_at_a_time() -> None:
     app = container(APP)
     first = planned(STACK, ON, look(STACK, old(1), old(2), old(3), app))
     assert str(first) == (
@@ -258,51 +258,51 @@ def test_a_new_definition_remakes_one_after_the_other() -> None:
     assert steps(last) == [("stop", "id-web-3")]
 
 
-def test_where_the_new_definition_does_not_work_the_others_run_on_with_the_old_one() -> None:
+def test_a_broken_definition_leaves_the_other_replicas_running() -> None:
     ledger = Ledger(restarts={"web#1": Restarts("id-web-1", 3, (NOW.mono - 3, NOW.mono - 1))})
-    found = planned(STACK, ON, look(STACK, replica(1), old(2), old(3), container(APP)), ledger)
-    assert not found.steps
-    assert outcome(summarise(found, ledger, {}).values()) == "degraded"
+    result = planned(STACK, ON, look(STACK, replica(1), old(2), old(3), container(APP)), ledger)
+    assert not result.steps
+    assert outcome(summarise(result, ledger, {}).values()) == "degraded"
 
 
-def test_replicas_that_are_not_ready_are_remade_at_once() -> None:
-    found = planned(
+def test_replicas_that_are_not_ready_are_recreated_at_once() -> None:
+    result = planned(
         STACK, ON, look(STACK, old(1), old(2, State.EXITED), old(3, State.EXITED), container(APP))
     )
-    assert [(str(step.action), step.unit) for step in found.steps] == [
+    assert [(str(step.action), step.unit) for step in result.steps] == [
         ("recreate", "web#2"),
         ("recreate", "web#3"),
     ]
 
 
-def test_only_the_one_that_is_out_of_date_is_remade() -> None:
+def test_only_the_outdated_replica_is_recreated() -> None:
     app = container(APP)
-    found = planned(STACK, ON, look(STACK, old(1), replica(2), replica(3), app))
-    assert steps(found) == [("stop", "id-web-1")]
+    result = planned(STACK, ON, look(STACK, old(1), replica(2), replica(3), app))
+    assert steps(result) == [("stop", "id-web-1")]
     ended = planned(STACK, ON, look(STACK, old(1, State.EXITED), replica(2), replica(3), app))
     assert steps(ended) == [("recreate", "id-web-1")]
 
 
-def test_an_interrupted_remake_of_one_replica_is_cleaned_up() -> None:
+def test_an_interrupted_recreation_of_a_replica_is_cleaned_up() -> None:
     left = replica(2, State.CREATED, id="new", name="ab12_web-2", created_at=NOW.wall - 60)
-    found = planned(STACK, ON, look(STACK, replica(1), old(2), left, replica(3), container(APP)))
-    assert steps(found) == [("stop", "id-web-2")]
-    found = planned(
+    result = planned(STACK, ON, look(STACK, replica(1), old(2), left, replica(3), container(APP)))
+    assert steps(result) == [("stop", "id-web-2")]
+    result = planned(
         STACK, ON, look(STACK, replica(1), old(2, State.EXITED), left, replica(3), container(APP))
     )
-    assert steps(found) == [("remove", "id-web-2")]
-    found = planned(STACK, ON, look(STACK, replica(1), left, replica(3), container(APP)))
-    assert str(found) == "web#2: rename web-2 (altered: was changed by hand: name)"
+    assert steps(result) == [("remove", "id-web-2")]
+    result = planned(STACK, ON, look(STACK, replica(1), left, replica(3), container(APP)))
+    assert str(result) == "web#2: rename web-2 (altered: was changed by hand: name)"
 
 
-def test_a_replica_renamed_or_cut_off_is_mended() -> None:
+def test_a_renamed_or_disconnected_replica_is_repaired() -> None:
     renamed = text(replica(1), replica(2, name="odd"), replica(3), container(APP))
     assert renamed == "web#2: rename web-2 (altered: was changed by hand: name)"
     cut = planned(STACK, ON, look(STACK, replica(1), replica(2, networks=()), replica(3), container(APP)))
     assert steps(cut) == [("stop", "id-web-2")]
 
 
-# --- more than the file says ----------------------------------------------------------------------
+# --- surplus containers ---------------------------------------------------------------------------
 
 HELD = (
     "web#{number}: blocked (held_back: {name} is more than wanted: {here} containers here, "
@@ -310,31 +310,31 @@ HELD = (
 )
 
 
-def test_more_than_the_file_says_is_reported_and_nothing_is_touched() -> None:
-    found, ledger = taken_in(*three(), replica(4), container(APP))
-    assert str(found) == HELD.format(number=4, name="web-4", here=4, wanted=3)
-    assert [(d.kind, d.container) for d in found.drifts] == [(DriftKind.DUPLICATE, "id-web-4")]
-    assert found.services["web"].ready
-    summaries = summarise(found, ledger, {})
+def test_surplus_containers_are_reported_and_left_alone() -> None:
+    result, ledger = one_pass(*three(), replica(4), container(APP))
+    assert str(result) == HELD.format(number=4, name="web-4", here=4, wanted=3)
+    assert [(d.kind, d.container) for d in result.drifts] == [(DriftKind.DUPLICATE, "id-web-4")]
+    assert result.services["web"].ready
+    summaries = summarise(result, ledger, {})
     assert (summaries["web"].phase, summaries["web"].reason) == ("blocked", "held_back")
     assert outcome(summaries.values()) == "degraded"
-    # It is judged by the file alone, so a reduced number is no more than this either.
+    # Only the number in the file counts, so this is also the case of a reduced number.
     one = a_stack({"main": [service("web"), APP]})
-    reduced, _ = taken_in(*three(), container(APP), stack=one, desired=desire(one, "main"))
+    reduced, _ = one_pass(*three(), container(APP), stack=one, desired=desire(one, "main"))
     assert str(reduced).splitlines() == [
         HELD.format(number=number, name=f"web-{number}", here=3, wanted=1) for number in (3, 2)
     ]
 
 
-def test_once_accepted_what_compose_would_remove_is_stopped_then_removed() -> None:
+def test_accepted_surplus_is_stopped_then_removed_as_by_compose() -> None:
     accepted = desire(STACK, main=GroupState(on=True, accepted_at=NOW.wall + 1))
-    _, ledger = taken_in(*three(), replica(4), replica(5), container(APP))
+    _, ledger = one_pass(*three(), replica(4), replica(5), container(APP))
     ledger = decode_ledger(encode_ledger(ledger), NOW)
-    found, ledger = taken_in(
+    result, ledger = one_pass(
         *three(), replica(4), replica(5), container(APP), desired=accepted, ledger=ledger, now=LATER
     )
-    assert steps(found) == [("stop", "id-web-5"), ("stop", "id-web-4")]
-    found, ledger = taken_in(
+    assert steps(result) == [("stop", "id-web-5"), ("stop", "id-web-4")]
+    result, ledger = one_pass(
         *three(),
         replica(4),
         replica(5, State.EXITED),
@@ -343,66 +343,68 @@ def test_once_accepted_what_compose_would_remove_is_stopped_then_removed() -> No
         ledger=ledger,
         now=LATER,
     )
-    assert steps(found) == [("remove", "id-web-5"), ("stop", "id-web-4")]
-    # One less of them has not to be accepted again.
-    found, ledger = taken_in(*three(), replica(4), container(APP), desired=accepted, ledger=ledger, now=LATER)
-    assert steps(found) == [("stop", "id-web-4")]
-    found, ledger = taken_in(*three(), container(APP), desired=accepted, ledger=ledger, now=LATER)
-    assert str(found) == "nothing to do"
+    assert steps(result) == [("remove", "id-web-5"), ("stop", "id-web-4")]
+    # One container less needs no further acceptance.
+    result, ledger = one_pass(
+        *three(), replica(4), container(APP), desired=accepted, ledger=ledger, now=LATER
+    )
+    assert steps(result) == [("stop", "id-web-4")]
+    result, ledger = one_pass(*three(), container(APP), desired=accepted, ledger=ledger, now=LATER)
+    assert str(result) == "nothing to do"
     assert not ledger.surplus
-    # What comes later has.
-    found, _ = taken_in(*three(), replica(6), container(APP), desired=accepted, ledger=ledger, now=LATER)
-    assert not found.steps
+    # A later container does.
+    result, _ = one_pass(*three(), replica(6), container(APP), desired=accepted, ledger=ledger, now=LATER)
+    assert not result.steps
 
 
-def test_those_out_of_date_are_the_surplus_then_the_highest_numbers() -> None:
+def test_outdated_containers_then_the_highest_numbers_are_surplus() -> None:
     two = a_stack({"main": [service("web", replicas=2)]})
-    found = planned(two, desire(two, "main"), look(two, old(1), replica(2), replica(3)))
-    assert [d.container for d in found.drifts if d.kind is DriftKind.DUPLICATE] == ["id-web-1"]
+    result = planned(two, desire(two, "main"), look(two, old(1), replica(2), replica(3)))
+    assert [d.container for d in result.drifts if d.kind is DriftKind.DUPLICATE] == ["id-web-1"]
 
 
-def test_the_one_that_remains_of_several_keeps_its_name() -> None:
+def test_the_last_replica_keeps_its_name() -> None:
     one = a_stack({"main": [service("web")]})
     assert text(replica(2), stack=one, desired=desire(one, "main")) == "nothing to do"
 
 
-def test_what_is_wanted_is_remade_beside_the_surplus() -> None:
+def test_replicas_are_recreated_beside_the_surplus() -> None:
     one = a_stack({"main": [service("web")]})
-    found = planned(one, desire(one, "main"), look(one, old(1), old(2)))
-    assert steps(found) == [("stop", "id-web-1")]
+    result = planned(one, desire(one, "main"), look(one, old(1), old(2)))
+    assert steps(result) == [("stop", "id-web-1")]
     ended = planned(one, desire(one, "main"), look(one, old(1, State.EXITED), old(2)))
     assert steps(ended) == [("recreate", "id-web-1")]
 
 
-def test_what_ended_of_the_surplus_stays_down_and_is_no_reason_to_be_degraded() -> None:
-    found, ledger = taken_in(*three(), replica(4, State.EXITED), container(APP))
-    assert str(found) == "nothing to do"
-    assert [d.kind for d in found.drifts] == [DriftKind.DUPLICATE]
-    assert outcome(summarise(found, ledger, {}).values()) == "converged"
+def test_a_stopped_surplus_container_stays_down_and_is_not_degraded() -> None:
+    result, ledger = one_pass(*three(), replica(4, State.EXITED), container(APP))
+    assert str(result) == "nothing to do"
+    assert [d.kind for d in result.drifts] == [DriftKind.DUPLICATE]
+    assert outcome(summarise(result, ledger, {}).values()) == "converged"
 
 
 @pytest.mark.parametrize("number", [0, 1, 2, 3])
-def test_any_number_is_reached_from_any_other_by_accepting(number: int) -> None:
+def test_any_number_of_replicas_is_reached_by_accepting(number: int) -> None:
     stack = a_stack({"main": [service("web", replicas=number)]})
     accepted = desire(stack, main=GroupState(on=True, accepted_at=NOW.wall + 1))
     containers: dict[str, Container] = {c.id: c for c in three()}
-    _, ledger = taken_in(*containers.values(), stack=stack, desired=desire(stack, "main"))
+    _, ledger = one_pass(*containers.values(), stack=stack, desired=desire(stack, "main"))
     for _ in range(9):
-        found, ledger = taken_in(
+        result, ledger = one_pass(
             *containers.values(), stack=stack, desired=accepted, ledger=ledger, now=LATER
         )
-        for step in found.steps:
+        for step in result.steps:
             if step.action is Action.STOP:
                 containers[step.container] = replace(containers[step.container], state=State.EXITED)
             elif step.action is Action.REMOVE:
                 del containers[step.container]
     assert sorted(c.number for c in containers.values()) == list(range(1, number + 1))
-    assert all(one.settled for one in found.services.values())
+    assert all(one.settled for one in result.services.values())
 
 
 def test_the_plan_of_a_replica_is_found_by_its_unit() -> None:
-    found = planned(STACK, ON, look(STACK, *three(), container(APP)))
-    unit = found.unit("web#2")
+    result = planned(STACK, ON, look(STACK, *three(), container(APP)))
+    unit = result.unit("web#2")
     assert isinstance(unit, ServicePlan)
     assert unit.container
     assert (unit.container.id, unit.container.service) == ("id-web-2", "web")

@@ -14,7 +14,7 @@ from reconciler.model.stack import Stack
 from tests.support.fixtures.builders import NOW, a_stack, container, desire, look, planned, service
 from tests.support.fixtures.plans import APP, DB, ONE, ONE_ON, TIERS, WEAK, WEB, alone, text
 
-# --- requested restarts -----------------------------------------------------------------------------
+# --- requested restarts ---------------------------------------------------------------------------
 
 
 def restarting(stack: Stack, at: float = NOW.wall) -> Desired:
@@ -40,8 +40,8 @@ def test_a_restart_stops_in_reverse_and_starts_in_order() -> None:
     assert "app: start" in text(TIERS, wish, fresh, replace(app, state=ended), replace(web, state=ended))
 
 
-def test_a_service_does_not_start_beside_a_dependency_that_is_about_to_be_stopped() -> None:
-    # A dependency with condition service_started runs, but not for long.
+def test_a_service_does_not_start_before_a_pending_stop_of_its_dependency() -> None:
+    # A dependency with condition service_started runs, but is about to stop.
     stack = a_stack({"main": [service("zoo"), service("kafka", "zoo")]})
     seen = container(stack.services["zoo"]), container(stack.services["kafka"], State.EXITED)
     assert text(stack, restarting(stack), *seen) == (
@@ -61,7 +61,7 @@ def test_a_restart_is_carried_out_once() -> None:
 
 
 @pytest.mark.pitfall(36)
-def test_a_restart_asked_for_after_the_clock_was_set_back_is_carried_out_too() -> None:
+def test_a_restart_requested_after_the_clock_was_set_back_is_carried_out() -> None:
     ahead = alone(started_at=NOW.wall + 3e8)
     wanted = planned(ONE, ONE_ON, look(ONE, ahead)).services["kafka"].wants
     before = Ledger(settled={"kafka": wanted})
@@ -75,14 +75,14 @@ def test_a_restart_asked_for_after_the_clock_was_set_back_is_carried_out_too() -
     assert text(ONE, asked, ahead, ledger=done) == "nothing to do"
 
 
-def test_a_restart_in_the_future_is_not_acted_on_but_due() -> None:
+def test_a_restart_in_the_future_is_due_then() -> None:
     wish = restarting(ONE, NOW.wall + 60)
-    found = planned(ONE, wish, look(ONE, alone()))
-    assert str(found) == "nothing to do"
-    assert found.due == NOW.mono + 60
+    result = planned(ONE, wish, look(ONE, alone()))
+    assert str(result) == "nothing to do"
+    assert result.due == NOW.mono + 60
 
 
-def test_a_restart_of_a_container_that_crash_loops_does_not_wait_for_it_for_ever() -> None:
+def test_a_restart_does_not_wait_for_a_crash_loop() -> None:
     stack = a_stack({"main": [service("db"), service("app", "db")]})
     up = container(stack.services["db"]), container(stack.services["app"], State.RESTARTING)
     assert text(stack, restarting(stack), *up) == (
@@ -90,7 +90,7 @@ def test_a_restart_of_a_container_that_crash_loops_does_not_wait_for_it_for_ever
     )
 
 
-def test_a_restart_together_with_a_new_definition_is_no_deadlock() -> None:
+def test_a_restart_and_a_new_definition_do_not_deadlock() -> None:
     up = container(DB), container(APP, config_hash="old"), container(WEB)
     first = text(TIERS, restarting(TIERS), *up)
     assert "web: stop (restart" in first
@@ -101,11 +101,11 @@ def test_a_restart_together_with_a_new_definition_is_no_deadlock() -> None:
     assert "app: recreate (definition" in third
 
 
-def test_a_restart_with_a_definition_whose_image_is_not_there_holds_up_no_other_restart() -> None:
+def test_a_restart_that_lacks_its_image_delays_no_other_restart() -> None:
     observed = look(TIERS, container(DB), container(APP, config_hash="old"), images={"db:1": "sha-db:1"})
-    found = str(planned(TIERS, restarting(TIERS), observed))
-    assert "app: pull" in found
-    assert "db: stop (restart: a restart was requested)" in found
+    result = str(planned(TIERS, restarting(TIERS), observed))
+    assert "app: pull" in result
+    assert "db: stop (restart: a restart was requested)" in result
 
 
 def test_a_blocked_group_is_not_restarted() -> None:
@@ -131,7 +131,7 @@ def test_a_service_follows_the_restart_of_its_parent(fields: dict[str, Any]) -> 
     )
 
 
-# --- one-shots ----------------------------------------------------------------------------------------
+# --- one-shots ------------------------------------------------------------------------------------
 
 INIT = service("init", restart="no")
 MIGRATION = service("migration")
@@ -140,12 +140,12 @@ INIT_ON = desire(WITH_INIT, "main")
 DONE = [container(s, State.EXITED) for s in (INIT, MIGRATION)]
 
 
-def test_a_one_shot_that_ended_well_is_done_and_not_drift() -> None:
-    found = planned(WITH_INIT, INIT_ON, look(WITH_INIT, *DONE, container(WITH_INIT.services["app"])))
-    assert str(found) == "nothing to do"
-    assert found.drifts == ()
-    assert found.services["init"].done
-    assert found.services["migration"].settled
+def test_a_completed_one_shot_is_done_and_no_drift() -> None:
+    result = planned(WITH_INIT, INIT_ON, look(WITH_INIT, *DONE, container(WITH_INIT.services["app"])))
+    assert str(result) == "nothing to do"
+    assert result.drifts == ()
+    assert result.services["init"].done
+    assert result.services["migration"].settled
 
 
 def test_a_one_shot_that_failed_is_started_again() -> None:
@@ -154,21 +154,21 @@ def test_a_one_shot_that_failed_is_started_again() -> None:
         assert f"{one.name}: start (stopped: exited with code 1)" in text(WITH_INIT, INIT_ON, *seen)
 
 
-def test_a_one_shot_that_others_wait_for_is_not_settled_while_it_runs() -> None:
+def test_a_running_one_shot_is_not_settled() -> None:
     app = container(WITH_INIT.services["app"], State.CREATED)
-    found = planned(WITH_INIT, INIT_ON, look(WITH_INIT, DONE[0], container(MIGRATION), app))
-    assert str(found) == (
+    result = planned(WITH_INIT, INIT_ON, look(WITH_INIT, DONE[0], container(MIGRATION), app))
+    assert str(result) == (
         "migration: waits (completing: runs until its work is complete)\n"
         "app: waits (dependency_not_ready: waits for migration to complete)"
     )
-    assert not found.services["migration"].ready
+    assert not result.services["migration"].ready
 
 
-def test_a_one_shot_never_started_is_not_done() -> None:
+def test_a_one_shot_that_never_started_is_not_done() -> None:
     assert "init: start" in text(WITH_INIT, INIT_ON, container(INIT, State.CREATED))
 
 
-def test_a_service_without_a_restart_policy_that_we_stopped_is_started_again() -> None:
+def test_a_service_without_restart_policy_that_the_daemon_stopped_is_started_again() -> None:
     # Many servers exit with code 0 on a stop signal: that does not complete a one-shot.
     stack = a_stack({"main": [service("db", restart="no")]})
     ended = container(stack.services["db"], State.EXITED)
@@ -179,13 +179,13 @@ def test_a_service_without_a_restart_policy_that_we_stopped_is_started_again() -
     assert text(stack, on, again, ledger=ledger) == "nothing to do"
 
 
-def test_what_somebody_needs_to_be_healthy_is_no_one_shot_whatever_its_restart_policy() -> None:
+def test_a_service_that_others_need_healthy_is_no_one_shot() -> None:
     stack = a_stack({"main": [service("db", restart="no"), APP]})
     ended = container(stack.services["db"], State.EXITED)
     assert "db: start" in text(stack, desire(stack, "main"), ended, container(APP))
 
 
-def test_a_one_shot_with_a_new_definition_runs_again_before_what_waits_for_it() -> None:
+def test_a_one_shot_with_a_new_definition_runs_again_before_its_dependents() -> None:
     old = container(MIGRATION, State.EXITED, config_hash="old")
     app = container(WITH_INIT.services["app"], State.EXITED)
     assert text(WITH_INIT, INIT_ON, DONE[0], old, app) == (
@@ -194,7 +194,7 @@ def test_a_one_shot_with_a_new_definition_runs_again_before_what_waits_for_it() 
     )
 
 
-def test_who_needs_a_finished_one_shot_to_be_healthy_is_told_that_it_will_not_be() -> None:
+def test_needing_a_completed_one_shot_to_be_healthy_is_reported() -> None:
     other = service("other", "init:completed")
     stack = a_stack({"main": [INIT, service("app", "init:healthy"), other]})
     app = container(stack.services["app"], State.CREATED)
@@ -203,6 +203,6 @@ def test_who_needs_a_finished_one_shot_to_be_healthy_is_told_that_it_will_not_be
     )
 
 
-def test_a_finished_one_shot_is_not_restarted() -> None:
+def test_a_completed_one_shot_is_not_restarted() -> None:
     app = container(WITH_INIT.services["app"], started_at=NOW.wall)
     assert text(WITH_INIT, restarting(WITH_INIT), *DONE, app) == "nothing to do"

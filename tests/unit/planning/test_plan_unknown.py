@@ -1,4 +1,4 @@
-"""A container whose state can't be read: nothing is done to it or for its service, all others go on."""
+"""A container whose state can't be read: its service gets no step, all others do."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def test_it_is_left_alone_whether_its_group_is_on_or_off() -> None:
     assert text(ONE, desire(ONE), ODD) == f"kafka: {LEFT}"
 
 
-def test_no_second_one_is_made_started_or_removed_beside_it() -> None:
+def test_no_second_container_is_created_started_or_removed_beside_it() -> None:
     for state in (State.CREATED, State.RUNNING, State.EXITED, State.DEAD):
         for desired in (ONE_ON, desire(ONE)):
             assert text(ONE, desired, ODD, alone(state, id="second")) == f"kafka: {LEFT}"
 
 
-def test_a_change_and_a_restart_that_are_due_wait_as_well() -> None:
+def test_changes_and_restarts_wait_too() -> None:
     restart = desire(ONE, main=GroupState(on=True, restarted_at=NOW.wall - 1))
     assert text(ONE, restart, replace(ODD, config_hash="old", image="old", restart="no")) == f"kafka: {LEFT}"
 
@@ -39,7 +39,7 @@ def test_its_service_is_degraded_with_a_stable_reason() -> None:
     assert outcome(summaries.values()) == "degraded"
 
 
-def test_other_services_are_repaired_and_what_depends_on_it_waits() -> None:
+def test_other_services_are_repaired_and_its_dependents_wait() -> None:
     odd = container(APP, State.UNKNOWN, error="odd")
     assert text(TIERS, ON, container(DB, State.EXITED), odd, container(WEB, State.EXITED)) == (
         "db: start (stopped: exited with code 0)\n"
@@ -48,7 +48,7 @@ def test_other_services_are_repaired_and_what_depends_on_it_waits() -> None:
     )
 
 
-def test_what_others_need_stops_though_it_does_not() -> None:
+def test_its_dependencies_stop_without_it() -> None:
     odd = container(APP, State.UNKNOWN, error="odd")
     seen = text(TIERS, OFF, container(DB), odd, container(APP, id="second"), container(WEB))
     assert seen == (
@@ -58,14 +58,14 @@ def test_what_others_need_stops_though_it_does_not() -> None:
     )
 
 
-def test_an_orphan_that_is_to_be_pruned_is_left_alone() -> None:
+def test_an_orphan_in_this_state_is_not_pruned() -> None:
     stack = a_stack({"main": [ALONE]}, prune=True)
     orphan = container(service("gone"), State.UNKNOWN, error="odd")
     seen = text(stack, desire(stack, "main"), alone(), orphan)
     assert seen == "gone: blocked (state_unknown: gone is left alone: odd)"
 
 
-def test_what_is_remembered_of_it_stays() -> None:
+def test_its_ledger_entries_stay() -> None:
     known = BuiltFrom("d", {}, "i", mounts={})
     ledger = Ledger(
         made={ODD.id: known},
@@ -78,7 +78,7 @@ def test_what_is_remembered_of_it_stays() -> None:
     assert record_observation(ONE, ONE_ON, look(ONE, ODD), ledger, NOW, chance=0.5) == ledger
 
 
-def test_what_shares_its_network_is_not_remade_for_it() -> None:
+def test_a_container_that_shares_its_network_is_not_recreated() -> None:
     vpn, guest = service("vpn"), service("guest", shares=("vpn",), networks=())
     stack = a_stack({"main": [vpn, guest]})
     seen = [container(vpn, State.UNKNOWN, id="1", error="odd"), container(guest, joins=("1",))]

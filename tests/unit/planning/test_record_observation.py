@@ -41,23 +41,23 @@ def ended(name: str, **fields: Any) -> Container:
     return container(STACK.services[name], State.EXITED, finished_at=999_900.0, **fields)
 
 
-def test_an_incomplete_look_teaches_nothing() -> None:
+def test_an_incomplete_observation_changes_no_entry() -> None:
     ledger = Ledger(made={"id-a": UNKNOWN})
     assert seen(ledger=ledger, complete=False) is ledger
 
 
-def test_looking_twice_teaches_nothing_more() -> None:
+def test_a_second_equal_observation_changes_nothing() -> None:
     once = seen(container(A), ended("job"), ended("init"))
     assert seen(container(A), ended("job"), ended("init"), ledger=once) == once
 
 
-def test_a_container_with_our_label_is_adopted() -> None:
+def test_a_container_with_an_equal_label_is_adopted() -> None:
     assert seen(container(A)).made["id-a"] == BuiltFrom("def-a", A.fields, "sha-a:1")
     assert seen(container(A, config_hash="old")).made == {}
 
 
-def test_a_container_is_adopted_whose_label_is_what_compose_writes_for_the_containers_it_uses() -> None:
-    """Issue 13, 4: Compose hashes a guest of ``service:x`` with an id in place of the name."""
+def test_a_label_that_compose_writes_for_shared_containers_is_adopted() -> None:
+    """Issue 13, 4: Compose hashes a container that uses ``service:x`` with an id in place of the name."""
     guest = container(A, config_hash="with an id in it")
     adopted = {"id-a": BuiltFrom("def-a", A.fields, "sha-a:1")}
     assert seen(guest, labels={"id-a": "with an id in it"}).made == adopted
@@ -65,20 +65,20 @@ def test_a_container_is_adopted_whose_label_is_what_compose_writes_for_the_conta
     assert seen(guest, labels={"id-a": "of another definition"}).made == {}
 
 
-def test_a_label_that_is_right_outweighs_a_digest_of_an_earlier_version_of_ours() -> None:
+def test_an_equal_label_overrides_a_digest_of_an_earlier_version() -> None:
     guest = container(A, config_hash="with an id in it")
     before = Ledger(made={"id-a": BuiltFrom("digested differently", {}, "sha-a:1", at=5.0)})
     for label, definition in {"with an id in it": "def-a", LABEL_UNKNOWN: "digested differently"}.items():
         assert seen(guest, ledger=before, labels={"id-a": label}).made["id-a"].definition == definition
 
 
-def test_what_was_asked_for_is_recorded_with_the_container_that_came_of_it() -> None:
+def test_the_inputs_of_a_create_step_are_recorded_with_its_container() -> None:
     asked = BuiltFrom("def-a", {"x": "1"}, "sha-a:1", at=NOW.wall)
     ledger = seen(container(A, config_hash="odd", created_at=NOW.wall), ledger=Ledger(making={"a": asked}))
     assert (ledger.made, ledger.making) == ({"id-a": asked}, {})
 
 
-def test_a_container_from_before_is_not_the_one_asked_for() -> None:
+def test_an_older_container_is_not_the_result_of_a_create_step() -> None:
     asked = BuiltFrom("def-a", {}, "sha-a:1", at=NOW.wall)
     ledger = Ledger(making={"a": asked})
     old = container(A, config_hash="old", created_at=NOW.wall - 60)
@@ -87,7 +87,7 @@ def test_a_container_from_before_is_not_the_one_asked_for() -> None:
     assert seen(container(A, created_at=NOW.wall), ledger=known).made == {"id-a": UNKNOWN}
 
 
-def test_only_what_its_predecessor_lacked_too_is_taken_as_not_to_be_had() -> None:
+def test_only_networks_that_the_predecessor_lacked_too_are_recorded_as_missing() -> None:
     def of(networks: tuple[str, ...], lacks: tuple[str, ...]) -> tuple[str, ...]:
         ledger = Ledger(making={"a": BuiltFrom("def-a", {}, "", lacks)})
         return seen(container(A, networks=networks), ledger=ledger).made["id-a"].lacks
@@ -97,7 +97,7 @@ def test_only_what_its_predecessor_lacked_too_is_taken_as_not_to_be_had() -> Non
     assert of(("net",), ("net",)) == ()
 
 
-def test_what_is_remembered_of_containers_goes_with_them() -> None:
+def test_entries_of_removed_containers_are_dropped() -> None:
     ledger = Ledger(
         made={"id-a": UNKNOWN, "gone": UNKNOWN}, stopped={"gone": 1.0, "id-a": 1.0, "id-job": 999_000.0}
     )
@@ -106,7 +106,7 @@ def test_what_is_remembered_of_containers_goes_with_them() -> None:
     assert after.stopped == {"id-job": 999_000.0}
 
 
-def test_what_ran_and_is_found_ended_has_ended_by_itself() -> None:
+def test_a_container_that_exits_between_observations_counts_as_exited() -> None:
     live = seen(container(A))
     assert live.live == {"a": "id-a"}
     after = seen(ended("a", exit_code=137, oom_killed=True), ledger=live)
@@ -116,21 +116,21 @@ def test_what_ran_and_is_found_ended_has_ended_by_itself() -> None:
     assert after.ready == {}
 
 
-def test_what_was_never_seen_alive_is_no_failure() -> None:
+def test_a_container_never_observed_alive_is_no_failure() -> None:
     assert seen(ended("a", exit_code=1)).failures == {}
 
 
-def test_what_we_told_to_stop_is_neither_failure_nor_evidence() -> None:
+def test_a_stop_by_the_daemon_is_no_failure() -> None:
     told = replace(seen(container(A)), stopped={"id-a": 999_000.0})
     for code in (0, 137, 143):
         after = seen(ended("a", exit_code=code), ledger=told)
         assert after.failures == after.exits == {}
-    # It was seen running once more while it was stopping: that changes nothing.
+    # Observing it alive once more while it stops changes nothing.
     again = seen(container(A), ledger=told)
     assert seen(ended("a", exit_code=143), ledger=again).failures == {}
 
 
-def test_a_server_that_ends_with_code_0_has_failed_and_a_one_shot_has_not() -> None:
+def test_exit_code_0_is_a_failure_of_a_server_and_not_of_a_one_shot() -> None:
     live = Ledger(live={"a": "id-a", "job": "id-job", "init": "id-init"})
     after = seen(ended("a"), ended("job"), ended("init"), ledger=live)
     assert set(after.failures) == {"a"}
@@ -138,12 +138,12 @@ def test_a_server_that_ends_with_code_0_has_failed_and_a_one_shot_has_not() -> N
     assert "job" not in after.durations
 
 
-def test_a_one_shot_that_did_its_work_in_the_end_has_failed_at_nothing() -> None:
+def test_a_completed_one_shot_drops_its_earlier_failures() -> None:
     ledger = Ledger(live={"job": "id-job"}, failures={"job": FAILED})
     assert seen(ended("job"), ledger=ledger).failures == {}
 
 
-def test_readiness_counts_from_when_it_was_seen_and_for_one_start() -> None:
+def test_readiness_counts_from_its_first_observation_and_for_one_start() -> None:
     ready = seen(container(A))
     assert ready.ready["a"] == ReadySince("id-a", 999_000.0, NOW.mono)
     later = Clock(NOW.wall + 5, NOW.mono + 5)
@@ -152,18 +152,18 @@ def test_readiness_counts_from_when_it_was_seen_and_for_one_start() -> None:
     assert seen(container(A, health=Health.UNHEALTHY), ledger=ready).ready == {}
 
 
-def test_ten_minutes_of_health_are_forgiven() -> None:
+def test_ten_minutes_of_health_forget_failures() -> None:
     ledger = replace(seen(container(A)), failures={"a": FAILED})
     assert seen(container(A), ledger=ledger, now=Clock(0.0, NOW.mono + 599)).failures
     assert not seen(container(A), ledger=ledger, now=Clock(0.0, NOW.mono + 600)).failures
 
 
-def test_a_service_without_check_is_known_to_be_ready_at_once() -> None:
+def test_a_service_without_a_check_is_ready_at_once() -> None:
     assert seen(container(STACK.services["x"])).durations == {"x": (0.0,)}
     assert "init" not in seen(container(STACK.services["init"])).durations
 
 
-def test_switching_off_is_a_fresh_start() -> None:
+def test_switching_off_forgets_failures() -> None:
     ledger = Ledger(failures={"a": FAILED}, live={"a": "id-a"}, ready={"a": ReadySince("id-a", 1.0, 1.0)})
     after = seen(container(A), ledger=ledger, desired=OFF)
     assert after.failures == after.live == after.ready == {}
@@ -175,18 +175,18 @@ def test_a_stop_that_fails_counts_until_the_service_is_down() -> None:
     assert not seen(ended("a"), ledger=ledger, desired=OFF).failures
 
 
-def test_what_is_as_wanted_is_settled_once() -> None:
+def test_a_settled_service_is_recorded_once() -> None:
     stack = a_stack({"g": [A]})
     on = desire(stack, "g")
-    found = planned(stack, on, look(stack, container(A)))
-    settled = mark_settled(Ledger(), found)
-    assert settled.settled == {"a": found.services["a"].wants}
-    assert mark_settled(settled, found) is settled
+    result = planned(stack, on, look(stack, container(A)))
+    settled = mark_settled(Ledger(), result)
+    assert settled.settled == {"a": result.services["a"].wants}
+    assert mark_settled(settled, result) is settled
     assert mark_settled(Ledger(), planned(stack, on, look(stack))) == Ledger()
 
 
 @pytest.mark.pitfall(20)
-def test_a_one_shot_that_went_down_with_its_box_is_not_done_whatever_code_it_was_given() -> None:
+def test_a_one_shot_interrupted_by_a_reboot_is_not_done_whatever_its_exit_code() -> None:
     job = STACK.services["job"]
     running, over = container(job), ended("job")
     here = replace(seen(running), boot="one")
@@ -196,7 +196,7 @@ def test_a_one_shot_that_went_down_with_its_box_is_not_done_whatever_code_it_was
     again = seen(over, ledger=for_boot(here, "two"))
     assert not has_completed(STACK, again, job, over)
     assert "job: start" in str(planned(STACK, ON, look(STACK, over), again))
-    # Its next run counts, and so does what had ended before.
+    # Its next run counts, and so does an earlier exit.
     rerun = replace(over, started_at=999_500.0)
     assert has_completed(STACK, seen(rerun, ledger=again), job, rerun)
     before = for_boot(replace(seen(over, ledger=seen(running)), boot="one"), "two")

@@ -41,7 +41,7 @@ def accepted(*groups: str, at: float = NOW.wall) -> Desired:
     return desire(STACK, **states)
 
 
-def test_nothing_is_made_under_the_new_name_and_it_is_said_what_to_do() -> None:
+def test_nothing_is_created_under_the_new_name_and_the_message_has_a_remedy() -> None:
     ledger = after(BEFORE)
     assert ledger == HELD
     plan = planned(STACK, ON, seen(), ledger)
@@ -58,36 +58,36 @@ def test_nothing_is_made_under_the_new_name_and_it_is_said_what_to_do() -> None:
 
 
 @pytest.mark.parametrize("state", [State.CREATED, State.EXITED])
-def test_nothing_is_started_either(state: State) -> None:
+def test_nothing_is_started_under_the_new_name(state: State) -> None:
     ledger = after(BEFORE, container(WEB, state))
     assert ledger == HELD
     assert planned(STACK, ON, seen(container(WEB, state)), ledger).steps == ()
 
 
-def test_it_is_carried_out_group_by_group_as_it_is_accepted() -> None:
+def test_each_group_takes_the_new_name_when_it_is_accepted() -> None:
     desired = accepted("a")
     assert after(HELD, desired=desired) == HELD
     assert [step.service for step in planned(STACK, desired, seen(), HELD).steps] == ["web"]
     settled = after(HELD, container(WEB), desired=accepted("a", "b"))
     assert settled == Ledger(named=Named("new", FILES))
-    # A group that was off all the time, and later looks, are no matter any more.
+    # Groups that are off and later observations do not matter any more.
     assert not is_new_name(STACK, settled)
     plan = planned(STACK, desire(STACK, "a", "b", "c"), look(STACK, container(WEB)), settled)
     assert [step.service for step in plan.steps] == ["job", "off"]
 
 
-def test_what_was_accepted_before_or_will_be_covers_nothing() -> None:
+def test_earlier_and_future_acceptances_do_not_cover_the_name() -> None:
     for at in (NOW.wall - 60, NOW.wall + 60):
         assert after(HELD, desired=accepted("a", "b", at=at)) == HELD
         assert planned(STACK, accepted("a", "b", at=at), seen(), HELD).steps == ()
 
 
-def test_without_anything_left_the_name_is_taken_as_it_is() -> None:
+def test_without_leftovers_the_new_name_is_established() -> None:
     for ledger in (Ledger(), BEFORE, HELD):
         assert after(ledger, left=()) == Ledger(named=Named("new", FILES))
 
 
-def test_the_former_name_written_back_is_as_if_nothing_had_been() -> None:
+def test_restoring_the_former_name_clears_the_renaming() -> None:
     stack = replace(STACK, name="old")
     assert record_rename(stack, ON, look(stack, container(WEB)), HELD, NOW) == BEFORE
     assert planned(stack, ON, look(stack, container(WEB), container(JOB)), HELD).steps == ()
@@ -100,18 +100,18 @@ def test_the_former_name_written_back_is_as_if_nothing_had_been() -> None:
         (Ledger(made={"id-web": BuiltFrom("", {}, "")}), [container(WEB, State.EXITED, id="id-web")]),
     ],
 )
-def test_a_stack_that_runs_already_is_adopted_though_another_has_the_same_files(
+def test_a_running_stack_is_adopted_though_another_has_the_same_files(
     ledger: Ledger, own: list[Container]
 ) -> None:
     assert after(ledger, *own).renaming is None
     assert after(ledger, *own).named == Named("new", FILES)
 
 
-def test_a_stack_that_is_first_seen_beside_another_is_held_back() -> None:
+def test_a_stack_first_observed_beside_another_is_held_back() -> None:
     assert after(Ledger()).renaming == Renaming("new", NOW.wall)
 
 
-def test_what_runs_under_the_new_name_already_is_kept_up_and_the_rest_told() -> None:
+def test_containers_under_the_new_name_are_repaired_and_the_rest_is_a_warning() -> None:
     ledger = after(BEFORE, container(WEB))
     assert ledger.renaming == Renaming("new", NOW.wall, held=False)
     observed = seen(container(WEB, State.EXITED))
@@ -122,13 +122,13 @@ def test_what_runs_under_the_new_name_already_is_kept_up_and_the_rest_told() -> 
     assert after(ledger, container(WEB), desired=accepted("a", "b")).renaming is None
 
 
-def test_the_state_directory_of_another_stack_says_nothing_of_this_one() -> None:
+def test_the_state_directory_of_another_stack_does_not_count() -> None:
     assert former_name(STACK, BEFORE) == "old"
     assert former_name(STACK, Ledger(named=Named("old", ("/elsewhere/compose.yaml",)))) == ""
     assert former_name(STACK, Ledger()) == ""
 
 
-def test_it_is_remembered_on_the_disk_and_missing_in_what_earlier_versions_wrote() -> None:
+def test_the_name_is_stored_and_absent_in_ledgers_of_earlier_versions() -> None:
     content = encode_ledger(replace(HELD, renaming=Renaming("new", 5.0, held=False)))
     assert decode_ledger(content, NOW).named == Named("old", FILES)
     assert decode_ledger(content, NOW).renaming == Renaming("new", 5.0, held=False)
@@ -139,7 +139,7 @@ def test_it_is_remembered_on_the_disk_and_missing_in_what_earlier_versions_wrote
 
 
 @virtual
-async def test_the_loop_holds_a_new_name_until_it_is_accepted_and_remembers_that() -> None:
+async def test_the_loop_holds_back_a_new_name_until_it_is_accepted() -> None:
     old = replace(ONE, files=FILES)
     named = {name: replace(one, container_name=f"other-{name}") for name, one in old.services.items()}
     new = replace(old, name="other", services=named)
@@ -167,6 +167,6 @@ async def test_the_loop_holds_a_new_name_until_it_is_accepted_and_remembers_that
     await b.converged()
     assert len(b.engine.containers()) == 2
     assert "of the project other" in b.snapshots.current.warnings[0]
-    # Not ``end``: the recorder knows one project only, and takes the two containers for a duplicate.
+    # Not ``end``: the recorder knows one project only and would report a duplicate.
     await b.crash()
     await b.engine.close()

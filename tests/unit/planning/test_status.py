@@ -1,4 +1,4 @@
-"""Phases, reasons and the end of a generation, read off a plan."""
+"""Phases, reasons and the outcome of a generation, derived from a plan."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ def told(
     stack: Stack = STACK,
     **fields: object,
 ) -> dict[str, ServiceStatus]:
-    found = planned(stack, desired, look(stack, *containers, **fields), ledger)
-    return summarise(found, ledger or Ledger(), flying or {})
+    result = planned(stack, desired, look(stack, *containers, **fields), ledger)
+    return summarise(result, ledger or Ledger(), flying or {})
 
 
 def phases(summaries: dict[str, ServiceStatus]) -> list[tuple[str, str]]:
     return [(str(s.phase), s.reason) for s in summaries.values()]
 
 
-def test_as_wanted_is_converged() -> None:
+def test_a_settled_service_is_converged() -> None:
     summaries = told(container(DB), container(APP))
     assert set(summaries.values()) == {CONVERGED}
     assert outcome(summaries.values()) == "converged"
@@ -62,7 +62,7 @@ def test_a_starting_service_progresses_and_its_dependents_wait() -> None:
     assert outcome(summaries.values()) == "progressing"
 
 
-def test_a_step_in_flight_is_progress_even_where_all_looks_well() -> None:
+def test_a_step_in_flight_is_progress_even_if_nothing_differs() -> None:
     summaries = told(container(DB), container(APP), flying={"db": Action.STOP})
     assert summaries["db"] == ServiceStatus(Phase.PROGRESSING, "stop", "stopping now")
     assert outcome(summaries.values()) == "progressing"
@@ -81,12 +81,12 @@ def test_a_wait_for_a_stuck_service_is_stuck_and_ends_the_generation() -> None:
     assert outcome(summaries.values()) == "degraded"
 
 
-def test_another_try_in_flight_does_not_hide_that_it_keeps_failing() -> None:
+def test_a_retry_in_flight_does_not_hide_repeated_failures() -> None:
     summaries = told(container(DB, State.CREATED), ledger=failures(4), flying={"db": Action.START})
     assert summaries["db"].phase == Phase.DEGRADED
 
 
-def test_failures_with_other_inputs_are_history() -> None:
+def test_failures_with_other_inputs_do_not_count() -> None:
     old = Ledger(failures={"db": Failure(9, 0.0, "other", "no", "no", 0.0)})
     assert told(ledger=old)["db"].phase == Phase.PROGRESSING
 
@@ -99,19 +99,19 @@ def test_failures_with_other_inputs_are_history() -> None:
         (container(DB, name="odd"), "name_conflict"),
     ],
 )
-def test_what_trying_alone_never_mends_is_degraded_at_once(seen: Container, reason: str) -> None:
+def test_a_failure_that_retries_can_not_repair_is_degraded_at_once(seen: Container, reason: str) -> None:
     summary = told(seen, foreign={"db": "x"})["db"]
     assert (summary.phase, summary.reason, summary.stuck) == (Phase.DEGRADED, reason, True)
 
 
-def test_an_image_that_nobody_has_is_degraded_at_the_first_try() -> None:
+def test_an_image_that_can_not_be_pulled_is_degraded_at_the_first_attempt() -> None:
     assert told(ledger=failures(1, "image_unavailable"))["db"].phase == Phase.DEGRADED
     stack = a_stack({"main": [service("db", pull_policy="never")]})
     summary = told(stack=stack, desired=desire(stack, "main"), images={})["db"]
     assert (summary.phase, summary.reason) == (Phase.DEGRADED, "image_unavailable")
 
 
-def test_who_needs_a_finished_service_to_be_healthy_does_not_wait_for_ever() -> None:
+def test_needing_a_completed_service_to_be_healthy_is_degraded() -> None:
     init = service("init")
     users = [service("app", "init:healthy"), service("other", "init:completed")]
     stack = a_stack({"main": [init, *users]})
@@ -131,7 +131,7 @@ def test_a_blocked_group_is_blocked_and_suspended_ones_do_not_count() -> None:
     assert outcome(summaries.values()) == "converged"
 
 
-def test_a_group_is_as_its_worst_service() -> None:
+def test_a_group_has_the_status_of_its_worst_service() -> None:
     waits = ServiceStatus(Phase.WAITING, "w", "waits")
     bad = ServiceStatus(Phase.DEGRADED, "d", "no luck")
     pairs = [("a", CONVERGED), ("b", waits), ("c", bad)]
@@ -143,7 +143,7 @@ def test_a_group_is_as_its_worst_service() -> None:
     assert of_group([("a", blocked)], suspended=False).message == "needs x"
 
 
-def test_a_suspended_group_says_who_differs() -> None:
+def test_a_suspended_group_names_the_services_that_differ() -> None:
     pairs = [("a", CONVERGED), ("b", ServiceStatus(Phase.SUSPENDED, "suspended", ""))]
     assert of_group(pairs, suspended=True).message == "suspended; b differs"
     assert of_group(pairs[:1], suspended=True).message == "suspended"
@@ -153,11 +153,11 @@ def test_a_suspended_group_says_who_differs() -> None:
 
 
 def left(*containers: Container, ledger: Ledger, desired: Desired = ON) -> float | None:
-    found = planned(STACK, desired, look(STACK, *containers), ledger)
-    return time_left(found, ledger, summarise(found, ledger, {}), NOW)
+    result = planned(STACK, desired, look(STACK, *containers), ledger)
+    return time_left(result, ledger, summarise(result, ledger, {}), NOW)
 
 
-def test_time_left_is_that_of_the_longest_chain() -> None:
+def test_time_left_is_the_duration_of_the_longest_chain() -> None:
     ledger = Ledger(durations={"db": (10.0,), "app": (5.0,)})
     assert left(container(DB, State.CREATED), container(APP, State.CREATED), ledger=ledger) == 15.0
     begun = container(DB, health=Health.STARTING, started_at=NOW.wall - 4)
@@ -166,10 +166,10 @@ def test_time_left_is_that_of_the_longest_chain() -> None:
     assert left(late, container(APP, State.CREATED), ledger=ledger) == 5.0
 
 
-def test_time_left_is_not_known_where_a_start_was_never_seen() -> None:
+def test_time_left_is_unknown_without_a_measured_start() -> None:
     assert left(ledger=Ledger(durations={"db": (1.0,)})) is None
 
 
-def test_nothing_to_do_takes_no_time() -> None:
+def test_a_settled_stack_has_no_time_left() -> None:
     assert left(container(DB), container(APP), ledger=Ledger()) == 0.0
     assert left(container(DB), container(APP), ledger=Ledger(), desired=desire(STACK)) == 0.0
