@@ -63,7 +63,7 @@ class Earlier(NamedTuple):
     fetches it for all users.
 
     A rule reads the plans of services that its own depends on. These are planned before it in every start
-    order, so its answer does not depend on when it is asked.
+    order, so its decision does not depend on when it runs.
     """
 
     plans: Mapping[str, ServicePlan]

@@ -35,7 +35,7 @@ class Unit(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """The result of a rule: a step, a wait, a block, or none of them if nothing is to be done.
+    """The result of a rule: a step, a wait, a block, or none of them without a difference.
 
     ``settled``: the unit matches desired state. ``ready`` is False if its container goes down now, ``done``
     is False if its completed run no longer counts. ``fetches``: it is the service that fetches its image.

@@ -12,7 +12,7 @@ from reconciler.model.capabilities import ALL, Capability
 from reconciler.model.observed import Action, Container, State
 from tests.support.fixtures.builders import desire, look, planned
 from tests.support.fixtures.plans import ONE, ONE_ON, alone
-from tests.unit.planning.test_plan_properties import World, worlds
+from tests.unit.planning.test_plan_properties import Case, cases
 
 MANAGED = replace(ONE, restart="managed")
 
@@ -34,8 +34,8 @@ def test_without_rename_a_renamed_container_is_recreated(state: State, expected:
 
 
 def test_without_rename_a_container_is_not_stopped_while_its_name_is_taken() -> None:
-    found = text(Capability.RENAME, alone(name="other"), foreign={"kafka": "id-foreign"})
-    assert "waits (name_conflict" in found
+    result = text(Capability.RENAME, alone(name="other"), foreign={"kafka": "id-foreign"})
+    assert "waits (name_conflict" in result
 
 
 @pytest.mark.parametrize(
@@ -56,12 +56,12 @@ def test_without_update_a_stopped_container_of_an_off_group_is_left_alone() -> N
 
 @pytest.mark.parametrize("on", [True, False])
 def test_without_unpause_a_paused_container_waits_for_a_person(on: bool) -> None:
-    found = text(Capability.UNPAUSE, alone(State.PAUSED), on=on)
-    assert found.startswith("kafka: blocked (unpause_unsupported: a container is paused")
+    result = text(Capability.UNPAUSE, alone(State.PAUSED), on=on)
+    assert result.startswith("kafka: blocked (unpause_unsupported: a container is paused")
 
 
-@given(worlds(), st.sets(st.sampled_from(list(Capability))))
-def test_no_plan_has_a_step_that_the_engine_lacks(world: World, lacking: set[Capability]) -> None:
-    able = replace(world, observed=replace(world.observed, capabilities=ALL - lacking))
+@given(cases(), st.sets(st.sampled_from(list(Capability))))
+def test_no_plan_has_a_step_that_the_engine_lacks(case: Case, lacking: set[Capability]) -> None:
+    able = replace(case, observed=replace(case.observed, capabilities=ALL - lacking))
     missing = {Action(one) for one in lacking if one in set(Action)}
     assert not missing & {step.action for step in able.plan().steps}
