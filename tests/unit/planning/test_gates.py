@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from reconciler.model.desired import GroupState, Suspension
+from reconciler.model.edit import Edit
 from reconciler.model.ledger import Ledger
 from reconciler.model.observed import State
 from reconciler.planning import gates
+from reconciler.planning.edits import Rejected, resolve
 from reconciler.planning.gates import GATES, OPEN, Gate, GateResult, PlanInputs, group_gate
 from reconciler.planning.plan_types import Block, Wait
 from reconciler.planning.planner import plan
@@ -84,3 +86,19 @@ def test_starts_only_holds_back_starts_and_leaves_running_containers(
     assert str(running) == "nothing to do"
     renamed = plan(STACK, ON, look(STACK, db, container(WEB, name="other")), Ledger(), NOW)
     assert [step.action for step in renamed.steps] == ["rename"]
+
+
+def test_an_added_block_rejects_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_gate(monkeypatch, GateResult(FULL))
+    edit = Edit(verb="start", groups=("app",))
+    rejected = Rejected(FULL.reason, f"app {FULL.message}")
+    assert resolve(edit, STACK, desire(STACK, "base")) == rejected
+
+
+@pytest.mark.parametrize("result", [GateResult(NIGHT), GateResult(FULL, starts_only=True)])
+def test_a_gate_that_opens_without_help_or_holds_starts_only_rejects_no_start(
+    monkeypatch: pytest.MonkeyPatch, result: GateResult
+) -> None:
+    with_gate(monkeypatch, result)
+    edit = Edit(verb="start", groups=("app",))
+    assert resolve(edit, STACK, desire(STACK, "base")) == {"app": GroupState(on=True)}
