@@ -252,6 +252,24 @@ def test_burst_of_edits_ends_in_the_last_one(sandbox: Sandbox) -> None:
     sandbox.is_true({"base", "app"})
 
 
+@pytest.mark.pitfall(29)
+def test_change_whose_event_was_lost_is_read_before_the_next_resync(sandbox: Sandbox) -> None:
+    """A stopped daemon takes no events, and the kernel drops those beyond its limit."""
+    limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    before = sandbox.daemon.get("/services/status")["generation"]
+    # Two names in turn, because the kernel merges equal events in a row.
+    noise = [sandbox.desired / ".noise-0", sandbox.desired / ".noise-1"]
+    with sandbox.daemon.stopped():
+        for number in range(limit // 2 + 1):
+            noise[number % 2].touch()
+            noise[number % 2].unlink()
+        sandbox.save("groups.yaml", groups_yaml(extra=False))
+    sandbox.daemon.until(lambda s: s["generation"] > before)
+    assert "files changed without an event" in sandbox.daemon.log()
+    sandbox.daemon.converged()
+    sandbox.is_true({"base", "app", "front"})
+
+
 def test_file_that_is_open_for_writing_is_read_when_closed(sandbox: Sandbox) -> None:
     before = sandbox.daemon.get("/services/status")["generation"]
     text = groups_yaml(extra=False)
