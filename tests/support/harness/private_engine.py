@@ -191,6 +191,8 @@ class PrivateEngine:
         """The engine accepts connections and answers nothing."""
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGSTOP)
+        # The signal is asynchronous: on a busy machine the engine still responds for a moment.
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
         try:
             yield
         finally:
