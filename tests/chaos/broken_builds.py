@@ -25,10 +25,10 @@ class Build(NamedTuple):
 
 
 def _no_resync() -> None:
-    from reconciler.daemon import run
+    from reconciler.daemon import components
 
-    honest = run._settings
-    run._settings = lambda *given: honest(*given)._replace(resync=1e9)
+    honest = components._timings
+    components._timings = lambda *given: honest(*given)._replace(resync=1e9)
 
 
 def _trusts_events() -> None:
