@@ -27,6 +27,7 @@ class _HelpFormatter(click.HelpFormatter):
     """Breaks no word at a hyphen, so that options and paths stay whole."""
 
     _HYPHEN = "\ue000"
+    """Stands for a hyphen while lines are wrapped: a private character, at which no line is broken."""
 
     def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
         """Write terms with their descriptions; on a narrow terminal, long terms have lines of their own."""
@@ -53,9 +54,7 @@ class Described(click.Command):
 
     def get_help_option(self, ctx: click.Context) -> click.Option:
         """Return the help option."""
-        return click.Option(
-            _HELP, is_flag=True, is_eager=True, expose_value=False, callback=_show_help, help="show this help"
-        )
+        return _HELP_OPTION
 
 
 class Command(Described):
@@ -165,8 +164,7 @@ class Program(Described, click.Group):
 
     def open_context(self, words: Sequence[str], obj: object, width: int = _WIDEST) -> click.Context:
         """Parse the words up to the command. ``width`` is that of the terminal, in columns."""
-        width = max(_NARROWEST, min(width, _WIDEST))
-        return self.make_context(PROGRAM, list(words), obj=obj, terminal_width=width)
+        return self.make_context(PROGRAM, list(words), obj=obj, terminal_width=_help_width(width))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of the commands, in their order."""
@@ -185,8 +183,7 @@ class Program(Described, click.Group):
 
 def help_text(command: click.Command, width: int = _WIDEST) -> str:
     """Return the text of ``service-manager COMMAND --help``, wrapped at ``width`` columns."""
-    width = max(_NARROWEST, min(width, _WIDEST))
-    program = _Context(click.Command(PROGRAM), info_name=PROGRAM, terminal_width=width)
+    program = _Context(click.Command(PROGRAM), info_name=PROGRAM, terminal_width=_help_width(width))
     return command.get_help(_Context(command, info_name=command.name, parent=program))
 
 
@@ -194,3 +191,12 @@ def _show_help(ctx: click.Context, _: click.Parameter | None, requested: bool) -
     if requested and not ctx.resilient_parsing:
         ctx.obj.print(ctx.get_help())
         ctx.exit()
+
+
+def _help_width(width: int) -> int:
+    return max(_NARROWEST, min(width, _WIDEST))
+
+
+_HELP_OPTION = click.Option(
+    _HELP, is_flag=True, is_eager=True, expose_value=False, callback=_show_help, help="show this help"
+)
