@@ -37,11 +37,11 @@ class GenerationHistory(Protocol):
     def records(self) -> Sequence[Record]:
         """Return all kept generations, the newest last."""
 
-    async def preview_rollback(self, target: str) -> results.RollbackPreview:
+    async def preview_rollback(self, name: str) -> results.RollbackPreview:
         """Return what a rollback would do; raises ``WriteRefused``."""
 
-    async def rollback(self, target: str, *, author: str, source: str = "") -> WriteResult:
-        """Restore the files of ``target``; raises ``WriteRefused``."""
+    async def rollback(self, name: str, *, author: str, source: str = "") -> WriteResult:
+        """Restore the files of ``name``; raises ``WriteRefused``."""
 
 
 class _Model(BaseModel):

@@ -36,7 +36,7 @@ class AuditSession:
         self.events = AuditEventStream()
         self.audit = Audit(state_dir, wall=wall)
         self.events.subscribe(self.audit.on_event)
-        self.chronicle = StepRecorder(self.events.publish, self._followed, wall)
+        self.step_recorder = StepRecorder(self.events.publish, self._followed, wall)
         self.audit.subscribe(self._on_entries)
 
     async def begin(self, generations: Generations, *, engine: str, address: str) -> None:
@@ -46,7 +46,7 @@ class AuditSession:
         self.audit.start()
         for record in generations.history():
             if highest is not None and record.generation > highest:
-                fact = events.accepted(
+                event = events.accepted(
                     record.cause,
                     user=record.author,
                     source="",
@@ -55,7 +55,7 @@ class AuditSession:
                     changes=(*record.changes, "recorded after a crash"),
                     at=record.at,
                 )
-                self.events.publish(fact)
+                self.events.publish(event)
         crashed = before is not None and before.event.action == "daemon_start"
         self.events.publish(
             events.daemon_started(
@@ -69,7 +69,7 @@ class AuditSession:
 
     async def end(self, *, failed: bool) -> None:
         """Record the end and write all pending entries."""
-        self.chronicle.close()
+        self.step_recorder.close()
         self.events.publish(events.daemon_stopped(failed=failed, at=self._wall()))
         await asyncio.to_thread(self.audit.close)
         if self._newest is not None:

@@ -174,8 +174,8 @@ def build_controller(options: RunOptions, state: State, notifier: Notifier) -> C
         timings=_timings(options, notifier.beat),
         hooks=LoopHooks(
             on_ledger=state.ledger_writer.save,
-            on_generation_end=OutcomeRecorder(generations, session.chronicle.on_outcome),
-            on_step=fan_out(session.chronicle.on_step, metrics.counters.on_step),
+            on_generation_end=OutcomeRecorder(generations, session.step_recorder.on_outcome),
+            on_step=fan_out(session.step_recorder.on_step, metrics.counters.on_step),
             on_pass=fan_out(passes, metrics.counters.on_pass),
             on_missed_drift=metrics.counters.on_drift,
             on_heartbeat=readiness.turned,

@@ -91,5 +91,5 @@ def upgrade(value: Any) -> dict[str, Any]:
         raise ValueError("it is not a record")  # noqa: TRY004 - a damaged file, not a caller's mistake
     if value.get("schema") != SCHEMA:
         raise ValueError("it was written by another version of Service Manager")
-    current = {name: held for name, held in value.items() if name != "schema"}
+    current = {name: item for name, item in value.items() if name != "schema"}
     return current | {"progress": json.dumps(value.get("progress", {}))}

@@ -46,7 +46,7 @@ class _RollbackTarget(NamedTuple):
     name: str
     record: Record | None
     commit: str
-    then: RestoreSet
+    files: RestoreSet
 
 
 class History:
@@ -74,24 +74,24 @@ class History:
         """Return all kept generations, the newest last."""
         return self._generations.history()
 
-    async def preview_rollback(self, target: str) -> RollbackPreview:
-        """Return what a rollback to a generation or commit would do now; changes nothing.
+    async def preview_rollback(self, name: str) -> RollbackPreview:
+        """Return what a rollback to the generation or commit ``name`` would do now; changes nothing.
 
         Raises:
             WriteRefused: ``unknown_generation``, ``unknown_commit``, ``damaged_generation``, or
                 ``not_restorable`` if those files are no longer valid.
         """
-        aim = await self._aim(target)
-        stack, desired = (await self._state(aim))[:2]
+        target = await self._find_target(name)
+        stack, desired = (await self._state(target))[:2]
         current = self._loop.target
         observed, now = self._loop.observed, self._now()
         outlook = dry_run(stack, desired, observed, self._loop.ledger, now)
-        old = (current.stack, current.desired.groups) if current else None
-        changes = tuple(differences(old, (stack, desired.groups))) if old else ()
-        files = await asyncio.to_thread(self._differing, aim.then)
+        before = (current.stack, current.desired.groups) if current else None
+        changes = tuple(differences(before, (stack, desired.groups))) if before else ()
+        files = await asyncio.to_thread(self._differing, target.files)
         return RollbackPreview(
-            aim.record,
-            aim.commit,
+            target.record,
+            target.commit,
             changes,
             files,
             outlook.steps if observed.complete else (),
@@ -100,25 +100,25 @@ class History:
             stack.group_of,
         )
 
-    async def rollback(self, target: str, *, author: str, source: str = "") -> WriteResult:
-        """Restore the files of a generation or commit, as a new generation.
+    async def rollback(self, name: str, *, author: str, source: str = "") -> WriteResult:
+        """Restore the files of the generation or commit ``name``, as a new generation.
 
         Raises:
             WriteRefused: as ``preview_rollback``, or as any write.
         """
-        aim = await self._aim(target)
+        target = await self._find_target(name)
         return await self._files.restore(
-            aim.then, author=author, reason=ChangeReason(ROLLBACK, aim.name), source=source
+            target.files, author=author, reason=ChangeReason(ROLLBACK, target.name), source=source
         )
 
-    async def _aim(self, target: str) -> _RollbackTarget:
+    async def _find_target(self, name: str) -> _RollbackTarget:
         known = {record.generation: record for record in self.records()}
-        number = int(target) if target.isdecimal() and len(target) <= _LONGEST_NUMBER else -1
+        number = int(name) if name.isdecimal() and len(name) <= _LONGEST_NUMBER else -1
         if number in known:
             return await self._of_generation(known[number])
-        commit = await self._tree.find(target) if self._tree is not None else None
+        commit = await self._tree.find(name) if self._tree is not None else None
         if commit is None:
-            raise self._unknown(target, number, sorted(known))
+            raise self._unknown(name, number, sorted(known))
         record = next((r for r in reversed(self.records()) if r.commit == commit), None)
         if record is not None:
             return await self._of_generation(record)
@@ -127,33 +127,33 @@ class History:
 
     async def _of_generation(self, record: Record) -> _RollbackTarget:
         sources = await asyncio.to_thread(self._generations.sources, record.generation)
-        then = RestoreSet(sources)
+        files = RestoreSet(sources)
         if self._tree is not None and record.commit and await self._tree.find(record.commit):
             # Mounted files are not among the generation's sources, but the commit contains them.
             tracked = await self._tree.files(record.commit)
             gone = tuple(name for name in tracked.gone if name not in sources)
-            then = RestoreSet({**tracked.sources, **sources}, gone)
-        return _RollbackTarget(str(record.generation), record, record.commit, then)
+            files = RestoreSet({**tracked.sources, **sources}, gone)
+        return _RollbackTarget(str(record.generation), record, record.commit, files)
 
-    async def _state(self, aim: _RollbackTarget) -> LoadedState | AcceptedState:
-        if aim.record is not None:
-            return await asyncio.to_thread(self._generations.state, aim.record.generation)
+    async def _state(self, target: _RollbackTarget) -> LoadedState | AcceptedState:
+        if target.record is not None:
+            return await asyncio.to_thread(self._generations.state, target.record.generation)
         assert self._tree is not None
-        return await self._tree.state(aim.commit)
+        return await self._tree.state(target.commit)
 
-    def _differing(self, then: RestoreSet) -> tuple[str, ...]:
-        now = self._files.on_disk(then)
-        changed = [name for name, content in then.sources.items() if now.get(name) != content]
-        return tuple(sorted([*changed, *(name for name in then.gone if name in now)], key=_rank))
+    def _differing(self, files: RestoreSet) -> tuple[str, ...]:
+        current = self._files.on_disk(files)
+        changed = [name for name, content in files.sources.items() if current.get(name) != content]
+        return tuple(sorted([*changed, *(name for name in files.gone if name in current)], key=_rank))
 
-    def _unknown(self, target: str, number: int, known: list[int]) -> WriteRefused:
+    def _unknown(self, name: str, number: int, known: list[int]) -> WriteRefused:
         remedy = f"generations {known[0]} to {known[-1]} are kept" if known else "no generation is kept yet"
         if number >= 0:
             return WriteRefused("unknown_generation", f"there is no generation {number}", remedy)
         if self._tree is None:
-            detail = f"{target!r} is not a generation, and the directory is not a git work tree"
+            detail = f"{name!r} is not a generation, and the directory is not a git work tree"
             return WriteRefused("unknown_commit", detail, remedy)
-        detail = f"there is no commit {target!r}"
+        detail = f"there is no commit {name!r}"
         return WriteRefused(
             "unknown_commit", detail, "`service-manager history` lists generations and commits"
         )

@@ -123,7 +123,7 @@ class Generations:
         with self._turn:
             record = self._record(generation)
             try:
-                return {name: self._records.read_content(held) for name, held in record.sources.items()}
+                return {name: self._records.read_content(content) for name, content in record.sources.items()}
             except CorruptRecord as error:
                 raise WriteRefused("damaged_generation", str(error), "choose another generation") from None
 
