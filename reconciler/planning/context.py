@@ -69,11 +69,6 @@ class Earlier(NamedTuple):
     plans: Mapping[str, ServicePlan]
     fetching: Mapping[str, str]
 
-    def is_up(self, name: str) -> bool:
-        """Whether the service is ready or has completed."""
-        plan = self.plans[name]
-        return plan.ready or plan.done
-
     def creates(self, name: str) -> bool:
         """Whether a step creates the service's container now."""
         plan = self.plans.get(name)

@@ -67,8 +67,10 @@ def _stop_keeps_failing(context: PlanningContext, name: str) -> bool:
 
 def unmet_dependency(context: PlanningContext, earlier: Earlier, service: Service) -> Wait | None:
     """Return the wait for dependencies before a start; None when all are met."""
+    plans = earlier.plans
     for group in context.gates[context.stack.group_of[service.name]].ready_groups:
-        missing = tuple(n for n in context.stack.groups[group].services if not earlier.is_up(n))
+        services = context.stack.groups[group].services
+        missing = tuple(n for n in services if not (plans[n].ready or plans[n].done))
         if missing:
             return Wait("group_not_ready", f"waits for all of {group} to be ready", missing)
     for dependency in context.stack.needs[service.name]:
@@ -76,7 +78,7 @@ def unmet_dependency(context: PlanningContext, earlier: Earlier, service: Servic
         if not message:
             continue
         name = dependency.service
-        if dependency.condition is Condition.HEALTHY and earlier.plans[name].done:
+        if dependency.condition is Condition.HEALTHY and plans[name].done:
             return Wait("dependency_ended", f"needs {name} to be healthy, but it has completed", (name,))
         return Wait("dependency_not_ready", message, (name,))
     return None

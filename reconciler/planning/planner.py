@@ -91,11 +91,14 @@ def _whole_plan(
     stack: Stack, context: PlanningContext, units: Units | None, plans: Mapping[str, ServicePlan]
 ) -> Plan:
     """Return the plan with orphans and the next timed wake-up."""
-    gone = sorted(context.containers.keys() - stack.services.keys() - context.stack.services.keys())
+    known = stack.services.keys() if units is None else stack.services.keys() | context.stack.services.keys()
+    gone = sorted(context.containers.keys() - known)
     if stack.prune:
         plans = {**plans, **{name: plan_orphan(context, name, context.containers[name]) for name in gone}}
-    waits = (one.wait for service in plans.values() for one in (service, *service.units))
-    times = [wait.until for wait in waits if wait is not None and wait.until is not None]
+    waits = [one.wait for one in plans.values() if one.wait is not None]
+    if units is not None:
+        waits += [one.wait for service in plans.values() for one in service.units if one.wait is not None]
+    times = [wait.until for wait in waits if wait.until is not None]
     now = context.now
     times += [now.mono + gate.due - now.wall for gate in context.gates.values() if gate.due is not None]
     return Plan(

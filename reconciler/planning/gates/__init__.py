@@ -39,22 +39,26 @@ def group_gate(inputs: PlanInputs, name: str) -> GroupGate:
     """Return what applies to every service of the group in this pass, from all gates."""
     state, wall = inputs.desired.groups[name], inputs.now.wall
     hold = start_hold = None
-    dues = [state.restarted_at, state.accepted_at]
+    times = []
     for gate in GATES:
         result = gate(inputs, name)
         if result is OPEN:
             continue
-        dues.append(result.due)
+        times.append(result.due)
         if result.hold is None:
             continue
         if result.starts_only:
             start_hold = start_hold or result.hold
         else:
             hold = hold or result.hold
-    restart_at, accept_at = (
-        None if at is None or at > wall else at for at in (state.restarted_at, state.accepted_at)
-    )
-    due = min((at for at in dues if at is not None and at > wall), default=None)
+    restart_at, accept_at = state.restarted_at, state.accepted_at
+    if restart_at is not None and restart_at > wall:
+        times.append(restart_at)
+        restart_at = None
+    if accept_at is not None and accept_at > wall:
+        times.append(accept_at)
+        accept_at = None
+    due = min((at for at in times if at is not None and at > wall), default=None) if times else None
     ready_groups = ready_dependencies(inputs, name)
     return GroupGate(name, state, hold, start_hold, ready_groups, restart_at, accept_at, due)
 

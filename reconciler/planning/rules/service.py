@@ -37,6 +37,10 @@ _HELD_KINDS = frozenset({DriftKind.DEFINITION, DriftKind.IMAGE, DriftKind.MOUNTS
 """Differences that wait to be accepted with ``on_change: report``."""
 
 
+_RECREATE_KINDS = _HELD_KINDS | {DriftKind.ALTERED}
+"""Differences that recreation removes. ``Unit.drifts`` lists them in order of precedence."""
+
+
 def plan_service(
     context: PlanningContext, earlier: Earlier, gate: GroupGate, service: Service
 ) -> ServicePlan:
@@ -153,14 +157,9 @@ def _next_action(context: PlanningContext, earlier: Earlier, unit: Unit) -> Deci
             return hold(blocked)._replace(ready=False)
         return stop_for_recreate(context, unit, container, "restart", "a restart was requested")
     if comparison.must_recreate:
-        kinds = {drift.kind for drift in unit.drifts}
-        cause = next(
-            k
-            for k in (DriftKind.DEFINITION, DriftKind.IMAGE, DriftKind.MOUNTS, DriftKind.ALTERED)
-            if k in kinds
-        )
-        why = next(drift.detail for drift in unit.drifts if drift.kind is cause)
-        return recreate(context, earlier, unit, container, cause, why)._replace(done=False)
+        drift = next(one for one in unit.drifts if one.kind in _RECREATE_KINDS)
+        decision = recreate(context, earlier, unit, container, drift.kind, drift.detail)
+        return decision._replace(done=False) if unit.done else decision
     if comparison.name or comparison.policy:
         return repair_in_place(context, unit, comparison)
     return _by_state(context, earlier, unit, comparison)
