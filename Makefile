@@ -1,4 +1,4 @@
-# One word for each job; `make help` lists them. CI runs `make test` and nothing else.
+# `make help` lists the targets. CI runs only `make test`.
 
 # --- for make run --------------------------------------------------------------------------------------------
 HOST    ?= 127.0.0.1
@@ -21,7 +21,7 @@ VENV    ?= .venv
 PYTHON  ?=
 PYTEST  ?=
 
-# A package with a Python of its own is made by one that can be copied, in an environment of its own.
+# A package with its own Python needs a Python that can be copied, and a separate environment.
 ifneq ($(BUNDLE),)
 override VENV   := .venv-bundle
 override PYTHON := --managed
@@ -31,29 +31,29 @@ PYTHONS := python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3
 SOURCES := reconciler api tests desired-state
 
 .DEFAULT_GOAL := help
-# Jobs in a row, whatever -j says: their output is for people, and the tests share one machine.
+# One job at a time, also with -j: the output is for people, and the tests share one machine.
 .NOTPARALLEL:
-.PHONY: help run clean test lint types layers docs unit rest engine e2e browser systemd chaos chaos-proof bench screenshots fmt \
+.PHONY: help run clean test lint types layers docs unit rest engine git e2e browser systemd chaos chaos-proof bench screenshots fmt \
 	install uninstall deb lock environment tools test-machine
 
-help: ## this list
+help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo '  make run takes PORT=8010  HOST=127.0.0.1  ENGINE=docker|private|simulated  STANDIN=0|1  ARGS="--resync 30"'
 	@echo '  make install takes PREFIX=/usr/local  DESTDIR=/tmp/root'
 
-run: environment ## the daemon on desired-state/, with an engine and images if there are none; Ctrl-C ends it
+run: environment ## run the daemon on desired-state/, with an engine and images if there are none; Ctrl-C stops it
 	@$(PY) -m reconciler.quickstart run --host='$(HOST)' --port='$(PORT)' --engine='$(ENGINE)' \
 		--standin='$(STANDIN)' --args='$(ARGS)'
 
-# The first half keeps CPUs busy, the second waits for containers most of the time. In each the files that take
-# longest come first, so that no process is left alone with one in the end.
+# The first half is bound by CPU, the second waits for containers most of the time. In each half the longest files
+# come first, so that no process runs one alone at the end.
 BY_FILE := --dist loadfile --no-loadscope-reorder
-test: lint types layers docs test-machine ## everything below but bench, as CI runs it
+test: lint types layers docs test-machine ## everything below except bench, as CI runs it
 	@$(PY) -m pytest $(PYTEST) -n 2 $(BY_FILE) tests/rest tests/git tests/engine tests/unit
 	@$(PY) -m pytest $(PYTEST) -n 3 $(BY_FILE) tests/chaos tests/systemd tests/e2e tests/browser
 
-lint: tools ## ruff: mistakes and format
+lint: tools ## ruff: mistakes and formatting
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 
@@ -73,8 +73,11 @@ unit: tools ## unit and property tests; no engine needed
 rest: tools test-machine ## the API of a running daemon: Schemathesis, Prometheus, many writers at once
 	@$(PY) -m pytest $(PYTEST) tests/rest
 
-engine: tools test-machine ## the contract of an engine, for the simulated one and two real ones
+engine: tools test-machine ## the contract of an engine, for the simulated and two real ones
 	@$(PY) -m pytest $(PYTEST) tests/engine
+
+git: tools test-machine ## desired state in git: pushes, pull mode, commits of writes
+	@$(PY) -m pytest $(PYTEST) tests/git
 
 e2e: tools test-machine ## end to end, on private engines
 	@$(PY) -m pytest $(PYTEST) tests/e2e
@@ -85,35 +88,35 @@ browser: tools test-machine ## the dashboard in Chromium, on a private engine
 systemd: tools test-machine ## the package and the service, on a real systemd
 	@$(PY) -m pytest $(PYTEST) tests/systemd
 
-screenshots: tools test-machine ## the pictures of the dashboard that README.md shows
+screenshots: tools test-machine ## the pictures of the dashboard in README.md
 	@$(PY) -m tests.browser.screenshots
 
-bench: tools test-machine ## how fast, against Docker Compose
+bench: tools test-machine ## speed, compared with Docker Compose
 	@$(PY) -m tests.bench $(ARGS)
 
 chaos: tools test-machine ## ROUNDS=20 rounds of faults from SEED=1; ARGS="--only KIND --keep-going"
 	@$(PY) -m tests.chaos --rounds $(ROUNDS) --seed $(SEED) $(ARGS)
 
-chaos-proof: tools test-machine ## shows that the rounds of make chaos find each of nine broken builds
+chaos-proof: tools test-machine ## check that make chaos finds each of nine broken builds
 	@$(PY) -m pytest $(PYTEST) tests/chaos/proof.py
 
-fmt: tools ## formats the code, mends what ruff can mend
+fmt: tools ## format the code, apply the fixes of ruff
 	@$(PY) -m ruff check --fix --exit-zero .
 	@$(PY) -m ruff format .
 
-install: environment ## onto this machine, as a service: under PREFIX, into DESTDIR; again to upgrade
+install: environment ## install the service under PREFIX, into DESTDIR; run again to upgrade
 	@$(PY) systemd/install.py install --prefix='$(PREFIX)' --destdir='$(DESTDIR)'
 
-uninstall: environment ## off this machine; containers, desired state and audit log stay
+uninstall: environment ## remove the service; containers, desired state and audit log stay
 	@$(PY) systemd/install.py uninstall --prefix='$(PREFIX)' --destdir='$(DESTDIR)'
 
-deb: environment ## a Debian package, dist/alpr-service-manager_*.deb; BUNDLE=1 puts a Python into it
+deb: environment ## build dist/alpr-service-manager_*.deb; BUNDLE=1 includes a Python
 	@$(PY) systemd/install.py deb $(if $(BUNDLE),--bundle)
 
-# Versions move here and nowhere else: everything is installed from these files, by hash.
+# The only way to change versions: everything is installed from these files, by hash.
 UV   ?= .cache/uv/bin/uv
 LOCK := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --upgrade
-lock: ## requirements*.lock anew from pyproject.toml, with the newest versions that it allows; UV=/path/to/uv
+lock: ## rebuild requirements*.lock with the newest versions that pyproject.toml allows; UV=/path/to/uv
 	@[ '$(UV)' != .cache/uv/bin/uv ] || [ -x $(UV) ] || { $(or $(PYTHON),python3) -m venv .cache/uv && \
 		.cache/uv/bin/python -m pip install --quiet --disable-pip-version-check uv; }
 	@export UV_CUSTOM_COMPILE_COMMAND='make lock'; \
@@ -123,8 +126,8 @@ lock: ## requirements*.lock anew from pyproject.toml, with the newest versions t
 		| $(UV) $(LOCK) -o requirements-build.lock - && \
 	echo uv | $(UV) $(LOCK) -o requirements-uv.lock -
 
-# Nothing to ask an engine about where there is neither a record nor an environment.
-clean: ## takes away what run and test made, and nothing else; volumes on your own engine stay
+# Without a record and an environment there is nothing to remove from an engine.
+clean: ## remove what run and test created, and nothing else; volumes on your own engine stay
 	@if [ -e .run ] || [ -x $(PY) ]; then \
 		$(MAKE) --no-print-directory environment && $(PY) -m reconciler.quickstart clean; \
 	fi
@@ -133,7 +136,7 @@ clean: ## takes away what run and test made, and nothing else; volumes on your o
 	@rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
-# --- what the above stand on ---------------------------------------------------------------------------------
+# --- prerequisites of the targets above ---------------------------------------------------------------------------------
 environment:
 	@$(call with_python,$(VENV))
 
@@ -143,7 +146,7 @@ tools:
 test-machine: tools
 	@$(PY) -m reconciler.quickstart prepare-tests
 
-# The first Python new enough makes the environment; where there is none, one is fetched (reconciler/quickstart/find-python).
+# The first Python that is new enough creates the environment; without one, one is fetched.
 define with_python
 python=$$(reconciler/quickstart/find-python $(or $(PYTHON),$(PYTHONS))) && \
 PYTHONDONTWRITEBYTECODE=1 $$python -m reconciler.quickstart.venv $(1)

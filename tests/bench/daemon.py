@@ -110,26 +110,26 @@ class Daemon:
     def wait(self, good: Any, within: float = _LONGEST) -> dict[str, Any]:
         """Poll the status until the condition holds."""
         deadline = time.monotonic() + within
-        told: dict[str, Any] = {}
+        status: dict[str, Any] = {}
         while time.monotonic() < deadline:
             assert self._process is not None
             if self._process.poll() is not None:
                 raise RuntimeError(f"the daemon ended:\n{self._log()}")
             with contextlib.suppress(OSError, http.client.HTTPException):
-                told = self.status()
-                if good(told):
-                    return told
+                status = self.status()
+                if good(status):
+                    return status
             time.sleep(_PAUSE)
-        about = {key: told.get(key) for key in ("generation", "observed_generation", "progress", "errors")}
+        about = {key: status.get(key) for key in ("generation", "observed_generation", "progress", "errors")}
         raise RuntimeError(f"not within {within:.0f} s: {about}\n{self._log()}")
 
     def settled(self, after: int, within: float = _LONGEST) -> dict[str, Any]:
         """Wait until a generation later than ``after`` has converged."""
         return self.wait(
-            lambda told: (
-                told["generation"] > after
-                and told["observed_generation"] == told["generation"]
-                and told["converged"]
+            lambda status: (
+                status["generation"] > after
+                and status["observed_generation"] == status["generation"]
+                and status["converged"]
             ),
             within,
         )

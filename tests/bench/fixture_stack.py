@@ -57,8 +57,8 @@ class FixtureStack:
         """Services by group, as ``stack.yaml`` has them."""
         from ruamel.yaml import YAML
 
-        told = YAML(typ="safe").load((self.desired / "stack.yaml").read_text())
-        return {name: list(group["services"]) for name, group in told["groups"].items()}
+        stack = YAML(typ="safe").load((self.desired / "stack.yaml").read_text())
+        return {name: list(group["services"]) for name, group in stack["groups"].items()}
 
     @property
     def services(self) -> tuple[str, ...]:

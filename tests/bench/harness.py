@@ -62,11 +62,11 @@ def in_turn(sides: Mapping[str, Turn], runs: int, *, warm_up: int = 1) -> dict[s
     found: dict[str, dict[str, list[float]]] = {side: {} for side in sides}
     for number in range(warm_up + runs):
         for side, turn in sides.items():
-            told = turn()
+            timings = turn()
             kept = number >= warm_up
-            shown = ", ".join(f"{what} {seconds:.2f}" for what, seconds in told.items())
+            shown = ", ".join(f"{what} {seconds:.2f}" for what, seconds in timings.items())
             say(f"  {number - warm_up + 1 if kept else 'warm-up'} {side}: {shown}  [{load()}]")
-            for what, seconds in told.items() if kept else ():
+            for what, seconds in timings.items() if kept else ():
                 found[side].setdefault(what, []).append(seconds)
     return found
 
@@ -77,7 +77,7 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def told(what: str) -> Iterator[None]:
+def reported_time(what: str) -> Iterator[None]:
     """Prints what is measured and how long it took."""
     began = time.monotonic()
     say(what)

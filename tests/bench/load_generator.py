@@ -40,16 +40,16 @@ def scenario(bench: BenchHarness) -> Iterator[Figure]:
             hung = [_ask(daemon.port, cores[-1]) for _ in range(max(3, bench.runs))]
         daemon.settled(0)
         daemon.switch(())
-    for what, told in (("", well), (", engine hung (SIGSTOP)", hung)):
+    for what, results in (("", well), (", engine hung (SIGSTOP)", hung)):
         yield Figure(
             what=f"GET /services/status, {CLIENTS} clients, daemon on one core{what}",
-            values=[t["rate"] for t in told],
+            values=[t["rate"] for t in results],
             unit="requests/s",
             limit=1500,
             least=True,
         )
-        yield Figure(what="the same, p50", values=[t["p50"] for t in told], unit="ms")
-        yield Figure(what="the same, p99", values=[t["p99"] for t in told], unit="ms", limit=25)
+        yield Figure(what="the same, p50", values=[t["p50"] for t in results], unit="ms")
+        yield Figure(what="the same, p99", values=[t["p99"] for t in results], unit="ms", limit=25)
 
 
 def _pin(pid: int, core: int) -> None:
@@ -60,9 +60,9 @@ def _pin(pid: int, core: int) -> None:
 def _ask(port: int, core: int) -> dict[str, float]:
     command = [sys.executable, "-m", "tests.bench.load_generator", str(port), str(_SECONDS), str(core)]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=60)
-    told: dict[str, float] = json.loads(done.stdout)
-    say(f"  {told}")
-    return told
+    result: dict[str, float] = json.loads(done.stdout)
+    say(f"  {result}")
+    return result
 
 
 async def _client(port: int, until: float, times: list[float]) -> None:

@@ -143,7 +143,7 @@ def _check(bench: BenchHarness, before: Mapping[str, str] | None) -> None:
     """Assert that all services run and that no side recreated a container."""
     missing = bench.stand.not_up()
     if missing:
-        raise RuntimeError(f"said to be up, but not: {', '.join(missing)}")
+        raise RuntimeError(f"reported as up, but are not: {', '.join(missing)}")
     if before is not None and bench.stand.ids() != before:
         raise RuntimeError("containers were recreated in a warm start")
     time.sleep(_REST)

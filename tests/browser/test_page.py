@@ -77,7 +77,7 @@ def test_page_is_small_self_hosted_and_has_a_strict_policy(imaginary: Daemon, vi
     window.group("kafka").wait_for()
     window.page.wait_for_load_state("load")
     assert sum(sizes.values()) < 150_000
-    assert {url.split("/")[2] for url in window.asked} == {imaginary.url.split("/")[2]}
+    assert {url.split("/")[2] for url in window.requests} == {imaginary.url.split("/")[2]}
     page = (ROOT / "dashboard" / "index.html").read_text()
     assert not re.search(r"<style|style=|<script(?! type=\"module\" src=)| on\w+=", page)
     shipped = [f for f in (ROOT / "dashboard").rglob("*") if f.suffix in {".js", ".css", ".html", ".svg"}]

@@ -20,7 +20,7 @@ def test_switch_starts_and_stops_containers_and_can_be_undone(sandbox: Sandbox, 
     window.switch("extra").click()
     expect(window.switch("extra"), "shown before the answer").to_have_attribute("aria-checked", "false")
     expect(window.state("extra")).to_have_text("to be off")
-    window.has_asked(sent)
+    window.has_requested(sent)
     sent[0].continue_()
     expect(window.state("extra")).to_have_text("stopped")
     assert "extra: off" in (sandbox.desired / "groups.yaml").read_text()
@@ -166,18 +166,18 @@ def test_two_browsers_see_each_others_changes(sandbox: Sandbox, visit: Open) -> 
 
 def test_audit_entries_recorded_during_a_read_are_shown(sandbox: Sandbox, visit: Open) -> None:
     one, other = visit(sandbox.daemon), visit(sandbox.daemon, "#/audit")
-    asked: list[tuple[Route, APIResponse]] = []
-    one.page.route("**/services/audit?*", lambda route: asked.append((route, route.fetch())))
+    held: list[tuple[Route, APIResponse]] = []
+    one.page.route("**/services/audit?*", lambda route: held.append((route, route.fetch())))
     one.page.keyboard.press("5")
     expect(one.page.get_by_text("Reading …")).to_be_visible()
-    one.has_asked(asked)
+    one.has_requested(held)
     other.page.keyboard.press("1")
     other.switch("extra").click()
     expect(other.state("extra")).to_have_text("stopped")
     other.page.keyboard.press("5")
     entry = ".log tr"
     expect(other.page.locator(entry).filter(has_text="stop extra").first).to_be_visible()
-    for route, answer in asked:
+    for route, answer in held:
         route.fulfill(response=answer)
     expect(one.page.locator(entry).filter(has_text="stop extra").first).to_be_visible()
 

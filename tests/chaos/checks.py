@@ -51,16 +51,16 @@ def settled(world: ChaosHarness, within: float = QUIET) -> tuple[float, list[str
     """Seconds until the daemon reports converged and an independent observation agrees; complaints."""
     began = time.monotonic()
     wanted = wanted_on_disk(world)
-    told: Json = {}
+    status: Json = {}
     complaints: list[str] = ["the daemon does not take in what is on the disk"]
     generation = taken_in(world)
     while time.monotonic() - began < within:
         try:
-            told = world.daemon.get("/services/status", timeout=5.0)
+            status = world.daemon.get("/services/status", timeout=5.0)
         except (OSError, ValueError, HTTPException):
             time.sleep(_PAUSE)
             continue
-        if _is_over(told) and told["generation"] >= generation and not told["errors"]:
+        if _is_over(status) and status["generation"] >= generation and not status["errors"]:
             # Suspended groups stay as they are, also if an engine failure stopped them.
             complaints = [
                 text
@@ -70,7 +70,7 @@ def settled(world: ChaosHarness, within: float = QUIET) -> tuple[float, list[str
             if not complaints:
                 return time.monotonic() - began, []
         else:
-            complaints = [_short(told)]
+            complaints = [_short(status)]
         time.sleep(_PAUSE)
     return within, [f"not as desired {within:g} s after the last fault: {'; '.join(complaints)}"]
 
@@ -89,19 +89,19 @@ def taken_in(world: ChaosHarness) -> int:
             time.sleep(_PAUSE)
 
 
-def _is_over(told: Json) -> bool:
-    return bool(told["converged"]) and told["generation"] == told["observed_generation"]
+def _is_over(status: Json) -> bool:
+    return bool(status["converged"]) and status["generation"] == status["observed_generation"]
 
 
-def _short(told: Json) -> str:
+def _short(status: Json) -> str:
     waiting = [
         f"{s['name']}: {s['phase']} {s['reason']} {s['message']}"
-        for group in told["groups"].values()
+        for group in status["groups"].values()
         for s in group["services"]
         if s["phase"] not in {"", "converged"}
     ]
-    state = f"generation {told['generation']}, engine {told['engine']['reachable']}, errors {told['errors']}"
-    return f"{state}, {', '.join(waiting)}"
+    engine, errors = status["engine"]["reachable"], status["errors"]
+    return f"generation {status['generation']}, engine {engine}, errors {errors}, {', '.join(waiting)}"
 
 
 def stays_quiet(world: ChaosHarness) -> list[str]:
@@ -137,8 +137,12 @@ def nothing_left(world: ChaosHarness) -> list[str]:
         found.append(f"networks twice: {networks}")
     found += _data_lost(world)
     found += _execs_left(world)
-    told = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
-    left = [line for line in told.splitlines() if f"{world.state}" in line and "compose" in line.split()[2]]
+    processes = subprocess.run(
+        ["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
+    ).stdout
+    left = [
+        line for line in processes.splitlines() if f"{world.state}" in line and "compose" in line.split()[2]
+    ]
     if left:
         found.append(f"Compose still runs: {left}")
     return found
@@ -183,7 +187,7 @@ def _execs(world: ChaosHarness) -> set[str]:
 
 def tells_the_truth(world: ChaosHarness) -> list[str]:
     """The status of each service matches an independent observation."""
-    told = world.daemon.get("/services/status")
+    status = world.daemon.get("/services/status")
     found = []
     several = [
         seen for seen in world.recorder.containers(PROJECT) if seen["Config"]["Labels"][SERVICE] in GROUP_OF
@@ -195,7 +199,7 @@ def tells_the_truth(world: ChaosHarness) -> list[str]:
             # A stopped service of a group that is off is left alone, also if a recreation left two
             # containers.
             continue
-        said = world.daemon.service(service, told)
+        reported = world.daemon.service(service, status)
         state = seen["State"]
         truth = {
             "container": seen["Name"].removeprefix("/"),
@@ -205,7 +209,9 @@ def tells_the_truth(world: ChaosHarness) -> list[str]:
         if state["Status"] == "running" and "Health" in state:
             truth["health"] = state["Health"]["Status"]
         found += [
-            f"{service}: {k} is {v}, and said to be {said[k]}" for k, v in truth.items() if said[k] != v
+            f"{service}: {k} is {v}, but reported as {reported[k]}"
+            for k, v in truth.items()
+            if reported[k] != v
         ]
     return found
 

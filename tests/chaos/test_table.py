@@ -22,16 +22,16 @@ def test_stored_results_make_the_same_table(tmp_path: Path) -> None:
     save(first, tmp_path / "1")
     save(second, tmp_path / "2")
     assert load(tmp_path / "1") + load(tmp_path / "2") == first + second
-    told = table(first + second)
-    assert "| rounds held / played | 1 / 2 |" in told
-    assert "| faults | 2: container 2 |" in told
-    assert "| reads while the engine is frozen | 1, p99 20 ms |" in told
+    text = table(first + second)
+    assert "| rounds held / played | 1 / 2 |" in text
+    assert "| faults | 2: container 2 |" in text
+    assert "| reads while the engine is frozen | 1, p99 20 ms |" in text
 
 
 def test_growth_is_measured_from_the_twentieth_round_of_one_daemon() -> None:
     young = [a_round(n, vitals=ResourceUsage(1, n, 50_000_000, 9, 30)) for n in range(1, 20)]
     old = [a_round(n, vitals=ResourceUsage(2, n, 60_000_000 + 10_000 * n, 10, 30)) for n in range(1, 41)]
     assert "memory" not in table(young)
-    told = table(young + old)
-    assert "| daemon's memory (RSS, MB), its rounds 20-24 → 36-40 | 60.2 → 60.4 (+0.3%) |" in told
-    assert "| daemon's threads, its rounds 20-24 → 36-40 | 10.0 → 10.0 (+0.0%) |" in told
+    text = table(young + old)
+    assert "| daemon's memory (RSS, MB), its rounds 20-24 → 36-40 | 60.2 → 60.4 (+0.3%) |" in text
+    assert "| daemon's threads, its rounds 20-24 → 36-40 | 10.0 → 10.0 (+0.0%) |" in text

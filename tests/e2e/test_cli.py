@@ -20,10 +20,10 @@ def test_status_and_groups_show_what_runs(sandbox: Sandbox) -> None:
     assert done.returncode == 0
     for word in ("base", "app", "front", "extra"):
         assert word in done.stdout
-    told = json.loads(sandbox.daemon.cli("status", "--output", "json").stdout)
-    assert told["converged"]
-    told = json.loads(sandbox.daemon.cli("groups", "--output", "json").stdout)
-    assert told["groups"]["app"]["dependencies"] == ["base"]
+    output = json.loads(sandbox.daemon.cli("status", "--output", "json").stdout)
+    assert output["converged"]
+    output = json.loads(sandbox.daemon.cli("groups", "--output", "json").stdout)
+    assert output["groups"]["app"]["dependencies"] == ["base"]
     done = sandbox.daemon.cli("status", "base")
     assert "migrate" in done.stdout
 
@@ -68,8 +68,8 @@ def test_plan_exits_with_0_2_or_1_and_changes_nothing(sandbox: Sandbox) -> None:
     assert done.returncode == 2
     assert "cache" in done.stdout
     assert "start" in done.stdout
-    told = json.loads(sandbox.daemon.cli("plan", "--output", "json", local=True).stdout)
-    assert [(s["service"], s["action"]) for s in told["steps"]] == [("cache", "start")]
+    output = json.loads(sandbox.daemon.cli("plan", "--output", "json", local=True).stdout)
+    assert [(s["service"], s["action"]) for s in output["steps"]] == [("cache", "start")]
     sandbox.save("groups.yaml", "groups: {base: onn}\n")
     done = sandbox.daemon.cli("plan", local=True)
     assert done.returncode == 1
@@ -145,11 +145,11 @@ def test_watch_restores_the_terminal(sandbox: Sandbox) -> None:
         rest = drained(master)
         assert "Traceback" not in shown + rest
         # The cursor and the previous screen are restored.
-        said = shown + rest
-        if "\x1b[?25l" in said:
-            assert said.rindex("\x1b[?25h") > said.rindex("\x1b[?25l")
-        if "\x1b[?1049h" in said:
-            assert "\x1b[?1049l" in said
+        screen = shown + rest
+        if "\x1b[?25l" in screen:
+            assert screen.rindex("\x1b[?25h") > screen.rindex("\x1b[?25l")
+        if "\x1b[?1049h" in screen:
+            assert "\x1b[?1049l" in screen
     finally:
         process.kill()
         process.wait(5)

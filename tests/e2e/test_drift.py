@@ -111,14 +111,14 @@ def test_drift_of_a_suspended_group_is_reported_by_kind(sandbox: Sandbox) -> Non
             sandbox.docker.rename("small-cache-backup", "small-cache")
         by_hand(sandbox, what)
         sandbox.daemon.until(lambda s, kind=kind: kind in sandbox.daemon.service("cache", s)["drift"])  # type: ignore[misc]
-        told = sandbox.recorder.look_until(
+        drift = sandbox.recorder.look_until(
             lambda: [d for d in sandbox.daemon.get("/services/drift")["drift"] if d["service"] == "cache"],
             # Its restart policy was changed before its name.
-            lambda told, kind=kind, what=what: any(  # type: ignore[misc]
-                d["kind"] == kind and (what != "renamed" or "name" in d["fields"]) for d in told
+            lambda drift, kind=kind, what=what: any(  # type: ignore[misc]
+                d["kind"] == kind and (what != "renamed" or "name" in d["fields"]) for d in drift
             ),
         )
-        assert not any(d["pending"] for d in told)
+        assert not any(d["pending"] for d in drift)
 
 
 @pytest.mark.pitfall(1)

@@ -61,7 +61,7 @@ def test_service_that_ends_soon_after_running_never_converged(sandbox: Sandbox, 
     reason = status["progress"]["reason"]
     sandbox.recorder.look_until(
         lambda: sandbox.daemon.get(f"/services/progress/{generation}"),
-        lambda told: (told["state"], told["reason"]) == ("degraded", reason),
+        lambda service: (service["state"], service["reason"]) == ("degraded", reason),
     )
     # Once corrected, it converges.
     sandbox.daemon.converged(saved(sandbox, COMPOSE))

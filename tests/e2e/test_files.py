@@ -212,7 +212,7 @@ def test_checkouts_back_and_forth_never_mix_two_states(sandbox: Sandbox) -> None
     sandbox.save("compose.yaml", COMPOSE.replace("COLOUR: blue", "COLOUR: violet"))
     git(sandbox, "commit", "-qam", "B")
     sandbox.daemon.until(lambda s: "spare" in s["groups"])
-    said = len(sandbox.daemon.log())
+    log_start = len(sandbox.daemon.log())
     before = sandbox.daemon.get("/services/status")["generation"]
     seen: list[Json] = []
     for _ in range(15):
@@ -230,7 +230,7 @@ def test_checkouts_back_and_forth_never_mix_two_states(sandbox: Sandbox) -> None
         ("app", "base", "extra", "front"),
         ("app", "base", "front", "spare"),
     }
-    history = [line for line in sandbox.daemon.log()[said:].splitlines() if "not valid" in line]
+    history = [line for line in sandbox.daemon.log()[log_start:].splitlines() if "not valid" in line]
     assert not [line for line in history if "spare" in line]
     sandbox.docker.start("small-stray")
     sandbox.strangers = sandbox.others()

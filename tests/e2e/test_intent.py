@@ -72,8 +72,8 @@ def test_suspended_group_is_left_alone_until_the_suspension_ends(sandbox: Sandbo
     sandbox.docker.stop("small-edge")
     sandbox.recorder.until(lambda e: (e.service, e.action) == ("edge", "start"), since=mark)
     assert sandbox.recorder.count(mark, "start", "cache") == 0
-    told = sandbox.daemon.post("/services/stop/extra")
-    assert "suspension of extra" in told["message"]
+    response = sandbox.daemon.post("/services/stop/extra")
+    assert "suspension of extra" in response["message"]
     sandbox.daemon.post("/services/start/extra")
     sandbox.daemon.converged(sandbox.switch())
     sandbox.is_true()
@@ -138,8 +138,8 @@ def test_rest_refuses_changes_that_break_dependents_unless_forced(sandbox: Sandb
         sandbox.daemon.post("/services/stop/base")
     assert refused.value.status == 409
     assert "app" in refused.value.value["detail"]
-    told = sandbox.daemon.post("/services/stop/base?with_dependents=true&wait=30")
-    assert told["progress"]["state"] == "converged"
+    response = sandbox.daemon.post("/services/stop/base?with_dependents=true&wait=30")
+    assert response["progress"]["state"] == "converged"
     sandbox.is_true({"extra"})
     assert sandbox.desired.joinpath("groups.yaml").read_text() == (
         "groups:\n  base: off      # a comment that stays\n  app: off\n  front: off\n  extra: on\n"
@@ -148,26 +148,28 @@ def test_rest_refuses_changes_that_break_dependents_unless_forced(sandbox: Sandb
         sandbox.daemon.post("/services/start/app")
     assert refused.value.status == 409
     assert "force=true" in str(refused.value.value)
-    told = sandbox.daemon.post("/services/start/front?with_dependencies=true&wait=40")
-    assert told["progress"]["state"] == "converged"
+    response = sandbox.daemon.post("/services/start/front?with_dependencies=true&wait=40")
+    assert response["progress"]["state"] == "converged"
     sandbox.is_true()
 
 
 def test_rest_can_set_everything_that_a_file_can(sandbox: Sandbox) -> None:
-    told = sandbox.daemon.put("/services/groups/extra", {"state": "on", "suspend": {"reason": "camera work"}})
-    status = sandbox.daemon.until(lambda s: s["generation"] >= told["generation"])
+    response = sandbox.daemon.put(
+        "/services/groups/extra", {"state": "on", "suspend": {"reason": "camera work"}}
+    )
+    status = sandbox.daemon.until(lambda s: s["generation"] >= response["generation"])
     assert status["groups"]["extra"]["phase"] == "suspended"
     assert "camera work" in (sandbox.desired / "groups.yaml").read_text()
     sandbox.docker.stop("small-cache")
     sandbox.daemon.until(lambda s: sandbox.daemon.service("cache", s)["drift"] == ["stopped"])
-    told = sandbox.daemon.put("/services/groups/extra", {"state": "on", "suspend": False})
-    sandbox.daemon.converged(told["generation"])
+    response = sandbox.daemon.put("/services/groups/extra", {"state": "on", "suspend": False})
+    sandbox.daemon.converged(response["generation"])
     sandbox.is_true()
     assert "# a comment that stays" in (sandbox.desired / "groups.yaml").read_text()
     # force: app without base.
     sandbox.daemon.post("/services/stop/base?force=true&wait=20")
     assert sandbox.one("db")["State"]["Status"] == "exited"
-    told = sandbox.daemon.post("/services/start/app?force=true&wait=20")
-    assert told["progress"]["state"] == "converged"
+    response = sandbox.daemon.post("/services/start/app?force=true&wait=20")
+    assert response["progress"]["state"] == "converged"
     assert "app: {state: on, force: true}" in (sandbox.desired / "groups.yaml").read_text()
     sandbox.is_true({"app", "front", "extra"})

@@ -179,10 +179,10 @@ def test_fresh_clone_to_running_stack_and_back(box: Box, tmp_path: Path) -> None
     with box.running(first) as process:
         until(lambda: box.get("/healthz"), 60, process, first)
         until(box.converged, 60, process, first)
-        said = first.read_text()
-        assert "stand-ins" in said
-        assert "can't get confluentinc/cp-zookeeper" in said
-        assert f"http://127.0.0.1:{box.port}/services/dashboard" in said
+        output = first.read_text()
+        assert "stand-ins" in output
+        assert "can't get confluentinc/cp-zookeeper" in output
+        assert f"http://127.0.0.1:{box.port}/services/dashboard" in output
         assert box.containers() == KAFKA
         assert box.get("/services/status/kafka")["running_count"] == 3
 
@@ -229,12 +229,12 @@ def test_clean_on_the_owners_engine_removes_only_what_it_created(box: Box, tmp_p
             assert box.containers() == {"theirs", "alpr-of-another-clone", *KAFKA}
             assert not box.private.folder.exists()
 
-            said = box.make("clean")
-            assert "removed 3 containers, 1 networks, 1 stand-in images" in said
+            output = box.make("clean")
+            assert "removed 3 containers, 1 networks, 1 stand-in images" in output
             assert box.containers() == {"theirs", "alpr-of-another-clone"}
             assert [network.name for network in client.networks.list(names=["alpr"])] == ["alpr_other"]
             volumes = {volume.name for volume in client.volumes.list()}
             assert {"photos", "alpr_kafka-data"} <= volumes
-            order = next(line for line in said.splitlines() if "volume rm" in line)
+            order = next(line for line in output.splitlines() if "volume rm" in line)
             assert set(order.partition(" rm ")[2].split()) == volumes - {"photos"}
             assert [tag for image in client.images.list() for tag in image.tags] == [IMAGE]

@@ -120,7 +120,7 @@ def test_row_7_compose_that_outlives_its_daemon_is_waited_for(sandbox: Sandbox) 
         sandbox.daemon.until(lambda s: sandbox.daemon.service("db", s)["step"] == "create")
         # The new daemon has containers to create while the old Compose is still running.
         os.kill(orphan[0], 0)
-        # Gives a race the time to appear.
+        # A second Compose would start within this time.
         time.sleep(0.5)
         assert not others
         sandbox.proxy.release()
@@ -240,9 +240,9 @@ def test_rows_11_and_13_engine_restart_during_converging_is_recovered(sandbox: S
     sandbox.docker.pause("small-edge")
     sandbox.recorder.until(lambda e: (e.service, e.action) == ("edge", "unpause"), since=mark)
     # Past events are not requested: the engine may have lost them.
-    asked = [call.query for call in sandbox.proxy.calls if call.path == "/events"]
-    assert asked
-    assert not any("since" in query for query in asked)
+    queries = [call.query for call in sandbox.proxy.calls if call.path == "/events"]
+    assert queries
+    assert not any("since" in query for query in queries)
 
 
 @pytest.mark.pitfall(23, 25)
@@ -385,7 +385,7 @@ def test_row_19_concurrent_removals_succeed_and_remove_nothing_foreign(sandbox: 
         sandbox.stranger("stranger-without-service", own),
         sandbox.stranger("stranger-run-once", own | {SERVICE: "former", "com.docker.compose.oneoff": "True"}),
     ]
-    ids, mark, said = sandbox.ids(), sandbox.recorder.mark(), len(sandbox.daemon.log())
+    ids, mark, log_start = sandbox.ids(), sandbox.recorder.mark(), len(sandbox.daemon.log())
     with sandbox.daemon.stopped():
         labels = [own | {SERVICE: f"former-{n}"} for n in range(100)]
         made = [sandbox.docker.create_container(STANDIN, labels=each, host_config=host) for each in labels]
@@ -403,7 +403,7 @@ def test_row_19_concurrent_removals_succeed_and_remove_nothing_foreign(sandbox: 
     assert {e.id for e in touched} == set(several)
     assert sum(e.action == "destroy" for e in touched) == 100
     assert sandbox.ids() == ids
-    assert "Traceback" not in sandbox.daemon.log()[said:]
+    assert "Traceback" not in sandbox.daemon.log()[log_start:]
     for id in strangers:
         assert sandbox.docker.inspect_container(id)["State"]["Running"]
         sandbox.docker.remove_container(id, force=True)
@@ -481,8 +481,8 @@ def test_row_43_log_follow_continues_after_rotation(sandbox: Sandbox) -> None:
     try:
         assert follower.stdout is not None
         assert follower.stdout.readline() == "starting\n"
-        told = "n=0; while [ $n -lt 100 ]; do n=$((n+1)); echo line $n; sleep 0.01; done >/proc/1/fd/1"
-        in_container(sandbox, "cache", told)
+        script = "n=0; while [ $n -lt 100 ]; do n=$((n+1)); echo line $n; sleep 0.01; done >/proc/1/fd/1"
+        in_container(sandbox, "cache", script)
         lines = [follower.stdout.readline() for _ in range(101)]
     finally:
         follower.kill()

@@ -59,10 +59,10 @@ def test_daemon_killed_at_any_moment_ends_converged_with_one_container_each(sand
                 pass
             sandbox.daemon.kill()
         sandbox.daemon.start()
-        told = sandbox.daemon.converged(sandbox.on_disk())
+        status = sandbox.daemon.converged(sandbox.on_disk())
         sandbox.is_true({name for name in GROUP_NAMES if states.get(name, True)})
-        assert told["generation"] >= generation, f"round {number}"
-        generation = told["generation"]
+        assert status["generation"] >= generation, f"round {number}"
+        generation = status["generation"]
     networks = sandbox.networks()
     assert len(networks) == len(set(networks))
 

@@ -38,8 +38,8 @@ class Ship:
         shutil.copytree(ROOT / "desired-state", self.desired)
         standin = self.desired / "compose.standin.yaml"
         self.daemon = Daemon(self.desired, folder / "state", sandbox.environ, (standin,))
-        told = YAML(typ="safe").load((self.desired / "stack.yaml").read_text())
-        self.groups: dict[str, list[str]] = {n: g["services"] for n, g in told["groups"].items()}
+        stack = YAML(typ="safe").load((self.desired / "stack.yaml").read_text())
+        self.groups: dict[str, list[str]] = {n: g["services"] for n, g in stack["groups"].items()}
         self.services = [service for names in self.groups.values() for service in names]
         compose = YAML(typ="safe").load((self.desired / "compose.yaml").read_text())["services"]
         self.needs = {
@@ -104,10 +104,10 @@ class Ship:
             self.sandbox.docker.remove_container(id, force=True, v=True)
 
 
-def _conditions(told: Any) -> list[tuple[str, str]]:
-    if isinstance(told, list):
-        return [(name, "service_started") for name in told]
-    return [(name, entry.get("condition", "service_started")) for name, entry in told.items()]
+def _conditions(depends_on: Any) -> list[tuple[str, str]]:
+    if isinstance(depends_on, list):
+        return [(name, "service_started") for name in depends_on]
+    return [(name, entry.get("condition", "service_started")) for name, entry in depends_on.items()]
 
 
 def _seconds(stamp: str) -> float:

@@ -55,12 +55,12 @@ class AdapterHarness:
         return await self.seen(service)
 
     def count_requests(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-        asked: list[str] = []
+        targets: list[str] = []
         original = self.engine._http._ask
 
         async def counting(method: str, target: str, body: bytes | None, within: float) -> Any:
-            asked.append(target)
+            targets.append(target)
             return await original(method, target, body, within)
 
         monkeypatch.setattr(self.engine._http, "_ask", counting)
-        return asked
+        return targets

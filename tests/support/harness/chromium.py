@@ -59,7 +59,7 @@ class BrowserWindow:
         self.context = context
         self.url = f"{url}/services/dashboard"
         self.errors: list[str] = []
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.failed: list[str] = []
         context.route(f"{self.url}**", _carry)
         self.page: Page = context.new_page()
@@ -67,7 +67,7 @@ class BrowserWindow:
         self.page.on("console", self._heard)
         self.page.on("requestfailed", lambda request: self.failed.append(f"{request.url} {request.failure}"))
         self.page.on("response", self._answered)
-        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("request", lambda request: self.requests.append(request.url))
 
     def _heard(self, message: Any) -> None:
         # Chromium logs a refusal of the API as an error too; only errors of the page itself count.
@@ -132,7 +132,7 @@ class BrowserWindow:
         self.page.route(pattern, keep)
         return held
 
-    def has_asked(self, held: list[Any]) -> None:
+    def has_requested(self, held: list[Any]) -> None:
         """Wait for a request that a route of the test holds in this list."""
         deadline = time.monotonic() + WITHIN / 1000
         while not held:

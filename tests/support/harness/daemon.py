@@ -296,9 +296,9 @@ class _EventListener:
                 if name == "event":
                     event = value
                 elif name == "data" and event == "status":
-                    told = json.loads(value)
+                    status = json.loads(value)
                     with self._changed:
-                        self.status = told
+                        self.status = status
                         self._changed.notify_all()
             self._end("the stream ended")
         except (OSError, ValueError, AttributeError, http.client.HTTPException) as error:

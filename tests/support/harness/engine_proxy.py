@@ -198,8 +198,8 @@ class EngineProxy:
         client.close()
 
     async def _serve(self, client: socket.socket) -> None:
-        told = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        line = _Line(self, _CREDENTIALS.unpack(told)[0])
+        credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        line = _Line(self, _CREDENTIALS.unpack(credentials)[0])
         engine = socket.socket(socket.AF_UNIX)
         engine.setblocking(False)
         try:

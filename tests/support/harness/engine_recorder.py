@@ -164,8 +164,8 @@ class EngineRecorder:
             try:
                 self._stream = client.events(decode=True)
                 self._listening.set()
-                for told in self._stream:
-                    self._note(told)
+                for event in self._stream:
+                    self._note(event)
             except (DockerException, OSError, ValueError, AttributeError):
                 pass
             except Exception:
@@ -186,13 +186,13 @@ class EngineRecorder:
             with contextlib.suppress(Exception):
                 stream._response.close()
 
-    def _note(self, told: dict[str, Any]) -> None:
-        actor = told.get("Actor") or {}
+    def _note(self, event: dict[str, Any]) -> None:
+        actor = event.get("Actor") or {}
         attributes = actor.get("Attributes") or {}
         event = Event(
-            told.get("timeNano", 0) / 1e9,
-            str(told.get("Type", "")),
-            str(told.get("Action", "")).partition(":")[0],
+            event.get("timeNano", 0) / 1e9,
+            str(event.get("Type", "")),
+            str(event.get("Action", "")).partition(":")[0],
             str(actor.get("ID", "")),
             str(attributes.get("name", "")),
             str(attributes.get(SERVICE, "")),

@@ -67,8 +67,8 @@ def engines() -> dict[str, str]:
     release, newer = _NEWER
     version: tuple[int, ...] = ()
     if program := shutil.which("dockerd", path=_PATH):
-        told = subprocess.run([program, "--version"], capture_output=True, check=True, text=True).stdout
-        version = tuple(int(number) for number in re.findall(r"\d+", told)[:2])
+        output = subprocess.run([program, "--version"], capture_output=True, check=True, text=True).stdout
+        version = tuple(int(number) for number in re.findall(r"\d+", output)[:2])
     found = {_name(version): ""}
     if version < newer and platform.freedesktop_os_release()["ID"] == "debian":
         found[_name(newer)] = release

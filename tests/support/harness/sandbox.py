@@ -222,12 +222,12 @@ class Sandbox:
 
     def _failures(self) -> dict[str, int]:
         try:
-            told = json.loads((self.folder / "state" / "ledger.json").read_bytes())["failures"]
+            failures = json.loads((self.folder / "state" / "ledger.json").read_bytes())["failures"]
         except FileNotFoundError:
             return {}
         return {
             name: failure["attempts"] if isinstance(failure, dict) else failure[0]
-            for name, failure in told.items()
+            for name, failure in failures.items()
         }
 
     def _forgive(self) -> None:

@@ -63,8 +63,8 @@ def _mirror() -> str:
     # The source of this machine's packages, which has newer releases too.
     release = own_release()
     wanted = ("--format", "$(REPO_URI) $(CODENAME) $(RELEASE)", "Created-By: Packages")
-    told = subprocess.run(["apt-get", "indextargets", *wanted], capture_output=True, text=True, check=True)
-    for line in told.stdout.splitlines():
+    targets = subprocess.run(["apt-get", "indextargets", *wanted], capture_output=True, text=True, check=True)
+    for line in targets.stdout.splitlines():
         address, *names = line.split()
         if release in names:
             return address

@@ -234,8 +234,11 @@ class SystemdHost:
         """Id and start time of the running containers of the stack, by service."""
         found = {}
         for entry in self._client.containers(filters={"label": f"com.docker.compose.project={PROJECT}"}):
-            told = self._client.inspect_container(entry["Id"])
-            found[entry["Labels"]["com.docker.compose.service"]] = (entry["Id"], told["State"]["StartedAt"])
+            container = self._client.inspect_container(entry["Id"])
+            found[entry["Labels"]["com.docker.compose.service"]] = (
+                entry["Id"],
+                container["State"]["StartedAt"],
+            )
         return found
 
     def stop_containers(self) -> None:

@@ -123,12 +123,12 @@ MESSAGES = st.one_of(
 
 
 @bounded
-@given(said=st.lists(MESSAGES, max_size=3), content=st.one_of(contents, damaged(COMPOSE)))
-def test_an_error_of_compose_is_located_in_any_file(said: list[str], content: bytes) -> None:
+@given(messages=st.lists(MESSAGES, max_size=3), content=st.one_of(contents, damaged(COMPOSE)))
+def test_an_error_of_compose_is_located_in_any_file(messages: list[str], content: bytes) -> None:
     with a_folder() as folder:
         file = folder / "compose.yaml"
         file.write_bytes(content)
-        for message in (said, [f"validating {file}: {text}" for text in said]):
+        for message in (messages, [f"validating {file}: {text}" for text in messages]):
             assert mistakes_in(message, [file, folder / "gone.yaml"])
 
 

@@ -290,9 +290,9 @@ def test_a_new_key_is_printed_once_alone_on_the_last_line(tmp_path: Path) -> Non
 
 
 def test_the_default_role_is_viewer(tmp_path: Path) -> None:
-    told = json.loads(run_cli("key", "add", "eye", "-o", "json", "--state-dir", str(tmp_path)).out)
-    assert (told["name"], told["role"]) == ("eye", VIEWER)
-    found = KeyRing(tmp_path).find(told["key"])
+    key = json.loads(run_cli("key", "add", "eye", "-o", "json", "--state-dir", str(tmp_path)).out)
+    assert (key["name"], key["role"]) == ("eye", VIEWER)
+    found = KeyRing(tmp_path).find(key["key"])
     assert found is not None
     assert found.role == VIEWER
 

@@ -55,11 +55,11 @@ def repairs(sandbox: Sandbox) -> None:
 
 def refused(sandbox: Sandbox) -> str:
     before = (sandbox.desired / "groups.yaml").read_bytes()
-    with pytest.raises(RequestRefused) as told:
+    with pytest.raises(RequestRefused) as caught:
         sandbox.daemon.post("/services/stop/extra")
-    assert told.value.status == 503
+    assert caught.value.status == 503
     assert (sandbox.desired / "groups.yaml").read_bytes() == before
-    return str(told.value.value["detail"])
+    return str(caught.value.value["detail"])
 
 
 @pytest.mark.pitfall(35)
@@ -71,7 +71,7 @@ def test_full_disk_refuses_changes_and_stops_nothing(sandbox: Sandbox, small_dis
     groups = sandbox.desired / "groups.yaml"
     generation = sandbox.daemon.get("/services/status")["generation"]
     sandbox.save("groups.yaml", groups.read_text().replace("extra: on", "extra: off"))
-    sandbox.daemon.until(lambda s: any("can't be written" in told for told in s["warnings"]))
+    sandbox.daemon.until(lambda s: any("can't be written" in warning for warning in s["warnings"]))
     repairs(sandbox)
     filler.unlink()
     sandbox.daemon.converged(generation + 1)
@@ -123,7 +123,7 @@ def test_read_only_disk_refuses_changes_and_stops_nothing(sandbox: Sandbox, what
         repairs(sandbox)
         remakes(sandbox)
         assert "ead-only" in refused(sandbox)
-        sandbox.daemon.until(lambda s: any("read-only file system" in told for told in s["warnings"]))
+        sandbox.daemon.until(lambda s: any("read-only file system" in warning for warning in s["warnings"]))
         # A daemon that starts in this state works too.
         sandbox.daemon.end()
         sandbox.daemon.start()
@@ -142,8 +142,8 @@ def test_bind_mounted_file_is_not_replaced_and_is_read_when_edited(sandbox: Sand
     groups = sandbox.desired / "groups.yaml"
     subprocess.run(["mount", "--bind", str(groups), str(groups)], check=True)
     try:
-        told = refused(sandbox)
-        assert "mounted on its own" in told
+        detail = refused(sandbox)
+        assert "mounted on its own" in detail
         before = sandbox.daemon.get("/services/status")["generation"]
         groups.write_text(groups.read_text().replace("extra: on", "extra: off"))
         sandbox.daemon.converged(sandbox.next_generation(before))
@@ -181,7 +181,7 @@ def test_files_are_polled_without_inotify_watches_and_watched_again_with_them(
     sandbox: Sandbox, limited: Callable[[int], None]
 ) -> None:
     def blind(status: Json) -> bool:
-        return any("fs.inotify.max_user_watches is used up" in told for told in status["warnings"])
+        return any("fs.inotify.max_user_watches is used up" in warning for warning in status["warnings"])
 
     sandbox.daemon.until(blind)
     sandbox.daemon.converged(sandbox.switch(extra=False))
@@ -272,6 +272,8 @@ def test_clock_jump_of_years_changes_nothing_and_a_restart_request_is_applied_on
         clock(0)
         three_resyncs(sandbox)
         assert sandbox.recorder.count(mark, "start", "cache") == 1, years
-        ahead = any("restarted_at is in the future" in told for told in sandbox.daemon.status["warnings"])
+        ahead = any(
+            "restarted_at is in the future" in warning for warning in sandbox.daemon.status["warnings"]
+        )
         assert ahead == (years > 0)
     sandbox.is_true()
