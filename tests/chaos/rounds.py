@@ -106,7 +106,7 @@ class _Before(NamedTuple):
 
 
 class _Action(NamedTuple):
-    """An action ``at`` seconds after the start of the faults; ``lasts`` is None for the end of a fault."""
+    """An action ``at`` seconds after the start of the faults; without ``lasts`` it ends a fault."""
 
     at: float
     order: int

@@ -1,4 +1,4 @@
-"""Every module lies in a layer, every library is allowed by name, folders stay small and have a docstring."""
+"""Every module is in a layer, every library is allowed by name, folders stay small and have a docstring."""
 
 from __future__ import annotations
 

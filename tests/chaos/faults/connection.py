@@ -64,7 +64,7 @@ def _mute(world: ChaosHarness) -> Undo:
 
     def over() -> None:
         silence.__exit__(None, None, None)
-        world.tell("events are heard")
+        world.tell("events arrive again")
 
     return over
 

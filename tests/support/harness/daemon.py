@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.support.harness.child_process import ChildProcess
+
 ROOT = Path(__file__).resolve().parents[3]
 Json = dict[str, Any]
 PROGRAM = (sys.executable, "-m", "reconciler")
@@ -31,7 +33,7 @@ class RequestRefused(AssertionError):
         self.value = value
 
 
-class Daemon:
+class Daemon(ChildProcess):
     """``service-manager run`` on one directory and one state directory; started and ended many times.
 
     ``environ`` is its whole environment, ``program`` the program to run. ``status`` is the newest status
@@ -47,7 +49,6 @@ class Daemon:
         self.resync = 60.0
         self.program = list(PROGRAM)
         self._compose_files = compose_files
-        self._process: subprocess.Popen[bytes] | None = None
         self._port = 0
         self._log = state.parent / f"{state.name}.log"
         self._ear: _EventListener | None = None
@@ -92,17 +93,6 @@ class Daemon:
                 assert time.monotonic() < deadline, self.log()[-3000:]
                 time.sleep(0.02)
         self._ear = _EventListener(self._port)
-
-    @property
-    def running(self) -> bool:
-        """Whether the process runs."""
-        return self._process is not None and self._process.poll() is None
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        assert self._process is not None
-        return self._process.pid
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""

@@ -36,6 +36,7 @@ from reconciler.engine.compose.resolve import resolve
 from reconciler.model.observed import Container, ObservedState
 from reconciler.model.secret_values import packed, pointing_to
 from reconciler.model.stack import Group, Stack
+from tests.support.harness.child_process import ChildProcess
 from tests.support.harness.mount_namespace import MountNamespace
 from tests.support.hosts import debian
 
@@ -80,7 +81,7 @@ def _name(version: tuple[int, ...]) -> str:
     return f"docker {'.'.join(map(str, version))}".strip()
 
 
-class PrivateEngine:
+class PrivateEngine(ChildProcess):
     """One ``dockerd`` in a folder of its own: this machine's, or that of a Debian release.
 
     With ``+containerd`` after the release's name it keeps images in containerd's store.
@@ -92,7 +93,6 @@ class PrivateEngine:
         self._release = release.removesuffix(_CONTAINERD)
         self._features = {"containerd-snapshotter": True} if release.endswith(_CONTAINERD) else {}
         self._namespace: MountNamespace | None = None
-        self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> PrivateEngine:
         try:
@@ -125,17 +125,6 @@ class PrivateEngine:
     def client(self) -> APIClient:
         """The SDK's client, independent of the adapter."""
         return APIClient(base_url=self.host, version="1.41", timeout=60)
-
-    @property
-    def running(self) -> bool:
-        """Whether the process runs."""
-        return self._process is not None and self._process.poll() is None
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        assert self._process is not None
-        return self._process.pid
 
     def wait_for_exit(self, within: float) -> int:
         """Wait for its end; returns the exit code."""
