@@ -133,7 +133,7 @@ class AutoCommitter:
         return self._append(versions, committed, where.head)
 
     def _find_base(self, versions: Sequence[GroupsVersion], head: str, *, at_base: bool) -> int | None:
-        """Return how many of ``versions`` the branch contains; None if its content is none of them.
+        """Return how many of ``versions`` the branch contains; None if it has other content.
 
         A content may occur twice. Then it is the oldest where the branch is ``at_base``, at the commit of the
         generation before the pending ones, else the newest.
