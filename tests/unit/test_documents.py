@@ -1,4 +1,4 @@
-"""The documents at the top name only paths, modules, make targets and commands that exist."""
+"""The documents name only paths, modules, make targets and commands that exist."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ DOCUMENTS = (
     "SECURITY.md",
     "AGENTS.md",
 )
+PAGES = (*DOCUMENTS, *(str(page.relative_to(ROOT)) for page in sorted((ROOT / "docs").rglob("*.md"))))
 FOLDERS = (".", "reconciler", "reconciler/engine", "tests", "tests/support", "desired-state")
 """The folders that a path in a document may be relative to."""
 
@@ -70,7 +71,7 @@ def test_every_named_module_exists(document: str) -> None:
     assert not [word for word in named if not _exists(word.replace(".", "/"))]
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize("document", PAGES)
 def test_every_named_make_target_exists(document: str) -> None:
     makefile = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z][\w-]*):", makefile, re.MULTILINE))
@@ -79,7 +80,7 @@ def test_every_named_make_target_exists(document: str) -> None:
     assert named <= targets
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize("document", PAGES)
 def test_every_named_command_exists(document: str) -> None:
     code = "\n".join([*(f"`{words}" for words in _CODE.findall(_text(document))), *_blocks(document)])
     assert set(_COMMAND.findall(code)) <= {command.name.split()[0] for command in COMMANDS}
