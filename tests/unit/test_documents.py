@@ -20,7 +20,15 @@ DOCUMENTS = (
     "AGENTS.md",
 )
 PAGES = (*DOCUMENTS, *(str(page.relative_to(ROOT)) for page in sorted((ROOT / "docs").rglob("*.md"))))
-FOLDERS = (".", "reconciler", "reconciler/engine", "tests", "tests/support", "desired-state")
+FOLDERS = (
+    ".",
+    "reconciler",
+    "reconciler/engine",
+    "reconciler/planning",
+    "tests",
+    "tests/support",
+    "desired-state",
+)
 """The folders that a path in a document may be relative to."""
 
 _CODE = re.compile(r"`([^`\n]+)`")
