@@ -73,8 +73,8 @@ class AuditSession:
         self.events.publish(events.daemon_stopped(failed=failed, at=self._wall()))
         await asyncio.to_thread(self.audit.close)
         if self._newest is not None:
-            told = {"id": self._newest.id, "hash": self._newest.hash.hex()}
-            log.info("the audit log ends here", extra=told)
+            head = {"id": self._newest.id, "hash": self._newest.hash.hex()}
+            log.info("the audit log ends here", extra=head)
         if self.audit.lost:
             log.warning("audit entries were lost", extra={"count": self.audit.lost})
 

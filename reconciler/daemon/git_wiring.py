@@ -41,9 +41,9 @@ def puller(options: RunOptions, tree: GitTree, files: DesiredStateFiles) -> Pull
         options.git_writes,
         options.git_rewritten,
     )
-    found = Puller(tree, source, files.reload)
-    tree.committed = found.committed
-    return found
+    pulls = Puller(tree, source, files.reload)
+    tree.committed = pulls.committed
+    return pulls
 
 
 def webhook(options: RunOptions, pulls: Puller | None) -> Webhook | None:

@@ -109,11 +109,11 @@ class LimitedHttpTools(LimitedProtocol, HttpToolsProtocol):
         self._fault = fault
         raise _Stop
 
-    def _answered(self) -> bool:
-        return super()._answered() and not self.pipeline
+    def _has_responded(self) -> bool:
+        return super()._has_responded() and not self.pipeline
 
-    def _owes(self) -> bool:
-        return super()._owes() or bool(self.pipeline)
+    def _has_due_responses(self) -> bool:
+        return super()._has_due_responses() or bool(self.pipeline)
 
     def _drop_waiting(self) -> bool:
         if not self.pipeline or self.pipeline[0][0] is not self.cycle:

@@ -21,7 +21,7 @@ async def keep_up(name: str, part: Callable[[], Awaitable[None]]) -> None:
     cancellation is passed on.
     """
     loop = asyncio.get_running_loop()
-    told: set[str] = set()
+    logged: set[str] = set()
     pause = _FIRST_PAUSE
     while True:
         began = loop.time()
@@ -35,11 +35,11 @@ async def keep_up(name: str, part: Callable[[], Awaitable[None]]) -> None:
                 where = where.tb_next
             kind = f"{type(error).__name__} in line {where.tb_lineno if where else 0}"
             extra = {"part": name, "seconds": pause}
-            if kind in told:
+            if kind in logged:
                 log.error("a part of the daemon failed again; it is started again", extra=extra)  # noqa: TRY400
             else:
                 log.exception("a part of the daemon failed; it is started again", extra=extra)
-            told.add(kind)
+            logged.add(kind)
         else:
             return
         await asyncio.sleep(pause)

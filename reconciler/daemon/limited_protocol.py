@@ -47,12 +47,12 @@ class LimitedProtocol(asyncio.Protocol):
         self.address = ""
         self._complete = False
         self._in_body = False
-        self._deaf = False
-        self._spoken = False
+        self._ignores_input = False
+        self._received = False
         self._discarded = 0
         self._body_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
-        self._last_words: Fault | None = None
+        self._pending_refusal: Fault | None = None
 
     # --- the connection ---
 
@@ -63,9 +63,9 @@ class LimitedProtocol(asyncio.Protocol):
         if self.gate.enter(self):
             self._await_client()
         else:
-            self._deaf = True
+            self._ignores_input = True
             self.gate.note(TOO_MANY.detail, self.address)
-            self._say(TOO_MANY)
+            self._send_refusal(TOO_MANY)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
@@ -75,19 +75,19 @@ class LimitedProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass the data to the parser, in slices."""
-        self._spoken = True
+        self._received = True
         for start in range(0, len(data), _SLICE):
-            if self._deaf or self.transport.is_closing():
+            if self._ignores_input or self.transport.is_closing():
                 self._discard(len(data) - start)
                 return
             self._feed(data[start : start + _SLICE] if len(data) > _SLICE else data)
-        if not self._complete and not self._deaf and self._deadline is None:
+        if not self._complete and not self._ignores_input and self._deadline is None:
             self._await_client()
 
     def make_room(self, *, quiet: bool) -> None:
         """Close the connection at once; without a response if it has no request."""
-        if quiet or self._deaf or not self._spoken:
-            self._deaf = True
+        if quiet or self._ignores_input or not self._received:
+            self._ignores_input = True
             self._settle()
             self.gate.note(TOO_MANY.detail, self.address)
             self.transport.close()
@@ -102,7 +102,7 @@ class LimitedProtocol(asyncio.Protocol):
 
     def _discard(self, count: int) -> None:
         self._discarded += count
-        if self._discarded > _LINGER_BYTES and self._last_words is None and self._answered():
+        if self._discarded > _LINGER_BYTES and self._pending_refusal is None and self._has_responded():
             self.transport.close()
 
     # --- events of the parser ---
@@ -130,7 +130,7 @@ class LimitedProtocol(asyncio.Protocol):
         self._note_idle()
 
     def _note_idle(self) -> None:
-        if self._complete and self._answered() and not self.transport.is_closing():
+        if self._complete and self._has_responded() and not self.transport.is_closing():
             self.gate.idle(self)
 
     # --- deadlines ---
@@ -143,7 +143,7 @@ class LimitedProtocol(asyncio.Protocol):
 
     def _note_unfinished(self) -> None:
         # While earlier responses are due, it can't be closed for others: only the total counts it.
-        if not self._owes():
+        if not self._has_due_responses():
             self.gate.unfinished(self)
 
     def _overdue(self) -> None:
@@ -151,10 +151,10 @@ class LimitedProtocol(asyncio.Protocol):
         if self.flow.read_paused:
             # The server itself has paused reading.
             self._await_client()
-        elif self._spoken:
+        elif self._received:
             self._refuse(TOO_SLOW)
         else:
-            self._deaf = True
+            self._ignores_input = True
             self.transport.close()
 
     def _stop_deadline(self) -> None:
@@ -170,13 +170,13 @@ class LimitedProtocol(asyncio.Protocol):
 
     # --- refusing ---
 
-    def _answered(self) -> bool:
+    def _has_responded(self) -> bool:
         """Whether no response is in progress or pending."""
         return self.cycle is None or self.cycle.response_complete
 
-    def _owes(self) -> bool:
+    def _has_due_responses(self) -> bool:
         """Whether responses are due to requests before the incomplete one."""
-        return not self._in_body and not self._answered()
+        return not self._in_body and not self._has_responded()
 
     def _drop_waiting(self) -> bool:
         """Drop the newest request if it waits behind other responses; False if it does not."""
@@ -184,34 +184,34 @@ class LimitedProtocol(asyncio.Protocol):
 
     def _refuse(self, fault: Fault) -> None:
         """Ignore further input, send the responses that are due, then this one, and close."""
-        if self._deaf:
+        if self._ignores_input:
             return
         in_body = self._in_body
-        self._deaf = True
+        self._ignores_input = True
         self._settle()
         self.gate.note(fault.detail, self.address)
-        if self._drop_waiting() if in_body else not self._answered():
-            self._last_words = fault
+        if self._drop_waiting() if in_body else not self._has_responded():
+            self._pending_refusal = fault
         elif in_body and self.cycle.response_started:
             self.transport.close()
         else:
             if in_body:
                 self.cycle.disconnected = True
                 self.cycle.message_event.set()
-            self._say(fault)
+            self._send_refusal(fault)
 
     def on_response_complete(self) -> None:
         """See uvicorn; then send the pending refusal, if there is one."""
         super().on_response_complete()  # type: ignore[misc]  # of the class behind
-        if self._last_words is not None and self._answered() and not self.transport.is_closing():
-            fault, self._last_words = self._last_words, None
-            self._say(fault)
-        elif not self._deaf:
+        if self._pending_refusal is not None and self._has_responded() and not self.transport.is_closing():
+            fault, self._pending_refusal = self._pending_refusal, None
+            self._send_refusal(fault)
+        elif not self._ignores_input:
             self._note_idle()
             if self._deadline is not None:
                 self._note_unfinished()
 
-    def _say(self, fault: Fault) -> None:
+    def _send_refusal(self, fault: Fault) -> None:
         self.transport.write(fault.answer())
         if not fault.lingers or self.flow.read_paused:
             self.transport.close()

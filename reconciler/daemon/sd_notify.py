@@ -32,7 +32,7 @@ class Notifier:
 
     def __init__(self, address: str = "", watchdog: float | None = None) -> None:
         self._socket: socket.socket | None = None
-        self._told = ""
+        self._last_status = ""
         self.watchdog = watchdog
         if address:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
@@ -68,8 +68,8 @@ class Notifier:
     def status(self, text: str) -> None:
         """Set the text in ``systemctl status``; sent only when it changes."""
         line = " ".join(text.split())[:_LONGEST]
-        if line != self._told:
-            self._told = line
+        if line != self._last_status:
+            self._last_status = line
             self._send(f"STATUS={line}")
 
     def alive(self) -> None:

@@ -68,9 +68,9 @@ def local_host_names(hostname: str = "") -> tuple[str, ...]:
 
     A foreign name server can't point them at this machine, which is what the Host check protects against.
     """
-    whole = (hostname or socket.gethostname()).lower()
-    short = whole.partition(".")[0]
-    return tuple(dict.fromkeys((whole, short, f"{short}.local")))
+    full = (hostname or socket.gethostname()).lower()
+    short = full.partition(".")[0]
+    return tuple(dict.fromkeys((full, short, f"{short}.local")))
 
 
 def listen(address: Address, option: str = "--port", *, ahead: bool = False) -> socket.socket:

@@ -14,28 +14,28 @@ from contextlib import aclosing
 from pathlib import Path
 
 from reconciler.engine.compose.discovery import config_directory
-from reconciler.engine.compose.engine import ComposeRunner, platform_of
+from reconciler.engine.compose.engine import ComposeRunner
 from reconciler.engine.compose.labels import Labels
 from reconciler.engine.docker import usage
 from reconciler.engine.docker.address import find_address
-from reconciler.engine.docker.creation import Creation, creation
-from reconciler.engine.docker.filter import without
 from reconciler.engine.docker.http import DockerHttp, Refused
 from reconciler.engine.docker.identity import Identity
 from reconciler.engine.docker.logs import log_lines
 from reconciler.engine.docker.observe import Observer
 from reconciler.engine.docker.orders import ContainerCommands
-from reconciler.engine.docker.parse import SERVICE, id_of, labels_of, name_of, number_of, state_from
+from reconciler.engine.docker.parse import state_from
 from reconciler.engine.docker.probe import HealthExec
 from reconciler.engine.docker.projects import left_behind
+from reconciler.engine.docker.refusals import is_done, is_missing, refusal_error
+from reconciler.engine.docker.service_commands import ServiceCommands
 from reconciler.engine.docker.start.definition import Definition, definition_of
 from reconciler.engine.docker.start.hooks import post_start, pre_stop
 from reconciler.engine.docker.start.inject import Injector
 from reconciler.engine.docker.start.pre_start import PreStart
-from reconciler.engine.docker.streams import Events, pull_image
+from reconciler.engine.docker.streams import Events
 from reconciler.engine.docker.thread_pool import DaemonThreadPool, NotStarted
-from reconciler.engine.error_reasons import failure, lost_engine, wanted_port
-from reconciler.errors import BatchFailed, ContainerGone, EngineError, EngineUnavailable, StepFailed
+from reconciler.engine.error_reasons import failure
+from reconciler.errors import ContainerGone, EngineError, EngineUnavailable, StepFailed
 from reconciler.model.capabilities import ALL, Capabilities, Capability
 from reconciler.model.observed import (
     ALIVE,
@@ -53,10 +53,6 @@ from reconciler.model.stack import Stack
 _EVENT_WITHIN = 10.0
 """Seconds after a command within which an event must arrive; otherwise the stream is dead."""
 _STATS_WITHIN = 4.0
-_PULL_QUIET = 300.0
-"""Seconds that a pull may make no progress; registries throttle."""
-_NOT_THE_BATCH = frozenset({"compose_missing", "compose_busy", "model_missing"})
-"""Reasons of failed Compose calls that splitting the batch can't fix."""
 
 
 class DockerEngine:
@@ -81,8 +77,11 @@ class DockerEngine:
         self._labels = Labels(self._compose.compose, surroundings)
         self._events: set[Events] = set()
         self._commands = ContainerCommands(self._http)
+        self._services = ServiceCommands(
+            self._http, self._observer, self._compose, self._commands, self._config
+        )
         self._injector = Injector(self._http, lambda: self._commands.all_credentials(self._config))
-        self._pre_start = PreStart(self._http, lambda image: self._pull_one(image, ""))
+        self._pre_start = PreStart(self._http, lambda image: self._services.pull_one(image, ""))
         self._file_threads = DaemonThreadPool("cgroup-files", 1)
 
     async def info(self) -> EngineInfo:
@@ -134,11 +133,11 @@ class DockerEngine:
         try:
             match command.action:
                 case Action.CREATE | Action.RECREATE:
-                    await self._create(stack, command)
+                    await self._services.create(stack, command)
                 case Action.BUILD:
                     await self._compose.build(stack, command.services)
                 case Action.PULL:
-                    await self._pull(stack, command.services)
+                    await self._services.pull(stack, command.services)
                 case Action.STOP:
                     remark = await self._before_stop(command, stack)
                     with self._observer.holding(command.container, stopping=True):
@@ -237,11 +236,11 @@ class DockerEngine:
         try:
             await self._commands.execute(command)
         except Refused as error:
-            if _is_done(command.action, error):
+            if is_done(command.action, error):
                 return
-            if _is_missing(error):
+            if is_missing(error):
                 raise ContainerGone(f"container {command.container[:12]} is gone") from error
-            raise await self._failed(str(error)) from error
+            raise await refusal_error(self._http, str(error)) from error
         self._expect_event(command, began)
 
     async def _stop(self, command: Command) -> None:
@@ -257,10 +256,10 @@ class DockerEngine:
         try:
             await self._commands.execute(command)
         except Refused as error:
-            if _is_done(command.action, error):
+            if is_done(command.action, error):
                 return
             if error.status != 409 or "already in progress" not in str(error):
-                raise await self._failed(str(error)) from error
+                raise await refusal_error(self._http, str(error)) from error
             with contextlib.suppress(Refused):
                 await self._commands.wait_until_removed(command.container)
         self._expect_event(command, began)
@@ -275,21 +274,6 @@ class DockerEngine:
         state = seen.get("State") if isinstance(seen, Mapping) else None
         return state_from(state.get("Status")) if isinstance(state, Mapping) else State.UNKNOWN
 
-    async def _failed(self, text: str) -> EngineError:
-        """Return the error for a refusal; for a conflict, it names the holder of the port."""
-        refused: EngineError = lost_engine(text) or failure(text)
-        port = wanted_port(text) if refused.reason == "port_conflict" else 0
-        if port and isinstance(refused, StepFailed):
-            return StepFailed(f"port {port} is taken by {await self._holder(port)}", refused.reason)
-        return refused
-
-    async def _holder(self, port: int) -> str:
-        with contextlib.suppress(EngineError, Refused):
-            for entry in await self._http.get("/containers/json"):
-                if any(binding.get("PublicPort") == port for binding in entry.get("Ports") or ()):
-                    return f"container {name_of(entry) or id_of(entry)[:12]}"
-        return "a program outside of Docker, or another engine"
-
     def _expect_event(self, command: Command, began: float) -> None:
         known = self._observer.is_known(command.container)
         changes = command.action is Action.REMOVE or (
@@ -298,85 +282,3 @@ class DockerEngine:
         if changes:
             for events in self._events:
                 events.expect_event(began, _EVENT_WITHIN)
-
-    # --- commands for services ---
-
-    async def _create(self, stack: Stack, command: Command) -> None:
-        call = creation(command, stack, await self._containers_of(stack))
-        if not call.services:
-            raise ContainerGone(f"container {command.container[:12]} is gone")
-        async with without(self._http, call.hidden | await self._observer.strangers(stack.name)) as more:
-            try:
-                await self._compose.create(
-                    stack, call.services, recreate=call.recreate, scale=call.scale, more=more
-                )
-            except StepFailed as error:
-                if len(call.services) == 1 or error.reason in _NOT_THE_BATCH:
-                    raise await self._named(error) from error
-                await self._create_each(stack, call, more)
-
-    async def _create_each(self, stack: Stack, call: Creation, more: Mapping[str, str]) -> None:
-        """Create the rest of a failed batch one by one, so that only the services with a problem fail."""
-        now = await self._containers_of(stack)
-        failed: dict[str, StepFailed] = {}
-        for service in call.services:
-            if call.is_done(service, now.get(service, {})):
-                continue
-            scale = {service: call.scale[service]}
-            try:
-                await self._compose.create(stack, (service,), recreate=call.recreate, scale=scale, more=more)
-            except StepFailed as error:
-                failed[service] = await self._named(error)
-        if failed:
-            raise BatchFailed(failed)
-
-    async def _named(self, error: StepFailed) -> StepFailed:
-        if error.reason != "port_conflict":
-            return error
-        named = await self._failed(str(error))
-        return named if isinstance(named, StepFailed) else error
-
-    async def _containers_of(self, stack: Stack) -> dict[str, dict[str, int]]:
-        """Return the ids of all containers by service, each with the number of its replica."""
-        found: dict[str, dict[str, int]] = {}
-        for id, entry in (await self._observer.of_project(stack.name)).items():
-            labels = labels_of(entry)
-            found.setdefault(labels[SERVICE], {})[id] = number_of(labels)
-        return found
-
-    async def _pull(self, stack: Stack, services: tuple[str, ...]) -> None:
-        failed: dict[str, StepFailed] = {}
-        for service in services:
-            try:
-                await self._pull_one(stack.services[service].image, platform_of(stack, service))
-            except StepFailed as error:
-                failed[service] = error
-        if failed:
-            raise next(iter(failed.values())) if len(services) == 1 else BatchFailed(failed)
-
-    async def _pull_one(self, image: str, platform: str) -> None:
-        credentials = await self._commands.credentials(image, self._config)
-        problem = await pull_image(self._http, image, platform, credentials, _PULL_QUIET)
-        if problem:
-            refused = failure(problem, fallback="image_unavailable")
-            raise type(refused)(f"image {image} can't be pulled: {refused}", refused.reason)
-
-
-def _is_missing(error: Refused) -> bool:
-    return error.status == 404 and "no such container" in str(error).lower()
-
-
-def _is_done(action: Action, error: Refused) -> bool:
-    """Whether a refusal only means that the command was already carried out."""
-    text = str(error).lower()
-    match action:
-        case Action.STOP | Action.REMOVE:
-            return _is_missing(error)
-        case Action.KILL:
-            return _is_missing(error) or "is not running" in text
-        case Action.UNPAUSE:
-            return "is not paused" in text
-        case Action.RENAME:
-            return "same name as its current name" in text
-        case _:
-            return False

@@ -166,7 +166,7 @@ class DockerHttp:
             raise EngineUnavailable("the engine closed the connection") from error
 
     async def _ask(self, method: str, target: str, body: bytes | None, within: float) -> Any:
-        with self._spoken():
+        with self._transport_errors():
             async with asyncio.timeout(within):
                 connection = await self._connection()
                 try:
@@ -197,7 +197,7 @@ class DockerHttp:
         Leaving the block closes the connection in any state.
         """
         target = await self._target(path, query)
-        with self._spoken():
+        with self._transport_errors():
             connection = None
             try:
                 async with asyncio.timeout(self._patience if within is None else within):
@@ -261,7 +261,7 @@ class DockerHttp:
         Raises:
             EngineUnavailable: there is no connection.
         """
-        with self._spoken():
+        with self._transport_errors():
             async with asyncio.timeout(self._patience):
                 return await self._open()
 
@@ -302,7 +302,7 @@ class DockerHttp:
         return Refused(status, message)
 
     @contextmanager
-    def _spoken(self) -> Iterator[None]:
+    def _transport_errors(self) -> Iterator[None]:
         """Translate transport errors into ``EngineUnavailable``."""
         try:
             yield
