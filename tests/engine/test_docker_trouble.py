@@ -20,7 +20,7 @@ import pytest
 
 from reconciler.engine.compose import engine as compose_module
 from reconciler.engine.compose.subprocess import hold_lock
-from reconciler.engine.docker import orders
+from reconciler.engine.docker import container_commands
 from reconciler.engine.docker.engine import DockerEngine
 from reconciler.errors import EngineUnavailable, OutcomeUnknown, StepFailed
 from reconciler.model.observed import Action, Command, State
@@ -69,7 +69,7 @@ async def test_a_command_without_a_response_has_an_unknown_outcome(
     # A client with the usual deadline of its own, so that closing could wait for it.
     await b.act(Action.STOP, "plain", container=container.id, grace=1.0)
     monkeypatch.setattr(b.engine._http, "_patience", 1.0)
-    monkeypatch.setattr(orders, "_ORDER_DEADLINE", 1.0)
+    monkeypatch.setattr(container_commands, "_DEADLINE", 1.0)
     with b.bed.frozen():
         with pytest.raises(OutcomeUnknown):
             await b.act(Action.START, "plain", container=container.id)

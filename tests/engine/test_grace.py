@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from reconciler.engine.docker import orders
+from reconciler.engine.docker import container_commands
 from reconciler.model.observed import Action, State
 from tests.support.harness.adapter import AdapterHarness, Make
 
@@ -19,7 +19,7 @@ async def test_a_stop_may_take_longer_than_any_other_command(
     container = await b.running("web")
     # From here on, with a new client.
     b.engine._commands.close()
-    monkeypatch.setattr(orders, "_ORDER_DEADLINE", 4.0)
+    monkeypatch.setattr(container_commands, "_DEADLINE", 4.0)
     began = time.monotonic()
     # Process 1 without a handler ignores SIGTERM.
     await b.act(Action.STOP, "web", container=container.id, grace=6.0)

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from reconciler.engine.compose.discovery import Compose, environment, find_compose
 from reconciler.engine.compose.error_locations import mistakes_in, warnings_in
 from reconciler.engine.compose.subprocess import ChildTimedOut, ProcessResult, run
-from reconciler.engine.compose.values import Question
+from reconciler.engine.compose.values import VariableQuery
 from reconciler.errors import InvalidDesiredState, Mistake, NotReadableNow, StepFailed
 from reconciler.host.compose_paths import working_directory
 from reconciler.host.untrusted import MALFORMED, is_transient
@@ -73,14 +73,14 @@ async def resolve(
     # In a thread: the resolved model may be megabytes, and nested to any depth.
     variables = await asyncio.to_thread(_variables, text)
     if variables:
-        question = await asyncio.to_thread(_question, variables, files, Path(folder))
+        query = await asyncio.to_thread(_query, variables, files, Path(folder))
         with TemporaryDirectory(prefix="service-manager-") as place:
-            content = await asyncio.to_thread(question.write, Path(place))
+            content = await asyncio.to_thread(query.write, Path(place))
             arguments = ["-f", "-", *common]
             result = await _config(
                 chosen, arguments, ["--format", "json"], surroundings, files, folder, content
             )
-        found = question.answer(result.output)
+        found = query.parse(result.output)
         # The value may be PWD, or contain it.
         values = {name: value.replace(without, "") if value else value for name, value in found.items()}
     return Resolved(text, hashes, chosen.version, warnings_in(model.messages), values)
@@ -103,12 +103,12 @@ def _variables(text: bytes) -> dict[str, str]:
         raise InvalidDesiredState((Mistake("resolved model", 0, 0, f"can't be used: {error}"),)) from None
 
 
-def _question(variables: Mapping[str, str], files: Sequence[Path], directory: Path) -> Question:
+def _query(variables: Mapping[str, str], files: Sequence[Path], directory: Path) -> VariableQuery:
     try:
-        return Question(variables, files, directory)
+        return VariableQuery(variables, files, directory)
     except MALFORMED:
         # Compose accepted the files, so at least the project's own variables have values.
-        return Question(variables, (), directory)
+        return VariableQuery(variables, (), directory)
 
 
 def _as_json(path: str) -> bytes:

@@ -24,7 +24,7 @@ _SERVICE = "values"
 _MOST_FILES = 100
 
 
-class Question:
+class VariableQuery:
     """Compose files that query ``variables``: those of each config and secret, by ``value_key``.
 
     ``files`` are the project's Compose files, ``directory`` its directory. Reads them.
@@ -56,7 +56,7 @@ class Question:
             _place(folder, number).write_bytes(text)
         return texts[0]
 
-    def answer(self, output: bytes) -> dict[str, str | None]:
+    def parse(self, output: bytes) -> dict[str, str | None]:
         """Return the value for each key; None for a variable that is not set."""
         services = load_json(output)["services"]
         environments = [

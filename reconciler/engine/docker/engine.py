@@ -1,7 +1,7 @@
 """Implements the engine port for the Docker Engine.
 
 Combines the parts: observation, streams and probes use ``http``, creation and builds use Compose, commands
-for single containers use the SDK (``orders``). Translates the engine's refusals into errors.
+for single containers use the SDK (``container_commands``). Translates the engine's refusals into errors.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from reconciler.engine.compose.engine import ComposeRunner
 from reconciler.engine.compose.labels import Labels
 from reconciler.engine.docker import usage
 from reconciler.engine.docker.address import find_address
+from reconciler.engine.docker.container_commands import ContainerCommands
 from reconciler.engine.docker.http import DockerHttp, Refused
 from reconciler.engine.docker.identity import Identity
 from reconciler.engine.docker.logs import log_lines
 from reconciler.engine.docker.observe import Observer
-from reconciler.engine.docker.orders import ContainerCommands
 from reconciler.engine.docker.parse import state_from
 from reconciler.engine.docker.probe import HealthExec
 from reconciler.engine.docker.projects import left_behind
@@ -147,11 +147,11 @@ class DockerEngine:
                 case Action.START:
                     await self._before_start(command, stack)
                     with self._observer.holding(command.container):
-                        await self._order(command)
+                        await self._send(command)
                 case Action.POST_START:
                     await post_start(self._http, command.container, await self._definition(command, stack))
                 case _:
-                    await self._order(command)
+                    await self._send(command)
         finally:
             # Also after an error: the next observation must not rely on the list and on events alone.
             self._observer.invalidate(command.container)
@@ -231,7 +231,7 @@ class DockerEngine:
 
     # --- commands for one container ---
 
-    async def _order(self, command: Command) -> None:
+    async def _send(self, command: Command) -> None:
         began = asyncio.get_running_loop().time()
         try:
             await self._commands.execute(command)
@@ -244,7 +244,7 @@ class DockerEngine:
         self._expect_event(command, began)
 
     async def _stop(self, command: Command) -> None:
-        await self._order(command)
+        await self._send(command)
         state = await self._state(command.container)
         if state in ALIVE:
             # The engine reports "stopped" for a container that its restart policy is about to restart.

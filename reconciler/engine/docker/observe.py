@@ -14,17 +14,16 @@ from urllib.parse import quote
 
 from reconciler.engine.docker.http import DockerHttp, Refused
 from reconciler.engine.docker.identity import Identity
+from reconciler.engine.docker.image_tags import ImageTags
 from reconciler.engine.docker.parse import (
     Unreadable,
     claims,
     container,
-    full_name,
     id_of,
     image_named,
     name_of,
     state_from,
     summary_key,
-    tags_of,
     unreadable,
 )
 from reconciler.errors import EngineUnavailable
@@ -63,7 +62,6 @@ class Observer:
         self._known: dict[str, _ObservedCache] = {}
         self._moved: set[str] = set()
         self._everything_moved = True
-        self._tags: dict[str, str] | None = None
         self._stuck: dict[str, float] = {}
         self._starved: dict[str, float] = {}
         # By container: whether it is being stopped.
@@ -73,6 +71,7 @@ class Observer:
         self._identity = Identity(http)
         self._turn = asyncio.Lock()
         self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._images = ImageTags(http, self._slots)
 
     def is_known(self, container_id: str) -> Container | None:
         """Return the container as last observed."""
@@ -131,12 +130,12 @@ class Observer:
 
     def invalidate_images(self) -> None:
         """Record that a tag may refer to another image now."""
-        self._tags = None
+        self._images.invalidate()
 
     def invalidate_all(self) -> None:
         """Record that anything may have changed: events were missed, or the engine was replaced."""
         self._everything_moved = True
-        self._tags = None
+        self._images.invalidate()
 
     async def refresh(self, stack: Stack, *, full: bool) -> ObservedState:
         """See ``Engine.observe``."""
@@ -145,7 +144,7 @@ class Observer:
             began = time.monotonic()
             if full or not self.subscribed:
                 # Without a subscription, no event reports a moved tag.
-                self._tags = None
+                self._images.invalidate()
             if stack.name != self._project:
                 self._project = stack.name
                 self._known.clear()
@@ -159,7 +158,7 @@ class Observer:
                 raise
 
     async def _take(self, stack: Stack, began: float, moved: set[str], everything: bool) -> ObservedState:
-        tags, entries = await asyncio.gather(self._tag_table(stack.by_image), self.listed())
+        tags, entries = await asyncio.gather(self._images.table(stack.by_image), self.listed())
         found = await self._identity.sort(entries, stack.name)
         ours = found.ours
         stale = [
@@ -189,8 +188,7 @@ class Observer:
         )
 
     async def strangers(self, project: str) -> frozenset[str]:
-        """Return the containers that have the project's labels from their image; see ``Identity``. Not
-        cached.
+        """Return the containers with labels of the project from their image; see ``Identity``. Not cached.
 
         Raises:
             EngineUnavailable: the engine does not answer.
@@ -222,51 +220,6 @@ class Observer:
         if not isinstance(entries, list):
             raise EngineUnavailable("the engine's list of containers is no list", "list_failed")
         return [entry for entry in entries if isinstance(entry, Mapping)]
-
-    async def _tag_table(self, wanted: Iterable[str]) -> Mapping[str, str]:
-        tags = self._tags if self._tags is not None else await self._list_images()
-        unlisted = [name for name in wanted if full_name(name) not in tags and not image_named(name, tags)]
-        ids = await asyncio.gather(*(self._id_of(name) for name in unlisted))
-        # Cached with the others, also a missing image: requested once, until tags may have moved.
-        tags |= {full_name(name): id for name, id in zip(unlisted, ids, strict=True) if id is not None}
-        return tags
-
-    async def _id_of(self, image: str) -> str | None:
-        """Return the id of an image that the list leaves out; empty if it does not exist, None if unknown.
-
-        Docker 26.1 with containerd's store lists no image whose layers were unpacked already when it was
-        pulled: their packed form is not fetched then, and the image counts as incomplete.
-        """
-        try:
-            async with self._slots:
-                seen = await self._http.get(f"/images/{quote(image, safe='/:@')}/json")
-        except Refused as error:
-            return "" if error.status < 500 else None
-        except EngineUnavailable as error:
-            if error.reason != "engine_silent":
-                raise
-            return None
-        except ValueError:
-            return ""
-        # For an invalid reference (`/app:1`) the engine returns something else, and for a short name of
-        # hexadecimal digits any image with such an id.
-        return image_named(image, tags_of([seen])) if isinstance(seen, dict) and "Id" in seen else ""
-
-    async def _list_images(self) -> dict[str, str]:
-        # Set before the request, so that an invalidation during the request counts.
-        self._tags = {}
-        try:
-            images = await self._http.get("/images/json")
-            tags = tags_of(images if isinstance(images, list) else [])
-        except (Refused, ValueError, RecursionError) as error:
-            self._tags = None
-            raise EngineUnavailable(f"the engine can't list images: {error}", "list_failed") from error
-        except BaseException:
-            self._tags = None
-            raise
-        if self._tags is not None:
-            self._tags = tags
-        return tags
 
     def _is_known(self, id: str, summary: tuple[object, ...]) -> bool:
         known = self._known.get(id)

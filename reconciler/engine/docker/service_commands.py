@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from reconciler.engine.compose.engine import ComposeRunner, platform_of
+from reconciler.engine.docker.container_commands import ContainerCommands
 from reconciler.engine.docker.creation import Creation, creation
 from reconciler.engine.docker.filter import without
 from reconciler.engine.docker.http import DockerHttp
 from reconciler.engine.docker.observe import Observer
-from reconciler.engine.docker.orders import ContainerCommands
 from reconciler.engine.docker.parse import SERVICE, labels_of, number_of
 from reconciler.engine.docker.refusals import refusal_error
 from reconciler.engine.docker.streams import pull_image

@@ -28,12 +28,12 @@ from reconciler.engine.error_reasons import truncate
 from reconciler.errors import EngineUnavailable, OutcomeUnknown, StepFailed
 from reconciler.model.observed import Action, Command
 
-_ORDER_DEADLINE = 60.0
+_DEADLINE = 60.0
 """Seconds for a command that does not wait for a container's processes."""
 _STOP_MARGIN = 20.0
 """Seconds in addition to the grace period: the engine kills, cleans up and responds in them."""
 _CREDENTIALS_WITHIN = 30.0
-_MOST_ORDERS = 32
+_MOST_COMMANDS = 32
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ class ContainerCommands:
     def __init__(self, http: DockerHttp) -> None:
         self._http = http
         self._clients = _Clients(http.address)
-        self._threads = DaemonThreadPool("docker-order", _MOST_ORDERS)
+        self._threads = DaemonThreadPool("docker-command", _MOST_COMMANDS)
 
     async def execute(self, command: Command) -> None:
         """START, STOP, KILL, UNPAUSE, RENAME, UPDATE or REMOVE one container.
@@ -54,14 +54,14 @@ class ContainerCommands:
             EngineUnavailable: nothing was sent.
             OutcomeUnknown: sent, but no response in time.
         """
-        within = _ORDER_DEADLINE
+        within = _DEADLINE
         if command.action is Action.STOP:
             within = math.ceil(command.grace) + _STOP_MARGIN
         await self._call(lambda client: _carry_out(client, command), within)
 
     async def wait_until_removed(self, container: str) -> None:
         """Wait until another client's removal of the container is done; errors as for ``execute``."""
-        await self._call(lambda client: client.wait(container, condition="removed"), _ORDER_DEADLINE)
+        await self._call(lambda client: client.wait(container, condition="removed"), _DEADLINE)
 
     async def credentials(self, image: str, config: Path) -> dict[str, str]:
         """Return the header with which the engine pulls this image, from the user's docker ``config.json``.
@@ -145,9 +145,9 @@ class _Clients:
         client = APIClient(
             base_url=self._address.url,
             version=api,
-            timeout=math.ceil(_ORDER_DEADLINE),
+            timeout=math.ceil(_DEADLINE),
             tls=tls,
-            max_pool_size=_MOST_ORDERS,
+            max_pool_size=_MOST_COMMANDS,
         )
         # An engine that shuts down accepts no new connection, but still obeys on existing ones while it stops
         # its containers. A container started then can never be started again, so each command uses a new
