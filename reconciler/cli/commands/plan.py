@@ -24,6 +24,7 @@ from reconciler.errors import InvalidDesiredState
 from reconciler.model.stack import Stack
 from reconciler.planning.drift import Drift
 from reconciler.planning.dry_run import dry_run
+from reconciler.planning.plan_types import Unresolved
 from reconciler.planning.planner import Plan, Step
 from reconciler.planning.planner import plan as decide
 from reconciler.planning.project_rename import record_rename, warnings
@@ -101,13 +102,13 @@ def as_json(preview: Preview) -> dict[str, Any]:
         ],
         "waiting": [
             {
-                "service": name,
-                "group": group_of.get(name),
-                "phase": phase,
-                "reason": reason,
-                "message": message,
+                "service": held.service,
+                "group": group_of.get(held.service),
+                "phase": held.phase,
+                "reason": held.reason,
+                "message": held.message,
             }
-            for name, phase, reason, message in _left(preview.remaining)
+            for held in preview.remaining.unresolved
         ],
         "drift": [
             {
@@ -125,11 +126,6 @@ def as_json(preview: Preview) -> dict[str, Any]:
     }
 
 
-def _left(remaining: Plan) -> Iterator[tuple[str, str, str, str]]:
-    """Yield (service, phase, reason, message) of each service that is held back after all steps."""
-    return (one[:4] for one in remaining.unresolved)
-
-
 _SIGNS = {"create": "+", "start": "+", "stop": "-", "kill": "-", "remove": "-"}
 _STYLES = {"+": "green", "-": "red", "~": "yellow"}
 
@@ -138,14 +134,16 @@ def show(preview: Preview, console: Console) -> None:
     """Print the actions of each service by group, then a summary line."""
     for warning in preview.stack.warnings:
         console.print(console.paint(f"warning: {clean(warning)}", "yellow"))
-    left = {name: (phase, message) for name, phase, _, message in _left(preview.remaining)}
+    unresolved = {held.service: held for held in preview.remaining.unresolved}
     by_service: dict[str, list[Step]] = {}
     for step in preview.steps:
         by_service.setdefault(step.service, []).append(step)
     rows: list[Row] = []
     for group in preview.stack.groups.values():
         shown = [
-            row for name in group.services for row in _rows(name, by_service.get(name, []), left.get(name))
+            row
+            for name in group.services
+            for row in _rows(name, by_service.get(name, []), unresolved.get(name))
         ]
         if shown:
             rows += [(Cell(group.name, "bold"),), *shown]
@@ -161,7 +159,7 @@ def show(preview: Preview, console: Console) -> None:
     console.print(summary(preview))
 
 
-def _rows(name: str, steps: list[Step], left: tuple[str, str] | None) -> Iterator[Row]:
+def _rows(name: str, steps: list[Step], held: Unresolved | None) -> Iterator[Row]:
     if steps:
         words = Counter(str(step.action) for step in steps)
         signs = {_SIGNS.get(word, "~") for word in words}
@@ -171,10 +169,9 @@ def _rows(name: str, steps: list[Step], left: tuple[str, str] | None) -> Iterato
             ", ".join(word if count == 1 else f"{word} ×{count}" for word, count in words.items()),
             Cell(clean(steps[0].why), "dim"),
         )
-    if left:
-        phase, message = left
-        style = {"blocked": "red", "suspended": "blue"}.get(phase, "yellow")
-        yield (Cell(f"  ! {name}", style), Cell(phase, style), Cell(clean(message), style))
+    if held:
+        style = {"blocked": "red", "suspended": "blue"}.get(held.phase, "yellow")
+        yield (Cell(f"  ! {name}", style), Cell(held.phase, style), Cell(clean(held.message), style))
 
 
 def summary(preview: Preview) -> str:
@@ -182,7 +179,6 @@ def summary(preview: Preview) -> str:
     counts: dict[str, int] = {}
     for step in preview.steps:
         counts[str(step.action)] = counts.get(str(step.action), 0) + 1
-    left = list(_left(preview.remaining))
     if not counts:
         text = "Nothing to do"
     else:
@@ -191,7 +187,7 @@ def summary(preview: Preview) -> str:
         total = len(preview.steps)
         text = f"{total} step{_s(total)} for {services} service{_s(services)}: {kinds}"
     for phase in ("blocked", "waiting", "suspended"):
-        number = sum(1 for item in left if item[1] == phase)
+        number = sum(held.phase == phase for held in preview.remaining.unresolved)
         if number:
             text += f"; {number} {'left ' if phase == 'waiting' else ''}{phase}"
     return text + "."
