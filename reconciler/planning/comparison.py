@@ -177,20 +177,20 @@ def stale_namespaces(
     or by other means, the container must be recreated too, as with Compose. Without a parent container the
     result is empty.
     """
-    found: tuple[str, ...] = ()
+    stale: tuple[str, ...] = ()
     if container.joins and service.shares:
         parents = _present(service.shares, selected)
         if parents and not set(container.joins) <= {parent.id for parent in parents.values()}:
-            found = tuple(sorted(parents))
-    if not found and service.volumes_from:
+            stale = tuple(sorted(parents))
+    if not stale and service.volumes_from:
         sources = {of for key, of in container.borrowed if key == "volumes_from"}
         parents = _present(service.volumes_from, selected)
         if sources and not {parent.id for parent in parents.values()} <= sources:
-            found = tuple(sorted(parents))
-    return found
+            stale = tuple(sorted(parents))
+    return stale
 
 
 def _present(names: Sequence[str], selected: Mapping[str, Container]) -> dict[str, Container]:
     """Return the containers of these services; empty if one of the services has none."""
-    found = {name: parent for name in names if (parent := selected.get(name)) is not None}
-    return found if len(found) == len(names) else {}
+    present = {name: parent for name in names if (parent := selected.get(name)) is not None}
+    return present if len(present) == len(names) else {}

@@ -71,7 +71,7 @@ def differences(
     def drift(kind: DriftKind, detail: str, fields: tuple[str, ...] = (), of: Container = container) -> Drift:
         return Drift(service.name, kind, pending, detail, of.id, fields)
 
-    found = [
+    drifts = [
         drift(DriftKind.DUPLICATE, f"{c.name} is a second container", of=c)
         for c in containers
         if c.id != container.id
@@ -79,30 +79,30 @@ def differences(
     if comparison.definition:
         fields = changed_fields(service, comparison.made)
         detail = f"differs in {join_names(fields)}" if fields else "was created from another definition"
-        found.append(drift(DriftKind.DEFINITION, detail, fields))
+        drifts.append(drift(DriftKind.DEFINITION, detail, fields))
     if comparison.image:
-        found.append(drift(DriftKind.IMAGE, f"{service.image} names another image now"))
+        drifts.append(drift(DriftKind.IMAGE, f"{service.image} names another image now"))
     if comparison.mounts:
         detail = f"{join_names(comparison.mounts)} changed since it was created"
-        found.append(
+        drifts.append(
             drift(DriftKind.MOUNTS, detail, tuple(f"mounts.{target}" for target in comparison.mounts))
         )
     altered = comparison.altered
     if altered == ("restart",) and stack.restart == "managed":
         detail = f"has the restart policy {container.restart}, but `restart: managed` wants no"
-        found.append(drift(DriftKind.ALTERED, detail, altered))
+        drifts.append(drift(DriftKind.ALTERED, detail, altered))
     elif altered:
-        found.append(drift(DriftKind.ALTERED, f"was changed by hand: {join_names(altered)}", altered))
+        drifts.append(drift(DriftKind.ALTERED, f"was changed by hand: {join_names(altered)}", altered))
     if comparison.parents:
         detail = f"was created for a container of {join_names(comparison.parents)} that is gone"
-        found.append(drift(DriftKind.ALTERED, detail, ("shares",)))
+        drifts.append(drift(DriftKind.ALTERED, detail, ("shares",)))
     if container.state is State.PAUSED:
-        found.append(drift(DriftKind.PAUSED, "is paused"))
+        drifts.append(drift(DriftKind.PAUSED, "is paused"))
     elif container.state not in ALIVE and not done:
-        found.append(drift(DriftKind.STOPPED, stop_reason(container)))
+        drifts.append(drift(DriftKind.STOPPED, stop_reason(container)))
     elif container.state is State.RUNNING and container.health is Health.UNHEALTHY:
-        found.append(drift(DriftKind.UNHEALTHY, "its health check fails"))
-    return tuple(found)
+        drifts.append(drift(DriftKind.UNHEALTHY, "its health check fails"))
+    return tuple(drifts)
 
 
 def join_names(names: Sequence[str], most: int = 4) -> str:

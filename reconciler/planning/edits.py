@@ -152,13 +152,13 @@ def _above(stack: Stack, group: str) -> list[str]:
 
 def _reached(stack: Stack, group: str, neighbours: Callable[[str], Iterable[str]]) -> list[str]:
     """Return all groups that are reachable from ``group``, without it, in display order."""
-    found: set[str] = set()
+    reached: set[str] = set()
     ahead = [group]
     while ahead:
-        fresh = set(neighbours(ahead.pop())) - found
-        found |= fresh
+        fresh = set(neighbours(ahead.pop())) - reached
+        reached |= fresh
         ahead += fresh
-    return [name for name in stack.groups if name in found and name != group]
+    return [name for name in stack.groups if name in reached and name != group]
 
 
 def _listed(names: list[str]) -> str:

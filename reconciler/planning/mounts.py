@@ -21,14 +21,14 @@ MAX_SELF_WRITES = 3
 
 def current_mounts(service: Service, observed: ObservedState) -> dict[str, Mounted]:
     """Return what a container created now would mount, by ``stack.Mount.key``."""
-    found = {}
+    mounts = {}
     for mount in service.mounts:
         source = observed.sources.get(mount.source)
         if mount.content:
-            found[mount.key] = Mounted("content", mount.content)
+            mounts[mount.key] = Mounted("content", mount.content)
         elif source is not None:
-            found[mount.key] = Mounted(source.kind, source.digest, source.inode)
-    return found
+            mounts[mount.key] = Mounted(source.kind, source.digest, source.inode)
+    return mounts
 
 
 def changed_mounts(
@@ -82,14 +82,14 @@ def mounts_to_learn(service: Service, observed: ObservedState, made: BuiltFrom) 
 
     Includes mounts recorded with a digest that can't be compared with those of the current key.
     """
-    found = {k: m for k, m in current_mounts(service, observed).items() if k not in made.mounts}
+    mounts = {k: m for k, m in current_mounts(service, observed).items() if k not in made.mounts}
     for mount in service.mounts:
         before = made.mounts.get(mount.key)
         if not mount.content or before is None or comparable(before.digest, mount.content):
             continue
         if not _content_changed(mount, before):
-            found[mount.key] = Mounted("content", mount.content)
-    return found
+            mounts[mount.key] = Mounted("content", mount.content)
+    return mounts
 
 
 def writes_own_mount(mount: Mount, made: BuiltFrom | None) -> bool:
@@ -105,13 +105,13 @@ def self_write_counts(
     changed: Collection[str],
 ) -> dict[str, int]:
     """Return ``BuiltFrom.churn`` of the container that replaces this one; ``changed`` are mount targets."""
-    found = {}
+    counts = {}
     for mount in service.mounts:
         source = observed.sources.get(mount.source)
         if mount.writable and mount.target in changed and source is not None and container.started_at:
             soon = 0 <= source.changed_at - container.started_at < SELF_WRITE_WINDOW
-            found[mount.key] = (made.churn.get(mount.key, 0) if made else 0) + 1 if soon else 0
-    return found
+            counts[mount.key] = (made.churn.get(mount.key, 0) if made else 0) + 1 if soon else 0
+    return counts
 
 
 def missing_source(service: Service, observed: ObservedState, made: BuiltFrom | None) -> str:

@@ -142,10 +142,10 @@ class Plan:
 
     def unit(self, key: str) -> ServicePlan | None:
         """Return the plan of a unit (``Step.key``), which may be a service; None if unknown."""
-        found = self.services.get(service_of(key))
-        if found is None or not found.units:
-            return found
-        return next((unit for unit in found.units if unit.service == key), found)
+        plan = self.services.get(service_of(key))
+        if plan is None or not plan.units:
+            return plan
+        return next((unit for unit in plan.units if unit.service == key), plan)
 
     @property
     def unresolved(self) -> tuple[Unresolved, ...]:
@@ -166,8 +166,8 @@ class Plan:
     @property
     def steps(self) -> tuple[Step, ...]:
         """The steps to take now, highest weight first; equal weights in start order."""
-        found = [one.step for one in self.leaves if one.step]
-        return tuple(sorted(found, key=lambda step: -step.weight))
+        steps = [one.step for one in self.leaves if one.step]
+        return tuple(sorted(steps, key=lambda step: -step.weight))
 
     @property
     def drifts(self) -> tuple[Drift, ...]:

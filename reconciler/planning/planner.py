@@ -38,15 +38,15 @@ def plan(stack: Stack, desired: Desired, observed: ObservedState, ledger: Ledger
     """
     if not observed.complete:
         return Plan(complete=False)
-    found = _by_service(observed.containers)
+    containers = _by_service(observed.containers)
     units = None
-    if stack.replicated or len(found) != len(observed.containers):
-        units = units_of(stack, desired, observed, ledger, found)
+    if stack.replicated or len(containers) != len(observed.containers):
+        units = units_of(stack, desired, observed, ledger, containers)
     if units is None:
-        context = compare_services(PlanInputs(stack, desired, observed, ledger, now), found, {})
+        context = compare_services(PlanInputs(stack, desired, observed, ledger, now), containers, {})
     else:
         by_unit = PlanInputs(units.stack, desired, observed, ledger, now)
-        context = compare_services(by_unit, units.found, units.compared)
+        context = compare_services(by_unit, units.containers, units.compared)
     plans = plan_in_order(context, context.stack.order)
     if units is not None:
         plans = replace_one_by_one(context, units, plans)
@@ -55,13 +55,13 @@ def plan(stack: Stack, desired: Desired, observed: ObservedState, ledger: Ledger
 
 
 def _by_service(containers: Iterable[Container]) -> dict[str, list[Container]]:
-    found: dict[str, list[Container]] = {}
+    by_service: dict[str, list[Container]] = {}
     for container in containers:
-        found.setdefault(container.service, []).append(container)
-    for several in found.values():
+        by_service.setdefault(container.service, []).append(container)
+    for several in by_service.values():
         if len(several) > 1:
             several.sort(key=lambda container: container.id)
-    return found
+    return by_service
 
 
 def plan_in_order(context: PlanningContext, order: Iterable[str]) -> dict[str, ServicePlan]:

@@ -76,12 +76,12 @@ def _covers(accepted_at: float | None, renaming: Renaming, now: Clock) -> bool:
 def describe(stack: Stack, left: Iterable[LeftBehind], groups: Iterable[str], *, held: bool = True) -> str:
     """Describe what is left behind and what to do; ``groups`` are those that can accept the change."""
     accept = f"`service-manager accept {' '.join(groups)}`"
-    found = list(left)
-    parts = " and ".join(f"{_counted(one)} of the project {one.project}" for one in found)
-    names = [one.project for one in found]
+    projects = list(left)
+    parts = " and ".join(f"{_counted(one)} of the project {one.project}" for one in projects)
+    names = [one.project for one in projects]
     remove = " and ".join(
         f"`docker compose -p {one.project} down`" if one.containers else f"the volumes of {one.project}"
-        for one in found
+        for one in projects
     )
     if not held:
         return (

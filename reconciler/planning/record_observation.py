@@ -41,25 +41,25 @@ def record_observation(
     by_service: dict[str, list[Container]] = {}
     for container in observed.containers:
         by_service.setdefault(container.service, []).append(container)
-    found: Mapping[str, list[Container]] = by_service
+    containers: Mapping[str, list[Container]] = by_service
     units = None
     if stack.replicated or len(by_service) != len(observed.containers):
-        units = units_of(stack, desired, observed, ledger, found)
+        units = units_of(stack, desired, observed, ledger, containers)
     ledger = _record_surplus(ledger, units, now)
     whole = stack
     if units is not None:
         # Entries of a removed replica would apply to a later one with the same number.
         ledger = forget_removed_units(ledger, units)
-        stack, found = units.stack, units.found
+        stack, containers = units.stack, units.containers
     for name, group in stack.group_of.items():
         service = stack.services[name]
         state = desired.groups[group]
-        if any(c.state is State.UNKNOWN for c in found.get(name, ())):
+        if any(c.state is State.UNKNOWN for c in containers.get(name, ())):
             # An unreadable container neither adds to the ledger nor contradicts it.
             continue
-        selected = select_container(whole, service, found.get(name, ()), observed, ledger)
+        selected = select_container(whole, service, containers.get(name, ()), observed, ledger)
         if not state.on:
-            down = not any(c.state in ALIVE for c in found.get(name, ()))
+            down = not any(c.state in ALIVE for c in containers.get(name, ()))
             ledger = forget_stopped(ledger, name, down=down)
             if selected is not None:
                 ledger = record_build(stack, ledger, observed, service, selected)
@@ -67,7 +67,7 @@ def record_observation(
             ledger = _record_container(stack, state, observed, ledger, service, selected, now, chance)
             if name in stack.follows and selected.state in ALIVE:
                 parents = {
-                    p: select_container(whole, stack.services[p], found.get(p, ()), observed, ledger)
+                    p: select_container(whole, stack.services[p], containers.get(p, ()), observed, ledger)
                     for p in stack.follows[name]
                 }
                 ledger = _record_parents(ledger, selected, parents)

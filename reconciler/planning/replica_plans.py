@@ -62,18 +62,18 @@ def merge_units(
     seen: Mapping[str, Container],
 ) -> dict[str, ServicePlan]:
     """Return plans by service, in the order of ``stack``; ``seen`` are the observed containers by id."""
-    found: dict[str, ServicePlan] = {}
+    merged: dict[str, ServicePlan] = {}
     for name in stack.order:
         names = units.of.get(name, (name,))
         beyond = units.surplus.get(name, ())
         if names == (name,) and not beyond:
-            found[name] = _by_service(plans[name], name, units, seen)
+            merged[name] = _by_service(plans[name], name, units, seen)
             continue
         service, gate = stack.services[name], context.gates[stack.group_of[name]]
         own = tuple(_by_service(plans[unit], name, units, seen) for unit in names)
         more = tuple(_surplus(context, gate, service, beyond))
-        found[name] = _sum_units(context, gate, service, own, more)
-    return found
+        merged[name] = _sum_units(context, gate, service, own, more)
+    return merged
 
 
 def _by_service(plan: ServicePlan, name: str, units: Units, seen: Mapping[str, Container]) -> ServicePlan:

@@ -26,13 +26,13 @@ _MOST_VARIANTS = 16
 class Units:
     """A stack by units. ``of`` names the units of each service that was split (none: scaled to zero).
 
-    ``found`` holds the containers by unit, each with the unit as its service; others stay under the name of
-    their service. ``surplus`` is by service, in the order of removal. ``compared`` are the comparisons, by
-    container id, that the choice of replicas needed.
+    ``containers`` is by unit, each with the unit as its service; others stay under the name of their service.
+    ``surplus`` is by service, in the order of removal. ``compared`` are the comparisons that the choice of
+    replicas needed, by container id.
     """
 
     stack: Stack
-    found: Mapping[str, list[Container]]
+    containers: Mapping[str, list[Container]]
     of: Mapping[str, tuple[str, ...]]
     surplus: Mapping[str, tuple[Container, ...]]
     compared: Mapping[str, Comparison]
@@ -43,15 +43,15 @@ def units_of(
     desired: Desired,
     observed: ObservedState,
     ledger: Ledger,
-    found: Mapping[str, Sequence[Container]],
+    containers: Mapping[str, Sequence[Container]],
 ) -> Units | None:
     """Return the units of a stack; None if each service is one unit without surplus.
 
-    ``found`` holds the containers by service.
+    ``containers`` holds the containers by service.
     """
     crowded = [
         name
-        for name, group in found.items()
+        for name, group in containers.items()
         if len(group) > 1
         and name in stack.group_of
         and stack.services[name].replicas == 1
@@ -59,12 +59,12 @@ def units_of(
     ]
     if not stack.replicated and not crowded:
         return None
-    by_unit = {name: list(group) for name, group in found.items()}
+    by_unit = {name: list(group) for name, group in containers.items()}
     numbers: dict[str, tuple[int, ...]] = {}
     surplus: dict[str, tuple[Container, ...]] = {}
     compared: dict[str, Comparison] = {}
     for name in (*stack.replicated, *crowded):
-        service, here = stack.services[name], found.get(name, ())
+        service, here = stack.services[name], containers.get(name, ())
         on = desired.groups[stack.group_of[name]].on
         if service.replicas < 2 and not on:
             # All containers of a service that is off stop, whatever their number.
@@ -75,8 +75,8 @@ def units_of(
         kept = sorted(by_number)
         if on and len(kept) > service.replicas:
             several = {
-                number: [compare(stack, service, one, observed, ledger) for one in containers]
-                for number, containers in by_number.items()
+                number: [compare(stack, service, one, observed, ledger) for one in same_number]
+                for number, same_number in by_number.items()
             }
             compared |= {one.container.id: one for each in several.values() for one in each}
             kept = _kept(service, several)

@@ -61,15 +61,15 @@ SCALED_TO_ZERO = ServiceStatus(Phase.CONVERGED, "scaled_to_zero", "scaled to zer
 
 def summarise(plan: Plan, ledger: Ledger, in_flight: Mapping[str, Action]) -> dict[str, ServiceStatus]:
     """Return a status per service, in start order: a wait for a stuck service is stuck as well."""
-    found: dict[str, ServiceStatus] = {}
+    statuses: dict[str, ServiceStatus] = {}
     for name, one in plan.services.items():
         if one.units:
-            found[name] = _of_units(one, ledger, in_flight, found)
+            statuses[name] = _of_units(one, ledger, in_flight, statuses)
         elif one.settled and name not in in_flight:
-            found[name] = CONVERGED if one.replicas else SCALED_TO_ZERO
+            statuses[name] = CONVERGED if one.replicas else SCALED_TO_ZERO
         else:
-            found[name] = _summary(one, ledger.failures.get(name), in_flight.get(name), found)
-    return found
+            statuses[name] = _summary(one, ledger.failures.get(name), in_flight.get(name), statuses)
+    return statuses
 
 
 def _of_units(
@@ -86,17 +86,17 @@ def _of_units(
         for unit in one.units
     }
     worst = max(each, key=lambda key: _SEVERITY[each[key].phase])
-    found = each[worst]
-    if found.phase is Phase.CONVERGED:
+    status = each[worst]
+    if status.phase is Phase.CONVERGED:
         return CONVERGED if one.replicas else SCALED_TO_ZERO
     # If the first replica to be recreated is stuck, so are those that wait for it.
-    unsettled = [status for status in each.values() if status.phase is not Phase.CONVERGED]
+    unsettled = [s for s in each.values() if s.phase is not Phase.CONVERGED]
     stuck = all(s.stuck for s in unsettled if s.reason != REPLICA_FIRST or len(unsettled) == 1)
     number = worst.partition(UNIT)[2]
     message = (
-        f"replica {number}: {found.message}" if number and found.reason != "held_back" else found.message
+        f"replica {number}: {status.message}" if number and status.reason != "held_back" else status.message
     )
-    return found._replace(message=message, stuck=stuck)
+    return status._replace(message=message, stuck=stuck)
 
 
 def _summary(
