@@ -65,7 +65,7 @@ def test_local_writes_and_upstream_commits_at_once_are_both_kept(host: GitHost, 
     upstream.hide()
     host.daemon.post("/services/start/extra")
     status = host.daemon.until(lambda s: any("can't fetch" in w for w in s["warnings"]))
-    assert "last good state is kept" in str(status["warnings"])
+    assert "last valid state stays in force" in str(status["warnings"])
     until(host.clean)
     upstream.unhide()
     upstream.publish("web", {"groups.yaml": WEB_ON})
