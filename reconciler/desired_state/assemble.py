@@ -21,7 +21,13 @@ from reconciler.desired_state.schema import (
     read_groups,
     read_stack,
 )
-from reconciler.desired_state.validation import check_groups, check_order, check_services, check_stack
+from reconciler.desired_state.validation import (
+    check_alternatives,
+    check_groups,
+    check_order,
+    check_services,
+    check_stack,
+)
 from reconciler.errors import InvalidDesiredState, Mistake
 from reconciler.host.content_digest import digest
 from reconciler.host.yaml_positions import Document, parse_document
@@ -123,6 +129,7 @@ def assemble(
     services = services_from(resolved, project)
     if parsed.stack:
         mistakes += check_services(parsed.stack, services)
+        mistakes += check_alternatives(parsed.stack, services)
     if mistakes or not (parsed.stack and parsed.stack_file and parsed.groups_file):
         raise InvalidDesiredState(sort_mistakes(mistakes))
     stack = _stack(

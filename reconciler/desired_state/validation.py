@@ -8,14 +8,14 @@ unexpected type are skipped; ``schema`` reports them.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from graphlib import CycleError
 from typing import Any
 
 from reconciler.errors import Mistake
 from reconciler.host.yaml_positions import Document, Path
 from reconciler.model.dependency_order import find_cycle
-from reconciler.model.stack import Stack
+from reconciler.model.stack import Service, Stack
 
 
 def check_stack(stack: Document) -> Iterator[Mistake]:
@@ -68,6 +68,23 @@ def check_order(document: Document, stack: Stack) -> Iterator[Mistake]:
         behind = next((group for group in stack.groups if gate in stack.groups[group].depends_on), gate)
         path: Path = ("groups", behind, "depends_on") if behind else ("compose",)
         yield document.mistake(path, f"these wait for each other, so none could start: {_arrows(cycle)}")
+
+
+def check_alternatives(document: Document, services: Mapping[str, Service]) -> Iterator[Mistake]:
+    """Yield services that share a ``container_name`` within one group: they could never be on together."""
+    for group in _mapping(document.plain, "groups"):
+        users: dict[str, str] = {}
+        for name, path in _services(document, group):
+            service = services.get(name)
+            if service is None or not service.named or not service.replicas:
+                continue
+            other = users.setdefault(service.container_name, name)
+            if other != name:
+                message = (
+                    f"{name} and {other} have the same container_name {service.container_name}, so they are "
+                    "alternatives: put them into different groups"
+                )
+                yield document.mistake(path, message)
 
 
 def _group_cycle(stack: Document, groups: Iterable[str]) -> Iterator[Mistake]:

@@ -279,6 +279,34 @@ class Stack:
         )
 
     @cached_property
+    def alternatives(self) -> Mapping[str, tuple[str, ...]]:
+        """Maps a managed service to the other managed services with the same ``container_name``.
+
+        Only one of them can have a container of that name, such as the CPU and the GPU form of one service.
+        """
+        users: dict[str, list[str]] = {}
+        for name in self.group_of:
+            if self.services[name].named and self.services[name].replicas:
+                users.setdefault(self.services[name].container_name, []).append(name)
+        return {
+            name: tuple(other for other in names if other != name)
+            for names in users.values()
+            if len(names) > 1
+            for name in names
+        }
+
+    @cached_property
+    def rivals(self) -> Mapping[str, Mapping[str, str]]:
+        """Maps a group to the groups that can't be on with it, each with the container name in common."""
+        found: dict[str, dict[str, str]] = {}
+        for name, others in self.alternatives.items():
+            for other in others:
+                group, rival = self.group_of[name], self.group_of[other]
+                if group != rival:
+                    found.setdefault(group, {})[rival] = self.services[name].container_name
+        return found
+
+    @cached_property
     def variants(self) -> dict[object, Stack]:
         """A cache of stacks derived from this one (``replicas``), kept between passes."""
         return {}

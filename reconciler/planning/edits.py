@@ -17,6 +17,7 @@ from reconciler.model.observed import ObservedState
 from reconciler.model.stack import Stack
 from reconciler.planning.drift import join_names
 from reconciler.planning.gates import PlanInputs, first_block
+from reconciler.planning.gates.alternatives import alternative_on
 from reconciler.planning.gates.dependencies import REASON as DEPENDENCY_OFF
 
 _MOST_NAMES = 8
@@ -39,7 +40,8 @@ def resolve(edit: Edit, stack: Stack, desired: Desired) -> States | Rejected:
 
     Rejects with ``revision_changed``, ``unknown_group``, ``dependents_on`` (a stop while groups that are on
     depend on the group), ``group_off`` (a restart or accept of a group that is off), or the reason of a gate,
-    such as ``dependency_off``. A dependency that is on but not ready is no reason: the loop waits for it.
+    such as ``dependency_off`` or ``alternative_on``. A dependency that is on but not ready is no reason: the
+    loop waits for it.
     """
     revision = desired.revision[:REVISION_DIGITS]
     if edit.if_match is not None and revision not in edit.if_match:
@@ -69,6 +71,13 @@ def _start(edit: Edit, stack: Stack, desired: Desired, group: str) -> States | R
     after = replace(desired, groups={**desired.groups, **states})
     # Gates that depend on containers stay open for an edit: it is decided by the files alone.
     inputs = PlanInputs(stack, after, ObservedState(), Ledger(), Clock(edit.at, 0.0))
+    for name in states:
+        # Before the gates, which let one of the two through.
+        alternative = alternative_on(stack, after, name)
+        if alternative is not None:
+            rivals = [rival for rival in stack.rivals[name] if after.groups[rival].on]
+            remedy = f"stop {_listed(rivals)} first"
+            return Rejected(alternative.reason, f"{name} {alternative.message}", remedy)
     block = first_block(inputs, group)
     if block is None:
         return states

@@ -6,6 +6,7 @@ The rules, in order:
 - Services without a profile that depend on each other, directly or not, form one group. It is named after the
   service with the most dependencies (the program, not its database). All services without such a connection
   form the group ``standalone``. If these rules give only one group, it is called ``core``.
+- Services of one group that share a container name are alternatives: all but the first get their own group.
 - A group depends on another if one of its services does in Compose, with strength ``on``: Compose's own
   order between services still holds, and is finer. ``required: false`` makes no dependency.
 - Groups that depend on each other in a cycle are merged: neither could be on without the other.
@@ -63,6 +64,7 @@ def propose_groups(
     for name, connected, origin in _connected_groups(plain, dependencies, members):
         members[name], origins[name] = connected, origin
     notes = _merge_cycles(members, origins, dependencies)
+    notes += _split_alternatives(members, origins, model)
     groups = [_group(name, members, origins[name], dependencies, model, used) for name in members]
     by_name = {group.name: group for group in groups}
     order = sorted_by_dependency({group.name: group.depends_on for group in groups})
@@ -160,6 +162,29 @@ def _merge_cycles(
             members[kept] += members.pop(name)
         origins[kept] += f", with {' and '.join(others)}: they depend on each other in a cycle"
         notes.append(f"{', '.join(others)}: merged into {kept}, they depend on each other in a cycle")
+    return notes
+
+
+def _split_alternatives(
+    members: dict[str, list[str]], origins: dict[str, str], model: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """Move services that can't be on together into groups of their own; return a note for each."""
+    notes = []
+    users: dict[str, list[str]] = {}
+    for service, entry in model.items():
+        users.setdefault((entry or {}).get("container_name") or "", []).append(service)
+    for name, services in users.items():
+        if not name or len(services) < 2:
+            continue
+        notes.append(f"{', '.join(services)}: alternatives with the container name {name}; one can be on")
+        seen: set[str] = set()
+        for service in services:
+            group = next(group for group, inside in members.items() if service in inside)
+            if group in seen:
+                members[group].remove(service)
+                group = _unused_name(service, members)
+                members[group], origins[group] = [service], f"alternative with the container name {name}"
+            seen.add(group)
     return notes
 
 

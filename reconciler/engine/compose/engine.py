@@ -13,11 +13,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from reconciler.engine.compose.alternatives import with_unique_names
 from reconciler.engine.compose.discovery import Compose, environment, find_compose
 from reconciler.engine.compose.resolve import not_runnable
 from reconciler.engine.compose.subprocess import ChildTimedOut, hold_lock, run
@@ -99,6 +102,7 @@ class ComposeRunner:
         grace = max((stack.services[name].stop_grace for name in services), default=0.0) if recreate else 0.0
         await self._change(
             stack,
+            services,
             [
                 "up",
                 "--no-start",
@@ -119,19 +123,25 @@ class ComposeRunner:
         """Build the images of these services."""
         arguments = ["build", *services]
         try:
-            await self._change(stack, arguments, quiet=_BUILD_QUIET, limit=_BUILD_LIMIT)
+            await self._change(stack, services, arguments, quiet=_BUILD_QUIET, limit=_BUILD_LIMIT)
         except StepFailed as error:
             if not _NO_BUILDX.search(str(error)):
                 raise
             # Newer versions build only through the buildx plugin, which many machines lack; the engine's own
             # builder still exists.
             await self._change(
-                stack, arguments, quiet=_BUILD_QUIET, limit=_BUILD_LIMIT, more={"DOCKER_BUILDKIT": "0"}
+                stack,
+                services,
+                arguments,
+                quiet=_BUILD_QUIET,
+                limit=_BUILD_LIMIT,
+                more={"DOCKER_BUILDKIT": "0"},
             )
 
     async def _change(
         self,
         stack: Stack,
+        services: Sequence[str],
         arguments: Sequence[str],
         *,
         quiet: float,
@@ -142,10 +152,11 @@ class ComposeRunner:
         # A build touches no container, network or volume and may take long: it must not delay creation.
         lane = f"{stack.name}-build" if arguments[0] == "build" else stack.name
         turn = self._turns.setdefault(lane, asyncio.Lock())
-        async with turn, hold_lock(self._locks / f"compose-{lane}.lock", _LOCK_PATIENCE) as descriptor:
+        lock = hold_lock(self._locks / f"compose-{lane}.lock", _LOCK_PATIENCE)
+        async with turn, lock as descriptor, _model_for(stack.model, services) as model:
             try:
                 done = await run(
-                    [compose.path, *_project(stack), *arguments],
+                    [compose.path, *_project(stack, model), *arguments],
                     environ=environment(self._environ) | dict(more or {}),
                     directory=working_directory(stack.directory),
                     quiet=quiet,
@@ -162,12 +173,12 @@ class ComposeRunner:
             raise _refusal(done.messages, secrets)
 
 
-def _project(stack: Stack) -> list[str]:
+def _project(stack: Stack, model: str) -> list[str]:
     return [
         "--ansi",
         "never",
         "-f",
-        stack.model,
+        model,
         "--project-directory",
         stack.directory,
         "-p",
@@ -175,6 +186,31 @@ def _project(stack: Stack) -> list[str]:
         "--profile",
         "*",
     ]
+
+
+@asynccontextmanager
+async def _model_for(path: str, services: Sequence[str]) -> AsyncIterator[str]:
+    """Yield the file to give to Compose: the stored model, or a copy in which each container name is unique.
+
+    The copy has the same file name, by which containers of a daemon are known.
+    """
+    stored = await asyncio.to_thread(_text, path)
+    distinct = await asyncio.to_thread(with_unique_names, stored, services)
+    if distinct is stored:
+        yield path
+        return
+    with TemporaryDirectory(prefix="service-manager-") as folder:
+        copy = Path(folder) / Path(path).name
+        await asyncio.to_thread(copy.write_bytes, distinct)
+        yield str(copy)
+
+
+def _text(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        message = f"the resolved Compose model {path} can't be read: {error}"
+        raise StepFailed(message, "model_missing") from error
 
 
 def _refusal(messages: Sequence[str], secrets: Sequence[str]) -> EngineError:
@@ -189,8 +225,8 @@ def _refusal(messages: Sequence[str], secrets: Sequence[str]) -> EngineError:
 def _model(path: str) -> Mapping[str, Any]:
     """Return the services of the stored model; each generation has its own path, so the result is cached."""
     try:
-        content = load_json(Path(path).read_bytes())
-    except (OSError, ValueError) as error:
+        content = load_json(_text(path))
+    except ValueError as error:
         message = f"the resolved Compose model {path} can't be read: {error}"
         raise StepFailed(message, "model_missing") from error
     services: Mapping[str, Any] = content.get("services") or {}

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from reconciler.engine.compose.alternatives import always_clash, name_is_shared, with_unique_names
 from reconciler.engine.compose.discovery import Compose, environment, find_compose
 from reconciler.engine.compose.error_locations import mistakes_in, warnings_in
 from reconciler.engine.compose.subprocess import ChildTimedOut, ProcessResult, run
@@ -64,10 +65,24 @@ async def resolve(
     common = ["--ansi", "never", "--project-directory", str(directory), "-p", project, "--profile", "*"]
     named = [argument for file in files for argument in ("-f", str(file))]
     folder = working_directory(directory)
-    model = await _config(chosen, [*named, *common], ["--format", "json"], surroundings, files, folder)
+    wanted = ["--format", "json"]
+    unchecked: list[str] = []
+    try:
+        model = await _config(chosen, [*named, *common], wanted, surroundings, files, folder)
+    except InvalidDesiredState as error:
+        if not name_is_shared(str(error)):
+            raise
+        unchecked = ["--no-consistency"]
+        model = await _config(chosen, [*named, *common], [*unchecked, *wanted], surroundings, files, folder)
+        if clash := await asyncio.to_thread(always_clash, load_json(model.output)):
+            raise InvalidDesiredState(tuple(m._replace(message=clash) for m in error.mistakes)) from None
+        distinct = await asyncio.to_thread(with_unique_names, model.output)
+        await _config(chosen, ["-f", "-", *common], wanted, surroundings, files, folder, distinct)
     text = model.output.replace(_as_json(without), b"") if without else model.output
     # Hashes of the unresolved files differ from the labels if there is an env_file.
-    hashed = await _config(chosen, ["-f", "-", *common], ["--hash", "*"], surroundings, files, folder, text)
+    hashed = await _config(
+        chosen, ["-f", "-", *common], [*unchecked, "--hash", "*"], surroundings, files, folder, text
+    )
     hashes = _hashes(hashed.output)
     values: dict[str, str | None] = {}
     # In a thread: the resolved model may be megabytes, and nested to any depth.

@@ -1,4 +1,4 @@
-"""Gates hold a group back: a suspension, a needed group that is off, a new project name. Pure.
+"""Gates hold a group back: a suspension, a needed group that is off, an alternative that is on. Pure.
 
 Each gate is one function in its own module and one entry in ``GATES``. ``plan`` calls every gate once per
 group and pass; the first result that holds the group back wins. Status, REST, command line and dashboard
@@ -23,6 +23,7 @@ May import ``model`` and the values of ``plan_types``; uses no file, clock, rand
 
 from __future__ import annotations
 
+from reconciler.planning.gates.alternatives import alternatives
 from reconciler.planning.gates.dependencies import dependencies, ready_dependencies
 from reconciler.planning.gates.gate_types import OPEN, Gate, GateResult, GroupGate, PlanInputs
 from reconciler.planning.gates.project_name import project_name
@@ -31,7 +32,7 @@ from reconciler.planning.plan_types import Block
 
 __all__ = ["GATES", "OPEN", "Gate", "GateResult", "GroupGate", "PlanInputs", "first_block", "group_gate"]
 
-GATES: tuple[Gate, ...] = (suspension, dependencies, project_name)
+GATES: tuple[Gate, ...] = (suspension, dependencies, alternatives, project_name)
 """All gates, in order of precedence."""
 
 

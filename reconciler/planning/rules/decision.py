@@ -181,9 +181,16 @@ def wait_for_removal() -> Wait:
     return Wait("removing", "waits for the engine to finish removing it")
 
 
-def wait_for_name(service: Service) -> Wait:
-    """Return the wait for a container name that another project holds."""
+def name_conflict(context: PlanningContext, service: Service, name: str) -> Wait | None:
+    """Return the wait for a container name that another container holds; None: it is free."""
+    for other in context.stack.alternatives.get(service.name, ()):
+        for container in context.containers.get(other, ()):
+            if container.name == name:
+                message = f"waits for the name {name}, which the container of {other} still has"
+                return Wait("name_conflict", message)
+    if name not in context.observed.foreign:
+        return None
     return Wait(
         "name_conflict",
-        f"a container outside this project has the name {service.container_name}: rename or remove it",
+        f"a container outside this project has the name {name}: rename or remove it",
     )

@@ -54,6 +54,9 @@ def _stop(context: PlanningContext, gate: GroupGate, service: Service, container
 def _plan_stopped(context: PlanningContext, gate: GroupGate, service: Service) -> ServicePlan:
     """Leave a stopped service alone, unless its restart policy would let the engine start it again."""
     name, revived = service.name, None
+    holder = _holder_of_needed_name(context, service)
+    if holder is not None and gate.hold is None:
+        return _plan(context, gate.group, name, _free_name(context, service, holder), (), inputs="off")
     # An engine without UPDATE may start the container at its next boot; the pass after that stops it.
     can_update = Capability.UPDATE in context.observed.capabilities
     if context.stack.restart == "managed" and gate.hold is None and can_update:
@@ -68,6 +71,29 @@ def _plan_stopped(context: PlanningContext, gate: GroupGate, service: Service) -
     step = step_for(context, service, Action.UPDATE, "altered", why, revived, "no")
     decision = step_or_backoff(context, name, "off", step)
     return _plan(context, gate.group, name, decision, (drift,), inputs="off")
+
+
+def _holder_of_needed_name(context: PlanningContext, service: Service) -> Container | None:
+    """Return the stopped container whose name an alternative that is on needs; None: there is none."""
+    stack = context.stack
+    for other in stack.alternatives.get(service.name, ()):
+        other_gate = context.gates[stack.group_of[other]]
+        if other_gate.state.on and other_gate.hold is None:
+            containers = context.containers.get(service.name, ())
+            return next((c for c in containers if c.name == service.container_name), None)
+    return None
+
+
+def _free_name(context: PlanningContext, service: Service, container: Container) -> Decision:
+    """Rename the stopped container, so that it keeps its data; it gets its name back when it is on again."""
+    if container.state is State.REMOVING:
+        return hold(wait_for_removal())
+    why = f"{container.name} is the container name of an alternative that is on"
+    can_rename = Capability.RENAME in context.observed.capabilities
+    action = Action.RENAME if can_rename else Action.REMOVE
+    spare = f"{container.id[:12]}_{container.name}" if can_rename else ""
+    step = step_for(context, service, action, "alternative", why, container, spare)
+    return step_or_backoff(context, service.name, "off", step)
 
 
 def _plan(

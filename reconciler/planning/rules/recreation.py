@@ -15,12 +15,12 @@ from reconciler.planning.rules.decision import (
     hold,
     missing_mount,
     mount_unstable,
+    name_conflict,
     pull_step,
     step_for,
     step_or_backoff,
     stop_action,
     stop_for_recreate,
-    wait_for_name,
     wait_for_removal,
 )
 
@@ -33,8 +33,9 @@ def create(context: PlanningContext, earlier: Earlier, unit: Unit) -> Decision:
     pull = pull_step(context, earlier, unit)
     if pull is not None:
         return pull
-    if service.container_name in context.observed.foreign:
-        return hold(wait_for_name(service))
+    taken = name_conflict(context, service, service.container_name)
+    if taken is not None:
+        return hold(taken)
     if service.mounts:
         blocked = missing_mount(context, unit) or mount_unstable(context, unit)
         if blocked is not None:
@@ -79,8 +80,9 @@ def recreate(
     """
     comparison, name = unit.comparison, unit.service.name_of(container.number)
     renames = comparison is not None and comparison.immutable and comparison.name
-    if renames and name in context.observed.foreign:
-        return hold(wait_for_name(unit.service))
+    taken = name_conflict(context, unit.service, name) if renames else None
+    if taken is not None:
+        return hold(taken)
     blocked = (
         missing_mount(context, unit) or pull_step(context, earlier, unit) or mount_unstable(context, unit)
     )
@@ -100,8 +102,9 @@ def repair_in_place(context: PlanningContext, unit: Unit, comparison: Comparison
     why = next(drift.detail for drift in unit.drifts if drift.kind is DriftKind.ALTERED)
     if comparison.name:
         name = service.name_of(container.number)
-        if name in context.observed.foreign:
-            return hold(wait_for_name(service))
+        taken = name_conflict(context, service, name)
+        if taken is not None:
+            return hold(taken)
         return attempt(context, unit, Action.RENAME, "altered", why, container, name)
     policy = wanted_policy(context.stack, service)
     return attempt(context, unit, Action.UPDATE, "altered", why, container, policy)

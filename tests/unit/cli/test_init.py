@@ -356,3 +356,41 @@ def test_optional_dependency_connects_no_services() -> None:
         group.name: group.services for group in propose_groups({n: {} for n in services}, services, {}).groups
     }
     assert services_by_group == {"c": ("b", "c"), "standalone": ("a",)}
+
+
+async def test_alternatives_with_one_container_name_get_groups_of_their_own(tmp_path: Path) -> None:
+    compose = """
+services:
+  cpu: {image: llm, container_name: llm, profiles: [cpu]}
+  gpu: {image: llm, container_name: llm, profiles: [gpu]}
+  old: {image: llm:1, container_name: llm, profiles: [gpu]}
+"""
+    outcome, loaded = await written_for(tmp_path, compose)
+    assert groups(loaded) == {"cpu": ["cpu"], "gpu": ["gpu"], "old": ["old"]}
+    assert "cpu, gpu, old: alternatives with the container name llm; one can be on" in outcome.notes
+    assert all(service.config_hash for service in loaded.stack.services.values())
+
+
+@pytest.mark.parametrize(
+    ("services", "message"),
+    [
+        (
+            "  a: {image: x, container_name: llm}\n  b: {image: x, container_name: llm}\n",
+            "the services a and b have the same container_name llm",
+        ),
+        (
+            "  a: {image: x, container_name: llm, profiles: [p]}\n"
+            "  b: {image: x, container_name: llm, profiles: [q], networks: [front]}\n",
+            "undefined network front",
+        ),
+    ],
+)
+async def test_shared_container_names_hide_no_other_mistake(
+    tmp_path: Path, services: str, message: str
+) -> None:
+    (tmp_path / "compose.yaml").write_text(f"services:\n{services}")
+    with pytest.raises(InvalidDesiredState) as caught:
+        await scaffold(tmp_path / "compose.yaml", tmp_path / "desired-state")
+    assert message in str(caught.value)
+    # Compose checks the services in random order.
+    assert caught.value.mistakes[0].line in {2, 3}

@@ -104,3 +104,17 @@ async def test_mistakes_of_compose_are_added(tmp_path: Path) -> None:
     a_directory(tmp_path, compose="nothing: here\n", groups=GROUPS.replace("off", "of"))
     mistakes = await mistakes_of(tmp_path)
     assert [line.split(": ")[0] for line in mistakes] == ["groups.yaml:4:8", "compose.yaml"]
+
+
+async def test_alternatives_are_in_different_groups(tmp_path: Path) -> None:
+    compose = (
+        "services:\n"
+        "  db: {image: x, container_name: one, profiles: [a]}\n"
+        "  cache: {image: x, container_name: one, profiles: [b]}\n"
+        "  app: {image: x}\n"
+    )
+    a_directory(tmp_path, compose=compose)
+    assert await mistakes_of(tmp_path) == [
+        "stack.yaml:6:20: cache and db have the same container_name one, so they are alternatives: "
+        "put them into different groups"
+    ]
