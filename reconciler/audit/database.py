@@ -54,8 +54,8 @@ class Retention(NamedTuple):
 class AuditFile:
     """The database in a state directory, open for appending.
 
-    ``check``: check its integrity first; rename a damaged database, begin a new one, and record that in the
-    next entry. Without ``check`` a damaged database raises.
+    With ``check``, opening checks the integrity first. A damaged database is renamed, a new one begins, and
+    the next entry records this. Without ``check`` a damaged database raises.
 
     Raises:
         OSError, sqlite3.Error: the database can't be opened or created.
@@ -70,8 +70,7 @@ class AuditFile:
             with self._head.locked():
                 self._db = self._open(check=check)
                 if self._head.read() is None and self._last() == START:
-                    # Written before the first entry, so that a head that is missing later counts as a
-                    # problem.
+                    # Write a head before the first entry, so that a missing head is always a problem.
                     self._head.write(START)
                     self._head.sync()
             self._inode = self._path.stat().st_ino
@@ -96,9 +95,9 @@ class AuditFile:
         return entries
 
     def truncate_before(self, retention: Retention, now: float) -> list[Entry]:
-        """Delete one batch of entries beyond the retention; return the entry that records it, if any.
+        """Delete one batch of the oldest entries beyond the retention; return the entries that record it.
 
-        Repeat until the result is empty. ``now`` is wall time in seconds.
+        Call it again until the result is empty. ``now`` is wall time in seconds.
 
         Raises:
             OSError, sqlite3.Error: nothing was deleted.
@@ -163,11 +162,11 @@ class AuditFile:
                 chown_like(descriptor, self._state_dir)
             finally:
                 os.close(descriptor)
-        # Used by one thread at a time, but not always by the one that opened it.
+        # One thread at a time uses the connection, but not always the thread that opened it.
         db = sqlite3.connect(self._path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
         try:
             if check:
-                # Before the first write, which includes the switch to WAL.
+                # Check before the first write; the switch to WAL is one.
                 _quick_check(db)
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
@@ -250,6 +249,10 @@ class AuditFile:
     # --- retention -------------------------------------------------------------------------------
 
     def _expired(self, retention: Retention, now: float) -> tuple[int, str, int]:
+        """Return the first entry, the reason to delete (age or size) and the last entry to delete.
+
+        If there is nothing to delete, the last is below the first.
+        """
         db = self._db
         first, last = db.execute("SELECT ifnull(min(id), 1), ifnull(max(id), 0) FROM entries").fetchone()
         latest = min(last - retention.least, first + _MAX_DELETED_AT_ONCE - 1)

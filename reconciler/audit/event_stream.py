@@ -18,10 +18,10 @@ log = logging.getLogger(__name__)
 
 
 class Delivery(NamedTuple):
-    """How a subscriber that stores events should store one.
+    """How to store an event; only for subscribers that store events.
 
-    ``durable``: at once, since a caller waits for it. ``repeat_key``: repeats of this key may be stored as
-    one event with a count, since clients decide how many there are; empty: store each.
+    ``durable``: store it at once, since the publisher waits for it. ``repeat_key``: events with an equal key
+    may be stored as one event with a count, since clients decide how many there are; empty: store each.
     """
 
     durable: bool = False
@@ -29,10 +29,10 @@ class Delivery(NamedTuple):
 
 
 Subscriber = Callable[[AuditEvent, Delivery], "Future[bool] | None"]
-"""Takes an event; called in the publisher's thread, returns at once.
+"""Takes an event. Called in the publisher's thread, so it must return at once.
 
-If it stores events, it returns for a durable one a future that is True once the event is on disk, and False
-if that failed. Otherwise it returns None.
+For a durable event, a subscriber that stores events returns a future: True once the event is on disk, False
+if that failed. In all other cases it returns None.
 """
 
 
@@ -51,7 +51,7 @@ class AuditEventStream:
     ) -> tuple[Future[bool], ...]:
         """Publish an event; never blocks and never fails.
 
-        Returns the futures of the subscribers that store it durably; none without ``durable``.
+        With ``durable``, return the futures of the subscribers that store it; otherwise return ().
         """
         delivery = Delivery(durable, repeat_key)
         futures = []

@@ -33,7 +33,7 @@ class _Sent(NamedTuple):
 
 
 class StepRecorder:
-    """Records one event per finished step and per outcome of a generation, from the loop's hooks.
+    """Records one event for each finished step and each outcome of a generation. Called by the loop's hooks.
 
     ``record`` takes an event and returns at once; ``target`` returns the state that the loop converges to;
     ``wall`` returns wall time in seconds.
@@ -47,9 +47,9 @@ class StepRecorder:
         self._wall = wall
         self._sent: dict[str, _Sent] = {}
 
-    def on_step(self, step: Step, error: EngineError | None, over: bool) -> None:
-        """Handle a step that was sent, or that finished (``over``)."""
-        if not over:
+    def on_step(self, step: Step, error: EngineError | None, finished: bool) -> None:
+        """Handle a step that was sent, or that ``finished``, with its error if it failed."""
+        if not finished:
             self._sent[step.key] = self._sent_step(step)
             return
         sent = self._sent.pop(step.key, None) or self._sent_step(step)
@@ -133,15 +133,14 @@ def accepted(
 
 
 def rejected(mistakes: Iterable[Mistake], *, user: str, generation: int, at: float) -> AuditEvent:
-    """Return the event for a rejected edit. It names the places of mistakes, not their content: that may be a
-    secret.
+    """Return the event for a rejected edit.
+
+    The event names the places of the mistakes and not the text there, which may be a secret.
     """
-    found = tuple(mistakes)
-    places = [
-        place._replace(message="").path + (f":{place.line}" if place.line else "") for place in found[:5]
-    ]
+    all_mistakes = tuple(mistakes)
+    places = [one.path + (f":{one.line}" if one.line else "") for one in all_mistakes[:5]]
     shown = ", ".join(dict.fromkeys(places))
-    count = f"{len(found)} mistake{'s' if found[1:] else ''}"
+    count = f"{len(all_mistakes)} mistake{'s' if all_mistakes[1:] else ''}"
     return AuditEvent(
         "edit",
         target="desired-state",
@@ -183,7 +182,7 @@ def daemon_started(version: str, *, engine: str, address: str, crashed: bool, at
 
 
 def daemon_stopped(*, failed: bool, at: float) -> AuditEvent:
-    """Return the event for the daemon's stop, on request or after an internal failure."""
+    """Return the event for the daemon's stop; ``failed``: an internal failure is the reason."""
     return AuditEvent(
         "daemon_stop",
         result="failed" if failed else "done",

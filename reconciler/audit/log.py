@@ -34,9 +34,12 @@ Listener = Callable[[Sequence[Entry]], None]
 
 
 class WriterTimings(NamedTuple):
-    """``gather``: seconds to collect events into one write; ``again``: pauses in seconds after failed writes,
-    the last one repeated; ``cut``, ``sync``: see ``AuditWriter``. ``held``: most events in the queue;
-    ``batch``: most events in one write."""
+    """Times and limits of the writer thread.
+
+    ``gather``: seconds to collect events into one write. ``again``: pauses in seconds after failed writes,
+    the last one repeated. ``cut``, ``sync``: see ``AuditWriter``. ``held``: largest number of events in the
+    queue. ``batch``: largest number of events in one write.
+    """
 
     gather: float = 0.1
     again: tuple[float, ...] = (1.0, 2.0, 5.0, 10.0, 30.0)
@@ -52,8 +55,10 @@ class _Queued(NamedTuple):
 
 
 class Audit:
-    """The log in a state directory. Thread-safe. Events before ``start`` are queued; events after ``close``
-    are dropped. ``wall`` returns wall time in seconds.
+    """The log in a state directory. Thread-safe. ``wall`` returns wall time in seconds.
+
+    Events before ``start`` are queued; events after ``close`` are dropped. ``written`` and ``lost`` count
+    entries since the start; ``error`` is the error of the last write, empty after a success.
     """
 
     def __init__(
@@ -118,7 +123,7 @@ class Audit:
         return done
 
     def append_coalesced(self, key: tuple[str, ...], event: AuditEvent) -> None:
-        """Queue an event that may repeat: the first of a key soon, repeats counted once a minute."""
+        """Queue an event that may repeat. The first of a key is written soon, its repeats once a minute."""
         with self._change:
             first = self._repeats.add(key, self._stamped(event), time.monotonic())
             if first is not None and not self._closing:
@@ -162,16 +167,16 @@ class Audit:
             self._enqueue(_Queued(self._stamped(event), done))
             self._change.notify()
 
-    def _enqueue(self, waiting: _Queued) -> None:
-        self._queue.append(waiting)
-        self._urgent = self._urgent or waiting.done is not None
+    def _enqueue(self, queued: _Queued) -> None:
+        self._queue.append(queued)
+        self._urgent = self._urgent or queued.done is not None
         if len(self._queue) > self._pace.held:
             self._drop(self._queue.popleft())
 
-    def _drop(self, waiting: _Queued) -> None:
-        self.lost += waiting.event.times
-        self._lost_unrecorded += waiting.event.times
-        _resolve(waiting, good=False)
+    def _drop(self, queued: _Queued) -> None:
+        self.lost += queued.event.times
+        self._lost_unrecorded += queued.event.times
+        _resolve(queued, good=False)
 
     # --- the writer's thread ---------------------------------------------------------------------
 
@@ -181,13 +186,13 @@ class Audit:
             try:
                 running = self._write_next()
             except Exception:
-                # A bug here. Without this thread every durable write would block.
+                # A bug in this module. The thread must go on: without it every durable write would block.
                 log.exception("the audit log failed unexpectedly")
                 time.sleep(self._pace.again[0])
         self._writer.close()
 
     def _write_next(self) -> bool:
-        """Wait for a batch and write it; False once the log is closed and written."""
+        """Wait for a batch and write it; return False once the log is closed and everything is written."""
         batch = self._batch()
         if batch:
             good = self._write(batch)
@@ -222,7 +227,7 @@ class Audit:
                     return []
                 self._change.wait(due - now)
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), self._pace.batch))]
-            self._urgent = any(waiting.done for waiting in self._queue)
+            self._urgent = any(queued.done for queued in self._queue)
             return batch
 
     def _is_urgent(self) -> bool:
@@ -233,7 +238,7 @@ class Audit:
         return due if repeats is None else min(due, repeats)
 
     def _write(self, batch: list[_Queued]) -> bool:
-        events = [waiting.event for waiting in batch]
+        events = [queued.event for queued in batch]
         lost = self._lost_unrecorded
         if lost:
             events.insert(0, self._lost_event(lost))
@@ -243,10 +248,10 @@ class Audit:
             self._failed(batch, error)
             return False
         except BaseException:
-            # A bug here: these events would fail again; later ones may succeed.
+            # A bug in this module. These events would fail again, so drop them; later ones may succeed.
             with self._change:
-                for waiting in batch:
-                    self._drop(waiting)
+                for queued in batch:
+                    self._drop(queued)
             raise
         with self._change:
             self._lost_unrecorded -= lost
@@ -254,8 +259,8 @@ class Audit:
             log.info("the audit log is writable again", extra={"lost": lost})
         self._failures, self.error = 0, ""
         self.written += len(entries)
-        for waiting in batch:
-            _resolve(waiting, good=True)
+        for queued in batch:
+            _resolve(queued, good=True)
         self._notify_listeners(entries)
         return True
 
@@ -265,10 +270,10 @@ class Audit:
         self.error = str(error)
         with self._change:
             self._failures += 1
-            for waiting in batch:
-                _resolve(waiting, good=False)
+            for queued in batch:
+                _resolve(queued, good=False)
             # Return them to the front of the queue, the oldest first; events that overflow are lost.
-            self._queue.extendleft(_Queued(waiting.event, None) for waiting in reversed(batch))
+            self._queue.extendleft(_Queued(queued.event, None) for queued in reversed(batch))
             while len(self._queue) > self._pace.held:
                 self._drop(self._queue.popleft())
 

@@ -53,7 +53,10 @@ class AuditWriter:
         return min(self._cut_at, self._sync_at or self._cut_at)
 
     def apply_retention(self, now: float, wall: Callable[[], float]) -> Iterator[list[Entry]]:
-        """Flush and delete what is due; yield the entries that record it. The next write reports errors."""
+        """Flush the head and delete old entries when due; yield the entries that record the deletions.
+
+        Raises nothing: an error shows again at the next write, which reports it.
+        """
         aged, synced = self._cut_at <= now, self._sync_at is not None and self._sync_at <= now
         if aged:
             self._cut_at = now + self._pause
@@ -87,7 +90,7 @@ class AuditWriter:
             self._close_file()
             if not is_damage(error):
                 raise
-            # Damaged while open: opening it again checks and renames it.
+            # The file was damaged while open. Opening it again checks it, renames it and begins a new one.
             return self._open().append(events)
         except OSError:
             self._close_file()

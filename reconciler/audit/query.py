@@ -22,8 +22,10 @@ _SELECT = f"SELECT id, {', '.join(COLUMNS)}, before, hash FROM entries"  # noqa:
 
 
 class Query(NamedTuple):
-    """Selects at most ``limit`` entries before number ``before`` (0: the newest), by group, action and user;
-    an empty field matches every entry."""
+    """Selects the newest entries, at most ``limit``, whose number is below ``before`` (0: no bound).
+
+    ``group``, ``action`` and ``user`` must match; an empty one matches every entry.
+    """
 
     limit: int = 100
     before: int = 0
@@ -84,10 +86,10 @@ def read(state_dir: Path, query: Query) -> list[Entry]:
 
 
 def latest(state_dir: Path, *actions: str, result: str = "") -> Entry | None:
-    """Return the newest entry with one of these actions and, if given, this result.
+    """Return the newest entry with one of these actions and, if given, this result; None without one.
 
     Raises:
-        sqlite3.Error: as ``read``.
+        sqlite3.Error: the log can't be read, or is damaged.
     """
     where = [f"action IN ({', '.join('?' * len(actions))})"] if actions else []
     where += ["result = ?"] if result else []
@@ -101,7 +103,7 @@ def latest(state_dir: Path, *actions: str, result: str = "") -> Entry | None:
 
 
 def highest_generation(state_dir: Path) -> int | None:
-    """Return the highest generation recorded as accepted; None when the log has none."""
+    """Return the highest generation recorded as accepted; None if there is none or the log can't be read."""
     try:
         with _open(state_dir) as db:
             row = db.execute("SELECT max(generation) FROM entries WHERE result = 'accepted'").fetchone()
@@ -117,7 +119,7 @@ def verify(state_dir: Path) -> VerifyReport:
         NoAuditLog: there is neither a log nor a sign of an earlier one.
         OSError: the head file can't be read.
     """
-    # Read the head first: entries appended later come after it.
+    # Read the head before the entries: an entry appended in between then counts as newer, not as missing.
     head = read_head(state_dir)
     chain = _ChainVerifier(head)
     try:

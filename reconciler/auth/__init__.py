@@ -1,4 +1,6 @@
-"""API keys and the check that an address open to the network has one.
+"""Access to the API: keys with roles, and the refusal to listen on the network without one.
 
+``keys`` stores keys and finds the one of a request, ``credentials`` loads the key of the daemon's
+environment, ``bind_check`` checks the address to listen on.
 May import ``host``, ``options`` and ``errors``.
 """

@@ -26,7 +26,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check(host: str, *, keyless: bool, insecure: bool) -> None:
-    """Reject an address beyond loopback when there is no API key.
+    """Reject an address beyond loopback if there is no API key (``keyless``), unless ``insecure`` allows it.
 
     Raises:
         UnsafeBind: the address is not loopback; the message lists the remedies.

@@ -1,7 +1,7 @@
 """Named API keys with roles, stored as digests in the state directory.
 
-A key is 256 random bits, so its plain SHA-256 can't be inverted; a slow hash would only help to overload a
-small machine. The command line writes the file, the running daemon reads it.
+A key is 256 random bits, so its plain SHA-256 can't be inverted. A slow hash would add no security, and many
+requests could overload a small machine with it. The command line writes the file, the daemon reads it.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ ENVIRONMENT = "environment"
 RESERVED = frozenset({ENVIRONMENT, "anonymous", "daemon", "file", "loop", "local", "root"})
 """Names that have another meaning in the audit log."""
 
-_A_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+_VALID_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _SCHEMA = 1
 _MOST = 1000
 _MOST_BYTES = 1 << 20
-_EVERY = 0.25
+_CHECK_INTERVAL = 0.25
 """Seconds between checks of the file."""
 
 
@@ -99,17 +99,19 @@ class KeyFile:
             ) from None
 
     def add(self, name: str, role: str, *, at: float) -> str:
-        """Create a key and return it; the file is durable by then. The key can't be retrieved later.
+        """Create a key, store its digest durably and return the key. The key can't be retrieved later.
+
+        ``at`` is wall time in seconds.
 
         Raises:
             KeyStoreError: the name is taken or invalid, or the file can't be changed.
         """
-        if not _A_NAME.fullmatch(name):
+        if not _VALID_NAME.fullmatch(name):
             raise KeyStoreError(f"{name!r} is not a valid name", "use at most 64 letters, digits and . _ @ -")
         if name in RESERVED:
             raise KeyStoreError(f"the name {name!r} is reserved for the audit log", "choose another name")
         if role not in ROLES:
-            raise KeyStoreError(f"there is no role {role!r}", f"there are {' and '.join(ROLES)}")
+            raise KeyStoreError(f"there is no role {role!r}", f"use {' or '.join(ROLES)}")
         with self._locked():
             keys = self.read()
             if any(key.name == name for key in keys):
@@ -118,9 +120,9 @@ class KeyFile:
                 )
             if len(keys) >= _MOST:
                 raise KeyStoreError(f"there are {len(keys)} keys already", "revoke unused keys")
-            made = make_key()
-            self._write((*keys, Key(name, role, key_hash(made), at)))
-        return made
+            new_key = make_key()
+            self._write((*keys, Key(name, role, key_hash(new_key), at)))
+        return new_key
 
     def revoke(self, name: str) -> int:
         """Remove a key, durably, and return the number of keys left.
@@ -187,9 +189,10 @@ def _key(entry: dict[str, object]) -> Key:
 class KeyRing:
     """The valid keys of a running daemon: those of the file and the one of its environment.
 
-    Checks the file on use, at most four times a second. A file that can't be read or is damaged fails
-    closed: none of its keys is valid, and a key is still required. ``always`` requires a key even if no key
-    exists. Without ``state_dir`` there is no file. ``clock`` is monotonic.
+    Reads the file again after a change, which it notices on use, at most four times a second. A file that
+    can't be read or is damaged fails closed: none of its keys is valid, and a key is still required.
+    ``environment`` is the key of the daemon's environment, empty if none. ``always`` requires a key even if
+    no key exists. Without ``state_dir`` there is no file. ``clock`` returns monotonic seconds.
     """
 
     def __init__(
@@ -201,12 +204,12 @@ class KeyRing:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._file = KeyFile(state_dir) if state_dir is not None else None
-        self._given = (Key(ENVIRONMENT, OPERATOR, key_hash(environment)),) if environment else ()
+        self._environment_keys = (Key(ENVIRONMENT, OPERATOR, key_hash(environment)),) if environment else ()
         self._always = always
         self._clock = clock
-        self._looked_at = float("-inf")
-        self._seen: tuple[int, ...] | None = None
-        self._read: tuple[Key, ...] = ()
+        self._checked_at = float("-inf")
+        self._signature: tuple[int, ...] | None = None
+        self._file_keys: tuple[Key, ...] = ()
         self._damaged = False
 
     @property
@@ -220,7 +223,10 @@ class KeyRing:
         return not self._current() and not self._damaged
 
     def find(self, key: str) -> Key | None:
-        """Return the stored key that matches; compares with all of them in constant time."""
+        """Return the valid key that matches; None if it is unknown or revoked.
+
+        Compares with every key in constant time.
+        """
         return self.find_by_digest(key_hash(key))
 
     def find_by_digest(self, digest: bytes) -> Key | None:
@@ -233,34 +239,34 @@ class KeyRing:
 
     def _current(self) -> tuple[Key, ...]:
         now = self._clock()
-        if self._file is not None and now - self._looked_at >= _EVERY:
-            self._looked_at = now
-            self._look(self._file)
-        return (*self._given, *self._read)
+        if self._file is not None and now - self._checked_at >= _CHECK_INTERVAL:
+            self._checked_at = now
+            self._reload_if_changed(self._file)
+        return (*self._environment_keys, *self._file_keys)
 
-    def _look(self, file: KeyFile) -> None:
+    def _reload_if_changed(self, file: KeyFile) -> None:
         try:
             status = file.path.stat()
-            seen: tuple[int, ...] | None = (
+            signature: tuple[int, ...] | None = (
                 status.st_ino,
                 status.st_mtime_ns,
                 status.st_ctime_ns,
                 status.st_size,
             )
         except FileNotFoundError:
-            seen = None
+            signature = None
         except OSError as error:
-            seen = (error.errno or -1,)
-        if seen == self._seen:
+            signature = (error.errno or -1,)
+        if signature == self._signature:
             return
         try:
-            self._read, self._damaged = file.read(), False
-            self._seen = seen
+            self._file_keys, self._damaged = file.read(), False
+            self._signature = signature
         except KeyStoreError as error:
             if isinstance(error.__cause__, OSError) and is_transient(error.__cause__):
-                # A transient failure says nothing about the file: keep the last keys until the next check.
+                # A transient failure is not about the file: keep the last keys until the next check.
                 return
-            self._seen = seen
-            self._read, self._damaged = (), True
+            self._signature = signature
+            self._file_keys, self._damaged = (), True
             extra = {"error": str(error)}
             log.error("the API keys can't be read; none of them is valid", extra=extra)  # noqa: TRY400 - no bug

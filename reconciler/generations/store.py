@@ -24,7 +24,7 @@ from reconciler.model.change_reason import ChangeReason
 from reconciler.model.desired import Desired, GroupState
 from reconciler.model.keyed_digest import DigestKey
 from reconciler.model.resolved_compose import Resolved
-from reconciler.model.secret_values import packed, pointing_to, unpacked, with_digests
+from reconciler.model.secret_values import decode_values, encode_values, with_digests, with_values_file
 from reconciler.model.stack import Stack
 from reconciler.planning.diff import canonical_json, differences
 
@@ -180,8 +180,8 @@ class Generations:
         sources = {name: self._records.save_content(content) for name, content in loaded.sources.items()}
         text, values = resolved.text, ""
         if resolved.values:
-            values = self._records.save_content(packed(resolved.values, self._key))
-            text = pointing_to(text, self._records.relative_content_path(values))
+            values = self._records.save_content(encode_values(resolved.values, self._key))
+            text = with_values_file(text, self._records.relative_content_path(values))
         name, model = self._records.save_model(text)
         record = replace(
             record,
@@ -221,7 +221,7 @@ class Generations:
     def _reassemble(self, record: Record) -> AcceptedState:
         contents = {name: self._records.read_content(record.sources[name]) for name in (STACK, GROUPS)}
         text = self._records.read_model(record.resolved)
-        values = unpacked(self._records.read_content(record.values)) if record.values else {}
+        values = decode_values(self._records.read_content(record.values)) if record.values else {}
         resolved = Resolved(text, record.hashes, record.compose_version, record.compose_warnings, values)
         resolved = with_digests(resolved, self._key)
         parsed = parse_files(contents[STACK], contents[GROUPS])

@@ -9,9 +9,16 @@ from __future__ import annotations
 from typing import NamedTuple
 
 FIRST = 1.0
+"""Seconds of the first delay."""
+
 LONGEST = 300.0
+"""Seconds of the longest delay."""
+
 HEALTHY_FOR = 600.0
+"""Seconds of health that reset the back-off."""
+
 JITTER = 0.2
+"""The largest change of a delay by jitter, as a share of it."""
 
 TRIES = 3
 """Failed attempts after which a service counts as degraded and no longer blocks others."""
@@ -35,7 +42,7 @@ class Failure(NamedTuple):
 
 
 def delay(count: int, chance: float) -> float:
-    """Seconds to wait before the next attempt, after ``count`` failures in a row.
+    """Return the seconds to wait before the next attempt, after ``count`` failures in a row.
 
     0 without failures; then 1, 2, 4 … 300, with a jitter of 20 % from ``chance`` in [0, 1), so that
     services which failed together do not retry together.

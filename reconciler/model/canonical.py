@@ -30,8 +30,8 @@ def stack_json(stack: Stack) -> str:
 
 
 def compared_fields(service: Service) -> dict[str, object]:
-    """Return the fields of a service that make another generation when they change."""
+    """Return the fields of a service whose change creates a new generation."""
     # Named tuples become lists in JSON, which does not matter to a digest.
     compared = {f.name: getattr(service, f.name) for f in fields(service) if f.name not in _DERIVED_FIELDS}
-    # Left out if it is one, so that digests equal those of versions without replicas.
+    # Omit ``replicas`` if it is 1, so that digests equal those of versions without replicas.
     return compared if service.replicas == 1 else {**compared, "replicas": service.replicas}

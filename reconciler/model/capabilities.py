@@ -6,8 +6,9 @@ from enum import StrEnum
 
 
 class Capability(StrEnum):
-    """One optional ability of an engine. The planner plans no step, and the loop makes no call, that needs a
-    missing one.
+    """One optional ability of an engine.
+
+    If an engine lacks it, the planner plans no step and the loop makes no call that needs it.
 
     UNPAUSE, RENAME and UPDATE are the actions of the same names. PROBE runs a container's health check on
     demand, STATS measures its memory and CPU. HOST_FILES: containers mount the files of this machine, so

@@ -8,8 +8,8 @@ from typing import NamedTuple
 class ChangeReason(NamedTuple):
     """``action`` is an API verb, ``rollback``, ``commit`` or ``edited`` (by hand, without a target).
 
-    ``target`` is what the action applies to: groups, a generation or a commit. The text, ``ACTION TARGET``,
-    is stored and public: it stays as it is.
+    ``target`` is what the action applies to: groups, a generation or a commit. Records on disk and the API
+    hold the text ``ACTION TARGET``, so its form must not change.
     """
 
     action: str

@@ -18,7 +18,7 @@ REVISION_DIGITS = 16
 class Edit:
     """What a caller requests for ``groups``. ``planning.edits.resolve`` turns it into new group states.
 
-    It can be logged once it is resolved: until then ``groups`` is any text that a caller sent.
+    Log an edit only after it is resolved: before, ``groups`` may hold any text that a caller sent.
 
     - ``on``: the requested state; only ``put`` reads it;
     - ``force``: ignore dependencies. A start stores it, a stop only skips its own check;
@@ -43,5 +43,5 @@ class Edit:
 
     @property
     def reason(self) -> ChangeReason:
-        """The reason that a generation is recorded with."""
+        """The reason to record with the generation that this edit creates."""
         return ChangeReason(self.verb, ", ".join(self.groups))

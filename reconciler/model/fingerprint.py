@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class DesiredFingerprint(NamedTuple):
-    """What desired state wants of one service. While it is unchanged, a difference is drift.
+    """The desired state of one service, for comparing. While it is unchanged, a difference is drift.
 
     ``definition`` is the digest of the definition and of the contents that are copied into the container,
     ``restarted_at`` the wall time of the last restart request. Both are empty for a service that is off.
@@ -32,9 +32,9 @@ OFF = DesiredFingerprint(on=False)
 
 
 def from_text(text: str) -> DesiredFingerprint:
-    """Decode the text of a fingerprint, for the ledger on disk alone.
+    """Decode the text of a fingerprint. Only the ledger on disk needs this.
 
-    An unknown text gives a fingerprint that no service has, so the service is compared again.
+    Never raises. An unknown text gives a fingerprint that no service has, so the service is compared again.
     """
     if text == "off":
         return OFF

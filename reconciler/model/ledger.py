@@ -28,11 +28,11 @@ class BuiltFrom(NamedTuple):
     """The inputs that a container was created from, or was observed to match.
 
     ``definition`` and ``fields`` are digests (``stack.Service``), ``image`` the id that the image
-    reference resolved to at that time. ``lacks`` are networks of the definition that this container and
-    its predecessor are not attached to: recreating it would not help. ``at`` is the wall time of the
-    create request, 0 if this daemon did not create it. ``mounts`` is keyed by ``stack.Mount.key``.
-    ``churn`` counts, by the same key, how often in a row a content that the container may write itself
-    changed again right after the start. ``inputs`` and ``compose`` are those of the last stack
+    reference resolved to at that time. ``lacks`` are networks of the definition that neither this container
+    nor its predecessor is attached to: recreating the container would not help. ``at`` is the wall time of
+    the create request, 0 if this daemon did not create it. ``mounts`` is keyed by ``stack.Mount.key``.
+    ``churn``, with the same keys, is for mounts that the container may write: it counts the starts in a row
+    right after which the content changed. ``inputs`` and ``compose`` are those of the last stack
     (``stack.Stack``) whose definition the container matched.
     """
 
@@ -68,8 +68,8 @@ class Named(NamedTuple):
 class Renaming(NamedTuple):
     """A new project name, and since when (wall) it is known.
 
-    ``held``: none of its containers runs, and none is created or started. Otherwise its containers run
-    already, and only a warning names those of the former project.
+    ``held``: no container of the new project runs, and the plan creates and starts none. Otherwise
+    containers of the new project run already, and a warning names those of the former project.
     """
 
     name: str
@@ -95,7 +95,7 @@ class ContainerExit(NamedTuple):
 
 
 class ReadyWindow(NamedTuple):
-    """When a container became ready, in seconds after its start: after ``low``, at ``high`` at the latest."""
+    """When a container became ready: after ``low`` and at most ``high`` seconds from its start."""
 
     low: float
     high: float
@@ -118,10 +118,10 @@ class Restarts(NamedTuple):
 
 
 class ParentRuns(NamedTuple):
-    """The runs of its parents that a service's run depends on: ``run`` is its own, ``parents`` by name.
+    """The run of a service, and the runs of its parents that it was started with (see ``Container.run``).
 
-    Runs are those of ``Container.run``. A parent's is empty if it did not run: its next run restarts this
-    service. ``run`` is empty until the service is observed running.
+    ``run`` is empty until the service is observed running. ``parents`` maps the name of each parent to its
+    run, which is empty if the parent did not run. The parent's next run restarts this service.
     """
 
     run: str
@@ -130,26 +130,37 @@ class ParentRuns(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """The remembered state. Mappings are keyed by service; ``made``, ``stopped``, ``at_work``, ``cut`` and
-    ``hooks`` by container id. A service with several replicas has one entry per replica, keyed by its unit
-    (``web#2``, see ``replicas``), except in ``settled``, ``durations``, ``brackets`` and ``surplus``.
+    """The remembered state.
 
-    ``making``: the inputs of containers being created, until they are observed (the label that Compose
-    writes for these inputs is right by definition, PITFALLS row 1). ``live``: the container last seen or
-    started while the service was wanted; if it ends, that counts as an exit. ``settled``: the desired state
-    at which the service last matched; a difference since then without a change of it is drift.
-    ``restarted``: the last ``restarted_at`` acted on. ``followed``: the parent's run that a service was
-    restarted for. ``tied``: the parents' runs that it runs on. ``durations``: the last start times in
-    seconds, from start to ready; ``brackets``: the bounds of the last one. ``stopped``: the start
-    (``started_at``) of each container that this daemon stopped; that end is neither a failure nor a
-    one-shot's success. ``changes``: held changes of groups with ``on_change: report``. ``unhealthy``: since
-    when the engine reports a container unhealthy; ``healed``: when (monotonic) it was repaired;
-    ``restarts``: restarts by the engine's policy. ``at_work``: runs (container id to start) of one-shots
-    whose end is not seen yet; ``cut``: those that the end of their ``boot`` interrupted, whatever exit code
-    the engine reports for them (PITFALLS row 20). ``hooks``: containers that this daemon started and whose
-    post_start hooks have not all succeeded; True: one of them failed. ``surplus``: the ids of containers
-    beyond the number in the file, and since when they wait for approval. ``named``: the project name last
-    used; ``renaming``: a new one that would leave resources behind and is not accepted.
+    Mappings are keyed by service; ``made``, ``stopped``, ``at_work``, ``cut`` and ``hooks`` by container id.
+    A service with several replicas has one entry per replica, keyed by its unit (``web#2``, see
+    ``replicas``), except in ``settled``, ``durations``, ``brackets`` and ``surplus``.
+
+    - ``made``: the inputs of existing containers;
+    - ``making``: the inputs of containers being created, until they are observed (the label that Compose
+      writes for these inputs is right by definition, PITFALLS row 1);
+    - ``live``: the container last seen or started while the service was wanted; its end counts as an exit;
+    - ``failures``: the failures in a row, for the back-off;
+    - ``settled``: the desired state that the service last matched; while it is unchanged, a difference is
+      drift;
+    - ``restarted``: the last ``restarted_at`` acted on;
+    - ``followed``: the parent's run that a service was restarted for; ``tied``: the parents' runs that its
+      own run was started with;
+    - ``ready``: since when a container is ready; ``durations``: the last start times in seconds, from start
+      to ready; ``brackets``: the bounds of the last one;
+    - ``stopped``: the start (``started_at``) of each container that this daemon stopped; this end is neither
+      a failure nor a one-shot's success;
+    - ``exits``: the last exit that this daemon did not cause;
+    - ``changes``: held changes of groups with ``on_change: report``; ``surplus``: the ids of containers
+      beyond the number in the file, and since when they wait for approval;
+    - ``unhealthy``: since when the engine reports a container unhealthy; ``healed``: when (monotonic) it was
+      repaired; ``restarts``: restarts by the engine's policy;
+    - ``at_work``: runs (container id to start) of one-shots whose end is not seen yet; ``cut``: those that
+      the end of their ``boot`` interrupted, whatever exit code the engine reports (PITFALLS row 20);
+    - ``hooks``: containers that this daemon started and whose post_start hooks have not all succeeded; True:
+      one of them failed;
+    - ``named``: the project name last used; ``renaming``: a new one that would leave resources behind and
+      is not accepted.
     """
 
     made: Mapping[str, BuiltFrom] = field(default_factory=dict)

@@ -51,9 +51,9 @@ class Container:
     ``probed``: this daemon ran its health check early, and it succeeded since the last start.
     ``check`` is the argument vector of the container's health check, ready for exec; () if none.
     ``image`` is the id of its image, ``networks`` the names it is attached to, ``joins`` the ids of the
-    containers whose network, processes or memory it shares. ``borrowed`` lists what it uses of other
-    containers, in the engine's order: Compose's key (``network_mode``, ``ipc``, ``pid``,
-    ``volumes_from``) and the id or name that the container was created with. ``grace`` is its stop
+    containers whose network, processes or memory it shares. ``borrowed`` lists the settings that refer to
+    other containers, in the engine's order: Compose's key (``network_mode``, ``ipc``, ``pid``,
+    ``volumes_from``) and the id or name of the other container. ``grace`` is its stop
     time-out in seconds; None: the engine's default. ``compose`` is the version of Docker Compose that
     created it, ``model`` the Compose files that it was created from. ``oom_killed``: since its last start
     the kernel's OOM killer ended one of its processes, not necessarily the first one.
@@ -132,14 +132,15 @@ class ObservedState:
     ``complete`` is False if any part of the observation failed; no decision may rest on it then. ``began``
     and ``at`` are monotonic seconds, before the first request and after the last response.
 
-    ``sources`` is the state of the mounted paths, empty if they are not visible to the daemon; ``held`` the
-    file that a running container has mounted (container id and target to its inode), as far as the system
-    reports it. ``labels`` maps container ids to the config-hash label that Compose writes for the current
-    definition and the containers it uses, if that differs from the definition's own hash; empty: it can't
-    be computed. ``again`` is the monotonic second of the next check of the files, and ``notes`` are
+    ``sources`` is the state of the mounted paths, empty if they are not visible to the daemon. ``held`` maps
+    container id and target to the inode of the file that the running container has mounted there, where the
+    system reports it. ``labels`` maps container ids to the config-hash label that Compose writes for the
+    current definition and the containers it uses, if that differs from the definition's own hash; empty: it
+    can't be computed. ``again`` is the monotonic second of the next check of the files, and ``notes`` are
     warnings about them.
 
-    ``left`` are other projects created from the files of this stack; searched only while its name is new.
+    ``left`` are other projects created from the files of this stack. They are searched for only while the
+    name of the stack is new.
     ``capabilities`` are those of the engine.
     """
 

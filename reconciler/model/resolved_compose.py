@@ -12,9 +12,9 @@ class Resolved(NamedTuple):
     ``text`` is the resolved model as JSON, byte for byte what is frozen and what containers are created
     from; it may hold secrets. ``hashes`` maps each service to the hash that Compose writes into its
     container's label, and ``version`` is the version of that Compose. ``warnings`` are Compose's, such as
-    a variable that is not set. ``values`` are those of configs and secrets that come from a variable, by
-    ``start_work.value_key``, None if it is not set: the text only names the variable. ``digests`` are keyed
-    digests of all values that are copied into containers, by the same names.
+    a variable that is not set. ``values`` maps ``start_work.value_key`` to the value of each config and
+    secret that comes from a variable, since the text only names the variable; None: it is not set.
+    ``digests`` are keyed digests of all values that are copied into containers, with the same keys.
     """
 
     text: bytes

@@ -21,7 +21,7 @@ POINTER = "x-service-manager-values"
 
 
 def variables_of(model: Mapping[str, Any]) -> dict[str, str]:
-    """Map each config and secret that comes from a variable to it, by ``start_work.value_key``."""
+    """Map the ``start_work.value_key`` of each config and secret that comes from a variable to its name."""
     return {
         value_key(kind, name): entry["environment"]
         for kind in (CONFIG, SECRET)
@@ -56,18 +56,19 @@ def _contents(text: bytes) -> Mapping[str, str]:
     }
 
 
-def packed(values: Mapping[str, str | None], key: DigestKey | None) -> bytes:
-    """Encode the values for freezing; equal values give equal content.
+def encode_values(values: Mapping[str, str | None], key: DigestKey | None) -> bytes:
+    """Encode the values as the content of a frozen file; equal values give equal content.
 
-    Salted, since a frozen content is named by a plain digest, which is part of a container's label.
+    The content is salted: its plain digest names the file and is part of a container's label, where guessed
+    values could be tested against it.
     """
     text = json.dumps(dict(sorted(values.items())))
     salt = key.digest("salt of frozen values", text) if key else ""
     return json.dumps({"salt": salt, "values": load_json(text)}).encode()
 
 
-def unpacked(content: bytes) -> dict[str, str | None]:
-    """Decode the result of ``packed``.
+def decode_values(content: bytes) -> dict[str, str | None]:
+    """Decode the result of ``encode_values``.
 
     Raises:
         ValueError: the content is something else.
@@ -79,6 +80,6 @@ def unpacked(content: bytes) -> dict[str, str | None]:
     return {str(name): None if value is None else str(value) for name, value in values.items()}
 
 
-def pointing_to(text: bytes, place: str) -> bytes:
-    """Add the name of the file of values to a resolved model."""
+def with_values_file(text: bytes, place: str) -> bytes:
+    """Return a resolved model that names its file of values; ``place`` is relative to the model's folder."""
     return json.dumps({**load_json(text), POINTER: place}).encode()

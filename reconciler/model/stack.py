@@ -54,12 +54,12 @@ class HealthCheck(NamedTuple):
 
 
 class Mount(NamedTuple):
-    """A file or folder of the host, or content of the Compose model, that a container has at ``target``.
+    """A file or folder of the host, or content of the Compose model, that appears at ``target``.
 
     ``kind`` is bind, config or secret; ``source`` a path on the engine's host, empty if the content is
-    copied in; ``content`` is its digest then, and ``plain`` the digest that versions before keyed digests
-    recorded. ``create``: a missing source is created, as a folder. ``writable``: the container may write to
-    it.
+    copied into the container. For copied content, ``content`` is its digest, and ``plain`` the digest that
+    versions before keyed digests recorded. ``create``: a missing source is created, as a folder.
+    ``writable``: the container may write to the source.
     """
 
     kind: str
@@ -153,10 +153,10 @@ class Pilot:
 class Stack:
     """All groups, and all services of the Compose model, also those in no group (unmanaged).
 
-    ``inputs`` is a digest of all files behind the Compose model and ``compose`` the version that resolved
-    it: equal inputs mean the same, even if another version resolves them differently. ``model`` is the path
-    of the frozen resolved Compose file that containers are created from, ``directory`` the project directory
-    for relative paths in it; ``files`` are the paths of the original Compose files.
+    ``inputs`` is a digest of all files that the Compose model is resolved from, and ``compose`` the version
+    that resolved them: equal inputs mean the same, even if versions resolve them differently. ``model`` is
+    the path of the frozen resolved Compose file that containers are created from, ``directory`` the project
+    directory for relative paths in it; ``files`` are the paths of the original Compose files.
     """
 
     name: str
@@ -183,7 +183,7 @@ class Stack:
 
         Edges are Compose's dependencies between services and strength ``ready`` between groups.
         """
-        return tuple(service for service in self._sorted_with_gates if service in self.group_of)
+        return tuple(service for service in self._sorted_nodes if service in self.group_of)
 
     @cached_property
     def needs(self) -> Mapping[str, tuple[Dependency, ...]]:
@@ -234,9 +234,9 @@ class Stack:
     @cached_property
     def chain(self) -> Mapping[str, int]:
         """The length of the longest chain of services that wait for each service, itself included."""
-        edges = self._edges_with_gates
+        edges = self._edges
         behind: dict[str, int] = {}
-        for node in reversed(self._sorted_with_gates):
+        for node in reversed(self._sorted_nodes):
             length = behind.setdefault(node, 0) + (node in self.group_of)
             for needed in edges[node]:
                 behind[needed] = max(behind.get(needed, 0), length)
@@ -245,9 +245,9 @@ class Stack:
     @cached_property
     def depth(self) -> Mapping[str, int]:
         """The length of the longest chain of services that can stop only after each service."""
-        edges = self._edges_with_gates
+        edges = self._edges
         below: dict[str, int] = {}
-        for node in self._sorted_with_gates:
+        for node in self._sorted_nodes:
             below[node] = max((below[n] + (n in self.group_of) for n in edges[node]), default=0)
         return {name: below[name] for name in self.group_of}
 
@@ -262,7 +262,7 @@ class Stack:
 
     @cached_property
     def canonical_json(self) -> str:
-        """The canonical form of this stack. Groups are switched far more often than services are edited."""
+        """The canonical form of this stack; cached, since most edits only switch groups."""
         return stack_json(self)
 
     @cached_property
@@ -272,7 +272,7 @@ class Stack:
 
     @cached_property
     def numbers(self) -> tuple[str, ...]:
-        """Texts for display: ``web: 3 replicas``, ``seed: scaled to zero``, for each of ``replicated``."""
+        """A text for each service in ``replicated``: ``web: 3 replicas``, ``seed: scaled to zero``."""
         counts = ((name, self.services[name].replicas) for name in self.replicated)
         return tuple(
             f"{name}: {f'{count} replicas' if count else 'scaled to zero'}" for name, count in counts
@@ -343,26 +343,27 @@ class Stack:
         return tuple(name for name in self.services if name not in self.group_of)
 
     @cached_property
-    def _sorted_with_gates(self) -> tuple[str, ...]:
-        return sorted_by_dependency(self._edges_with_gates)
+    def _sorted_nodes(self) -> tuple[str, ...]:
+        return sorted_by_dependency(self._edges)
 
     @cached_property
-    def _edges_with_gates(self) -> dict[str, Iterable[str]]:
-        # A gate node per group keeps the number of edges linear; an edge from every service of A
-        # to every one of B would make it quadratic.
+    def _edges(self) -> dict[str, Iterable[str]]:
+        # Maps each node to the nodes it needs. A node is a service or a group that must be ready. With a node
+        # per group the number of edges is linear; an edge from every service of A to every service of B would
+        # make it quadratic.
         edges: dict[str, Iterable[str]] = {}
-        gated = {
+        awaited = {
             name
             for group in self.groups.values()
             for name, strength in group.depends_on.items()
             if strength is Strength.READY
         }
-        for name in gated:
-            edges[_gate(name)] = self.groups[name].services
+        for name in awaited:
+            edges[_group_node(name)] = self.groups[name].services
         for group in self.groups.values():
-            gates = [_gate(n) for n, s in group.depends_on.items() if s is Strength.READY]
+            groups = [_group_node(n) for n, s in group.depends_on.items() if s is Strength.READY]
             for service in group.services:
-                edges[service] = [*gates, *(d.service for d in self.needs[service])]
+                edges[service] = [*groups, *(d.service for d in self.needs[service])]
         return edges
 
 
@@ -375,6 +376,6 @@ def service_of(unit: str) -> str:
     return unit.partition(UNIT)[0]
 
 
-def _gate(group: str) -> str:
-    # Service names contain no space, so a gate never collides with a service.
+def _group_node(group: str) -> str:
+    # Service names contain no space, so this is never the name of a service.
     return f"group {group}"

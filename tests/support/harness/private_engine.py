@@ -34,7 +34,7 @@ from reconciler.desired_state.compose_model import services_from
 from reconciler.engine.compose.discovery import find_compose
 from reconciler.engine.compose.resolve import resolve
 from reconciler.model.observed import Container, ObservedState
-from reconciler.model.secret_values import packed, pointing_to
+from reconciler.model.secret_values import encode_values, with_values_file
 from reconciler.model.stack import Group, Stack
 from tests.support.harness.child_process import ChildProcess
 from tests.support.harness.mount_namespace import MountNamespace
@@ -291,8 +291,8 @@ class Project:
         self.generation += 1
         model = self.model.with_suffix(f".{self.generation}.json")
         values = model.with_suffix(".values")
-        values.write_bytes(packed(resolved.values, None))
-        model.write_bytes(pointing_to(resolved.text, values.name))
+        values.write_bytes(encode_values(resolved.values, None))
+        model.write_bytes(with_values_file(resolved.text, values.name))
         services = services_from(resolved, self.name)
         return Stack(
             name=self.name,

@@ -173,7 +173,7 @@ def test_the_file_is_checked_at_most_four_times_a_second(
     clock = Clock()
     ring = KeyRing(tmp_path, clock=clock)
     looks = []
-    monkeypatch.setattr(ring, "_look", lambda _: looks.append(clock.now))
+    monkeypatch.setattr(ring, "_reload_if_changed", lambda _: looks.append(clock.now))
     for _ in range(1000):
         clock.now += 0.001
         ring.find("x")

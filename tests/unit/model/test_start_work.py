@@ -13,7 +13,13 @@ from reconciler.model.keyed_digest import DigestKey, comparable
 from reconciler.model.ledger import BuiltFrom, Mounted
 from reconciler.model.observed import Container, ObservedState, State
 from reconciler.model.resolved_compose import Resolved
-from reconciler.model.secret_values import packed, pointing_to, unpacked, variables_of, with_digests
+from reconciler.model.secret_values import (
+    decode_values,
+    encode_values,
+    variables_of,
+    with_digests,
+    with_values_file,
+)
 from reconciler.model.stack import Service
 from reconciler.model.start_work import NOTHING, InjectedFile, StartWork, start_work
 from reconciler.planning.mounts import changed_mounts, current_mounts, mounts_to_learn
@@ -148,16 +154,16 @@ def test_variables_are_named_by_kind_and_name() -> None:
 
 def test_frozen_values_are_restored_and_their_name_is_salted() -> None:
     values = {"secret a": "1", "secret b": None}
-    assert unpacked(packed(values, KEY)) == values
-    assert packed(values, KEY) == packed(dict(reversed(values.items())), KEY)
-    assert packed(values, KEY) != packed(values, OTHER)
+    assert decode_values(encode_values(values, KEY)) == values
+    assert encode_values(values, KEY) == encode_values(dict(reversed(values.items())), KEY)
+    assert encode_values(values, KEY) != encode_values(values, OTHER)
     with pytest.raises(ValueError, match="no values"):
-        unpacked(b"[]")
+        decode_values(b"[]")
 
 
 def test_a_model_that_names_its_values_has_the_same_meaning() -> None:
     text = json.dumps(model(CONFIG, configs=HELLO)).encode()
-    pointing = pointing_to(text, "../contents/1")
+    pointing = with_values_file(text, "../contents/1")
     assert services_from(Resolved(text, {}, ""), "p") == services_from(Resolved(pointing, {}, ""), "p")
 
 

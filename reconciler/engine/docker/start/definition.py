@@ -16,7 +16,7 @@ from reconciler.engine.compose.engine import secrets_in
 from reconciler.errors import StepFailed
 from reconciler.host.untrusted import MALFORMED
 from reconciler.model.json_text import load_json
-from reconciler.model.secret_values import POINTER, unpacked
+from reconciler.model.secret_values import POINTER, decode_values
 from reconciler.model.stack import Stack
 from reconciler.model.start_work import NOTHING, InjectedFile, StartWork, start_work, unescaped
 
@@ -69,7 +69,7 @@ def _read(path: str) -> tuple[Mapping[str, Any], Mapping[str, str | None]]:
     try:
         model = load_json(Path(path).read_bytes())
         place = model.get(POINTER)
-        values = unpacked((Path(path).parent / place).read_bytes()) if place else {}
+        values = decode_values((Path(path).parent / place).read_bytes()) if place else {}
     except (OSError, *MALFORMED) as error:
         message = f"the resolved Compose model {path} can't be read: {error}"
         raise StepFailed(message, "model_missing") from error
