@@ -73,7 +73,7 @@ unit: tools ## unit and property tests; no engine needed
 rest: tools test-machine ## the API of a running daemon: Schemathesis, Prometheus, many writers at once
 	@$(PY) -m pytest $(PYTEST) tests/rest
 
-engine: tools test-machine ## the contract of an engine, for the simulated and two real ones
+engine: tools test-machine ## the contract of an engine, for the simulated and real ones
 	@$(PY) -m pytest $(PYTEST) tests/engine
 
 git: tools test-machine ## desired state in git: pushes, pull mode, commits of writes

@@ -59,8 +59,17 @@ _NO_ENGINE = re.compile(
     r"|failed to connect to the docker api",
     _FLAGS,
 )
-_PORT = re.compile(
-    r":(\d+)(?: failed: port is already allocated|: bind: address already in use)|:(\d+)\b.*alloc"
+_PORTS = tuple(
+    re.compile(pattern, _FLAGS)
+    for pattern in (
+        # Docker 20.10 to 27, and Podman: "Bind for 0.0.0.0:80 failed: port is already allocated", and
+        # "listen tcp4 0.0.0.0:80: bind: address already in use".
+        r":(\d+)(?: failed: port is already allocated|: bind: address already in use)",
+        # Docker 28: "failed to bind host port for 0.0.0.0:80:172.18.0.2:8080/tcp: address already in use".
+        # Docker 29: "failed to bind host port 0.0.0.0:80/tcp: address already in use".
+        r"failed to bind host port (?:for )?(?:\[[^\]]*\]|[\d.]*|::):(\d+)[:/]",
+        r":(\d+)\b.*alloc",
+    )
 )
 _USERINFO = re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
 _LONGEST = 600
@@ -88,8 +97,8 @@ def lost_engine(text: str) -> EngineUnavailable | None:
 
 def wanted_port(text: str) -> int:
     """Return the host port that a message reports as taken; 0 if it names none."""
-    found = _PORT.search(text)
-    return int(found.group(1) or found.group(2)) if found else 0
+    found = next(filter(None, (pattern.search(text) for pattern in _PORTS)), None)
+    return int(found.group(1)) if found else 0
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:

@@ -21,11 +21,13 @@ from reconciler.engine.docker.engine import DockerEngine
 from reconciler.model.observed import Container
 from reconciler.model.stack import Group, Stack
 from tests.support.harness.adapter import AdapterHarness, Make
-from tests.support.harness.private_engine import IMAGE, PrivateEngine, Project, engines
+from tests.support.harness.private_engine import IMAGE, PrivateEngine, Project, engines, newest_engine
 
 PATIENCE = 2.0
 """Patience in seconds for an engine that is known to be silent; one that responds has the usual one."""
 ENGINES = engines()
+ALL_ENGINES = ENGINES | newest_engine()
+"""For the contract, and for tests of what engines word differently."""
 
 COMPOSE = """
 services:
@@ -227,7 +229,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def beds() -> Iterator[Callable[[str], PrivateEngine]]:
     """Private engines by name, one of each for the whole session; tests clean up after themselves."""
     with contextlib.ExitStack() as running:
-        yield functools.cache(lambda name: running.enter_context(PrivateEngine(ENGINES[name])))
+        yield functools.cache(lambda name: running.enter_context(PrivateEngine(ALL_ENGINES[name])))
 
 
 @pytest.fixture(params=ENGINES)
@@ -275,7 +277,7 @@ def contract_stack(tmp_path_factory: pytest.TempPathFactory) -> Stack:
     return Stack(name="contract", groups={"all": group}, services=services)
 
 
-@pytest.fixture(params=[*ENGINES, "simulated"])
+@pytest.fixture(params=[*ALL_ENGINES, "simulated"])
 async def world(
     request: pytest.FixtureRequest,
     beds: Callable[[str], PrivateEngine],

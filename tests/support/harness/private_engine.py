@@ -48,6 +48,8 @@ _START_DEADLINE = 60.0
 _PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/bin"
 _NEWER = ("trixie", (26, 1))
 """The Debian release that provides the newer Docker, and its version."""
+_NEWEST = "sid"
+"""The Debian release with the newest Docker that its archive has: 28.5 in November 2026."""
 _NEEDED = ("docker.io", "procps")
 """Packages that make an engine: it runs `ps` to tell which processes a container has."""
 _CONTAINERD = "+containerd"
@@ -75,6 +77,15 @@ def engines() -> dict[str, str]:
         found[_name(newer)] = release
         found[f"{_name(newer)}, containerd's image store"] = f"{release}{_CONTAINERD}"
     return found
+
+
+def newest_engine() -> dict[str, str]:
+    """The newest engine that the archive of this machine has, as ``engines``; empty if it has no archive.
+
+    By itself, because only the contract suite and what depends on the engine's wording run on it.
+    """
+    debian_machine = platform.freedesktop_os_release()["ID"] == "debian"
+    return {f"docker of Debian {_NEWEST}": _NEWEST} if debian_machine else {}
 
 
 def _name(version: tuple[int, ...]) -> str:
@@ -232,7 +243,7 @@ class PrivateEngine(ChildProcess):
             return (found,), ()
         if self._namespace is None:
             # One namespace for all starts: it has the mounts of containers that outlive a killed engine.
-            self._namespace = MountNamespace(debian.tree(self._release, _NEEDED))
+            self._namespace = MountNamespace(debian.programs(self._release, _NEEDED))
         return (*self._namespace.entry, "dockerd"), (self._namespace.descriptor,)
 
     def _end(self, number: signal.Signals) -> None:

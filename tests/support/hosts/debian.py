@@ -1,4 +1,4 @@
-"""Debian file systems for tests, from debootstrap; kept below `.cache/`, removed by `make clean`."""
+"""Debian file systems for tests; kept below `.cache/`, removed by `make clean`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 CACHE = Path(__file__).resolve().parents[3] / ".cache" / "debian"
+_KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _TRIMMED = (
     "var/cache/apt/archives",
     "var/lib/apt/lists",
@@ -26,23 +28,38 @@ def own_release() -> str:
 
 
 def tree(release: str, included: Sequence[str]) -> Path:
-    """The folder of a file system with these packages; created once, which takes a minute or two."""
-    made = CACHE / f"{release}-{'-'.join(included)}"
+    """The folder of a complete file system, from debootstrap; created once, which takes a minute or two."""
+    return _once(CACHE / f"{release}-{'-'.join(included)}", lambda part: _make(release, included, part))
+
+
+def programs(release: str, packages: Sequence[str]) -> Path:
+    """The folder of these packages and what they need, unpacked only; created once, in half a minute.
+
+    Enough to run a program in a ``MountNamespace``; no maintainer script runs. Also for ``sid``, whose
+    snapshot on a mirror may have an expired Release file.
+    """
+    made = CACHE / f"{release}-{'-'.join(packages)}-unpacked"
+    # `umount` is the last command of a namespace's set-up, and runs in the new root.
+    return _once(made, lambda part: _unpack(release, (*packages, "mount"), part))
+
+
+def _once(made: Path, make: Callable[[Path], None]) -> Path:
+    part = made.with_name(f"{made.name}.part")
     CACHE.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(CACHE, os.O_RDONLY | os.O_DIRECTORY)
     try:
         # Tests run in several processes; the second waits for the first.
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         if not made.exists():
-            _make(release, included, made)
+            shutil.rmtree(part, ignore_errors=True)
+            make(part)
+            part.rename(made)
     finally:
         os.close(descriptor)
     return made
 
 
-def _make(release: str, included: Sequence[str], made: Path) -> None:
-    part = made.with_name(f"{made.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
+def _make(release: str, included: Sequence[str], part: Path) -> None:
     subprocess.run(
         [
             # Its own mount namespace, so that no mount is left in the tree if it is killed.
@@ -56,7 +73,42 @@ def _make(release: str, included: Sequence[str], made: Path) -> None:
     for folder in _TRIMMED:
         shutil.rmtree(part / folder)
         (part / folder).mkdir()
-    part.rename(made)
+
+
+def _unpack(release: str, packages: Sequence[str], part: Path) -> None:
+    # Links that the package base-files makes on a machine.
+    for folder in ("bin", "lib", "lib64", "sbin"):
+        (part / "usr" / folder).mkdir(parents=True)
+        (part / folder).symlink_to(f"usr/{folder}")
+    for folder in ("dev", "proc", "sys", "tmp", "run", "mnt", "etc", "var/tmp"):
+        (part / folder).mkdir(parents=True)
+    (part / "etc" / "passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
+    (part / "etc" / "group").write_text("root:x:0:\n")
+    with tempfile.TemporaryDirectory() as made:
+        state = Path(made)
+        for folder in ("lists/partial", "cache/archives/partial"):
+            (state / folder).mkdir(parents=True)
+        (state / "status").touch()
+        (state / "sources.list").write_text(f"deb [signed-by={_KEYS}] {_mirror()} {release} main\n")
+        settings = {
+            "Dir::State": state,
+            "Dir::State::status": state / "status",
+            "Dir::Cache": state / "cache",
+            "Dir::Etc::sourcelist": state / "sources.list",
+            "Dir::Etc::sourceparts": "/dev/null",
+            "Acquire::Check-Valid-Until": "false",
+            "Acquire::Languages": "none",
+            "APT::Install-Recommends": "false",
+            "APT::Sandbox::User": "root",
+        }
+        apt = ["apt-get", "-qq", *(f"-o{key}={value}" for key, value in settings.items())]
+        subprocess.run([*apt, "update"], check=True, stdout=subprocess.DEVNULL)
+        download = [*apt, "-y", "--download-only", "install", *packages]
+        subprocess.run(download, check=True, stdout=subprocess.DEVNULL)
+        for package in sorted((state / "cache" / "archives").glob("*.deb")):
+            subprocess.run(["dpkg-deb", "--extract", package, part], check=True)
+    for folder in _TRIMMED:
+        shutil.rmtree(part / folder, ignore_errors=True)
 
 
 def _mirror() -> str:
