@@ -21,6 +21,7 @@ from api.endpoints.status import StatusEndpoints
 from api.endpoints.webhook import Webhook
 from api.metrics.registry import Metrics
 from api.middleware.auth import Auth
+from api.middleware.forwarded import ForwardedMiddleware
 from api.middleware.metrics import MetricsMiddleware
 from api.middleware.security import SecurityMiddleware
 from api.middleware.strict_query import StrictRoute
@@ -92,6 +93,8 @@ def create_app(
     app.state.context = context
     app.state.broadcast = broadcast
     app.router.route_class = StrictRoute
+    # The framework's redirects are absolute: behind TLS they would send a key over plain HTTP.
+    app.router.redirect_slashes = False
     events = events or AuditEventStream()
     app.add_middleware(
         SecurityMiddleware,
@@ -101,6 +104,7 @@ def create_app(
         authorise=auth.authorise,
         on_refusal=RefusalRecorder(context, events),
     )
+    app.add_middleware(ForwardedMiddleware, proxies=settings.proxies, root_path=settings.root_path)
     if metrics is not None:
         # The last one added is the outermost, so requests that security refuses are counted too.
         app.add_middleware(MetricsMiddleware, counters=metrics.counters)

@@ -11,6 +11,7 @@ from typing import Any
 
 from starlette.types import Scope
 
+from api.middleware.forwarded import Network
 from reconciler.controller.snapshot import SnapshotPublisher
 from reconciler.generations.preview_results import PreviewResult
 from reconciler.generations.writes import Writer
@@ -21,16 +22,20 @@ class Settings:
     """How the API is reached and served.
 
     ``host`` is the bound address, ``own`` are the machine's own names, ``names`` those of reverse proxies in
-    front of the daemon. Both are accepted as Host at any port; only pages of ``names`` may write under
-    another Host. ``dashboard`` is the folder of the dashboard's files, None without one. ``clock`` returns
-    wall seconds. ``age`` returns the seconds since the loop last observed the engine; above ``max_age`` the
-    daemon counts as not ready. ``heartbeat`` is the number of idle seconds after which an event stream sends
-    a comment, ``patience`` the number of seconds in which a client must take one event.
+    front of the daemon. All are accepted as Host at any port; only pages of ``names`` may write under another
+    Host, at any port or at that of the name. ``proxies`` are the addresses of proxies whose ``X-Forwarded-*``
+    headers count, ``root_path`` is the path below which they serve the daemon. ``dashboard`` is the folder of
+    the dashboard's files, None without one. ``clock`` returns wall seconds. ``age`` returns the seconds since
+    the loop last observed the engine; above ``max_age`` the daemon counts as not ready. ``heartbeat`` is the
+    number of idle seconds after which an event stream sends a comment, ``patience`` the number of seconds in
+    which a client must take one event.
     """
 
     host: str = "127.0.0.1"
     own: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+    proxies: tuple[Network, ...] = ()
+    root_path: str = ""
     dashboard: Path | None = None
     clock: Callable[[], float] = time.time
     age: Callable[[], float] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +30,9 @@ class RunOptions:
     """The options of ``run`` (CONTRACT section 1). Paths are absolute, ``resync`` is in seconds.
 
     ``compose_file`` are added after those of ``stack.yaml``, in order. ``metrics_listen`` None: no
-    second listener. ``allowed_host`` are accepted Host names besides the address and the machine's own name.
+    second listener. ``allowed_host`` are accepted Host names besides the address and the machine's own name,
+    ``trusted_proxy`` the addresses of proxies whose ``X-Forwarded-*`` headers count, ``root_path`` is the
+    path below which a proxy serves the daemon.
     ``insecure`` allows an address other than loopback without an API key.
 
     Git: with ``git_url`` the desired state is fetched from there every ``git_interval`` seconds into
@@ -45,6 +48,8 @@ class RunOptions:
     port: int = 8000
     metrics_listen: Address | None = None
     allowed_host: tuple[str, ...] = ()
+    trusted_proxy: tuple[IPv4Network | IPv6Network, ...] = ()
+    root_path: str = ""
     compose_file: tuple[Path, ...] = ()
     engine: str = ENGINES[0]
     resync: float = 60.0

@@ -29,7 +29,7 @@ _RECORDED = frozenset({401, 403, 409, 412, 421, 429})
 _LOOSE = frozenset({401, 403, 421, 429})
 """Refusals of unauthenticated callers: repeats are coalesced for all targets together."""
 
-_PATH = re.compile(r"/services/([a-z]{1,20})(?:/([^/]{1,200}))?")
+_PATH = re.compile(r"/services/([a-z]{1,20})(?:/(.{1,200}))?")
 _PLAIN = {
     "/services/plan": "plan",
     "/services/session": "sign_in",

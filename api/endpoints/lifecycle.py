@@ -132,10 +132,10 @@ class LifecycleEndpoints:
             "accept": self.accept,
         }
         for action, endpoint in endpoints.items():
-            app.post(f"/services/{action}/{{group}}", **write_responses(answers, 404, 409, 412, 503))(
+            app.post(f"/services/{action}/{{group:path}}", **write_responses(answers, 404, 409, 412, 503))(
                 endpoint
             )
-        app.put("/services/groups/{group}", **write_responses(answers, 404, 409, 412, 503))(self.put)
+        app.put("/services/groups/{group:path}", **write_responses(answers, 404, 409, 412, 503))(self.put)
 
 
 _DONE = {

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from api.context import Context
+from api.middleware.forwarded import forwarded
 from api.wire.openapi import leading, read_responses
 from api.wire.problems import Problem
 
@@ -40,10 +41,10 @@ class PageEndpoints:
     def __init__(self, context: Context) -> None:
         self._folder = context.settings.dashboard
 
-    async def root(self) -> Response:
+    async def root(self, request: Request) -> Response:
         """Redirect to the dashboard."""
-        # Relative, so that it also works behind a proxy with a path prefix.
-        return Response(status_code=307, headers={"location": "services/dashboard"})
+        # Relative without a known prefix, so that it also works behind a proxy that takes one away.
+        return _lead("/services/dashboard" if forwarded(request.scope).prefix else "services/dashboard")
 
     async def dashboard(self) -> Response:
         """The web dashboard."""
@@ -57,9 +58,17 @@ class PageEndpoints:
             )
         return FileResponse(index)
 
+    async def index(self) -> Response:
+        """Redirect to the address of the page."""
+        return _lead("../dashboard")
+
     async def docs(self) -> Response:
         """API documentation."""
         return HTMLResponse(_DOCS)
+
+    async def docs_index(self) -> Response:
+        """Redirect to the address of the page."""
+        return _lead("../docs")
 
     def register(self, app: FastAPI) -> None:
         """Add the pages to the application."""
@@ -67,7 +76,14 @@ class PageEndpoints:
         app.get("/", **leading())(self.root)
         app.get("/services/dashboard", **described)(self.dashboard)
         app.get("/docs", include_in_schema=False)(self.docs)
+        app.get("/docs/", include_in_schema=False)(self.docs_index)
         app.mount("/docs", StaticFiles(directory=SWAGGER, check_dir=False))
         if self._folder is not None:
-            # html=True also serves the page at the address with a trailing slash.
-            app.mount("/services/dashboard", StaticFiles(directory=self._folder, html=True, check_dir=False))
+            # The page's links are relative to its own address, so it has only one.
+            for path in ("/services/dashboard/", "/services/dashboard/index.html"):
+                app.get(path, include_in_schema=False)(self.index)
+            app.mount("/services/dashboard", StaticFiles(directory=self._folder, check_dir=False))
+
+
+def _lead(location: str) -> Response:
+    return Response(status_code=307, headers={"location": location})

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from api.endpoints.status import respond
 from api.middleware.auth import ANONYMOUS, SESSION, Auth, is_https, rate_limit_key, session_token, source_of
+from api.middleware.forwarded import forwarded
 from api.middleware.sessions import LASTS, cookie
 from api.wire import views
 from api.wire.openapi import read_responses, write_responses
@@ -57,7 +58,7 @@ class SessionEndpoints:
             raise key
         token = self._auth.sessions.begin(key.digest)
         self._record(request, key, "sign_in")
-        set_cookie = cookie(token, secure=is_https(request.scope))
+        set_cookie = _cookie(request, token)
         until = views.stamp(self._clock() + LASTS)
         return respond({**self._shown(key), "expires_at": until}, headers={"set-cookie": set_cookie})
 
@@ -67,7 +68,7 @@ class SessionEndpoints:
         self._auth.sessions.end(session_token(request.scope))
         if key is not None:
             self._record(request, key, "sign_out")
-        return respond(self._shown(None), headers={"set-cookie": cookie("", secure=is_https(request.scope))})
+        return respond(self._shown(None), headers={"set-cookie": _cookie(request, "")})
 
     def _shown(self, key: Key | None) -> dict[str, Any]:
         if not self._auth.required:
@@ -93,3 +94,7 @@ class SessionEndpoints:
         app.get(SESSION, **read_responses(Session))(self.who)
         app.post(SESSION, **write_responses({200: Session}, 401, 429))(self.begin)
         app.delete(SESSION, **write_responses({200: Session}))(self.end)
+
+
+def _cookie(request: Request, token: str) -> str:
+    return cookie(token, secure=is_https(request.scope), path=forwarded(request.scope).prefix)

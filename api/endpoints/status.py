@@ -16,7 +16,7 @@ from api.wire.etags import EntityTags, IfNoneMatch, not_modified
 from api.wire.openapi import read_responses, write_responses
 from api.wire.problems import Problem, invalid_files, need_desired_state, unknown_generation
 from api.wire.views import StatusCache
-from reconciler.controller.snapshot import Snapshot
+from reconciler.controller.snapshot import GroupView, Snapshot
 from reconciler.errors import InvalidDesiredState, UnknownGroup
 
 GroupName = Annotated[str, Path(description="a group of stack.yaml", examples=["kafka"])]
@@ -63,13 +63,21 @@ class StatusEndpoints:
     async def group(self, group: GroupName, if_none_match: IfNoneMatch = "") -> Response:
         """Status of one group and its services."""
         snapshot, now = self._read_snapshot(), self._clock()
-        need_desired_state(snapshot)
-        view = snapshot.groups.get(group)
-        if view is None:
-            raise UnknownGroup(group, tuple(snapshot.groups))
+        view = _find_group(snapshot, group)
         tag = self._tags.observed(snapshot)
         body = {"timestamp": views.stamp(now), **views.group_status(view, now)}
         return not_modified(tag, if_none_match) or respond(body, headers={"etag": tag})
+
+    async def desired(self, group: GroupName, if_none_match: IfNoneMatch = "") -> Response:
+        """Desired state of one group, in the shape that PUT takes at the same address.
+
+        `suspend` is false, or an object with `until` and `reason`.
+        """
+        snapshot = self._snapshots.current
+        view = _find_group(snapshot, group)
+        # A suspension ends without a change of the files.
+        tag = self._tags.observed(snapshot)
+        return not_modified(tag, if_none_match) or respond(views.desired_state(view), headers={"etag": tag})
 
     async def groups(self, if_none_match: IfNoneMatch = "") -> Response:
         """List the groups: their services, memory estimates and dependencies, as the files define them."""
@@ -149,13 +157,24 @@ class StatusEndpoints:
     def register(self, app: FastAPI) -> None:
         """Add the endpoints to the application."""
         app.get("/services/status", **read_responses(schemas.Status, 304))(self.status)
-        app.get("/services/status/{group}", **read_responses(schemas.GroupAnswer, 304, 404, 409, 503))(
+        app.get("/services/status/{group:path}", **read_responses(schemas.GroupAnswer, 304, 404, 409, 503))(
             self.group
         )
         app.get("/services/groups", **read_responses(schemas.Groups, 304, 409, 503))(self.groups)
+        app.get("/services/groups/{group:path}", **read_responses(schemas.DesiredState, 304, 404, 409, 503))(
+            self.desired
+        )
         app.get("/services/progress/{generation}", **read_responses(schemas.Progress, 404))(self.progress)
         app.get("/services/plan", **read_responses(schemas.Plan))(self.plan)
         if self._context.preview is not None:
             app.post("/services/plan", **write_responses({200: schemas.Preview}, 409, 503))(self.preview)
         app.get("/services/drift", **read_responses(schemas.Drift))(self.drift)
         app.get("/services/events", **read_responses(None, 503, media_type="text/event-stream"))(self.events)
+
+
+def _find_group(snapshot: Snapshot, name: str) -> GroupView:
+    need_desired_state(snapshot)
+    view = snapshot.groups.get(name)
+    if view is None:
+        raise UnknownGroup(name, tuple(snapshot.groups))
+    return view

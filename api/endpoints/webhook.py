@@ -46,8 +46,9 @@ class Webhook:
     async def hook(self, request: Request) -> Response:
         """Fetch desired state from git now, if the delivery is signed with the secret of this daemon.
 
-        Accepts deliveries of GitHub (`X-Hub-Signature-256`), Gitea and Forgejo (`X-Gitea-Signature`) and
-        GitLab (`X-Gitlab-Token`, or `webhook-signature`). The content of the body is ignored.
+        Accepts deliveries of GitHub (`X-Hub-Signature-256`), Bitbucket (`X-Hub-Signature` with `sha256=`),
+        Gitea and Forgejo (`X-Gitea-Signature`) and GitLab (`X-Gitlab-Token`, or `webhook-signature`). The
+        content of the body is ignored.
         """
         body = await request.body()
         signed = is_signed(request.headers, body, self._secret, self._clock())
@@ -80,6 +81,10 @@ def is_signed(headers: Mapping[str, str], body: bytes, secret: bytes, now: float
         return _standard(headers, given, body, secret, now)
     if given := headers.get("x-gitlab-token"):
         return hmac.compare_digest(given.encode("latin-1", "replace"), secret)
+    # Bitbucket's name for the signature that GitHub sends as -256. GitHub's own, under this name, is SHA-1.
+    given = headers.get("x-hub-signature", "")
+    if given.strip().lower().startswith("sha256="):
+        return _same(given, f"sha256={digest}")
     return None
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from starlette.types import Scope
 
+from api.middleware.forwarded import forwarded, normalise_address
 from api.middleware.login_limits import FailedLogins
 from api.middleware.sessions import COOKIE, Sessions
 from api.wire.problems import Problem
@@ -152,16 +153,11 @@ def caller_of(scope: Scope) -> Caller:
 
 
 def source_of(scope: Scope) -> str:
-    """Return the source address; behind a proxy on this machine also the client that the proxy names."""
+    """Return the source address; behind a named proxy also the client that the proxy reports."""
     client = scope.get("client")
-    peer = _address(client[0]) if client else "local"
-    if not _is_loopback(peer):
-        return peer
-    named = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
-    # Only the last address comes from the proxy itself; the client can forge the ones before it.
-    last = named[-1].decode("latin-1").rpartition(",")[2].strip() if named else ""
-    forwarded = _address(last) if last else ""
-    return f"{forwarded} via {peer}" if forwarded else peer
+    peer = normalise_address(client[0]) if client else "local"
+    behind = forwarded(scope).client
+    return f"{behind} via {peer}" if behind else peer
 
 
 def rate_limit_key(source: str) -> str:
@@ -177,12 +173,8 @@ def rate_limit_key(source: str) -> str:
 
 
 def is_https(scope: Scope) -> bool:
-    """Return whether the browser's connection is encrypted, directly or up to a local proxy."""
-    if scope.get("scheme") == "https":
-        return True
-    named = [value for name, value in scope["headers"] if name == b"x-forwarded-proto"]
-    client = scope.get("client")
-    return bool(named) and named[-1] == b"https" and (not client or _is_loopback(client[0]))
+    """Return whether the browser's connection is encrypted, directly or up to a named proxy."""
+    return scope.get("scheme") == "https" or forwarded(scope).https
 
 
 def is_open(path: str) -> bool:
@@ -228,20 +220,3 @@ def _same_origin(scope: Scope) -> bool:
     # A foreign Origin was refused before, so any Origin left is this daemon's.
     headers = {name: value for name, value in scope["headers"] if name in {b"origin", b"sec-fetch-site"}}
     return b"origin" in headers or headers.get(b"sec-fetch-site") == b"same-origin"
-
-
-def _address(text: str) -> str:
-    """Normalise an address; return an empty string if it is not valid."""
-    try:
-        address = ip_address(text.partition("%")[0])
-    except ValueError:
-        return ""
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return str(mapped or address)
-
-
-def _is_loopback(text: str) -> bool:
-    try:
-        return ip_address(text).is_loopback
-    except ValueError:
-        return text == "local"

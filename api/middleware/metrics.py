@@ -49,7 +49,8 @@ class MetricsMiddleware:
 def _route(scope: Scope) -> str:
     """Return the template of the matched route; all unmatched addresses share one word."""
     route = scope.get("route")
-    path = getattr(route, "path", None)
+    # Without converters: the format of /services/start/{group:path} is /services/start/{group}.
+    path = getattr(route, "path_format", None)
     if isinstance(path, str):
         return path
     # Mounted folders of static files have no route of their own.

@@ -18,6 +18,8 @@ MAX_BODY = 2**20
 """Bytes; a groups.yaml of ten thousand groups is half of this."""
 
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
+PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Paths that monitoring reads by address, or without a Host header."""
 
 _CLOSED = b"default-src 'none'; frame-ancestors 'none'"
 _OWN = (
@@ -48,7 +50,8 @@ OnRefusal = Callable[[Scope, Problem], None]
 class SecurityMiddleware:
     """ASGI middleware: checks Host, Origin, caller and size of the body, and adds security headers.
 
-    ``host`` is the bound address, ``own`` the machine's names, ``names`` those of proxies in front of it.
+    ``host`` is the bound address, ``own`` the machine's names, ``names`` those of proxies in front of it: a
+    name with a port allows writes from pages at that port only.
     """
 
     def __init__(
@@ -66,7 +69,8 @@ class SecurityMiddleware:
         self._on_refusal = on_refusal
         self._any_address = _is_wildcard(host)
         self._names = frozenset(name.lower() for name in names)
-        self._hosts = frozenset({"localhost", host.lower().strip("[]"), *own, *self._names})
+        named = (_hostname(name) for name in self._names)
+        self._hosts = frozenset({"localhost", host.lower().strip("[]"), *own, *named})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or respond why it is refused."""
@@ -79,7 +83,10 @@ class SecurityMiddleware:
         fields = _fields(scope)
         send = _with_headers(send, scope["path"])
         write = scope["method"] not in READS
-        problem = self._foreign(fields, write=write) or self._authorise(scope) or _too_large(fields)
+        probe = scope["path"] in PROBES and not write
+        problem = (
+            self._foreign(fields, write=write, probe=probe) or self._authorise(scope) or _too_large(fields)
+        )
         if problem is None and write:
             try:
                 receive = await _read_body(receive)
@@ -104,8 +111,12 @@ class SecurityMiddleware:
 
         await self(inner, receive, sent)
 
-    def _foreign(self, fields: dict[bytes, list[bytes]], *, write: bool) -> Problem | None:
+    def _foreign(self, fields: dict[bytes, list[bytes]], *, write: bool, probe: bool) -> Problem | None:
         hosts = [value.decode("latin-1").lower() for value in fields.get(b"host", [])]
+        if probe and all(not host or _is_address(_hostname(host)) for host in hosts):
+            # HTTP/1.0 has no Host, and load balancers send the address that they probe. Neither is a name
+            # that a foreign name server could have pointed here.
+            return None
         if len(hosts) != 1 or not self._is_ours(hosts[0]):
             return Problem(
                 421,
@@ -119,7 +130,8 @@ class SecurityMiddleware:
                     403,
                     "foreign_origin",
                     "a page of another origin may not change desired state",
-                    "write from the dashboard of this daemon, or from a program that sends no Origin",
+                    "write from the dashboard of this daemon, or from a program that sends no Origin; for a "
+                    "dashboard behind a proxy, name the host of its address with --allowed-host",
                 )
         return None
 
@@ -127,21 +139,20 @@ class SecurityMiddleware:
         name = _hostname(host)
         if name in self._hosts:
             return True
-        try:
-            address = ip_address(name)
-        except ValueError:
-            return False
         # Bound to all addresses, any of them is valid: DNS rebinding needs a name, not an address.
-        return self._any_address or address.is_loopback
+        return _is_address(name) and (self._any_address or ip_address(name).is_loopback)
 
     def _is_same(self, origin: str, host: str) -> bool:
         scheme, separator, netloc = origin.partition("://")
         if not separator:  # "null": a sandboxed or local page
             return False
         default = {"http": ":80", "https": ":443"}.get(scheme, "")
+        explicit = netloc if _has_port(netloc) else netloc + default
         netloc = netloc.removesuffix(default)
-        # A proxy may have rewritten the Host; then its own name must be configured (``names``).
-        return netloc == host.removesuffix(default) or netloc in self._names
+        # A proxy may have rewritten the Host, or dropped the port from it as nginx's $host does; then its
+        # own name must be configured (``names``).
+        named = {netloc, explicit, _hostname(netloc)}
+        return netloc == host.removesuffix(default) or not self._names.isdisjoint(named)
 
 
 def _is_wildcard(host: str) -> bool:
@@ -149,6 +160,18 @@ def _is_wildcard(host: str) -> bool:
         return ip_address(host.strip("[]")).is_unspecified
     except ValueError:
         return host == ""
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _has_port(netloc: str) -> bool:
+    return ":" in netloc.rpartition("]")[2]
 
 
 def _hostname(host: str) -> str:

@@ -65,8 +65,11 @@ def _hashed(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 
-def cookie(token: str, *, secure: bool) -> str:
-    """Return the header that sets the cookie; without a token, the one that deletes it."""
+def cookie(token: str, *, secure: bool, path: str = "") -> str:
+    """Return the header that sets the cookie; without a token, the one that deletes it.
+
+    ``path`` is the prefix of the daemon's paths: two daemons behind one host name keep their sessions apart.
+    """
     lasts = LASTS if token else 0
-    text = f"{COOKIE}={token}; Path=/; Max-Age={lasts}; HttpOnly; SameSite=Strict"
+    text = f"{COOKIE}={token}; Path={path}/; Max-Age={lasts}; HttpOnly; SameSite=Strict"
     return f"{text}; Secure" if secure else text

@@ -1,4 +1,7 @@
-"""Refuses unknown query parameters: a mistyped ``?forse=true`` must not be ignored."""
+"""Refuses unknown query parameters: a mistyped ``?forse=true`` must not be ignored.
+
+Pages and probes ignore them: monitors add parameters against caches, and links get ``utm_source``.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,20 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 
+from api.middleware.security import PROBES
+
+_TOLERANT = frozenset({"/", "/docs", "/docs/", "/services/dashboard", *PROBES})
+_TOLERANT_BELOW = "/services/dashboard/"
+
 
 class StrictRoute(APIRoute):
-    """A route that accepts only the query parameters that it documents, each once."""
+    """A route that accepts only the query parameters that it documents, each once; a page accepts all."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the handler, preceded by the check."""
         handle = super().get_route_handler()
+        if self.path in _TOLERANT or self.path.startswith(_TOLERANT_BELOW):
+            return handle
         known = frozenset(_query_parameters(self.dependant))
 
         async def strict(request: Request) -> Response:

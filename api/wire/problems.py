@@ -212,13 +212,19 @@ async def _http(request: Request, error: HTTPException) -> Response:
     reason, detail, remedy = _HTTP_REASONS.get(error.status_code, fallback)
     status = 422 if error.status_code == 400 else error.status_code
     headers = {"allow": _allowed(request)} if status == 405 else error.headers
+    if status == 405 and request.method == "OPTIONS":
+        return Response(status_code=204, headers=headers)
     return Problem(status, reason, detail, remedy).response(headers)
 
 
 def _allowed(request: Request) -> str:
     """Return the methods of an address; the framework only knows those of the first route that matches."""
-    routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
-    return ", ".join(sorted({method for route in routes for method in getattr(route, "methods", None) or ()}))
+    scope = {**request.scope, "root_path": ""}  # not that of a mounted folder
+    routes = [route for route in request.app.routes if route.matches(scope)[0] is not Match.NONE]
+    methods = {method for route in routes for method in getattr(route, "methods", None) or {"GET"}}
+    if "GET" in methods:
+        methods.add("HEAD")
+    return ", ".join(sorted({*methods, "OPTIONS"}))
 
 
 async def _unexpected(_request: Request, _error: Exception) -> Response:

@@ -16,6 +16,7 @@ from pydantic import (
     ValidatorFunctionWrapHandler,
     WrapValidator,
     field_validator,
+    model_validator,
 )
 
 from reconciler.model.desired import Suspension
@@ -58,8 +59,9 @@ def _alternative(value: object) -> str:
 
 
 def _on_or_off(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+    # Home Assistant's RESTful switch sends ON and OFF.
     try:
-        return validate(value)
+        return validate(value.lower() if isinstance(value, str) else value)
     except ValidationError:
         raise ValueError("must be 'on', 'off', true or false") from None
 
@@ -89,6 +91,14 @@ class GroupBody(BaseModel):
         Discriminator(_alternative),
         Field(description="true, false, or an object with `until` and `reason`"),
     ] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, value: object) -> object:
+        # The bare word, also as text/plain, is the default body of Home Assistant's RESTful switch.
+        text = value.decode("latin-1") if isinstance(value, bytes) else value
+        word = text.strip().lower() if isinstance(text, str) else ""
+        return {"state": word} if word in {"on", "off"} else value
 
     @property
     def on(self) -> bool:

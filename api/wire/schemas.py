@@ -199,6 +199,21 @@ class GroupInfo(_Model):
     description: str
 
 
+class SuspendedUntil(_Model):
+    """A suspension. `until` null: until it is removed."""
+
+    until: datetime | None
+    reason: str = Field(examples=["camera work"])
+
+
+class DesiredState(_Model):
+    """Desired state of a group. `suspend` is false without a suspension."""
+
+    state: Literal["on", "off"]
+    force: bool
+    suspend: Literal[False] | SuspendedUntil
+
+
 class Groups(_Model):
     """All groups, in display order."""
 

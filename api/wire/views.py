@@ -107,6 +107,16 @@ def group_status(group: GroupView, now: float) -> Json:
     }
 
 
+def desired_state(group: GroupView) -> Json:
+    """Build the response of ``GET /services/groups/{group}``, which ``PUT`` accepts as a body."""
+    suspend = {"until": moment(group.suspended_until), "reason": group.suspend_reason}
+    return {
+        "state": "on" if group.desired else "off",
+        "force": group.force,
+        "suspend": suspend if group.suspended else False,
+    }
+
+
 def _cpu(services: Iterable[ServiceView]) -> float:
     """Sum the measured CPU use, in percent of one core."""
     return round(sum(service.cpu or 0.0 for service in services), 1)

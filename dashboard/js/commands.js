@@ -167,7 +167,7 @@ export class Commands {
   }
 
   show(id) {
-    const [group] = id.split("/");
+    const group = this.state.snapshot.groups[id] ? id : id.replace(/\/[^/]*$/, "");
     const open = [...new Set([...this.state.route.open, group, id])];
     this.app.go({ tab: "groups", open, q: "" }, true);
     requestAnimationFrame(() => requestAnimationFrame(() => {

@@ -81,6 +81,7 @@ class GroupView:
     estimate: int
     depends_on: Mapping[str, str] = field(default_factory=dict)
     dependents: tuple[str, ...] = ()
+    suspended: bool = False
     suspended_until: float | None = None
     suspend_reason: str = ""
 

@@ -126,6 +126,7 @@ def _group(inputs: Inputs, name: str, summaries: Mapping[str, ServiceStatus]) ->
         estimate=group.memory,
         depends_on={n: str(strength) for n, strength in group.depends_on.items()},
         dependents=inputs.stack.group_dependents[name],
+        suspended=suspended,
         suspended_until=suspend.until if suspend else None,
         suspend_reason=suspend.reason if suspend else "",
     )

@@ -222,6 +222,8 @@ def build_edge(
             host=options.host,
             own=local_host_names(),
             names=options.allowed_host,
+            proxies=options.trusted_proxy,
+            root_path=options.root_path,
             dashboard=package_data.dashboard(),
             age=controller.passes.age,
         ),

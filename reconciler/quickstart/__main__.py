@@ -47,12 +47,16 @@ METRICS_PORT = 8001
 """The port that the shipped Prometheus scrapes (`desired-state/config/prometheus.yml`)."""
 TEST_PROGRAMS = {
     "busybox": "busybox-static",
+    "caddy": "caddy",
     "chromium": "chromium",
     "debootstrap": "debootstrap",
     "fish": "fish",
     "git": "git",
     "gpg": "gnupg",
+    "haproxy": "haproxy",
     "mkfs.ext4": "e2fsprogs",
+    "nginx": "nginx-light",
+    "openssl": "openssl",
     "prometheus": "prometheus",
     "sshd": "openssh-server",
     "zsh": "zsh",

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from reconciler.host.compose_paths import current_directory
 from reconciler.options import INSTALLED_STATE, Address
 
+WORDS = re.compile(r"[\s,]+")
+"""Separates the values of a variable that may hold colons themselves."""
+HOSTS = re.compile(r"[\s,]+|:(?!\d{1,5}(?:[\s,:]|$))")
+"""Separates NAME and NAME:PORT."""
+
+_ROOT_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~!$&'()*+,;=:@-]+)+")
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -48,11 +56,30 @@ def host(text: str) -> str:
 
 
 def host_name(text: str) -> str:
-    """A host name as browsers send it: lower case, without a final dot."""
-    name = text.strip().lower().removesuffix(".")
+    """A host name as browsers send it, lower case and without a final dot, or NAME:PORT."""
+    name, colon, number = text.strip().lower().partition(":")
+    name = name.removesuffix(".")
     if not name or not all(letter.isalnum() or letter in "-._" for letter in name):
-        raise ValueError(f"expected a host name without port, such as server.example.org, found {text!r}")
-    return name
+        raise ValueError(f"expected a host name, such as server.example.org, found {text!r}")
+    return f"{name}:{port(number)}" if colon else name
+
+
+def network(text: str) -> IPv4Network | IPv6Network:
+    """An IP address, or a network such as 172.16.0.0/12."""
+    try:
+        return ip_network(text.strip().removeprefix("[").removesuffix("]"))
+    except ValueError:
+        raise ValueError(
+            f"expected an address or a network, such as 127.0.0.1 or 172.16.0.0/12, found {text!r}"
+        ) from None
+
+
+def root_path(text: str) -> str:
+    """The path below which a proxy serves the daemon, with a slash at its start and none at its end."""
+    path = "/" + text.strip().strip("/")
+    if path != "/" and not _ROOT_PATH.fullmatch(path):
+        raise ValueError(f"expected a path such as /service-manager, found {text!r}")
+    return path.rstrip("/")
 
 
 def address(text: str) -> Address:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from click.shell_completion import CompletionItem
 
 from reconciler.cli.options.option_types import parse_switch
 
+_COLON = re.compile(os.pathsep)
 _SWITCHES = "reconciler.switches"
 """Key in ``Context.meta`` of the values given as ``--switch=VALUE``, by parameter name."""
 
@@ -45,9 +47,12 @@ class Converted(click.ParamType[Any]):
     # Colon-separated values in one variable, as in COMPOSE_FILE.
     envvar_list_splitter = os.pathsep
 
-    def __init__(self, convert: Callable[[str], Any], complete: str = "") -> None:
+    def __init__(
+        self, convert: Callable[[str], Any], complete: str = "", separator: re.Pattern[str] = _COLON
+    ) -> None:
         self._convert = convert
         self._complete = complete
+        self._separator = separator
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Convert a text; other values are defaults and stay as they are."""
@@ -64,7 +69,7 @@ class Converted(click.ParamType[Any]):
 
     def split_envvar_value(self, rv: str) -> Sequence[str]:
         """Split the value of a variable; empty parts are left out."""
-        return [part for part in rv.split(os.pathsep) if part]
+        return [part for part in self._separator.split(rv) if part]
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
@@ -115,7 +120,8 @@ class Option(click.Option):
     """One ``--flag``. Without ``metavar`` it is a switch.
 
     ``convert`` raises ``ValueError`` with a message for a bad value. ``default`` is used as it is; it may be
-    a function, which is called only when the default is used.
+    a function, which is called only when the default is used. ``separator`` splits the variable of an option
+    that may be repeated.
     """
 
     def __init__(
@@ -129,13 +135,14 @@ class Option(click.Option):
         short: str = "",
         repeat: bool = False,
         complete: str = "",
+        separator: re.Pattern[str] = _COLON,
     ) -> None:
         super().__init__(
             [short, flag] if short else [flag],
             help=help,
             metavar=metavar or None,
             is_flag=None if metavar else True,
-            type=Converted(convert, complete) if metavar else _Switch(),
+            type=Converted(convert, complete, separator) if metavar else _Switch(),
             default=default if metavar else False,
             multiple=repeat,
             envvar=f"SERVICE_MANAGER_{flag.removeprefix('--').replace('-', '_').upper()}",

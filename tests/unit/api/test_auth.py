@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
 from api.middleware.auth import caller_of, is_open, rate_limit_key, source_of
+from api.middleware.forwarded import ForwardedMiddleware
 from api.middleware.login_limits import AttemptLimits, FailedLogins
 from reconciler.auth.keys import VIEWER
 from tests.support.fixtures.api import a_world, desired, others
@@ -52,8 +55,9 @@ async def test_the_dashboard_page_needs_no_key_but_its_data_does(tmp_path: Path)
     (page / "index.html").write_text("<p>here</p>")
     (page / "js" / "main.js").write_text("export {}")
     async with locked(tmp_path, settings=Settings(dashboard=page)) as world:
-        for path in ("/services/dashboard", "/services/dashboard/", "/services/dashboard/js/main.js"):
+        for path in ("/services/dashboard", "/services/dashboard/js/main.js"):
             assert (await world.client.get(path)).status_code == 200
+        assert (await world.client.get("/services/dashboard/")).headers["location"] == "../dashboard"
         for path in (
             "/services/dashboard/../status",
             "/services/dashboardx",
@@ -250,8 +254,25 @@ def test_the_number_of_remembered_addresses_is_bounded() -> None:
 # --- where a request comes from -------------------------------------------------------------------------
 
 
-def a_scope(client: tuple[str, int] | None, *forwarded: str) -> dict[str, Any]:
-    return {"client": client, "headers": [(b"x-forwarded-for", f.encode()) for f in forwarded]}
+async def a_scope(client: tuple[str, int] | None, *forwarded: str) -> dict[str, Any]:
+    """The scope of a request after the middleware; 127.0.0.1 and 10.9.0.0/16 are named proxies."""
+    headers = [(b"x-forwarded-for", f.encode()) for f in forwarded]
+    scope: dict[str, Any] = {"type": "http", "client": client, "headers": headers, "path": "/"}
+
+    async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        pass
+
+    proxies = (ip_network("127.0.0.1"), ip_network("10.9.0.0/16"))
+    await ForwardedMiddleware(app, proxies=proxies)(scope, _receive, _send)
+    return scope
+
+
+async def _receive() -> Message:
+    raise AssertionError("unused")
+
+
+async def _send(_message: Message) -> None:
+    raise AssertionError("unused")
 
 
 @pytest.mark.parametrize(
@@ -263,17 +284,22 @@ def a_scope(client: tuple[str, int] | None, *forwarded: str) -> dict[str, Any]:
         (("127.0.0.1", 1), ("10.0.0.1",), "10.0.0.1 via 127.0.0.1"),
         (("127.0.0.1", 1), ("6.6.6.6, 10.0.0.1",), "10.0.0.1 via 127.0.0.1"),
         (("127.0.0.1", 1), ("6.6.6.6", "10.0.0.1"), "10.0.0.1 via 127.0.0.1"),
-        (("127.0.0.1", 1), ("<script>",), "127.0.0.1"),
+        (("127.0.0.1", 1), ("10.0.0.1, 10.9.0.2",), "10.0.0.1 via 127.0.0.1"),
+        (("10.9.0.3", 1), ("6.6.6.6", "10.0.0.1, 10.9.0.2"), "10.0.0.1 via 10.9.0.3"),
+        (("::ffff:10.9.0.3", 1), ("2001:db8::1",), "2001:db8::1 via 10.9.0.3"),
+        (("127.0.0.1", 1), ("10.0.0.1:4711",), "10.0.0.1 via 127.0.0.1"),
+        (("127.0.0.2", 1), ("10.0.0.1",), "127.0.0.2"),
+        (("127.0.0.1", 1), ("6.6.6.6, <script>",), "127.0.0.1"),
         (("::ffff:10.0.0.2", 1), (), "10.0.0.2"),
         (("fe80::1%eth0", 1), (), "fe80::1"),
         (None, (), "local"),
     ],
 )
-def test_the_source_is_the_peer_with_the_address_that_a_local_proxy_names(
+async def test_the_source_is_the_peer_with_the_address_that_a_named_proxy_reports(
     client: tuple[str, int] | None, forwarded: tuple[str, ...], source: str
 ) -> None:
-    assert source_of(a_scope(client, *forwarded)) == source
-    assert caller_of(a_scope(client, *forwarded)).source == source
+    scope = await a_scope(client, *forwarded)
+    assert source_of(scope) == caller_of(scope).source == source
 
 
 def test_addresses_of_one_ipv6_network_share_a_limit() -> None:

@@ -67,6 +67,7 @@ async def test_every_endpoint_is_documented_under_the_tag() -> None:
 
 OF_GROUPS = {
     ("get", "/services/groups"),
+    ("get", "/services/groups/{group}"),
     ("get", "/services/status/{group}"),
     ("get", "/services/logs/{service}"),
     ("post", "/services/plan"),
@@ -106,6 +107,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "/services/status": schemas.Status,
     "/services/status/kafka": schemas.GroupAnswer,
     "/services/groups": schemas.Groups,
+    "/services/groups/kafka": schemas.DesiredState,
     "/services/progress/1": schemas.Progress,
     "/services/plan": schemas.Plan,
     "/services/drift": schemas.Drift,
@@ -169,11 +171,13 @@ async def test_dashboard_files_are_served_unchanged(tmp_path: Path) -> None:
     (tmp_path / "js" / "main.js").write_text("export {}")
     async with a_world(settings=Settings(dashboard=tmp_path)) as world:
         page = await world.client.get("/services/dashboard")
+        index = await world.client.get("/services/dashboard/index.html")
         slash = await world.client.get("/services/dashboard/")
         script = await world.client.get("/services/dashboard/js/main.js")
         outside = await world.client.get("/services/dashboard/%2e%2e/secret")
         missing = await world.client.get("/services/dashboard/nope.js")
-    assert page.text == slash.text == "<p>here</p>"
+    assert page.text == "<p>here</p>"
+    assert index.headers["location"] == slash.headers["location"] == "../dashboard"
     assert page.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
     assert script.headers["content-type"].startswith("text/javascript")
     assert (outside.status_code, missing.status_code) == (404, 404)

@@ -36,17 +36,25 @@ async def test_loopback_names_are_accepted(host: str) -> None:
     [
         "evil.example",
         "evil.example:8000",
-        "192.168.0.7",
         "localhost.evil.example",
         "127.0.0.1.nip.io",
-        "[fe80::1]",
-        "",
     ],
 )
 async def test_other_names_are_misdirected(host: str) -> None:
     async with a_world() as world:
         for path in ("/services/status", "/healthz", "/docs", "/nowhere"):
             answer = await world.client.get(path, headers={"host": host})
+            assert (answer.status_code, answer.json()["reason"]) == (421, "foreign_host")
+
+
+@pytest.mark.parametrize("host", ["192.168.0.7", "192.168.0.7:8000", "[fe80::1]:80", ""])
+async def test_probes_answer_without_a_name_and_nothing_else_does(host: str) -> None:
+    async with a_world(metrics=True) as world:
+        for path in ("/healthz", "/readyz", "/metrics", "/healthz?cache=1"):
+            assert (await world.client.get(path, headers={"host": host})).status_code == 200
+            assert (await world.client.options(path, headers={"host": host})).status_code == 204
+        for method, path in (("GET", "/services/status"), ("GET", "/docs"), ("POST", "/healthz")):
+            answer = await world.client.request(method, path, headers={"host": host})
             assert (answer.status_code, answer.json()["reason"]) == (421, "foreign_host")
 
 
@@ -61,7 +69,7 @@ async def test_the_bound_host_and_configured_names_are_accepted() -> None:
             ("local", 421),
             ("192.168.0.8", 421),
         ):
-            assert (await world.client.get("/healthz", headers={"host": host})).status_code == status
+            assert (await world.client.get("/docs", headers={"host": host})).status_code == status
 
 
 @pytest.mark.parametrize("bound", ["0.0.0.0", "::"])
@@ -104,6 +112,31 @@ async def test_pages_of_this_daemon_can_write(host: str, origin: str) -> None:
     async with a_world(settings=Settings(names=("box.local",))) as world:
         answer = await world.client.post("/services/start/kafka", headers={"host": host, "origin": origin})
     assert answer.status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "allowed"),
+    [
+        ("sm.example.org", "https://sm.example.org:8443", True),  # nginx: Host $host
+        ("sm.example.org:443", "https://sm.example.org:8443", True),  # port mapping 8443:443
+        ("127.0.0.1:8000", "https://sm.example.org:8443", True),  # Apache without ProxyPreserveHost
+        ("sm.example.org", "https://evil.example:8443", False),
+        ("sm.example.org", "https://sm.example.org.evil.example", False),
+        ("fixed.example.org", "https://fixed.example.org:8443", True),
+        ("fixed.example.org:8443", "https://fixed.example.org:8443", True),
+        ("fixed.example.org", "https://fixed.example.org:3000", False),
+        ("127.0.0.1:8000", "https://fixed.example.org", False),
+        ("127.0.0.1:8000", "https://standard.example.org", True),
+        ("127.0.0.1:8000", "http://standard.example.org", False),
+    ],
+)
+async def test_a_configured_name_may_write_from_any_port_or_from_its_own(
+    host: str, origin: str, *, allowed: bool
+) -> None:
+    names = ("sm.example.org", "fixed.example.org:8443", "standard.example.org:443")
+    async with a_world(settings=Settings(names=names)) as world:
+        answer = await world.client.post("/services/start/kafka", headers={"host": host, "origin": origin})
+    assert answer.status_code == (202 if allowed else 403)
 
 
 async def test_another_port_of_this_machine_is_another_origin() -> None:
@@ -154,7 +187,7 @@ async def test_every_response_has_the_security_headers() -> None:
     ("method", "path", "status", "reason"),
     [
         ("GET", "/nowhere", 404, "not_found"),
-        ("GET", "/services/start/kafka/now", 404, "not_found"),
+        ("GET", "/services/starts/kafka", 404, "not_found"),
         ("GET", "/services/start/kafka", 405, "method_not_allowed"),
         ("DELETE", "/services/status", 405, "method_not_allowed"),
     ],

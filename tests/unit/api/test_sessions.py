@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
+from api.context import Settings
 from api.middleware.sessions import LASTS, Sessions
 from tests.support.fixtures.api import a_world
 from tests.support.fixtures.auth import ORIGIN, locked, x
@@ -79,13 +81,17 @@ async def test_a_session_ends_with_its_key_and_follows_its_role(tmp_path: Path) 
         assert (await world.client.get("/services/session")).json()["name"] is None
 
 
-@pytest.mark.parametrize("client", [("127.0.0.1", 1), ("10.0.0.9", 1)])
-async def test_behind_https_the_cookie_is_secure(tmp_path: Path, client: tuple[str, int]) -> None:
-    async with locked(tmp_path, client=client) as world:
-        headers = {**x(world.ann), "x-forwarded-proto": "https"}
+@pytest.mark.parametrize("client", [("10.0.0.8", 1), ("10.0.0.9", 1), ("127.0.0.1", 1)])
+async def test_behind_a_named_proxy_the_cookie_is_secure_and_below_its_path(
+    tmp_path: Path, client: tuple[str, int]
+) -> None:
+    settings = Settings(proxies=(ip_network("10.0.0.8"),))
+    async with locked(tmp_path, client=client, settings=settings) as world:
+        headers = {**x(world.ann), "x-forwarded-proto": "https", "x-forwarded-prefix": "/sm"}
         begun = await world.client.post("/services/session", headers=headers)
-    # Only a proxy on this machine is trusted.
-    assert ("Secure" in begun.headers["set-cookie"]) == (client[0] == "127.0.0.1")
+    named = client[0] == "10.0.0.8"
+    assert ("Secure" in begun.headers["set-cookie"]) == named
+    assert ("Path=/sm/;" if named else "Path=/;") in begun.headers["set-cookie"]
 
 
 async def test_without_keys_signing_in_sets_no_cookie() -> None:

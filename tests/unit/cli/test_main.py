@@ -6,6 +6,7 @@ import inspect
 import os
 import subprocess
 import sys
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -121,19 +122,53 @@ def test_run_options_from_flags(tmp_path: Path) -> None:
     words = ["--desired-state", str(tmp_path), "--state-dir", "/s", "--host", "[::1]", "--port", "81"]
     words += ["--metrics-listen", "172.17.0.1:9464", "--compose-file", "/a", "--compose-file", "/b"]
     words += ["--engine", "simulated", "--resync", "2m", "--insecure"]
-    words += ["--allowed-host", "Box.example.org.", "--allowed-host", "alpr"]
+    words += ["--allowed-host", "Box.example.org.", "--allowed-host", "alpr:8443", "--root-path", "/sm/"]
+    words += ["--trusted-proxy", "127.0.0.1", "--trusted-proxy", "fd00::/8"]
     assert run_options(*words) == RunOptions(
         desired_state=tmp_path,
         state_dir=Path("/s"),
         host="::1",
         port=81,
         metrics_listen=Address("172.17.0.1", 9464),
-        allowed_host=("box.example.org", "alpr"),
+        allowed_host=("box.example.org", "alpr:8443"),
+        trusted_proxy=(ip_network("127.0.0.1"), ip_network("fd00::/8")),
+        root_path="/sm",
         compose_file=(Path("/a"), Path("/b")),
         engine="simulated",
         resync=120.0,
         insecure=True,
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("a.example:b.example", ("a.example", "b.example")),
+        ("a.example:8443:b.example", ("a.example:8443", "b.example")),
+        ("a.example, b.example:443", ("a.example", "b.example:443")),
+    ],
+)
+def test_variables_of_proxies_may_hold_colons(text: str, names: tuple[str, ...]) -> None:
+    environ = {"SERVICE_MANAGER_ALLOWED_HOST": text, "SERVICE_MANAGER_TRUSTED_PROXY": "::1 10.0.0.0/8"}
+    options = run_options(**environ)
+    assert options.allowed_host == names
+    assert options.trusted_proxy == (ip_network("::1"), ip_network("10.0.0.0/8"))
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ("--allowed-host", "box.example:0"),
+        ("--allowed-host", "https://box.example"),
+        ("--trusted-proxy", "box"),
+        ("--trusted-proxy", "10.0.0.1/8"),
+        ("--root-path", "/a//b"),
+        ("--root-path", "/../a"),
+        ("--root-path", "/a?b"),
+    ],
+)
+def test_bad_values_for_proxies_are_refused(option: str, text: str) -> None:
+    assert option in usage_error("run", option, text)
 
 
 def test_run_options_from_the_environment() -> None:

@@ -82,6 +82,10 @@ def test_webhook_signatures_are_verified() -> None:
     assert is_signed({"x-hub-signature-256": good}, body, secret, 0.0) is True
     assert is_signed({"x-hub-signature-256": good}, body + b"!", secret, 0.0) is False
     assert is_signed({"x-hub-signature-256": good[7:]}, body, secret, 0.0) is False
+    assert is_signed({"x-hub-signature": good}, body, secret, 0.0) is True
+    assert is_signed({"x-hub-signature": good}, body + b"!", secret, 0.0) is False
+    assert is_signed({"x-hub-signature": "sha1=" + good[7:47]}, body, secret, 0.0) is None
+    assert is_signed({"x-hub-signature": "sha1=0", "x-hub-signature-256": good}, body, secret, 0.0) is True
     assert is_signed({"x-gitea-signature": good[7:]}, body, secret, 0.0) is True
     assert is_signed({"x-gitlab-token": "It's a Secret to Everybody"}, body, secret, 0.0) is True
     assert is_signed({"x-gitlab-token": "\xff"}, body, secret, 0.0) is False

@@ -48,12 +48,31 @@ LOCAL: tuple[Command, ...] = (
             ),
             Option(
                 "--allowed-host",
-                "additional host name to accept in requests, such as that of a reverse proxy; repeatable "
-                "(variable: colon-separated)",
-                "NAME",
+                "additional host name to accept in requests, such as that of a reverse proxy; with a port, "
+                "only pages at that port can write; repeatable (variable: colon-separated)",
+                "NAME[:PORT]",
                 option_types.host_name,
                 (),
                 repeat=True,
+                separator=option_types.HOSTS,
+            ),
+            Option(
+                "--trusted-proxy",
+                "address or network of a reverse proxy whose X-Forwarded-For, -Proto and -Prefix headers "
+                "count; repeatable (variable: separated by blanks or commas; default: none)",
+                "ADDRESS",
+                option_types.network,
+                (),
+                repeat=True,
+                separator=option_types.WORDS,
+            ),
+            Option(
+                "--root-path",
+                "path below which a reverse proxy serves the daemon, if it neither takes it away nor sends "
+                "X-Forwarded-Prefix, such as /service-manager (default: none)",
+                "PATH",
+                option_types.root_path,
+                "",
             ),
             COMPOSE_FILE,
             ENGINE,
