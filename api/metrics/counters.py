@@ -20,8 +20,8 @@ from reconciler.planning.planner import Step
 _UNSURE = (EngineUnavailable, OutcomeUnknown, ContainerGone)
 """Errors that are no failed attempt of the service; see ``reconciler.errors``."""
 
-LOOKS = ("idle", "waiting", "acting", "incomplete", "unreachable")
-"""Outcomes of a pass."""
+PASS_OUTCOMES = ("idle", "waiting", "acting", "observed", "incomplete", "unreachable")
+"""Outcomes of a pass (``LoopHooks.on_pass``)."""
 
 _PASS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _ACTION = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0)
@@ -105,7 +105,7 @@ class Counters:
             "route",
             buckets=_REQUEST,
         )
-        ZeroSeries(self._passes).show((outcome,) for outcome in LOOKS)
+        ZeroSeries(self._passes).show((outcome,) for outcome in PASS_OUTCOMES)
         self._repair_zeros = ZeroSeries(self._repairs)
         self._retry_zeros = ZeroSeries(self._retries)
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from reconciler.controller.progress import Progress, StepRecord
 from reconciler.controller.snapshot import EngineView, GroupView, ServiceView, Snapshot
 from reconciler.errors import Mistake
 from reconciler.generations.preview_results import PreviewResult
+from reconciler.model.units import format_time
 from reconciler.planning.drift import Drift
 from reconciler.planning.planner import Step
 
@@ -29,9 +29,9 @@ def to_bytes(value: Json) -> bytes:
     return _encode(value).encode("utf-8", "replace")
 
 
-def rfc3339(wall: float, timespec: str = "milliseconds") -> str:
-    """Format wall seconds as RFC 3339 in UTC."""
-    return datetime.fromtimestamp(wall, UTC).isoformat(timespec=timespec).removesuffix("+00:00") + "Z"
+def rfc3339(wall: float) -> str:
+    """Format wall seconds as RFC 3339 in UTC, to the millisecond."""
+    return format_time(wall, "milliseconds")
 
 
 def moment(wall: float | None) -> str | None:
@@ -41,7 +41,7 @@ def moment(wall: float | None) -> str | None:
 
 def stamp(now: float) -> str:
     """Format the time of a response in whole seconds, so that reads within a second get the same bytes."""
-    return rfc3339(int(now), "seconds")
+    return format_time(int(now), "seconds")
 
 
 def megabytes(size: int | None) -> float | None:

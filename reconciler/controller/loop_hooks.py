@@ -25,6 +25,10 @@ class LoopHooks(NamedTuple):
     outcome) and its snapshot is published. ``on_missed_drift``: a periodic resync found this number of drifts
     that no event reported. ``on_heartbeat``: the loop is alive, after a pass or after ``LoopTimings.beat``
     seconds without one; the watchdog depends on this callback only.
+
+    Outcomes of a pass: ``idle`` (converged), ``acting`` (a step was sent), ``waiting`` (neither),
+    ``incomplete`` and ``unreachable`` (nothing was decided), ``observed`` (desired state changed during the
+    observation, so the next pass decides).
     """
 
     on_ledger: Callable[[Ledger], None] = lambda _: None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from reconciler.controller.progress import Progress
@@ -204,9 +203,9 @@ def _last_end(end: ContainerExit | None) -> str:
     """Describe the last exit that the daemon did not cause; kept after the repair."""
     if end is None:
         return ""
-    at = datetime.fromtimestamp(end.finished_at, UTC).strftime(" at %Y-%m-%dT%H:%M:%SZ")
+    at = f" at {format_time(end.finished_at, 'seconds')}" if end.finished_at else ""
     why = ", out of memory" if end.oom_killed else ""
-    return f"exited with code {end.code}{why}{at if end.finished_at else ''}"
+    return f"exited with code {end.code}{why}{at}"
 
 
 def _of_container(name: str, container: Container | None, inputs: Inputs) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from reconciler.model.keyed_digest import DigestKey
 from reconciler.model.resolved_compose import Resolved
 from reconciler.model.secret_values import decode_values, encode_values, with_digests, with_values_file
 from reconciler.model.stack import Stack
-from reconciler.planning.diff import canonical_json, differences
+from reconciler.planning.diff import differences, meaning_digest
 
 __all__ = ["Generations", "Record", "Recorded"]
 
@@ -77,12 +77,12 @@ class Generations:
         """
         with self._turn:
             before = self._latest()
-            meaning = canonical_json(loaded.stack, loaded.desired.groups)
+            meaning = meaning_digest(loaded.stack, loaded.desired.groups)
             record = self._records.all.get(before.desired.generation) if before else None
             fresh = record is None or record.meaning != meaning
             if fresh and record is not None and before is not None:
                 # The recorded digest may have been made with another key, or by another version.
-                fresh = canonical_json(before.stack, before.desired.groups) != meaning
+                fresh = meaning_digest(before.stack, before.desired.groups) != meaning
             if record is not None and not fresh and commit and record.commit != commit:
                 record = replace(record, commit=commit)
             elif record is not None and not fresh and record.revision == loaded.revision and before:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+ACCEPT_TOLERANCE = 2.0
+"""Seconds by which a change may be first observed after its acceptance: a file can be saved and accepted
+before the next observation finds it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Suspension:

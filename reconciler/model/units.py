@@ -99,10 +99,10 @@ def parse_time(text: str) -> float:
         raise ValueError("this time does not exist; expected one such as 2026-11-23T18:00:00Z") from None
 
 
-def format_time(seconds: float) -> str:
-    """Format as RFC 3339 in UTC, to the microsecond, without a fraction for whole seconds.
+def format_time(seconds: float, timespec: str = "auto") -> str:
+    """Format seconds since the epoch as RFC 3339 in UTC.
 
-    Rounding to the microsecond makes formatting and parsing reversible.
+    By default to the microsecond, without a fraction for whole seconds: ``parse_time`` reverses this exactly.
+    ``timespec`` is that of ``datetime.isoformat``; ``seconds`` and ``milliseconds`` cut off the rest.
     """
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return moment.isoformat().replace("+00:00", "Z")
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec=timespec).removesuffix("+00:00") + "Z"

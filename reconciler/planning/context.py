@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from reconciler.model.desired import Desired
+from reconciler.model.desired import ACCEPT_TOLERANCE, Desired
 from reconciler.model.ledger import Clock, Ledger
 from reconciler.model.observed import ALIVE, Action, Container, ObservedState, State
 from reconciler.model.stack import Service, Stack, service_of
@@ -25,10 +25,6 @@ from reconciler.planning.comparison import (
 from reconciler.planning.gates import GroupGate, PlanInputs, group_gate
 from reconciler.planning.mounts import missing_source
 from reconciler.planning.plan_types import ServicePlan
-
-ACCEPT_TOLERANCE = 2.0
-"""Seconds by which a change may be first observed after its acceptance: a file can be saved and accepted
-before the next observation finds it."""
 
 CLOCK_SKEW = 60.0
 """Seconds by which the clock of a remote engine may be ahead of the daemon's."""

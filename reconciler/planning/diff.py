@@ -13,8 +13,8 @@ from reconciler.model.stack import Group, Service, Stack
 from reconciler.model.units import format_time
 
 
-def canonical_json(stack: Stack, groups: Mapping[str, GroupState]) -> str:
-    """Return a digest of what matters to the loop: equal digests are one generation.
+def meaning_digest(stack: Stack, groups: Mapping[str, GroupState]) -> str:
+    """Return the SHA-256 (hex) of what matters to the loop: states with equal digests are one generation.
 
     Compose version, file locations and comments are left out.
     """

@@ -5,7 +5,7 @@ A start is rejected by the gates: the same functions that would hold the group b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
@@ -18,7 +18,8 @@ from reconciler.model.stack import Stack
 from reconciler.planning.drift import join_names
 from reconciler.planning.gates import PlanInputs, first_block
 from reconciler.planning.gates.alternatives import alternative_on
-from reconciler.planning.gates.dependencies import REASON as DEPENDENCY_OFF
+from reconciler.planning.gates.dependencies import all_dependencies, reachable_groups
+from reconciler.planning.plan_types import Block
 
 _MOST_NAMES = 8
 """Maximum number of groups that a message lists."""
@@ -64,29 +65,25 @@ def resolve(edit: Edit, stack: Stack, desired: Desired) -> States | Rejected:
 
 def _start(edit: Edit, stack: Stack, desired: Desired, group: str) -> States | Rejected:
     """Switch the group on. ``force`` is stored, and a start without it removes it."""
-    missing = [name for name in _below(stack, group) if not desired.groups[name].on]
     states = {group: replace(desired.groups[group], on=True, force=edit.force)}
     if edit.cascade:
-        states |= {name: replace(desired.groups[name], on=True, force=False) for name in missing}
+        for name in all_dependencies(stack, group):
+            if not desired.groups[name].on:
+                states[name] = replace(desired.groups[name], on=True, force=False)
     after = replace(desired, groups={**desired.groups, **states})
     # Gates that depend on containers stay open for an edit: it is decided by the files alone.
     inputs = PlanInputs(stack, after, ObservedState(), Ledger(), Clock(edit.at, 0.0))
     for name in states:
-        # Before the gates, which let one of the two through.
+        # Before the gates: of two alternatives that are on, their gate keeps only one off.
         alternative = alternative_on(stack, after, name)
         if alternative is not None:
-            rivals = [rival for rival in stack.rivals[name] if after.groups[rival].on]
-            remedy = f"stop {_listed(rivals)} first"
-            return Rejected(alternative.reason, f"{name} {alternative.message}", remedy)
+            return _rejected_by(alternative, name)
     block = first_block(inputs, group)
-    if block is None:
-        return states
-    remedy = ""
-    if block.reason == DEPENDENCY_OFF:
-        remedy = (
-            f"add with_dependencies=true to start {_listed(missing)} as well, "
-            f"or force=true to start {group} without"
-        )
+    return states if block is None else _rejected_by(block, group)
+
+
+def _rejected_by(block: Block, group: str) -> Rejected:
+    remedy = block.remedy or f"remove the cause, then start {group} again"
     return Rejected(block.reason, f"{group} {block.message}", remedy)
 
 
@@ -94,7 +91,8 @@ def _stop(edit: Edit, stack: Stack, desired: Desired, group: str) -> States | Re
     """Switch the group off. ``force`` only skips the check: it is never stored, a stored one is removed."""
     states = desired.groups
     needing = [name for name in stack.group_dependents[group] if states[name].on]
-    running = [name for name in _above(stack, group) if states[name].on]
+    dependents = reachable_groups(stack, group, lambda name: stack.group_dependents[name])
+    running = [name for name in dependents if states[name].on]
     # If the group is already off, a refusal would only make a repeated stop fail.
     if needing and states[group].on and not edit.cascade and not edit.force:
         depend, are = ("depends", "is") if len(needing) == 1 else ("depend", "are")
@@ -149,25 +147,6 @@ _VERBS: Mapping[Verb, Callable[[Edit, Stack, Desired, str], States | Rejected]] 
     "accept": _accept,
     "put": _put,
 }
-
-
-def _below(stack: Stack, group: str) -> list[str]:
-    return _reached(stack, group, lambda name: stack.groups[name].depends_on)
-
-
-def _above(stack: Stack, group: str) -> list[str]:
-    return _reached(stack, group, lambda name: stack.group_dependents[name])
-
-
-def _reached(stack: Stack, group: str, neighbours: Callable[[str], Iterable[str]]) -> list[str]:
-    """Return all groups that are reachable from ``group``, without it, in display order."""
-    reached: set[str] = set()
-    ahead = [group]
-    while ahead:
-        fresh = set(neighbours(ahead.pop())) - reached
-        reached |= fresh
-        ahead += fresh
-    return [name for name in stack.groups if name in reached and name != group]
 
 
 def _listed(names: list[str]) -> str:

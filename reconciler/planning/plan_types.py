@@ -60,10 +60,14 @@ REPLICA_FIRST = "replica_first"
 
 
 class Block(NamedTuple):
-    """Why there is no step until a person changes something."""
+    """Why there is no step until a person changes something.
+
+    ``remedy`` is what the sender of a rejected request can do instead; only gates set it.
+    """
 
     reason: str
     message: str
+    remedy: str = ""
 
 
 class ServicePlan(NamedTuple):

@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from reconciler.model.desired import Desired
+from reconciler.model.desired import ACCEPT_TOLERANCE, Desired
 from reconciler.model.ledger import Clock, Ledger, Named, Renaming
 from reconciler.model.observed import ALIVE, LeftBehind, ObservedState
 from reconciler.model.stack import Stack
 
 REASON = "project_renamed"
-ACCEPT_TOLERANCE = 2.0
-"""Seconds by which the change may be first observed after its acceptance, as for other held changes."""
 
 
 def is_new_name(stack: Stack, ledger: Ledger) -> bool:

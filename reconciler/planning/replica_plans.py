@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from reconciler.model.desired import ACCEPT_TOLERANCE
 from reconciler.model.observed import ALIVE, Action, Container, State
 from reconciler.model.stack import UNIT, Service, Stack
 from reconciler.planning.container_state import crash_loops, is_ready
-from reconciler.planning.context import ACCEPT_TOLERANCE, PlanningContext
+from reconciler.planning.context import PlanningContext
 from reconciler.planning.drift import Drift, DriftKind, join_names
 from reconciler.planning.fingerprints import desired_fingerprint
 from reconciler.planning.gates import GroupGate

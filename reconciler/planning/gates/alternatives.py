@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from reconciler.model.desired import Desired
 from reconciler.model.stack import Stack
+from reconciler.planning.drift import join_names
 from reconciler.planning.gates.gate_types import OPEN, GateResult, PlanInputs
 from reconciler.planning.plan_types import Block
 
@@ -25,10 +26,12 @@ def alternatives(inputs: PlanInputs, group: str) -> GateResult:
 
 def alternative_on(stack: Stack, desired: Desired, group: str) -> Block | None:
     """Return the block of a group while a group is on that can't be on with it; None: there is none."""
-    for rival, name in stack.rivals.get(group, {}).items():
-        if desired.groups[rival].on:
-            return Block(REASON, f"has the container name {name} in common with {rival}, which is on")
-    return None
+    rivals = stack.rivals.get(group, {})
+    on = [rival for rival in rivals if desired.groups[rival].on]
+    if not on:
+        return None
+    message = f"has the container name {rivals[on[0]]} in common with {on[0]}, which is on"
+    return Block(REASON, message, f"stop {join_names(on, 8)} first")
 
 
 def _first_of_rivals(inputs: PlanInputs, group: str) -> str:

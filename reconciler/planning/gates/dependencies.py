@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from reconciler.model.stack import Strength
+from collections.abc import Callable, Iterable
+
+from reconciler.model.stack import Stack, Strength
 from reconciler.planning.drift import join_names
 from reconciler.planning.gates.gate_types import OPEN, GateResult, PlanInputs
 from reconciler.planning.plan_types import Block
@@ -20,7 +22,28 @@ def dependencies(inputs: PlanInputs, group: str) -> GateResult:
     if not off:
         return OPEN
     verb = "is" if len(off) == 1 else "are"
-    return GateResult(Block(REASON, f"needs {join_names(off, 8)}, which {verb} off"))
+    missing = [name for name in all_dependencies(inputs.stack, group) if not states[name].on]
+    remedy = (
+        f"add with_dependencies=true to start {join_names(missing, 8)} as well, "
+        f"or force=true to start {group} without"
+    )
+    return GateResult(Block(REASON, f"needs {join_names(off, 8)}, which {verb} off", remedy))
+
+
+def all_dependencies(stack: Stack, group: str) -> list[str]:
+    """Return the groups that a group depends on, directly or through others, in display order."""
+    return reachable_groups(stack, group, lambda name: stack.groups[name].depends_on)
+
+
+def reachable_groups(stack: Stack, group: str, neighbours: Callable[[str], Iterable[str]]) -> list[str]:
+    """Return the groups that ``neighbours`` leads to from ``group``, without it, in display order."""
+    reached: set[str] = set()
+    ahead = [group]
+    while ahead:
+        new = set(neighbours(ahead.pop())) - reached
+        reached |= new
+        ahead += new
+    return [name for name in stack.groups if name in reached and name != group]
 
 
 def ready_dependencies(inputs: PlanInputs, group: str) -> tuple[str, ...]:

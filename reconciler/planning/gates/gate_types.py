@@ -25,8 +25,9 @@ class PlanInputs(NamedTuple):
 class GateResult(NamedTuple):
     """What a gate returns for one group.
 
-    ``hold`` holds the group back; None: the gate is open. ``due`` is the wall time in seconds at which the
-    result may change; past times are ignored. With ``starts_only`` only creates and starts are held back.
+    ``hold`` holds the group back; None: the gate is open. A ``Block`` should have a ``remedy``: it is the
+    remedy of a start request that the gate rejects. ``due`` is the wall time in seconds at which the result
+    may change; past times are ignored. With ``starts_only`` only creates and starts are held back.
     """
 
     hold: Block | Wait | None = None

@@ -1,4 +1,4 @@
-"""The gate of a changed project name: it creates and starts nothing until the change is decided. Pure."""
+"""The gate of a changed project name: holds back starts while the earlier project exists. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from reconciler.planning.project_rename import REASON, describe, holds_back
 
 
 def project_name(inputs: PlanInputs, group: str) -> GateResult:
-    """Return a block of creates and starts while the new name would leave something behind."""
+    """Return a block of creates and starts while containers or volumes of the earlier name exist."""
     if inputs.ledger.renaming is None:
         return OPEN
     state = inputs.desired.groups[group]
@@ -17,5 +17,6 @@ def project_name(inputs: PlanInputs, group: str) -> GateResult:
     ):
         return OPEN
     on = [name for name, other in inputs.desired.groups.items() if other.on]
-    block = Block(REASON, describe(inputs.stack, inputs.observed.left, on))
+    remedy = f"`service-manager accept {group}`, or restore the earlier `name:` in stack.yaml"
+    block = Block(REASON, describe(inputs.stack, inputs.observed.left, on), remedy)
     return GateResult(block, starts_only=True)

@@ -77,3 +77,9 @@ def test_formatted_times_parse_to_the_same_microsecond(microseconds: int) -> Non
     once = units.parse_time(units.format_time(seconds))
     assert abs(once - seconds) < 1e-6
     assert units.parse_time(units.format_time(once)) == once
+
+
+def test_times_are_formatted_to_the_precision_that_is_given() -> None:
+    assert units.format_time(1_764_000_000.9996) == "2025-11-24T16:00:00.999600Z"
+    assert units.format_time(1_764_000_000.9996, "milliseconds") == "2025-11-24T16:00:00.999Z"
+    assert units.format_time(1_764_000_000.9996, "seconds") == "2025-11-24T16:00:00Z"

@@ -19,7 +19,7 @@ from tests.support.fixtures.builders import NOW, a_stack, container, desire, loo
 WEB = service("web")
 STACK = a_stack({"base": [service("db")], "app needs base": [WEB]})
 ON = desire(STACK, "base", "app")
-FULL = Block("memory_full", "needs 2 GiB, 1 GiB is free")
+FULL = Block("memory_full", "needs 2 GiB, 1 GiB is free", "stop another group first")
 NIGHT = Wait("outside_schedule", "starts at 08:00")
 
 
@@ -91,7 +91,7 @@ def test_starts_only_holds_back_starts_and_leaves_running_containers(
 def test_an_added_block_rejects_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
     with_gate(monkeypatch, GateResult(FULL))
     edit = Edit(verb="start", groups=("app",))
-    rejected = Rejected(FULL.reason, f"app {FULL.message}")
+    rejected = Rejected(FULL.reason, f"app {FULL.message}", FULL.remedy)
     assert resolve(edit, STACK, desire(STACK, "base")) == rejected
 
 
