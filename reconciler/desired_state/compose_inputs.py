@@ -100,7 +100,7 @@ class _InputSearch:
         found = dict(inherited)
         for file in files:
             self._found[file] = None
-            found |= _assignments(self._read(file) or b"")
+            found |= assignments(self._read(file) or b"")
         return found | dict(self._environment)
 
 
@@ -134,7 +134,8 @@ def _parse_names(content: bytes) -> _Named:
     )
 
 
-def _assignments(content: bytes) -> dict[str, str]:
+def assignments(content: bytes) -> dict[str, str]:
+    """Return the variables that an env file sets, not interpolated."""
     lines = content.decode(errors="replace").splitlines()
     matches = (_ASSIGNMENT.fullmatch(line) for line in lines if not line.lstrip().startswith("#"))
     return {match[1]: _unquoted(match[2]) for match in matches if match}

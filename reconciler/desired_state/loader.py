@@ -179,7 +179,7 @@ class Loader:
         if not isinstance(resolved, Resolved):
             raise InvalidDesiredState(sort_mistakes([*mistakes, *(resolved.mistakes if resolved else ())]))
         self._resolutions = dict([*self._resolutions.items(), (scan.key, resolved)][-_MAX_CACHED:])
-        notes = self._git.stale_signs()
+        notes = (*scan.warnings, *self._git.stale_signs())
         revision = revision_of(scan.sources)
         identity = (scan.key, revision, notes)
         if self._last is None or self._last[0] != identity:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from reconciler.desired_state.assemble import Content, ParsedFiles, parse_files, source_name
-from reconciler.desired_state.compose_inputs import compose_input_files
+from reconciler.desired_state.compose_inputs import assignments, compose_input_files
+from reconciler.desired_state.compose_selection import possible_overrides, selection_warnings
 from reconciler.desired_state.schema import GROUPS, STACK, is_project_name
-from reconciler.desired_state.stable_reader import StableReader
+from reconciler.desired_state.stable_reader import FileBusy, StableReader
 from reconciler.errors import InvalidDesiredState, Mistake
 from reconciler.host.content_digest import digest
 
@@ -19,7 +21,8 @@ class Scan(NamedTuple):
     """The result of a scan. ``key`` is a digest of all inputs of the resolver: equal keys, equal results.
 
     ``mistakes`` are those beyond ``parsed``. ``inputs`` are the files of the Compose project, including
-    missing ones; ``sources`` maps the name of each file read to its content.
+    missing ones and override files that are not in use; ``sources`` maps the name of each file read to its
+    content. ``warnings`` name files that Compose would read and this stack does not.
     """
 
     parsed: ParsedFiles
@@ -29,6 +32,7 @@ class Scan(NamedTuple):
     project: str
     key: str
     sources: Mapping[str, bytes]
+    warnings: tuple[str, ...] = ()
 
 
 class Scanner:
@@ -73,7 +77,23 @@ class Scanner:
         read_files = self._reader.read_all().items()
         sources = {source_name(path, self._directory): content for path, content in read_files}
         key = _key(project, compose, contents)
-        return Scan(parsed, tuple(mistakes), compose, inputs, project, key, sources)
+        # Read after the sources: a file that is not in use must not become one.
+        overrides = possible_overrides(compose)
+        warnings = self._selection_warnings(compose, contents, overrides)
+        inputs = (*inputs, *overrides)
+        return Scan(parsed, tuple(mistakes), compose, inputs, project, key, sources, warnings)
+
+    def _selection_warnings(
+        self, compose: Sequence[Path], contents: Mapping[Path, bytes | None], overrides: Sequence[Path]
+    ) -> tuple[str, ...]:
+        if not compose:
+            return ()
+        for path in overrides:
+            # Read so that `has_changed` notices when one comes or goes.
+            with suppress(InvalidDesiredState, FileBusy):
+                self._reader.read(path)
+        variables = assignments(contents.get(compose[0].parent / ".env") or b"")
+        return selection_warnings(compose, variables, Path.exists)
 
     def has_changed(self) -> bool:
         """Return whether any file of the last scan has changed since."""

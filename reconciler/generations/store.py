@@ -86,6 +86,10 @@ class Generations:
             if record is not None and not fresh and commit and record.commit != commit:
                 record = replace(record, commit=commit)
             elif record is not None and not fresh and record.revision == loaded.revision and before:
+                if before.stack.warnings != loaded.stack.warnings:
+                    # Warnings may be about files that are no source, such as an override that is not used.
+                    before = before._replace(stack=replace(before.stack, warnings=loaded.stack.warnings))
+                    self._current = before
                 return Recorded(before, fresh=False)
             if fresh or record is None:
                 changes = _changes(before, loaded)

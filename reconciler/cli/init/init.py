@@ -7,8 +7,9 @@ files are validated in a temporary directory before they are written.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -16,21 +17,24 @@ from typing import Any, NamedTuple
 from reconciler.cli.init.groups import Proposal, propose_groups
 from reconciler.cli.init.text import groups_text, stack_text
 from reconciler.cli.oneshot import load, observe, open_engine
+from reconciler.desired_state.compose_inputs import assignments
 from reconciler.desired_state.compose_model import services_from
+from reconciler.desired_state.compose_selection import (
+    ENV_FILES,
+    FILE,
+    PROFILES,
+    SEPARATOR,
+    selection,
+    with_selection,
+)
 from reconciler.desired_state.schema import GROUPS, STACK
 from reconciler.errors import EngineError, InvalidDesiredState, ServiceManagerError
+from reconciler.host.compose_paths import working_directory
+from reconciler.host.untrusted import read_regular
 from reconciler.model.json_text import load_json
 from reconciler.model.observed import ALIVE
 from reconciler.model.resolved_compose import Resolved
 from reconciler.model.stack import Group, Service, Stack
-
-_DEFAULT_NAMES = frozenset({"compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"})
-_OVERRIDES = (
-    "compose.override.yaml",
-    "compose.override.yml",
-    "docker-compose.override.yml",
-    "docker-compose.override.yaml",
-)
 
 
 class InitRefused(ServiceManagerError):
@@ -52,8 +56,10 @@ class InitResult(NamedTuple):
 
 class _Running(NamedTuple):
     # Running services with their memory (bytes, 0: not measured); None: the engine does not answer.
+    # ``files`` are the labels that name the Compose files of the containers.
     services: Mapping[str, int] | None
     note: str
+    files: frozenset[str] = frozenset()
 
 
 async def scaffold(file: Path, directory: Path, *, force: bool = False, engine: str = "docker") -> InitResult:
@@ -65,7 +71,7 @@ async def scaffold(file: Path, directory: Path, *, force: bool = False, engine: 
         StepFailed: there is no Docker Compose.
     """
     await asyncio.to_thread(_check, file, directory, force)
-    files = await asyncio.to_thread(_with_override, file)
+    files, found = await asyncio.to_thread(_project_files, file)
     resolved, name = await _resolve(files, engine)
     model = load_json(resolved.text)
     if not model.get("services"):
@@ -79,7 +85,13 @@ async def scaffold(file: Path, directory: Path, *, force: bool = False, engine: 
     await _validate(stack_text(name, [str(path) for path in files], proposal), state)
     paths = [_path_in_stack(path, directory) for path in files]
     written = await asyncio.to_thread(_write, directory, stack_text(name, paths, proposal), state, force)
-    notes = (*_one_group_stack(name, services).numbers, *_notes(files, proposal, running, resolved))
+    other = _made_from_other_files(files, running)
+    notes = (
+        *_one_group_stack(name, services).numbers,
+        *found,
+        *other,
+        *_notes(proposal, running, resolved),
+    )
     return InitResult(written, len(proposal.groups), len(services), notes)
 
 
@@ -94,11 +106,38 @@ def _check(file: Path, directory: Path, force: bool) -> None:
         )
 
 
-def _with_override(file: Path) -> list[Path]:
-    # `docker compose up` without a file reads the override, too. Without it, all containers of the project
-    # would count as created from another definition.
-    overrides = [file.parent / name for name in _OVERRIDES if (file.parent / name).is_file()]
-    return [file, *overrides[:1]] if file.name in _DEFAULT_NAMES else [file]
+def _project_files(file: Path) -> tuple[list[Path], list[str]]:
+    """Return all files of the project, given one of them, and notes about the variables that say so.
+
+    `docker compose up` in the folder reads more than one file if COMPOSE_FILE or an override file says so.
+    Without them, all containers of the project would count as created from another definition.
+    """
+    folder = file.parent
+    settings = {name: os.environ[name] for name in (FILE, SEPARATOR, PROFILES) if os.environ.get(name)}
+    with contextlib.suppress(OSError):
+        settings = {**assignments(read_regular(folder / ".env")), **settings}
+    chosen = selection(folder, settings, Path.is_file)
+    files = with_selection(file, chosen)
+    notes = []
+    if chosen.variable and files != chosen.files:
+        notes.append(
+            f"{FILE} names other files ({settings[FILE]}), not {file.name}: only {file.name} is used"
+        )
+    elif chosen.variable:
+        missing = [path for path in files if not path.is_file()]
+        if missing:
+            raise InitRefused(f"{FILE} names {missing[0]}, which does not exist", f"correct {FILE}")
+        if len(files) > 1:
+            notes.append(f"{FILE} names {settings[FILE]}: all of them are used, in this order")
+    elif len(files) > 1:
+        notes.append(f"{files[1].name} is included, as with `docker compose up`")
+    if settings.get(PROFILES):
+        notes.append(
+            f"{PROFILES} is {settings[PROFILES]}: it has no effect here, where groups.yaml says what is on"
+        )
+    if os.environ.get(ENV_FILES) or settings.get(ENV_FILES):
+        notes.append(f"{ENV_FILES} has no effect here: variables come from the .env beside the Compose file")
+    return list(files), notes
 
 
 async def _resolve(files: list[Path], engine: str) -> tuple[Resolved, str]:
@@ -124,7 +163,8 @@ async def _running(name: str, resolved: Resolved, engine: str) -> _Running:
     for container in alive:
         measured = usage[container.id].memory if container.id in usage else 0
         memory[container.service] = max(memory.get(container.service, 0), measured)
-    return _Running(memory, "on: groups that had a running container when this file was written")
+    note = "on: groups that had a running container when this file was written"
+    return _Running(memory, note, frozenset(container.model for container in alive if container.model))
 
 
 def _one_group_stack(name: str, services: Mapping[str, Service]) -> Stack:
@@ -186,12 +226,23 @@ def _replace(target: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _notes(files: list[Path], proposal: Proposal, running: _Running, resolved: Resolved) -> tuple[str, ...]:
+def _made_from_other_files(files: Sequence[Path], running: _Running) -> tuple[str, ...]:
+    """Return a note if a person created the running containers with other ``-f`` than these files."""
+    ours = [working_directory(path) for path in files]
+    for made in sorted(running.files):
+        theirs = made.split(",")
+        if theirs != ours and set(ours) <= set(theirs) and all(Path(path).is_file() for path in theirs):
+            return (
+                f"running containers were created from {', '.join(theirs)}: to use all of them, run "
+                f"`{FILE}={':'.join(theirs)} service-manager init {files[0]} --force`",
+            )
+    return ()
+
+
+def _notes(proposal: Proposal, running: _Running, resolved: Resolved) -> tuple[str, ...]:
     notes: list[Any] = []
     if running.services is None:
         notes.append(running.note)
-    if len(files) > 1:
-        notes.append(f"{files[1].name} is included, as with `docker compose up`")
     guessed = [group.name for group in proposal.groups if group.guessed]
     if guessed:
         notes.append(f"memory is partly a guess for {', '.join(guessed)}; correct it in stack.yaml")

@@ -394,3 +394,31 @@ async def test_shared_container_names_hide_no_other_mistake(
     assert message in str(caught.value)
     # Compose checks the services in random order.
     assert caught.value.mistakes[0].line in {2, 3}
+
+
+@pytest.mark.parametrize("separator", ["", ","])
+async def test_all_files_of_the_compose_file_variable_are_used(tmp_path: Path, separator: str) -> None:
+    (tmp_path / "search.yaml").write_text("services:\n  search: {image: y}\n")
+    named = (separator or ":").join(("compose.yaml", "search.yaml"))
+    settings = f"COMPOSE_PATH_SEPARATOR={separator}\n" if separator else ""
+    (tmp_path / ".env").write_text(f"{settings}COMPOSE_FILE={named}\nCOMPOSE_PROFILES=gpu\n")
+    outcome, loaded = await written_for(tmp_path, "services:\n  a: {image: x}\n")
+    assert groups(loaded) == {"core": ["a", "search"]}
+    assert loaded.stack.warnings == ()
+    assert any(note.startswith(f"COMPOSE_FILE names {named}") for note in outcome.notes)
+    assert any(note.startswith("COMPOSE_PROFILES is gpu") for note in outcome.notes)
+
+
+async def test_a_missing_file_of_the_variable_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("COMPOSE_FILE=compose.yaml:gone.yaml\n")
+    (tmp_path / "compose.yaml").write_text("services:\n  a: {image: x}\n")
+    with pytest.raises(InitRefused, match=r"COMPOSE_FILE names .*gone\.yaml, which does not exist"):
+        await scaffold(tmp_path / "compose.yaml", tmp_path / "desired-state")
+
+
+async def test_containers_from_more_files_are_noted(tmp_path: Path, engine: SimulatedEngine) -> None:
+    made = f"{tmp_path}/prod.yaml,{tmp_path}/more.yaml"
+    (tmp_path / "more.yaml").write_text("services: {}\n")
+    engine.add(Container(id="1", name="x", service="a", state=State.RUNNING, model=made))
+    outcome, _ = await written_for(tmp_path, "services:\n  a: {image: x}\n", "prod.yaml")
+    assert any(f"running containers were created from {made.replace(',', ', ')}" in n for n in outcome.notes)

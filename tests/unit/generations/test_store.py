@@ -4,6 +4,7 @@ import json
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -251,3 +252,14 @@ async def test_foreign_files_in_the_directory_are_untouched(tmp_path: Path) -> N
     other.write_text("x")
     accept(Generations(tmp_path / "state"), await load(tmp_path))
     assert other.exists()
+
+
+async def test_a_new_warning_about_unchanged_files_is_taken_over(tmp_path: Path) -> None:
+    generations = Generations(tmp_path / "state")
+    loaded = await load(tmp_path / "d")
+    first = accept(generations, loaded)
+    warned = loaded._replace(stack=replace(loaded.stack, warnings=("an override file is not used",)))
+    result = record(generations, warned)
+    assert (result.fresh, result.accepted.stack.warnings) == (False, ("an override file is not used",))
+    assert result.accepted.desired == first.desired
+    assert record(generations, loaded).accepted.stack.warnings == loaded.stack.warnings
