@@ -2,5 +2,5 @@
 
 ``keys`` stores keys and finds the one of a request, ``credentials`` loads the key of the daemon's
 environment, ``bind_check`` checks the address to listen on.
-May import ``host``, ``options`` and ``errors``.
+May import ``host``, ``model``, ``options`` and ``errors``.
 """

@@ -238,7 +238,10 @@ class Client:
     def _connections(
         self, timeout: float | None
     ) -> Generator[http.client.HTTPConnection, ConnectionRefusedError | Refused, None]:
-        """Yield a connection per attempt. Raises the error sent in when there is no further attempt."""
+        """Yield a connection per attempt.
+
+        The caller sends the error of a failed attempt; it is raised when there is no further attempt.
+        """
         began = time.monotonic()
         first = True
         while True:
@@ -289,7 +292,7 @@ _START_REMEDY = (
 
 
 def _seconds(text: str) -> float:
-    """The pause that a Retry-After header asks for, in seconds; 1 if it is a date."""
+    """Return the pause that a Retry-After header asks for, in seconds; 1 if it is a date."""
     return min(_LONGEST_PAUSE, max(_SHORTEST_PAUSE, float(text))) if text.isdecimal() else 1.0
 
 
@@ -332,7 +335,7 @@ def _parse_events(response: http.client.HTTPResponse) -> Iterator[Event]:
             elif field == "id":
                 identity = text
             elif not field:
-                # A comment: the daemon is alive, without news. The consumer gets a chance to check its state.
+                # A comment shows that the daemon runs. Yield, so that the consumer can check whether to stop.
                 yield Event("", None, identity)
             continue
         if data:

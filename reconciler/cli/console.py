@@ -90,7 +90,7 @@ class Console:
 
 
 def standard_console(environ: Mapping[str, str] | None = None) -> Console:
-    """The console of this process: colour only on a terminal, not with NO_COLOR or TERM=dumb."""
+    """Return the console of this process: colour only on a terminal, not with NO_COLOR or TERM=dumb."""
     variables = os.environ if environ is None else environ
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -108,7 +108,7 @@ def standard_console(environ: Mapping[str, str] | None = None) -> Console:
 
 
 def terminal_size(stream: TextIO) -> tuple[int, int]:
-    """The current columns and rows of a terminal; 80 × 24 if unknown."""
+    """Return the current columns and rows of a terminal; 80 × 24 if unknown."""
     try:
         size = os.get_terminal_size(stream.fileno())
     except (OSError, ValueError):
@@ -117,19 +117,19 @@ def terminal_size(stream: TextIO) -> tuple[int, int]:
 
 
 def styled(text: str, style: str) -> str:
-    """The text with the codes of a style; unchanged if the style is empty."""
+    """Return the text with the codes of a style; unchanged if the style is empty."""
     if not style or not text:
         return text
     return click.style(text, **{style: True}) if style in {"bold", "dim"} else click.style(text, fg=style)
 
 
 def phase_style(phase: str) -> str:
-    """The style of a phase; empty if the phase needs no attention."""
+    """Return the style of a phase; empty if the phase needs no attention."""
     return _PHASE_STYLES.get(phase, "")
 
 
 def clean(text: object) -> str:
-    """One line without control characters: texts come from containers and files."""
+    """Return one line without control characters: texts come from containers and files."""
     return "".join(letter if _harmless(letter) else " " for letter in str(text)).strip()
 
 
@@ -138,12 +138,12 @@ def _harmless(letter: str) -> bool:
 
 
 def megabytes(value: object) -> str:
-    """'612 MB' for 612.3; a dash if not measured."""
+    """Return '612 MB' for 612.3; a dash if not measured."""
     return f"{value:.0f} MB" if isinstance(value, int | float) else "–"
 
 
 def duration(seconds: object) -> str:
-    """'45 s', '3 min', '2 h' or '5 d' for a number of seconds; a dash if unknown."""
+    """Return '45 s', '3 min', '2 h' or '5 d' for a number of seconds; a dash if unknown."""
     if not isinstance(seconds, int | float):
         return "–"
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):

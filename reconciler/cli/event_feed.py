@@ -24,9 +24,11 @@ _IDLE_TIMEOUT = 45.0
 
 
 class FeedItem(NamedTuple):
-    """``kind`` is status or progress (a response), lost (an error, will be retried) or failed (the end).
+    """One item. ``kind`` says what ``value`` is:
 
-    The value of lost and failed is the ``ClientError``.
+    - ``status``, ``progress``: a response of the daemon;
+    - ``lost``: a ``ClientError``; the feed tries again;
+    - ``failed``: a ``ClientError`` that ends the feed.
     """
 
     kind: str
@@ -48,11 +50,11 @@ class EventFeed(threading.Thread):
         self._last_id = ""
 
     def stop(self) -> None:
-        """Emit nothing more. The thread ends on its own, at the latest with the process."""
+        """Put no further item. The thread ends at its next wake-up, or with the process."""
         self._stop.set()
 
     def run(self) -> None:
-        """Emit items until stopped or until an error that a retry can't fix."""
+        """Put items until stopped, or until an error that a retry can't fix."""
         while not self._stop.is_set():
             try:
                 if self._streaming:

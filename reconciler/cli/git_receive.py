@@ -115,7 +115,11 @@ def _check_names(updates: Sequence[Sequence[str]], current: str) -> None:
 def _check_deployed(
     context: HookContext, git: Git, old: str, new: str, ref: str, print_line: PrintLine
 ) -> None:
-    """Validate a push to the deployed branch, print its effect, and lock the work tree for the checkout."""
+    """Validate a push to the deployed branch, print its effect, and lock the work tree for the checkout.
+
+    Raises:
+        _PushRefused: with the reason and the remedy.
+    """
     branch = ref.removeprefix("refs/heads/")
     if not new.strip(_NULL_DIGIT):
         raise _PushRefused(
@@ -160,7 +164,7 @@ def _hold_lock(git: Git, ref: str, new: str) -> None:
     if os.fork():
         os.close(receiver)
         return
-    # In the child. git waits until its pipes are closed, so they are closed first.
+    # From here on this is the child. Close the pipes first: git waits until they are closed.
     with suppress(BaseException):
         os.setsid()
         null = os.open(os.devnull, os.O_RDWR)
@@ -178,7 +182,7 @@ def _hold_lock(git: Git, ref: str, new: str) -> None:
 
 
 def _allow_group_writes(top: Path) -> None:
-    """If the directory is group-writable, make our checked-out files so too, regardless of the umask."""
+    """If the directory is group-writable, make the checked-out files group-writable, whatever the umask."""
     if not top.stat().st_mode & stat.S_IWGRP:
         return
     for folder, names, files in os.walk(top):
@@ -211,7 +215,7 @@ async def _validate(context: HookContext, git: Git, new: str) -> list[str]:
 
 
 async def _load_current(context: HookContext) -> LoadedState | None:
-    """The current desired state of the directory; None if it is not valid."""
+    """Return the current desired state of the directory; None if it is not valid."""
     validation = context.validation
     store = Store(
         context.desired_state / validation.path,

@@ -31,7 +31,7 @@ def main(words: Sequence[str] | None = None) -> int:
         code = run(list(sys.argv[1:] if words is None else words), console)
         console.out.flush()
     except BrokenPipeError:
-        # The reader of our output has exited (`| head`). Write nothing more, not even at exit.
+        # The reader of the output has exited (`| head`). Write nothing more, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _PIPE_CLOSED
     except KeyboardInterrupt:

@@ -1,5 +1,7 @@
-"""Loads desired state and observes the engine once, without a daemon, for ``plan``, ``validate``, ``doctor``
-and ``init``. Like ``daemon`` a composition root, but it changes nothing.
+"""Loads desired state and observes the engine once, for commands that need no daemon.
+
+These are ``plan``, ``validate``, ``doctor``, ``init`` and the git hook. Like ``daemon``, this module chooses
+the engine; unlike it, it changes nothing.
 """
 
 from __future__ import annotations
@@ -78,7 +80,7 @@ async def load(
 
 
 def relative_to_cwd(mistake: Mistake, directory: Path) -> Mistake:
-    """The mistake with its path relative to the current directory, so that an editor can open it."""
+    """Return the mistake with its path relative to the current directory, so that an editor can open it."""
     path = directory / mistake.path
     with contextlib.suppress(ValueError):
         path = path.relative_to(current_directory())

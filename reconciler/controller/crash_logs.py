@@ -1,7 +1,7 @@
 """Stores the last log lines of containers that exit, crash or are recreated, one file per service.
 
-The loop reports which container is about to be lost, and waits at most ``PATIENCE`` seconds for its log;
-``logs --previous`` reads the stored lines. Losing them costs evidence, never correctness: no call raises.
+``log_capture`` decides when to store a log, and waits at most ``PATIENCE`` seconds for it. ``logs
+--previous`` prints the stored lines. No call raises: a lost log costs evidence, never correctness.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Lines = Callable[[Container, int], AsyncIterator[str]]
 
 @dataclass(frozen=True, slots=True)
 class CapturedLogs:
-    """The stored log of one container. ``finished_at`` is wall seconds since the epoch, 0: it never ended."""
+    """The stored log of one container. ``finished_at`` is wall seconds since the epoch, 0: not ended."""
 
     container: str
     name: str

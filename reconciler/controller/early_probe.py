@@ -29,7 +29,10 @@ DEFAULT_SECONDS = 30.0
 
 
 class ProbeTarget(NamedTuple):
-    """A container to probe. Seconds: ``age`` since its start; ``known`` of its last start."""
+    """A container to probe. ``age`` is in seconds since its start, ``known`` the window of its last start.
+
+    ``interval`` and ``timeout`` are those of its health check, in seconds.
+    """
 
     container: Container
     age: float
@@ -79,8 +82,8 @@ def with_probed(observed: ObservedState, probed: Set[str]) -> ObservedState:
 def schedule(candidate: ProbeTarget) -> Iterable[float]:
     """Yield the seconds after the container's start at which to probe; endless.
 
-    With a recorded start: at the moment it became ready, or half-way to it while the bounds are wide, then
-    shortly after. Without one: from 0.25 s. The gaps grow up to the interval of the health check.
+    With a recorded start, begin at its upper bound, or in the middle of its window if the window is wide.
+    Without one, begin at 0.25 s. The gaps grow up to the interval of the health check.
     """
     at = gap = FIRST
     if candidate.known is not None and candidate.known.high > 0:
@@ -96,7 +99,9 @@ def schedule(candidate: ProbeTarget) -> Iterable[float]:
 
 
 class Prober:
-    """Runs one probe per container and ``slots`` in all. A probe that hangs ends the early probing.
+    """Runs at most one probe per container and ``slots`` in all.
+
+    After a probe that hangs, its container is not probed again.
 
     ``succeeded`` receives the container and, in seconds after its start, when it was last probed as not
     ready (0: no earlier probe) and when the successful probe was sent.
@@ -124,7 +129,8 @@ class Prober:
 
     async def _follow(self, candidate: ProbeTarget) -> None:
         now = asyncio.get_running_loop().time
-        # Otherwise the loop below would skip every moment since the start one by one; endless after years.
+        # After a jump of the clock ``age`` may be years. The loop below would skip each moment since then one
+        # by one, so begin now.
         started = now() - (candidate.age if candidate.age < LONGEST else 0.0)
         failed_at = sent_at = 0.0
         for at in schedule(candidate):
@@ -139,7 +145,7 @@ class Prober:
                 self._succeeded(candidate.container, failed_at, sent_at)
                 return
             if now() - started - sent_at >= candidate.timeout:
-                # Each hanging probe leaves a process behind; leave the container to the engine's own check.
+                # Each hanging probe leaves a process in the container: wait for the engine's own check.
                 return
             failed_at = sent_at
 

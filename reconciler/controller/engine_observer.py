@@ -109,7 +109,7 @@ class EngineObserver:
     ) -> tuple[LeftBehind, ...]:
         known = ledger.renaming
         if known is not None and not known.held and last.complete and not full:
-            # It only causes a warning, possibly for a long time: check again at the next resync.
+            # The search only feeds a warning, which may last long: repeat it only at a resync.
             return last.left
         return await self._engine.left_behind(stack, project_rename.former_name(stack, ledger))
 
@@ -140,7 +140,7 @@ class EngineObserver:
                 # A stream that ends at once (cut by a proxy) must not cause 200 requests a second.
                 attempt = 0
             if subscribed:
-                # The engine may be gone: without an observation this is noticed only at the next resync.
+                # The engine may have stopped. Observe now, or the loop notices it only at the next resync.
                 wake("events lost", full=True)
             await asyncio.sleep(RECONNECT[min(attempt, len(RECONNECT) - 1)])
             attempt += 1

@@ -58,9 +58,10 @@ def _kind(step: Step) -> str:
 
 
 class Executor:
-    """Steps in flight, by unit (``Step.key``). Calls ``done`` in the event loop when a step returns.
+    """Sends steps and keeps those in flight, by unit (``Step.key``).
 
-    A warning of a successful step is appended to its ``why``.
+    ``act`` carries out a command and returns a warning or ''. ``done`` is called in the event loop when a
+    step returns, with its error or None. A warning is appended to the ``why`` of the step.
     """
 
     def __init__(
@@ -94,55 +95,55 @@ class Executor:
     def admit_steps(self, steps: Sequence[Step], began: float) -> tuple[Step, ...]:
         """Return the steps that may be sent now.
 
-        Excludes units with a step in flight, and units whose last step returned after the observation
-        (``began``, monotonic) behind these steps: it may not include that step's effect. A Compose call
-        handles all replicas of a service, so no other step for them runs at the same time.
+        ``began`` is the monotonic second at which the observation behind these steps began. A unit is left
+        out while a step of it is in flight, and if its last step returned after ``began``: the observation
+        may lack the effect of that step. A Compose call handles all replicas of a service, so no other step
+        for them runs at the same time.
         """
-        room = dict(self._limits)
+        free_slots = dict(self._limits)
         batches: set[Action] = set()
-        for flying in self._in_flight.values():
-            kind = _kind(flying)
+        for in_flight in self._in_flight.values():
+            kind = _kind(in_flight)
             # A batch is one call for any number of services.
             if kind != "compose":
-                room[kind] -= 1
+                free_slots[kind] -= 1
             elif not batches:
-                room[kind] -= 1
-                batches.add(flying.action)
-        chosen: list[Step] = []
+                free_slots[kind] -= 1
+                batches.add(in_flight.action)
+        admitted: list[Step] = []
         batch: Action | None = None
-        batched: set[str] = set()
-        single = {step.service for step in self._in_flight.values() if step.action not in BATCHED}
-        whole = {step.service for step in self._in_flight.values() if step.action in BATCHED}
+        next_call: set[str] = set()
+        unbatched = {step.service for step in self._in_flight.values() if step.action not in BATCHED}
+        running_call = {step.service for step in self._in_flight.values() if step.action in BATCHED}
         for step in steps:
             if step.key in self._in_flight or self._returned_at.get(step.key, -1.0) > began:
                 continue
-            if self._is_held_up(step, began, single, batched, whole):
+            if self._waits_for_replicas(step, began, unbatched, next_call, running_call):
                 continue
             kind = _kind(step)
             if step.action in BATCHED and batch is step.action:
-                chosen.append(step)
-            elif room[kind] > 0:
-                room[kind] -= 1
-                chosen.append(step)
+                admitted.append(step)
+            elif free_slots[kind] > 0:
+                free_slots[kind] -= 1
+                admitted.append(step)
                 if step.action in BATCHED:
                     batch = step.action
             else:
                 continue
-            (batched if step.action in BATCHED else single).add(step.service)
-        return tuple(chosen)
+            (next_call if step.action in BATCHED else unbatched).add(step.service)
+        return tuple(admitted)
 
-    def _is_held_up(
-        self, step: Step, began: float, single: set[str], batched: set[str], whole: set[str]
+    def _waits_for_replicas(
+        self, step: Step, began: float, unbatched: set[str], next_call: set[str], running_call: set[str]
     ) -> bool:
         """Whether a step for one replica has to wait for steps for other replicas of its service.
 
-        ``single`` are services with unbatched steps, ``batched`` those in the next Compose call, ``whole``
-        those in the running Compose call.
+        The sets are services: with unbatched steps, in the next Compose call, in the running Compose call.
         """
         name = step.service
         if step.action in BATCHED:
-            return name in single or name in whole or self._last_return.get(name, -1.0) > began
-        return name in batched or name in whole or self._last_batch_return.get(name, -1.0) > began
+            return name in unbatched or name in running_call or self._last_return.get(name, -1.0) > began
+        return name in next_call or name in running_call or self._last_batch_return.get(name, -1.0) > began
 
     def send(self, steps: Sequence[Step], stack: Stack) -> None:
         """Send the admitted steps: batched ones in one command, the others in one each."""

@@ -1,4 +1,4 @@
-"""Follows generations as they replace each other: progress of the current one, and which one ended last."""
+"""Follows the generations in turn: the progress of the current one, and the number of the last that ended."""
 
 from __future__ import annotations
 

@@ -17,6 +17,8 @@ from reconciler.model.ledger_updates import for_boot
 log = logging.getLogger(__name__)
 
 PAUSE = 0.5
+"""Seconds between two writes."""
+
 NAME = "ledger.json"
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
@@ -50,18 +52,18 @@ class LedgerWriter:
         self._path = state_dir / NAME
         self._write = write
         self._newest: Ledger | None = None
-        self._given = asyncio.Event()
+        self._scheduled = asyncio.Event()
 
     def save(self, ledger: Ledger) -> None:
         """Schedule this ledger for writing."""
         self._newest = ledger
-        self._given.set()
+        self._scheduled.set()
 
     async def run(self) -> None:
         """Write scheduled ledgers until cancelled; call ``flush`` afterwards."""
         while True:
-            await self._given.wait()
-            self._given.clear()
+            await self._scheduled.wait()
+            self._scheduled.clear()
             await self.flush()
             await asyncio.sleep(PAUSE)
 

@@ -1,7 +1,7 @@
 """Saves a container's last log lines before it is removed. Wraps the engine for the loop.
 
-The caller passes the function that saves (``crash_logs``); this module decides when: after an exit that the
-daemon did not cause, before the next start, and before the container is recreated or removed.
+Saves after an exit that the daemon did not cause, and before the container is recreated or removed. A
+command for a container waits until the log of its last exit is saved. ``crash_logs`` saves.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class LogCapturingEngine:
         """Carry out a command after saving the logs it would delete; returns the result of ``Engine.act``."""
         saving = self._saving.get(command.container)
         if saving is not None:
-            # Otherwise lines of the next run would displace those before the exit.
+            # Wait, so that lines of the next run do not replace those before the exit.
             await asyncio.wait([saving])
         if self._save_log is not None and command.action in _LOSE:
             await asyncio.gather(*(self._save_log(c) for c in self._containers() if _is_lost(c, command)))

@@ -20,7 +20,7 @@ from reconciler.controller.loop_hooks import AddHostState, LoopHooks, LoopTiming
 from reconciler.controller.progress import Progress
 from reconciler.controller.snapshot import Snapshot, SnapshotPublisher
 from reconciler.controller.snapshot_builder import Inputs, build
-from reconciler.controller.step_outcomes import StepContext, StepTracker, ineffective_step
+from reconciler.controller.step_outcomes import StepContext, StepTracker, record_ineffective_step
 from reconciler.engine import Engine
 from reconciler.errors import EngineError, Mistake
 from reconciler.model.accepted_state import AcceptedState
@@ -35,8 +35,8 @@ from reconciler.planning.record_observation import mark_settled, record_observat
 
 log = logging.getLogger(__name__)
 
-AT_LEAST = 0.01
-"""Seconds between a pass and the next one by time."""
+MIN_PAUSE = 0.01
+"""Minimum seconds between a pass and one that a due time starts."""
 
 
 class Loop:
@@ -112,7 +112,7 @@ class Loop:
         self.wake("desired state")
 
     def report_mistakes(self, errors: Sequence[Mistake], warnings: Sequence[str] = ()) -> None:
-        """Set the mistakes in the files; the loop continues to converge to the last valid state."""
+        """Publish the mistakes in the files; the loop continues to converge to the last valid state."""
         if (tuple(errors), tuple(warnings)) != (self._errors, self._warnings):
             self._errors, self._warnings = tuple(errors), tuple(warnings)
             self.publish()
@@ -216,7 +216,7 @@ class Loop:
         moments = [self._next_resync, self._plan.due, self._observed.again]
         due = min(moment for moment in moments if moment is not None)
         # Clocks differ slightly; without a minimum a moment just ahead causes a tight loop.
-        return max(due, loop.time() + AT_LEAST)
+        return max(due, loop.time() + MIN_PAUSE)
 
     async def _observe(self, target: AcceptedState, *, full: bool) -> str:
         """Observe the engine; return ``observed``, ``incomplete`` or ``unreachable``."""
@@ -239,7 +239,7 @@ class Loop:
             self._plan_failures += 1
             text = f"{type(error).__name__}: {error}"
             if text != self._plan_error:
-                log.exception("a plan can't be made of what was observed")
+                log.exception("planning from this observation failed")
             self._plan_error = text
             return "incomplete"
         self._plan_error, self._plan_failures = "", 0
@@ -293,7 +293,7 @@ class Loop:
         """Whether to send the step; False if the engine reported it done before and nothing changed."""
         if not self._sent_steps.had_no_effect(step, self._plan):
             return True
-        self._ledger = ineffective_step(self._ledger, step, self._plan, now, chance=self._chance())
+        self._ledger = record_ineffective_step(self._ledger, step, self._plan, now, chance=self._chance())
         # Plan again: the back-off may now be something to wait for.
         self.wake("no effect")
         return False
@@ -317,7 +317,7 @@ class Loop:
         self._progress.tracker.finished(step, now.wall, str(error) if error else "")
         self._hooks.on_step(step, error, True)
         self._hooks.on_ledger(self._ledger)
-        self.wake(f"{step.action} of {step.service} came back")
+        self.wake(f"{step.action} of {step.service} returned")
 
     def _probe_succeeded(self, container: Container, not_at: float, at: float) -> None:
         self._probed.add(container.run)

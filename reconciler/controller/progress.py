@@ -15,14 +15,14 @@ from reconciler.planning.status import Phase, ServiceStatus, outcome
 KEPT_STEPS = 500
 
 TRIAL = 60.0
-"""Seconds in which a crash loop of a started service still degrades a converged generation.
+"""Seconds after convergence in which a crash loop of a started service still degrades the generation.
 
-This is Docker's longest pause between restarts. A service without a health check counts as ready while it
-runs, also just before its first exit.
+A service without a health check counts as ready while it runs, so a generation can converge just before the
+first exit. The value is Docker's longest pause between restarts.
 """
 
-_ENDS = frozenset({"crash_looping", "exited", "out_of_memory"})
-"""Reasons of the process itself: crash looping ends a generation as degraded (CONTRACT section 4)."""
+_EXIT_REASONS = frozenset({"crash_looping", "exited", "out_of_memory"})
+"""Reasons that come from exits of the process: they end a generation as degraded (CONTRACT section 4)."""
 
 
 class StepRecord(NamedTuple):
@@ -76,10 +76,10 @@ class Outcome(NamedTuple):
 
 @dataclass(slots=True)
 class Tracker:
-    """Follows one generation from its acceptance to its end and beyond (repairs are recorded too).
+    """Follows one generation from its acceptance; after its end, records repairs.
 
-    ``converged_at``: since when the generation is converged, wall time; a service that fails every few
-    minutes seems to recover every time.
+    ``converged_at`` is the wall time of the last convergence, and starts ``TRIAL``. ``touched`` are the
+    services that the generation changes, ``records`` its steps by unit and action.
     """
 
     current: Progress
@@ -122,10 +122,10 @@ class Tracker:
         *,
         fresh: bool = True,
     ) -> Progress:
-        """Count what one pass changed. The end is set once; later changes are repairs, not progress.
+        """Update the progress after one pass and return it. ``ended_at`` is set once, at the first end.
 
-        ``eta`` is the expected number of seconds to the end. ``fresh`` False: the plan rests on an
-        observation from before the generation, which can't end it. ``wall`` is the time of the pass.
+        ``eta`` is the expected number of seconds to the end. ``fresh`` False: the plan uses an observation
+        from before the generation, which can't end it. ``wall`` is the time of the pass.
         """
         unsettled = {n for n, s in summaries.items() if s.phase not in {Phase.CONVERGED, Phase.SUSPENDED}}
         if self.current.state == "progressing":
@@ -161,10 +161,10 @@ def next_outcome(
 ) -> Outcome:
     """Return the outcome of a generation after one pass. Pure.
 
-    From ``progressing``, only a ``fresh`` plan leads on: to ``converged`` when every service is settled, to
-    ``degraded`` when all that is left needs outside help. A ``degraded`` generation that recovers counts as
-    converged. A ``converged`` one is degraded after all if a service that it started (``touched``) ends
-    again and again within ``TRIAL`` seconds. Any other difference after the end is drift.
+    A ``progressing`` generation ends only with a ``fresh`` plan: as ``converged`` when every service is
+    settled, as ``degraded`` when all other services need outside help. A ``degraded`` generation becomes
+    ``converged`` when it recovers. A ``converged`` generation becomes ``degraded`` if a service that it
+    started (``touched``) is in a crash loop within ``TRIAL`` seconds. Any other difference is drift.
     """
     match before.state, outcome(summaries.values()):
         case "progressing", _ if not fresh:
@@ -180,7 +180,7 @@ def next_outcome(
 
 
 def _is_looping(summary: ServiceStatus) -> bool:
-    return summary.phase is Phase.DEGRADED and summary.reason in _ENDS
+    return summary.phase is Phase.DEGRADED and summary.reason in _EXIT_REASONS
 
 
 def _next_action(plan: Plan, name: str) -> str:

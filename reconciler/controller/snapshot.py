@@ -1,8 +1,8 @@
 """The published state: one immutable snapshot per pass, and its distribution to readers.
 
-``snapshot_builder`` builds it from the executed plan, so it shows what the daemon does. It holds no running
-counters: the API computes uptime from ``started_at``; otherwise every second would be a change for every
-subscriber.
+``snapshot_builder`` builds the snapshot from the executed plan, so it shows what the daemon does. A snapshot
+holds no running counters: otherwise every second would be a change for every subscriber. The API computes
+uptime from ``started_at``.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class ServiceView:
     """The state of one service. Times are wall seconds since the epoch, 0: never; memory in bytes.
 
     ``status`` is the container's state (``absent`` without one); ``expected`` the expected seconds of a
-    start, None: not known; ``step`` the action in flight. ``replicas`` is the desired number of containers,
-    ``alive`` the running number, counted unless one is desired.
+    start, None: not known; ``step`` the action in flight. ``replicas`` is the desired number of containers.
+    ``alive`` is the number that runs; it is counted only for a service with several replicas.
     """
 
     name: str
@@ -88,7 +88,7 @@ class GroupView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineView:
-    """Whether the engine is reachable, and since when (wall). ``memory``: its host's, in bytes."""
+    """The engine, and since when (wall) it is reachable or not. ``memory`` is that of its host, in bytes."""
 
     kind: str = ""
     version: str = ""
@@ -172,7 +172,10 @@ class SnapshotPublisher:
         return self._current
 
     def publish(self, snapshot: Snapshot) -> Snapshot:
-        """Make it the current snapshot and wake all waiting readers, unless its content is unchanged."""
+        """Publish a snapshot and wake all waiting readers, unless its content is unchanged.
+
+        Returns the current snapshot, with its ``serial``.
+        """
         same = replace(snapshot, serial=self._current.serial, at=self._current.at)
         self._progress[snapshot.progress.generation] = snapshot.progress
         while len(self._progress) > REMEMBERED:

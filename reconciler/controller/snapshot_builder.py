@@ -76,7 +76,7 @@ def build(inputs: Inputs, summaries: Mapping[str, ServiceStatus] | None = None) 
         warnings=(
             *stack.warnings,
             *inputs.warnings,
-            *_to_come(inputs),
+            *_future_times(inputs),
             *_renamed(inputs),
             *inputs.observed.notes,
         ),
@@ -87,7 +87,7 @@ def build(inputs: Inputs, summaries: Mapping[str, ServiceStatus] | None = None) 
     )
 
 
-def _to_come(inputs: Inputs) -> Iterator[str]:
+def _future_times(inputs: Inputs) -> Iterator[str]:
     """Warn about future times in the files: intended, or written while the clock was ahead."""
     for name, state in inputs.desired.groups.items():
         for key, at in (("restarted_at", state.restarted_at), ("accepted_at", state.accepted_at)):
@@ -178,13 +178,13 @@ def _last_error(inputs: Inputs, service_plan: ServicePlan) -> str:
         return max(failure.at if failure else 0.0, end.finished_at if end else 0.0)
 
     for one in sorted(service_plan.units or (service_plan,), key=when, reverse=True):
-        error = _error_of(inputs, one.service, one.container)
+        error = _unit_error(inputs, one.service, one.container)
         if error:
             return error
     return ""
 
 
-def _error_of(inputs: Inputs, name: str, container: Container | None) -> str:
+def _unit_error(inputs: Inputs, name: str, container: Container | None) -> str:
     failure = inputs.ledger.failures.get(name)
     if (
         container is not None
@@ -193,14 +193,14 @@ def _error_of(inputs: Inputs, name: str, container: Container | None) -> str:
         # A failure of an earlier run is older than this one.
         and (failure is None or failure.at < container.started_at)
     ):
-        return "out of memory: the kernel killed a process in it, and it runs on without that"
+        return "out of memory: the kernel killed a process in the container; the container still runs"
     if failure:
         return failure.error
-    return _last_end(inputs.ledger.exits.get(name))
+    return _last_exit(inputs.ledger.exits.get(name))
 
 
-def _last_end(end: ContainerExit | None) -> str:
-    """Describe the last exit that the daemon did not cause; kept after the repair."""
+def _last_exit(end: ContainerExit | None) -> str:
+    """Describe the last exit that the daemon did not cause; it stays visible after the repair."""
     if end is None:
         return ""
     at = f" at {format_time(end.finished_at, 'seconds')}" if end.finished_at else ""

@@ -1,6 +1,7 @@
-"""Records steps in the ledger: the grounds of each when it is sent, and its result.
+"""Records steps in the ledger: their reasons and inputs when they are sent, then their results.
 
-Takes a ledger and returns a new one. Pure except for its own state, which lasts as long as the daemon.
+Each function takes a ledger and returns a new one. Pure, except that ``StepTracker`` remembers the last steps
+until the daemon stops.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ MOST_HEALED = 100
 
 
 class StepContext(NamedTuple):
-    """The grounds of a step: stack, desired state, observed state, and the plan."""
+    """The inputs that a step was planned from, and the plan."""
 
     stack: Stack
     desired: Desired
@@ -56,7 +57,7 @@ class StepTracker:
         return True
 
     def forget(self, plan: Plan) -> None:
-        """Forget reported steps that the plan no longer contains: if they return, they are new."""
+        """Forget steps reported as done that the plan no longer contains: if planned again, they are new."""
         for name in list(self._done):
             one = plan.unit(name)
             if one is None or one.step is None or _mark(one.step, plan) != self._done[name]:
@@ -121,7 +122,7 @@ class StepTracker:
         return ledger
 
 
-def ineffective_step(ledger: Ledger, step: Step, plan: Plan, now: Clock, *, chance: float) -> Ledger:
+def record_ineffective_step(ledger: Ledger, step: Step, plan: Plan, now: Clock, *, chance: float) -> Ledger:
     """Delay a step that the engine reports as done without effect (PITFALLS row 23)."""
     return record_failure(
         ledger,
@@ -142,7 +143,7 @@ def _plan_of(step: Step, plan: Plan) -> ServicePlan:
 
 
 def _mark(step: Step, plan: Plan) -> tuple[object, ...]:
-    """Return the grounds of a step: equal grounds after a success mean that it had no effect."""
+    """Return the step with the state it acts on. An equal value after a success means: no effect."""
     service_plan = _plan_of(step, plan)
     seen = service_plan.container
     state = (seen.id, seen.state, seen.started_at, seen.finished_at) if seen else ()
@@ -189,7 +190,8 @@ def _hooks_failed(ledger: Ledger, step: Step) -> Ledger:
 
 
 def _starting(ledger: Ledger, step: Step, on: StepContext) -> Ledger:
-    # Runs observed before a start are older than the run it begins, whatever the clock shows.
+    # A parent's run that was observed before this start is older than the run that begins now. The clock may
+    # be wrong, so start times are not compared.
     runs = {name: parent.run for name, parent in _parents(step, on).items() if parent.started_at}
     return replace(ledger, tied={**ledger.tied, step.key: ParentRuns("", runs)})
 

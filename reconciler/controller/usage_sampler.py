@@ -31,7 +31,7 @@ class Sampler:
         self._snapshots = snapshots
 
     async def run(self) -> None:
-        """Sample until cancelled. Retries after an engine error."""
+        """Sample until cancelled; after an engine error, try again."""
         clock = asyncio.get_running_loop().time
         while True:
             began, serial = clock(), self._snapshots.current.serial

@@ -60,7 +60,7 @@ class LoadedState(NamedTuple):
     resolved: Resolved
 
     def with_groups(self, content: bytes, states: Mapping[str, GroupState]) -> LoadedState:
-        """Return the state after ``groups.yaml`` got this content, which means these states."""
+        """Return this state with another ``groups.yaml``: its ``content``, and the ``states`` it means."""
         sources = {**self.sources, GROUPS: content}
         revision = revision_of(sources)
         desired = replace(self.desired, groups=dict(states), revision=revision)

@@ -1,6 +1,6 @@
 """Atomic compare-and-replace of a file: never overwrites a concurrent edit.
 
-An editor may save the file between our read and our replace; a plain rename would lose that edit.
+An editor may save the file between the daemon's read and its replace; a plain rename would lose that edit.
 So the new and the old file are exchanged (``RENAME_EXCHANGE``). If the old file is not the one that
 was read, the exchange is reverted, and the caller retries with the new content.
 
@@ -108,8 +108,8 @@ def _replace_if(target: Path, temporary: Path, expected: bytes, content: bytes) 
 
 
 def _revert(target: Path, temporary: Path, content: bytes) -> None:
-    # ``temporary`` holds a concurrent edit. If an exchange moves out something else than it put in before,
-    # that is a newer edit, and the next exchange restores it.
+    # ``temporary`` holds a concurrent edit. Each exchange should move out what the one before moved in. If it
+    # moves out something else, that is a newer edit, and the next exchange restores it.
     placed, edit = content, temporary.read_bytes()
     for _ in range(_MAX_REVERTS):
         _exchange(target, temporary)

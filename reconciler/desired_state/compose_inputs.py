@@ -1,7 +1,7 @@
 """List the files that Compose reads for a project, without running Compose.
 
-Changes of a missing file go unnoticed until another file changes, so the list may hold too many files. Only
-names are read from the files; Compose interprets everything else.
+The list may hold too many files: a change of a file that is not in it is noticed only when another file
+changes. Only names are read from the files; Compose interprets everything else.
 """
 
 from __future__ import annotations

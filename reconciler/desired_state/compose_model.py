@@ -31,7 +31,7 @@ def services_from(resolved: Resolved, project: str) -> dict[str, Service]:
     """Return every service of the model, in its order.
 
     Raises:
-        InvalidDesiredState: the text is not a Compose model; never the case for output of Compose.
+        InvalidDesiredState: the text is not a Compose model; Compose itself never writes such a text.
     """
     # Cached: digesting every field of every service takes 10 ms, and most edits change no Compose file.
     hashes, digests = tuple(resolved.hashes.items()), tuple(resolved.digests.items())

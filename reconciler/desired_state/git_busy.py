@@ -15,9 +15,9 @@ SIGNS = (LOCK, "rebase-merge", "rebase-apply", "MERGE_HEAD", "CHERRY_PICK_HEAD",
 
 
 class GitActivity:
-    """Report git operations to wait for; an operation is waited for at most ``limit`` seconds.
+    """Reports git operations that a load must wait for, each for at most ``limit`` seconds.
 
-    ``now`` is monotonic time in seconds.
+    ``now`` returns monotonic time in seconds.
     """
 
     def __init__(

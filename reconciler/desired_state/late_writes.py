@@ -1,4 +1,4 @@
-"""Recover edits that raced with our atomic replace.
+"""Recover edits that raced with an atomic replace by the daemon.
 
 An editor that writes in place looks up the file's name, then opens the file. If the file is replaced in
 between, the editor writes to a file without a name. No check during the exchange can detect that, so the
@@ -41,14 +41,14 @@ class LateWrites:
         self.finished: list[int] = []
 
     def remember(self, path: Path, temporary: Path, content: bytes) -> None:
-        """Keep the replaced file open that was ``path`` with this content, and is now ``temporary``."""
+        """Keep a replaced file open: it was at ``path`` with ``content``, and is now at ``temporary``."""
         descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
         self._replaced.append(_ReplacedFile(path, descriptor, content, self._now()))
         while len(self._replaced) > _MAX_OPEN:
             os.close(self._replaced.pop(0).descriptor)
 
     def recover(self) -> None:
-        """Write late edits of replaced files to their path, as if saved after our replace.
+        """Write late edits of replaced files to their path, as if saved after the replace.
 
         Raises:
             OSError: the file can't be written; the next call tries again.

@@ -90,10 +90,11 @@ class Loader:
         self.inputs: frozenset[Path] = frozenset({directory / STACK, directory / GROUPS})
 
     async def load(self) -> LoadedState:
-        """Return the state of the directory. An unexpected error counts as a mistake of the directory.
+        """Return the state of the directory.
 
         Raises:
-            InvalidDesiredState: with every mistake; also for a file that is open for writing.
+            InvalidDesiredState: with every mistake; also for a file that is open for writing, and for an
+                unexpected error.
             NotReadableNow: a file can't be read for a temporary reason.
             EngineError: Compose can't be run.
         """
@@ -122,7 +123,7 @@ class Loader:
             await self._sleep(_PAUSE)
 
     def expect(self, loaded: LoadedState) -> None:
-        """Return ``loaded`` from the next load if the files then have its content: they were just written."""
+        """Announce a write of the files: the next load returns ``loaded`` if the files have its content."""
         if self._last is not None:
             key, _, notes = self._last[0]
             self._last = ((key, loaded.revision, notes), loaded)

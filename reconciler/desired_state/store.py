@@ -36,7 +36,7 @@ _WRITES = 20
 
 
 class StoredWrite(NamedTuple):
-    """Result of a write; ``before`` may contain an edit of the files that was not loaded until now.
+    """Result of a write. ``before`` includes edits of the files that no earlier load has read.
 
     ``groups``: groups that an edit changed, in display order.
     """
@@ -52,7 +52,7 @@ class Store:
 
     ``extra_compose`` are Compose files added after those of ``stack.yaml``; ``environment`` is what the
     resolver gives to Compose, for names of files that have variables in them. ``guard`` is entered for the
-    time of a write, and excludes others that change files together, such as a push. ``also`` returns further
+    time of a write, and excludes other writers of several files, such as a push. ``also`` returns further
     files to watch; ``inputs_changed`` is called when ``inputs`` returns other files.
     """
 

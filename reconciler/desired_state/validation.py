@@ -59,14 +59,14 @@ def check_groups(stack: Document, groups: Document) -> Iterator[Mistake]:
 
 
 def check_order(document: Document, stack: Stack) -> Iterator[Mistake]:
-    """Yield a cycle of services through Compose dependencies and groups of strength ``ready`` together."""
+    """Yield a mistake for a cycle through dependencies of services and groups that must be ready."""
     try:
         _ = stack.order
     except CycleError as error:
         cycle = tuple(reversed(error.args[1]))
-        gate = next((name.removeprefix("group ") for name in cycle if " " in name), "")
-        behind = next((group for group in stack.groups if gate in stack.groups[group].depends_on), gate)
-        path: Path = ("groups", behind, "depends_on") if behind else ("compose",)
+        needed = next((name.removeprefix("group ") for name in cycle if " " in name), "")
+        dependent = next((name for name, group in stack.groups.items() if needed in group.depends_on), needed)
+        path: Path = ("groups", dependent, "depends_on") if dependent else ("compose",)
         yield document.mistake(path, f"these wait for each other, so none could start: {_arrows(cycle)}")
 
 

@@ -1,4 +1,5 @@
-"""The machine: atomic files, locks, disk space, ports, the journal, YAML with positions.
+"""Access to the machine that any package may use: atomic file writes, locks, disk space, ports, the journal.
 
-Holds no product rule. May import ``errors``.
+Also parsers of untrusted text (``yaml_positions``, ``stored_json``, ``untrusted``). Knows nothing of stacks
+and containers. May import ``errors``.
 """

@@ -1,4 +1,7 @@
-"""Warnings about the host: low disk space (one system call per folder and pass) and unwatched files."""
+"""Warnings about the host: low disk space, and files that can't be watched.
+
+The check of disk space runs in every pass and costs one system call per folder.
+"""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ TRANSIENT = frozenset(
         errno.EHOSTDOWN,
     }
 )
-"""Errors that are not about the file itself: a retry may succeed."""
+"""Error numbers whose cause is not the file itself: a retry may succeed."""
 
 _MAX_BYTES = 64 << 20
 

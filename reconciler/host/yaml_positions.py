@@ -20,7 +20,7 @@ from ruamel.yaml.reader import ReaderError
 from reconciler.errors import InvalidDesiredState, Mistake
 
 MAX_BYTES = 1 << 20
-"""Far above any real stack file; parsing a larger file would take seconds."""
+"""The largest file that is read; far above any real stack file. Parsing a larger one would take seconds."""
 
 _MAX_NODES = 30_000
 """Maximum number of nodes in a file; parsing each takes some 30 µs."""
@@ -98,7 +98,7 @@ def tree(name: str, content: bytes) -> Node:
 def parse_nodes(name: str, content: bytes) -> Node:
     """Return the node tree of ``content``; its marks count characters of the decoded text.
 
-    Cached, since an edit needs the tree of the content read just before. Callers must not modify the tree.
+    Cached, since an edit needs the tree of the content that was just read. Do not modify the tree.
 
     Raises:
         InvalidDesiredState: not UTF-8, empty, too long, or not YAML.

@@ -34,7 +34,7 @@ def completion(console: Console, *, shell: str) -> int:
 
 
 def group_names() -> list[str]:
-    """Names of groups from the daemon, else from stack.yaml; empty if neither can be read."""
+    """Return names of groups from the daemon, else from stack.yaml; empty if neither can be read."""
     names: list[str] = []
     try:
         url = option_types.url(os.environ.get("SERVICE_MANAGER_URL") or option_types.default_url())

@@ -104,7 +104,7 @@ def rollback(
 
 
 def _previous_generation(client: Client) -> str:
-    """The generation before the current one."""
+    """Return the generation before the current one."""
     entries = list(mapping(client.get("/services/history", {"limit": 2})).get("entries") or [])
     if len(entries) < 2:
         raise ClientError("there is no earlier generation to go back to", "see `service-manager history`")

@@ -88,7 +88,7 @@ def _record(state_dir: Path, action: str, name: str, message: str, console: Cons
         finally:
             file.close()
     except (OSError, AuditDatabaseError) as error:
-        # The key file has changed already, so the command must not fail for a missing entry.
+        # The key file has changed already, so a missing audit entry must not fail the command.
         console.error(f"warning: the change is not in the audit log: {clean(error)}")
 
 

@@ -25,7 +25,7 @@ _ABSENT = 10.0
 
 
 class _Change(NamedTuple):
-    """``wanted`` is the desired state of the groups afterwards; ``query`` the parameters of each request."""
+    """A change of groups: ``wanted`` is their new desired state, ``query`` the parameters of each request."""
 
     action: str
     wanted: str
@@ -119,9 +119,9 @@ def _carry_out(change: _Change, request: _Request, console: Console) -> int:
 
 
 def _ordered(change: _Change, names: Sequence[str], known: Mapping[str, JsonObject]) -> list[str]:
-    """Return each group once, in an order in which no group is refused because of another one.
+    """Return each group once, in an order in which the daemon refuses none because of another one.
 
-    A group is started after its dependencies and stopped before them; otherwise the given order is kept.
+    A group comes after its dependencies to start, before them to stop; otherwise the given order is kept.
     """
     ordered: dict[str, None] = {}
     key = "dependents" if change.action == "stop" else "dependencies"
@@ -157,12 +157,12 @@ def _print_refusal(
 
 
 def _as_options(remedy: str) -> str:
-    """The daemon's remedy with command-line options: ``--force`` instead of ``force=true``."""
+    """Return the daemon's remedy with command-line options: ``--force`` instead of ``force=true``."""
     return re.sub(r"\b(\w+)=true\b", lambda match: "--" + match[1].replace("_", "-"), remedy)
 
 
 def _affected(groups: Sequence[str], answers: Iterable[JsonObject], status: JsonObject) -> list[str]:
-    """The requested groups, then the groups that were changed with them."""
+    """Return the requested groups, then the groups that were changed with them."""
     services = {str(name) for answer in answers for name in answer.get("services_affected") or ()}
     along = [
         name

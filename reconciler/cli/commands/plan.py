@@ -75,7 +75,8 @@ async def _preview(
     with stack_with_model(loaded) as stack:
         async with open_engine(engine_name) as engine:
             observed = await observe(engine, stack, ledger)
-        # Same as the first pass of the loop; otherwise a stack that the daemon adopts would be recreated.
+        # Record the observation as the first pass of the loop does. Otherwise the plan would recreate a
+        # stack that the daemon adopts.
         ledger = record_observation(stack, loaded.desired, observed, ledger, now, chance=0.0)
         ledger = record_rename(stack, loaded.desired, observed, ledger, now)
         simulated = dry_run(stack, loaded.desired, observed, ledger, now)
@@ -86,7 +87,7 @@ async def _preview(
 
 
 def as_json(preview: Preview) -> dict[str, Any]:
-    """The preview as JSON: steps as in ``GET /services/plan``, with the group added."""
+    """Return the preview as JSON: steps as in ``GET /services/plan``, with the group added."""
     group_of = preview.stack.group_of
     return {
         "changes": bool(preview.steps),
@@ -175,7 +176,7 @@ def _rows(name: str, steps: list[Step], held: Unresolved | None) -> Iterator[Row
 
 
 def summary(preview: Preview) -> str:
-    """One line: the number of steps by action, of services, and of services that are held back."""
+    """Return one line: the number of steps by action, of services, and of services that are held back."""
     counts: dict[str, int] = {}
     for step in preview.steps:
         counts[str(step.action)] = counts.get(str(step.action), 0) + 1

@@ -87,7 +87,7 @@ class LineView:
 
 
 def view_for(console: Console, output: str) -> View:
-    """The view for this output format and console."""
+    """Return the view for this output format and console."""
     if output == "json":
         return NullView()
     if not console.can_redraw:
@@ -199,7 +199,7 @@ class _Follower:
         if not isinstance(number, int) or number < self._generation:
             return False
         if number > self._generation:
-            # Another change was accepted in between; the newer generation includes ours.
+            # Another change was accepted in between; its generation includes the change that is followed.
             self._generation = self._feed.generation = number
             passed = self._clock() - self._began
             self._view.say(f"desired state has changed again; following generation {number}", passed)

@@ -34,7 +34,7 @@ _TICK = 1.0
 def watch(console: Console, *, connection: Connection) -> int:
     """Show the stack until q or Ctrl-C."""
     client = connection.open()
-    # The first request is made before the screen is cleared, so that its error stays readable.
+    # Make the first request before the screen is cleared, so that an error of it stays readable.
     first = mapping(client.get("/services/status"))
     news: queue.SimpleQueue[FeedItem] = queue.SimpleQueue()
     woken, wake = os.pipe()

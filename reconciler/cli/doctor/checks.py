@@ -19,7 +19,7 @@ from reconciler.options import ENGINES
 
 
 def check_http_parser(_: CheckContext) -> Check:
-    """The fast HTTP parser is installed, on architectures that have it."""
+    """Check that the fast HTTP parser is installed, on architectures that have it."""
     name = "http parser"
     if importlib.util.find_spec("httptools"):
         return Check(name, OK, "httptools")
@@ -35,7 +35,7 @@ def check_http_parser(_: CheckContext) -> Check:
 
 
 def check_files(machine: CheckContext) -> Check:
-    """The desired state is valid."""
+    """Check that the desired state is valid."""
     name = "files"
     loaded = machine.loaded
     if isinstance(loaded, InvalidDesiredState):

@@ -16,7 +16,7 @@ from reconciler.errors import ServiceManagerError
 from reconciler.model.observed import EngineInfo
 from reconciler.options import ENGINES
 
-_PATIENCE = 5.0
+_ENGINE_TIMEOUT = 5.0
 """Seconds to wait for the engine."""
 
 
@@ -52,7 +52,7 @@ class CheckContext:
             return error
 
     def text(self, path: str) -> str:
-        """The content of a file of the host; empty if it can't be read."""
+        """Return the content of a file of the host; empty if it can't be read."""
         try:
             return (self.root / path.lstrip("/")).read_text(errors="replace")
         except OSError:
@@ -61,7 +61,7 @@ class CheckContext:
 
 async def _engine_info(kind: str, environ: Mapping[str, str]) -> EngineInfo:
     with TemporaryDirectory(prefix="service-manager-") as folder:
-        engine = registry.kind(kind).create(Path(folder), environ, patience=_PATIENCE)
+        engine = registry.kind(kind).create(Path(folder), environ, patience=_ENGINE_TIMEOUT)
         try:
             return await engine.info()
         finally:

@@ -29,7 +29,7 @@ _INSTANCES = 64
 
 
 def check_port(machine: CheckContext) -> Check:
-    """The port is free, or used by a service-manager."""
+    """Check that the port is free, or used by a service-manager."""
     name = f"port {machine.port}"
     where = Address(machine.host, machine.port)
     reason = bind_error(machine.host, machine.port)
@@ -71,7 +71,7 @@ def _service_manager_at(where: Address) -> str:
 
 
 def check_memory(machine: CheckContext) -> Check:
-    """The groups that are on fit into memory, by their estimates."""
+    """Check that the groups that are on fit into memory, by their estimates."""
     name = "memory"
     total = _total_memory(machine)
     if not total:
@@ -98,7 +98,7 @@ def check_memory(machine: CheckContext) -> Check:
 
 
 def _total_memory(machine: CheckContext) -> int:
-    # The host of the engine matters, which may be another machine.
+    # Containers run on the engine's host, which may be another machine than this one.
     info = machine.engine
     if not isinstance(info, ServiceManagerError) and info.memory:
         return info.memory
@@ -109,7 +109,7 @@ def _total_memory(machine: CheckContext) -> int:
 
 
 def check_cgroup(machine: CheckContext) -> Check:
-    """The kernel accounts memory. Otherwise no usage per service is known and no limit applies."""
+    """Check that the kernel accounts memory: without it there is no usage per service and no limit."""
     name = "cgroup"
     remedy = "add `cgroup_enable=memory cgroup_memory=1` to the kernel's command line, and reboot"
     controllers = machine.text("/sys/fs/cgroup/cgroup.controllers")
@@ -131,7 +131,7 @@ def check_cgroup(machine: CheckContext) -> Check:
 
 
 def check_git(machine: CheckContext) -> Check:
-    """git is installed, hooks work, and nothing in the repository keeps git from working."""
+    """Check that git is installed, hooks work, and nothing in the repository keeps git from working."""
     name = "git"
     git = shutil.which("git", path=machine.environ.get("PATH"))
     if git is None:
@@ -154,7 +154,7 @@ def check_git(machine: CheckContext) -> Check:
 
 
 def check_inotify(machine: CheckContext) -> Check:
-    """The kernel can watch enough files."""
+    """Check that the kernel can watch enough files."""
     name = "inotify"
     values = {
         key: int(machine.text(f"/proc/sys/fs/inotify/{key}").strip() or 0)
@@ -182,7 +182,7 @@ def check_inotify(machine: CheckContext) -> Check:
 
 
 def check_state(machine: CheckContext) -> Check:
-    """The state directory is writable, or can be created."""
+    """Check that the state directory is writable, or can be created."""
     name = "state directory"
     folder = _existing_ancestor(machine.state_dir)
     if not folder.is_dir():
@@ -197,7 +197,7 @@ def check_state(machine: CheckContext) -> Check:
 
 
 def check_disk(machine: CheckContext) -> Check:
-    """There is enough space where the engine and the daemon write."""
+    """Check that there is enough space where the engine and the daemon write."""
     name = "disk space"
     parts, worst, remedy = [], OK, ""
     for what, path in (("docker", _docker_root(machine)), ("state", machine.state_dir)):

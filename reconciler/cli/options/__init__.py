@@ -1,1 +1,5 @@
-"""Command descriptions, options and their types, the parser and the help texts."""
+"""The classes that commands are described with, on top of click.
+
+``command`` has the program and its commands, ``parameters`` options and arguments, ``option_types`` the
+conversion of their values, ``common_options`` the options that several commands share.
+"""

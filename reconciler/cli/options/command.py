@@ -20,14 +20,14 @@ COMPLETION_VARIABLE = "_SERVICE_MANAGER_COMPLETE"
 _HELP = ("-h", "--help")
 _NARROWEST, _WIDEST = 50, 100
 _NARROW, _NARROW_COLUMN = 70, 8
-"""Below so many columns, the first column of the help is narrow, so that variables are never broken."""
+"""On a terminal with fewer than 70 columns, the first column of the help has 8, so that no variable wraps."""
 
 
 class _HelpFormatter(click.HelpFormatter):
     """Breaks no word at a hyphen, so that options and paths stay whole."""
 
     _HYPHEN = "\ue000"
-    """Stands for a hyphen while lines are wrapped: a private character, at which no line is broken."""
+    """Replaces a hyphen while lines are wrapped: no line is broken at this private character."""
 
     def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
         """Write terms with their descriptions; on a narrow terminal, long terms have lines of their own."""
@@ -48,7 +48,7 @@ class _Context(click.Context):
 
 
 class Described(click.Command):
-    """What the program and its commands share: the help option, which prints to the command's console."""
+    """Base of the program and its commands: its help option prints to the command's console."""
 
     context_class = _Context
 

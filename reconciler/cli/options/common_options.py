@@ -86,7 +86,7 @@ NEAREST_STATE_DIR = _state_dir(
     option_types.nearest_state_dir,
 )
 STATE = (DESIRED_STATE, NEAREST_STATE_DIR, COMPOSE_FILE)
-"""What commands without a daemon read."""
+"""The options of commands that read files without a daemon."""
 ENGINE = Option(
     "--engine",
     "docker, or simulated: an engine in memory, without containers (default: docker)",

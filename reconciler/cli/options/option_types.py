@@ -23,7 +23,7 @@ _FALSE = frozenset({"0", "false", "no", "off"})
 
 
 def parse_switch(text: str) -> bool:
-    """A switch: yes or no."""
+    """Return the value of a switch: yes or no, true or false, on or off, 1 or 0."""
     word = text.strip().lower()
     if word not in _TRUE | _FALSE:
         raise ValueError(f"expected yes or no, found {text!r}")
@@ -31,7 +31,10 @@ def parse_switch(text: str) -> bool:
 
 
 def path(text: str) -> Path:
-    """An absolute path; ``~`` is the home directory. Links are kept, so that a replaced link is followed."""
+    """Return an absolute path; ``~`` is the home directory.
+
+    Links stay in the path, so that a link that is replaced later leads to its new target.
+    """
     if not text.strip():
         raise ValueError("expected a path, found an empty text")
     named = Path(text).expanduser()
@@ -41,14 +44,14 @@ def path(text: str) -> Path:
 
 
 def port(text: str) -> int:
-    """A TCP port."""
+    """Return a TCP port."""
     if not text.strip().isdecimal() or not 1 <= int(text) <= 65535:
         raise ValueError(f"expected a port from 1 to 65535, found {text!r}")
     return int(text)
 
 
 def host(text: str) -> str:
-    """A host name or address to listen on; brackets around an IPv6 address are removed."""
+    """Return a host name or address to listen on; brackets around an IPv6 address are removed."""
     name = text.strip().removeprefix("[").removesuffix("]")
     if not name or any(letter.isspace() or letter == "/" for letter in name):
         raise ValueError(f"expected a host name or address, found {text!r}")
@@ -56,7 +59,7 @@ def host(text: str) -> str:
 
 
 def host_name(text: str) -> str:
-    """A host name as browsers send it, lower case and without a final dot, or NAME:PORT."""
+    """Return a host name as browsers send it, in lower case and without a final dot, or NAME:PORT."""
     name, colon, number = text.strip().lower().partition(":")
     name = name.removesuffix(".")
     if not name or not all(letter.isalnum() or letter in "-._" for letter in name):
@@ -65,7 +68,7 @@ def host_name(text: str) -> str:
 
 
 def network(text: str) -> IPv4Network | IPv6Network:
-    """An IP address, or a network such as 172.16.0.0/12."""
+    """Return a network such as 172.16.0.0/12; a single address is a network of one."""
     try:
         return ip_network(text.strip().removeprefix("[").removesuffix("]"))
     except ValueError:
@@ -75,7 +78,7 @@ def network(text: str) -> IPv4Network | IPv6Network:
 
 
 def root_path(text: str) -> str:
-    """The path below which a proxy serves the daemon, with a slash at its start and none at its end."""
+    """Return the path at which a proxy serves the daemon: a slash first and none last, empty for the top."""
     path = "/" + text.strip().strip("/")
     if path != "/" and not _ROOT_PATH.fullmatch(path):
         raise ValueError(f"expected a path such as /service-manager, found {text!r}")
@@ -83,7 +86,7 @@ def root_path(text: str) -> str:
 
 
 def address(text: str) -> Address:
-    """ADDRESS:PORT."""
+    """Return an address and port from ADDRESS:PORT."""
     name, colon, number = text.strip().rpartition(":")
     if not colon:
         raise ValueError(f"expected ADDRESS:PORT, such as 172.17.0.1:9464, found {text!r}")
@@ -91,7 +94,7 @@ def address(text: str) -> Address:
 
 
 def seconds(text: str) -> float:
-    """A duration above zero in seconds; the text may be '90', '2m' or '1m30s'."""
+    """Return a duration above zero in seconds; the text may be '90', '2m' or '1m30s'."""
     from reconciler.model.units import parse_duration
 
     try:
@@ -104,7 +107,7 @@ def seconds(text: str) -> float:
 
 
 def parse_timeout(text: str) -> float:
-    """The time that the daemon may wait before it answers, in seconds."""
+    """Return the time that the daemon may wait before it answers, in seconds; at most 600."""
     duration = seconds(text)
     if duration > 600:
         raise ValueError(f"expected at most 600 seconds, found {text!r}")
@@ -112,14 +115,14 @@ def parse_timeout(text: str) -> float:
 
 
 def number(text: str) -> int:
-    """A whole number above zero."""
+    """Return a whole number above zero."""
     if not text.strip().isdecimal() or not 0 < int(text) < 2**53:
         raise ValueError(f"expected a whole number above zero, found {text!r}")
     return int(text)
 
 
 def parse_count(text: str) -> int:
-    """A number of entries to show."""
+    """Return a number of entries to show, at most 1000."""
     count = number(text)
     if count > 1000:
         raise ValueError(f"expected a number up to 1000, found {text!r}")
@@ -127,14 +130,14 @@ def parse_count(text: str) -> int:
 
 
 def lines(text: str) -> int:
-    """A number of log lines; 0 means none."""
+    """Return a number of log lines, from 0 to 10000."""
     if not text.strip().isdecimal() or int(text) > 10_000:
         raise ValueError(f"expected a number of lines from 0 to 10000, found {text!r}")
     return int(text)
 
 
 def parse_time_option(text: str) -> str:
-    """An RFC 3339 time from an RFC 3339 time, or from a duration from now such as 90m or 2h."""
+    """Return an RFC 3339 time; the text is one, or a duration from now such as 90m or 2h."""
     import time
 
     from reconciler.model.units import format_time, parse_duration, parse_time
@@ -152,7 +155,7 @@ def parse_time_option(text: str) -> str:
 
 
 def url(text: str) -> str:
-    """The URL of a daemon, without a slash at the end."""
+    """Return the URL of a daemon, without a slash at the end."""
     plain = text.strip()
     full = plain if "://" in plain else f"http://{plain}"
     parts = urlsplit(full)
@@ -166,7 +169,7 @@ def url(text: str) -> str:
 
 
 def word(given: str) -> str:
-    """One word that does not begin with a dash, such as a URL or the name of a branch."""
+    """Return one word that does not begin with a dash, such as a URL or the name of a branch."""
     text = given.strip()
     # git takes a word that begins with a dash for an option.
     if not text or text.startswith("-") or any(letter.isspace() for letter in text):
@@ -175,7 +178,7 @@ def word(given: str) -> str:
 
 
 def folder_within(given: str) -> str:
-    """A relative path inside a repository; empty for the top of the repository."""
+    """Return a relative path inside a repository; empty for the top of the repository."""
     parts = [part for part in given.strip().split("/") if part not in {"", "."}]
     if given.strip().startswith("/") or ".." in parts or ".git" in parts:
         raise ValueError(f"expected a folder inside the repository, found {given!r}")
@@ -194,7 +197,7 @@ def one_of(*words: str) -> Callable[[str], str]:
 
 
 def default_state_dir(environ: Mapping[str, str] | None = None) -> Path:
-    """The daemon's state directory: ``$STATE_DIRECTORY`` (set by systemd), else one in the user's home."""
+    """Return the daemon's state directory: ``$STATE_DIRECTORY``, set by systemd, else one in the home."""
     variables = os.environ if environ is None else environ
     given = variables.get("STATE_DIRECTORY", "").split(":")[0]
     if given:
@@ -203,7 +206,7 @@ def default_state_dir(environ: Mapping[str, str] | None = None) -> Path:
 
 
 def nearest_state_dir(environ: Mapping[str, str] | None = None) -> Path:
-    """The state directory for commands: the installed daemon's if it exists, else ``default_state_dir``."""
+    """Return the state directory of the installed daemon if it exists, else ``default_state_dir``."""
     variables = os.environ if environ is None else environ
     if not variables.get("STATE_DIRECTORY") and INSTALLED_STATE.is_dir():
         return INSTALLED_STATE
@@ -211,7 +214,7 @@ def nearest_state_dir(environ: Mapping[str, str] | None = None) -> Path:
 
 
 def default_url(environ: Mapping[str, str] | None = None) -> str:
-    """The URL of this machine's daemon, with the port of ``$SERVICE_MANAGER_PORT``."""
+    """Return the URL of this machine's daemon, with the port of ``$SERVICE_MANAGER_PORT``."""
     variables = os.environ if environ is None else environ
     number = variables.get("SERVICE_MANAGER_PORT", "")
     return f"http://127.0.0.1:{number if number.isdecimal() else 8000}"

@@ -32,7 +32,7 @@ class UsageError(click.UsageError):
 
 
 def closest(word: str, known: Iterable[str]) -> str:
-    """'did you mean X?' for the most similar known word; empty if none is similar."""
+    """Return 'did you mean X?' for the most similar known word; empty if none is similar."""
     matches = difflib.get_close_matches(word, list(known), 1, 0.55)
     return f"did you mean {matches[0]!r}?" if matches else ""
 
@@ -55,7 +55,7 @@ class Converted(click.ParamType[Any]):
         self._separator = separator
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Convert a text; other values are defaults and stay as they are."""
+        """Convert a text. A value of another type is a default and is returned unchanged."""
         if not isinstance(value, str):
             return value
         try:
@@ -117,11 +117,11 @@ class _Switch(click.types.BoolParamType):
 
 
 class Option(click.Option):
-    """One ``--flag``. Without ``metavar`` it is a switch.
+    """One option. Without ``metavar`` it is a switch.
 
-    ``convert`` raises ``ValueError`` with a message for a bad value. ``default`` is used as it is; it may be
-    a function, which is called only when the default is used. ``separator`` splits the variable of an option
-    that may be repeated.
+    ``convert`` raises ``ValueError`` with a message for a bad value. ``default`` is not converted. It may be
+    a function, which is called only when the default is needed. ``separator`` splits the variable of an
+    option that may be repeated.
     """
 
     def __init__(

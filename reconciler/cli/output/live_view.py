@@ -21,7 +21,7 @@ from reconciler.cli.output.time_format import unix_seconds
 _LONGEST_NAME = 28
 _BAR = 10
 _WIDE = 60
-"""Columns from which on bars are shown."""
+"""Minimum columns of a terminal that shows bars."""
 
 
 class LiveView:

@@ -12,7 +12,10 @@ _ENDED = frozenset({"converged", "degraded", "superseded"})
 
 
 class Row(NamedTuple):
-    """The progress of one service: ``share`` from 0 to 1; ``left`` in seconds, None if unknown."""
+    """The progress of one service: ``share`` from 0 to 1, ``left`` the remaining seconds, None if unknown.
+
+    ``word`` is its state, ``note`` the reason or the attempt.
+    """
 
     service: str
     share: float

@@ -19,7 +19,7 @@ from reconciler.cli.output.tables import DataTable, line_of
 
 
 def render_page(status: JsonObject, rows: int, lost: str = "") -> RenderableType:
-    """Return what the screen shows. ``lost``: why there is no connection.
+    """Return what the screen shows. ``lost`` is the reason for a lost connection, empty if connected.
 
     If not all services fit in the rows, converged groups are shown without services.
     """

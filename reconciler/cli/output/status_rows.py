@@ -22,7 +22,7 @@ HEADER: Row = (
 
 
 def headline(status: JsonObject) -> list[Cell]:
-    """The parts of the first line: name, state, generation, services and memory of the stack."""
+    """Return the parts of the first line: name, state, generation, services and memory of the stack."""
     generation = status.get("generation")
     if status.get("converged"):
         state = Cell("converged", "bold")
@@ -45,7 +45,7 @@ def headline(status: JsonObject) -> list[Cell]:
 
 
 def problems(status: JsonObject) -> Iterator[Cell]:
-    """Problems of the whole stack: engine, files, warnings."""
+    """Yield the problems of the whole stack: engine, files, warnings."""
     engine = status.get("engine")
     if isinstance(engine, Mapping) and engine.get("reachable") is False:
         error = clean(engine.get("error") or "")
@@ -57,7 +57,7 @@ def problems(status: JsonObject) -> Iterator[Cell]:
 
 
 def mistake(value: object) -> str:
-    """A mistake in a file as file:line:column: message."""
+    """Return a mistake in a file as file:line:column: message."""
     if not isinstance(value, Mapping):
         return clean(value)
     place = clean(value.get("path") or value.get("file") or "")
@@ -69,7 +69,7 @@ def mistake(value: object) -> str:
 
 
 def group_rows(name: str, group: JsonObject, *, services: bool) -> Iterator[Row]:
-    """The row of a group, and with ``services`` the rows of its services."""
+    """Yield the row of a group, and with ``services`` the rows of its services."""
     desired = word_for_switch(group.get("desired"))
     phase = clean(group.get("phase") or "")
     status = clean(group.get("status") or "")
@@ -100,7 +100,7 @@ def _memory(group: JsonObject, desired: str) -> str:
 
 
 def service_row(service: JsonObject) -> Row:
-    """The row of a service."""
+    """Return the row of a service."""
     phase = clean(service.get("phase") or "")
     return (
         Cell(f"  {clean(service.get('name', '?'))}"),
@@ -112,7 +112,7 @@ def service_row(service: JsonObject) -> Row:
 
 
 def service_state(service: JsonObject) -> str:
-    """The state of a service in one word: that of its container, or of its health check."""
+    """Return the state of a service in one word: that of its container, or of its health check."""
     status, health = clean(service.get("status") or "absent"), service.get("health")
     if service.get("done"):
         return "done"
@@ -122,7 +122,7 @@ def service_state(service: JsonObject) -> str:
 
 
 def service_note(service: JsonObject) -> str:
-    """The note on a service: why it is not converged, or its uptime."""
+    """Return the note on a service: why it is not converged, or its uptime."""
     if service.get("phase") not in {None, "", "converged"}:
         notes = [clean(service.get("message") or "")]
         error = clean(service.get("last_error") or "")
@@ -141,7 +141,7 @@ def service_note(service: JsonObject) -> str:
 
 
 def service_drift(service: JsonObject) -> list[str]:
-    """The kinds of drift of a service."""
+    """Return the kinds of drift of a service."""
     drift = service.get("drift") or ()
     if isinstance(drift, str):
         return [drift]
@@ -149,17 +149,17 @@ def service_drift(service: JsonObject) -> list[str]:
 
 
 def word_for_switch(value: object) -> str:
-    """'on' or 'off' for a desired state."""
+    """Return 'on' or 'off' for a desired state."""
     if isinstance(value, bool):
         return "on" if value else "off"
     return clean(value or "")
 
 
 def mapping(value: object) -> JsonObject:
-    """The value if it is a mapping, else an empty mapping."""
+    """Return the value if it is a mapping, else an empty mapping."""
     return value if isinstance(value, Mapping) else {}
 
 
 def groups_of(status: JsonObject) -> Mapping[str, JsonObject]:
-    """The groups of a status response by name."""
+    """Return the groups of a status response by name."""
     return {str(name): mapping(group) for name, group in mapping(status.get("groups")).items()}

@@ -18,7 +18,7 @@ _GAP = 2
 
 
 def drawing_console(file: IO[str], *, width: int, height: int = 24, colour: bool) -> Console:
-    """Create a console of rich that looks at no variable and at no terminal: both are known already."""
+    """Create a console of rich with these settings; it reads no environment variable and no terminal."""
     return Console(
         file=file,
         width=width,

@@ -63,7 +63,7 @@ class InlineArea(_Area):
     _live: Live | None = None
 
     def draw(self, renderable: RenderableType) -> None:
-        """Replace what the previous call has drawn; show as many lines as fit on the terminal."""
+        """Replace what the previous call drew. If not all lines fit on the terminal, show the last ones."""
         size, lines = self._render(renderable)
         lines = lines[-max(1, size[1] - 1) :]
         if self._shown == (size, lines):
@@ -80,7 +80,7 @@ class InlineArea(_Area):
         self._live.update(frame, refresh=True)
 
     def _forget_wrapped_rows(self, columns: int) -> None:
-        """Erase the previous frame if its lines take more rows on a narrower terminal; rich does not."""
+        """Erase the previous frame if the terminal became narrower and its lines wrap; rich does not."""
         assert self._shown
         lines = self._shown[1]
         rows = sum(max(1, -(-Segment.get_line_length(line) // columns)) for line in lines)
@@ -112,7 +112,7 @@ class FullScreen(_Area):
         self._live.stop()
 
     def draw(self, renderable: RenderableType) -> None:
-        """Show this from the top; cut what does not fit."""
+        """Show ``renderable`` from the top of the screen; cut what does not fit."""
         shown = self._render(renderable)
         if self._shown != shown:
             self._shown = shown

@@ -21,6 +21,6 @@ def unix_seconds(value: object) -> float | None:
 
 
 def local_time(value: object) -> str:
-    """A time as local time, to the second; other text unchanged."""
+    """Return a time as local time, to the second; other text unchanged."""
     seconds = unix_seconds(value)
     return clean(value) if seconds is None else time.strftime(_FORMAT, time.localtime(seconds))
