@@ -27,11 +27,11 @@ DEFAULT = Rates()
 
 
 class _Repeats:
-    __slots__ = ("event", "more", "until")
+    __slots__ = ("count", "event", "until")
 
     def __init__(self, event: AuditEvent, until: float) -> None:
         self.event = event
-        self.more = 0
+        self.count = 0
         self.until = until
 
 
@@ -48,10 +48,10 @@ class Coalescer:
 
     def add(self, key: tuple[str, ...], event: AuditEvent, now: float) -> AuditEvent | None:
         """Return the event if it should be recorded now; None if it was only counted (see ``due``)."""
-        held = self._by_key.get(key)
-        if held is not None:
-            held.event = event
-            held.more += event.times
+        repeats = self._by_key.get(key)
+        if repeats is not None:
+            repeats.event = event
+            repeats.count += event.times
             return None
         if len(self._by_key) < self._rates.most and self._take_token(now):
             self._by_key[key] = _Repeats(event, now + self._rates.window)
@@ -64,17 +64,17 @@ class Coalescer:
     def due(self, now: float, wall: float, *, everything: bool = False) -> list[AuditEvent]:
         """Return the counted events that are due, or ``everything``; ``wall`` is wall time in seconds."""
         summed = []
-        for key, held in list(self._by_key.items()):
-            if held.until > now and not everything:
+        for key, repeats in list(self._by_key.items()):
+            if repeats.until > now and not everything:
                 continue
-            if not held.more:
+            if not repeats.count:
                 del self._by_key[key]
             elif everything or self._take_token(now):
-                summed.append(_summed(held))
-                held.more = 0
-                held.until = now + self._rates.window
+                summed.append(_summed(repeats))
+                repeats.count = 0
+                repeats.until = now + self._rates.window
             else:
-                held.until = now + self._rates.refill
+                repeats.until = now + self._rates.refill
         if self._others and (everything or self._others_until <= now):
             summed.append(
                 AuditEvent(
@@ -91,7 +91,7 @@ class Coalescer:
 
     def next_due(self) -> float | None:
         """Return the monotonic time of the next ``due``; None when nothing is counted."""
-        times = [held.until for held in self._by_key.values()]
+        times = [repeats.until for repeats in self._by_key.values()]
         return min([*times, self._others_until] if self._others else times, default=None)
 
     def _take_token(self, now: float) -> bool:
@@ -103,9 +103,11 @@ class Coalescer:
         return True
 
 
-def _summed(held: _Repeats) -> AuditEvent:
-    event = held.event
-    if held.more == 1:
+def _summed(repeats: _Repeats) -> AuditEvent:
+    event = repeats.event
+    if repeats.count == 1:
         return event
-    message = f"{held.more} more times, the last one now" + (f": {event.message}" if event.message else "")
-    return event._replace(times=held.more, message=message)
+    message = f"{repeats.count} more times, the last one now" + (
+        f": {event.message}" if event.message else ""
+    )
+    return event._replace(times=repeats.count, message=message)

@@ -41,8 +41,8 @@ RESERVED = frozenset({ENVIRONMENT, "anonymous", "daemon", "file", "loop", "local
 
 _VALID_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _SCHEMA = 1
-_MOST = 1000
-_MOST_BYTES = 1 << 20
+_MAX_KEYS = 1000
+_MAX_BYTES = 1 << 20
 _CHECK_INTERVAL = 0.25
 """Seconds between checks of the file."""
 
@@ -88,7 +88,7 @@ class KeyFile:
             KeyStoreError: the file can't be read or is damaged.
         """
         try:
-            return _parsed(read_regular(self.path, _MOST_BYTES))
+            return _parsed(read_regular(self.path, _MAX_BYTES))
         except FileNotFoundError:
             return ()
         except OSError as error:
@@ -118,7 +118,7 @@ class KeyFile:
                 raise KeyStoreError(
                     f"there is a key {name!r} already", f"`service-manager key revoke {name}` first"
                 )
-            if len(keys) >= _MOST:
+            if len(keys) >= _MAX_KEYS:
                 raise KeyStoreError(f"there are {len(keys)} keys already", "revoke unused keys")
             new_key = make_key()
             self._write((*keys, Key(name, role, key_hash(new_key), at)))

@@ -18,7 +18,7 @@ SaveLog = Callable[[Container], Awaitable[None]]
 
 Act = Callable[[Command, Stack], Awaitable[str]]
 
-_LOSE = frozenset({Action.RECREATE, Action.REMOVE})
+_DELETES_LOG = frozenset({Action.RECREATE, Action.REMOVE})
 """Actions that delete a container's log."""
 
 
@@ -48,7 +48,7 @@ class LogCapturingEngine:
         if saving is not None:
             # Wait, so that lines of the next run do not replace those before the exit.
             await asyncio.wait([saving])
-        if self._save_log is not None and command.action in _LOSE:
+        if self._save_log is not None and command.action in _DELETES_LOG:
             await asyncio.gather(*(self._save_log(c) for c in self._containers() if _is_lost(c, command)))
         return await self._act(command, stack)
 

@@ -149,22 +149,22 @@ class SnapshotPublisher:
         self._current = Snapshot()
         self._changed: asyncio.Event = asyncio.Event()
         self._progress: dict[int, Progress] = {}
-        self._looked_at = float("-inf")
-        self._look = asyncio.Event()
+        self._reader_seen_at = float("-inf")
+        self._reader_seen = asyncio.Event()
 
     def note_reader(self, now: float) -> None:
         """Record a reader at this monotonic second: usage is sampled more often while there are readers."""
-        self._looked_at = now
-        self._look.set()
+        self._reader_seen_at = now
+        self._reader_seen.set()
 
     async def wait_for_reader(self) -> None:
         """Wait for the next reader."""
-        self._look.clear()
-        await self._look.wait()
+        self._reader_seen.clear()
+        await self._reader_seen.wait()
 
     def has_readers(self, now: float, within: float) -> bool:
         """Whether a reader was recorded in the last ``within`` seconds."""
-        return now - self._looked_at <= within
+        return now - self._reader_seen_at <= within
 
     @property
     def current(self) -> Snapshot:

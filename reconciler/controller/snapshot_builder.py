@@ -48,7 +48,7 @@ def build(inputs: Inputs, summaries: Mapping[str, ServiceStatus] | None = None) 
     groups = {name: _group(inputs, name, summaries) for name in stack.groups}
     containers = {c.service: c for c in inputs.observed.containers}
     unmanaged = tuple(
-        ServiceView(name=name, **_of_container(name, containers.get(name), inputs))
+        ServiceView(name=name, **_container_fields(name, containers.get(name), inputs))
         for name in stack.unmanaged
     )
     known = inputs.engine.reachable and inputs.plan.complete
@@ -77,7 +77,7 @@ def build(inputs: Inputs, summaries: Mapping[str, ServiceStatus] | None = None) 
             *stack.warnings,
             *inputs.warnings,
             *_future_times(inputs),
-            *_renamed(inputs),
+            *_rename_warnings(inputs),
             *inputs.observed.notes,
         ),
         drifts=inputs.plan.drifts,
@@ -95,7 +95,7 @@ def _future_times(inputs: Inputs) -> Iterator[str]:
                 yield f"{name}: {key} is in the future, and nothing is done about it before {format_time(at)}"
 
 
-def _renamed(inputs: Inputs) -> tuple[str, ...]:
+def _rename_warnings(inputs: Inputs) -> tuple[str, ...]:
     states = {name: state.on for name, state in inputs.desired.groups.items()}
     return project_rename.warnings(inputs.stack, states, inputs.observed, inputs.ledger)
 
@@ -136,7 +136,7 @@ def _service(inputs: Inputs, name: str, summaries: Mapping[str, ServiceStatus]) 
     service_plan = inputs.plan.services.get(name)
     if service_plan is None:
         container = next((c for c in inputs.observed.containers if c.service == name), None)
-        return ServiceView(name=name, group=group, **_of_container(name, container, inputs))
+        return ServiceView(name=name, group=group, **_container_fields(name, container, inputs))
     summary = summaries[name]
     wait = service_plan.wait
     retry = wait.until - inputs.now.mono + inputs.now.wall if wait and wait.until is not None else None
@@ -158,11 +158,11 @@ def _service(inputs: Inputs, name: str, summaries: Mapping[str, ServiceStatus]) 
         retry_at=round(retry) if retry is not None else None,
         alive=sum(1 for one in service_plan.units if one.container and one.container.state in ALIVE),
         replicas=service_plan.replicas,
-        **_of_container(name, service_plan.container, inputs) | _used(service_plan, inputs),
+        **_container_fields(name, service_plan.container, inputs) | _replica_usage(service_plan, inputs),
     )
 
 
-def _used(service_plan: ServicePlan, inputs: Inputs) -> dict[str, Any]:
+def _replica_usage(service_plan: ServicePlan, inputs: Inputs) -> dict[str, Any]:
     """Sum memory and CPU over the containers of a service with several replicas; {} for any other."""
     ids = [one.container.id for one in service_plan.units if one.container and one.container.state in ALIVE]
     used = [usage for id_ in ids if (usage := inputs.usage.get(id_))]
@@ -173,11 +173,11 @@ def _last_error(inputs: Inputs, service_plan: ServicePlan) -> str:
     """Return the most recent error of all replicas."""
     ledger = inputs.ledger
 
-    def when(one: ServicePlan) -> float:
+    def last_trouble(one: ServicePlan) -> float:
         failure, end = ledger.failures.get(one.service), ledger.exits.get(one.service)
         return max(failure.at if failure else 0.0, end.finished_at if end else 0.0)
 
-    for one in sorted(service_plan.units or (service_plan,), key=when, reverse=True):
+    for one in sorted(service_plan.units or (service_plan,), key=last_trouble, reverse=True):
         error = _unit_error(inputs, one.service, one.container)
         if error:
             return error
@@ -208,7 +208,7 @@ def _last_exit(end: ContainerExit | None) -> str:
     return f"exited with code {end.code}{why}{at}"
 
 
-def _of_container(name: str, container: Container | None, inputs: Inputs) -> dict[str, Any]:
+def _container_fields(name: str, container: Container | None, inputs: Inputs) -> dict[str, Any]:
     """Return the view's fields of the container, or of the one that would be created."""
     service = inputs.stack.services[name]
     if container is None:

@@ -50,7 +50,7 @@ class StepTracker:
 
     def had_no_effect(self, step: Step, plan: Plan) -> bool:
         """True (once) if the engine reported this step as done but nothing changed."""
-        mark = _mark(step, plan)
+        mark = _identity(step, plan)
         if self._done.get(step.key) != mark:
             return False
         del self._done[step.key]
@@ -60,24 +60,24 @@ class StepTracker:
         """Forget steps reported as done that the plan no longer contains: if planned again, they are new."""
         for name in list(self._done):
             one = plan.unit(name)
-            if one is None or one.step is None or _mark(one.step, plan) != self._done[name]:
+            if one is None or one.step is None or _identity(one.step, plan) != self._done[name]:
                 del self._done[name]
 
     def before_send(self, ledger: Ledger, step: Step, on: StepContext, now: Clock) -> Ledger:
         """Record a step about to be sent, before its effect can be observed."""
         inputs = _plan_of(step, on.plan).inputs
         self._sent[step.key] = _Sent(
-            _mark(step, on.plan), inputs, _restart_request(step, on), _parent_run(step, on)
+            _identity(step, on.plan), inputs, _restart_request(step, on), _parent_run(step, on)
         )
         if step.action in {Action.CREATE, Action.RECREATE}:
-            ledger = _making(ledger, step, on, now)
+            ledger = _record_creation(ledger, step, on, now)
         elif step.action is Action.STOP:
             # This daemon causes the exit: record neither a failure nor evidence.
             runs = {c.id: c.started_at for c in on.observed.containers if c.id == step.container}
             ledger = replace(ledger, stopped={**ledger.stopped, **runs})
         elif step.action is Action.START:
             if step.key in (on.plan.stack or on.stack).follows:
-                ledger = _starting(ledger, step, on)
+                ledger = _record_parent_runs(ledger, step, on)
             service = on.stack.services.get(step.service)
             if service is not None and service.start.post_start:
                 ledger = replace(ledger, hooks={**ledger.hooks, step.container: False})
@@ -95,7 +95,7 @@ class StepTracker:
         self._done.pop(name, None)
         if error is not None:
             if isinstance(error, StepFailed):
-                ledger = _hooks_failed(_undone(ledger, step), step)
+                ledger = _record_failed_hook(_revert_record(ledger, step), step)
             # A step with an unknown outcome, or for a container that is gone, says nothing about the
             # service: the next observation decides, and only repeated errors cause a back-off.
             free = 1 if isinstance(error, (EngineUnavailable, OutcomeUnknown, ContainerGone)) else 0
@@ -142,7 +142,7 @@ def _plan_of(step: Step, plan: Plan) -> ServicePlan:
     return plan.unit(step.key) or plan.services[step.service]
 
 
-def _mark(step: Step, plan: Plan) -> tuple[object, ...]:
+def _identity(step: Step, plan: Plan) -> tuple[object, ...]:
     """Return the step with the state it acts on. An equal value after a success means: no effect."""
     service_plan = _plan_of(step, plan)
     seen = service_plan.container
@@ -150,7 +150,7 @@ def _mark(step: Step, plan: Plan) -> tuple[object, ...]:
     return (step.action, step.container, step.value, service_plan.inputs, state)
 
 
-def _making(ledger: Ledger, step: Step, on: StepContext, now: Clock) -> Ledger:
+def _record_creation(ledger: Ledger, step: Step, on: StepContext, now: Clock) -> Ledger:
     service = on.stack.services.get(step.service)
     if service is None:
         return ledger
@@ -170,15 +170,15 @@ def _making(ledger: Ledger, step: Step, on: StepContext, now: Clock) -> Ledger:
         on.stack.compose,
     )
     # Existing containers are not the result of this step, whatever is observed while it runs.
-    olds = (c.id for c in on.observed.containers if c.service == step.service)
+    existing = (c.id for c in on.observed.containers if c.service == step.service)
     return replace(
         ledger,
-        made={**dict.fromkeys(olds, UNKNOWN), **ledger.made},
+        made={**dict.fromkeys(existing, UNKNOWN), **ledger.made},
         making={**ledger.making, step.key: made},
     )
 
 
-def _hooks_failed(ledger: Ledger, step: Step) -> Ledger:
+def _record_failed_hook(ledger: Ledger, step: Step) -> Ledger:
     if step.container not in ledger.hooks:
         return ledger
     if step.action is Action.START:
@@ -189,7 +189,7 @@ def _hooks_failed(ledger: Ledger, step: Step) -> Ledger:
     return ledger
 
 
-def _starting(ledger: Ledger, step: Step, on: StepContext) -> Ledger:
+def _record_parent_runs(ledger: Ledger, step: Step, on: StepContext) -> Ledger:
     # A parent's run that was observed before this start is older than the run that begins now. The clock may
     # be wrong, so start times are not compared.
     runs = {name: parent.run for name, parent in _parents(step, on).items() if parent.started_at}
@@ -218,7 +218,7 @@ def _parent_run(step: Step, on: StepContext) -> str | None:
     return max(parents, key=lambda c: c.started_at).run if parents else ""
 
 
-def _undone(ledger: Ledger, step: Step) -> Ledger:
+def _revert_record(ledger: Ledger, step: Step) -> Ledger:
     # The engine refused, so revert the record made when the step was sent.
     if step.action is Action.STOP:
         return replace(ledger, stopped=omit(ledger.stopped, [step.container]))

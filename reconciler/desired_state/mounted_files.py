@@ -161,7 +161,7 @@ class MountedFiles:
 
     def _is_moving(self, path: str, signature: Signature, kind: str) -> bool:
         if kind != "file":
-            # Such a change recreates no container, but it may block one, so it counts at once.
+            # A path that is not a regular file recreates no container but may block one: count it at once.
             return False
         now = self._now()
         change = self._moving.get(path)

@@ -165,11 +165,11 @@ def _mistake(document: Document, model: type[BaseModel], details: ErrorDetails) 
     if kind == "extra_forbidden":
         return document.mistake(path, _unknown_key(model, path), key=True)
     if kind == "missing":
-        return document.mistake(path[:-1], f"{_spelled(path)} is missing", key=True)
-    return document.mistake(path, f"{_spelled(path)}: {_sentence(details)}")
+        return document.mistake(path[:-1], f"{_dotted(path)} is missing", key=True)
+    return document.mistake(path, f"{_dotted(path)}: {_message(details)}")
 
 
-def _sentence(details: ErrorDetails) -> str:
+def _message(details: ErrorDetails) -> str:
     context = details.get("ctx", {})
     match details["type"]:
         case kind if kind == CUSTOM_ERROR:
@@ -221,7 +221,7 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models_in(inner)
 
 
-def _spelled(path: Path) -> str:
+def _dotted(path: Path) -> str:
     text = ""
     for step in path:
         text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step

@@ -95,7 +95,7 @@ class Store:
             try:
                 return await self._loader.load()
             finally:
-                # Not in a write, which has a waiting caller.
+                # Release here and not in a write: it takes disk time, and a write has a waiting caller.
                 if self._late_writes.finished:
                     await asyncio.to_thread(self._late_writes.release)
 
@@ -134,33 +134,35 @@ class Store:
     async def restore(
         self, sources: Mapping[str, bytes], *, gone: Iterable[str] = (), whole: bool = True
     ) -> StoredWrite:
-        """Restore files byte for byte, by name as in ``LoadedState.sources``; other files stay.
+        """Restore files byte for byte, by name as in ``LoadedState.sources``, and delete those in ``gone``.
 
-        Deletes the files in ``gone``. If ``whole``, ``sources`` has every file that was read then; files that
-        would be read in addition now are deleted, since they would make another state. If the old files are
-        no longer valid (a file they need is missing), everything is rolled back.
+        With ``whole``, ``sources`` are all files of the restored state: a further file of the directory that
+        a load would read is deleted, since it would change that state. Other files stay. If the restored
+        files are not valid (a file that they need is missing), everything is rolled back.
 
         Raises:
             WriteRefused: as ``write``; or ``not_restorable``: the old files are no longer valid.
         """
         async with self._turn, self._guard():
             before = await self._load_for_write()
-            then = dict(sources)
-            now = {**await asyncio.to_thread(self.on_disk, {*then, *gone}), **before.sources}
-            changed = {name: content for name, content in then.items() if now.get(name) != content}
-            removed = {name: now[name] for name in gone if name in now and name not in then}
-            if not changed and not removed and not (whole and _added(before, then)):
+            restored = dict(sources)
+            current = {**await asyncio.to_thread(self.on_disk, {*restored, *gone}), **before.sources}
+            changed = {name: content for name, content in restored.items() if current.get(name) != content}
+            removed = {name: current[name] for name in gone if name in current and name not in restored}
+            if not changed and not removed and not (whole and _added(before, restored)):
                 return StoredWrite(before, before, changed=False)
-            if not await self._replace(changed, now):
+            if not await self._replace(changed, current):
                 raise _files_changed()
             try:
                 loaded = await self._load_without(removed)
-                added = {name: now[name] for name in _added(loaded, then) if whole and name in now}
+                added = {
+                    name: current[name] for name in _added(loaded, restored) if whole and name in current
+                }
                 if added:
                     removed |= added
                     loaded = await self._load_without(added)
             except (InvalidDesiredState, NotReadableNow, WriteRefused) as error:
-                await asyncio.to_thread(rollback, self.directory, changed, now)
+                await asyncio.to_thread(rollback, self.directory, changed, current)
                 await asyncio.to_thread(restore, self.directory, removed)
                 if isinstance(error, WriteRefused):
                     raise
@@ -169,7 +171,7 @@ class Store:
             return StoredWrite(before, loaded, changed=True)
 
     def on_disk(self, names: Iterable[str]) -> dict[str, bytes]:
-        """Return the current content of those of the named files that exist; for small files."""
+        """Return the content of each named file that exists. Reads whole files, so they should be small."""
         contents = {}
         for name in names:
             with contextlib.suppress(OSError):
@@ -227,6 +229,6 @@ def _files_changed() -> WriteRefused:
     return WriteRefused("being_written", "the files changed during the write", "try again")
 
 
-def _added(loaded: LoadedState, then: Mapping[str, bytes]) -> set[str]:
-    """Return the files of the directory that are read now and were not read then."""
-    return {name for name in loaded.sources if name not in then and not Path(name).is_absolute()}
+def _added(loaded: LoadedState, restored: Mapping[str, bytes]) -> set[str]:
+    """Return the names of the files inside the directory that ``loaded`` has and ``restored`` lacks."""
+    return {name for name in loaded.sources if name not in restored and not Path(name).is_absolute()}

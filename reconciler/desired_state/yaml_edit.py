@@ -64,7 +64,7 @@ def apply_edit(content: bytes, states: Mapping[str, GroupState]) -> EditedGroups
     states = {name: _writable(state) for name, state in states.items()}
     for name, state in states.items():
         if before.get(name) != state:
-            text = _entry(text, name, before.get(name), state)
+            text = _edited_text(text, name, before.get(name), state)
     result = text.encode()
     return EditedGroups(result, _verified(result, {**before, **states}))
 
@@ -104,16 +104,16 @@ def _refused(reason: str) -> WriteRefused:
     )
 
 
-def _entry(text: str, name: str, before: GroupState | None, state: GroupState) -> str:
+def _edited_text(text: str, name: str, before: GroupState | None, state: GroupState) -> str:
     pair = _entry_pair(text, name)
-    splice = _alias(text, pair, state) or _whole(text, pair, state)
+    splice = _replace_alias(text, pair, state) or _replace_scalar(text, pair, state)
     if splice:
-        return _cut(text, splice)
+        return _apply(text, splice)
     # From last to first, because each new key is inserted directly after `state`.
     for key in reversed(_KEYS):
         if getattr(before, key, None) != getattr(state, key):
-            text = _keyed(text, name, key, state)
-    return text if before and before.on == state.on else _switched(text, name, state)
+            text = _with_key(text, name, key, state)
+    return text if before and before.on == state.on else _with_switch(text, name, state)
 
 
 def _entry_pair(text: str, name: str) -> _Pair:
@@ -125,7 +125,7 @@ def _entry_pair(text: str, name: str) -> _Pair:
     return pair
 
 
-def _mapping(text: str, name: str) -> MappingNode:
+def _entry_mapping(text: str, name: str) -> MappingNode:
     entry = _entry_pair(text, name).value
     if not isinstance(entry, MappingNode):
         raise _refused(f"{name} is neither on, off nor a mapping")
@@ -138,42 +138,42 @@ def _pair(node: Node, name: str) -> _Pair | None:
     return next((_Pair(key, value) for key, value in node.value if key.value == name), None)
 
 
-def _cut(text: str, splice: _Splice) -> str:
+def _apply(text: str, splice: _Splice) -> str:
     return text[: splice.start] + splice.text + text[splice.end :]
 
 
-def _alias(text: str, pair: _Pair, state: GroupState) -> _Splice | None:
+def _replace_alias(text: str, pair: _Pair, state: GroupState) -> _Splice | None:
     # The node of an alias is the node of its anchor, so the position of the alias is found in the text.
     match = _ALIAS.match(text, _end(pair.key))
-    return _Splice(match.start(1), match.end(1), _short(state, "on")) if match else None
+    return _Splice(match.start(1), match.end(1), _one_line_state(state, "on")) if match else None
 
 
-def _whole(text: str, pair: _Pair, state: GroupState) -> _Splice | None:
+def _replace_scalar(text: str, pair: _Pair, state: GroupState) -> _Splice | None:
     if not isinstance(pair.value, ScalarNode):
         return None
     start, end = pair.value.start_mark.index, _end(pair.value)
-    return _Splice(start, end, _short(state, text[start:end]))
+    return _Splice(start, end, _one_line_state(state, text[start:end]))
 
 
-def _short(state: GroupState, like: str) -> str:
-    switch = _spelled(state.on, like)
-    extras = [f"{key}: {value}" for key in _KEYS if (value := _wanted(state, key))]
+def _one_line_state(state: GroupState, current: str) -> str:
+    switch = _switch_text(state.on, current)
+    extras = [f"{key}: {value}" for key in _KEYS if (value := _value_text(state, key))]
     return f"{{{', '.join([f'state: {switch}', *extras])}}}" if extras else switch
 
 
-def _spelled(on: bool, like: str) -> str:
-    bare = like.strip("\"'")
+def _switch_text(on: bool, current: str) -> str:
+    bare = current.strip("\"'")
     words = _SPELLINGS.get(bare.lower(), ("on", "off"))
     word = words[0] if on else words[1]
     if bare.isupper():
         word = word.upper()
     elif bare.istitle():
         word = word.title()
-    quote = like[0] if like[:1] in {'"', "'"} and like[-1:] == like[:1] else ""
+    quote = current[0] if current[:1] in {'"', "'"} and current[-1:] == current[:1] else ""
     return f"{quote}{word}{quote}"
 
 
-def _wanted(state: GroupState, key: str) -> str:
+def _value_text(state: GroupState, key: str) -> str:
     """Return the text of the value of ``key``, '' to remove the key."""
     value = getattr(state, key)
     if isinstance(value, Suspension):
@@ -201,21 +201,21 @@ def _escaped(character: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def _keyed(text: str, name: str, key: str, state: GroupState) -> str:
-    entry = _mapping(text, name)
-    pair, wanted = _pair(entry, key), _wanted(state, key)
+def _with_key(text: str, name: str, key: str, state: GroupState) -> str:
+    entry = _entry_mapping(text, name)
+    pair, new_text = _pair(entry, key), _value_text(state, key)
     if pair is None:
-        return _cut(text, _inserted(text, entry, f"{key}: {wanted}"))
+        return _apply(text, _insertion(text, entry, f"{key}: {new_text}"))
     comments = _inner_comments(text, pair)
     if comments:
         # The whole value is replaced, so first move the comments inside it in front of the key.
         place = _before_key(text, entry, pair, comments)
         blank = _Splice(_end(pair.key), _true_end(text, pair.value), ": true")
-        text = _cut(_cut(text, blank), place)
-        return _keyed(text, name, key, state)
-    if wanted:
-        return _cut(text, _replaced(text, pair, wanted))
-    return _without(text, entry, pair)
+        text = _apply(_apply(text, blank), place)
+        return _with_key(text, name, key, state)
+    if new_text:
+        return _apply(text, _replacement(text, pair, new_text))
+    return _without_key(text, entry, pair)
 
 
 def _inner_comments(text: str, pair: _Pair) -> list[str]:
@@ -245,22 +245,22 @@ def _before_key(text: str, entry: MappingNode, pair: _Pair, comments: list[str])
     return _Splice(start, start, lead + "".join(comment + gap for comment in comments))
 
 
-def _switched(text: str, name: str, state: GroupState) -> str:
-    pair = _pair(_mapping(text, name), "state")
+def _with_switch(text: str, name: str, state: GroupState) -> str:
+    pair = _pair(_entry_mapping(text, name), "state")
     if pair is None:
         raise _refused(f"the state of {name} is defined elsewhere")
     start, end = pair.value.start_mark.index, _end(pair.value)
-    return _cut(text, _Splice(start, end, _spelled(state.on, text[start:end])))
+    return _apply(text, _Splice(start, end, _switch_text(state.on, text[start:end])))
 
 
-def _replaced(text: str, pair: _Pair, wanted: str) -> _Splice:
+def _replacement(text: str, pair: _Pair, new_text: str) -> _Splice:
     value = pair.value
     if isinstance(value, MappingNode) and not value.flow_style:
-        return _Splice(_end(pair.key), _true_end(text, value), f": {wanted}")
-    return _Splice(value.start_mark.index, _true_end(text, value), wanted)
+        return _Splice(_end(pair.key), _true_end(text, value), f": {new_text}")
+    return _Splice(value.start_mark.index, _true_end(text, value), new_text)
 
 
-def _inserted(text: str, entry: MappingNode, added: str) -> _Splice:
+def _insertion(text: str, entry: MappingNode, added: str) -> _Splice:
     state = _pair(entry, "state")
     if state is None:
         raise _refused("its state is defined elsewhere")
@@ -272,10 +272,10 @@ def _inserted(text: str, entry: MappingNode, added: str) -> _Splice:
     return _Splice(end, end, f"{_newline(text)}{text[start : state.key.start_mark.index]}{added}")
 
 
-def _without(text: str, entry: MappingNode, pair: _Pair) -> str:
+def _without_key(text: str, entry: MappingNode, pair: _Pair) -> str:
     start, end = pair.key.start_mark.index, _true_end(text, pair.value)
     if entry.flow_style:
-        return _without_comma(text, entry, start, end)
+        return _without_flow_key(text, entry, start, end)
     line_start, line_end = _line_start(text, start), _line_end(text, end)
     if text[end:line_end].strip():
         # Keep the comment after it, on its own line.
@@ -286,7 +286,7 @@ def _without(text: str, entry: MappingNode, pair: _Pair) -> str:
     return text[:line_start] + text[_past_newline(text, line_end) :]
 
 
-def _without_comma(text: str, entry: MappingNode, start: int, end: int) -> str:
+def _without_flow_key(text: str, entry: MappingNode, start: int, end: int) -> str:
     first = entry.value[0][0].start_mark.index == start
     comma = _comma(text, end) if first else _comma_before(text, entry, start)
     if comma is None:

@@ -164,12 +164,12 @@ def _as_options(remedy: str) -> str:
 def _affected(groups: Sequence[str], answers: Iterable[JsonObject], status: JsonObject) -> list[str]:
     """Return the requested groups, then the groups that were changed with them."""
     services = {str(name) for answer in answers for name in answer.get("services_affected") or ()}
-    along = [
+    changed_too = [
         name
         for name, group in groups_of(status).items()
         if any(str(service.get("name")) in services for service in group.get("services") or ())
     ]
-    return [*groups, *(name for name in along if name not in groups)]
+    return [*groups, *(name for name in changed_too if name not in groups)]
 
 
 def exit_code(
@@ -184,21 +184,21 @@ def exit_code(
     if overruled:
         return FAILED, "overruled", [f"{', '.join(overruled)}: changed again by another request"]
     if end.state == "converged":
-        return CONVERGED, "converged", [_done(requested, status)]
-    bad = {
+        return CONVERGED, "converged", [_success_line(requested, status)]
+    not_converged = {
         name: group
         for name, group in requested.items()
         if group.get("phase") not in {"converged", "suspended"}
     }
-    if requested and not bad:
+    if requested and not not_converged:
         note = f"elsewhere in the stack: {clean(end.progress.get('message') or 'something is degraded')}"
-        return CONVERGED, "converged", [_done(requested, status), note]
+        return CONVERGED, "converged", [_success_line(requested, status), note]
     lines = [f"{end.state}: {clean(end.progress.get('message') or 'not converged')}"]
-    lines += [f"  {line}" for group in bad.values() for line in _reasons(group)]
+    lines += [f"  {line}" for group in not_converged.values() for line in _reasons(group)]
     return FAILED, end.state, lines
 
 
-def _done(requested: Mapping[str, JsonObject], status: JsonObject) -> str:
+def _success_line(requested: Mapping[str, JsonObject], status: JsonObject) -> str:
     suspended = [name for name, group in requested.items() if group.get("phase") == "suspended"]
     if suspended:
         return f"{', '.join(suspended)} suspended: the change is carried out when the suspension ends"

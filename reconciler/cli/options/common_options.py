@@ -11,9 +11,9 @@ from reconciler.options import ENGINES
 
 DAEMON = "Run the daemon"
 CHANGE = "Change desired state"
-ASK = "Query the daemon"
+QUERY = "Query the daemon"
 OFFLINE = "Work without a daemon"
-SECTIONS = (DAEMON, CHANGE, ASK, OFFLINE)
+SECTIONS = (DAEMON, CHANGE, QUERY, OFFLINE)
 
 USAGE_EXIT = ("64", "wrong usage")
 DONE_EXITS = (("0", "done"), ("1", "failed; the message says why"), USAGE_EXIT)

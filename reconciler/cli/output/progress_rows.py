@@ -58,7 +58,7 @@ def _row(name: str, records: list[JsonObject], service: JsonObject, since: float
     settled = service.get("phase") in {"converged", "suspended"}
     if "running" in by_state:
         record = by_state["running"]
-        return Row(name, 0.3, _doing(record), _attempt(record), style="yellow")
+        return Row(name, 0.3, _action_word(record), _attempt(record), style="yellow")
     if settled or (not service and set(by_state) == {"done"}):
         word = service_state(service) if service else "done"
         return Row(name, 1.0, "ready" if service.get("ready") else "off" if word in _DOWN else word)
@@ -87,7 +87,7 @@ def _starting(name: str, service: JsonObject, since: float) -> Row:
     return Row(name, min(0.95, passed / expected), "starting", note, max(0.0, expected - passed), "yellow")
 
 
-def _doing(record: JsonObject) -> str:
+def _action_word(record: JsonObject) -> str:
     action = clean(record.get("action") or "")
     return {"stop": "stopping", "create": "creating", "recreate": "replacing", "remove": "removing"}.get(
         action, f"{action}ing"

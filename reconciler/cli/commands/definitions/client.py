@@ -5,11 +5,11 @@ from __future__ import annotations
 from reconciler.cli.options import option_types
 from reconciler.cli.options.command import Command
 from reconciler.cli.options.common_options import (
-    ASK,
     CHANGE,
     CLIENT,
     GROUP_EXIT,
     GROUPS,
+    QUERY,
     READ_EXITS,
     READING,
     USAGE_EXIT,
@@ -55,7 +55,7 @@ _FORCE_STOP = Option("--force", "stop even if groups that are on depend on it")
 CLIENTS: tuple[Command, ...] = (
     Command(
         name="status",
-        section=ASK,
+        section=QUERY,
         summary="show groups and services",
         description=(
             "Show the desired and the observed state of each group and service, and why they differ. With "
@@ -75,7 +75,7 @@ CLIENTS: tuple[Command, ...] = (
     ),
     Command(
         name="groups",
-        section=ASK,
+        section=QUERY,
         summary="list groups, their services and dependencies",
         description=(
             "List every group with its services, memory estimate and dependencies. These are the names that "
@@ -88,7 +88,7 @@ CLIENTS: tuple[Command, ...] = (
     ),
     Command(
         name="drift",
-        section=ASK,
+        section=QUERY,
         summary="list differences between desired and observed",
         description=(
             "List the differences between the files and the containers, by kind. A pending difference is "
@@ -104,7 +104,7 @@ CLIENTS: tuple[Command, ...] = (
     ),
     Command(
         name="progress",
-        section=ASK,
+        section=QUERY,
         summary="show the progress or the result of a generation",
         description=(
             "Show the steps of one generation: state, attempts and errors. Every accepted change of desired "
@@ -137,7 +137,7 @@ CLIENTS: tuple[Command, ...] = (
     ),
     Command(
         name="logs",
-        section=ASK,
+        section=QUERY,
         summary="print the log of a service",
         description=(
             "Print the last log lines of a service's container. The daemon reads the log, so access to the "
@@ -166,7 +166,7 @@ CLIENTS: tuple[Command, ...] = (
     ),
     Command(
         name="watch",
-        section=ASK,
+        section=QUERY,
         summary="watch the whole stack live",
         description=(
             "Show groups and services as they change, with memory, drift and errors, until q or Ctrl-C. "

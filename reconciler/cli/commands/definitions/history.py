@@ -6,13 +6,13 @@ from reconciler.cli.commands.definitions.client import CHANGE_EXITS, NO_WAIT, TI
 from reconciler.cli.options import option_types
 from reconciler.cli.options.command import Command
 from reconciler.cli.options.common_options import (
-    ASK,
     CHANGE,
     DIRECTORY,
     DONE_EXITS,
     ENGINE,
     OFFLINE,
     OUTPUT,
+    QUERY,
     READ_EXITS,
     READING,
     STATE,
@@ -105,7 +105,7 @@ HISTORY: tuple[Command, ...] = (
     ),
     Command(
         name="history",
-        section=ASK,
+        section=QUERY,
         summary="list generations: who, when, what changed, result",
         description=(
             "List the stored generations of desired state, newest last: who made each one, when and why, "

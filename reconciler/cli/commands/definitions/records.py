@@ -5,12 +5,12 @@ from __future__ import annotations
 from reconciler.cli.options import option_types
 from reconciler.cli.options.command import Command
 from reconciler.cli.options.common_options import (
-    ASK,
     CLIENT,
     DAEMON,
     DONE_EXITS,
     NEAREST_STATE_DIR,
     OUTPUT,
+    QUERY,
     USAGE_EXIT,
 )
 from reconciler.cli.options.parameters import Argument, Option, Word
@@ -54,7 +54,7 @@ RECORDS: tuple[Command, ...] = (
     ),
     Command(
         name="audit",
-        section=ASK,
+        section=QUERY,
         summary="show who did what, or verify the audit log",
         description=(
             "List changes, refused requests and the daemon's actions on containers, newest last: who, when, "
