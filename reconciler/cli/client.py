@@ -263,8 +263,10 @@ class Client:
         return http.client.HTTPConnection(host, self._parts.port, timeout=timeout)
 
     def _target(self, path: str, query: Mapping[str, object] | None) -> str:
-        given = {name: _text(value) for name, value in (query or {}).items() if value not in (None, False)}
-        return self._parts.path + path + (f"?{urlencode(given)}" if given else "")
+        parameters = {
+            name: _text(value) for name, value in (query or {}).items() if value not in (None, False)
+        }
+        return self._parts.path + path + (f"?{urlencode(parameters)}" if parameters else "")
 
     def _refusal(self, response: http.client.HTTPResponse, path: str) -> ClientError:
         try:
@@ -292,7 +294,7 @@ _START_REMEDY = (
 
 
 def _seconds(text: str) -> float:
-    """Return the pause that a Retry-After header asks for, in seconds; 1 if it is a date."""
+    """Return the pause of a Retry-After header in seconds, within limits; 1 if it is a date."""
     return min(_LONGEST_PAUSE, max(_SHORTEST_PAUSE, float(text))) if text.isdecimal() else 1.0
 
 

@@ -101,7 +101,7 @@ def _git_directory(context: HookContext) -> Path:
 
 
 def _check_names(updates: Sequence[Sequence[str]], current: str) -> None:
-    """Refuse ref names that break git in this repository. Existing refs with such names may be deleted."""
+    """Refuse ref names that break git in this repository, but let a push delete a branch or tag with one."""
     refusals = [
         reason
         for _, new, ref in updates

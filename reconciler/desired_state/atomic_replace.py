@@ -92,6 +92,7 @@ def _recover(target: Path, temporary: Path) -> bool:
 
 
 def _replace_if(target: Path, temporary: Path, expected: bytes, content: bytes) -> bool:
+    """Exchange the files if ``target`` holds ``expected``; otherwise leave ``target`` and return False."""
     if not _exchange(target, temporary):
         # Without exchange, an edit between this check and the rename is lost.
         if target.read_bytes() != expected:
@@ -155,6 +156,7 @@ def _link(descriptor: int, temporary: Path) -> None:
 
 
 def _open_new(directory: Path, temporary: Path) -> tuple[int, bool]:
+    """Return the descriptor of a new file, and whether the file still has no name."""
     try:
         return os.open(directory, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600), True
     except OSError as error:

@@ -107,7 +107,7 @@ def _service(
 
 
 def _replicas(entry: Mapping[str, Any]) -> int:
-    # Compose rejects a file where the two differ; the resolved model may hold either or both.
+    # Compose rejects a file where the two numbers differ; the resolved model may hold either or both.
     for value in ((entry.get("deploy") or {}).get("replicas"), entry.get("scale")):
         if isinstance(value, int) and value >= 0:
             return value

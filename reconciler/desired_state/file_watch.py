@@ -188,7 +188,7 @@ class _Watch:
                     return changed
             elif events != "timeout":
                 return frozenset()
-            # Here too, further writes to an open file cost only this check.
+            # Further writes to a file that stays open cost only this check.
             if not all(map(_is_open, self._open)):
                 return frozenset()
         lost = self._compare(self._stats) - self._open
@@ -201,7 +201,7 @@ class _Watch:
         """Watch the folders that concern the inputs now; an unchanged set of folders keeps its watch."""
         reason = ""
         for _ in range(_ATTEMPTS):
-            self._entries, folders = _places(inputs)
+            self._entries, folders = _watch_targets(inputs)
             if self._notify is not None and folders == self._folders:
                 return
             self.close()
@@ -229,7 +229,9 @@ class _Watch:
         return changed
 
 
-def _places(inputs: Iterable[Path]) -> tuple[Mapping[str, frozenset[Path]], Mapping[str, tuple[int, int]]]:
+def _watch_targets(
+    inputs: Iterable[Path],
+) -> tuple[Mapping[str, frozenset[Path]], Mapping[str, tuple[int, int]]]:
     """Return the inputs that an event at each path concerns, and device and inode of the folders to watch."""
     entries: dict[str, set[Path]] = {}
     folders: dict[str, tuple[int, int]] = {}
@@ -255,30 +257,30 @@ def _deciding_entries(path: Path) -> Iterator[tuple[str, str]]:
 
     These are every link on the way, the first missing entry, and the file itself.
     """
-    at, links = "/", 0
-    ahead = list(reversed(path.absolute().parts[1:]))
-    while ahead:
-        name = ahead.pop()
+    folder, links = "/", 0
+    remaining = list(reversed(path.absolute().parts[1:]))
+    while remaining:
+        name = remaining.pop()
         if name == "..":
-            at = os.path.dirname(at)  # noqa: PTH120 - `at` has no links in it; Path would cost ten times as much
+            folder = os.path.dirname(folder)  # noqa: PTH120 - it has no links; Path costs ten times as much
             continue
-        entry = f"{at.rstrip('/')}/{name}"
+        entry = f"{folder.rstrip('/')}/{name}"
         try:
             is_link = stat.S_ISLNK(os.lstat(entry).st_mode)
         except (OSError, ValueError):
-            yield at, name
+            yield folder, name
             return
-        if is_link or not ahead:
-            yield at, name
+        if is_link or not remaining:
+            yield folder, name
         if not is_link:
-            at = entry
+            folder = entry
             continue
         links += 1
         if links > _MAX_LINKS:
             return
         target = Path(os.readlink(entry))  # noqa: PTH115 - as above
-        at = "/" if target.is_absolute() else at
-        ahead += reversed(target.parts[1:] if target.is_absolute() else target.parts)
+        folder = "/" if target.is_absolute() else folder
+        remaining += reversed(target.parts[1:] if target.is_absolute() else target.parts)
 
 
 def _stat(path: Path) -> object:

@@ -112,7 +112,7 @@ def _previous_generation(client: Client) -> str:
 
 
 def _confirmed(console: Console) -> bool:
-    """Ask for confirmation on a terminal; True without a terminal, because a script can't answer."""
+    """Ask for confirmation on a terminal; return True without one, because a script can't answer."""
     if not sys.stdin.isatty():
         return True
     console.out.write("Roll back? [y/N] ")

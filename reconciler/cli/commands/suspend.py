@@ -56,12 +56,12 @@ def _set_suspension(
 def _put(client: Client, group: str, suspend: Mapping[str, str] | bool) -> JsonObject:
     """Write the group's current state with the suspension; retry if the group changed in between."""
     for last in (*[False] * _TRIES, True):
-        seen, tag = client.get_with_etag(f"/services/status/{quote_path(group)}")
-        current = mapping(seen)
+        response, etag = client.get_with_etag(f"/services/status/{quote_path(group)}")
+        current = mapping(response)
         body: dict[str, Any] = {"state": word_for_switch(current.get("desired")), "suspend": suspend}
         body["force"] = bool(current.get("force"))
         try:
-            return mapping(client.put(f"/services/groups/{quote_path(group)}", body, if_match=tag))
+            return mapping(client.put(f"/services/groups/{quote_path(group)}", body, if_match=etag))
         except Refused as error:
             if error.status != 412 or last:
                 raise

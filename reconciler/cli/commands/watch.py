@@ -63,7 +63,7 @@ def watch(console: Console, *, connection: Connection) -> int:
 
 
 def _in_lines(console: Console, first: JsonObject, news: queue.SimpleQueue[FeedItem]) -> None:
-    before = collect_changes(first)
+    before = watched_values(first)
     for key, value in before.items():
         console.print(f"{_clock()}  {key}: {value}")
     console.out.flush()
@@ -73,7 +73,7 @@ def _in_lines(console: Console, first: JsonObject, news: queue.SimpleQueue[FeedI
             raise item.value
         after = before | {"daemon": str(item.value)} if item.kind == "lost" else before
         if item.kind == "status":
-            after = collect_changes(mapping(item.value))
+            after = watched_values(mapping(item.value))
         for key in [*before, *(key for key in after if key not in before)]:
             if before.get(key) != after.get(key):
                 console.print(f"{_clock()}  {key}: {after.get(key, 'gone')}")
@@ -85,8 +85,8 @@ def _clock() -> str:
     return time.strftime("%H:%M:%S")
 
 
-def collect_changes(status: JsonObject) -> dict[str, str]:
-    """Return the values whose change is printed, by key; without memory and uptime, which always change."""
+def watched_values(status: JsonObject) -> dict[str, str]:
+    """Return the values whose changes are printed, by key; not memory and uptime, which always change."""
     values = {"daemon": "answers"}
     engine = mapping(status.get("engine"))
     values["engine"] = (

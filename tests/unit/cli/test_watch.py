@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.cli.commands.watch import collect_changes
+from reconciler.cli.commands.watch import watched_values
 from reconciler.cli.output.status_page import render_page
 from tests.support.fixtures.stub_server import StubDaemon, a_daemon, a_status, absent, group, run_cli, service
 from tests.support.fixtures.terminal import rendered, terminal
@@ -86,9 +86,9 @@ def test_memory_and_uptime_are_no_changes() -> None:
         kafka=group(service("zookeeper", uptime=999, memory_mb=1.0), service("kafka", cpu_percent=9.0))
     )
     now = a_status(kafka=group(service("zookeeper"), service("kafka")))
-    assert collect_changes(later) == collect_changes(now)
-    assert collect_changes(ILL)["files"] == "stack.yaml:2:1: unknown key 'x'"
-    assert collect_changes(ILL)["service kafka"] == "absent, differs: stopped"
+    assert watched_values(later) == watched_values(now)
+    assert watched_values(ILL)["files"] == "stack.yaml:2:1: unknown key 'x'"
+    assert watched_values(ILL)["service kafka"] == "absent, differs: stopped"
 
 
 def test_on_a_terminal(daemon: StubDaemon) -> None:
@@ -126,7 +126,7 @@ def test_pipe_gets_a_line_per_change(daemon: StubDaemon) -> None:
     command = [sys.executable, "-m", "reconciler", "watch", "--url", daemon.url]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ)) as process:
         assert process.stdout is not None
-        first = [process.stdout.readline().rstrip()[10:] for _ in range(len(collect_changes(WELL)))]
+        first = [process.stdout.readline().rstrip()[10:] for _ in range(len(watched_values(WELL)))]
         assert first[:3] == ["daemon: answers", "engine: reachable", "stack: converged, generation 41"]
         daemon.tell("status", WELL)
         daemon.tell("status", ILL)
