@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from reconciler.audit.chain import ChainLink
-from reconciler.host.atomic_files import chown_like, sync_directory
+from reconciler.host.atomic_files import open_private, sync_directory
 
 NAME = "audit.head"
 _SLOT = 512
@@ -31,9 +31,8 @@ class ChainHead:
 
     def __init__(self, state_dir: Path) -> None:
         path = state_dir / NAME
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._descriptor = open_private(path, os.O_RDWR | os.O_CREAT)
         if not os.fstat(self._descriptor).st_size:
-            chown_like(self._descriptor, state_dir)
             # Allocate both slots now: later writes then need no space on a full disk.
             os.pwrite(self._descriptor, b" " * (2 * _SLOT), 0)
             os.fsync(self._descriptor)

@@ -6,6 +6,7 @@ errors; ``log.Audit`` does.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sqlite3
@@ -17,7 +18,7 @@ from typing import NamedTuple
 
 from reconciler.audit.chain import COLUMNS, START, AuditEvent, ChainLink, Entry, append_link, to_row
 from reconciler.audit.chain_head import ChainHead
-from reconciler.host.atomic_files import chown_like
+from reconciler.host.atomic_files import open_private
 
 log = logging.getLogger(__name__)
 
@@ -157,11 +158,9 @@ class AuditFile:
     def _connect(self, *, check: bool) -> sqlite3.Connection:
         with suppress(FileExistsError):
             # Never open an existing file: closing it releases all POSIX locks that the process has on it.
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
-                chown_like(descriptor, self._state_dir)
-            finally:
-                os.close(descriptor)
+            os.close(open_private(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL))
+        if self._path.is_symlink():
+            raise OSError(errno.ELOOP, f"{self._path.name} is a link; remove it", str(self._path))
         # One thread at a time uses the connection, but not always the thread that opened it.
         db = sqlite3.connect(self._path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
         try:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reconciler.errors import ServiceManagerError
-from reconciler.host.atomic_files import chown_like, mkdir_private, write_file
+from reconciler.host.atomic_files import mkdir_private, open_private, write_file
 from reconciler.host.untrusted import MALFORMED, is_transient, read_regular
 from reconciler.model.json_text import load_json
 
@@ -153,14 +153,13 @@ class KeyFile:
     def _locked(self) -> Iterator[None]:
         try:
             mkdir_private(self._directory)
-            descriptor = os.open(self._directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = open_private(self._directory / _LOCK, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise KeyStoreError(
                 f"{self._directory} can't be written: {error.strerror}",
                 "run it as the user that the daemon runs as, or with sudo",
             ) from error
         try:
-            chown_like(descriptor, self._directory)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:

@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from reconciler.errors import EngineError
-from reconciler.host.atomic_files import write_file
+from reconciler.host.atomic_files import mkdir_private, write_file
 from reconciler.host.stored_json import decode, encode
 from reconciler.host.untrusted import MALFORMED, read_regular
 from reconciler.model.json_text import load_json
@@ -112,7 +112,7 @@ class CrashLogStore:
         return _end_of(read)
 
     def _save(self, service: str, content: bytes) -> None:
-        self._folder.mkdir(mode=0o700, exist_ok=True)
+        mkdir_private(self._folder)
         self._write(self._path(service), content)
 
     def _load(self, service: str) -> CapturedLogs | None:

@@ -35,7 +35,7 @@ from reconciler.daemon.sd_notify import Notifier
 from reconciler.daemon.servers import PortTaken, listen, serve
 from reconciler.daemon.task_runner import TaskRunner
 from reconciler.errors import AlreadyRunning
-from reconciler.host import logging_setup
+from reconciler.host import logging_setup, state_directory
 from reconciler.host.directory_lock import DirectoryLock
 from reconciler.options import Address, RunOptions
 
@@ -59,11 +59,13 @@ def run(options: RunOptions) -> int:
     notifier = Notifier.from_environment()
     try:
         key = load_api_key()
-        options.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        safe = options.insecure or bind_check.is_loopback(options.host)
+        state_directory.prepare(options.state_dir)
+        safe = options.insecure or not bind_check.serves_others(options.host, options.allowed_host)
         # Revoking the last key must not open an address that only a key made acceptable.
         keys = KeyRing(options.state_dir, environment=key, always=not safe)
-        bind_check.check(options.host, keyless=keys.empty, insecure=options.insecure)
+        bind_check.check(
+            options.host, options.allowed_host, keyless=keys.empty, insecure=options.insecure, key=key
+        )
         with DirectoryLock(options.state_dir), DesiredStateLock(options.desired_state) as held:
             listener = listen(Address(options.host, options.port))
             scraped = options.metrics_listen
@@ -72,7 +74,13 @@ def run(options: RunOptions) -> int:
     except KeyStoreError as error:
         logging_setup.emit(f"{error}\n  → {error.remedy}" if error.remedy else str(error))
         return 1
-    except (AlreadyRunning, PortTaken, bind_check.UnsafeBind, OSError) as error:
+    except (
+        AlreadyRunning,
+        PortTaken,
+        bind_check.UnsafeBind,
+        state_directory.UnsafeStateDirectory,
+        OSError,
+    ) as error:
         logging_setup.emit(str(error))
         return 1
     return 0

@@ -21,6 +21,8 @@ from pathlib import Path
 from reconciler.desired_state.stable_reader import FileBusy, is_open_for_writing
 from reconciler.host.atomic_files import sync_directory, write_all
 from reconciler.host.content_digest import digest
+from reconciler.host.untrusted import read_regular
+from reconciler.host.yaml_positions import MAX_BYTES
 
 _EXCHANGE = 2
 _AT_FDCWD = -100
@@ -47,7 +49,7 @@ def atomic_replace(
         OSError: the file can't be written: read-only, full, no permission, a mount point.
     """
     target = path.resolve(strict=True)
-    if target.read_bytes() != expected:
+    if read_regular(target) != expected:
         return False
     temporary = _temporary_path(target, expected, content)
     _write_temporary(target, temporary, content)
@@ -73,7 +75,9 @@ def recover_interrupted(path: Path) -> bool:
     with suppress(OSError):
         target = path.resolve(strict=True)
         for temporary in target.parent.glob(f".{target.name}.*.{_SUFFIX}"):
-            restored = _recover(target, temporary) or restored
+            # Anyone may have made a file of that name: a pipe, a device, a link. It stays where it is.
+            with suppress(OSError):
+                restored = _recover(target, temporary) or restored
     return restored
 
 
@@ -82,7 +86,7 @@ def _recover(target: Path, temporary: Path) -> bool:
     if match is None:
         return False
     # Neither the old nor the new content: a concurrent edit, moved out of place by the interrupted exchange.
-    is_edit = _short_digest(temporary.read_bytes()) not in match.groups()
+    is_edit = _short_digest(read_regular(temporary, MAX_BYTES, follow=False)) not in match.groups()
     if is_edit:
         temporary.replace(target)
     else:
@@ -95,14 +99,14 @@ def _replace_if(target: Path, temporary: Path, expected: bytes, content: bytes) 
     """Exchange the files if ``target`` holds ``expected``; otherwise leave ``target`` and return False."""
     if not _exchange(target, temporary):
         # Without exchange, an edit between this check and the rename is lost.
-        if target.read_bytes() != expected:
+        if read_regular(target) != expected:
             return False
         temporary.replace(target)
         return True
     if is_open_for_writing(temporary):
         _revert(target, temporary, content)
         raise FileBusy(target)
-    if temporary.read_bytes() == expected:
+    if read_regular(temporary) == expected:
         return True
     _revert(target, temporary, content)
     return False
@@ -111,10 +115,10 @@ def _replace_if(target: Path, temporary: Path, expected: bytes, content: bytes) 
 def _revert(target: Path, temporary: Path, content: bytes) -> None:
     # ``temporary`` holds a concurrent edit. Each exchange should move out what the one before moved in. If it
     # moves out something else, that is a newer edit, and the next exchange restores it.
-    placed, edit = content, temporary.read_bytes()
+    placed, edit = content, read_regular(temporary)
     for _ in range(_MAX_REVERTS):
         _exchange(target, temporary)
-        moved_out = temporary.read_bytes()
+        moved_out = read_regular(temporary)
         if moved_out == placed:
             return
         placed, edit = edit, moved_out

@@ -136,7 +136,7 @@ def _parse_names(content: bytes) -> _Named:
 
 def assignments(content: bytes) -> dict[str, str]:
     """Return the variables that an env file sets, not interpolated."""
-    lines = content.decode(errors="replace").splitlines()
+    lines = content.decode(errors="replace").replace("\r", "").split("\n")
     matches = (_ASSIGNMENT.fullmatch(line) for line in lines if not line.lstrip().startswith("#"))
     return {match[1]: _unquoted(match[2]) for match in matches if match}
 

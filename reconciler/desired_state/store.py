@@ -20,6 +20,7 @@ from reconciler.desired_state.stable_reader import FileBusy
 from reconciler.desired_state.transaction import delete_all, replace_all, restore, rollback
 from reconciler.desired_state.yaml_edit import apply_edit
 from reconciler.errors import InvalidDesiredState, NotReadableNow, WriteRefused
+from reconciler.host.untrusted import read_regular
 from reconciler.model.desired import GroupState
 from reconciler.model.edit import Edit
 from reconciler.planning.edits import Rejected, resolve
@@ -175,7 +176,7 @@ class Store:
         contents = {}
         for name in names:
             with contextlib.suppress(OSError):
-                contents[name] = (self.directory / name).read_bytes()
+                contents[name] = read_regular(self.directory / name)
         return contents
 
     def recover_interrupted(self) -> bool:

@@ -11,6 +11,7 @@ from reconciler.desired_state.atomic_replace import OnReplaced, atomic_replace
 from reconciler.desired_state.schema import GROUPS, STACK
 from reconciler.desired_state.stable_reader import FileBusy
 from reconciler.host.atomic_files import sync_directory
+from reconciler.host.untrusted import read_regular
 
 
 def replace_all(
@@ -79,7 +80,7 @@ def delete_all(directory: Path, contents: Mapping[str, bytes]) -> bool:
     done: list[str] = []
     try:
         for name, content in contents.items():
-            if (directory / name).read_bytes() != content:
+            if read_regular(directory / name) != content:
                 break
             (directory / name).unlink()
             done.append(name)

@@ -39,7 +39,8 @@ _FIXED = (
 _LOCKED = re.compile(rb"index\.lock\S* File exists")
 _BETWEEN = 0.005
 _LONGEST = 2000
-_USERINFO = re.compile(r"://[^/@\s]+@")
+_USERINFO = re.compile(r"://[^\s']*@")
+"""User and password of a URL, up to the last @: a password may hold a slash, as in `ssh://u:a/b@host`."""
 
 
 class GitError(ServiceManagerError):
@@ -201,6 +202,6 @@ def _groups(account: pwd.struct_passwd) -> list[int]:
 
 def stderr_message(stderr: bytes) -> str:
     """Return git's error output in one line, without passwords in addresses."""
-    lines = [line.strip() for line in stderr.decode(errors="replace").splitlines()]
+    lines = [line.strip() for line in stderr.decode(errors="replace").replace("\r", "\n").split("\n")]
     shown = [line for line in lines if line and not line.startswith("hint:")]
     return _USERINFO.sub("://", "; ".join(shown))[:_LONGEST]

@@ -56,7 +56,14 @@ def commit(
         return parent
     made = _write_commit(git, parent, entries, message, author, sign=sign)
     _update_index(git, before, entries)
-    git("update-ref", "-m", f"commit: {message.splitlines()[0]}", "HEAD", made, parent or "0" * len(made))
+    git(
+        "update-ref",
+        "-m",
+        f"commit: {message.partition(chr(10))[0]}",
+        "HEAD",
+        made,
+        parent or "0" * len(made),
+    )
     return made
 
 

@@ -14,6 +14,7 @@ from reconciler.git.command import Git, GitError, git_dir
 from reconciler.git.commit_objects import Author, commit, read_edits
 from reconciler.git.inspect import LARGEST_TREE, work_tree_status
 from reconciler.git.refs import HIDDEN
+from reconciler.host.atomic_files import acting_as_owner
 
 HOOK = "pre-receive"
 _MARK = "# Made by `service-manager git init`"
@@ -60,8 +61,10 @@ def install_hook(directory: Path, hook_arguments: Sequence[str], environ: Mappin
     for key, value in _settings(git).items():
         git("config", "--local", key, value)
     _hide(git)
-    _exclude(git)
-    _write_hook(git, hook_arguments)
+    # Root writes below .git with the owner's permissions: the owner may have planted links.
+    with acting_as_owner(git.top):
+        _exclude(git)
+        _write_hook(git, hook_arguments)
     yield f"a push to {where.branch} is validated, then checked out"
     if _is_shared(git):
         _share(git.directory)
@@ -111,14 +114,27 @@ def _is_shared(git: Git) -> bool:
 
 def _share(repository: Path) -> None:
     """Give the group access to the existing files of the repository, as git does for new ones."""
-    for folder, _, files in os.walk(repository):
-        place = Path(folder)
-        place.chmod(place.stat().st_mode | 0o2070)
+    # By descriptors and never through links: the owner may have planted some for root to follow.
+    for _, _, files, folder in os.fwalk(repository):
+        os.fchmod(folder, stat.S_IMODE(os.fstat(folder).st_mode) | 0o2070)
         for name in files:
-            file = place / name
-            mode = file.stat().st_mode
+            _share_file(name, folder)
+
+
+def _share_file(name: str, folder: int) -> None:
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except OSError:
+        # A link, a socket, or gone since: nothing that git needs.
+        return
+    try:
+        status = os.fstat(descriptor)
+        if stat.S_ISREG(status.st_mode) and status.st_uid == os.fstat(folder).st_uid:
             # Objects are read-only for everyone.
-            file.chmod(mode | 0o040 | (0o020 if mode & stat.S_IWUSR else 0))
+            writable = 0o020 if status.st_mode & stat.S_IWUSR else 0
+            os.fchmod(descriptor, stat.S_IMODE(status.st_mode) | 0o040 | writable)
+    finally:
+        os.close(descriptor)
 
 
 def _check_hooks(git: Git) -> None:
@@ -134,7 +150,6 @@ def _exclude(git: Git) -> None:
     if ".env" not in text.split():
         path.parent.mkdir(exist_ok=True)
         path.write_text(text + _EXCLUDED)
-        _chown_to_owner(git, path)
 
 
 def _write_hook(git: Git, arguments: Sequence[str]) -> None:
@@ -145,14 +160,9 @@ def _write_hook(git: Git, arguments: Sequence[str]) -> None:
     hook = git.directory / "hooks" / HOOK
     hook.parent.mkdir(exist_ok=True)
     purpose = "validates a push before it is accepted."
+    hook.unlink(missing_ok=True)
     hook.write_text(f"#!/bin/sh\n{_MARK}; {purpose}\n{place}exec {command}\n")
     hook.chmod(0o755)
-    _chown_to_owner(git, hook)
-
-
-def _chown_to_owner(git: Git, path: Path) -> None:
-    if git.owner is not None:
-        os.chown(path, git.owner, git.top.stat().st_gid)
 
 
 def _first(git: Git) -> Iterator[str]:

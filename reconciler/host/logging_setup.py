@@ -29,7 +29,7 @@ class LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line or lines of a record, with the fields given as ``extra``."""
-        first, *rest = self.text(record).split("\n")
+        first, *rest = (_without_escapes(line) for line in self.text(record).split("\n"))
         if not self._journal:
             mark = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
             stamp, _, text = first.partition(" ")
@@ -84,7 +84,15 @@ def _priority(record: logging.LogRecord) -> int:
 
 def _value(value: object) -> str:
     text = str(value)
-    return repr(text) if not text or " " in text else text
+    # Texts of others (authors of commits, output of programs) must not send escapes to a terminal.
+    return text if text and text.isprintable() and " " not in text else repr(text)
+
+
+def _without_escapes(line: str) -> str:
+    """Show control characters in a message or traceback as escapes; tabs stay."""
+    if line.isprintable():
+        return line
+    return "".join(char if char.isprintable() or char == "\t" else repr(char)[1:-1] for char in line)
 
 
 def handler(

@@ -41,13 +41,15 @@ def is_transient(error: OSError) -> bool:
     return error.errno in TRANSIENT
 
 
-def read_regular(path: Path, max_bytes: int = _MAX_BYTES) -> bytes:
+def read_regular(path: Path, max_bytes: int = _MAX_BYTES, *, follow: bool = True) -> bytes:
     """Return the content of a regular file; never waits for a pipe or a device.
 
     Raises:
-        OSError: the file is missing, unreadable, not regular (EINVAL) or above ``max_bytes`` (EFBIG).
+        OSError: the file is missing, unreadable, not regular (EINVAL), above ``max_bytes`` (EFBIG), or a
+            link without ``follow`` (ELOOP).
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+    descriptor = os.open(path, flags if follow else flags | os.O_NOFOLLOW)
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "is not a regular file", str(path))

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from reconciler.engine.compose.redact import without_values
 from reconciler.errors import InvalidDesiredState, Mistake
 from reconciler.host.untrusted import read_regular
 from reconciler.host.yaml_positions import MAX_BYTES, tree
@@ -51,7 +52,7 @@ def mistakes_in(messages: Sequence[str], files: Sequence[Path]) -> tuple[Mistake
     message = "\n".join(line for line in messages if not _LOG_LINE.match(line)).strip()
     message = message or "Docker Compose gave no reason"
     place = _place(message, files)
-    return (Mistake(place.path, place.line, place.column, _sentence(message)),)
+    return (Mistake(place.path, place.line, place.column, _sentence(without_values(message))),)
 
 
 def warnings_in(messages: Sequence[str]) -> tuple[str, ...]:

@@ -127,8 +127,8 @@ class Labels:
             # Compose's output may quote values of the model.
             _log.warning("labels can't be computed", extra={"services": list(services), "code": done.code})
             return {}
-        lines = done.output.decode(errors="replace").splitlines()
-        return {name: label for name, _, label in (line.partition(" ") for line in lines)}
+        lines = done.output.decode(errors="replace").split("\n")
+        return {name: label for name, _, label in (line.partition(" ") for line in lines if line)}
 
 
 _NOT_REWRITTEN = "as written"

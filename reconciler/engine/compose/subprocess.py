@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reconciler.errors import StepFailed
+from reconciler.host.atomic_files import mkdir_private, open_private
 
 _TAIL = 200
 """Number of output lines kept: a build prints much, and the reason comes last."""
@@ -180,7 +181,7 @@ async def hold_lock(path: Path, patience: float) -> AsyncIterator[int]:
     Raises:
         StepFailed: it stays locked for ``patience`` seconds (``compose_busy``).
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    mkdir_private(path.parent)
     descriptor = _opened(path)
     try:
         await _acquire(descriptor, path, patience)
@@ -194,7 +195,7 @@ def _opened(path: Path) -> int:
         # Enough to lock it, and all that a read-only file system allows.
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return open_private(path, os.O_RDWR | os.O_CREAT)
 
 
 async def _acquire(descriptor: int, path: Path, patience: float) -> None:

@@ -259,6 +259,30 @@ def test_beyond_loopback_a_key_or_insecure_is_required(host: str) -> None:
     bind_check.check(host, keyless=True, insecure=True)
 
 
+def test_a_host_behind_a_proxy_counts_as_beyond_loopback() -> None:
+    names = ("box.example.org",)
+    with pytest.raises(bind_check.UnsafeBind, match="--allowed-host box"):
+        bind_check.check("127.0.0.1", names, keyless=True, insecure=False)
+    bind_check.check("127.0.0.1", names, keyless=False, insecure=False)
+    bind_check.check("127.0.0.1", names, keyless=True, insecure=True)
+    assert bind_check.serves_others("127.0.0.1", names)
+
+
+@pytest.mark.parametrize(("host", "names"), [("0.0.0.0", ()), ("127.0.0.1", ("box.example.org",))])
+def test_a_short_key_is_refused_where_others_can_guess_it(host: str, names: tuple[str, ...]) -> None:
+    for key in ("a", "fifteen-letters"):
+        with pytest.raises(bind_check.UnsafeBind, match="at least 16") as caught:
+            bind_check.check(host, names, keyless=False, insecure=False, key=key)
+        assert repr(key) not in str(caught.value)
+    bind_check.check(host, names, keyless=False, insecure=False, key="sixteen-letters!")
+
+
+def test_a_short_key_on_loopback_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    bind_check.check("127.0.0.1", keyless=False, insecure=False, key="short")
+    assert "can be guessed" in caplog.text
+    assert "short" not in caplog.text.replace("key is short", "")
+
+
 # --- the command line -----------------------------------------------------------------------------------
 
 
@@ -327,11 +351,14 @@ def test_a_key_is_valid_although_the_audit_log_is_damaged(tmp_path: Path) -> Non
 
 
 def test_files_that_root_creates_get_the_owner_of_their_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    owners: list[tuple[int, int]] = []
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(os, "fchown", lambda _, user, group: owners.append((user, group)))
-    assert run_cli("key", "add", "ann", "--state-dir", str(tmp_path)).code == 0
-    directory = tmp_path.stat()
-    assert set(owners) == {(directory.st_uid, directory.st_gid)}
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    if os.geteuid() == 0:
+        os.chown(state, 65534, 65534)
+    assert run_cli("key", "add", "ann", "--state-dir", str(state)).code == 0
+    directory = state.stat()
+    for file in state.iterdir():
+        status = file.stat()
+        assert (status.st_uid, status.st_gid) == (directory.st_uid, directory.st_gid), file

@@ -154,3 +154,17 @@ def test_clean_up_leaves_other_files(file: Path) -> None:
     assert not recover_interrupted(file)
     assert not recover_interrupted(file.with_name("gone"))
     assert other_files(file) == sorted(names)
+
+
+@pytest.mark.timeout(20)
+def test_special_files_of_a_temporary_name_are_left_alone(file: Path) -> None:
+    pipe = file.with_name(f".{file.name}.a.b.service-manager")
+    os.mkfifo(pipe)
+    device = file.with_name(f".{file.name}.c.d.service-manager")
+    device.symlink_to("/dev/zero")
+    saved = file.with_name(f".{file.name}.e.f.service-manager")
+    saved.write_bytes(b"an edit of somebody")
+    assert recover_interrupted(file)
+    assert file.read_bytes() == b"an edit of somebody"
+    assert pipe.exists()
+    assert device.is_symlink()

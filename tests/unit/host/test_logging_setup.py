@@ -173,3 +173,21 @@ def test_field_names_and_values_are_valid_for_the_journal() -> None:
 def test_missing_journal_socket_raises(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         Journal(tmp_path / "none")
+
+
+def test_texts_of_others_send_no_escapes_to_a_terminal() -> None:
+    record = logging.makeLogRecord(
+        {
+            "name": "reconciler",
+            "msg": "pulled \x1b[2J\tnow\u202e",
+            "levelno": logging.INFO,
+            "levelname": "INFO",
+            "author": "\x1b]52;c;aGk=\x07\x1b[2J",
+            "c1": "a\x9bb",
+            "plain": "zoë",
+        }
+    )
+    line = logging_setup.LineFormatter(journal=False).format(record)
+    assert all(char.isprintable() or char == "\t" for char in line)
+    assert "pulled \\x1b[2J\tnow\\u202e" in line
+    assert "plain=zoë" in line
