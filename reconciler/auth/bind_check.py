@@ -63,12 +63,12 @@ def check(
         raise UnsafeBind(
             f"without an API key the daemon serves this machine only, but {named}.\n"
             "  → create a key: service-manager key add NAME --role operator (with the daemon's --state-dir)\n"
-            "    or set SERVICE_MANAGER_API_KEY, or omit --host and --allowed-host, or add --insecure to give\n"
-            "    everyone in the network full control"
+            "    or set SERVICE_MANAGER_API_KEY, or omit --host and --allowed-host, or add\n"
+            "    --insecure to give everyone in the network full control"
         )
     if short:
         raise UnsafeBind(
-            f"the API key in SERVICE_MANAGER_API_KEY is shorter than {SHORTEST_KEY} characters, and {named}.\n"
+            f"the key in SERVICE_MANAGER_API_KEY is shorter than {SHORTEST_KEY} characters, and {named}.\n"
             "  → create a key: service-manager key add NAME --role operator (with the daemon's --state-dir)\n"
             f"    and remove the variable, or set a key of at least {SHORTEST_KEY} characters"
         )
