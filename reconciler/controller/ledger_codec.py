@@ -39,6 +39,8 @@ LATER_KEYS: dict[str, Any] = {
     "renaming": None,
     "boot": "",
     "surplus": {},
+    "halted": {},
+    "completed": {},
 }
 """Keys that the first version did not write."""
 
@@ -87,6 +89,8 @@ class StoredLedger:
     renaming: Renaming | None
     boot: str
     surplus: dict[str, HeldChange]
+    halted: dict[str, float]
+    completed: dict[str, BuiltFrom]
 
 
 _ADAPTER = TypeAdapter(StoredLedger)

@@ -24,6 +24,7 @@ from reconciler.desired_state.schema import (
 from reconciler.desired_state.validation import (
     check_alternatives,
     check_groups,
+    check_kinds,
     check_order,
     check_services,
     check_stack,
@@ -130,6 +131,7 @@ def assemble(
     if parsed.stack:
         mistakes += check_services(parsed.stack, services)
         mistakes += check_alternatives(parsed.stack, services)
+        mistakes += check_kinds(parsed.stack, services)
     if mistakes or not (parsed.stack and parsed.stack_file and parsed.groups_file):
         raise InvalidDesiredState(sort_mistakes(mistakes))
     stack = _stack(
@@ -185,10 +187,11 @@ def source_name(path: PurePath, directory: PurePath) -> str:
 def _stack(
     file: StackFile, services: Mapping[str, Service], directory: str, warnings: tuple[str, ...]
 ) -> Stack:
+    kinds = {name: replace(services[name], kind=entry.kind) for name, entry in file.services.items()}
     return Stack(
         name=file.name,
         groups={name: _group(name, entry) for name, entry in file.groups.items()},
-        services=services,
+        services={**services, **kinds},
         pilot=Pilot(tuple(file.pilot.groups), file.pilot.memory),
         prune=file.prune,
         restart=file.restart,

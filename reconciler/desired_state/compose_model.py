@@ -100,6 +100,7 @@ def _service(
         shares=tuple(_shares(entry)),
         volumes_from=tuple(_volumes_from(entry)),
         ports=tuple(_ports(entry.get("ports"))),
+        publishes=bool(entry.get("ports")),
         mounts=mounts,
         contents=_digest(contents) if contents else "",
         start=start_work(entry, model),

@@ -76,6 +76,14 @@ class GroupEntry(_Model):
     )
 
 
+class ServiceEntry(_Model):
+    """One service, as far as the Compose files leave it open."""
+
+    kind: Literal["job", "service"] = Field(
+        description="job: done when it exits with code 0; service: started again whenever it ends"
+    )
+
+
 class StackFile(_Model):
     """stack.yaml: the services and their groups."""
 
@@ -83,6 +91,9 @@ class StackFile(_Model):
     compose: list[str] = Field(min_length=1, description="Compose files, relative to this file")
     pilot: PilotEntry = Field(PilotEntry(), description="The requirements of pilot.py")
     groups: dict[str, GroupEntry] = Field(min_length=1, description="The groups, in display order")
+    services: dict[str, ServiceEntry] = Field(
+        default_factory=dict, description="What the Compose files leave open, by service"
+    )
     prune: Flag = Field(False, description="Stop and remove containers of services no longer in the files")
     restart: Literal["compose", "managed"] = Field(
         "compose", description="managed: the daemon sets restart policies to `no` and starts all in order"

@@ -15,7 +15,7 @@ from typing import Any
 from reconciler.errors import Mistake
 from reconciler.host.yaml_positions import Document, Path
 from reconciler.model.dependency_order import find_cycle
-from reconciler.model.stack import Service, Stack
+from reconciler.model.stack import Condition, Service, Stack
 
 
 def check_stack(stack: Document) -> Iterator[Mistake]:
@@ -40,6 +40,25 @@ def check_services(stack: Document, known: Collection[str]) -> Iterator[Mistake]
         for service, path in _services(stack, name):
             if service not in known:
                 yield stack.mistake(path, f"{_unknown('service', service, known)} (no Compose file has it)")
+
+
+def check_kinds(stack: Document, services: Mapping[str, Service]) -> Iterator[Mistake]:
+    """Yield entries of ``services`` that no Compose file has, or whose kind contradicts a dependency."""
+    for name, entry in _mapping(stack.plain, "services").items():
+        path: Path = ("services", name)
+        if name not in services:
+            message = f"{_unknown('service', name, services)} (no Compose file has it)"
+            yield stack.mistake(path, message, key=True)
+            continue
+        waiting = sorted(
+            other.name
+            for other in services.values()
+            for dependency in other.depends_on
+            if dependency.service == name and dependency.condition is Condition.COMPLETED
+        )
+        if waiting and isinstance(entry, dict) and entry.get("kind") == "service":
+            message = f"{waiting[0]} waits for {name} to complete, which kind: service rules out"
+            yield stack.mistake((*path, "kind"), message)
 
 
 def check_groups(stack: Document, groups: Document) -> Iterator[Mistake]:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from reconciler.model.stack import Service, Stack
 
-_DERIVED_FIELDS = frozenset({"config_hash", "fields", "named", "replicas", "start", "volumes_from"})
+_DERIVED_FIELDS = frozenset(
+    {"config_hash", "fields", "named", "publishes", "replicas", "start", "volumes_from"}
+)
 """Service fields that derive from the definition or from the Compose version."""
 
 
@@ -33,5 +35,7 @@ def compared_fields(service: Service) -> dict[str, object]:
     """Return the fields of a service whose change creates a new generation."""
     # Named tuples become lists in JSON, which does not matter to a digest.
     compared = {f.name: getattr(service, f.name) for f in fields(service) if f.name not in _DERIVED_FIELDS}
-    # Omit ``replicas`` if it is 1, so that digests equal those of versions without replicas.
+    # Omit fields with their default, so that digests equal those of versions without them.
+    if not service.kind:
+        del compared["kind"]
     return compared if service.replicas == 1 else {**compared, "replicas": service.replicas}

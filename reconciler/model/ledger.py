@@ -132,8 +132,8 @@ class ParentRuns(NamedTuple):
 class Ledger:
     """The remembered state.
 
-    Mappings are keyed by service; ``made``, ``stopped``, ``at_work``, ``cut`` and ``hooks`` by container id.
-    A service with several replicas has one entry per replica, keyed by its unit (``web#2``, see
+    Mappings are keyed by service; ``made``, ``stopped``, ``halted``, ``at_work``, ``cut`` and ``hooks`` by
+    container id. A service with several replicas has one entry per replica, keyed by its unit (``web#2``, see
     ``replicas``), except in ``settled``, ``durations``, ``brackets`` and ``surplus``.
 
     - ``made``: the inputs of existing containers;
@@ -150,6 +150,9 @@ class Ledger:
       to ready; ``brackets``: the bounds of the last one;
     - ``stopped``: the start (``started_at``) of each container that this daemon stopped; this end is neither
       a failure nor a one-shot's success;
+    - ``halted``: the start of each one-shot's container that another client stopped; this end is no success;
+    - ``completed``: the inputs of a one-shot's last success, which outlive its
+      container;
     - ``exits``: the last exit that this daemon did not cause;
     - ``changes``: held changes of groups with ``on_change: report``; ``surplus``: the ids of containers
       beyond the number in the file, and since when they wait for approval;
@@ -187,3 +190,5 @@ class Ledger:
     renaming: Renaming | None = None
     boot: str = ""
     surplus: Mapping[str, HeldChange] = field(default_factory=dict)
+    halted: Mapping[str, float] = field(default_factory=dict)
+    completed: Mapping[str, BuiltFrom] = field(default_factory=dict)

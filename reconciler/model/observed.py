@@ -60,6 +60,8 @@ class Container:
 
     ``number`` is the replica number that Compose gave it, from 1; 0: none. Two containers with the same
     number are left by an interrupted recreation.
+
+    ``stop_requested_at``: when a client last sent it a stop or a signal that ends a process; 0: not known.
     """
 
     id: str
@@ -88,6 +90,7 @@ class Container:
     grace: float | None = None
     model: str = ""
     number: int = 0
+    stop_requested_at: float = 0.0
 
     @property
     def run(self) -> str:

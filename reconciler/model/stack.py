@@ -97,6 +97,8 @@ class Service:
     network, processes or memory it uses, ``volumes_from`` those whose volumes. ``start`` is what Compose does
     around the start and stop of its container. ``replicas`` is the number of containers in the file,
     ``container_name`` the name of the first one; ``named``: the file sets the name, so there is only one.
+    ``publishes``: it publishes a port, perhaps one that the engine chooses. ``kind`` is that of
+    ``stack.yaml``: ``job``, ``service``, or empty.
     """
 
     name: str
@@ -120,6 +122,8 @@ class Service:
     start: StartWork = NOTHING
     replicas: int = 1
     named: bool = False
+    publishes: bool = False
+    kind: str = ""
 
     def name_of(self, number: int) -> str:
         """Return Compose's name of replica ``number``; numbers below 2 mean the first one."""
@@ -313,13 +317,21 @@ class Stack:
 
     @cached_property
     def one_shots(self) -> frozenset[str]:
-        """Services that another one needs to complete: exit code 0 means success."""
-        return self._awaited(Condition.COMPLETED)
+        """Services that must complete: another one waits for that, or ``stack.yaml`` calls them a job."""
+        jobs = {name for name, service in self.services.items() if service.kind == "job"}
+        return self._awaited(Condition.COMPLETED) | jobs
 
     @cached_property
     def lasting(self) -> frozenset[str]:
         """Services that another one needs to be healthy: an exit is never their desired state."""
         return self._awaited(Condition.HEALTHY)
+
+    @cached_property
+    def shared(self) -> frozenset[str]:
+        """Services whose network, processes, memory or volumes another one uses."""
+        return frozenset(
+            name for service in self.services.values() for name in (*service.shares, *service.volumes_from)
+        )
 
     def _awaited(self, condition: Condition) -> frozenset[str]:
         return frozenset(

@@ -64,6 +64,8 @@ def differences(
     pending: bool,
 ) -> tuple[Drift, ...]:
     """Return every difference of a service that should be on; ``comparison`` is that of its container."""
+    if comparison is None and done:
+        return ()
     if comparison is None:
         return (Drift(service.name, DriftKind.MISSING, pending, "has no container"),)
     container = comparison.container

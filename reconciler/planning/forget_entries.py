@@ -8,7 +8,7 @@ from typing import Any
 from reconciler.model.ledger import Ledger
 from reconciler.model.ledger_updates import omit
 from reconciler.model.observed import ALIVE, ObservedState, State
-from reconciler.model.stack import UNIT
+from reconciler.model.stack import UNIT, Stack, service_of
 from reconciler.planning.replicas import Units
 
 
@@ -19,12 +19,18 @@ def forget_removed_units(ledger: Ledger, units: Units) -> Ledger:
         known |= {f"{name}{UNIT}{c.number}" for c in containers}
     fields = ("making", "live", "failures", "restarted", "followed", "tied", "ready", "exits")
     changed: dict[str, Any] = {}
-    for field in (*fields, "changes", "unhealthy", "healed", "restarts"):
+    for field in (*fields, "changes", "unhealthy", "healed", "restarts", "completed"):
         entries = getattr(ledger, field)
         lost = [key for key in entries if UNIT in key and key not in known]
         if lost:
             changed[field] = omit(entries, lost)
     return replace(ledger, **changed) if changed else ledger
+
+
+def forget_removed_services(stack: Stack, ledger: Ledger) -> Ledger:
+    """Forget the success of one-shots that are no longer in the files."""
+    lost = [name for name in ledger.completed if service_of(name) not in stack.services]
+    return replace(ledger, completed=omit(ledger.completed, lost)) if lost else ledger
 
 
 def forget_removed_containers(ledger: Ledger, observed: ObservedState) -> Ledger:
@@ -51,6 +57,9 @@ def forget_removed_containers(ledger: Ledger, observed: ObservedState) -> Ledger
         }
         if at_work != ledger.at_work:
             ledger = replace(ledger, at_work=at_work)
+    halted = {id_: at for id_, at in ledger.halted.items() if id_ in unread or started.get(id_) == at}
+    if halted != ledger.halted:
+        ledger = replace(ledger, halted=halted)
     past = [id_ for id_, at in ledger.stopped.items() if id_ not in unread and started.get(id_) != at]
     return replace(ledger, stopped=omit(ledger.stopped, past)) if past else ledger
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from reconciler.model.ledger import BuiltFrom, Clock, HeldChange, Ledger
 from reconciler.model.ledger_updates import omit
 from reconciler.model.observed import LABEL_UNKNOWN, Container, ObservedState
-from reconciler.model.stack import Service, Stack
+from reconciler.model.stack import Service, Stack, service_of
 from reconciler.planning.comparison import change_fingerprint, compare
 from reconciler.planning.mounts import current_mounts, mounts_to_learn
 
@@ -27,17 +27,29 @@ def adopt_new_compose(stack: Stack, observed: ObservedState, ledger: Ledger) -> 
     new = {}
     for container in observed.containers:
         made, service = ledger.made.get(container.id), stack.services.get(container.service)
-        if made is None or service is None or (made.inputs, made.compose) == (stack.inputs, stack.compose):
-            continue
-        same_files = made.inputs == stack.inputs and made.compose != stack.compose
-        if made.definition == service.definition or same_files:
-            new[container.id] = made._replace(
-                definition=service.definition,
-                fields=service.fields,
-                inputs=stack.inputs,
-                compose=stack.compose,
-            )
-    return replace(ledger, made={**ledger.made, **new}) if new else ledger
+        adopted = _adopted(stack, service, made)
+        if adopted is not None:
+            new[container.id] = adopted
+    if new:
+        ledger = replace(ledger, made={**ledger.made, **new})
+    completed = {
+        name: adopted
+        for name, made in ledger.completed.items()
+        if (adopted := _adopted(stack, stack.services.get(service_of(name)), made)) is not None
+    }
+    return replace(ledger, completed={**ledger.completed, **completed}) if completed else ledger
+
+
+def _adopted(stack: Stack, service: Service | None, made: BuiltFrom | None) -> BuiltFrom | None:
+    """Return the record in the terms of the stack's Compose version; None if it stays as it is."""
+    if made is None or service is None or (made.inputs, made.compose) == (stack.inputs, stack.compose):
+        return None
+    same_files = made.inputs == stack.inputs and made.compose != stack.compose
+    if made.definition != service.definition and not same_files:
+        return None
+    return made._replace(
+        definition=service.definition, fields=service.fields, inputs=stack.inputs, compose=stack.compose
+    )
 
 
 def _made_by_other_compose(stack: Stack, container: Container) -> bool:

@@ -22,9 +22,15 @@ from reconciler.model.ledger_updates import forget_recovered, omit, record_exit,
 from reconciler.model.observed import ALIVE, Container, Health, ObservedState, State
 from reconciler.model.stack import Service, Stack, service_of
 from reconciler.planning.comparison import select_container
-from reconciler.planning.container_state import is_one_shot, is_ready, stopped_by_us
+from reconciler.planning.completed import record_completed, record_stop
+from reconciler.planning.container_state import has_completed, is_one_shot, is_ready, stopped_by_us
 from reconciler.planning.fingerprints import attempt_fingerprint
-from reconciler.planning.forget_entries import forget_removed_containers, forget_removed_units, forget_stopped
+from reconciler.planning.forget_entries import (
+    forget_removed_containers,
+    forget_removed_services,
+    forget_removed_units,
+    forget_stopped,
+)
 from reconciler.planning.planner import Plan
 from reconciler.planning.record_builds import adopt_new_compose, record_build, record_held_change
 from reconciler.planning.replicas import Units, units_of
@@ -63,8 +69,12 @@ def record_observation(
             ledger = forget_stopped(ledger, name, down=down)
             if selected is not None:
                 ledger = record_build(stack, ledger, observed, service, selected)
+                ledger = record_completed(
+                    stack, record_stop(stack, ledger, service, selected), service, selected
+                )
         elif selected is not None:
             ledger = _record_container(stack, state, observed, ledger, service, selected, now, chance)
+            ledger = record_completed(stack, ledger, service, selected)
             if name in stack.follows and selected.state in ALIVE:
                 parents = {
                     p: select_container(whole, stack.services[p], containers.get(p, ()), observed, ledger)
@@ -72,7 +82,10 @@ def record_observation(
                 }
                 ledger = _record_parents(ledger, selected, parents)
     return forget_recovered(
-        forget_removed_containers(adopt_new_compose(whole, observed, ledger), observed), now
+        forget_removed_containers(
+            adopt_new_compose(whole, observed, forget_removed_services(whole, ledger)), observed
+        ),
+        now,
     )
 
 
@@ -101,6 +114,7 @@ def _record_container(
 ) -> Ledger:
     name = service.name
     ledger = record_build(stack, ledger, observed, service, container)
+    ledger = record_stop(stack, ledger, service, container)
     if stack.groups[stack.group_of[name]].on_change == "report":
         ledger = record_held_change(stack, ledger, observed, service, container, now)
     if container.state in ALIVE:
@@ -117,7 +131,7 @@ def _record_container(
     ledger = replace(ledger, live=omit(ledger.live, [name]))
     if stopped_by_us(ledger, container):
         return ledger
-    if container.exit_code == 0 and is_one_shot(stack, service):
+    if has_completed(stack, ledger, service, container):
         return _record_completion(stack, ledger, service, container)
     end = ContainerExit(container.id, container.finished_at, container.exit_code, container.oom_killed)
     inputs = attempt_fingerprint(service, state, observed)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.harness.daemon import RequestRefused
 from tests.support.harness.engine_recorder import Event
-from tests.support.harness.sandbox import PROJECT, Sandbox
+from tests.support.harness.sandbox import COMPOSE, PROJECT, Sandbox
 
 
 def order(events: Sequence[Event], action: str) -> list[str]:
@@ -31,8 +31,9 @@ def test_stack_starts_in_order_and_stops_in_reverse(sandbox: Sandbox) -> None:
     stopped = order(sandbox.recorder.touched(mark, PROJECT), "die")
     assert before(stopped, "edge", "web", "api", "db")
     assert before(stopped, "worker", "api")
-    # A finished one-shot is done; a new container has to run first.
+    # A finished one-shot is done, also without its container, until its definition changes.
     sandbox.docker.remove_container("small-migrate")
+    sandbox.save("compose.yaml", COMPOSE.replace('{STANDIN_RUN_FOR: "0.1"}', '{STANDIN_RUN_FOR: "0.2"}'))
     mark = sandbox.recorder.mark()
     sandbox.daemon.converged(sandbox.switch())
     sandbox.is_true()

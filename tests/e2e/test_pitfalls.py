@@ -127,7 +127,8 @@ def test_row_7_compose_that_outlives_its_daemon_is_waited_for(sandbox: Sandbox) 
         sandbox.daemon.converged()
     sandbox.is_true()
     created = [e.service for e in sandbox.recorder.touched(mark, PROJECT) if e.action == "create"]
-    assert sorted(created) == sorted(STARTS)
+    # The one-shot has completed before, and does not run again.
+    assert sorted(created) == sorted(STARTS - {"migrate"})
     assert sandbox.networks() == ["small_inner", "small_outer"]
 
 
@@ -135,7 +136,7 @@ def test_row_7_compose_that_outlives_its_daemon_is_waited_for(sandbox: Sandbox) 
 def test_row_8_parallel_creation_without_networks_creates_one_of_each(sandbox: Sandbox) -> None:
     for _ in range(3):
         sandbox.daemon.end()
-        for name in STARTS:
+        for name in sandbox.ids():
             sandbox.docker.remove_container(f"small-{name}", force=True)
         for name in sandbox.networks():
             sandbox.docker.remove_network(name)
@@ -239,8 +240,8 @@ def test_rows_11_and_13_engine_restart_during_converging_is_recovered(sandbox: S
     mark = sandbox.recorder.mark()
     sandbox.docker.pause("small-edge")
     sandbox.recorder.until(lambda e: (e.service, e.action) == ("edge", "unpause"), since=mark)
-    # Past events are not requested: the engine may have lost them.
-    queries = [call.query for call in sandbox.proxy.calls if call.path == "/events"]
+    # The subscription requests no past events: the engine may have lost them.
+    queries = [c.query for c in sandbox.proxy.calls if c.path == "/events" and "until" not in c.query]
     assert queries
     assert not any("since" in query for query in queries)
 

@@ -105,6 +105,7 @@ class World(Protocol):
     @property
     def stack(self) -> Stack: ...
     def kill(self, container: Container) -> None: ...
+    def stop(self, container: Container) -> None: ...
     def pause(self, container: Container) -> None: ...
     def rename(self, container: Container, name: str) -> None: ...
     def remove(self, container: Container) -> None: ...
@@ -125,6 +126,9 @@ class DockerWorld:
 
     def kill(self, container: Container) -> None:
         self.client.kill(container.id)
+
+    def stop(self, container: Container) -> None:
+        self.client.stop(container.id, timeout=1)
 
     def pause(self, container: Container) -> None:
         self.client.pause(container.id)
@@ -185,6 +189,9 @@ class SimulatedWorld:
 
     def kill(self, container: Container) -> None:
         self.engine.kill(container.service)
+
+    def stop(self, container: Container) -> None:
+        self.engine.stop(container.service)
 
     def pause(self, container: Container) -> None:
         from reconciler.model.observed import State

@@ -367,6 +367,30 @@ async def test_nothing_is_copied_into_a_read_only_container(world: World) -> Non
     assert (await seen(world, "closed")).state is State.CREATED
 
 
+# --- stops by other clients ---
+
+
+async def test_a_stop_by_another_client_is_reported_with_the_run_that_it_ended(world: World) -> None:
+    container = await running(world, "plain")
+    job = await running(world, "job")
+    over = await until(lambda: seen(world, "job"), lambda found: found.state is State.EXITED)
+    assert over.stop_requested_at == 0.0 or over.id != job.id
+    async with aclosing(world.engine.events(world.stack)) as events:  # type: ignore[type-var]
+        await anext(events)
+        world.stop(container)
+        stopped = await until(lambda: seen(world, "plain"), lambda found: found.stop_requested_at > 0)
+        assert stopped.state is State.EXITED
+        assert stopped.stop_requested_at >= stopped.started_at > 0
+
+
+async def test_a_stop_before_the_subscription_is_reported_too(world: World) -> None:
+    container = await running(world, "plain")
+    world.stop(container)
+    async with aclosing(world.engine.events(world.stack)) as events:  # type: ignore[type-var]
+        await anext(events)
+        assert (await seen(world, "plain")).stop_requested_at >= container.started_at
+
+
 # --- events ---
 
 

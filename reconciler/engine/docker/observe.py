@@ -64,6 +64,7 @@ class Observer:
         self._everything_moved = True
         self._stuck: dict[str, float] = {}
         self._starved: dict[str, float] = {}
+        self._stops: dict[str, float] = {}
         # By container: whether it is being stopped.
         self._held: dict[str, bool] = {}
         self._refused: dict[str, int] = {}
@@ -113,6 +114,15 @@ class Observer:
         The engine's own flag says so for some versions only, and only after the container has ended.
         """
         self._starved[container_id] = at
+
+    def note_stop(self, container_id: str, at: float) -> None:
+        """Record that a client stopped this container, or sent it a signal that ends it (engine's clock)."""
+        at = max(at, self._stops.get(container_id, 0.0))
+        self._stops[container_id] = at
+        known = self._known.get(container_id)
+        if known is not None:
+            stopped = dataclasses.replace(known.container, stop_requested_at=at)
+            self._known[container_id] = _ObservedCache(known.summary, stopped)
 
     @contextlib.contextmanager
     def holding(self, container_id: str, *, stopping: bool = False) -> Iterator[None]:
@@ -172,6 +182,7 @@ class Observer:
         gone = {id for id in ours if id not in self._known and id not in failed}
         self._known = {id: known for id, known in self._known.items() if id in ours and id not in gone}
         self._starved = {id: at for id, at in self._starved.items() if id in ours}
+        self._stops = {id: at for id, at in self._stops.items() if id in ours}
         self._refused = {id: count for id, count in self._refused.items() if id in ours}
         self._odd = {id: why for id, why in self._odd.items() if id in ours}
         nameless = [unreadable(e, "it has no id") for e in entries if not id_of(e) and claims(e, stack.name)]
@@ -257,6 +268,8 @@ class Observer:
             return ""
         if found.started_at <= self._starved.get(id, 0.0):
             found = dataclasses.replace(found, oom_killed=True)
+        if id in self._stops:
+            found = dataclasses.replace(found, stop_requested_at=self._stops[id])
         self._known[id] = _ObservedCache(summary_key(entry), found)
         if found.state is State.UNKNOWN:
             self._log_once(id, found.error)

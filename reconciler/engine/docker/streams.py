@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any
@@ -22,10 +24,17 @@ _FILTERS = {
     "type": ["container", "network", "image"],
     "event": [
         *("create", "start", "die", "pause", "unpause", "destroy", "rename", "oom", "update"),
-        *("health_status", "disconnect"),
+        *("health_status", "disconnect", "kill", "stop"),
         *("pull", "tag", "untag", "delete", "import", "load", "build"),
     ],
 }
+_STOPS = {"type": ["container"], "event": ["kill", "stop"]}
+_ENDING_SIGNALS = frozenset({"2", "3", "9", "15"})
+"""INT, QUIT, KILL and TERM: signals that end a process. HUP and USR1 commonly reload a configuration."""
+_MISSED_WITHIN = 86_400.0
+"""Seconds for which stops before the subscription are read."""
+_MISSED_PATIENCE = 3.0
+"""Seconds that reading them may take."""
 _MOST_TEXTS = 64
 """Reasons kept for a busy consumer: one would be enough, a few are useful in the log."""
 _LONGEST_LINE = 2**20
@@ -72,6 +81,7 @@ class Events:
                 self._observer.subscribed = True
                 pump = asyncio.create_task(self._pump(reply))
                 try:
+                    await self._read_missed_stops()
                     yield "subscribed"
                     while True:
                         for text in await self._next():
@@ -82,6 +92,34 @@ class Events:
                     await asyncio.gather(pump, return_exceptions=True)
         except Refused as error:
             raise EngineUnavailable(f"the engine sends no events: {error}", "events_lost") from error
+
+    async def _read_missed_stops(self) -> None:
+        """Read the stops from before the subscription that the engine still has.
+
+        Docker keeps the last 256 events, of all kinds. Without them a container that another client stopped
+        looks as if it had completed.
+        """
+        filters, now = json.dumps(_STOPS), time.time()
+        since, until = int(now - _MISSED_WITHIN), f"{now:.6f}"
+        # An engine whose clock is behind ends the answer only when its clock has reached ``until``.
+        with contextlib.suppress(Refused, TimeoutError, *MALFORMED):
+            async with (
+                asyncio.timeout(_MISSED_PATIENCE),
+                self._http.stream("GET", "/events", filters=filters, since=since, until=until) as reply,
+                aclosing(lines_of(reply.chunks())) as lines,
+            ):
+                async for line in lines:
+                    event = json.loads(line)
+                    actor = event.get("Actor") or {}
+                    self._note_stop(event, actor.get("ID", ""), actor.get("Attributes") or {})
+
+    def _note_stop(self, event: Mapping[str, Any], container: str, attributes: Mapping[str, Any]) -> bool:
+        """Record a stop by a client; False for another event, and for a signal that ends no process."""
+        action = event.get("Action")
+        if action != "stop" and (action != "kill" or attributes.get("signal") not in _ENDING_SIGNALS):
+            return False
+        self._observer.note_stop(container, event.get("timeNano", 0) / 1e9)
+        return True
 
     async def _next(self) -> list[str]:
         loop = asyncio.get_running_loop()
@@ -142,6 +180,9 @@ class Events:
             self._observer.invalidate(attached)
             return f"network {action} {known.name}" if known and not self._observer.is_held(attached) else ""
         moved, name = actor.get("ID", ""), attributes.get("name", "")
+        if action in {"kill", "stop"} and (not self._note_stop(event, moved, attributes) or action == "kill"):
+            # The end of the process follows as an event of its own.
+            return ""
         self._observer.invalidate(moved)
         if action == "oom":
             self._observer.note_starved(moved, event.get("timeNano", 0) / 1e9)

@@ -75,6 +75,13 @@ class SimulatedContainers:
             if cell.container.service == service and cell.container.state in ALIVE:
                 self._end(cell, exit_code)
 
+    def stop(self, service: str, exit_code: int = 0) -> None:
+        """Stop the containers of a service, as `docker stop` does; the process handles the signal."""
+        for container in self.containers(service):
+            if container.state in ALIVE:
+                self.alter(container.id, stop_requested_at=self._wall())
+                self._end(self._cells[container.id], exit_code)
+
     def alter(self, container: str, **fields: object) -> None:
         """Change any field of a container without the loop."""
         cell = self._cells[container]

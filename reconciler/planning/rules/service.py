@@ -10,6 +10,7 @@ from reconciler.model.fingerprint import DesiredFingerprint
 from reconciler.model.observed import ALIVE, Action, Container, Health, State
 from reconciler.model.stack import Service, service_of
 from reconciler.planning.comparison import Comparison
+from reconciler.planning.completed import has_completed_before
 from reconciler.planning.container_state import crash_loops, has_completed, is_ready, stop_reason
 from reconciler.planning.context import Earlier, PlanningContext
 from reconciler.planning.drift import DriftKind, differences
@@ -104,7 +105,11 @@ def _unit(
     """Return what the rules read of a unit."""
     stack, ledger = context.stack, context.ledger
     containers = context.containers.get(service.name, ())
-    done = comparison is not None and has_completed(stack, ledger, service, comparison.container)
+    done = (
+        has_completed(stack, ledger, service, comparison.container)
+        if comparison is not None
+        else not containers and has_completed_before(stack, context.observed, ledger, service)
+    )
     # Differences since a change of desired state that is not carried out yet are not drift.
     renaming = ledger.renaming
     pending = ledger.settled.get(service_of(service.name)) != wants or (
@@ -139,6 +144,8 @@ def _next_action(context: PlanningContext, earlier: Earlier, unit: Unit) -> Deci
     alive = comparison is not None and comparison.container.state in ALIVE
     if gate.start_hold is not None and not alive and not unit.done:
         return hold(gate.start_hold)
+    if comparison is None and unit.done:
+        return Decision(settled=True)
     if comparison is None:
         return create(context, earlier, unit)
     container = comparison.container

@@ -205,7 +205,9 @@ class Sandbox:
             self.engine.start()
         self._restore()
         self._tidy()
-        if self.daemon.running and (self.daemon.resync != self.resync or self.has_failed()):
+        if self.daemon.running and (
+            self.daemon.resync != self.resync or self.has_failed() or self.lacks_jobs()
+        ):
             self.daemon.end()
             self._forgive()
         if not self.daemon.running:
@@ -220,6 +222,10 @@ class Sandbox:
         """Whether a service failed repeatedly: its back-off would slow down later tests."""
         return any(count > 1 for count in self._failures().values())
 
+    def lacks_jobs(self) -> bool:
+        """Whether the container of a one-shot is missing: the daemon remembers that it has completed."""
+        return not self.ids().keys() >= ONE_SHOTS
+
     def _failures(self) -> dict[str, int]:
         try:
             failures = json.loads((self.folder / "state" / "ledger.json").read_bytes())["failures"]
@@ -232,7 +238,7 @@ class Sandbox:
 
     def _forgive(self) -> None:
         ledger = self.folder / "state" / "ledger.json"
-        ledger.write_text(json.dumps(json.loads(ledger.read_text()) | {"failures": {}}))
+        ledger.write_text(json.dumps(json.loads(ledger.read_text()) | {"failures": {}, "completed": {}}))
 
     def reset(self) -> None:
         """Start fresh: no daemon, no state, no containers."""
@@ -393,6 +399,9 @@ class Sandbox:
 
 
 def _complaints_of(service: str, several: list[Json]) -> list[str]:
+    if not several and service in ONE_SHOTS:
+        # It has completed, and does not run again when its container is removed.
+        return []
     if len(several) != 1:
         return [f"{service} has {len(several)} containers"]
     seen = several[0]

@@ -55,6 +55,8 @@ def full() -> Ledger:
         renaming=Renaming("new", 6.5, held=False),
         boot="b",
         surplus={"a": HeldChange("id-e", 7.5)},
+        halted={"id-f": 8.5},
+        completed={"b": BuiltFrom("d", {}, "sha")},
     )
 
 
@@ -97,6 +99,8 @@ def test_keys_and_lists_on_disk_are_those_of_earlier_versions() -> None:
         "renaming": ["new", 6.5, False],
         "boot": "b",
         "surplus": {"a": ["id-e", 7.5]},
+        "halted": {"id-f": 8.5},
+        "completed": {"b": ["d", {}, "sha", [], 0.0, {}, {}, "", ""]},
     }
 
 

@@ -202,6 +202,10 @@ class Scenario:
         return differences
 
     def _faults_of(self, service: Service, mine: tuple[Container, ...]) -> list[str]:
+        views = (view for group in self.bench.seen.groups.values() for view in group.services)
+        if not mine and any(view.done for view in views if view.name == service.name):
+            # A one-shot that has completed does not run again when its container is removed.
+            return []
         if len(mine) != 1:
             return [f"has {len(mine)} containers"]
         (seen,) = mine

@@ -118,3 +118,20 @@ async def test_alternatives_are_in_different_groups(tmp_path: Path) -> None:
         "stack.yaml:6:20: cache and db have the same container_name one, so they are alternatives: "
         "put them into different groups"
     ]
+
+
+async def test_kinds_of_services_are_checked(tmp_path: Path) -> None:
+    a_directory(tmp_path, stack=STACK + "services: {db: {kind: job}, ap: {kind: job}}\n")
+    assert await mistakes_of(tmp_path) == [
+        "stack.yaml:13:29: unknown service 'ap'; did you mean 'app'? (no Compose file has it)"
+    ]
+    compose = COMPOSE.replace("[db]}", "{db: {condition: service_completed_successfully}}}")
+    a_directory(tmp_path, stack=STACK + "services: {db: {kind: service}}\n", compose=compose)
+    assert await mistakes_of(tmp_path) == [
+        "stack.yaml:13:23: app waits for db to complete, which kind: service rules out"
+    ]
+    a_directory(tmp_path, stack=STACK + "services: {db: {kind: task}, app: {}}\n")
+    assert await mistakes_of(tmp_path) == [
+        'stack.yaml:13:23: services.db.kind: expected job or service, found "task"',
+        "stack.yaml:13:30: services.app.kind is missing",
+    ]
