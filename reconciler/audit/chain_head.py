@@ -19,7 +19,7 @@ from reconciler.host.atomic_files import open_private, sync_directory
 
 NAME = "audit.head"
 _SLOT = 512
-"""Bytes of a sector, which is written whole or not at all: no write can tear both slots."""
+"""Bytes of a slot: one disk sector. A disk writes a sector whole or not at all, so no write tears both."""
 
 
 class ChainHead:

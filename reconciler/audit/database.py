@@ -123,7 +123,7 @@ class AuditFile:
         return entries
 
     def was_replaced(self) -> bool:
-        """Whether the file at this path is no longer the open one."""
+        """Return whether the file at this path is no longer the open one."""
         try:
             return self._path.stat().st_ino != self._inode
         except OSError:
@@ -278,7 +278,7 @@ class AuditFile:
 
 
 def is_damage(error: BaseException) -> bool:
-    """Whether an SQLite error means that the file is damaged, rather than a passing failure."""
+    """Return whether an SQLite error means that the file is damaged, rather than a passing failure."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
 
 

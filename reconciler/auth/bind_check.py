@@ -28,7 +28,7 @@ def serves_others(host: str, allowed_hosts: Sequence[str]) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can connect to ``host``; False for a name that can't be resolved."""
+    """Return whether only this machine can connect to ``host``; False for a name that can't be resolved."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -186,7 +186,7 @@ def _key(entry: dict[str, object]) -> Key:
 
 
 class KeyRing:
-    """The valid keys of a running daemon: those of the file and the one of its environment.
+    """The valid keys of a running daemon: the keys of the file, and the key of the environment.
 
     Reads the file again after a change, which it notices on use, at most four times a second. A file that
     can't be read or is damaged fails closed: none of its keys is valid, and a key is still required.

@@ -111,7 +111,7 @@ class EventFeed(threading.Thread):
 
 
 def _is_transient(error: ClientError) -> bool:
-    """Whether a retry may succeed: the daemon is unreachable, shutting down or rate-limiting."""
+    """Return whether a retry may succeed: the daemon is unreachable, shutting down or rate-limiting."""
     if isinstance(error, Refused):
         return error.status == 429 or (error.status >= 500 and error.status not in _NO_STREAM)
     return isinstance(error, Unreachable)

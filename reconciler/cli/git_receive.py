@@ -182,7 +182,7 @@ def _hold_lock(git: Git, ref: str, new: str) -> None:
 
 
 def _allow_group_writes(top: Path) -> None:
-    """If the directory is group-writable, make the checked-out files group-writable, whatever the umask."""
+    """Make the checked-out files group-writable if the directory is, whatever the umask."""
     if not top.stat().st_mode & stat.S_IWGRP:
         return
     for folder, names, files in os.walk(top):

@@ -97,7 +97,7 @@ class EngineObserver:
         return Observation("observed", state)
 
     def _is_new_error(self, error: Exception) -> bool:
-        """Whether to log the error: once for each distinct one until an observation succeeds."""
+        """Return whether to log the error: once for each distinct one until an observation succeeds."""
         if len(self._logged_errors) >= MAX_OBSERVE_ERRORS:
             self._logged_errors.clear()
         before = len(self._logged_errors)

@@ -46,7 +46,7 @@ _OVERTAKES = frozenset({Action.STOP, Action.RECREATE, Action.REMOVE})
 
 
 def _is_overtaken(step: Step, plan: Plan) -> bool:
-    """Whether the plan requires something else of the service than the step in flight."""
+    """Return whether the plan requires something else of the service than the step in flight."""
     service_plan = plan.unit(step.key)
     if service_plan is None or not service_plan.wanted:
         return True
@@ -89,7 +89,7 @@ class Executor:
         return services | {key: step.action for key, step in self._in_flight.items()}
 
     def busy(self, service: str) -> bool:
-        """Whether a step of the service is in flight."""
+        """Return whether a step of the service is in flight."""
         return any(step.service == service for step in self._in_flight.values())
 
     def admit_steps(self, steps: Sequence[Step], began: float) -> tuple[Step, ...]:
@@ -136,7 +136,7 @@ class Executor:
     def _waits_for_replicas(
         self, step: Step, began: float, unbatched: set[str], next_call: set[str], running_call: set[str]
     ) -> bool:
-        """Whether a step for one replica has to wait for steps for other replicas of its service.
+        """Return whether a step for one replica has to wait for steps for other replicas of its service.
 
         The sets are services: with unbatched steps, in the next Compose call, in the running Compose call.
         """

@@ -290,7 +290,7 @@ class Loop:
     # --- steps -----------------------------------------------------------------------------------
 
     def _may_have_effect(self, step: Step, now: Clock) -> bool:
-        """Whether to send the step; False if the engine reported it done before and nothing changed."""
+        """Return False if the engine reported the step as done before and nothing changed since."""
         if not self._sent_steps.had_no_effect(step, self._plan):
             return True
         self._ledger = record_ineffective_step(self._ledger, step, self._plan, now, chance=self._chance())

@@ -163,7 +163,7 @@ class SnapshotPublisher:
         await self._reader_seen.wait()
 
     def has_readers(self, now: float, within: float) -> bool:
-        """Whether a reader was recorded in the last ``within`` seconds."""
+        """Return whether a reader was recorded in the last ``within`` seconds."""
         return now - self._reader_seen_at <= within
 
     @property

@@ -190,7 +190,7 @@ def _unit_error(inputs: Inputs, name: str, container: Container | None) -> str:
         container is not None
         and container.oom_killed
         and container.state in ALIVE
-        # A failure of an earlier run is older than this one.
+        # A failure from before the start belongs to an earlier run.
         and (failure is None or failure.at < container.started_at)
     ):
         return "out of memory: the kernel killed a process in the container; the container still runs"
@@ -209,7 +209,7 @@ def _last_exit(end: ContainerExit | None) -> str:
 
 
 def _container_fields(name: str, container: Container | None, inputs: Inputs) -> dict[str, Any]:
-    """Return the view's fields of the container, or of the one that would be created."""
+    """Return the fields of ``ServiceView`` that come from the container, or from the stack without one."""
     service = inputs.stack.services[name]
     if container is None:
         return {"container": service.container_name, "image": service.image}

@@ -49,7 +49,7 @@ class StepTracker:
         self._done: dict[str, tuple[object, ...]] = {}
 
     def had_no_effect(self, step: Step, plan: Plan) -> bool:
-        """True (once) if the engine reported this step as done but nothing changed."""
+        """Return True, once, if the engine reported this step as done but nothing changed."""
         mark = _identity(step, plan)
         if self._done.get(step.key) != mark:
             return False

@@ -46,7 +46,9 @@ class UnhealthyEntry(_Model):
     """The reaction to a service that stays unhealthy."""
 
     after: Duration = Field(120.0, description="How long a service is unhealthy before the action")
-    action: Literal["restart", "recreate", "report"] = Field("restart", description="The action then")
+    action: Literal["restart", "recreate", "report"] = Field(
+        "restart", description="What to do after that time"
+    )
     limit: Limit = Field((3, 1800.0), description="The maximum number of actions in a time")
 
 
@@ -65,7 +67,7 @@ class GroupEntry(_Model):
     memory: Memory = Field(0, description="Estimate for the whole group; MB is 10^6, MiB is 2^20")
     depends_on: Dependencies = Field(
         default_factory=dict,
-        description="Groups this one needs. 'on': must be on, Compose orders the services; "
+        description="Groups that this group needs. 'on': must be on, Compose orders the services; "
         "'ready' (also the plain list): no service of this group starts before that group is ready",
     )
     unhealthy: UnhealthyEntry = Field(
@@ -111,7 +113,7 @@ class StateEntry(_Model):
     """The desired state of one group."""
 
     state: Switch = Field(description="on or off")
-    force: Flag = Field(False, description="Do not wait for the groups that this one depends on")
+    force: Flag = Field(False, description="Do not wait for the groups that this group depends on")
     suspend: Annotated[
         SuspendEntry | None,
         BeforeValidator(suspension),

@@ -29,7 +29,7 @@ class GroupState:
     accepted_at: float | None = None
 
     def suspended(self, wall: float) -> bool:
-        """Whether the group is suspended at this wall time."""
+        """Return whether the group is suspended at this wall time."""
         return self.suspend is not None and (self.suspend.until is None or wall < self.suspend.until)
 
 

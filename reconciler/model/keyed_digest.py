@@ -43,5 +43,5 @@ def key_name(digest: str) -> str:
 
 
 def comparable(one: str, other: str) -> bool:
-    """Whether different digests mean different values: both have the same key, or none has one."""
+    """Return whether different digests mean different values: both have the same key, or none has one."""
     return key_name(one) == key_name(other)

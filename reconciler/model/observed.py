@@ -17,8 +17,8 @@ from reconciler.model.capabilities import ALL, Capabilities
 class State(StrEnum):
     """Docker's container states, under Docker's names.
 
-    UNKNOWN is an addition: the engine reports a state or a field that can't be parsed. Such a container is
-    left alone, and ``Container.error`` names the problem.
+    UNKNOWN is an addition: the engine reports a state or a field that can't be parsed. The planner leaves
+    such a container alone, and ``Container.error`` names the problem.
     """
 
     CREATED = "created"
@@ -132,7 +132,7 @@ class ObservedState:
     ``containers`` are those with the project's label (without one-off ``run`` containers), sorted by id.
     ``images`` maps each image reference of the stack to its current id; a missing image has no entry.
     ``foreign`` maps the names of containers outside the project to their ids: such a name may conflict.
-    ``complete`` is False if any part of the observation failed; no decision may rest on it then. ``began``
+    ``complete`` is False if a part of the observation failed: then it must not lead to any step. ``began``
     and ``at`` are monotonic seconds, before the first request and after the last response.
 
     ``sources`` is the state of the mounted paths, empty if they are not visible to the daemon. ``held`` maps

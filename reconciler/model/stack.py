@@ -92,8 +92,8 @@ class Service:
     ``config_hash`` is what Compose writes into the container's label; ``fields`` maps each leaf of the
     definition (``environment.FOO``) to a short digest of its value, so that a difference can be named
     without storing or showing a secret. ``definition`` is the digest of all fields: equal definitions mean
-    equal inputs, whatever Compose version hashed them. ``mounts`` are those whose content Compose leaves out
-    of its hash; ``contents`` is a digest of those that are copied in. ``shares`` are the services whose
+    equal inputs, whatever Compose version hashed them. ``mounts`` are the mounts whose content Compose leaves
+    out of its hash, ``contents`` is a digest of the copied ones. ``shares`` are the services whose
     network, processes or memory it uses, ``volumes_from`` those whose volumes. ``start`` is what Compose does
     around the start and stop of its container. ``replicas`` is the number of containers in the file,
     ``container_name`` the name of the first one; ``named``: the file sets the name, so there is only one.
@@ -201,7 +201,8 @@ class Stack:
     def follows(self) -> Mapping[str, tuple[str, ...]]:
         """Maps a managed service to the services whose restart restarts it too.
 
-        These are named with ``restart: true``, or share their network or processes, which a restart breaks.
+        A parent is named with ``restart: true``, or shares its network or processes with the service, which
+        a restart of the parent breaks.
         """
         result = {
             name: tuple(d.service for d in needs if d.restart or d.service in self.services[name].shares)

@@ -59,7 +59,7 @@ class Hook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartWork:
-    """The start work of one service. ``environment`` is the service's, which pre_start hooks get too.
+    """The start work of one service. ``environment`` is that of the service; pre_start hooks get it too.
 
     ``api_socket``: the container also gets the registry credentials of the user that runs Compose.
     """

@@ -42,7 +42,7 @@ def group_names() -> list[str]:
         names = list(known_groups(Client(url, key, timeout=_TIMEOUT, starting_timeout=0.0)))
     except (ClientError, ValueError):
         names = _from_file()
-    # The shell would split a name with a blank; such a name can still be typed.
+    # Leave out a name with a blank, which the shell would split; it can still be typed.
     return [name for name in names if _COMPLETABLE.fullmatch(name)]
 
 

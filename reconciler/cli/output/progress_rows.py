@@ -26,7 +26,7 @@ class Row(NamedTuple):
 
 
 def is_finished(progress: JsonObject) -> bool:
-    """Whether the generation has ended."""
+    """Return whether the generation has ended."""
     return progress.get("state") in _ENDED
 
 

@@ -11,7 +11,7 @@ _FORMAT = "%Y-%m-%d %H:%M:%S"
 
 
 def unix_seconds(value: object) -> float | None:
-    """Unix seconds of a time in a response (RFC 3339 or seconds); None if it is neither."""
+    """Return a time of a response (RFC 3339 or seconds) as Unix seconds; None if it is neither."""
     if isinstance(value, int | float):
         return float(value)
     try:
