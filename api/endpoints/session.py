@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from api.endpoints.status import respond
-from api.middleware.auth import ANONYMOUS, SESSION, Auth, is_https, rate_limit_key, session_token, source_of
+from api.middleware.auth import ANONYMOUS, SESSION, Auth, is_https, rate_limit_key, session_cookies, source_of
 from api.middleware.forwarded import forwarded
 from api.middleware.sessions import LASTS, cookie
 from api.wire import views
@@ -31,6 +31,10 @@ class Session(BaseModel):
     name: str | None = Field(description="name of the key; null: not signed in", examples=["ann"])
     role: Literal["viewer", "operator"] | None
     expires_at: datetime | None = Field(description="end of a new session, in the response to signing in")
+    token: str | None = Field(
+        description="in the response to signing in: send it in the header `X-Session-Token` with each "
+        "request of the session",
+    )
 
 
 class SessionEndpoints:
@@ -48,7 +52,9 @@ class SessionEndpoints:
     async def begin(self, request: Request) -> Response:
         """Sign in: send a key in `X-API-Key` (or as a Bearer token) to get a session cookie.
 
-        The cookie lasts 12 hours, scripts can't read it, and only pages of this daemon can write with it.
+        The cookie lasts 12 hours, scripts can't read it, and only pages of this daemon can write with it. It
+        works only together with `token` from the response, in the header `X-Session-Token`: browsers send
+        cookies to every port of a host.
         Revoking the key ends the session. If no key is needed, no cookie is set.
         """
         if not self._auth.required:
@@ -56,25 +62,29 @@ class SessionEndpoints:
         key = self._auth.credentials(request.scope)
         if isinstance(key, Problem):
             raise key
-        token = self._auth.sessions.begin(key.digest)
+        tokens = self._auth.sessions.begin(key.digest)
         self._record(request, key, "sign_in")
-        set_cookie = _cookie(request, token)
+        set_cookie = _cookie(request, tokens.cookie)
         until = views.stamp(self._clock() + LASTS)
-        return respond({**self._shown(key), "expires_at": until}, headers={"set-cookie": set_cookie})
+        return respond(
+            {**self._shown(key), "expires_at": until, "token": tokens.page},
+            headers={"set-cookie": set_cookie},
+        )
 
     async def end(self, request: Request) -> Response:
         """Sign out: end the session, if there is one."""
         key = self._auth.session(request.scope)
-        self._auth.sessions.end(session_token(request.scope))
+        for value in session_cookies(request.scope):
+            self._auth.sessions.end(value)
         if key is not None:
             self._record(request, key, "sign_out")
         return respond(self._shown(None), headers={"set-cookie": _cookie(request, "")})
 
     def _shown(self, key: Key | None) -> dict[str, Any]:
         if not self._auth.required:
-            return {"required": False, "name": ANONYMOUS, "role": OPERATOR, "expires_at": None}
+            return {"required": False, "name": ANONYMOUS, "role": OPERATOR, "expires_at": None, "token": None}
         name, role = (key.name, key.role) if key is not None else (None, None)
-        return {"required": True, "name": name, "role": role, "expires_at": None}
+        return {"required": True, "name": name, "role": role, "expires_at": None, "token": None}
 
     def _record(self, request: Request, key: Key, action: str) -> None:
         source = source_of(request.scope)

@@ -14,7 +14,7 @@ from starlette.types import Scope
 
 from api.middleware.forwarded import forwarded, normalise_address
 from api.middleware.login_limits import FailedLogins
-from api.middleware.sessions import COOKIE, Sessions
+from api.middleware.sessions import COOKIE, HEADER, Sessions
 from api.wire.problems import Problem
 from reconciler.auth.keys import OPERATOR, Key, KeyRing
 
@@ -26,6 +26,8 @@ SESSION = "/services/session"
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOOKS = frozenset({"/services/plan"})
 """POST requests that change nothing."""
+
+_MOST_COOKIES = 8
 
 _OPEN = frozenset(
     {
@@ -109,9 +111,11 @@ class Auth:
         return self._ring.find_by_digest(caller.digest) is not None
 
     def session(self, scope: Scope) -> Key | None:
-        """Return the key of the session in the request's cookie, None if it has ended."""
-        token = session_token(scope)
-        digest = self.sessions.digest(token) if token else None
+        """Return the key of the request's session; None if it has ended, or only its cookie was sent."""
+        page = next((value for name, value in scope["headers"] if name == HEADER), b"").decode("latin-1")
+        # A page at another port of this host can plant a cookie of the same name: look at all of them.
+        found = (self.sessions.digest(cookie, page) for cookie in session_cookies(scope))
+        digest = next(filter(None, found), None)
         return self._ring.find_by_digest(digest) if digest else None
 
     def _identified(self, scope: Scope, source: str, *, write: bool) -> Key | Problem:
@@ -204,16 +208,15 @@ def _bearers(scope: Scope) -> Iterator[bytes]:
                 yield token
 
 
-def session_token(scope: Scope) -> str:
-    """Return the session token in the request's cookie, empty without one."""
-    headers: list[tuple[bytes, bytes]] = scope["headers"]
-    for name, value in headers:
-        if name == b"cookie":
-            for part in value.decode("latin-1").split(";"):
-                key, _, text = part.strip().partition("=")
-                if key == COOKIE:
-                    return text
-    return ""
+def session_cookies(scope: Scope) -> tuple[str, ...]:
+    """Return the values of all session cookies of the request."""
+    pairs = (
+        part.strip().partition("=")
+        for name, value in scope["headers"]
+        if name == b"cookie"
+        for part in value.decode("latin-1").split(";")
+    )
+    return tuple(text for key, _, text in pairs if key == COOKIE)[:_MOST_COOKIES]
 
 
 def _same_origin(scope: Scope) -> bool:

@@ -6,6 +6,7 @@ Kept in memory: they end with the daemon, with their key, and after half a day.
 from __future__ import annotations
 
 import hashlib
+import hmac
 import secrets
 import time
 from collections.abc import Callable
@@ -18,9 +19,22 @@ _MOST = 1024
 _MOST_OF_A_KEY = 64
 
 
+HEADER = b"x-session-token"
+"""Header with the second token of a session. Browsers send cookies to every port of a host; the page of one
+port alone knows this token."""
+
+
+class SessionTokens(NamedTuple):
+    """The two secrets of a session: the value of the cookie, and the token that the page sends."""
+
+    cookie: str
+    page: str
+
+
 class _Session(NamedTuple):
     digest: bytes
     until: float
+    page: bytes
 
 
 class Sessions:
@@ -30,8 +44,8 @@ class Sessions:
         self._clock = clock
         self._sessions: dict[bytes, _Session] = {}
 
-    def begin(self, digest: bytes) -> str:
-        """Create a session for the key with this digest; return its token."""
+    def begin(self, digest: bytes) -> SessionTokens:
+        """Create a session for the key with this digest; return its tokens."""
         now = self._clock()
         self._sessions = {token: session for token, session in self._sessions.items() if session.until > now}
         own = [token for token, session in self._sessions.items() if session.digest == digest]
@@ -43,14 +57,16 @@ class Sessions:
             oldest = list(self._sessions)
         if oldest:
             del self._sessions[oldest[0]]
-        token = secrets.token_urlsafe(32)
-        self._sessions[_hashed(token)] = _Session(digest, now + LASTS)
-        return token
+        tokens = SessionTokens(secrets.token_urlsafe(32), secrets.token_urlsafe(32))
+        self._sessions[_hashed(tokens.cookie)] = _Session(digest, now + LASTS, _hashed(tokens.page))
+        return tokens
 
-    def digest(self, token: str) -> bytes | None:
-        """Return the digest of the key of a session, None if the session has ended."""
-        session = self._sessions.get(_hashed(token))
-        return session.digest if session is not None and session.until > self._clock() else None
+    def digest(self, cookie: str, page: str) -> bytes | None:
+        """Return the digest of the key of a session; None if it has ended, or ``page`` is not its token."""
+        session = self._sessions.get(_hashed(cookie))
+        if session is None or session.until <= self._clock():
+            return None
+        return session.digest if hmac.compare_digest(session.page, _hashed(page)) else None
 
     def end(self, token: str) -> None:
         """End the session with this token, if there is one."""

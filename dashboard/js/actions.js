@@ -1,14 +1,15 @@
 // The only writer: every change of desired state that this page can request. Each call returns `{ok, body}` or
 // `{ok: false, problem}`; a refusal is a result, not an exception.
 
+import { headers, keep } from "./session.js";
 import { at, problemOf } from "./stream.js";
 
-async function write(method, path, body, headers = {}) {
+async function write(method, path, body, more = {}) {
   let response;
   try {
     response = await fetch(at(path), {
       method,
-      headers: body ? { ...headers, "Content-Type": "application/json" } : headers,
+      headers: headers(body ? { ...more, "Content-Type": "application/json" } : more),
       body: body && JSON.stringify(body),
       signal: AbortSignal.timeout(15_000),
     });
@@ -36,11 +37,15 @@ export function preview(groups) {
   return write("POST", "plan", { groups });
 }
 
-/** Exchange a key for a session cookie that no script can read. */
-export function signIn(key) {
-  return write("POST", "session", null, { "X-API-Key": key });
+/** Exchange a key for a session: a cookie that no script can read, and a token that only this origin has. */
+export async function signIn(key) {
+  const answer = await write("POST", "session", null, { "X-API-Key": key });
+  if (answer.ok) keep(answer.body.token);
+  return answer;
 }
 
-export function signOut() {
-  return write("DELETE", "session");
+export async function signOut() {
+  const answer = await write("DELETE", "session");
+  keep("");
+  return answer;
 }

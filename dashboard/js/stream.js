@@ -1,5 +1,8 @@
 // The only reader of the network: the event stream, or a poll every ten seconds where events do not arrive.
 
+import { Events } from "./events.js";
+import { headers } from "./session.js";
+
 const FALLBACK = 10_000;
 const SILENT = 30_000;
 const REST = 15_000;
@@ -19,7 +22,7 @@ export async function ask(path, options = {}) {
   let response;
   try {
     response = await fetch(at(path), {
-      signal: AbortSignal.timeout(8000), ...options,
+      signal: AbortSignal.timeout(8000), headers: headers(), ...options,
     });
   } catch {
     throw { status: 0, title: "No answer", detail: "the daemon does not answer", remedy: "" };
@@ -30,7 +33,7 @@ export async function ask(path, options = {}) {
 
 /** Log lines as they come: calls `receive(lines)` for each chunk. Returns at the end of the response; throws like `ask`. */
 export async function follow(path, receive, signal) {
-  const response = await fetch(at(path), { signal });
+  const response = await fetch(at(path), { headers: headers(), signal });
   if (!response.ok) throw await problemOf(response);
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
@@ -42,6 +45,15 @@ export async function follow(path, receive, signal) {
     if (lines.length) receive(lines);
     if (done) return;
   }
+}
+
+/** Save a response as a file: a plain link can't send the header of a session. */
+export async function save(path, name) {
+  const response = await fetch(at(path), { headers: headers() });
+  if (!response.ok) throw await problemOf(response);
+  const href = URL.createObjectURL(await response.blob());
+  Object.assign(document.createElement("a"), { href, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(href), 10_000);
 }
 
 /** The event stream. Calls `sink.status(text)`, `.audit(entry)` and `.link({state, since, problem})`. */
@@ -66,19 +78,19 @@ export class Stream {
 
   open() {
     this.source?.close();
-    const source = (this.source = new EventSource(at("events")));
-    source.onopen = () => {
+    const source = (this.source = new Events(at("events")));
+    source.addEventListener("open", () => {
       this.cut = this.unanswered = 0;
       this.link("live");
-    };
+    });
     source.addEventListener("status", (event) => this.receive(event.data));
     source.addEventListener("progress", () => { this.receivedAt = Date.now(); });
     source.addEventListener("audit", (event) => this.sink.audit(JSON.parse(event.data)));
-    source.onerror = () => {
+    source.addEventListener("error", () => {
       source.close();
       this.cut += 1;
       this.look();
-    };
+    });
   }
 
   receive(text) {
@@ -91,7 +103,7 @@ export class Stream {
     const mine = (this.looking = {});
     let response, text;
     try {
-      response = await fetch(at("status"), { signal: AbortSignal.timeout(8000) });
+      response = await fetch(at("status"), { headers: headers(), signal: AbortSignal.timeout(8000) });
       text = response.ok && (await response.text());
     } catch {
       response = null;

@@ -1,7 +1,7 @@
 // The log of one container. Its lines are written without the view library: thousands, and only at the end.
 
 import { Component, html, Icon } from "./dom.js";
-import { at, follow } from "./stream.js";
+import { at, follow, save } from "./stream.js";
 
 const KEPT = 5000;
 const TAILS = [100, 500, 2000];
@@ -78,6 +78,11 @@ export class Logs extends Component {
     if (shown.length !== this.state.shown) this.setState({ shown: shown.length });
   }
 
+  save(event, service) {
+    event.preventDefault();
+    save(this.query(10000, false), `${service}.log`).catch((problem) => this.setState({ problem }));
+  }
+
   render({ service }, { tail, live, previous, q, problem, note, shown }) {
     return html`<section class="logs" aria-label=${`Log of ${service}`}>
       <div class="tools">
@@ -88,7 +93,7 @@ export class Logs extends Component {
         <label><input type="checkbox" checked=${previous} onChange=${(e) => this.set({ previous: e.target.checked })} /> of the one before</label>
         <label class="find"><${Icon} name="search" /><span class="vh">Search in this log</span>
           <input type="search" placeholder="Search in the log" value=${q} spellcheck="false" onInput=${(e) => this.set({ q: e.target.value }, false)} /></label>
-        <a class="small" href=${at(this.query(10000, false)).href} download=${`${service}.log`}>Download</a>
+        <a class="small" href=${at(this.query(10000, false)).href} download=${`${service}.log`} onClick=${(e) => this.save(e, service)}>Download</a>
         <span class="muted num">${q ? `${shown} of ${this.lines.length} lines` : ""}</span>
       </div>
       <pre class="pane" tabindex="0" role="log" aria-live="off" aria-label=${`Log lines of ${service}`} ref=${(pane) => { this.pane = pane; }}></pre>

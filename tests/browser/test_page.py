@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from playwright.sync_api import Page, Response, expect
 
@@ -225,3 +226,26 @@ def test_thousand_services_are_updated_in_place(crowd: Daemon, visit: Open) -> N
     expect(window.switch("group-003")).to_be_focused()
     marks = window.page.evaluate("[...document.querySelectorAll('[data-group]')].map((card) => card.mark)")
     assert marks == list(range(GROUPS))
+
+
+def test_a_cookie_that_reached_another_port_opens_nothing(
+    locked: tuple[Daemon, str, str], visit: Open
+) -> None:
+    daemon, operator, _ = locked
+    window = visit(daemon, load=False)
+    window.page.goto(window.url)
+    window.page.get_by_label("API key").fill(operator)
+    window.page.keyboard.press("Enter")
+    window.group("kafka").wait_for()
+    # The stream carries the token, and another tab has it, too.
+    expect(window.page.get_by_text("ann")).to_be_visible()
+    other = window.context.new_page()
+    other.goto(window.url)
+    expect(other.locator("[data-group]").first).to_be_visible()
+    stolen = {"cookie": "; ".join(f"{c['name']}={c['value']}" for c in window.context.cookies())}
+    base = daemon.url
+    answers = [
+        httpx.get(f"{base}/services/status", headers=stolen),
+        httpx.post(f"{base}/services/stop/kafka", headers={**stolen, "origin": base}),
+    ]
+    assert [answer.status_code for answer in answers] == [401, 401]

@@ -92,6 +92,7 @@ def check_page(client: httpx.Client, base: str) -> None:
 def check_session(client: httpx.Client, base: str, origin: str) -> None:
     """A browser signs in and writes; another page can't."""
     begun = client.post(f"{base}/services/session", headers={"origin": origin, "x-api-key": KEY})
+    client.headers["x-session-token"] = begun.json()["token"]
     cookie = begun.headers["set-cookie"]
     assert "; Secure" in cookie
     assert f"Path={base.removeprefix(origin)}/;" in cookie

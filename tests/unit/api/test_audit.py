@@ -251,8 +251,9 @@ async def test_a_flood_of_refusals_fills_no_disk(tmp_path: Path) -> None:
 async def test_signing_in_and_out_is_recorded(tmp_path: Path) -> None:
     log = FakeLog()
     async with locked(tmp_path, log) as world:
-        await world.client.post("/services/session", headers=x(world.eye))
-        await world.client.delete("/services/session", headers={"origin": "http://localhost:8000"})
+        begun = await world.client.post("/services/session", headers=x(world.eye))
+        headers = {"origin": "http://localhost:8000", "x-session-token": begun.json()["token"]}
+        await world.client.delete("/services/session", headers=headers)
     assert [(f.action, f.user, f.result) for _, f in log.recorded] == [
         ("sign_in", "eye", "accepted"),
         ("sign_out", "eye", "accepted"),

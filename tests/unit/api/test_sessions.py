@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_network
 from pathlib import Path
 
+import httpx
 import pytest
 
 from api.context import Settings
@@ -13,6 +14,11 @@ from tests.support.fixtures.api import a_world
 from tests.support.fixtures.auth import ORIGIN, locked, x
 from tests.unit.auth.test_keys import Clock
 
+
+def _use(client: httpx.AsyncClient, begun: httpx.Response) -> None:
+    client.headers["x-session-token"] = begun.json()["token"]
+
+
 # --- sessions -------------------------------------------------------------------------------------------
 
 
@@ -20,7 +26,7 @@ async def test_a_browser_signs_in_and_out(tmp_path: Path) -> None:
     async with locked(tmp_path) as world:
         client = world.client
         nobody = (await client.get("/services/session")).json()
-        assert nobody == {"required": True, "name": None, "role": None, "expires_at": None}
+        assert nobody == {"required": True, "name": None, "role": None, "expires_at": None, "token": None}
         begun = await client.post("/services/session", headers={**x(world.ann), **ORIGIN})
         assert (begun.status_code, begun.json()["name"], begun.json()["role"]) == (200, "ann", "operator")
         cookie = begun.headers["set-cookie"]
@@ -28,6 +34,18 @@ async def test_a_browser_signs_in_and_out(tmp_path: Path) -> None:
             assert part in cookie
         assert "Secure" not in cookie
         assert world.ann not in begun.text + cookie
+        # Browsers send the cookie to every port of this host; without the page's token it opens nothing.
+        assert (await client.get("/services/status")).status_code == 401
+        assert (await client.post("/services/stop/kafka", headers=ORIGIN)).status_code == 401
+        assert (await client.get("/services/session")).json()["name"] is None
+        wrong = {"x-session-token": "x" * 43}
+        assert (await client.get("/services/status", headers=wrong)).status_code == 401
+        _use(client, begun)
+        assert begun.json()["token"] not in cookie
+        # A page at another port may plant cookies of the same name before the right one.
+        value = cookie.partition("=")[2].partition(";")[0]
+        planted = {"cookie": f"service_manager_session=planted; service_manager_session={value}"}
+        assert (await client.get("/services/status", headers=planted)).status_code == 200
         assert (await client.get("/services/session")).json()["name"] == "ann"
         assert (await client.get("/services/status")).status_code == 200
         assert (await client.post("/services/stop/kafka", headers=ORIGIN)).status_code == 202
@@ -66,13 +84,13 @@ async def test_a_cookie_can_write_only_from_pages_of_this_daemon(
     tmp_path: Path, headers: dict[str, str], status: int
 ) -> None:
     async with locked(tmp_path) as world:
-        await world.client.post("/services/session", headers=x(world.ann))
+        _use(world.client, await world.client.post("/services/session", headers=x(world.ann)))
         assert (await world.client.post("/services/stop/kafka", headers=headers)).status_code == status
 
 
 async def test_a_session_ends_with_its_key_and_follows_its_role(tmp_path: Path) -> None:
     async with locked(tmp_path) as world:
-        await world.client.post("/services/session", headers=x(world.eye))
+        _use(world.client, await world.client.post("/services/session", headers=x(world.eye)))
         assert (await world.client.get("/services/status")).status_code == 200
         assert (await world.client.post("/services/stop/kafka", headers=ORIGIN)).status_code == 403
         world.file.revoke("eye")
@@ -102,6 +120,7 @@ async def test_without_keys_signing_in_sets_no_cookie() -> None:
             "name": "anonymous",
             "role": "operator",
             "expires_at": None,
+            "token": None,
         }
         assert "set-cookie" not in begun.headers
 
@@ -112,13 +131,13 @@ def test_sessions_expire_and_are_bounded() -> None:
     mine = sessions.begin(b"mine")
     theirs = [sessions.begin(b"theirs") for _ in range(200)]
     assert len(sessions) == 65
-    assert sessions.digest(mine) == b"mine"
-    assert sessions.digest(theirs[0]) is None
-    assert sessions.digest(theirs[-1]) == b"theirs"
+    assert sessions.digest(*mine) == b"mine"
+    assert sessions.digest(*theirs[0]) is None
+    assert sessions.digest(*theirs[-1]) == b"theirs"
     for number in range(3000):
         sessions.begin(str(number).encode())
     assert len(sessions) == 1024
     last = sessions.begin(b"last")
     clock.now += LASTS
-    assert sessions.digest(last) is None
-    assert sessions.digest("") is None
+    assert sessions.digest(*last) is None
+    assert sessions.digest("", "") is None
