@@ -103,7 +103,7 @@ def latest(state_dir: Path, *actions: str, result: str = "") -> Entry | None:
 
 
 def highest_generation(state_dir: Path) -> int | None:
-    """Return the highest generation recorded as accepted; None if there is none or the log can't be read."""
+    """Return the highest generation recorded as accepted; None without one or without a readable log."""
     try:
         with _open(state_dir) as db:
             row = db.execute("SELECT max(generation) FROM entries WHERE result = 'accepted'").fetchone()
