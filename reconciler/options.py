@@ -10,7 +10,7 @@ from typing import NamedTuple
 INSTALLED_STATE = Path("/var/lib/service-manager")
 INSTALLED_DESIRED = Path("/etc/service-manager/desired-state")
 
-ENGINES = ("docker", "simulated")
+ENGINES = ("docker", "podman", "simulated")
 """The values of ``--engine``, the default first; ``engine.registry`` has an entry for each."""
 
 

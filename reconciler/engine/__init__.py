@@ -1,9 +1,9 @@
 """The port to a container engine, and its adapters. An adapter observes and acts; it never sees a plan.
 
-``registry`` is the only module that knows the adapters: ``docker`` calls a Docker Engine, ``compose`` runs
-Docker Compose, ``simulated`` is an engine in memory with scripted faults. One contract suite
-(``tests/engine/test_contract.py``) runs against all engines, so that the simulation can't diverge from real
-ones. May import ``model``, ``host`` and ``errors``.
+``registry`` is the only module that knows the adapters: ``docker`` calls a Docker Engine, ``podman`` is its
+flavour for Podman, ``compose`` runs Docker Compose, ``simulated`` is an engine in memory with scripted
+faults. One contract suite (``tests/engine/test_contract.py``) runs against all engines, so that the
+simulation can't diverge from real ones. May import ``model``, ``host`` and ``errors``.
 """
 
 from __future__ import annotations

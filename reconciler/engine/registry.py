@@ -74,6 +74,27 @@ def _docker_checks() -> tuple[EngineCheck, ...]:
     return (check_socket, check_engine, check_compose)
 
 
+def _create_podman(
+    state_directory: Path, environ: Mapping[str, str] = os.environ, *, patience: float = 10.0
+) -> Engine:
+    from reconciler.engine.podman.engine import PodmanEngine
+
+    return PodmanEngine(state_directory, environ=environ, patience=patience)
+
+
+def _podman_address(environ: Mapping[str, str]) -> str:
+    from reconciler.engine.podman.address import podman_url
+
+    return podman_url(environ)
+
+
+def _podman_checks() -> tuple[EngineCheck, ...]:
+    from reconciler.engine.compose.doctor_checks import check_compose
+    from reconciler.engine.podman.doctor_checks import check_engine, check_health_checks, check_socket
+
+    return (check_socket, check_engine, check_health_checks, check_compose)
+
+
 def _create_simulated(
     state_directory: Path, environ: Mapping[str, str] = os.environ, *, patience: float = 10.0
 ) -> Engine:
@@ -104,6 +125,13 @@ _KINDS: Mapping[str, EngineKind] = {
             resolver=_docker_compose,
             address=_docker_address,
             checks=_docker_checks,
+        ),
+        EngineKind(
+            name="podman",
+            create=_create_podman,
+            resolver=_docker_compose,
+            address=_podman_address,
+            checks=_podman_checks,
         ),
         EngineKind(
             name="simulated",

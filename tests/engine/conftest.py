@@ -17,17 +17,19 @@ from docker.errors import NotFound
 from reconciler.desired_state.compose_model import services_from
 from reconciler.engine import Engine
 from reconciler.engine.compose.resolve import resolve
-from reconciler.engine.docker.engine import DockerEngine
 from reconciler.model.observed import Container
 from reconciler.model.stack import Group, Stack
-from tests.support.harness.adapter import AdapterHarness, Make
+from tests.support.harness.adapter import AdapterHarness, Make, adapter_for
 from tests.support.harness.private_engine import IMAGE, PrivateEngine, Project, engines, newest_engine
+from tests.support.harness.private_podman import PrivatePodman
 
 PATIENCE = 2.0
 """Patience in seconds for an engine that is known to be silent; one that responds has the usual one."""
 ENGINES = engines()
 ALL_ENGINES = ENGINES | newest_engine()
 """For the contract, and for tests of what engines word differently."""
+PODMAN = "podman"
+"""The name of Podman among the engines."""
 
 COMPOSE = """
 services:
@@ -104,6 +106,8 @@ class World(Protocol):
     def engine(self) -> Engine: ...
     @property
     def stack(self) -> Stack: ...
+    @property
+    def measures(self) -> bool: ...
     def kill(self, container: Container) -> None: ...
     def stop(self, container: Container) -> None: ...
     def pause(self, container: Container) -> None: ...
@@ -121,8 +125,12 @@ class DockerWorld:
         self.bed = bed
         self.project = project
         self.stack = stack
-        self.engine = DockerEngine(project.folder.parent / "state", environ=bed.environ)
+        self.engine = adapter_for(bed, project.folder.parent / "state")
         self.client = bed.client
+
+    @property
+    def measures(self) -> bool:
+        return not isinstance(self.bed, PrivatePodman) or self.bed.measures
 
     def kill(self, container: Container) -> None:
         self.client.kill(container.id)
@@ -170,6 +178,8 @@ class DockerWorld:
 
 
 class SimulatedWorld:
+    measures = True
+
     def __init__(self, stack: Stack) -> None:
         from reconciler.engine.simulated.engine import SimulatedEngine
         from reconciler.engine.simulated.hooks import HookScript
@@ -236,7 +246,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def beds() -> Iterator[Callable[[str], PrivateEngine]]:
     """Private engines by name, one of each for the whole session; tests clean up after themselves."""
     with contextlib.ExitStack() as running:
-        yield functools.cache(lambda name: running.enter_context(PrivateEngine(ALL_ENGINES[name])))
+
+        def bed(name: str) -> PrivateEngine:
+            engine = PrivatePodman() if name == PODMAN else PrivateEngine(ALL_ENGINES[name])
+            return running.enter_context(engine)
+
+        yield functools.cache(bed)
 
 
 @pytest.fixture(params=ENGINES)
@@ -284,7 +299,7 @@ def contract_stack(tmp_path_factory: pytest.TempPathFactory) -> Stack:
     return Stack(name="contract", groups={"all": group}, services=services)
 
 
-@pytest.fixture(params=[*ALL_ENGINES, "simulated"])
+@pytest.fixture(params=[*ALL_ENGINES, PODMAN, "simulated"])
 async def world(
     request: pytest.FixtureRequest,
     beds: Callable[[str], PrivateEngine],

@@ -464,9 +464,9 @@ async def test_a_failed_probe_means_not_ready(world: World) -> None:
 async def test_running_containers_are_measured(world: World) -> None:
     up, down = await running(world, "plain"), await created(world, "web")
     usage = await world.engine.stats((up, down))
-    assert set(usage) == {up.id}
-    assert usage[up.id].memory > 0
-    assert usage[up.id].cpu >= 0
+    # Podman counts with cgroups of version 2 alone, whose memory controller this machine may lack.
+    assert set(usage) == ({up.id} if world.measures else set())
+    assert all(used.memory > 0 and used.cpu >= 0 for used in usage.values())
 
 
 async def test_log_lines(world: World) -> None:
@@ -506,7 +506,7 @@ async def test_a_silent_engine_is_an_error_within_the_deadline_until_it_responds
 
 async def test_info_identifies_the_engine(world: World) -> None:
     info = await world.engine.info()
-    assert info.kind in {"docker", "simulated"}
+    assert info.kind in {"docker", "podman", "simulated"}
     assert info.version
     assert info.memory > 0
     assert info.cpus > 0

@@ -89,7 +89,7 @@ STATE = (DESIRED_STATE, NEAREST_STATE_DIR, COMPOSE_FILE)
 """The options of commands that read files without a daemon."""
 ENGINE = Option(
     "--engine",
-    "docker, or simulated: an engine in memory, without containers (default: docker)",
+    "docker, podman, or simulated: an engine in memory, without containers (default: docker)",
     "|".join(ENGINES),
     option_types.one_of(*ENGINES),
     ENGINES[0],

@@ -12,6 +12,7 @@ import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 from reconciler.engine.compose.discovery import config_directory
 from reconciler.engine.compose.engine import ComposeRunner
@@ -95,9 +96,10 @@ class DockerEngine:
             compose = (await self._compose.compose()).version
         except StepFailed:
             compose = ""
+        kind, number = _product(version)
         return EngineInfo(
-            kind="docker",
-            version=version.get("Version", ""),
+            kind=kind,
+            version=number,
             api=await self._http.negotiate(),
             compose=compose,
             address=self._address.url,
@@ -282,3 +284,12 @@ class DockerEngine:
         if changes:
             for events in self._events:
                 events.expect_event(began, _EVENT_WITHIN)
+
+
+def _product(version: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the engine's kind and version: what answers at Docker's socket may be Podman."""
+    components = version.get("Components")
+    for component in components if isinstance(components, list) else ():
+        if isinstance(component, Mapping) and component.get("Name") == "Podman Engine":
+            return "podman", str(component.get("Version") or "")
+    return "docker", str(version.get("Version") or "")

@@ -79,6 +79,10 @@ class Observer:
         known = self._known.get(container_id)
         return known.container if known else None
 
+    def named(self, name: str) -> Container | None:
+        """Return the container of that name as last observed."""
+        return next((known.container for known in self._known.values() if known.container.name == name), None)
+
     def is_held(self, container_id: str) -> bool:
         """Whether a command of this daemon runs on the container; see ``holding``."""
         return container_id in self._held

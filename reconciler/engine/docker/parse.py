@@ -145,7 +145,8 @@ def container(seen: object) -> Container:
         networks=tuple(sorted(_mapping(network, "Networks"))),
         ports=_ports(_mapping(network, "Ports")) or _ports(_mapping(host, "PortBindings")),
         check=health_check(config),
-        error=_text(state, "Error") if kind is not State.UNKNOWN else _no_state(state),
+        # For Podman the text of a running container describes an earlier attempt.
+        error=_no_state(state) if kind is State.UNKNOWN else "" if kind in ALIVE else _text(state, "Error"),
         pid=_whole(state, "Pid"),
         joins=_joins(host),
         borrowed=tuple(_borrowed(host)),

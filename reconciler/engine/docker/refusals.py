@@ -40,7 +40,8 @@ def is_done(action: Action, error: Refused) -> bool:
         case Action.STOP | Action.REMOVE:
             return is_missing(error)
         case Action.KILL:
-            return is_missing(error) or "is not running" in text
+            # Docker: "… is not running", Podman: "can only kill running containers".
+            return is_missing(error) or error.status == 409
         case Action.UNPAUSE:
             return "is not paused" in text
         case Action.RENAME:

@@ -23,7 +23,9 @@ from reconciler.model.stack import Stack
 _FILTERS = {
     "type": ["container", "network", "image"],
     "event": [
-        *("create", "start", "die", "pause", "unpause", "destroy", "rename", "oom", "update"),
+        *("create", "start", "die", "pause", "unpause", "rename", "oom", "update"),
+        # A removal is "remove" in Podman.
+        *("destroy", "remove"),
         *("health_status", "disconnect", "kill", "stop"),
         *("pull", "tag", "untag", "delete", "import", "load", "build"),
     ],
@@ -175,8 +177,10 @@ class Events:
             self._observer.invalidate_images()
             return f"image {action} {attributes.get('name', '')}".rstrip()
         if kind == "network":
-            attached = attributes.get("container", "")
-            known = self._observer.is_known(attached)
+            # Podman has no such attribute: there the event's id and name are those of the container.
+            attached = attributes.get("container", "") or actor.get("ID", "")
+            known = self._observer.is_known(attached) or self._observer.named(attributes.get("name", ""))
+            attached = known.id if known else attached
             self._observer.invalidate(attached)
             return f"network {action} {known.name}" if known and not self._observer.is_held(attached) else ""
         moved, name = actor.get("ID", ""), attributes.get("name", "")
@@ -192,7 +196,9 @@ class Events:
             return f"container {action} {name}" if died else ""
         # The engine writes the former name with a leading slash, and the new one without.
         names = {name, attributes.get("oldName", "").removeprefix("/")}
-        concerns = attributes.get(PROJECT) == self._stack.name or self._names & names
+        # Podman's events have no labels.
+        ours = attributes.get(PROJECT) == self._stack.name or self._observer.is_known(moved)
+        concerns = ours or self._names & names
         return f"container {action} {name}" if concerns else ""
 
 

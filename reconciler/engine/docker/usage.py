@@ -91,10 +91,17 @@ def _groups(container: Container) -> dict[str, Path]:
         if container.id in path:
             for controller in controllers.split(","):
                 folder = _CGROUP / controller if controller else _CGROUP
-                found[controller] = folder / path.lstrip("/")
+                found[controller] = folder / _own_group(path, container.id)
     if not found:
         raise KeyError(container.id)
     return found
+
+
+def _own_group(path: str, id: str) -> str:
+    # crun puts the processes one level deeper, where the controllers may not count.
+    parts = path.strip("/").split("/")
+    last = max(place for place, part in enumerate(parts) if id in part)
+    return "/".join(parts[: last + 1])
 
 
 def _version_1(groups: Mapping[str, Path]) -> UsageSample:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reconciler.engine.docker.engine import DockerEngine
+from reconciler.engine.podman.engine import PodmanEngine
 from reconciler.model.observed import Action, Command, Container, ObservedState
 from reconciler.model.stack import Stack
 from tests.support.harness.private_engine import PrivateEngine, Project, by_service
+from tests.support.harness.private_podman import PrivatePodman
 
 Make = Callable[..., Any]
 """Makes a ``AdapterHarness`` over a Compose file."""
@@ -21,6 +24,12 @@ services:
 """
 
 
+def adapter_for(bed: PrivateEngine, state: Path, patience: float = 10.0) -> DockerEngine:
+    """The adapter of the product for a private engine."""
+    kind = PodmanEngine if isinstance(bed, PrivatePodman) else DockerEngine
+    return kind(state, environ=bed.environ, patience=patience)
+
+
 class AdapterHarness:
     """One project on the private engine, with the adapter."""
 
@@ -28,7 +37,7 @@ class AdapterHarness:
         self.bed = bed
         self.project = project
         self.state = project.folder.parent / "state"
-        self.engine = DockerEngine(self.state, environ=bed.environ, patience=patience)
+        self.engine = adapter_for(bed, self.state, patience)
         self.client = bed.client
         self.stack: Stack
 

@@ -133,6 +133,11 @@ class PrivateEngine(ChildProcess):
         }
 
     @property
+    def surroundings(self) -> dict[str, str]:
+        """The environment of the engine's own process."""
+        return os.environ | {"PATH": _PATH}
+
+    @property
     def client(self) -> APIClient:
         """The SDK's client, independent of the adapter."""
         return APIClient(base_url=self.host, version="1.41", timeout=60)
@@ -146,27 +151,14 @@ class PrivateEngine(ChildProcess):
         """Start the engine and wait until it answers."""
         if os.geteuid() != 0:
             raise PrivateEngineError("a private engine needs root: run the tests with sudo")
-        program, descriptors = self._program()
-        # Always given, or it would use the machine's.
-        settings = self.folder / "daemon.json"
-        settings.write_text(json.dumps({"features": self._features, "insecure-registries": ["127.0.0.0/8"]}))
+        program, descriptors = self.command()
         log = (self.folder / "log").open("ab")
         self._process = subprocess.Popen(
-            [
-                *program,
-                *("--data-root", str(self.folder / "data")),
-                *("--exec-root", str(self.folder / "exec")),
-                *("--config-file", str(settings)),
-                *("--pidfile", str(self.folder / "pid")),
-                *("-H", self.host),
-                # The host's bridge and firewall stay unchanged; published ports use the proxy.
-                *("--bridge", "none", "--iptables=false", "--ip6tables=false"),
-                *("--shutdown-timeout", "3"),
-            ],
+            program,
             stdout=log,
             stderr=log,
             stdin=subprocess.DEVNULL,
-            env=os.environ | {"PATH": _PATH},
+            env=self.surroundings,
             pass_fds=descriptors,
             start_new_session=True,
         )
@@ -232,8 +224,26 @@ class PrivateEngine(ChildProcess):
             self._namespace.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def command(self) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """The command that starts the engine, and the descriptors that it needs."""
+        program, descriptors = self._program()
+        # Always given, or it would use the machine's.
+        settings = self.folder / "daemon.json"
+        settings.write_text(json.dumps({"features": self._features, "insecure-registries": ["127.0.0.0/8"]}))
+        arguments = (
+            *("--data-root", str(self.folder / "data")),
+            *("--exec-root", str(self.folder / "exec")),
+            *("--config-file", str(settings)),
+            *("--pidfile", str(self.folder / "pid")),
+            *("-H", self.host),
+            # The host's bridge and firewall stay unchanged; published ports use the proxy.
+            *("--bridge", "none", "--iptables=false", "--ip6tables=false"),
+            *("--shutdown-timeout", "3"),
+        )
+        return (*program, *arguments), descriptors
+
     def _program(self) -> tuple[tuple[str, ...], tuple[int, ...]]:
-        """The command of the engine, and the descriptors that it needs."""
+        """The program, and the descriptors that it needs."""
         if not self._release:
             found = shutil.which("dockerd", path=_PATH)
             if not found:

@@ -83,6 +83,9 @@ def _unpack(release: str, packages: Sequence[str], part: Path) -> None:
     for folder in ("dev", "proc", "sys", "tmp", "run", "mnt", "etc", "var/tmp"):
         (part / folder).mkdir(parents=True)
     (part / "etc" / "passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
+    # Podman's name server reads the machine's, and Podman itself its hosts; there is no network to reach.
+    (part / "etc" / "resolv.conf").write_text("nameserver 127.0.0.1\n")
+    (part / "etc" / "hosts").write_text("127.0.0.1 localhost\n")
     (part / "etc" / "group").write_text("root:x:0:\n")
     with tempfile.TemporaryDirectory() as made:
         state = Path(made)

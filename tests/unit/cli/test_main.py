@@ -229,7 +229,7 @@ def test_empty_variable_is_ignored() -> None:
     [
         ("PORT", "x"),
         ("PORT", "70000"),
-        ("ENGINE", "podman"),
+        ("ENGINE", "nomad"),
         ("RESYNC", "soon"),
         ("RESYNC", "-1"),
         ("RESYNC", "0"),

@@ -38,6 +38,7 @@ def test_doctor_checks_of_an_engine_are_those_of_its_kind() -> None:
     names = {name: [check.__name__ for check in registry.kind(name).checks()] for name in ENGINES}
     assert names == {
         "docker": ["check_socket", "check_engine", "check_compose"],
+        "podman": ["check_socket", "check_engine", "check_health_checks", "check_compose"],
         "simulated": ["check_compose"],
     }
 

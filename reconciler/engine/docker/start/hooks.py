@@ -66,7 +66,7 @@ async def _run(http: DockerHttp, container: str, hook: Hook, name: str, definiti
     try:
         ended = await execute(http, container, hook)
     except Refused as error:
-        if error.status in {404, 409} and _has_ended(str(error)):
+        if error.status in {404, 409, 500} and _has_ended(str(error)):
             raise ContainerGone(f"container {container[:12]} does not run any more") from error
         raise StepFailed(f"{name} can't be run: {_safe(str(error), definition)}", FAILED) from error
     if ended.code:
@@ -89,6 +89,15 @@ def _safe(text: str, definition: Definition) -> str:
     return truncate(redact(text, definition.secrets))
 
 
+_NOT_RUNNING = (
+    "no such container",
+    "is not running",
+    "is paused",
+    # Podman 5.4, with the status 500.
+    "can only create exec sessions on running containers",
+)
+
+
 def _has_ended(text: str) -> bool:
     shown = text.lower()
-    return "no such container" in shown or "is not running" in shown or "is paused" in shown
+    return any(words in shown for words in _NOT_RUNNING)
