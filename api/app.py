@@ -51,14 +51,15 @@ def create_app(
     history: GenerationHistory | None = None,
     webhook: Webhook | None = None,
 ) -> FastAPI:
-    """Create the application over these snapshots and this writer.
+    """Create the application. Reads come from ``snapshots``, edits go to ``writer``.
 
     Without ``preview`` there is no ``POST /services/plan``, without ``logs`` no ``GET /services/logs``,
     without ``metrics`` no ``GET /metrics``, without ``audit`` no ``GET /services/audit``, without ``history``
     no history and no rollback, without ``webhook`` no webhook; without ``keys`` no request needs a key.
-    ``events`` gets an audit event for each refused request and each sign-in. Call
-    ``close_streams`` before stopping the server: it waits for open responses, and event streams never end on
-    their own.
+    ``events`` gets an audit event for each refused request and each sign-in.
+
+    Call ``close_streams`` before stopping the server: the server waits for open responses, and event streams
+    never end on their own.
     """
     auth = Auth(keys)
     context = Context(

@@ -13,7 +13,7 @@ from starlette.staticfiles import StaticFiles
 
 from api.context import Context
 from api.middleware.forwarded import forwarded
-from api.wire.openapi import leading, read_responses
+from api.wire.openapi import read_responses, redirect_responses
 from api.wire.problems import Problem
 
 SWAGGER = Path(__file__).parents[1] / "vendor" / "swagger-ui"
@@ -73,7 +73,7 @@ class PageEndpoints:
     def register(self, app: FastAPI) -> None:
         """Add the pages to the application."""
         described = read_responses(None, 404, media_type="text/html")
-        app.get("/", **leading())(self.root)
+        app.get("/", **redirect_responses())(self.root)
         app.get("/services/dashboard", **described)(self.dashboard)
         app.get("/docs", include_in_schema=False)(self.docs)
         app.get("/docs/", include_in_schema=False)(self.docs_index)

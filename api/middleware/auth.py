@@ -24,7 +24,7 @@ SCOPE = "service_manager.caller"
 
 SESSION = "/services/session"
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
-_LOOKS = frozenset({"/services/plan"})
+_READ_ONLY_POSTS = frozenset({"/services/plan"})
 """POST requests that change nothing."""
 
 _MOST_COOKIES = 8
@@ -86,7 +86,7 @@ class Auth:
         if isinstance(key, Problem):
             return key
         scope[SCOPE] = Caller(key.name, key.role, source, key.digest)
-        if write and key.role != OPERATOR and path not in _LOOKS:
+        if write and key.role != OPERATOR and path not in _READ_ONLY_POSTS:
             return Problem(
                 403,
                 "role_too_low",

@@ -118,7 +118,7 @@ def read_responses(
     return _route(good, (*refusals, 413, 421, 422, 500), media_type)
 
 
-def leading() -> dict[str, Any]:
+def redirect_responses() -> dict[str, Any]:
     """Return the route arguments of a redirect."""
     described = read_responses(None)
     location = {"schema": {"type": "string"}, "description": "target of the redirect"}

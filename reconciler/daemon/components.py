@@ -62,7 +62,7 @@ GRACE = 3.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """What is read and kept: the engine, and everything behind files.
+    """The engine, and the components that read and write files.
 
     ``inputs_changed`` is set when there are other files to watch.
     """
@@ -79,7 +79,7 @@ class State:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Controller:
-    """The loop and what feeds it."""
+    """The loop, its inputs, and the readers of its snapshots."""
 
     loop: Loop
     files: DesiredStateFiles
@@ -96,7 +96,7 @@ class Controller:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
-    """What other programs reach. ``servers`` are given with the sockets that they accept from.
+    """The components that other programs use: HTTP servers with their listening sockets, and the files.
 
     ``close_streams`` ends the responses that have no end of their own.
     """
@@ -156,7 +156,7 @@ def build_controller(options: RunOptions, state: State, notifier: Notifier) -> C
     publish_outcomes(generations, snapshots)
     passes = LastPass()
     metrics = Metrics(snapshots)
-    # Before the first valid desired state there is nothing to pass over.
+    # Without a valid desired state no pass is due.
     readiness = ReadinessNotifier(
         notifier, snapshots, done=lambda: passes.any or not snapshots.current.generation
     )
@@ -178,7 +178,7 @@ def build_controller(options: RunOptions, state: State, notifier: Notifier) -> C
             on_step=fan_out(session.step_recorder.on_step, metrics.counters.on_step),
             on_pass=fan_out(passes, metrics.counters.on_pass),
             on_missed_drift=metrics.counters.on_drift,
-            on_heartbeat=readiness.turned,
+            on_heartbeat=readiness.on_heartbeat,
         ),
         add_host_state=HostObserver(
             mounts if local else None, (options.state_dir, options.desired_state), watching

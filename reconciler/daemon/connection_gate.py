@@ -27,8 +27,8 @@ class Connection(Protocol):
 class Gate:
     """Counts the connections of all listeners and decides which one to close. ``clock`` is monotonic.
 
-    A new connection is admitted if possible, and the oldest one with an incomplete request is closed for it:
-    a complete request then still succeeds while a client holds half-sent ones, even from the same address.
+    At the limit, the gate closes an idle connection, or else the oldest with an incomplete request, to admit
+    a new one. A complete request succeeds even while a client at the same address holds many half-sent ones.
     """
 
     def __init__(self, limits: Limits | None = None, clock: Callable[[], float] = time.monotonic) -> None:

@@ -64,8 +64,8 @@ class FileReload:
     async def run_after_first_read(self, loop: Loop) -> None:
         """Run the loop after the first read of the files, valid or not.
 
-        The files may have changed while the daemon was down. A pass on the restored generation would start
-        what they switch off. A read takes at most as long as Docker Compose may (30 s).
+        The files may have changed while the daemon was down: a pass on the restored generation could start a
+        group that they switch off. A read takes at most as long as Docker Compose may (30 s).
         """
         await self._first_read.wait()
         await loop.run()

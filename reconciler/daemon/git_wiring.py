@@ -29,7 +29,7 @@ def work_tree(options: RunOptions, generations: Generations, resolve: ComposeRes
 
 
 def puller(options: RunOptions, tree: GitTree, files: DesiredStateFiles) -> Puller | None:
-    """Build pull mode, or None without ``--git-url``. Connects commits to the component that loads them."""
+    """Return the puller, or None without ``--git-url``. Also sets the callback for commits made here."""
     tree.committed = files.reload
     if not options.git_url:
         return None

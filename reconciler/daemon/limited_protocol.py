@@ -142,7 +142,7 @@ class LimitedProtocol(asyncio.Protocol):
         self._note_unfinished()
 
     def _note_unfinished(self) -> None:
-        # While earlier responses are due, it can't be closed for others: only the total counts it.
+        # A connection with earlier responses due is not closed to make room, so only the total counts it.
         if not self._has_due_responses():
             self.gate.unfinished(self)
 

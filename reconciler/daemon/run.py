@@ -41,7 +41,7 @@ from reconciler.options import Address, RunOptions
 
 log = logging.getLogger(__name__)
 
-TURNS = 0.001
+SWITCH_INTERVAL = 0.001
 """The interpreter's switch interval in seconds. With Python's default of 5 ms, each of the few thread
 switches of a disk write takes that long while the loop is planning."""
 WORKERS = 6
@@ -53,7 +53,7 @@ DEADLINE = 12.0
 def run(options: RunOptions) -> int:
     """Run the daemon in the foreground; return 0 after SIGTERM or SIGINT, 1 if it can't start."""
     logging_setup.set_up()
-    sys.setswitchinterval(TURNS)
+    sys.setswitchinterval(SWITCH_INTERVAL)
     # On SIGABRT (watchdog), dump the stacks of all threads.
     faulthandler.enable()
     notifier = Notifier.from_environment()
@@ -61,7 +61,7 @@ def run(options: RunOptions) -> int:
         key = load_api_key()
         state_directory.prepare(options.state_dir)
         safe = options.insecure or not bind_check.serves_others(options.host, options.allowed_host)
-        # Revoking the last key must not open an address that only a key made acceptable.
+        # An address that is safe only with a key keeps needing one after the last key is revoked.
         keys = KeyRing(options.state_dir, environment=key, always=not safe)
         bind_check.check(
             options.host, options.allowed_host, keyless=keys.empty, insecure=options.insecure, key=key

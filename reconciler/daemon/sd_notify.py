@@ -52,7 +52,7 @@ class Notifier:
         return cls(address, watchdog or None)
 
     @property
-    def listened_to(self) -> bool:
+    def has_socket(self) -> bool:
         """Whether there is a notify socket."""
         return self._socket is not None
 
@@ -103,36 +103,36 @@ class Notifier:
 class ReadinessNotifier:
     """Decides when to send which notification.
 
-    The daemon is ready when it serves requests, has read the files once, and has finished a pass over them,
-    even if the engine is unreachable, since the daemon is useful without it. With invalid files and no
-    earlier valid state there is nothing to pass over: ``done`` returns True after a pass, or if none is due.
+    The daemon is ready when it serves requests, has read the files once, and has finished a pass. A pass that
+    can't reach the engine counts, since the daemon is useful without it. ``done`` returns True after a pass,
+    or if no pass is due: the files are invalid, and there is no earlier valid state.
     """
 
     def __init__(self, notifier: Notifier, snapshots: SnapshotPublisher, *, done: Callable[[], bool]) -> None:
         self._notifier = notifier
         self._snapshots = snapshots
         self._done = done
-        self._turned = False
+        self._has_beaten = False
         self._stopping = False
         self._read = asyncio.Event()
         self._serving = asyncio.Event()
-        self._looked = asyncio.Event()
+        self._first_pass = asyncio.Event()
         self._turn = asyncio.Lock()
 
-    def turned(self) -> None:
+    def on_heartbeat(self) -> None:
         """Record a heartbeat of the loop (``LoopHooks.on_heartbeat``)."""
         self._notifier.alive()
-        self._turned = True
-        self._look()
+        self._has_beaten = True
+        self._check_first_pass()
 
     def files_read(self) -> None:
         """Record that the files were read for the first time, valid or not."""
         self._read.set()
-        self._look()
+        self._check_first_pass()
 
-    def _look(self) -> None:
-        if self._read.is_set() and self._turned and self._done():
-            self._looked.set()
+    def _check_first_pass(self) -> None:
+        if self._read.is_set() and self._has_beaten and self._done():
+            self._first_pass.set()
 
     def serving(self) -> None:
         """Record that requests are served from now on."""
@@ -143,7 +143,7 @@ class ReadinessNotifier:
         self._notifier.status("starting: reads the desired state")
         await self._read.wait()
         self._notifier.status("starting: looks at the engine")
-        await self._looked.wait()
+        await self._first_pass.wait()
         await self._serving.wait()
         self._notifier.status(status_line(self._snapshots.current))
         if not self._stopping:
@@ -163,7 +163,7 @@ class ReadinessNotifier:
                 yield
             finally:
                 # A reload during the start must not report readiness early.
-                if self._looked.is_set() and not self._stopping:
+                if self._first_pass.is_set() and not self._stopping:
                     self._notifier.ready()
 
     def stopping(self) -> None:

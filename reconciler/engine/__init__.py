@@ -40,8 +40,8 @@ class Engine(Protocol):
         """Observe all containers of the stack's project once.
 
         Costs one call if nothing changed since the last observation; ``full`` inspects everything and lists
-        images again. If a part fails, the observation is ``complete=False``, never shorter: a container that
-        is absent from a complete observation does not exist.
+        images again. If a part fails, the observation has ``complete=False``. A container that is absent from
+        a complete observation does not exist.
         """
         ...
 

@@ -1,8 +1,8 @@
 """Accepts a loaded desired state: numbers it, makes it durable, publishes it and hands it to the loop.
 
-Each step is durable before the next: the generation, the audit entry, then ``Loop.set_target``. A crash
-therefore leaves a known state. After the generation: the change and its author; the next run adds the audit
-entry (``daemon.audit_session``). After the entry: everything.
+Each step is durable before the next one begins: the record of the generation, the audit entry, then
+``Loop.set_target``. After a crash before the audit entry, the next run adds the entry
+(``daemon.audit_session``). After a later crash nothing is missing.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Acceptor:
         return result
 
     async def accept_known(self, loaded: LoadedState) -> Acceptance | None:
-        """Accept a state that was accepted before and needs no origin; None: it is another one."""
+        """Accept a state that was accepted before, without an origin; return None for any other state."""
         # The store returns the identical object for unchanged files, until it reads an invalid state.
         if self._last is not None and self._last[0] is loaded:
             return Acceptance(self._last[1])

@@ -26,7 +26,7 @@ from reconciler.model.edit import Edit
 
 log = logging.getLogger(__name__)
 
-_LOOKS = 5
+_MOST_READS = 5
 """Maximum number of reads while pushes keep moving the commit that is checked out."""
 
 
@@ -90,7 +90,7 @@ class DesiredStateFiles:
         self._check_writable()
         async with self._turn:
             written = await self._store.write(edit)
-            # Only now: a group that does not exist may be a key that was pasted into the address.
+            # Log after the write only: an unknown group may be an API key pasted into the address.
             log.debug("edit written", extra={"edit": str(edit)})
             origin = ChangeOrigin(edit.author, edit.reason, source=edit.source)
             _, after = await self._accept(written, origin)
@@ -142,7 +142,7 @@ class DesiredStateFiles:
     async def _with_origin(self) -> tuple[LoadedState, ChangeOrigin]:
         """Read the files and their origin; both of the same commit, even if a push arrives in between."""
         head = await self._tree.look()
-        for _ in range(_LOOKS):
+        for _ in range(_MOST_READS):
             loaded = await self._store.load()
             before, head = head, await self._tree.look()
             if before == head:

@@ -1,4 +1,4 @@
-"""Hooks of the loop that record how fresh the last pass is and how generations end."""
+"""Hooks of the loop: when the last pass observed the engine, and how generations end."""
 
 from __future__ import annotations
 

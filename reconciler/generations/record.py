@@ -20,9 +20,9 @@ SCHEMA = 1
 class Record:
     """One accepted generation. Times are wall time in seconds since the epoch, 0: not yet.
 
-    ``changes`` lists the changes for people. ``meaning`` is the digest that decides whether a state is a
-    change at all. ``sources``, ``resolved`` and ``values`` refer to frozen contents by their digests.
-    ``values`` has the configs and secrets that the resolved model only names, empty: none. ``progress`` is
+    ``changes`` lists the changes for people. States with equal ``meaning`` (``diff.meaning_digest``) are one
+    generation. ``sources``, ``resolved`` and ``values`` refer to frozen contents by their digests. ``values``
+    has the configs and secrets that the resolved model only names, empty: none. ``progress`` is
     the JSON text of ``progress_codec``, ``{}`` until the generation has ended. It stays text because
     hundreds of records are in memory and their progress is rarely read.
     """

@@ -135,11 +135,11 @@ class AutoCommitter:
     def _find_base(self, versions: Sequence[GroupsVersion], head: str, *, at_base: bool) -> int | None:
         """Return how many of ``versions`` the branch contains; None if it has other content.
 
-        A content may occur twice. Then it is the oldest where the branch is ``at_base``, at the commit of the
-        generation before the pending ones, else the newest.
+        Several versions may have the content of the branch. With ``at_base`` the oldest of them counts, else
+        the newest. ``at_base``: the branch is at the commit of the generation before the pending ones.
         """
         if not head:
-            # The first commit of a repository is the first write; the base gets none of its own.
+            # The first commit of a repository is the first write; the base gets no commit of its own.
             return int(versions[0].is_base)
         entry = tree(self._git, head).get(self._path(GROUPS))
         if entry is None:

@@ -36,10 +36,10 @@ def undo(git: Git, head: str, partial: str) -> None:
 
 
 def interrupted_checkout(git: Git, head: str, new: str, tips: Sequence[str]) -> str:
-    """Return the commit whose files a crash left before the branch moved; empty: the files were edited here.
+    """Return the commit whose checkout a crash interrupted before the branch moved; empty: there is none.
 
-    Upstream may have withdrawn that commit since, so besides ``new`` it can be one of ``tips``, held by
-    upstream before, newest first. A tip that ``head`` contains does not count: people go back to it by hand.
+    Candidates are ``new`` and, since upstream may have withdrawn the commit, ``tips``: earlier tips of
+    upstream, newest first. A tip that ``head`` contains is left out: a user may have restored it by hand.
     """
     try:
         index = git.run_with_lock_retry("write-tree").strip()

@@ -61,7 +61,7 @@ class Git:
 
     @property
     def owner(self) -> int | None:
-        """The user that git runs as; None: the daemon's. Root's files would be out of the owner's reach."""
+        """The user id that git runs as; None: the daemon's. The owner could not change files of root."""
         owner = self.top.stat().st_uid
         return owner if os.geteuid() == 0 and owner != 0 else None
 

@@ -52,7 +52,10 @@ def locked(directory: Path, patience: float = _PATIENCE) -> Iterator[int]:
 
 @asynccontextmanager
 async def lock_unless_pushed(top: Path, patience: float = _PATIENCE) -> AsyncIterator[None]:
-    """The same for coroutines, by the top of the work tree; no lock outside a work tree."""
+    """Hold the lock of the work tree ``top`` without blocking the event loop; outside a work tree hold none.
+
+    Waits up to ``patience`` seconds, and raises as ``locked``.
+    """
     directory = git_dir(top)
     if directory is None:
         yield

@@ -1,7 +1,7 @@
 """The desired-state directory as a git work tree, for the daemon: origins of states, commits of writes.
 
-Implements ``origin.WorkTree`` and ``rollback.Tree``. Nothing is cached, since a repository may be created,
-moved or removed at any time. For a directory that is not the top of a work tree all answers are empty.
+Implements ``origin.WorkTree`` and ``rollback.WorkTreeHistory``. Caches nothing, since a repository may be
+created, moved or removed at any time. If the directory is not the top of a work tree, all results are empty.
 """
 
 from __future__ import annotations
@@ -46,7 +46,10 @@ _LINK = "120000"
 
 
 class GitTree:
-    """See the module. ``around``: the context to validate commits in; ``auto``: commit edits by hand, too."""
+    """The work tree with the top ``top``, if there is one.
+
+    ``around`` is the context in which commits are validated. ``auto``: commit edits by hand, too.
+    """
 
     def __init__(
         self, top: Path, generations: Generations, around: ValidationContext, *, auto: bool = False
@@ -163,15 +166,15 @@ class GitTree:
         """See ``origin.WorkTree``."""
         return self.rejected
 
-    # --- rollback.Tree ---
+    # --- rollback.WorkTreeHistory ---
 
     async def find(self, word: str) -> str | None:
-        """See ``rollback.Tree``."""
+        """See ``rollback.WorkTreeHistory``."""
         git = self.git
         return await asyncio.to_thread(rev_parse, git, word) if git is not None else None
 
     async def files(self, commit: str) -> RestoreSet:
-        """See ``rollback.Tree``."""
+        """See ``rollback.WorkTreeHistory``."""
         git = self.git
         assert git is not None
         try:
@@ -182,7 +185,7 @@ class GitTree:
         return await asyncio.to_thread(self._files, git, commit)
 
     async def state(self, commit: str) -> LoadedState:
-        """See ``rollback.Tree``."""
+        """See ``rollback.WorkTreeHistory``."""
         git = self.git
         assert git is not None
         return await validate_commit(git, commit, self.around)

@@ -19,14 +19,14 @@ from reconciler.planning.mounts import changed_mounts
 class Comparison(NamedTuple):
     """How one container differs from what its service would get now. Each field is one difference.
 
-    ``differs`` is True if any of the others is set. ``definition``, ``image``, ``name`` and ``policy`` (of
-    restarts) are True if they differ; ``mounts`` are the targets that changed, ``networks`` those that are
-    missing. ``made`` is the ledger's record of the container. ``immutable``: the name or policy differs, and
-    the engine can't change it on an existing container.
+    ``differs`` is True if any of the others is set. ``definition``, ``image``, ``name`` and ``policy`` (the
+    restart policy) are True if they differ; ``mounts`` are the targets that changed, ``networks`` those that
+    are missing. ``made`` is what the ledger recorded at the creation of the container, if anything.
+    ``immutable``: the name or policy differs, and the engine can't change it on an existing container.
 
-    Three fields also depend on other services and on requests: ``parents`` are services whose current
-    network, processes, memory or volumes the container lacks, ``restarted_parent`` is one that was started
-    after this container, and ``held``: the change waits for acceptance.
+    Three fields also depend on other services and on requests. ``parents`` are the services whose current
+    network, processes, memory or volumes the container lacks. ``restarted_parent`` is a service that this
+    container follows and that was started after it. ``held``: the change waits for acceptance.
     """
 
     service: Service
@@ -139,9 +139,9 @@ def change_fingerprint(comparison: Comparison, observed: ObservedState) -> str:
 
 
 def select(comparisons: Sequence[Comparison]) -> Comparison:
-    """Return the comparison of the container that counts for its unit.
+    """Return the comparison of the container that the plan acts on, of several in one unit.
 
-    Selected by definition and state, never by name alone: an interrupted recreation leaves the successor
+    Definition and state decide, the name only between equals: an interrupted recreation leaves the successor
     under a prefixed name (PITFALLS row 6).
     """
     return max(comparisons, key=_rank)
@@ -162,7 +162,7 @@ def _rank(one: Comparison) -> tuple[bool, bool, bool, bool, float, str]:
 def select_container(
     stack: Stack, service: Service, containers: Sequence[Container], observed: ObservedState, ledger: Ledger
 ) -> Container | None:
-    """Return the container that counts for the service; None without containers."""
+    """Return the container of a service that the plan acts on; None without containers."""
     if len(containers) < 2:
         return containers[0] if containers else None
     return select([compare(stack, service, one, observed, ledger) for one in containers]).container

@@ -33,12 +33,12 @@ def is_ready(container: Container) -> bool:
     )
 
 
-def crash_loops(ledger: Ledger, container: Container, now: Clock) -> float | None:
-    """Return until when (monotonic) a container counts as crash looping without another exit; None if not.
+def crash_loop_end(ledger: Ledger, container: Container, now: Clock) -> float | None:
+    """Return the monotonic second at which a crash loop ends without another exit; None: no crash loop.
 
-    The engine restarts it by its policy, so it looks healthy between two exits. It counts as stable again
-    once it has run twice as long as the last time, and at least as long as the engine requires for a
-    successful start.
+    The engine restarts the container by its policy, so it looks healthy between two exits. It counts as
+    stable again once it has run twice as long as the last time, and at least as long as the engine requires
+    for a successful start.
     """
     known = ledger.restarts.get(container.service)
     if known is None or known.container != container.id or len(known.times) < CRASH_LOOP_RESTARTS:

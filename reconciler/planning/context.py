@@ -34,10 +34,10 @@ CLOCK_SKEW = 60.0
 class PlanningContext:
     """The inputs of a plan, and all that is known before any service is planned.
 
-    ``containers`` are those of each unit, ``selected`` the one that counts; a unit in ``unread`` has a
-    container whose state can't be read, and none is selected. ``comparisons`` has the selected container of
-    each unit whose group is on. ``stopping`` are the services that go down, for good or for a restart;
-    ``restarting`` those of them that are restarted.
+    A unit is a service, or one replica of a service. ``containers`` are those of each unit, ``selected`` is
+    the container of each unit that the plan acts on. A unit in ``unread`` has a container whose state can't
+    be read, and none is selected. ``comparisons`` has the selected container of each unit whose group is on.
+    ``stopping`` are the units to be stopped or restarted, ``restarting`` only those to be restarted.
     """
 
     stack: Stack
@@ -55,8 +55,9 @@ class PlanningContext:
 
 
 class Earlier(NamedTuple):
-    """The plans of the services before one in start order; ``fetching`` maps an image to the service that
-    fetches it for all users.
+    """The plans of the services that come before one in start order.
+
+    ``fetching`` maps an image to the service that fetches it for all services that use it.
 
     A rule reads the plans of services that its own depends on. These are planned before it in every start
     order, so its decision does not depend on when it runs.
@@ -181,9 +182,10 @@ def _with_relations(
 def _restarted_parent(
     inputs: PlanInputs, service: Service, container: Container, selected: Mapping[str, Container]
 ) -> str:
-    """Return the parent service that was started after this container; each start counts once.
+    """Return the parent service that was started after this container; empty: none. Each start counts once.
 
-    The observed order of runs decides. The clock, which may have been set, decides only without one.
+    The order in which the runs were observed decides. Start times decide only if that order is unknown, since
+    the clock may have been set.
     """
     ledger = inputs.ledger
     for name in inputs.stack.follows.get(service.name, ()):

@@ -1,5 +1,7 @@
-"""Fingerprints of desired state and of attempts: a change of one tells drift from a pending change, or ends
-a back-off. Pure.
+"""Fingerprints of desired state and of attempts. Pure.
+
+While the fingerprint of desired state is unchanged, a difference is drift; afterwards it is a pending change.
+A change of an attempt's fingerprint ends its back-off.
 """
 
 from __future__ import annotations

@@ -65,7 +65,10 @@ def forget_removed_containers(ledger: Ledger, observed: ObservedState) -> Ledger
 
 
 def forget_stopped(ledger: Ledger, name: str, *, down: bool) -> Ledger:
-    """Reset a service that is off: once switched on, it starts without earlier failures."""
+    """Reset a service that is off, so that its next start has no earlier failures.
+
+    ``down``: none of its containers runs any more.
+    """
     failure = ledger.failures.get(name)
     if failure is not None and (down or failure.inputs != "off"):
         ledger = replace(ledger, failures=omit(ledger.failures, [name]))

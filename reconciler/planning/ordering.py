@@ -5,7 +5,7 @@ from __future__ import annotations
 from reconciler.model.backoff import TRIES
 from reconciler.model.observed import Container, Health, State
 from reconciler.model.stack import Condition, Dependency, Service
-from reconciler.planning.container_state import crash_loops, is_ready
+from reconciler.planning.container_state import crash_loop_end, is_ready
 from reconciler.planning.context import Earlier, PlanningContext
 from reconciler.planning.drift import join_names
 from reconciler.planning.fingerprints import attempt_fingerprint
@@ -15,14 +15,18 @@ RECREATE_SECONDS = 5.0
 """Seconds that Compose takes to recreate a container, besides stopping the old one."""
 
 EXIT_REASONS = frozenset({"exited", "out_of_memory"})
-"""Failure reasons that are not a failed step: recreating a container from outside also ends the old one."""
+"""Failure reasons that report the exit of a container, not a failed step.
+
+A recreation by another process also ends the old container.
+"""
 
 
 def recreated_externally(context: PlanningContext, service: Service) -> Wait | None:
     """Return a wait while another Compose process seems to be recreating the service's container.
 
-    Compose creates the successor under a prefixed name, stops and removes the old one, then renames. A step
-    in between makes that command fail. An interrupted recreation by the daemon itself is not waited for.
+    Compose creates the successor under a prefixed name, stops and removes the old container, then renames the
+    successor. A step of the daemon in between makes Compose fail. Returns no wait after an interrupted
+    recreation by the daemon itself.
     """
     now, failure = context.now, context.ledger.failures.get(service.name)
     making = context.ledger.making.get(service.name)
@@ -33,10 +37,10 @@ def recreated_externally(context: PlanningContext, service: Service) -> Wait | N
         if not container.name.endswith(f"_{name}") or container.state is not State.CREATED:
             continue
         age, patience = now.wall - container.created_at, service.stop_grace + RECREATE_SECONDS
-        ours = making is not None and making.at <= container.created_at
+        by_daemon = making is not None and making.at <= container.created_at
         if failure is not None and failure.reason not in EXIT_REASONS:
-            ours = ours or failure.at >= container.created_at
-        if 0 <= age < patience and not ours:
+            by_daemon = by_daemon or failure.at >= container.created_at
+        if 0 <= age < patience and not by_daemon:
             message = (
                 f"{container.name} was just created: another process seems to be recreating the container"
             )
@@ -108,7 +112,7 @@ def _unready_reason(
     context: PlanningContext, name: str, container: Container | None, *, goes_down: bool
 ) -> str:
     if container is not None and is_ready(container) and not goes_down:
-        if crash_loops(context.ledger, container, context.now) is None:
+        if crash_loop_end(context.ledger, container, context.now) is None:
             return ""
         return f"waits for {name}, which ends again and again"
     has_check = container is None or container.health is not Health.NONE

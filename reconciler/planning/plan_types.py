@@ -73,8 +73,9 @@ class Block(NamedTuple):
 class ServicePlan(NamedTuple):
     """The plan of one service. ``settled``: it matches desired state, with no step and no wait.
 
-    ``wants`` is the fingerprint of desired state, ``inputs`` that of an attempt. ``comparison`` is that of
-    ``container``, if the group is on. ``fetches`` is the image that this service fetches for all its users.
+    ``wanted``: its group is on. ``ready`` and ``done`` (a completed one-shot) are as after ``step``.
+    ``wants`` is the fingerprint of desired state, ``inputs`` that of an attempt. ``comparison`` compares
+    ``container``, if the group is on. ``fetches`` is the image that this service fetches, also for others.
 
     ``replicas`` is the number in the Compose file. If it is not one, or more containers exist, ``units`` has
     the plan of each, with the unit as its service; the other fields summarise them.

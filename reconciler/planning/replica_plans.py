@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from reconciler.model.desired import ACCEPT_TOLERANCE
 from reconciler.model.observed import ALIVE, Action, Container, State
 from reconciler.model.stack import UNIT, Service, Stack
-from reconciler.planning.container_state import crash_loops, is_ready
+from reconciler.planning.container_state import crash_loop_end, is_ready
 from reconciler.planning.context import PlanningContext
 from reconciler.planning.drift import Drift, DriftKind, join_names
 from reconciler.planning.fingerprints import desired_fingerprint
@@ -24,8 +24,8 @@ def replace_one_by_one(
 ) -> dict[str, ServicePlan]:
     """Return the plans with ready replicas recreated one at a time.
 
-    One is stopped while all others are ready: if the new definition does not work, the rest keep running the
-    old one. A replica that is not ready is recreated at once.
+    A ready replica is stopped only while all others are ready. If the new definition does not work, the other
+    replicas keep running with the old one. A replica that is not ready is recreated at once.
     """
     result = dict(plans)
     for names in units.of.values():
@@ -51,7 +51,7 @@ def _is_replaced_while_ready(context: PlanningContext, plan: ServicePlan) -> boo
         and container is not None
         and step.container == container.id
         and is_ready(container)
-        and crash_loops(context.ledger, container, context.now) is None
+        and crash_loop_end(context.ledger, container, context.now) is None
     )
 
 

@@ -32,7 +32,7 @@ DEGRADED_AT_ONCE = frozenset(
 
 
 _OWN_PROGRESS = frozenset({"starting", "completing"})
-# Wait reasons for progress of the service itself.
+"""Wait reasons of a service whose own container makes progress."""
 
 
 class Phase(StrEnum):
@@ -47,7 +47,10 @@ class Phase(StrEnum):
 
 
 class ServiceStatus(NamedTuple):
-    """A phase with its stable reason and a sentence. ``stuck``: no pass changes it without outside help."""
+    """A phase with its stable reason and a sentence for people.
+
+    ``stuck``: no later pass changes it, unless a person or the engine changes something.
+    """
 
     phase: Phase
     reason: str
@@ -169,10 +172,10 @@ _SEVERITY = {
 
 def outcome(summaries: Collection[ServiceStatus]) -> str:
     """Return a generation's outcome: ``converged``, ``degraded`` (all others stuck) or ``progressing``."""
-    open_ = [s for s in summaries if s.phase not in {Phase.CONVERGED, Phase.SUSPENDED}]
-    if not open_:
+    unsettled = [s for s in summaries if s.phase not in {Phase.CONVERGED, Phase.SUSPENDED}]
+    if not unsettled:
         return "converged"
-    return "degraded" if all(s.stuck for s in open_) else "progressing"
+    return "degraded" if all(s.stuck for s in unsettled) else "progressing"
 
 
 def time_left(plan: Plan, ledger: Ledger, summaries: Mapping[str, ServiceStatus], now: Clock) -> float | None:

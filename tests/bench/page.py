@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from playwright.sync_api import Browser, expect
 
 from tests.bench.harness import BenchHarness
-from tests.support.fixtures.simulated_daemons import imagined, write_many
+from tests.support.fixtures.simulated_daemons import simulated_daemon, write_many
 from tests.support.harness.chromium import BrowserWindow, chromium
 from tests.support.harness.daemon import Daemon
 
@@ -24,13 +24,13 @@ _WATCH = """() => {
 def scenario(bench: BenchHarness) -> Iterator[Figure]:
     """First paint, and the longest task of a switch among 100 groups."""
     with chromium() as browser:
-        with imagined(bench.folder / "page") as daemon:
+        with simulated_daemon(bench.folder / "page") as daemon:
             daemon.start()
             paints = [_paint(browser, daemon) for _ in range(bench.runs + 1)][1:]
         yield Figure(what="dashboard: first paint", values=paints, unit="ms", limit=300)
         many = bench.folder / "many" / "desired-state"
         write_many(many)
-        with imagined(bench.folder / "many", desired=many) as daemon:
+        with simulated_daemon(bench.folder / "many", desired=many) as daemon:
             daemon.start()
             tasks = [_longest_task(browser, daemon) for _ in range(bench.runs)]
         yield Figure(

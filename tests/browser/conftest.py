@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.e2e.conftest import engine, proxy, pytest_configure, recorder, sandbox, the_sandbox
-from tests.support.fixtures.simulated_daemons import imagined
+from tests.support.fixtures.simulated_daemons import simulated_daemon
 from tests.support.harness.chromium import BrowserWindow, chromium
 from tests.support.harness.daemon import Daemon
 
@@ -49,7 +49,7 @@ def visit(browser: Browser) -> Iterator[Open]:
 @pytest.fixture(scope="package")
 def imaginary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """A daemon with the shipped stack and the simulated engine, for tests without containers."""
-    with imagined(tmp_path_factory.mktemp("imaginary")) as daemon:
+    with simulated_daemon(tmp_path_factory.mktemp("imaginary")) as daemon:
         yield daemon.start()
 
 

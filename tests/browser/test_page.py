@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, Response, expect
 
 from tests.browser.conftest import Open
-from tests.support.fixtures.simulated_daemons import GROUPS, imagined, write_many
+from tests.support.fixtures.simulated_daemons import GROUPS, simulated_daemon, write_many
 from tests.support.harness.chromium import BrowserWindow
 from tests.support.harness.daemon import ROOT, Daemon, free_port
 
@@ -142,7 +142,7 @@ def test_map_leads_to_a_group(imaginary: Daemon, visit: Open) -> None:
 
 def test_lost_connection_is_shown_and_recovers(folder: Path, visit: Open) -> None:
     port = free_port()
-    with imagined(folder) as daemon:
+    with simulated_daemon(folder) as daemon:
         daemon.start(port=port)
         window = visit(daemon, "#/groups?open=kafka")
         window.is_well()
@@ -158,7 +158,7 @@ def test_lost_connection_is_shown_and_recovers(folder: Path, visit: Open) -> Non
 @pytest.fixture
 def locked(folder: Path) -> Iterator[tuple[Daemon, str, str]]:
     """A daemon with the keys of an operator and a viewer."""
-    with imagined(folder) as daemon:
+    with simulated_daemon(folder) as daemon:
         keys = [_key(daemon, "ann", "operator"), _key(daemon, "wall", "viewer")]
         daemon.start()
         yield daemon, keys[0], keys[1]
@@ -209,7 +209,7 @@ def _only_looks(window: BrowserWindow, viewer: str) -> None:
 def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     folder = tmp_path_factory.mktemp("crowd")
     write_many(folder / "desired")
-    with imagined(folder, desired=folder / "desired") as daemon:
+    with simulated_daemon(folder, desired=folder / "desired") as daemon:
         daemon.start().converged(within=60)
         yield daemon
 

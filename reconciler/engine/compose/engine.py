@@ -1,7 +1,7 @@
 """Creates containers and builds images from the resolved model with Docker Compose.
 
-Compose is the reference for what a Compose file means, so networks, volumes, secrets, builds and devices are
-left to it. Starting, stopping and removing single containers is not done here; ``resolve`` reads the files.
+Compose is the reference for what a Compose file means, so it creates networks, volumes, secrets, builds and
+devices. This module does not start, stop or remove single containers; ``resolve`` reads the files.
 
 Every call gets the same environment and project directory, which is also its working directory and PWD, as
 in a person's shell. Calls that change something run one at a time per project, under a lock that the child

@@ -1,7 +1,7 @@
 """Sends commands for single containers, and reads credentials, through the Docker SDK in threads.
 
-The only module that imports the SDK. Gives its blocking calls threads and deadlines, and translates its
-errors into our own or into ``Refused``, the engine's own response.
+The only module that imports the SDK. Runs its blocking calls in threads with deadlines. Translates its errors
+into those of ``reconciler.errors``, or into ``Refused`` with the engine's own message.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Threads for blocking calls: few, started when needed, ended when idle, never a reason to delay an exit.
+"""Threads for blocking calls: few, started when needed, ended when idle. They never delay an exit.
 
 The interpreter joins the standard executor's threads when it ends, so one call stuck in a hanging engine
 would keep the process alive. These are daemon threads.

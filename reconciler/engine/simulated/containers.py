@@ -1,4 +1,4 @@
-"""The containers of the simulated engine: their life, and what users and other programs do to them."""
+"""The containers of the simulated engine: state changes, and changes by users and other programs."""
 
 from __future__ import annotations
 

@@ -65,7 +65,10 @@ def group_gate(inputs: PlanInputs, name: str) -> GroupGate:
 
 
 def first_block(inputs: PlanInputs, name: str) -> Block | None:
-    """Return the first block of the whole group, from all gates; None: no person has to act first."""
+    """Return the first block of the whole group, from all gates; None: no gate blocks it.
+
+    Leaves out waits, which end without help, and blocks with ``starts_only``.
+    """
     for gate in GATES:
         result = gate(inputs, name)
         if isinstance(result.hold, Block) and not result.starts_only:

@@ -37,8 +37,8 @@ class Unit(NamedTuple):
 class Decision(NamedTuple):
     """The result of a rule: a step, a wait, a block, or none of them without a difference.
 
-    ``settled``: the unit matches desired state. ``ready`` is False if its container goes down now, ``done``
-    is False if its completed run no longer counts. ``fetches``: it is the service that fetches its image.
+    ``settled``: the unit matches desired state. ``ready`` is False if the step stops its container, ``done``
+    is False if its completed run no longer counts. ``fetches``: the step pulls or builds the unit's image.
     """
 
     step: Step | None = None
@@ -51,7 +51,7 @@ class Decision(NamedTuple):
 
 
 def hold(result: Block | Wait, *, settled: bool = False) -> Decision:
-    """Return a decision without a step."""
+    """Return the decision to take no step, for this reason; ``settled``: nothing differs."""
     if isinstance(result, Block):
         return Decision(None, None, result, settled)
     return Decision(None, result, None, settled)
@@ -112,7 +112,7 @@ def attempt(
 
 
 def stop_action(container: Container) -> Action:
-    """Return the next action towards a stopped container."""
+    """Return the action that stops a container: UNPAUSE first if it is paused."""
     # A frozen process handles no signal, and engines refuse to stop a paused container.
     return Action.UNPAUSE if container.state is State.PAUSED else Action.STOP
 
@@ -120,7 +120,10 @@ def stop_action(container: Container) -> Action:
 def stop_for_recreate(
     context: PlanningContext, unit: Unit, container: Container, cause: str, why: str
 ) -> Decision:
-    """Stop a container that is recreated or restarted next; the service is no longer ready."""
+    """Return the step that stops a container before its recreation or restart.
+
+    With the step the service is no longer ready, so that its dependents wait.
+    """
     decision = attempt(context, unit, stop_action(container), cause, why, container)
     return decision._replace(ready=decision.step is None)
 
@@ -153,7 +156,7 @@ def mount_unstable(context: PlanningContext, unit: Unit) -> Decision | None:
 
 
 def pull_step(context: PlanningContext, earlier: Earlier, unit: Unit) -> Decision | None:
-    """Fetch the image first; None if the image is present."""
+    """Return the step that pulls or builds a missing image, or why there is none; None: the image exists."""
     service, image = unit.service, unit.service.image
     if not image or image in context.observed.images:
         return None

@@ -1,4 +1,4 @@
-"""Rules for services that are not to run: off, unreadable, or no longer in the files. Pure."""
+"""Rules for services that get no start: off, unreadable, or no longer in the files. Pure."""
 
 from __future__ import annotations
 
@@ -126,16 +126,16 @@ def plan_unknown(context: PlanningContext, gate: GroupGate, service: Service) ->
 
     The container may run, so a second one must not be started. Dependents do not count it as ready.
     """
-    odd = next(c for c in context.containers[service.name] if c.state is State.UNKNOWN)
+    unreadable = next(c for c in context.containers[service.name] if c.state is State.UNKNOWN)
     wants = desired_fingerprint(service, gate.state)
-    decision = hold(gate.hold if isinstance(gate.hold, Wait) else state_unknown(odd))
+    decision = hold(gate.hold if isinstance(gate.hold, Wait) else state_unknown(unreadable))
     return ServicePlan(
         service=service.name,
         group=gate.group,
         wanted=gate.state.on,
         ready=False,
         settled=False,
-        container=odd,
+        container=unreadable,
         wants=wants,
         inputs=attempt_fingerprint(service, gate.state, context.observed, wants),
         wait=decision.wait,
@@ -145,8 +145,8 @@ def plan_unknown(context: PlanningContext, gate: GroupGate, service: Service) ->
 
 def plan_orphan(context: PlanningContext, name: str, containers: Sequence[Container]) -> ServicePlan:
     """Stop, then remove the containers of a service that left the files, with ``prune``. Volumes stay."""
-    nowhere = "belongs to no service in the files"
-    decision = _remove_orphan(context, name, containers, nowhere)
+    why = "belongs to no service in the files"
+    decision = _remove_orphan(context, name, containers, why)
     return ServicePlan(
         service=name,
         group="",
@@ -159,16 +159,16 @@ def plan_orphan(context: PlanningContext, name: str, containers: Sequence[Contai
         step=decision.step,
         wait=decision.wait,
         block=decision.block,
-        drifts=tuple(Drift(name, DriftKind.ORPHAN, True, f"{c.name} {nowhere}", c.id) for c in containers),
+        drifts=tuple(Drift(name, DriftKind.ORPHAN, True, f"{c.name} {why}", c.id) for c in containers),
     )
 
 
 def _remove_orphan(
-    context: PlanningContext, name: str, containers: Sequence[Container], nowhere: str
+    context: PlanningContext, name: str, containers: Sequence[Container], why: str
 ) -> Decision:
-    odd = next((c for c in containers if c.state is State.UNKNOWN), None)
-    if odd is not None:
-        return hold(state_unknown(odd))
+    unreadable = next((c for c in containers if c.state is State.UNKNOWN), None)
+    if unreadable is not None:
+        return hold(state_unknown(unreadable))
     container = next((c for c in containers if c.state in ALIVE), None)
     action = Action.REMOVE
     if container is not None:
@@ -178,5 +178,5 @@ def _remove_orphan(
     if container is None:
         return hold(wait_for_removal())
     grace = 10.0 if container.grace is None else container.grace
-    step = Step(name, action, "orphan", f"{container.name} {nowhere}", container.id, grace=grace)
+    step = Step(name, action, "orphan", f"{container.name} {why}", container.id, grace=grace)
     return step_or_backoff(context, name, "gone", step)

@@ -74,9 +74,9 @@ def remove_duplicate(
 def recreate(
     context: PlanningContext, earlier: Earlier, unit: Unit, container: Container, cause: DriftKind, why: str
 ) -> Decision:
-    """Replace the container, one phase per pass: fetch, wait, stop, recreate.
+    """Return the next step of a recreation, one per pass: fetch the image, stop, recreate.
 
-    A running container is not stopped before its successor can be created and started at once.
+    Stops a running container only when its successor can be created and started at once.
     """
     comparison, name = unit.comparison, unit.service.name_of(container.number)
     renames = comparison is not None and comparison.immutable and comparison.name

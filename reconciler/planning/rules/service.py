@@ -11,7 +11,7 @@ from reconciler.model.observed import ALIVE, Action, Container, Health, State
 from reconciler.model.stack import Service, service_of
 from reconciler.planning.comparison import Comparison
 from reconciler.planning.completed import has_completed_before
-from reconciler.planning.container_state import crash_loops, has_completed, is_ready, stop_reason
+from reconciler.planning.container_state import crash_loop_end, has_completed, is_ready, stop_reason
 from reconciler.planning.context import Earlier, PlanningContext
 from reconciler.planning.drift import DriftKind, differences
 from reconciler.planning.fingerprints import attempt_fingerprint, desired_fingerprint
@@ -90,7 +90,7 @@ def plan_service(
 
 
 def _crash_loops(context: PlanningContext, container: Container) -> bool:
-    return crash_loops(context.ledger, container, context.now) is not None
+    return crash_loop_end(context.ledger, container, context.now) is not None
 
 
 def _unit(
@@ -197,7 +197,7 @@ def _running(context: PlanningContext, earlier: Earlier, unit: Unit, comparison:
             return blocked
         why = f"{comparison.restarted_parent} was restarted"
         return stop_for_recreate(context, unit, container, "follows", why)
-    stable_at = crash_loops(context.ledger, container, context.now)
+    stable_at = crash_loop_end(context.ledger, container, context.now)
     if stable_at is not None:
         return hold(crash_loop_wait(context, container, stable_at))
     if container.health is Health.UNHEALTHY:

@@ -17,7 +17,7 @@ from reconciler.audit.log import Audit, AuditEvent, Entry, Query, WriterTimings
 from reconciler.audit.query import read, verify
 from reconciler.errors import InvalidDesiredState, Mistake, WriteRefused
 from tests.support.fixtures.api import a_world, desired
-from tests.support.fixtures.audit_log import NOW, waited
+from tests.support.fixtures.audit_log import NOW, wait_until
 from tests.support.fixtures.auth import a_daemon, locked, reached, x
 
 
@@ -307,10 +307,10 @@ def test_a_daemon_records_everything_from_its_start_to_its_end(tmp_path: Path) -
         client.get("/services/progress/2?wait=30", timeout=40)
         groups = tmp_path / "desired-state" / "groups.yaml"
         groups.write_text("groups:\n  web: on\n")
-        waited(lambda: len(read(state, Query(action="edit"))) == 2)
+        wait_until(lambda: len(read(state, Query(action="edit"))) == 2)
         groups.write_text("groups:\n  web: hunter2\n")
-        waited(lambda: len(read(state, Query(action="edit"))) == 3)
-        waited(lambda: len(read(state, Query(action="generation_end"))) >= 3)
+        wait_until(lambda: len(read(state, Query(action="edit"))) == 3)
+        wait_until(lambda: len(read(state, Query(action="generation_end"))) >= 3)
     found = [(e.event.action, e.event.target, e.event.result, e.event.user) for e in read(state, Query())]
     assert found[0][:1] + found[0][2:] == ("daemon_start", "done", "daemon")
     assert found[-1] == ("daemon_stop", "", "done", "daemon")

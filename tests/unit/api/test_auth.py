@@ -15,7 +15,7 @@ from api.middleware.auth import caller_of, is_open, rate_limit_key, source_of
 from api.middleware.forwarded import ForwardedMiddleware
 from api.middleware.login_limits import AttemptLimits, FailedLogins
 from reconciler.auth.keys import VIEWER
-from tests.support.fixtures.api import a_world, desired, others
+from tests.support.fixtures.api import a_world, desired, run_other_tasks
 from tests.support.fixtures.auth import READS, locked, x
 from tests.unit.auth.test_keys import AT, Clock
 
@@ -201,7 +201,7 @@ async def test_an_event_stream_ends_when_its_key_is_revoked(tmp_path: Path) -> N
             events.append(message.get("body", b""))
 
         task = asyncio.create_task(world.app(scope, receive, send))  # type: ignore[arg-type]
-        await others()
+        await run_other_tasks()
         broadcast = world.app.state.broadcast
         broadcast.send("audit", b'{"id":1}')
         async with asyncio.timeout(10):

@@ -17,7 +17,16 @@ from api.endpoints.events import Broadcast, EventStream, Limits
 from api.wire.views import StatusCache
 from reconciler.controller.progress import Progress
 from reconciler.controller.snapshot import SnapshotPublisher
-from tests.support.fixtures.api import WALL, FakeWriter, a_snapshot, a_step, a_world, desired, others, running
+from tests.support.fixtures.api import (
+    WALL,
+    FakeWriter,
+    a_snapshot,
+    a_step,
+    a_world,
+    desired,
+    run_other_tasks,
+    running,
+)
 
 
 class Event(NamedTuple):
@@ -76,13 +85,13 @@ class Line:
         subscriber.taking.set()
         answer = EventStream(self.broadcast, last_id)
         self.tasks.append(asyncio.create_task(answer({}, subscriber.receive, subscriber.send)))
-        await others()
+        await run_other_tasks()
         return subscriber
 
     async def publish(self, *, steps: int = 0, generation: int = 1) -> None:
         """A snapshot that differs from the last by how far it is."""
         self.snapshots.publish(self.snapshot(steps, generation))
-        await others()
+        await run_other_tasks()
 
     def snapshot(self, steps: int, generation: int = 1) -> Any:
         progress = Progress(
@@ -137,7 +146,7 @@ async def test_a_change_without_progress_sends_only_a_status() -> None:
     async with a_line() as line:
         subscriber = await line.subscribe()
         line.snapshots.publish(a_snapshot(desired(kafka=True), progress=line.snapshots.current.progress))
-        await others()
+        await run_other_tasks()
         names = [event.name for event in subscriber.events]
     assert names == ["status", "status"]
 
@@ -155,7 +164,7 @@ async def test_a_resumed_stream_sends_the_missed_events_only() -> None:
         first = await line.subscribe()
         await line.publish(steps=1)
         first.hung_up.set()
-        await others()
+        await run_other_tasks()
         await line.publish(steps=2)
         second = await line.subscribe(first.events[-1].id)
         await line.publish(steps=3)
@@ -193,7 +202,7 @@ async def test_ids_are_invalid_after_a_time_without_readers() -> None:
         first = await line.subscribe()
         await line.publish(steps=1)
         first.hung_up.set()
-        await others()
+        await run_other_tasks()
         await line.publish(steps=2)  # without readers no event is kept from here on
         await line.publish(steps=3)
         assert line.broadcast._task is None
@@ -208,7 +217,7 @@ async def test_a_reader_behind_the_buffer_is_dropped() -> None:
         for steps in range(1, 6):
             await line.publish(steps=steps)
         slow.taking.set()
-        await others()
+        await run_other_tasks()
         assert slow.ended
         assert [event.name for event in slow.events] == ["status", "status"]
         assert len(quick.events) == 11
@@ -256,7 +265,7 @@ async def test_five_hundred_readers_do_not_slow_publishing_or_other_tasks() -> N
             reader.taking.set()
             answer = EventStream(line.broadcast, "")
             line.tasks.append(asyncio.create_task(answer({}, reader.receive, reader.send)))
-        await others()
+        await run_other_tasks()
         other = asyncio.create_task(loop())
         # Publishing only sets a flag; no reader runs in it.
         line.snapshots.publish(line.snapshot(1))
@@ -275,7 +284,7 @@ async def test_a_burst_of_changes_is_sent_as_its_last_state() -> None:
         subscriber = await line.subscribe()
         for steps in range(1, 50):
             line.snapshots.publish(line.snapshot(steps))
-        await others()
+        await run_other_tasks()
         assert len(subscriber.events) == 3
         assert subscriber.events[-1].data["done"] == 49
 
@@ -285,7 +294,7 @@ async def test_streams_end_at_shutdown_and_new_ones_are_refused() -> None:
     async with a_world(settings=Settings(clock=lambda: WALL)) as world:
         # This transport returns a response when it has ended, so the test is that it returns.
         open_ = asyncio.create_task(world.client.get("/services/events"))
-        await others()
+        await run_other_tasks()
         close_streams(world.app)
         ended = await open_
         refused = await world.client.get("/services/events")

@@ -13,7 +13,16 @@ from api.app import close_streams
 from api.context import LogReader, Settings
 from api.endpoints import logs
 from reconciler.errors import ContainerGone, EngineUnavailable, StepFailed
-from tests.support.fixtures.api import ENGINE, WALL, ApiHarness, a_snapshot, a_world, desired, others, running
+from tests.support.fixtures.api import (
+    ENGINE,
+    WALL,
+    ApiHarness,
+    a_snapshot,
+    a_world,
+    desired,
+    run_other_tasks,
+    running,
+)
 
 ON = desired(kafka=True)
 
@@ -242,7 +251,7 @@ async def test_the_number_of_open_logs_is_limited(monkeypatch: pytest.MonkeyPatc
     tap = Tap()
     async with a_world(ON, running("kafka"), logs=tap) as world:
         readers = [Reader(world, "/services/logs/kafka?follow=true") for _ in range(2)]
-        await others()
+        await run_other_tasks()
         refused = await world.client.get("/services/logs/kafka")
         assert (refused.status_code, refused.json()["reason"]) == (503, "too_many_readers")
         for reader in readers:

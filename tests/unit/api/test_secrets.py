@@ -11,7 +11,7 @@ import pytest
 from reconciler.audit.query import Query, read
 from reconciler.auth.credentials import VARIABLE
 from reconciler.auth.keys import OPERATOR, KeyFile, make_key
-from tests.support.fixtures.audit_log import waited
+from tests.support.fixtures.audit_log import wait_until
 from tests.support.fixtures.auth import a_daemon, reached, x
 from tests.support.fixtures.wait import until
 from tests.unit.auth.test_keys import AT
@@ -49,7 +49,9 @@ def test_no_key_is_stored_or_shown_anywhere(tmp_path: Path) -> None:
                     texts.append(shown)
         assert client.get("/services/status", headers=x(given)).status_code == 200
         # Entries that no request waits for are written a moment later.
-        waited(lambda: {"ann", "environment", "anonymous"} <= {e.event.user for e in read(state, Query())})
+        wait_until(
+            lambda: {"ann", "environment", "anonymous"} <= {e.event.user for e in read(state, Query())}
+        )
         audit = client.get("/services/audit?limit=1000", headers=x(made))
         texts.append(audit.text)
         process = Path(f"/proc/{daemon.pid}")

@@ -14,7 +14,7 @@ from reconciler.controller.snapshot import EngineView
 from reconciler.errors import InvalidDesiredState, Mistake
 from reconciler.generations.preview import PreviewResult
 from reconciler.model.observed import Health, State, Usage
-from tests.support.fixtures.api import WALL, a_snapshot, a_step, a_world, desired, others, running
+from tests.support.fixtures.api import WALL, a_snapshot, a_step, a_world, desired, run_other_tasks, running
 
 UP = (running("zookeeper"), running("kafka"))
 
@@ -215,7 +215,7 @@ async def test_an_unknown_generation_is_not_found() -> None:
 async def test_waiting_ends_with_the_generation() -> None:
     async with a_world(desired(kafka=True)) as world:
         request = asyncio.create_task(world.client.get("/services/progress/1?wait=60"))
-        await others()
+        await run_other_tasks()
         half = Progress(generation=1, state="progressing", done=1, total=2)
         world.snapshots.publish(a_snapshot(desired(kafka=True), progress=half))
         done = Progress(generation=1, state="converged", done=2, total=2, ended_at=WALL)
@@ -228,7 +228,7 @@ async def test_waiting_ends_at_the_timeout_or_at_shutdown() -> None:
     async with a_world(desired(kafka=True)) as world:
         short = await world.client.get("/services/progress/1?wait=0.01")
         request = asyncio.create_task(world.client.get("/services/progress/1?wait=600"))
-        await others()
+        await run_other_tasks()
         close_streams(world.app)
         long = await request
         ready = await world.client.get("/readyz")

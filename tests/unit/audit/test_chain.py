@@ -17,7 +17,7 @@ from reconciler.audit.chain import START, ChainLink, append_link, clean, entry_h
 from reconciler.audit.chain_head import ChainHead
 from reconciler.audit.log import AuditEvent, Query
 from reconciler.audit.query import NoAuditLog, highest_generation, read, verify
-from tests.support.fixtures.audit_log import a_file, an_event, by_hand, filled, problems, targets
+from tests.support.fixtures.audit_log import a_file, an_event, execute_sql, fill_log, problems, targets
 
 # --- entries ------------------------------------------------------------------------------------------
 
@@ -74,7 +74,7 @@ def test_each_entry_links_to_the_previous_one() -> None:
 
 
 def test_appended_entries_can_be_read_and_verified(tmp_path: Path) -> None:
-    filled(tmp_path)
+    fill_log(tmp_path)
     report = verify(tmp_path)
     assert (report.good, report.entries, report.first, report.last) == (True, 20, 1, 20)
     assert targets(tmp_path, limit=2) == ["group-19", "group-20"]
@@ -128,18 +128,18 @@ def test_query_filters_combine(tmp_path: Path) -> None:
     ],
 )
 def test_a_changed_field_is_reported(tmp_path: Path, field: str) -> None:
-    filled(tmp_path)
+    fill_log(tmp_path)
     value = {"at": 5, "generation": 99, "groups": '["x"]', "times": 2}.get(field, "forged")
-    by_hand(tmp_path, f"UPDATE entries SET {field} = ? WHERE id = 7", value)
+    execute_sql(tmp_path, f"UPDATE entries SET {field} = ? WHERE id = 7", value)
     assert problems(tmp_path) == ["entry 7 was changed: it does not match its hash"]
 
 
 @pytest.mark.parametrize("field", ["at", "groups", "hash", "before", "generation"])
 @pytest.mark.parametrize("value", [None, "[", b"\xff", 10**15, 1.5, '{"a": 1}', "5"])
 def test_any_value_written_into_a_row_is_reported(tmp_path: Path, field: str, value: object) -> None:
-    filled(tmp_path, 9)
+    fill_log(tmp_path, 9)
     try:
-        by_hand(tmp_path, f"UPDATE entries SET {field} = ? WHERE id = 7", value)
+        execute_sql(tmp_path, f"UPDATE entries SET {field} = ? WHERE id = 7", value)
     except sqlite3.IntegrityError:
         return
     found = verify(tmp_path)
@@ -148,10 +148,10 @@ def test_any_value_written_into_a_row_is_reported(tmp_path: Path, field: str, va
 
 
 def test_a_changed_entry_with_a_recomputed_hash_is_reported_at_the_next_entry(tmp_path: Path) -> None:
-    filled(tmp_path)
+    fill_log(tmp_path)
     forged = an_event(7, user="mallory")
     before = read(tmp_path, Query())[6].before
-    by_hand(
+    execute_sql(
         tmp_path,
         "UPDATE entries SET user = ?, hash = ? WHERE id = 7",
         "mallory",
@@ -161,11 +161,11 @@ def test_a_changed_entry_with_a_recomputed_hash_is_reported_at_the_next_entry(tm
 
 
 def test_a_recomputed_chain_is_reported_at_the_head(tmp_path: Path) -> None:
-    filled(tmp_path)
+    fill_log(tmp_path)
     events = [entry.event for entry in read(tmp_path, Query())]
     events[6] = events[6]._replace(user="mallory")
     for entry in append_link(START, events):
-        by_hand(
+        execute_sql(
             tmp_path,
             "UPDATE entries SET user = ?, before = ?, hash = ? WHERE id = ?",
             entry.event.user,
@@ -189,22 +189,22 @@ def test_a_recomputed_chain_is_reported_at_the_head(tmp_path: Path) -> None:
     ],
 )
 def test_a_removed_entry_is_reported(tmp_path: Path, where: str, problem: str) -> None:
-    filled(tmp_path)
-    by_hand(tmp_path, f"DELETE FROM entries WHERE {where}")
+    fill_log(tmp_path)
+    execute_sql(tmp_path, f"DELETE FROM entries WHERE {where}")
     assert problems(tmp_path) == [problem]
 
 
 def test_swapped_entries_are_reported(tmp_path: Path) -> None:
-    filled(tmp_path)
+    fill_log(tmp_path)
     for old, new in ((7, 100), (8, 7), (100, 8)):
-        by_hand(tmp_path, "UPDATE entries SET id = ? WHERE id = ?", new, old)
+        execute_sql(tmp_path, "UPDATE entries SET id = ? WHERE id = ?", new, old)
     assert [problem.id for problem in verify(tmp_path).problems][:2] == [7, 7]
     assert not verify(tmp_path).good
 
 
 def test_entries_removed_from_the_end_are_still_reported_after_the_next_run(tmp_path: Path) -> None:
-    filled(tmp_path)
-    by_hand(tmp_path, "DELETE FROM entries WHERE id > 15")
+    fill_log(tmp_path)
+    execute_sql(tmp_path, "DELETE FROM entries WHERE id > 15")
     with a_file(tmp_path) as file:
         assert [entry.id for entry in file.append([an_event(99)])] == [21, 22]
     assert problems(tmp_path) == [
@@ -214,25 +214,25 @@ def test_entries_removed_from_the_end_are_still_reported_after_the_next_run(tmp_
 
 
 def test_a_deleted_database_is_reported(tmp_path: Path) -> None:
-    filled(tmp_path)
+    fill_log(tmp_path)
     (tmp_path / "audit.db").unlink()
     assert problems(tmp_path) == ["entries 1 to 20 are missing at the end"]
-    filled(tmp_path, 1)
+    fill_log(tmp_path, 1)
     assert problems(tmp_path)[0] == "entries 1 to 20 are missing at the beginning"
 
 
 def test_a_deleted_head_is_reported_and_recorded(tmp_path: Path) -> None:
-    filled(tmp_path)
+    fill_log(tmp_path)
     (tmp_path / "audit.head").unlink()
     assert problems(tmp_path) == ["the head file is missing: missing entries at the end can't be detected"]
-    filled(tmp_path, 1)
+    fill_log(tmp_path, 1)
     assert problems(tmp_path) == ["entry 21 reports: the file with the chain's head is missing"]
 
 
 def test_an_older_copy_of_the_database_is_reported(tmp_path: Path) -> None:
-    filled(tmp_path, 5)
+    fill_log(tmp_path, 5)
     old = (tmp_path / "audit.db").read_bytes()
-    filled(tmp_path, 5)
+    fill_log(tmp_path, 5)
     (tmp_path / "audit.db").write_bytes(old)
     assert problems(tmp_path) == ["entries 6 to 10 are missing at the end"]
 
@@ -264,10 +264,10 @@ def test_a_head_with_random_content_is_none(tmp_path: Path) -> None:
 
 
 def test_a_head_that_lags_behind_is_no_problem(tmp_path: Path) -> None:
-    filled(tmp_path, 5)
+    fill_log(tmp_path, 5)
     old = (tmp_path / "audit.head").read_bytes()
-    filled(tmp_path, 5)
+    fill_log(tmp_path, 5)
     (tmp_path / "audit.head").write_bytes(old)
     assert verify(tmp_path).good
-    filled(tmp_path, 1)
+    fill_log(tmp_path, 1)
     assert verify(tmp_path).good

@@ -24,8 +24,8 @@ from tests.support.fixtures.audit_log import (
     a_file,
     an_audit,
     an_event,
-    by_hand,
-    filled,
+    execute_sql,
+    fill_log,
     problems,
     targets,
 )
@@ -34,13 +34,13 @@ from tests.support.fixtures.audit_log import (
 
 
 def test_a_damaged_database_is_renamed_and_recorded(tmp_path: Path) -> None:
-    filled(tmp_path, 400)
+    fill_log(tmp_path, 400)
     path = tmp_path / "audit.db"
     content = bytearray(path.read_bytes())
     content[4096 * 3 : 4096 * 5] = os.urandom(4096 * 2)
     path.write_bytes(content)
     assert not verify(tmp_path).good
-    filled(tmp_path, 3)
+    fill_log(tmp_path, 3)
     (aside,) = tmp_path.glob("audit.damaged-*.db")
     assert aside.read_bytes() == bytes(content)
     first = read(tmp_path, Query())[0]
@@ -52,21 +52,21 @@ def test_a_damaged_database_is_renamed_and_recorded(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"not a database at all" * 500, random.Random(4).randbytes(9000)])
 def test_any_file_in_place_of_the_database_is_replaced(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "audit.db").write_bytes(content)
-    filled(tmp_path, 2)
+    fill_log(tmp_path, 2)
     assert targets(tmp_path)[-2:] == ["group-1", "group-2"]
 
 
 def test_a_foreign_database_is_renamed_and_not_written(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "audit.db", isolation_level=None)) as db:
         db.execute("CREATE TABLE entries (id INTEGER PRIMARY KEY, recipe TEXT)")
-    filled(tmp_path, 2)
+    fill_log(tmp_path, 2)
     assert len(list(tmp_path.glob("audit.damaged-*.db"))) == 1
 
 
 def test_only_two_damaged_files_are_kept(tmp_path: Path) -> None:
     for _ in range(5):
         (tmp_path / "audit.db").write_bytes(b"rubbish" * 1000)
-        filled(tmp_path, 1)
+        fill_log(tmp_path, 1)
     assert len(list(tmp_path.glob("audit.damaged-*.db"))) == 2
 
 
@@ -80,12 +80,12 @@ def test_old_entries_are_deleted_and_the_rest_verifies(tmp_path: Path) -> None:
     report = verify(tmp_path)
     assert (report.good, report.first, report.last) == (True, 21, 31)
     assert report.notes == ("entries up to 20 were deleted by retention",)
-    by_hand(tmp_path, "DELETE FROM entries WHERE id <= 23")
+    execute_sql(tmp_path, "DELETE FROM entries WHERE id <= 23")
     assert problems(tmp_path) == ["entries 21 to 23 are missing at the beginning"]
 
 
 def test_a_clock_years_ahead_keeps_the_last_entries(tmp_path: Path) -> None:
-    filled(tmp_path, 30)
+    fill_log(tmp_path, 30)
     with a_file(tmp_path) as file:
         file.truncate_before(Retention(age=DAY, least=25), NOW + 9999 * DAY)
     assert verify(tmp_path).entries == 26

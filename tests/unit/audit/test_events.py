@@ -24,7 +24,7 @@ from reconciler.generations.store import Generations
 from reconciler.model.change_reason import EDITED, ChangeReason
 from reconciler.model.observed import Action
 from reconciler.planning.planner import Step
-from tests.support.fixtures.audit_log import NOW, a_file, an_audit, an_event, filled, targets, waited
+from tests.support.fixtures.audit_log import NOW, a_file, an_audit, an_event, fill_log, targets, wait_until
 
 # --- repeats ------------------------------------------------------------------------------------------
 
@@ -154,7 +154,7 @@ async def test_a_run_records_start_stop_and_an_earlier_crash(tmp_path: Path) -> 
         await session.begin(generations, engine="simulated", address="127.0.0.1:8000")
         if run == 1:
             # As if killed here: no stop is recorded.
-            waited(lambda: len(targets(tmp_path)) == 3)
+            wait_until(lambda: len(targets(tmp_path)) == 3)
             session.audit.close(30.0)
         else:
             await session.end(failed=run == 2)
@@ -193,7 +193,7 @@ async def test_a_change_missing_after_a_crash_is_recorded_at_start(tmp_path: Pat
     for highest in (5, 7, 7):
         if highest == 5:
             # A new log has no missing entries.
-            filled(tmp_path, 1)
+            fill_log(tmp_path, 1)
             with a_file(tmp_path) as file:
                 file.append([an_event(2, generation=5)])
         session = AuditSession(tmp_path, lambda: NOW)

@@ -14,7 +14,16 @@ from reconciler.audit.chain import Entry
 from reconciler.audit.database import AuditFile
 from reconciler.audit.log import AuditEvent, Query, Retention, WriterTimings
 from reconciler.audit.query import read, verify
-from tests.support.fixtures.audit_log import DAY, NOW, an_audit, an_event, by_hand, filled, targets, waited
+from tests.support.fixtures.audit_log import (
+    DAY,
+    NOW,
+    an_audit,
+    an_event,
+    execute_sql,
+    fill_log,
+    targets,
+    wait_until,
+)
 from tests.support.fixtures.stub_server import a_daemon, run_cli
 
 # --- the daemon's writer ------------------------------------------------------------------------------
@@ -171,7 +180,7 @@ def test_the_writer_applies_retention(tmp_path: Path) -> None:
     with an_audit(tmp_path, wall=lambda: NOW + 3 * DAY, retention=retention, pace=pace) as audit:
         for number in range(50):
             audit.append(an_event(number))
-        waited(lambda: any(e.event.action == "audit_cut" for e in read(tmp_path, Query())))
+        wait_until(lambda: any(e.event.action == "audit_cut" for e in read(tmp_path, Query())))
     assert verify(tmp_path).good
 
 
@@ -182,10 +191,10 @@ def test_verify_needs_no_daemon_and_reports_problems(tmp_path: Path) -> None:
     words = ("audit", "--verify", "--state-dir", str(tmp_path))
     missing = run_cli(*words)
     assert (missing.code, "no audit log" in missing.err) == (1, True)
-    filled(tmp_path)
+    fill_log(tmp_path)
     whole = run_cli(*words)
     assert (whole.code, whole.out) == (0, "the audit log is intact: 20 entries, 1 to 20\n")
-    by_hand(tmp_path, "UPDATE entries SET user = 'x' WHERE id = 9")
+    execute_sql(tmp_path, "UPDATE entries SET user = 'x' WHERE id = 9")
     broken = run_cli(*words)
     assert broken.code == 1
     assert "entry 9 was changed" in broken.err

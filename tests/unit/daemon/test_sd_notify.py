@@ -106,7 +106,7 @@ def test_without_a_listener_nothing_is_sent(tmp_path: Path) -> None:
         notifier.status("x")
         notifier.stopping()
         notifier.close()
-    assert not Notifier.from_environment({}).listened_to
+    assert not Notifier.from_environment({}).has_socket
 
 
 def test_the_variables_are_removed_so_that_no_child_sends_notifications(manager: Manager) -> None:
@@ -181,15 +181,15 @@ async def test_ready_needs_the_files_a_server_and_a_pass(manager: Manager) -> No
     notifier, snapshots = Notifier(manager.address, watchdog=10.0), SnapshotPublisher()
     announcer = ReadinessNotifier(notifier, snapshots, done=lambda: done)
     task = asyncio.create_task(announcer.run())
-    announcer.turned()
+    announcer.on_heartbeat()
     announcer.files_read()
     announcer.serving()
-    announcer.turned()
+    announcer.on_heartbeat()
     await asyncio.sleep(0)
     assert "READY=1" not in manager.heard()
     done = True
     snapshots.publish(snapshot())
-    announcer.turned()
+    announcer.on_heartbeat()
     while "READY=1" not in manager.heard():
         await asyncio.sleep(0)
     assert manager.heard()[-2].startswith("STATUS=generation 3 in progress")

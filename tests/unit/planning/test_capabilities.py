@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reconciler.model.capabilities import ALL, Capability
 from reconciler.model.observed import Action, Container, State
 from tests.support.fixtures.builders import desire, look, planned
-from tests.support.fixtures.plans import ONE, ONE_ON, alone
+from tests.support.fixtures.plans import ONE, ONE_ON, kafka
 from tests.unit.planning.test_plan_properties import Case, cases
 
 MANAGED = replace(ONE, restart="managed")
@@ -30,11 +30,11 @@ def text(without: Capability, *containers: Container, on: bool = True, **fields:
     ],
 )
 def test_without_rename_a_renamed_container_is_recreated(state: State, expected: str) -> None:
-    assert text(Capability.RENAME, alone(state, name="other")) == expected
+    assert text(Capability.RENAME, kafka(state, name="other")) == expected
 
 
 def test_without_rename_a_container_is_not_stopped_while_its_name_is_taken() -> None:
-    result = text(Capability.RENAME, alone(name="other"), foreign={"kafka": "id-foreign"})
+    result = text(Capability.RENAME, kafka(name="other"), foreign={"kafka": "id-foreign"})
     assert "waits (name_conflict" in result
 
 
@@ -46,17 +46,17 @@ def test_without_rename_a_container_is_not_stopped_while_its_name_is_taken() -> 
     ],
 )
 def test_without_update_a_container_with_another_policy_is_recreated(state: State, expected: str) -> None:
-    assert text(Capability.UPDATE, alone(state, restart="no")) == expected
+    assert text(Capability.UPDATE, kafka(state, restart="no")) == expected
 
 
 def test_without_update_a_stopped_container_of_an_off_group_is_left_alone() -> None:
-    seen = replace(look(MANAGED, alone(State.EXITED)), capabilities=ALL - {Capability.UPDATE})
+    seen = replace(look(MANAGED, kafka(State.EXITED)), capabilities=ALL - {Capability.UPDATE})
     assert str(planned(MANAGED, desire(MANAGED), seen)) == "nothing to do"
 
 
 @pytest.mark.parametrize("on", [True, False])
 def test_without_unpause_a_paused_container_waits_for_a_person(on: bool) -> None:
-    result = text(Capability.UNPAUSE, alone(State.PAUSED), on=on)
+    result = text(Capability.UNPAUSE, kafka(State.PAUSED), on=on)
     assert result.startswith("kafka: blocked (unpause_unsupported: a container is paused")
 
 

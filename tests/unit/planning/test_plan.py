@@ -21,8 +21,8 @@ from tests.support.fixtures.plans import (
     ONE_ON,
     TIERS,
     WEB,
-    alone,
     failing,
+    kafka,
     text,
     without_image,
 )
@@ -34,42 +34,57 @@ from tests.support.fixtures.plans import (
     ("seen", "expected"),
     [
         ([], "kafka: create (missing: has no container)"),
-        ([alone()], "nothing to do"),
-        ([alone(State.CREATED)], "kafka: start (stopped: was created and never started)"),
-        ([alone(State.EXITED)], "kafka: start (stopped: exited with code 0)"),
-        ([alone(State.EXITED, exit_code=137)], "kafka: start (stopped: exited with code 137)"),
+        ([kafka()], "nothing to do"),
+        ([kafka(State.CREATED)], "kafka: start (stopped: was created and never started)"),
+        ([kafka(State.EXITED)], "kafka: start (stopped: exited with code 0)"),
+        ([kafka(State.EXITED, exit_code=137)], "kafka: start (stopped: exited with code 137)"),
         (
-            [alone(State.EXITED, exit_code=137, oom_killed=True)],
+            [kafka(State.EXITED, exit_code=137, oom_killed=True)],
             "kafka: start (stopped: exited with code 137, out of memory)",
         ),
-        ([alone(State.DEAD)], "kafka: remove (stopped: is dead)"),
-        ([alone(State.PAUSED)], "kafka: unpause (paused: is paused)"),
+        ([kafka(State.DEAD)], "kafka: remove (stopped: is dead)"),
+        ([kafka(State.PAUSED)], "kafka: unpause (paused: is paused)"),
         (
-            [alone(State.RESTARTING, exit_code=3)],
+            [kafka(State.RESTARTING, exit_code=3)],
             "kafka: waits (crash_looping: ends again and again, last with code 3)",
         ),
-        ([alone(State.REMOVING)], "kafka: waits (removing: waits for the engine to finish removing it)"),
-        ([alone(name="somebody")], "kafka: rename kafka (altered: was changed by hand: name)"),
-        ([alone(restart="no")], "kafka: update unless-stopped (altered: was changed by hand: restart)"),
-        ([alone(networks=())], "kafka: stop (altered: was changed by hand: networks.net)"),
         (
-            [alone(State.EXITED, networks=())],
+            [kafka(State.REMOVING)],
+            "kafka: waits (removing: waits for the engine to finish removing it)",
+        ),
+        ([kafka(name="somebody")], "kafka: rename kafka (altered: was changed by hand: name)"),
+        (
+            [kafka(restart="no")],
+            "kafka: update unless-stopped (altered: was changed by hand: restart)",
+        ),
+        ([kafka(networks=())], "kafka: stop (altered: was changed by hand: networks.net)"),
+        (
+            [kafka(State.EXITED, networks=())],
             "kafka: recreate (altered: was changed by hand: networks.net)",
         ),
-        ([alone(networks=("mine", "net"))], "nothing to do"),
-        ([alone(config_hash="old")], "kafka: stop (definition: was created from another definition)"),
+        ([kafka(networks=("mine", "net"))], "nothing to do"),
         (
-            [alone(State.EXITED, config_hash="old")],
+            [kafka(config_hash="old")],
+            "kafka: stop (definition: was created from another definition)",
+        ),
+        (
+            [kafka(State.EXITED, config_hash="old")],
             "kafka: recreate (definition: was created from another definition)",
         ),
-        ([alone(image="sha-old")], "kafka: stop (image: kafka:1 names another image now)"),
-        ([alone(State.PAUSED, image="sha-old")], "kafka: unpause (image: kafka:1 names another image now)"),
-        ([alone(health=Health.UNHEALTHY)], "kafka: waits (unhealthy: runs, but its health check fails)"),
+        ([kafka(image="sha-old")], "kafka: stop (image: kafka:1 names another image now)"),
         (
-            [alone(health=Health.STARTING)],
+            [kafka(State.PAUSED, image="sha-old")],
+            "kafka: unpause (image: kafka:1 names another image now)",
+        ),
+        (
+            [kafka(health=Health.UNHEALTHY)],
+            "kafka: waits (unhealthy: runs, but its health check fails)",
+        ),
+        (
+            [kafka(health=Health.STARTING)],
             "kafka: waits (starting: waits for its own health check to succeed)",
         ),
-        ([alone(health=Health.STARTING, probed=True)], "nothing to do"),
+        ([kafka(health=Health.STARTING, probed=True)], "nothing to do"),
     ],
 )
 def test_each_difference_has_its_step(seen: list[Container], expected: str) -> None:
@@ -80,13 +95,13 @@ def test_each_difference_has_its_step(seen: list[Container], expected: str) -> N
     ("seen", "kinds"),
     [
         ([], {DriftKind.MISSING}),
-        ([alone(State.EXITED)], {DriftKind.STOPPED}),
-        ([alone(State.PAUSED)], {DriftKind.PAUSED}),
-        ([alone(), alone(id="second")], {DriftKind.DUPLICATE}),
-        ([alone(name="x", restart="no", networks=())], {DriftKind.ALTERED}),
-        ([alone(config_hash="old", image="sha-old")], {DriftKind.DEFINITION, DriftKind.IMAGE}),
-        ([alone(health=Health.UNHEALTHY)], {DriftKind.UNHEALTHY}),
-        ([alone(State.EXITED, image="sha-old")], {DriftKind.IMAGE, DriftKind.STOPPED}),
+        ([kafka(State.EXITED)], {DriftKind.STOPPED}),
+        ([kafka(State.PAUSED)], {DriftKind.PAUSED}),
+        ([kafka(), kafka(id="second")], {DriftKind.DUPLICATE}),
+        ([kafka(name="x", restart="no", networks=())], {DriftKind.ALTERED}),
+        ([kafka(config_hash="old", image="sha-old")], {DriftKind.DEFINITION, DriftKind.IMAGE}),
+        ([kafka(health=Health.UNHEALTHY)], {DriftKind.UNHEALTHY}),
+        ([kafka(State.EXITED, image="sha-old")], {DriftKind.IMAGE, DriftKind.STOPPED}),
     ],
 )
 def test_each_difference_has_its_kind(seen: list[Container], kinds: set[DriftKind]) -> None:
@@ -95,23 +110,23 @@ def test_each_difference_has_its_kind(seen: list[Container], kinds: set[DriftKin
 
 def test_a_container_that_runs_while_its_group_is_off_is_unwanted() -> None:
     for state in (State.RUNNING, State.RESTARTING):
-        result = planned(ONE, desire(ONE), look(ONE, alone(state)))
+        result = planned(ONE, desire(ONE), look(ONE, kafka(state)))
         assert str(result) == "kafka: stop (unwanted: main is off)"
         assert [d.kind for d in result.drifts] == [DriftKind.UNWANTED]
 
 
 def test_an_unwanted_paused_container_is_unpaused_before_the_stop() -> None:
-    assert text(ONE, desire(ONE), alone(State.PAUSED)) == "kafka: unpause (unwanted: main is off)"
+    assert text(ONE, desire(ONE), kafka(State.PAUSED)) == "kafka: unpause (unwanted: main is off)"
 
 
 def test_a_stopped_service_that_is_off_is_left_alone() -> None:
     for state in (State.EXITED, State.CREATED, State.DEAD, State.REMOVING):
-        odd = alone(state, config_hash="old", name="odd", restart="always")
+        odd = kafka(state, config_hash="old", name="odd", restart="always")
         assert text(ONE, desire(ONE), odd) == "nothing to do"
 
 
 def test_two_containers_of_a_service_that_is_off_stop_in_turn() -> None:
-    both = alone(id="a"), alone(id="b")
+    both = kafka(id="a"), kafka(id="b")
     result = planned(ONE, desire(ONE), look(ONE, *both))
     assert [s.container for s in result.steps] == ["a"]
     assert len(result.drifts) == 2
@@ -121,7 +136,7 @@ def test_a_changed_definition_is_reported_by_field_without_values() -> None:
     ledger = Ledger(
         made={"id-kafka": BuiltFrom("old", {"image": "1", "environment.A": "9", "command": "x"}, "")}
     )
-    result = planned(ONE, ONE_ON, look(ONE, alone(config_hash="old")), ledger)
+    result = planned(ONE, ONE_ON, look(ONE, kafka(config_hash="old")), ledger)
     assert str(result) == "kafka: stop (definition: differs in command and environment.A)"
     assert result.drifts[0].fields == ("command", "environment.A")
 
@@ -129,13 +144,13 @@ def test_a_changed_definition_is_reported_by_field_without_values() -> None:
 @pytest.mark.pitfall(4)
 def test_a_compose_version_that_hashes_the_same_inputs_differently_recreates_nothing() -> None:
     ledger = Ledger(made={"id-kafka": BuiltFrom("def-kafka", {}, "sha-kafka:1")})
-    assert text(ONE, ONE_ON, alone(config_hash="other"), ledger=ledger) == "nothing to do"
+    assert text(ONE, ONE_ON, kafka(config_hash="other"), ledger=ledger) == "nothing to do"
 
 
 @pytest.mark.pitfall(5)
 def test_an_image_store_that_shows_another_id_for_the_same_image_recreates_nothing() -> None:
     ledger = Ledger(made={"id-kafka": BuiltFrom("def-kafka", {}, "sha-kafka:1")})
-    assert text(ONE, ONE_ON, alone(image="sha-manifest"), ledger=ledger) == "nothing to do"
+    assert text(ONE, ONE_ON, kafka(image="sha-manifest"), ledger=ledger) == "nothing to do"
 
 
 @pytest.mark.pitfall(25)
@@ -144,18 +159,18 @@ def test_container_that_can_never_start_is_recreated_and_started() -> None:
     failure = known._replace(reason="network_missing", error="network n not result", container="id-kafka")
     ledger = Ledger(failures={"kafka": failure})
     why = "stopped: can't be started any more: network n not result"
-    assert text(ONE, ONE_ON, alone(State.EXITED), ledger=ledger) == f"kafka: recreate ({why})"
-    assert text(ONE, ONE_ON, alone(State.CREATED), ledger=ledger) == f"kafka: recreate ({why})"
+    assert text(ONE, ONE_ON, kafka(State.EXITED), ledger=ledger) == f"kafka: recreate ({why})"
+    assert text(ONE, ONE_ON, kafka(State.CREATED), ledger=ledger) == f"kafka: recreate ({why})"
     # Recreation does not help if Compose does not create the network (`network_mode: n`).
     other = service("kafka", networks=())
     one = a_stack({"main": [other]})
     assert text(one, ONE_ON, container(other, State.CREATED), ledger=ledger).startswith("kafka: start")
-    assert text(ONE, ONE_ON, alone(State.CREATED, id="next"), ledger=ledger).startswith("kafka: start")
+    assert text(ONE, ONE_ON, kafka(State.CREATED, id="next"), ledger=ledger).startswith("kafka: start")
 
 
 def test_a_network_that_the_container_lacked_from_the_start_is_no_difference() -> None:
     ledger = Ledger(made={"id-kafka": BuiltFrom("def-kafka", {}, "", ("net",))})
-    assert text(ONE, ONE_ON, alone(networks=()), ledger=ledger) == "nothing to do"
+    assert text(ONE, ONE_ON, kafka(networks=()), ledger=ledger) == "nothing to do"
 
 
 def test_differences_are_pending_until_the_service_has_settled_once() -> None:
@@ -168,18 +183,18 @@ def test_differences_are_pending_until_the_service_has_settled_once() -> None:
 def test_restart_managed_wants_the_policy_no() -> None:
     stack = replace(ONE, restart="managed")
     why = "altered: has the restart policy unless-stopped, but `restart: managed` wants no"
-    assert text(stack, ONE_ON, alone()) == f"kafka: update no ({why})"
+    assert text(stack, ONE_ON, kafka()) == f"kafka: update no ({why})"
     # Before the start, since the engine could restart it first.
-    assert text(stack, ONE_ON, alone(State.CREATED)) == f"kafka: update no ({why})"
+    assert text(stack, ONE_ON, kafka(State.CREATED)) == f"kafka: update no ({why})"
     # A service that is off must not start with the engine either.
-    assert text(stack, desire(stack), alone(State.EXITED)) == f"kafka: update no ({why})"
-    assert text(stack, desire(stack), alone(State.EXITED, restart="no")) == "nothing to do"
-    assert text(stack, desire(stack), alone()) == "kafka: stop (unwanted: main is off)"
-    assert text(stack, ONE_ON, alone(restart="no")) == "nothing to do"
+    assert text(stack, desire(stack), kafka(State.EXITED)) == f"kafka: update no ({why})"
+    assert text(stack, desire(stack), kafka(State.EXITED, restart="no")) == "nothing to do"
+    assert text(stack, desire(stack), kafka()) == "kafka: stop (unwanted: main is off)"
+    assert text(stack, ONE_ON, kafka(restart="no")) == "nothing to do"
 
 
 def test_several_alterations_are_repaired_one_per_pass() -> None:
-    both = alone(name="odd", restart="no")
+    both = kafka(name="odd", restart="no")
     assert text(ONE, ONE_ON, both).startswith("kafka: rename kafka")
     assert text(ONE, ONE_ON, replace(both, name="kafka")).startswith("kafka: update unless-stopped")
 
@@ -189,8 +204,8 @@ def test_several_alterations_are_repaired_one_per_pass() -> None:
 
 @pytest.mark.pitfall(6)
 def test_the_outdated_one_of_two_containers_is_stopped_then_removed() -> None:
-    old = alone(id="old", name="kafka", config_hash="old")
-    new = alone(id="new", name="ab12_kafka")
+    old = kafka(id="old", name="kafka", config_hash="old")
+    new = kafka(id="new", name="ab12_kafka")
     running = planned(ONE, ONE_ON, look(ONE, old, new))
     assert str(running) == "kafka: stop (duplicate: kafka is a second container)"
     assert running.steps[0].container == "old"
@@ -201,9 +216,9 @@ def test_the_outdated_one_of_two_containers_is_stopped_then_removed() -> None:
 
 def test_a_recreation_by_another_process_is_not_disturbed() -> None:
     just, long_ago = NOW.wall - 1, NOW.wall - 20
-    old = alone(id="old", config_hash="old")
+    old = kafka(id="old", config_hash="old")
     for others in ((old,), (replace(old, state=State.EXITED),), ()):
-        new = alone(State.CREATED, id="new", name="ab12_kafka", created_at=just)
+        new = kafka(State.CREATED, id="new", name="ab12_kafka", created_at=just)
         result = planned(ONE, ONE_ON, look(ONE, *others, new))
         assert [v.wait and v.wait.reason for v in result.services.values()] == ["being_remade"]
         assert result.due == NOW.mono + ALONE.stop_grace + 5 - 1
@@ -220,19 +235,19 @@ def test_a_recreation_by_another_process_is_not_disturbed() -> None:
 
 
 def test_the_running_one_of_two_equal_containers_is_kept() -> None:
-    stopped = alone(State.EXITED, id="a")
-    runs = alone(id="b", name="ab12_kafka")
+    stopped = kafka(State.EXITED, id="a")
+    runs = kafka(id="b", name="ab12_kafka")
     result = planned(ONE, ONE_ON, look(ONE, stopped, runs))
     assert [(s.action, s.container) for s in result.steps] == [(Action.REMOVE, "a")]
 
 
 def test_a_paused_second_container_is_unpaused_before_the_stop() -> None:
-    result = planned(ONE, ONE_ON, look(ONE, alone(id="b"), alone(State.PAUSED, id="a")))
+    result = planned(ONE, ONE_ON, look(ONE, kafka(id="b"), kafka(State.PAUSED, id="a")))
     assert [(s.action, s.container) for s in result.steps] == [(Action.UNPAUSE, "a")]
 
 
 def test_a_second_container_that_is_being_removed_gets_no_step() -> None:
-    result = text(ONE, ONE_ON, alone(id="a"), alone(State.REMOVING, id="b"))
+    result = text(ONE, ONE_ON, kafka(id="a"), kafka(State.REMOVING, id="b"))
     assert result == "kafka: waits (removing: waits for the engine to finish removing it)"
 
 
@@ -246,13 +261,13 @@ def test_the_outdated_one_of_two_runs_until_the_other_can_start() -> None:
 
 
 def test_two_dead_containers_are_both_removed() -> None:
-    dead = alone(State.DEAD, id="a"), alone(State.DEAD, id="b")
+    dead = kafka(State.DEAD, id="a"), kafka(State.DEAD, id="b")
     assert text(ONE, ONE_ON, *dead) == "kafka: remove (stopped: is dead)"
 
 
 def test_an_orphan_is_listed_and_not_changed() -> None:
-    lost = alone(id="lost", service="zoo", name="zoo")
-    result = planned(ONE, ONE_ON, look(ONE, alone(), lost))
+    lost = kafka(id="lost", service="zoo", name="zoo")
+    result = planned(ONE, ONE_ON, look(ONE, kafka(), lost))
     assert str(result) == "zoo: orphan zoo"
     assert [d.kind for d in result.drifts] == [DriftKind.ORPHAN]
     assert not result.steps
@@ -262,8 +277,8 @@ def test_unmanaged_services_are_not_changed() -> None:
     stack = a_stack({"main": [ALONE]}, service("exporter", "kafka"))
     exporter = container(stack.services["exporter"], State.EXITED, exit_code=1)
     for desired in (desire(stack, "main"), desire(stack)):
-        kafka = [alone()] if desired.groups["main"].on else []
-        assert text(stack, desired, *kafka, exporter) == "nothing to do"
+        managed = [kafka()] if desired.groups["main"].on else []
+        assert text(stack, desired, *managed, exporter) == "nothing to do"
 
 
 # --- images ---------------------------------------------------------------------------------------
@@ -287,7 +302,7 @@ def test_a_missing_image_is_pulled_or_built(fields: dict[str, Any], expected: st
 
 
 def test_an_existing_container_starts_without_its_image_tag() -> None:
-    result = planned(ONE, ONE_ON, without_image(ONE, alone(State.EXITED)))
+    result = planned(ONE, ONE_ON, without_image(ONE, kafka(State.EXITED)))
     assert str(result) == "kafka: start (stopped: exited with code 0)"
 
 
@@ -325,7 +340,7 @@ def test_a_container_name_that_is_taken_is_a_wait() -> None:
         "kafka: waits (name_conflict: a container outside this project has the name kafka: "
         "rename or remove it)"
     )
-    renamed = look(ONE, alone(name="kafka_old"), foreign={"kafka": "id-foreign"})
+    renamed = look(ONE, kafka(name="kafka_old"), foreign={"kafka": "id-foreign"})
     assert "name_conflict" in str(planned(ONE, ONE_ON, renamed))
 
 
@@ -333,7 +348,7 @@ def test_a_container_name_that_is_taken_is_a_wait() -> None:
 
 
 def test_a_running_container_is_recreated_only_when_the_new_image_is_present() -> None:
-    result = planned(ONE, ONE_ON, without_image(ONE, alone(config_hash="old")))
+    result = planned(ONE, ONE_ON, without_image(ONE, kafka(config_hash="old")))
     assert str(result) == "kafka: pull (image: the image kafka:1 is not there and has to be pulled)"
     assert result.services["kafka"].ready
 
@@ -366,7 +381,7 @@ def test_a_service_is_recreated_after_its_dependency() -> None:
 
 
 def test_a_failed_recreation_leaves_the_old_container_running_and_ready() -> None:
-    old = look(ONE, alone(config_hash="old"))
+    old = look(ONE, kafka(config_hash="old"))
     result = planned(ONE, ONE_ON, old, failing(ONE, ONE_ON, "kafka"))
     assert str(result) == "kafka: waits (back_off: tried 2 times: no luck)"
     assert result.services["kafka"].ready

@@ -25,9 +25,9 @@ from tests.support.fixtures.plans import (
     TIERS,
     WEAK,
     WEB,
-    alone,
+    containers_of,
     failing,
-    made,
+    kafka,
     text,
 )
 
@@ -46,7 +46,7 @@ def test_services_start_when_their_compose_conditions_hold() -> None:
     init = service("init", restart="no")
     stack = a_stack({"main": [init, DB, service("app", "init:completed", "db:healthy"), WEB]})
     on = desire(stack, "main")
-    first = text(stack, on, *made(stack))
+    first = text(stack, on, *containers_of(stack))
     assert first == (
         "db: start (stopped: was created and never started)\n"
         "init: start (stopped: was created and never started)\n"
@@ -59,7 +59,7 @@ def test_services_start_when_their_compose_conditions_hold() -> None:
         on,
         done,
         container(DB, health=Health.STARTING),
-        *(c for c in made(stack) if c.service in {"app", "web"}),
+        *(c for c in containers_of(stack) if c.service in {"app", "web"}),
     )
 
 
@@ -72,7 +72,7 @@ def test_condition_started_needs_a_running_container() -> None:
 def test_condition_healthy_without_a_check_needs_a_running_container() -> None:
     stack = a_stack({"main": [service("db"), APP]})
     on = desire(stack, "main")
-    assert "waits for db to be running" in text(stack, on, *made(stack))
+    assert "waits for db to be running" in text(stack, on, *containers_of(stack))
     assert text(stack, on, container(stack.services["db"]), container(APP, State.CREATED)) == (
         "app: start (stopped: was created and never started)"
     )
@@ -80,7 +80,7 @@ def test_condition_healthy_without_a_check_needs_a_running_container() -> None:
 
 def test_the_longest_chain_starts_first() -> None:
     stack = a_stack({"main": [service("a"), service("b"), service("c", "b"), service("d", "c")]})
-    result = planned(stack, desire(stack, "main"), look(stack, *made(stack)))
+    result = planned(stack, desire(stack, "main"), look(stack, *containers_of(stack)))
     assert [(s.service, s.weight) for s in result.steps] == [("b", 2), ("a", 0)]
 
 
@@ -187,7 +187,7 @@ def test_a_blocked_group_names_all_dependencies_that_are_off() -> None:
 def test_force_ignores_group_dependencies_but_not_those_between_services() -> None:
     stack = a_stack({"base": [DB], "top needs base:ready": [service("api"), service("ui", "api")]})
     forced = desire(stack, top=GroupState(on=True, force=True))
-    assert text(stack, forced, *made(stack)[1:]) == (
+    assert text(stack, forced, *containers_of(stack)[1:]) == (
         "api: start (stopped: was created and never started)\n"
         "ui: waits (dependency_not_ready: waits for api to start)"
     )
@@ -196,7 +196,7 @@ def test_force_ignores_group_dependencies_but_not_those_between_services() -> No
 def test_a_long_chain_starts_link_by_link_and_stops_link_by_link() -> None:
     links = [service("s000")] + [service(f"s{i:03}", f"s{i - 1:03}") for i in range(1, 200)]
     stack = a_stack({"main": links})
-    assert len(planned(stack, desire(stack, "main"), look(stack, *made(stack))).steps) == 1
+    assert len(planned(stack, desire(stack, "main"), look(stack, *containers_of(stack))).steps) == 1
     up = [container(s) for s in links]
     assert [s.service for s in planned(stack, desire(stack), look(stack, *up)).steps] == ["s199"]
 
@@ -206,12 +206,17 @@ def test_a_long_chain_starts_link_by_link_and_stops_link_by_link() -> None:
 
 def test_a_suspended_group_is_not_changed_and_its_drift_is_shown() -> None:
     suspended = desire(ONE, main=GroupState(on=True, suspend=Suspension(reason="camera work")))
-    for seen in ([], [alone(State.EXITED)], [alone(config_hash="old")], [alone(), alone(id="b")]):
+    for seen in (
+        [],
+        [kafka(State.EXITED)],
+        [kafka(config_hash="old")],
+        [kafka(), kafka(id="b")],
+    ):
         result = planned(ONE, suspended, look(ONE, *seen))
         assert str(result) == "kafka: waits (suspended: main is suspended: camera work)"
         assert result.drifts
     off = desire(ONE, main=GroupState(on=False, suspend=Suspension()))
-    assert text(ONE, off, alone()) == "kafka: waits (suspended: main is suspended)"
+    assert text(ONE, off, kafka()) == "kafka: waits (suspended: main is suspended)"
 
 
 def test_a_suspension_is_due_at_its_end() -> None:
@@ -258,7 +263,7 @@ def test_a_change_of_its_inputs_ends_the_back_off(change: Callable[..., Any]) ->
 def test_one_failing_service_delays_only_those_that_need_it() -> None:
     stack = a_stack({"main": [DB, APP, service("other")]})
     on = desire(stack, "main")
-    result = text(stack, on, *made(stack), ledger=failing(stack, on, "db"))
+    result = text(stack, on, *containers_of(stack), ledger=failing(stack, on, "db"))
     assert "db: waits (back_off" in result
     assert "app: waits (dependency_not_ready" in result
     assert "other: start" in result

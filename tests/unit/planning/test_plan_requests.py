@@ -12,7 +12,7 @@ from reconciler.model.ledger import Ledger
 from reconciler.model.observed import State
 from reconciler.model.stack import Stack
 from tests.support.fixtures.builders import NOW, a_stack, container, desire, look, planned, service
-from tests.support.fixtures.plans import APP, DB, ONE, ONE_ON, TIERS, WEAK, WEB, alone, text
+from tests.support.fixtures.plans import APP, DB, ONE, ONE_ON, TIERS, WEAK, WEB, kafka, text
 
 # --- requested restarts ---------------------------------------------------------------------------
 
@@ -54,15 +54,15 @@ def test_a_service_does_not_start_before_a_pending_stop_of_its_dependency() -> N
 
 def test_a_restart_is_carried_out_once() -> None:
     wish = restarting(ONE)
-    assert text(ONE, wish, alone()) == "kafka: stop (restart: a restart was requested)"
-    assert text(ONE, wish, alone(started_at=NOW.wall)) == "nothing to do"
+    assert text(ONE, wish, kafka()) == "kafka: stop (restart: a restart was requested)"
+    assert text(ONE, wish, kafka(started_at=NOW.wall)) == "nothing to do"
     skewed = Ledger(restarted={"kafka": NOW.wall})
-    assert text(ONE, wish, alone(), ledger=skewed) == "nothing to do"
+    assert text(ONE, wish, kafka(), ledger=skewed) == "nothing to do"
 
 
 @pytest.mark.pitfall(36)
 def test_a_restart_requested_after_the_clock_was_set_back_is_carried_out() -> None:
-    ahead = alone(started_at=NOW.wall + 3e8)
+    ahead = kafka(started_at=NOW.wall + 3e8)
     wanted = planned(ONE, ONE_ON, look(ONE, ahead)).services["kafka"].wants
     before = Ledger(settled={"kafka": wanted})
     asked = restarting(ONE, NOW.wall - 1)
@@ -77,7 +77,7 @@ def test_a_restart_requested_after_the_clock_was_set_back_is_carried_out() -> No
 
 def test_a_restart_in_the_future_is_due_then() -> None:
     wish = restarting(ONE, NOW.wall + 60)
-    result = planned(ONE, wish, look(ONE, alone()))
+    result = planned(ONE, wish, look(ONE, kafka()))
     assert str(result) == "nothing to do"
     assert result.due == NOW.mono + 60
 

@@ -10,9 +10,21 @@ from reconciler.model.observed import State
 from reconciler.planning.record_observation import record_observation
 from reconciler.planning.status import Phase, outcome, summarise
 from tests.support.fixtures.builders import NOW, a_stack, container, desire, look, planned, service
-from tests.support.fixtures.plans import ALONE, APP, DB, OFF, ON, ONE, ONE_ON, TIERS, WEB, alone, text
+from tests.support.fixtures.plans import (
+    ALONE,
+    APP,
+    DB,
+    OFF,
+    ON,
+    ONE,
+    ONE_ON,
+    TIERS,
+    WEB,
+    kafka,
+    text,
+)
 
-ODD = alone(State.UNKNOWN, error="the engine reports the state 'odd'", started_at=0.0)
+ODD = kafka(State.UNKNOWN, error="the engine reports the state 'odd'", started_at=0.0)
 LEFT = "blocked (state_unknown: kafka is left alone: the engine reports the state 'odd')"
 
 
@@ -24,7 +36,7 @@ def test_it_is_left_alone_whether_its_group_is_on_or_off() -> None:
 def test_no_second_container_is_created_started_or_removed_beside_it() -> None:
     for state in (State.CREATED, State.RUNNING, State.EXITED, State.DEAD):
         for desired in (ONE_ON, desire(ONE)):
-            assert text(ONE, desired, ODD, alone(state, id="second")) == f"kafka: {LEFT}"
+            assert text(ONE, desired, ODD, kafka(state, id="second")) == f"kafka: {LEFT}"
 
 
 def test_changes_and_restarts_wait_too() -> None:
@@ -61,7 +73,7 @@ def test_its_dependencies_stop_without_it() -> None:
 def test_an_orphan_in_this_state_is_not_pruned() -> None:
     stack = a_stack({"main": [ALONE]}, prune=True)
     orphan = container(service("gone"), State.UNKNOWN, error="odd")
-    seen = text(stack, desire(stack, "main"), alone(), orphan)
+    seen = text(stack, desire(stack, "main"), kafka(), orphan)
     assert seen == "gone: blocked (state_unknown: gone is left alone: odd)"
 
 
