@@ -1,8 +1,8 @@
 """`make clean`: removes what `make run` created on engines, and its files in `.run/`; nothing else.
 
 On the user's own engine: the containers of this checkout (Compose labels each with project and directory),
-the networks that only they used, the stand-in images. Volumes stay there, since they may hold data, and so
-do pulled images, which other projects may use. A private engine is removed with everything in it.
+the networks that only they used, the stand-in images. Volumes stay, since they may hold data. Pulled images
+stay, since other projects may use them. A private engine is removed with everything in it.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 It outlives `make run`, so that Ctrl-C stops no container, and serves the next run. `make clean` stops it,
 removes its mounts and its data. Needs root.
 
-It creates no default bridge: all engines of a machine share that name, and creating or removing it disturbs
-the others. Compose gives every project a network of its own anyway. If another engine shares the network
-namespace, it also leaves the firewall alone: a starting dockerd flushes the rules of the one before it.
+It creates no default bridge: all engines of a machine share that name, and creating or removing the bridge
+disturbs the others. Compose gives every project a network of its own. If another engine shares the network
+namespace, the private engine also changes no firewall rules: a starting dockerd flushes those of the others.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The images that the stack needs, whether the engine can pull them, and the stand-in image if it can't."""
+"""Finds the images that the stack needs and whether the engine can pull them; builds the stand-in image."""
 
 from __future__ import annotations
 

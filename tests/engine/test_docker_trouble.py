@@ -88,7 +88,7 @@ async def test_a_silent_stream_is_lost_after_a_command(bench: Make, monkeypatch:
     from reconciler.engine.docker import engine, streams
 
     monkeypatch.setattr(engine, "_EVENT_WITHIN", 0.3)
-    monkeypatch.setattr(streams.Events, "_hear", lambda *_: None)
+    monkeypatch.setattr(streams.Events, "_on_event", lambda *_: None)
     b: AdapterHarness = await bench(PLAIN)
     container = await b.created("plain")
     events = b.engine.events(b.stack)

@@ -1,9 +1,9 @@
 """Provides a socket through which Docker Compose sees the engine without some of its containers.
 
-Compose identifies its containers by their labels. A container that inherited them from its image (see
-``identity``) counts as a container of the service: Compose 2.40 recreates or removes it, or takes it for the
-service and creates no container. So that no call of the daemon harms it, such a container is removed from
-every list that Compose requests; everything else passes through unchanged.
+Compose identifies its containers by their labels. To Compose, a container that inherited them from its image
+(see ``identity``) is a container of the service: Compose 2.40 recreates it, removes it, or creates no other
+container. Therefore the socket leaves such a container out of every list that Compose requests. Everything
+else passes through unchanged.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """HTTP client for frequent reads and for streams: observation, events, logs, probes.
 
-Plain asyncio instead of the SDK, for two reasons. A read costs a third of the SDK's CPU time, and no thread.
-And a hanging read is cancelled at once by closing its socket, while a thread in a blocking call can't be
-stopped. Commands to containers, where neither matters, go through the SDK.
+Uses asyncio instead of the SDK, for two reasons. A read costs a third of the SDK's CPU time, and no thread.
+Closing the socket cancels a hanging read at once, while a thread in a blocking call can't be stopped. Neither
+matters for commands, so they go through the SDK.
 """
 
 from __future__ import annotations

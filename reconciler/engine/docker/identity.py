@@ -1,4 +1,4 @@
-"""Tells the project's service containers from those that inherited its labels from their image.
+"""Separates the project's service containers from containers that inherited its labels from their image.
 
 `docker commit` copies the labels of a container into the new image, and an image may be built with `LABEL
 com.docker.compose.project=…`. A container of such an image has the labels of a service without being one: it
@@ -120,9 +120,9 @@ def made_by_compose(labels: Mapping[str, str], image: str) -> bool:
 def set_at_creation(labels: Mapping[str, str], inherited: Mapping[str, str]) -> bool:
     """Whether the container was created as this service, given the labels of its image (``inherited``).
 
-    The most specific label decides: the image's id differs for every image that Compose uses (2.30 to 5.x set
-    it); older versions and other tools are recognised by the hash of the definition, and a container labelled
-    by hand by project and service. A single label overridden by `docker run --label` changes nothing.
+    The most specific label decides. Compose 2.30 to 5.x set the id of the image, which no image can contain.
+    Older versions and other tools set the hash of the definition. A container labelled by hand has project
+    and service only. A single label overridden by `docker run --label` changes nothing.
     """
     for label in (IMAGE, CONFIG_HASH):
         if label in labels:

@@ -1,4 +1,4 @@
-"""Caches which image each reference names, until tags may have moved."""
+"""Caches the image id of each reference until a tag may have moved."""
 
 from __future__ import annotations
 

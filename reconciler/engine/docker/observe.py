@@ -38,8 +38,9 @@ _LEFT_ALONE = 30.0
 not cost every observation its deadline.
 """
 _REFUSALS = 3
-"""Consecutive inspections that the engine may refuse before the container counts as one in an unknown state:
-until then the observation is incomplete, since most refusals end before the next one.
+"""Consecutive refused inspections after which a container is in an unknown state.
+
+Until then the observation is incomplete, since most refusals end before the next inspection.
 """
 
 _log = logging.getLogger(__name__)
@@ -90,9 +91,9 @@ class Observer:
     def note_exit(self, container_id: str, at: float, exit_code: int) -> bool:
         """Record that the process of a held container ended (wall seconds); True if observations show it now.
 
-        They do if the container is being stopped: the engine then removes its network, which takes half a
-        second when several end at once, and answers no inspection until then; components that wait for the
-        end of the process need not wait for that.
+        Observations show it if the container is being stopped. The engine then removes its network, which
+        takes half a second when several containers end at once, and answers no inspection until then. A
+        component that waits for the end of the process does not wait for the network.
         """
         known = self._known.get(container_id)
         if known is None or not self._held.get(container_id) or known.container.started_at > at:

@@ -148,13 +148,13 @@ class Events:
         try:
             async with aclosing(lines_of(reply.chunks())) as lines:
                 async for line in lines:
-                    self._hear(json.loads(line))
+                    self._on_event(json.loads(line))
             self._ended = EOFError()
         except (OSError, EOFError, EngineError, *MALFORMED) as error:
             self._ended = error
         self._woken.set()
 
-    def _hear(self, event: Mapping[str, Any]) -> None:
+    def _on_event(self, event: Mapping[str, Any]) -> None:
         self._heard_at = asyncio.get_running_loop().time()
         self._expected_by = None
         try:

@@ -45,10 +45,12 @@ class Call(NamedTuple):
 
 
 Hook = Callable[[Call], str | None]
-"""Called before a request is forwarded. ``lose``: forward it, and close the connection instead of answering;
-``hold``: pass it on when ``release`` is called; ``late``: pass it on, and answer when that is called;
-``refuse``: answer 500 without passing it on; ``lie``: answer that it is done without passing it on; ``cut``:
-cut the line without passing it on."""
+"""Called for each request; returns the fault to inject, None: forward the request unchanged.
+
+``lose``: forward the request, and close the connection instead of responding. ``hold``: forward it when
+``release`` is called. ``late``: forward it, and respond when ``release`` is called. The others do not forward
+it. ``refuse``: respond with 500. ``lie``: respond with success. ``cut``: close the connection.
+"""
 
 
 class AtCall:
