@@ -56,17 +56,27 @@ class Resolve(Protocol):
     """A resolver of Compose files; ``reconciler.engine.ComposeResolver`` is one."""
 
     async def __call__(
-        self, files: Sequence[Path], directory: Path, project: str, *, without: str = ""
+        self,
+        files: Sequence[Path],
+        directory: Path,
+        project: str,
+        *,
+        without: str = "",
+        remote: bool = False,
     ) -> Resolved:
-        """Return the resolved model of the files; ``without`` is removed from all paths before hashing."""
+        """Return the resolved model of the files; ``without`` is removed from all paths before hashing.
+
+        ``remote``: Compose may fetch included files.
+        """
 
 
 def keyed(resolve: Resolve, key: DigestKey | None) -> Resolve:
     """Return ``resolve`` with keyed digests of the values copied into containers added to its result."""
 
     async def resolved(
-        files: Sequence[Path], directory: Path, project: str, *, without: str = ""
+        files: Sequence[Path], directory: Path, project: str, *, without: str = "", remote: bool = False
     ) -> Resolved:
-        return with_digests(await resolve(files, directory, project, without=without), key)
+        model = await resolve(files, directory, project, without=without, remote=remote)
+        return with_digests(model, key)
 
     return resolved

@@ -27,8 +27,9 @@ from reconciler.model.resolved_compose import Resolved
 
 log = logging.getLogger(__name__)
 
-Resolver = Callable[[Sequence[Path], Path, str], Awaitable[Resolved]]
-"""Resolves Compose files (all profiles), given their project directory and project name."""
+Resolver = Callable[..., Awaitable[Resolved]]
+"""Resolves Compose files (all profiles), given their project directory and project name; with ``remote=True``
+Compose may fetch included files."""
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -171,7 +172,12 @@ class Loader:
         if cached:
             return cached
         try:
-            return await self._resolve(scan.compose, scan.compose[0].parent, scan.project)
+            return await self._resolve(
+                scan.compose,
+                scan.compose[0].parent,
+                scan.project,
+                **({"remote": True} if scan.remote else {}),
+            )
         except InvalidDesiredState as error:
             return InvalidDesiredState(self._scanner.relative_paths(error.mistakes))
 

@@ -33,6 +33,7 @@ class Scan(NamedTuple):
     key: str
     sources: Mapping[str, bytes]
     warnings: tuple[str, ...] = ()
+    remote: bool = False
 
 
 class Scanner:
@@ -76,12 +77,13 @@ class Scanner:
         project = _project(parsed)
         read_files = self._reader.read_all().items()
         sources = {source_name(path, self._directory): content for path, content in read_files}
-        key = _key(project, compose, contents)
+        remote = parsed.stack_file is not None and parsed.stack_file.remote_includes
+        key = _key(project, compose, contents) + ("+remote" if remote else "")
         # Read after the sources: a file that is not in use must not become one.
         overrides = possible_overrides(compose)
         warnings = self._selection_warnings(compose, contents, overrides)
         inputs = (*inputs, *overrides)
-        return Scan(parsed, tuple(mistakes), compose, inputs, project, key, sources, warnings)
+        return Scan(parsed, tuple(mistakes), compose, inputs, project, key, sources, warnings, remote)
 
     def _selection_warnings(
         self, compose: Sequence[Path], contents: Mapping[Path, bytes | None], overrides: Sequence[Path]

@@ -97,6 +97,7 @@ class StackFile(_Model):
         default_factory=dict, description="What the Compose files leave open, by service"
     )
     prune: Flag = Field(False, description="Stop and remove containers of services no longer in the files")
+    remote_includes: Flag = Field(False, description="Let Compose fetch files named in include and extends")
     restart: Literal["compose", "managed"] = Field(
         "compose", description="managed: the daemon sets restart policies to `no` and starts all in order"
     )

@@ -110,9 +110,15 @@ class ComposeResolver(Protocol):
     environment: Mapping[str, str]
 
     async def __call__(
-        self, files: Sequence[Path], directory: Path, project: str, *, without: str = ""
+        self,
+        files: Sequence[Path],
+        directory: Path,
+        project: str,
+        *,
+        without: str = "",
+        remote: bool = False,
     ) -> Resolved:
-        """Return the resolved model of the files.
+        """Return the resolved model of the files. ``remote``: Compose may fetch included files.
 
         ``directory`` is the base of relative paths. ``without`` is a path prefix to remove from the result.
 

@@ -155,8 +155,8 @@ def _link(real: Path, top: Path, name: str) -> Iterator[Mistake]:
 
 
 async def _loaded(directory: Path, folder: str, around: ValidationContext) -> LoadedState:
-    async def resolve(files: Sequence[Path], base: Path, project: str) -> Resolved:
-        return await around.resolve(files, base, project, without=folder)
+    async def resolve(files: Sequence[Path], base: Path, project: str, *, remote: bool = False) -> Resolved:
+        return await around.resolve(files, base, project, without=folder, remote=remote)
 
     store = Store(directory, resolve, extra_compose=around.extra_compose, environment=around.environment)
     try:

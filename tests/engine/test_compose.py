@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 import textwrap
 from pathlib import Path
 
@@ -284,3 +285,27 @@ def test_images_by_tag_digest_and_id() -> None:
     assert {image_named(name, tags) for name in ("redis:7", "docker.io/redis:7", "redis@sha256:ff")} == {id}
     assert image_named(id, tags) == image_named("a1a1a1a1a1a1", tags) == id
     assert image_named("redis", tags) == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "include: ['{url}.git']",
+        "include: ['{url}.git#main:compose.yaml']",
+        "include: ['oci://{address}/images/one:latest']",
+        "services:\n  web:\n    extends: {{file: '{url}.git', service: web}}",
+        "include: [inner.yaml]",
+    ],
+)
+async def test_nothing_is_fetched_unless_it_is_allowed(tmp_path: Path, text: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        names = {"url": f"http://{address}/one", "address": address}
+        file = tmp_path / "compose.yaml"
+        file.write_text(text.format(**names) + "\n")
+        (tmp_path / "inner.yaml").write_text("include: ['{url}.git']\n".format(**names))
+        with pytest.raises(InvalidDesiredState, match="remote_includes: true"):
+            await resolve([file], tmp_path, "probe")
+        with pytest.raises(BlockingIOError):
+            server.accept()

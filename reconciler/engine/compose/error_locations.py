@@ -29,6 +29,9 @@ _KEYS = (
 _SERVICE = re.compile(r"\bservice \"?(?P<name>[\w.-]+)\"?")
 _UNDEFINED = re.compile(r"undefined (?P<kind>service|network|volume|config|secret) \"?(?P<name>[\w.-]+)\"?")
 _CYCLE = re.compile(r"dependency cycle detected: (?P<name>[\w.-]+)")
+_REMOTE_OFF = re.compile(r"remote resource is disabled by|COMPOSE_EXPERIMENTAL_(?:GIT|OCI)_REMOTE")
+_REMOTE = re.compile(r"(?:https?|git|ssh|oci)://|git@|github\.com/")
+_USERINFO = re.compile(r"://[^\s]*@")
 _FIELD_OF = {
     "service": "depends_on",
     "network": "networks",
@@ -51,8 +54,21 @@ def mistakes_in(messages: Sequence[str], files: Sequence[Path]) -> tuple[Mistake
     """
     message = "\n".join(line for line in messages if not _LOG_LINE.match(line)).strip()
     message = message or "Docker Compose gave no reason"
+    if _REMOTE_OFF.search(message):
+        return (_remote_mistake(files),)
     place = _place(message, files)
     return (Mistake(place.path, place.line, place.column, _sentence(without_values(message))),)
+
+
+def _remote_mistake(files: Sequence[Path]) -> Mistake:
+    remedy = "files are not fetched; `remote_includes: true` in stack.yaml allows it"
+    for path in files:
+        for node in _scalars(_tree(path)):
+            if _REMOTE.match(node.value):
+                url = _USERINFO.sub("://", node.value)
+                place = node.start_mark
+                return Mistake(str(path), place.line + 1, place.column + 1, f"{url} is remote, and {remedy}")
+    return Mistake(_only(files), 0, 0, f"it includes a remote file, and {remedy}")
 
 
 def warnings_in(messages: Sequence[str]) -> tuple[str, ...]:

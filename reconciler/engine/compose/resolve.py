@@ -21,6 +21,7 @@ from reconciler.model.json_text import load_json
 from reconciler.model.resolved_compose import Resolved
 from reconciler.model.secret_values import variables_of
 
+_NO_REMOTE = {"COMPOSE_EXPERIMENTAL_GIT_REMOTE": "false", "COMPOSE_EXPERIMENTAL_OCI_REMOTE": "false"}
 _DEADLINE = 30.0
 """Seconds for one call of Compose."""
 
@@ -33,10 +34,16 @@ class DockerComposeResolver:
         self.environment: Mapping[str, str] = environment(environ)
 
     async def __call__(
-        self, files: Sequence[Path], directory: Path, project: str, *, without: str = ""
+        self,
+        files: Sequence[Path],
+        directory: Path,
+        project: str,
+        *,
+        without: str = "",
+        remote: bool = False,
     ) -> Resolved:
         """Resolve the files; see ``resolve``."""
-        return await resolve(files, directory, project, environ=self._environ, without=without)
+        return await resolve(files, directory, project, environ=self._environ, without=without, remote=remote)
 
 
 async def resolve(
@@ -47,12 +54,14 @@ async def resolve(
     environ: Mapping[str, str] | None = None,
     compose: Compose | None = None,
     without: str = "",
+    remote: bool = False,
 ) -> Resolved:
     """Return what the Compose files mean: interpolated, merged, env files read, all profiles on.
 
     Takes about 80 ms. ``directory`` is the base of relative paths and the value of ``${PWD}``: the folder in
     which a person calls ``docker compose up``. ``without`` is a path prefix to remove from the result, for
-    files that are in a temporary folder. An empty ``project`` leaves the name to Compose.
+    files that are in a temporary folder. An empty ``project`` leaves the name to Compose. Without ``remote``
+    nothing is fetched: a file that is only being looked at must not make this machine connect anywhere.
 
     Raises:
         InvalidDesiredState: Compose rejects the files; has its message, file and line.
@@ -62,6 +71,7 @@ async def resolve(
     """
     surroundings: Mapping[str, str] = os.environ if environ is None else environ
     chosen = compose if compose else await asyncio.to_thread(find_compose, surroundings)
+    surroundings = environment(surroundings) | ({} if remote else _NO_REMOTE)
     common = ["--ansi", "never", "--project-directory", str(directory), "-p", project, "--profile", "*"]
     named = [argument for file in files for argument in ("-f", str(file))]
     folder = working_directory(directory)
@@ -146,7 +156,7 @@ async def _config(
     try:
         done = await run(
             [compose.path, *common, "config", *wanted],
-            environ=environment(environ),
+            environ=environ,
             directory=directory,
             quiet=_DEADLINE,
             limit=_DEADLINE,

@@ -352,3 +352,19 @@ async def test_shipped_stack_loads_with_real_compose(tmp_path: Path) -> None:
     (tmp_path / "d/compose.yaml").write_text(text.replace("image: minio/minio:latest", "imag: x"))
     with pytest.raises(InvalidDesiredState, match=r"compose\.yaml.*imag"):
         await store.load()
+
+
+async def test_remote_files_are_fetched_only_if_stack_yaml_allows_it(tmp_path: Path) -> None:
+    resolver, seen = FakeResolver(), list[bool]()
+
+    async def noting(*arguments: Any, remote: bool = False) -> Any:
+        seen.append(remote)
+        return await resolver(*arguments)
+
+    directory = a_directory(tmp_path)
+    store = Store(directory, noting)
+    await store.load()
+    stack = directory / "stack.yaml"
+    stack.write_text(stack.read_text() + "remote_includes: true\n")
+    await store.load()
+    assert seen == [False, True]
