@@ -20,6 +20,7 @@ def doctor(
     compose_file: tuple[Path, ...],
     host: str,
     port: int,
+    engine: str,
     output: str,
 ) -> int:
     """Run all checks; exit code 1 if one of them finds a problem."""
@@ -29,6 +30,7 @@ def doctor(
         compose_files=compose_file,
         host=host,
         port=port,
+        kind=engine,
     )
     checks = run_checks(context)
     problems = sum(check.state == PROBLEM for check in checks)

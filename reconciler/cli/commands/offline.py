@@ -65,11 +65,11 @@ def validate(
     return 0
 
 
-def init(console: Console, *, compose_file: Path, desired_state: Path, force: bool) -> int:
+def init(console: Console, *, compose_file: Path, desired_state: Path, engine: str, force: bool) -> int:
     """Write a first desired-state directory."""
     from reconciler.cli.init.init import scaffold
 
-    result = asyncio.run(scaffold(compose_file, desired_state, force=force))
+    result = asyncio.run(scaffold(compose_file, desired_state, force=force, engine=engine))
     for note in result.notes:
         console.error(f"note: {clean(note)}")
     for written in result.written:

@@ -200,7 +200,7 @@ def check_disk(machine: CheckContext) -> Check:
     """Check that there is enough space where the engine and the daemon write."""
     name = "disk space"
     parts, worst, remedy = [], OK, ""
-    for what, path in (("docker", _docker_root(machine)), ("state", machine.state_dir)):
+    for what, path in ((machine.kind, _engine_root(machine)), ("state", machine.state_dir)):
         usage = shutil.disk_usage(_existing_ancestor(path))
         parts.append(f"{what}: {usage.free / 10**9:.1f} GB free of {usage.total / 10**9:.1f} in {path}")
         if usage.free < _LEAST_FREE:
@@ -208,11 +208,14 @@ def check_disk(machine: CheckContext) -> Check:
         elif usage.free < _LITTLE_FREE * usage.total and worst == OK:
             worst = WARN
     if worst != OK:
-        remedy = "`docker system df` shows what uses the space, `docker image prune` removes unused images"
+        tool = "podman" if machine.kind == "podman" else "docker"
+        remedy = f"`{tool} system df` shows what uses the space, `{tool} image prune` removes unused images"
     return Check(name, worst, "; ".join(parts), remedy)
 
 
-def _docker_root(machine: CheckContext) -> Path:
+def _engine_root(machine: CheckContext) -> Path:
+    if machine.kind == "podman":
+        return machine.root / "var/lib/containers"
     try:
         content = load_json(machine.text("/etc/docker/daemon.json"))
         return Path(content["data-root"])

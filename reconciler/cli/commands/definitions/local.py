@@ -145,7 +145,7 @@ LOCAL: tuple[Command, ...] = (
             "inotify and disk space. Each problem is shown with a remedy. Changes nothing."
         ),
         handler="doctor:doctor",
-        options=(*STATE, HOST, PORT, OUTPUT),
+        options=(*STATE, ENGINE, HOST, PORT, OUTPUT),
         examples=(
             ("doctor", "run all checks"),
             (
@@ -167,6 +167,7 @@ LOCAL: tuple[Command, ...] = (
         arguments=(Argument("COMPOSE_FILE", "Compose file of the project", "", "files", option_types.path),),
         options=(
             DESIRED_STATE,
+            ENGINE,
             Option("--force", "overwrite an existing stack.yaml and groups.yaml"),
         ),
         examples=(
