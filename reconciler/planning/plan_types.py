@@ -55,6 +55,14 @@ class Wait(NamedTuple):
     until: float | None = None
 
 
+def orphan_remedy(container: str, service: str) -> str:
+    """Return what to do about an orphan that holds what a service needs, as part of a sentence."""
+    return (
+        f"{container} belongs to {service}, which is no longer in the files: "
+        f"set `prune: true` in stack.yaml, or remove it (`docker rm -f {container}`)"
+    )
+
+
 REPLICA_FIRST = "replica_first"
 """The wait reason while another replica of the same service is recreated first."""
 

@@ -5,6 +5,7 @@ A phase is derived for each snapshot, never stored and never an input to a decis
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from reconciler.model.ledger import Clock, Ledger
 from reconciler.model.ledger_updates import expected_start_time
 from reconciler.model.observed import Action
 from reconciler.model.stack import UNIT
-from reconciler.planning.plan_types import REPLICA_FIRST
+from reconciler.planning.plan_types import REPLICA_FIRST, orphan_remedy
 from reconciler.planning.planner import Plan, ServicePlan
 
 DEGRADED_AT_ONCE = frozenset(
@@ -72,7 +73,21 @@ def summarise(plan: Plan, ledger: Ledger, in_flight: Mapping[str, Action]) -> di
             statuses[name] = CONVERGED if one.replicas else SCALED_TO_ZERO
         else:
             statuses[name] = _summary(one, ledger.failures.get(name), in_flight.get(name), statuses)
+        if plan.orphans and statuses[name].phase is not Phase.CONVERGED:
+            statuses[name] = _with_orphan(plan, statuses[name])
     return statuses
+
+
+def _with_orphan(plan: Plan, status: ServiceStatus) -> ServiceStatus:
+    """Add the remedy if the message names a container of a service that is no longer in the files.
+
+    Such a container holds a port: after a rename of a service, the old container keeps running.
+    """
+    for orphan in plan.orphans:
+        held = re.search(rf"is taken by container {re.escape(orphan.name)}(?![\w.-])", status.message)
+        if held and orphan.service not in plan.services:
+            return status._replace(message=f"{status.message}; {orphan_remedy(orphan.name, orphan.service)}")
+    return status
 
 
 def _of_units(

@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 from reconciler.model.capabilities import Capability
 from reconciler.model.observed import Action, Container, State
-from reconciler.model.stack import Service
+from reconciler.model.stack import Service, service_of
 from reconciler.planning.comparison import Comparison
 from reconciler.planning.context import Earlier, PlanningContext
 from reconciler.planning.drift import Drift
 from reconciler.planning.gates import GroupGate
 from reconciler.planning.mounts import changing_source, missing_source
 from reconciler.planning.ordering import unmet_dependency
-from reconciler.planning.plan_types import Block, Step, Wait
+from reconciler.planning.plan_types import Block, Step, Wait, orphan_remedy
 
 
 class Unit(NamedTuple):
@@ -184,6 +184,19 @@ def wait_for_removal() -> Wait:
     return Wait("removing", "waits for the engine to finish removing it")
 
 
+def _orphan_with_name(context: PlanningContext, name: str) -> Wait | None:
+    """Return the wait for a name that a container of a renamed or removed service still has."""
+    stack = context.stack
+    for former, containers in context.containers.items():
+        if former in stack.services or service_of(former) in stack.services:
+            continue
+        if any(container.name == name for container in containers):
+            if stack.prune:
+                return Wait("removing", f"waits until {name} of the former service {former} is removed")
+            return Wait("name_conflict", f"the name {name} is taken: {orphan_remedy(name, former)}")
+    return None
+
+
 def name_conflict(context: PlanningContext, service: Service, name: str) -> Wait | None:
     """Return the wait for a container name that another container holds; None: it is free."""
     for other in context.stack.alternatives.get(service.name, ()):
@@ -192,7 +205,7 @@ def name_conflict(context: PlanningContext, service: Service, name: str) -> Wait
                 message = f"waits for the name {name}, which the container of {other} still has"
                 return Wait("name_conflict", message)
     if name not in context.observed.foreign:
-        return None
+        return _orphan_with_name(context, name)
     return Wait(
         "name_conflict",
         f"a container outside this project has the name {name}: rename or remove it",

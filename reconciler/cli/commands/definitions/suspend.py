@@ -20,8 +20,9 @@ SUSPENSIONS: tuple[Command, ...] = (
         summary="suspend groups: report drift, repair nothing",
         description=(
             "Suspend groups: until the given time or `resume`, the daemon starts, stops and repairs nothing "
-            "in them. Changes to these groups are accepted and carried out afterwards. Sets suspend in "
-            "groups.yaml."
+            "in them. Changes to these groups are accepted and carried out afterwards. Use it before a "
+            "backup or another tool stops or pauses containers, which the daemon would repair. Sets "
+            "suspend in groups.yaml."
         ),
         handler="suspend:suspend",
         arguments=(GROUPS,),
@@ -37,6 +38,7 @@ SUSPENSIONS: tuple[Command, ...] = (
         ),
         examples=(
             ("suspend alerts --until 2h --reason 'camera work'", "for two hours"),
+            ("suspend storage --until 1h --reason backup", "while a backup tool stops its containers"),
             ("suspend search --until 2026-11-24T06:00:00Z", "until a given time"),
         ),
         exits=_EXITS,
