@@ -141,8 +141,9 @@ def test_watch_restores_the_terminal(sandbox: Sandbox) -> None:
         sandbox.daemon.converged(sandbox.switch(extra=False))
         shown = until_shown(master, shown, "off")
         process.send_signal(signal.SIGINT)
+        # Read while waiting: a full terminal blocks the program after 4 KiB.
+        rest = until_closed(master)
         assert process.wait(10) in {0, 130}
-        rest = drained(master)
         assert "Traceback" not in shown + rest
         # The cursor and the previous screen are restored.
         screen = shown + rest
@@ -167,12 +168,14 @@ def until_shown(master: int, before: str, word: str, within: float = 15.0) -> st
     return before + shown
 
 
-def drained(master: int) -> str:
-    """The remaining output of a program that ended."""
+def until_closed(master: int, within: float = 15.0) -> str:
+    """Return the remaining output, when the program has closed the terminal."""
+    deadline = time.monotonic() + within
     shown = ""
-    while select.select([master], [], [], 0.2)[0]:
-        try:
-            shown += os.read(master, 65536).decode(errors="replace")
-        except OSError:
-            break
+    while time.monotonic() < deadline:
+        if select.select([master], [], [], 0.2)[0]:
+            try:
+                shown += os.read(master, 65536).decode(errors="replace")
+            except OSError:  # EIO: the last process with the terminal has ended
+                break
     return shown

@@ -74,7 +74,7 @@ def test_last_log_lines_and_exit_code_outlive_the_container(sandbox: Sandbox) ->
     sandbox.daemon.converged(saved(sandbox, COMPOSE))
     kept = sandbox.daemon.cli("logs", "cache", "--previous")
     assert kept.returncode == 0, kept.stderr
-    assert "failing, as STANDIN_FAIL says" in kept.stdout
+    assert "failing, because STANDIN_FAIL is set" in kept.stdout
     assert "code 41" in sandbox.daemon.service("cache", sandbox.daemon.get("/services/status"))["last_error"]
 
 
