@@ -20,6 +20,7 @@ TRANSIENT = frozenset(
         errno.ESTALE,
         errno.EAGAIN,
         errno.EBUSY,
+        errno.ETXTBSY,  # a program that is being replaced
         errno.EINTR,
         errno.ETIMEDOUT,
         errno.ENOLCK,

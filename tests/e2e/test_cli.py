@@ -176,6 +176,6 @@ def until_closed(master: int, within: float = 15.0) -> str:
         if select.select([master], [], [], 0.2)[0]:
             try:
                 shown += os.read(master, 65536).decode(errors="replace")
-            except OSError:  # EIO: the last process with the terminal has ended
+            except OSError:  # EIO: no process has it open any more
                 break
     return shown

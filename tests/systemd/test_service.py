@@ -124,7 +124,7 @@ def test_invalid_files_are_in_the_status_line_and_stop_nothing(box: SystemdHost)
     assert "the desired state is not valid" in box.shows("StatusText")
     assert box.containers() == before
     box.save()
-    # The line of invalid files ends with the last valid state, so that waiting for CONVERGED alone is not enough.
+    # The line about invalid files ends with the last valid state, which is CONVERGED too.
     until(lambda: box.shows("StatusText").startswith("the desired state"), False, 30.0)
     box.status_becomes(CONVERGED)
 
