@@ -211,7 +211,8 @@ async def _validate(context: HookContext, git: Git, new: str) -> list[str]:
         raise _PushRefused(
             *mistakes, f"{len(mistakes)} mistake{'s' if mistakes[1:] else ''} to fix"
         ) from None
-    return [*_changes(await current, loaded), *await _steps(context, loaded)]
+    warnings = [f"warning: {warning}" for warning in loaded.stack.warnings]
+    return [*warnings, *_changes(await current, loaded), *await _steps(context, loaded)]
 
 
 async def _load_current(context: HookContext) -> LoadedState | None:

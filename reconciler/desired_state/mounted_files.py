@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from reconciler.desired_state.lfs_pointers import is_pointer_file, pointer_warning
 from reconciler.desired_state.stable_reader import is_open_for_writing
 from reconciler.model.observed import Container, HostPath, ObservedState, State
 from reconciler.model.stack import Stack
@@ -61,6 +62,7 @@ class _Known(NamedTuple):
     signature: Signature
     source: HostPath
     settled: bool
+    pointer: bool = False
 
 
 class _SourceChanged(NamedTuple):
@@ -156,7 +158,7 @@ class MountedFiles:
         settled = kind != "file" or abs(self._wall() - source.changed_at) > _TICK
         if kind == "file" and _signature_and_kind(path)[0] != signature:
             settled = False
-        self._known[path] = _Known(signature, source, settled)
+        self._known[path] = _Known(signature, source, settled, kind == "file" and is_pointer_file(Path(path)))
         return source
 
     def _is_moving(self, path: str, signature: Signature, kind: str) -> bool:
@@ -210,6 +212,8 @@ class MountedFiles:
 
     def _notes(self, sources: Mapping[str, HostPath]) -> Iterable[str]:
         for path, source in sources.items():
+            if self._known[path].pointer:
+                yield pointer_warning(path)
             if source.kind == "file" and not source.digest:
                 size = f"{self._limit // 2**20} MiB"
                 yield f"{path} is larger than {size}: changes of its content are not detected"

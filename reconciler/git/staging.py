@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from reconciler.desired_state.assemble import LoadedState
 from reconciler.desired_state.digest_key_file import Resolve
+from reconciler.desired_state.lfs_pointers import pointer_warnings
 from reconciler.desired_state.store import Store
 from reconciler.errors import InvalidDesiredState, Mistake
 from reconciler.git.attributes import changed_after_checkout, encoding_mistakes
@@ -163,7 +164,8 @@ async def _loaded(directory: Path, folder: str, around: ValidationContext) -> Lo
         loaded = await store.load()
     except InvalidDesiredState as error:
         raise InvalidDesiredState(tuple(_plain(mistake, folder) for mistake in error.mistakes)) from None
-    warnings = tuple(warning.replace(folder, "") for warning in loaded.stack.warnings)
+    pointers = await asyncio.to_thread(pointer_warnings, loaded.stack.services.values(), folder)
+    warnings = tuple(warning.replace(folder, "") for warning in (*loaded.stack.warnings, *pointers))
     stack = replace(loaded.stack, directory=loaded.stack.directory.replace(folder, ""), warnings=warnings)
     return loaded._replace(stack=stack)
 

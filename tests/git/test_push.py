@@ -68,6 +68,16 @@ def test_a_push_is_validated_with_the_untracked_files_of_the_host(push_host: Git
     assert str(push_host.desired / ".git") not in output
 
 
+def test_a_pushed_lfs_pointer_that_is_mounted_is_a_warning(push_host: GitHost, ann: GitUser) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 48213004\n"
+    override = "services:\n  cache: {volumes: ['./plates.onnx:/models/plates.onnx:ro']}\n"
+    stack = STACK.replace("[compose.yaml]", "[compose.yaml, models.yaml]")
+    ann.save("a model", {"plates.onnx": pointer, "models.yaml": override, "stack.yaml": stack})
+    done = ann.push()
+    assert done.returncode == 0, done.output
+    assert f"warning: cache: {push_host.desired}/plates.onnx is a Git LFS pointer" in done.output
+
+
 def test_relative_paths_are_resolved_on_the_host(push_host: GitHost, ann: GitUser) -> None:
     """Only the changed service is recreated: the validated model has the hashes of the running one."""
     ann.save("a", {"compose.yaml": COMPOSE.replace("cache:1", "cache:2")})

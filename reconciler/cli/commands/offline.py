@@ -22,6 +22,7 @@ def validate(
 ) -> int:
     """Print every mistake of a desired-state directory; exit code 1 if there is one."""
     from reconciler.cli.oneshot import load, project_rename_warnings, relative_to_cwd
+    from reconciler.desired_state.lfs_pointers import pointer_warnings
 
     directory = dir or desired_state
     as_json = output == "json"
@@ -51,7 +52,11 @@ def validate(
             return 1
         raise
     stack = loaded.stack
-    warnings = (*stack.warnings, *asyncio.run(project_rename_warnings(loaded, nearest_state_dir())))
+    warnings = (
+        *stack.warnings,
+        *pointer_warnings(stack.services.values()),
+        *asyncio.run(project_rename_warnings(loaded, nearest_state_dir())),
+    )
     if as_json:
         console.json({"valid": True, "errors": [], "warnings": list(warnings)})
         return 0
