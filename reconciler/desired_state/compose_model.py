@@ -55,8 +55,30 @@ def _services(
 
 
 def warnings_from(resolved: Resolved) -> tuple[str, ...]:
-    """Return warnings about Compose settings that can't be carried out when a container starts."""
-    return tuple(start_warnings(_loaded(resolved.text), resolved.values))
+    """Return warnings about Compose settings that can't be carried out, as a whole or at a start."""
+    model = _loaded(resolved.text)
+    return (*_unsupported(model), *start_warnings(model, resolved.values))
+
+
+def _unsupported(model: Mapping[str, Any]) -> Iterator[str]:
+    services: Mapping[str, Any] = model.get("services") or {}
+    for name, entry in services.items():
+        provider = (entry or {}).get("provider")
+        if provider:
+            users = [
+                user for user, other in services.items() if name in ((other or {}).get("depends_on") or ())
+            ]
+            also = f", nor what depends on it ({', '.join(users)})" if users else ""
+            yield (
+                f"{name}: is given by the provider {provider.get('type')}, which only Docker Compose runs: "
+                f"it is not started here{also}"
+            )
+        if (entry or {}).get("models"):
+            models = ", ".join(entry["models"])
+            yield (
+                f"{name}: uses models: ({models}): Docker Compose creates the container only if its model "
+                "plugin is installed, and the address of the model is not updated afterwards"
+            )
 
 
 def _loaded(text: bytes) -> dict[str, Any]:
@@ -86,7 +108,7 @@ def _service(
         container_name=entry.get("container_name") or f"{project}-{name}-1",
         named=bool(entry.get("container_name")),
         replicas=_replicas(entry),
-        image=entry.get("image") or f"{project}-{name}",
+        image="" if entry.get("provider") else entry.get("image") or f"{project}-{name}",
         config_hash=config_hash,
         definition=_digest(sorted(fields.items())),
         fields=fields,
@@ -104,6 +126,7 @@ def _service(
         mounts=mounts,
         contents=_digest(contents) if contents else "",
         start=start_work(entry, model),
+        provider=str((entry.get("provider") or {}).get("type") or ""),
     )
 
 

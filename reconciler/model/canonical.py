@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from reconciler.model.stack import Service, Stack
 
 _DERIVED_FIELDS = frozenset(
-    {"config_hash", "fields", "named", "publishes", "replicas", "start", "volumes_from"}
+    {"config_hash", "fields", "named", "provider", "publishes", "replicas", "start", "volumes_from"}
 )
 """Service fields that derive from the definition or from the Compose version."""
 

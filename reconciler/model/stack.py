@@ -99,6 +99,7 @@ class Service:
     ``container_name`` the name of the first one; ``named``: the file sets the name, so there is only one.
     ``publishes``: it publishes a port, perhaps one that the engine chooses. ``kind`` is that of
     ``stack.yaml``: ``job``, ``service``, or empty.
+    ``provider`` is the type of a service without containers, which Docker Compose gets from a program.
     """
 
     name: str
@@ -124,6 +125,7 @@ class Service:
     named: bool = False
     publishes: bool = False
     kind: str = ""
+    provider: str = ""
 
     def name_of(self, number: int) -> str:
         """Return Compose's name of replica ``number``; numbers below 2 mean the first one."""

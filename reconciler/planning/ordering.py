@@ -88,6 +88,11 @@ def unmet_dependency(context: PlanningContext, earlier: Earlier, service: Servic
     return None
 
 
+def given_by(service: Service) -> str:
+    """Return the sentence about a service that a provider gives, without a container."""
+    return f"given by the provider {service.provider}, which only Docker Compose runs"
+
+
 def _unmet_reason(context: PlanningContext, earlier: Earlier, dependency: Dependency) -> str:
     name = dependency.service
     if not context.gates[context.stack.group_of[name]].state.on:
@@ -95,6 +100,8 @@ def _unmet_reason(context: PlanningContext, earlier: Earlier, dependency: Depend
         return ""
     if not dependency.required and name in context.ledger.failures:
         return ""
+    if context.stack.services[name].provider:
+        return f"waits for {name}, {given_by(context.stack.services[name])}"
     container, done = context.selected.get(name), earlier.plans[name].done
     if dependency.condition is Condition.COMPLETED:
         return "" if done else f"waits for {name} to complete"

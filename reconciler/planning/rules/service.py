@@ -16,7 +16,7 @@ from reconciler.planning.context import Earlier, PlanningContext
 from reconciler.planning.drift import DriftKind, differences
 from reconciler.planning.fingerprints import attempt_fingerprint, desired_fingerprint
 from reconciler.planning.gates import GroupGate
-from reconciler.planning.ordering import blocked_by_dependents, recreated_externally
+from reconciler.planning.ordering import blocked_by_dependents, given_by, recreated_externally
 from reconciler.planning.plan_types import Block, ServicePlan, Wait
 from reconciler.planning.rules.decision import (
     Decision,
@@ -146,6 +146,8 @@ def _next_action(context: PlanningContext, earlier: Earlier, unit: Unit) -> Deci
         return hold(gate.start_hold)
     if comparison is None and unit.done:
         return Decision(settled=True)
+    if comparison is None and service.provider:
+        return hold(Block("provider_unsupported", f"{service.name} is {given_by(service)}"))
     if comparison is None:
         return create(context, earlier, unit)
     container = comparison.container
