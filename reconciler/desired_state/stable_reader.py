@@ -35,6 +35,18 @@ _LEASES = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "f2fs", "o
 """File systems that refuse a lease only if the file has a writer. NFS refuses leases for other reasons."""
 
 
+_NULL_DEVICE = os.makedev(1, 3)
+"""The number of /dev/null on Linux."""
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
 class FileStat(NamedTuple):
     """Identity and time stamps of a file from stat; times in nanoseconds."""
 
@@ -135,9 +147,13 @@ def stat_signature(path: Path) -> FileStat | None:
         return None
     except OSError as error:
         raise _failed(path, error) from None
+    if stat.S_ISCHR(status.st_mode) and status.st_rdev == _NULL_DEVICE:
+        # `env_file: /dev/null` is a common way to name no file; Compose reads it as an empty one.
+        return FileStat(status.st_dev, status.st_ino, 0, 0, 0)
     # Opening a pipe blocks until it has a writer.
     if not stat.S_ISREG(status.st_mode):
-        raise _unreadable(path, "is not a regular file")
+        kind = next((name for test, name in _KINDS if test(status.st_mode)), "not a regular file")
+        raise _unreadable(path, f"is {kind}; a regular file is needed")
     return FileStat(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 

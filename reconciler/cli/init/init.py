@@ -18,7 +18,7 @@ from reconciler.cli.init.groups import Proposal, propose_groups
 from reconciler.cli.init.text import groups_text, stack_text
 from reconciler.cli.oneshot import load, observe, open_engine
 from reconciler.desired_state.compose_inputs import assignments
-from reconciler.desired_state.compose_model import services_from
+from reconciler.desired_state.compose_model import services_from, warnings_from
 from reconciler.desired_state.compose_selection import (
     ENV_FILES,
     FILE,
@@ -74,8 +74,6 @@ async def scaffold(file: Path, directory: Path, *, force: bool = False, engine: 
     files, found = await asyncio.to_thread(_project_files, file)
     resolved, name = await _resolve(files, engine)
     model = load_json(resolved.text)
-    if not model.get("services"):
-        raise InitRefused(f"{file} has no services", "give a Compose file with services")
     services = services_from(resolved, name)
     running = await _running(name, resolved, engine)
     proposal = propose_groups(model["services"], services, running.services or {})
@@ -178,6 +176,8 @@ async def _validate(stack: str, groups: str) -> None:
             await load(Path(folder))
         except InvalidDesiredState as error:
             text = "; ".join(str(mistake) for mistake in error.mistakes)
+            if not any(mistake.path in {STACK, GROUPS} for mistake in error.mistakes):
+                raise InitRefused(text, "correct the project's files, then run it again") from error
             raise InitRefused(
                 f"the generated desired state is not valid: {text}", "please report it"
             ) from error
@@ -246,4 +246,4 @@ def _notes(proposal: Proposal, running: _Running, resolved: Resolved) -> tuple[s
     guessed = [group.name for group in proposal.groups if group.guessed]
     if guessed:
         notes.append(f"memory is partly a guess for {', '.join(guessed)}; correct it in stack.yaml")
-    return (*notes, *proposal.notes, *resolved.warnings)
+    return (*notes, *proposal.notes, *resolved.warnings, *warnings_from(resolved))

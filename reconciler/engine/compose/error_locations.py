@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from reconciler.engine.compose.error_advice import NO_SERVICES, advised, unset_variables, with_unset
 from reconciler.engine.compose.redact import without_values
 from reconciler.errors import InvalidDesiredState, Mistake
 from reconciler.host.untrusted import read_regular
@@ -21,6 +22,7 @@ _LOG_LINE = re.compile(r'^time="[^"]*" level=(?P<level>\w+) msg="(?P<text>.*)"$'
 _LINE = re.compile(r"\bline (\d+)(?:, column (\d+))?: ")
 _PREFIX = re.compile(r"^(?:validating|failed to parse|parsing) (?P<path>/.*?\.\w+): +")
 _NAMED_FILE = re.compile(r"(?P<path>/[^\s:]+\.(?:ya?ml|json|env)|/[^\s:]*\.env)\b")
+_NOT_FOUND = re.compile(r"\b(?:label|env) file (?P<path>/.*?) not found")
 _EXTRA = re.compile(r"additional propert(?:y|ies) '(?P<key>[^']+)'")
 _KEYS = (
     re.compile(r"\b(?P<keys>(?:services|networks|volumes|secrets|configs|include)\.[\w.\[\]-]*\w)"),
@@ -32,6 +34,10 @@ _CYCLE = re.compile(r"dependency cycle detected: (?P<name>[\w.-]+)")
 _REMOTE_OFF = re.compile(r"remote resource is disabled by|COMPOSE_EXPERIMENTAL_(?:GIT|OCI)_REMOTE")
 _REMOTE = re.compile(r"(?:https?|git|ssh|oci)://|git@|github\.com/")
 _USERINFO = re.compile(r"://[^\s]*@")
+_TOP_LEVEL = re.compile(r"(?P<key>services|networks|volumes|secrets|configs|include) must be ")
+_LAST_VALUE = re.compile(r": \"?(?P<value>[^\s\"]+)\"?(?: and \S+)?$")
+"""The value in a message that names no key: "invalid containerPort: abc"."""
+_ANCHOR = re.compile(r"unknown anchor '(?P<name>[^']+)'")
 _FIELD_OF = {
     "service": "depends_on",
     "network": "networks",
@@ -57,7 +63,19 @@ def mistakes_in(messages: Sequence[str], files: Sequence[Path]) -> tuple[Mistake
     if _REMOTE_OFF.search(message):
         return (_remote_mistake(files),)
     place = _place(message, files)
-    return (Mistake(place.path, place.line, place.column, _sentence(without_values(message))),)
+    sentence = advised(_sentence(without_values(message)))
+    if sentence.startswith("services must be a mapping") and _is_null(place):
+        sentence = NO_SERVICES
+    unset = unset_variables(messages)
+    if unset:
+        sentence = with_unset(sentence, unset, _source_at(place))
+    return (Mistake(place.path, place.line, place.column, sentence),)
+
+
+def at_keys(keys: tuple[str, ...], message: str, files: Sequence[Path]) -> Mistake:
+    """Return a mistake at a path of keys, in the last file that contains the most of it."""
+    place = _deepest(keys, list(reversed(files))) or _Place(_only(files), 0, 0)
+    return Mistake(place.path, place.line, place.column, message)
 
 
 def _remote_mistake(files: Sequence[Path]) -> Mistake:
@@ -78,6 +96,43 @@ def warnings_in(messages: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(texts))
 
 
+def _source_at(place: _Place) -> str:
+    """Return the text of the key or value at a place; empty if the place is not known."""
+    if not place.line:
+        return ""
+    found = _find_line(Path(place.path), place.line)
+    return " ".join(node.value for node in _scalars(found)) if found is not None else ""
+
+
+def _is_null(place: _Place) -> bool:
+    root = _tree(Path(place.path))
+    step = _step(root, "services")
+    return step is not None and isinstance(step[1], ScalarNode) and step[1].value in {"", "~", "null"}
+
+
+def _find_line(path: Path, line: int) -> Node | None:
+    """Return the value of the key in a line, or the scalar of a list in that line."""
+    ahead = [_tree(path)]
+    seen: set[int] = set()
+    here: list[Node]
+    while ahead:
+        node = ahead.pop()
+        if node is None or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, MappingNode):
+            here = [value for key, value in node.value if key.start_mark.line + 1 == line]
+            ahead += [value for _, value in node.value]
+        elif isinstance(node, SequenceNode):
+            here = [item for item in node.value if item.start_mark.line + 1 == line]
+            ahead += node.value
+        else:
+            continue
+        if here:
+            return here[0]
+    return None
+
+
 def _sentence(message: str) -> str:
     text = _PREFIX.sub("", message).removeprefix("yaml: ").strip()
     text = _LINE.sub("", text, count=1) if _LINE.match(text) else text
@@ -94,16 +149,59 @@ def _place(message: str, files: Sequence[Path]) -> _Place:
         return _mention(Path(named_file), files) or _Place(named_file, 0, 0)
     keys = _keys(message)
     candidates = [Path(named_file)] if named_file else list(reversed(files))
-    found = [place for path in candidates if (place := _find(path, keys))]
-    # Choose the file that contains the most of the path, and the last one of equals, as Compose merges.
+    place = _deepest(keys, candidates)
+    if place is not None:
+        return _value_place(place, keys) if _TOP_LEVEL.match(message) else place
+    anchor, last = _ANCHOR.search(message), _LAST_VALUE.search(message)
+    if anchor:
+        # The file has no nodes, since it is not YAML.
+        return _line_with(f"*{anchor['name']}", candidates) or _Place(named_file or _only(files), 0, 0)
+    mention = _mention_of(last["value"], candidates) if last else None
+    return mention or _Place(named_file or _only(files), 0, 0)
+
+
+def _deepest(keys: tuple[str, ...], files: Sequence[Path]) -> _Place | None:
+    """Return the place in the file that contains the most of the path; ``files`` begins with the last one.
+
+    As Compose merges, the last one of equals is chosen. None if no file contains the first key.
+    """
+    found = [place for path in files if (place := _find(path, keys))]
     best = max(found, key=lambda item: item[0], default=None)
-    if best and best[0]:
-        return best[1]
-    return _Place(named_file or _only(files), 0, 0)
+    return best[1] if best is not None and best[0] else None
+
+
+def _value_place(place: _Place, keys: tuple[str, ...]) -> _Place:
+    """Return the place of the value instead of the key, if it is of the wrong type as a whole."""
+    step = _step(_tree(Path(place.path)), keys[0])
+    if step is None or isinstance(step[1], ScalarNode):
+        return place
+    return _Place(place.path, step[1].start_mark.line + 1, step[1].start_mark.column + 1)
+
+
+def _mention_of(value: str, files: Sequence[Path]) -> _Place | None:
+    """Return the first scalar that contains a value as a whole word, in the first file that has one."""
+    word = re.compile(rf"(?<![\w.-]){re.escape(value)}(?![\w.-])")
+    for path in files:
+        for node in _scalars(_tree(path)):
+            if word.search(node.value):
+                return _Place(str(path), node.start_mark.line + 1, node.start_mark.column + 1)
+    return None
+
+
+def _line_with(text: str, files: Sequence[Path]) -> _Place | None:
+    for path in files:
+        try:
+            lines = read_regular(path, MAX_BYTES).decode(errors="replace").split("\n")
+        except OSError:
+            continue
+        for number, line in enumerate(lines, 1):
+            if text in line:
+                return _Place(str(path), number, line.index(text) + 1)
+    return None
 
 
 def _named_file(message: str) -> str:
-    prefix = _PREFIX.match(message) or _NAMED_FILE.search(message)
+    prefix = _PREFIX.match(message) or _NOT_FOUND.search(message) or _NAMED_FILE.search(message)
     return prefix["path"] if prefix else ""
 
 
@@ -124,6 +222,9 @@ def _keys(message: str) -> tuple[str, ...]:
     if service:
         wrong = _UNDEFINED.search(message, service.end())
         return ("services", service["name"], *((_FIELD_OF[wrong["kind"]], wrong["name"]) if wrong else ()))
+    top = _TOP_LEVEL.match(message)
+    if top:
+        return (top["key"],)
     cycle = _CYCLE.search(message)
     return ("services", cycle["name"], "depends_on") if cycle else ()
 

@@ -11,7 +11,9 @@ from tempfile import TemporaryDirectory
 
 from reconciler.engine.compose.alternatives import always_clash, name_is_shared, with_unique_names
 from reconciler.engine.compose.discovery import Compose, environment, find_compose
-from reconciler.engine.compose.error_locations import mistakes_in, warnings_in
+from reconciler.engine.compose.error_advice import NO_SERVICES
+from reconciler.engine.compose.error_locations import at_keys, mistakes_in, warnings_in
+from reconciler.engine.compose.model_checks import model_mistakes
 from reconciler.engine.compose.subprocess import ChildTimedOut, ProcessResult, run
 from reconciler.engine.compose.values import VariableQuery
 from reconciler.errors import InvalidDesiredState, Mistake, NotReadableNow, StepFailed
@@ -88,6 +90,7 @@ async def resolve(
             raise InvalidDesiredState(tuple(m._replace(message=clash) for m in error.mistakes)) from None
         distinct = await asyncio.to_thread(with_unique_names, model.output)
         await _config(chosen, ["-f", "-", *common], wanted, surroundings, files, folder, distinct)
+    await asyncio.to_thread(_check, model, files)
     text = model.output.replace(_as_json(without), b"") if without else model.output
     # Hashes of the unresolved files differ from the labels if there is an env_file.
     hashed = await _config(
@@ -119,6 +122,23 @@ def not_runnable(compose: Compose, error: OSError) -> StepFailed:
 def _hashes(output: bytes) -> dict[str, str]:
     pairs = (line.split() for line in output.decode(errors="replace").split("\n"))
     return {pair[0]: pair[1] for pair in pairs if len(pair) > 1}
+
+
+def _check(result: ProcessResult, files: Sequence[Path]) -> None:
+    """Check what Compose accepts here and would refuse later.
+
+    Raises:
+        InvalidDesiredState: with every mistake.
+    """
+    try:
+        model = load_json(result.output)
+        if not model.get("services"):
+            raise InvalidDesiredState((Mistake(str(files[0]), 0, 0, NO_SERVICES),))
+        found = list(model_mistakes(model))
+    except MALFORMED:
+        return
+    if found:
+        raise InvalidDesiredState(tuple(at_keys(one.keys, one.message, files) for one in found))
 
 
 def _variables(text: bytes) -> dict[str, str]:

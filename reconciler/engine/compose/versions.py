@@ -34,7 +34,7 @@ _RANGES = (
     _Range(
         (2, 24, 0),
         (2, 24, 0),
-        Verdict(Fitness.HARMFUL, "recreates every container made by an older version (compose#11335)"),
+        Verdict(Fitness.UNUSABLE, "recreates every container made by an older version (compose#11335)"),
     ),
     _Range(
         (2, 25, 0),
@@ -59,8 +59,8 @@ _RANGES = (
     ),
 )
 _TOO_OLD = Verdict(
-    Fitness.HARMFUL,
-    "is older than 2.26: it can't create services that have a profile, and hashes them in another way",
+    Fitness.UNUSABLE,
+    "is older than 2.26, so it can't create services that have a profile and hashes them in another way",
 )
 _NEWEST_TRIED = 5
 

@@ -422,3 +422,9 @@ async def test_containers_from_more_files_are_noted(tmp_path: Path, engine: Simu
     engine.add(Container(id="1", name="x", service="a", state=State.RUNNING, model=made))
     outcome, _ = await written_for(tmp_path, "services:\n  a: {image: x}\n", "prod.yaml")
     assert any(f"running containers were created from {made.replace(',', ', ')}" in n for n in outcome.notes)
+
+
+async def test_the_null_device_is_an_env_file(tmp_path: Path) -> None:
+    compose = "services:\n  a: {image: x, env_file: [/dev/null, {path: gone.env, required: false}]}\n"
+    _, loaded = await written_for(tmp_path, compose)
+    assert groups(loaded) == {"core": ["a"]}

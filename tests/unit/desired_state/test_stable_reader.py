@@ -128,3 +128,20 @@ def test_links_are_followed(tmp_path: Path) -> None:
     assert reader.has_changed()
     reader.open_scan()
     assert reader.read(tmp_path / "current/f") == b"two"
+
+
+def test_the_null_device_is_an_empty_file_and_other_kinds_are_named(tmp_path: Path) -> None:
+    reader = StableReader()
+    reader.open_scan()
+    assert reader.read(Path("/dev/null")) == b""
+    (tmp_path / "link.env").symlink_to("/dev/null")
+    assert reader.read(tmp_path / "link.env") == b""
+    assert not reader.has_changed()
+    os.mkfifo(tmp_path / "pipe.env")
+    for path, kind in (
+        (tmp_path / "pipe.env", "a pipe"),
+        (tmp_path, "a folder"),
+        (Path("/dev/zero"), "a device"),
+    ):
+        with pytest.raises(InvalidDesiredState, match=f"is {kind}; a regular file is needed"):
+            reader.read(path)

@@ -64,9 +64,9 @@ def plugin(host: Path, version: str) -> Path:
     [
         ("1.29.2", UNUSABLE),
         ("", UNUSABLE),
-        ("2.18.1", HARMFUL),
-        ("2.24.0", HARMFUL),
-        ("2.24.7", HARMFUL),
+        ("2.18.1", UNUSABLE),
+        ("2.24.0", UNUSABLE),
+        ("2.24.7", UNUSABLE),
         ("2.25.0", UNUSABLE),
         ("2.26.1-4", FLAWED),
         ("2.29.7", FLAWED),
@@ -128,6 +128,18 @@ def test_another_good_program_of_the_machine_comes_before_the_bundled_one(host: 
     compose_at(host / "bin", "1.29.2")
     system = compose_at(host / "system", "2.40.3")
     assert find_compose(environ(host)).path == str(system)
+
+
+@pytest.mark.parametrize("version", ["2.20.3", "2.24.0", "2.24.7", "2.25.0"])
+def test_an_old_version_is_refused_by_name(host: Path, version: str) -> None:
+    program = plugin(host, version)
+    with pytest.raises(StepFailed) as refused:
+        find_compose(environ(host))
+    assert refused.value.reason == "compose_missing"
+    assert f"the plugin {program} {version} " in str(refused.value)
+    checked = checks.check_compose(CheckContext(host, host, environ=environ(host), root=host))
+    assert checked.state == "problem"
+    assert version in checked.message
 
 
 def test_a_harmful_program_is_used_if_there_is_no_other_and_doctor_objects(host: Path) -> None:
