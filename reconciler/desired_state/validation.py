@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from graphlib import CycleError
 from typing import Any
 
+from reconciler.desired_state.group_names import name_problem
 from reconciler.errors import Mistake
 from reconciler.host.yaml_positions import Document, Path
 from reconciler.model.dependency_order import find_cycle
@@ -22,6 +23,9 @@ def check_stack(stack: Document) -> Iterator[Mistake]:
     """Yield mistakes between the values of ``stack.yaml``."""
     groups = _mapping(stack.plain, "groups")
     for name in groups:
+        if isinstance(name, str) and (problem := name_problem(name)):
+            message = f"the group name {name!r} {problem}, so nothing could address the group"
+            yield stack.mistake(("groups", name), message, key=True)
         for needed, path in _dependencies(stack, name):
             if needed == name:
                 yield stack.mistake(path, f"the group {name!r} depends on itself", key=True)

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
+from reconciler.desired_state.group_names import usable_name
 from reconciler.model.dependency_order import find_cycle, sorted_by_dependency
 from reconciler.model.stack import Service
 
@@ -58,8 +59,9 @@ def propose_groups(
     for name, entry in model.items():
         profiles = (entry or {}).get("profiles") or []
         if profiles:
-            members.setdefault(profiles[0], []).append(name)
-            origins[profiles[0]] = f"Compose profile {profiles[0]}"
+            group = usable_name(profiles[0])
+            members.setdefault(group, []).append(name)
+            origins[group] = f"Compose profile {profiles[0]}"
     plain = [name for name, entry in model.items() if not (entry or {}).get("profiles")]
     for name, connected, origin in _connected_groups(plain, dependencies, members):
         members[name], origins[name] = connected, origin

@@ -65,7 +65,7 @@ def stack_text(name: str, compose: Sequence[str], proposal: Proposal) -> str:
 
 
 def _group(group: ProposedGroup) -> list[str]:
-    lines = ["", f"  # {group.origin}", f"  {quoted(group.name)}:"]
+    lines = ["", f"  # {_one_line(group.origin)}", f"  {quoted(group.name)}:"]
     flow = f"    services: {_flow(group.services)}"
     if len(flow) <= _WIDTH:
         lines.append(flow)

@@ -428,3 +428,22 @@ async def test_the_null_device_is_an_env_file(tmp_path: Path) -> None:
     compose = "services:\n  a: {image: x, env_file: [/dev/null, {path: gone.env, required: false}]}\n"
     _, loaded = await written_for(tmp_path, compose)
     assert groups(loaded) == {"core": ["a"]}
+
+
+async def test_odd_names_of_profiles_become_names_that_can_be_addressed(tmp_path: Path) -> None:
+    compose = """
+services:
+  a: {image: a, profiles: ["Tools/Extra 1"]}
+  b: {image: b, profiles: ["../x"]}
+  c: {image: c, profiles: [" /"]}
+  "null": {image: d, profiles: ["no"]}
+  "8080": {image: e, profiles: ["2024"]}
+"""
+    _, loaded = await written_for(tmp_path, compose)
+    assert groups(loaded) == {
+        "Tools/Extra 1": ["a"],
+        ".._/x": ["b"],
+        "group": ["c"],
+        "no": ["null"],
+        "2024": ["8080"],
+    }
