@@ -14,6 +14,7 @@ from reconciler.engine.compose.discovery import Compose, environment, find_compo
 from reconciler.engine.compose.error_advice import NO_SERVICES
 from reconciler.engine.compose.error_locations import at_keys, mistakes_in, warnings_in
 from reconciler.engine.compose.model_checks import model_mistakes
+from reconciler.engine.compose.models_section import lacks_models, with_models
 from reconciler.engine.compose.subprocess import ChildTimedOut, ProcessResult, run
 from reconciler.engine.compose.values import VariableQuery
 from reconciler.errors import InvalidDesiredState, Mistake, NotReadableNow, StepFailed
@@ -90,7 +91,10 @@ async def resolve(
             raise InvalidDesiredState(tuple(m._replace(message=clash) for m in error.mistakes)) from None
         distinct = await asyncio.to_thread(with_unique_names, model.output)
         await _config(chosen, ["-f", "-", *common], wanted, surroundings, files, folder, distinct)
-    await asyncio.to_thread(_check, model, files)
+    if await asyncio.to_thread(_check, model, files):
+        # Up to 5.5, Compose leaves the top-level `models` out of the JSON form only.
+        yaml = await _config(chosen, [*named, *common], unchecked, surroundings, files, folder)
+        model = model._replace(output=await asyncio.to_thread(with_models, model.output, yaml.output))
     text = model.output.replace(_as_json(without), b"") if without else model.output
     # Hashes of the unresolved files differ from the labels if there is an env_file.
     hashed = await _config(
@@ -124,8 +128,8 @@ def _hashes(output: bytes) -> dict[str, str]:
     return {pair[0]: pair[1] for pair in pairs if len(pair) > 1}
 
 
-def _check(result: ProcessResult, files: Sequence[Path]) -> None:
-    """Check what Compose accepts here and would refuse later.
+def _check(result: ProcessResult, files: Sequence[Path]) -> bool:
+    """Check what Compose accepts here and would refuse later; return whether it lacks its `models`.
 
     Raises:
         InvalidDesiredState: with every mistake.
@@ -135,10 +139,12 @@ def _check(result: ProcessResult, files: Sequence[Path]) -> None:
         if not model.get("services"):
             raise InvalidDesiredState((Mistake(str(files[0]), 0, 0, NO_SERVICES),))
         found = list(model_mistakes(model))
+        lacking = lacks_models(model)
     except MALFORMED:
-        return
+        return False
     if found:
         raise InvalidDesiredState(tuple(at_keys(one.keys, one.message, files) for one in found))
+    return lacking
 
 
 def _variables(text: bytes) -> dict[str, str]:

@@ -5,6 +5,7 @@ Runs Docker Compose on files of one mistake each.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,12 @@ def test_variables_that_concern_another_line_are_left_out() -> None:
     assert with_unset("wrong", ("A",), "$AB") == "wrong"
     assert with_unset("wrong", ("A", "B"), "") == "wrong (not set: the variables A, B)"
     assert advised("something else") == "something else"
+
+
+async def test_models_of_services_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text(
+        f"{SERVICE}    models: [llm]\nmodels:\n  llm: {{model: ai/gemma, context_size: 8000}}\n"
+    )
+    resolved = await resolve([tmp_path / "compose.yaml"], tmp_path, "shop")
+    assert json.loads(resolved.text)["models"]["llm"] == {"model": "ai/gemma", "context_size": 8000}
+    assert list(resolved.hashes) == ["web"]
