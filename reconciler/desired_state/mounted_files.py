@@ -19,8 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from reconciler.desired_state.lfs_pointers import is_pointer_file, pointer_warning
 from reconciler.desired_state.stable_reader import is_open_for_writing
+from reconciler.host.lfs_pointers import is_pointer_file, pointer_warning
 from reconciler.model.observed import Container, HostPath, ObservedState, State
 from reconciler.model.stack import Stack
 

@@ -36,6 +36,7 @@ STACK = "stack.yaml"
 GROUPS = "groups.yaml"
 
 _PROJECT_NAME = r"[a-z0-9][a-z0-9_-]*"
+_DOT_SEGMENTS = frozenset({".", ".."})
 
 
 class _Model(BaseModel):
@@ -245,6 +246,32 @@ def _dotted(path: Path) -> str:
 def is_project_name(name: str) -> bool:
     """Return whether Compose accepts ``name`` as a project name."""
     return re.fullmatch(_PROJECT_NAME, name) is not None
+
+
+def name_problem(name: str) -> str:
+    """Return what keeps a name of a group from being addressed; empty if nothing does.
+
+    Clients remove segments ``.`` and ``..`` and empty ones from a path before they send it.
+    """
+    if not name.strip():
+        return "is empty"
+    if name != name.strip():
+        return "begins or ends with a blank"
+    if not name.isprintable():
+        return "has a character that can't be shown"
+    segments = name.split("/")
+    if "" in segments:
+        return "begins or ends with a slash, or has two in a row"
+    dots = next((segment for segment in segments if segment in _DOT_SEGMENTS), "")
+    return f"has the path segment {dots!r}" if dots else ""
+
+
+def usable_name(text: str) -> str:
+    """Return the text as a name without problems: itself if it is one."""
+    shown = "".join(character if character.isprintable() else " " for character in text)
+    segments = (segment.strip() for segment in shown.split("/"))
+    name = "/".join(f"{segment}_" if segment in _DOT_SEGMENTS else segment for segment in segments if segment)
+    return name or "group"
 
 
 def json_schema() -> dict[str, Any]:

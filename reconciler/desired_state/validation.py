@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from graphlib import CycleError
 from typing import Any
 
-from reconciler.desired_state.group_names import name_problem
+from reconciler.desired_state.schema import name_problem
 from reconciler.errors import Mistake
 from reconciler.host.yaml_positions import Document, Path
 from reconciler.model.dependency_order import find_cycle

@@ -20,12 +20,12 @@ from typing import NamedTuple
 
 from reconciler.desired_state.assemble import LoadedState
 from reconciler.desired_state.digest_key_file import Resolve
-from reconciler.desired_state.lfs_pointers import pointer_warnings
 from reconciler.desired_state.store import Store
 from reconciler.errors import InvalidDesiredState, Mistake
 from reconciler.git.attributes import changed_after_checkout, encoding_mistakes
 from reconciler.git.command import Git
 from reconciler.git.inspect import tree, unacceptable_files
+from reconciler.host.lfs_pointers import pointer_warnings
 from reconciler.model.resolved_compose import Resolved
 
 _PREFIX = "service-manager-"

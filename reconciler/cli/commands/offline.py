@@ -22,7 +22,7 @@ def validate(
 ) -> int:
     """Print every mistake of a desired-state directory; exit code 1 if there is one."""
     from reconciler.cli.oneshot import load, project_rename_warnings, relative_to_cwd
-    from reconciler.desired_state.lfs_pointers import pointer_warnings
+    from reconciler.host.lfs_pointers import pointer_warnings
 
     directory = dir or desired_state
     as_json = output == "json"

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from reconciler.desired_state.group_names import usable_name
+from reconciler.desired_state.schema import usable_name
 from reconciler.model.dependency_order import find_cycle, sorted_by_dependency
 from reconciler.model.stack import Service
 

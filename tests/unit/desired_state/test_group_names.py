@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.desired_state.group_names import name_problem, usable_name
+from reconciler.desired_state.schema import name_problem, usable_name
 from tests.support.fixtures.desired_state import GROUPS, STACK, a_directory, mistakes_of
 
 

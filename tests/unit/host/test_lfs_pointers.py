@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reconciler.desired_state.lfs_pointers import is_pointer, pointer_warnings
 from reconciler.desired_state.mounted_files import MountedFiles
+from reconciler.host.lfs_pointers import is_pointer, pointer_warnings
 from reconciler.model.stack import Mount
 from tests.support.fixtures.builders import a_stack, service
 
