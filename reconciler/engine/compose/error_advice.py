@@ -20,7 +20,7 @@ _ADVICE = (
     ),
     (
         re.compile(r"^empty compose file"),
-        "the file has no services: add at least one below `services:`",
+        "empty compose file, which has no services: add at least one below `services:`",
     ),
     (
         re.compile(r"^unmarshal errors: line 1: cannot unmarshal .*"),
