@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Annotated
 
-from fastapi import FastAPI, Path, Query
+from fastapi import FastAPI, Path, Query, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.context import Context
+from api.middleware.auth import caller_of, rate_limit_key
 from api.wire.openapi import read_responses
 from api.wire.problems import Problem, need_desired_state
 from reconciler.controller.snapshot import ServiceView, Snapshot
@@ -26,6 +29,8 @@ log = logging.getLogger(__name__)
 
 MOST_LINES = 10_000
 MOST_READERS = 32
+MOST_OF_A_CALLER = 10
+"""Maximum number of open logs of one key, or of one address without keys: no caller can hold all."""
 """Maximum number of open logs; each follower holds a connection to the engine."""
 SIZE = 2**18
 """Bytes buffered for a client; while the buffer is full, nothing is read from the engine."""
@@ -40,10 +45,11 @@ class LogEndpoints:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._open = 0
+        self._open: Counter[str] = Counter()
 
     async def logs(
         self,
+        request: Request,
         service: ServiceName,
         tail: Annotated[
             int, Query(ge=0, le=MOST_LINES, description="number of last lines to start with")
@@ -76,23 +82,31 @@ class LogEndpoints:
                 f"the engine does not answer: {snapshot.engine.error or 'no reason known'}",
                 "`service-manager doctor` says what is wrong",
             )
-        if self._open >= MOST_READERS:
+        caller = _caller_key(request.scope)
+        if self._open.total() >= MOST_READERS:
             raise Problem(
                 503, "too_many_readers", f"{MOST_READERS} logs are already open", "close some of them"
             )
+        if self._open[caller] >= MOST_OF_A_CALLER:
+            raise Problem(
+                503,
+                "too_many_readers",
+                f"this caller has {MOST_OF_A_CALLER} logs open already",
+                "close some of them",
+            )
         assert context.logs is not None
         lines = _LineBuffer(context.logs(container.id, tail, follow))
-        self._open += 1
+        self._open[caller] += 1
         try:
             await lines.wait_first(FIRST if follow else None)
         except ContainerGone:
-            self._open -= 1
+            self._closed(caller)
             raise _no_container(container) from None
         except BaseException:
-            self._open -= 1
+            self._closed(caller)
             await lines.aclose()
             raise
-        return LogStream(context, lines, self._closed)
+        return LogStream(context, lines, partial(self._closed, caller))
 
     async def _previous(self, service: ServiceView, tail: int) -> Response:
         lines = await self._context.captured_logs(service.name) if self._context.captured_logs else None
@@ -107,14 +121,21 @@ class LogEndpoints:
         headers = {"cache-control": "no-store"}
         return Response(text.encode("utf-8", "replace"), media_type="text/plain", headers=headers)
 
-    def _closed(self) -> None:
-        self._open -= 1
+    def _closed(self, caller: str) -> None:
+        self._open[caller] -= 1
+        # Drops callers without an open log.
+        self._open = +self._open
 
     def register(self, app: FastAPI) -> None:
         """Add the endpoint to the application, if the context has a source of log lines."""
         if self._context.logs is not None:
             described = read_responses(None, 404, 409, 503, media_type="text/plain")
             app.get("/services/logs/{service}", **described)(self.logs)
+
+
+def _caller_key(scope: Scope) -> str:
+    caller = caller_of(scope)
+    return f"key {caller.name}" if caller.digest else f"address {rate_limit_key(caller.source)}"
 
 
 def _container(snapshot: Snapshot, service: str) -> ServiceView:

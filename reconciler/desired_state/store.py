@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -24,6 +25,8 @@ from reconciler.host.untrusted import read_regular
 from reconciler.model.desired import GroupState
 from reconciler.model.edit import Edit
 from reconciler.planning.edits import Rejected, resolve
+
+log = logging.getLogger(__name__)
 
 __all__ = ["LoadedState", "Resolver", "Store", "StoredWrite"]
 
@@ -141,24 +144,25 @@ class Store:
         a load would read is deleted, since it would change that state. Other files stay. If the restored
         files are not valid (a file that they need is missing), everything is rolled back.
 
+        Files that are not below the directory stay as they are: other programs may use them.
+
         Raises:
             WriteRefused: as ``write``; or ``not_restorable``: the old files are no longer valid.
         """
         async with self._turn, self._guard():
             before = await self._load_for_write()
-            restored = dict(sources)
+            restored = await asyncio.to_thread(self._below, sources)
             current = {**await asyncio.to_thread(self.on_disk, {*restored, *gone}), **before.sources}
             changed = {name: content for name, content in restored.items() if current.get(name) != content}
             removed = {name: current[name] for name in gone if name in current and name not in restored}
-            if not changed and not removed and not (whole and _added(before, restored)):
+            if not changed and not removed and not (whole and _added(before, sources)):
                 return StoredWrite(before, before, changed=False)
             if not await self._replace(changed, current):
                 raise _files_changed()
             try:
                 loaded = await self._load_without(removed)
-                added = {
-                    name: current[name] for name in _added(loaded, restored) if whole and name in current
-                }
+                unwanted = {name: current[name] for name in _added(loaded, sources) if name in current}
+                added = await asyncio.to_thread(self._below, unwanted) if whole else {}
                 if added:
                     removed |= added
                     loaded = await self._load_without(added)
@@ -170,6 +174,21 @@ class Store:
                 message = f"that generation's files are no longer valid: {error}"
                 raise WriteRefused("not_restorable", message, "correct the files by hand") from error
             return StoredWrite(before, loaded, changed=True)
+
+    def is_below(self, name: str) -> bool:
+        """Return whether a file is below the directory, with links followed."""
+        with contextlib.suppress(OSError, RuntimeError):
+            return (self.directory / name).resolve().is_relative_to(self.directory.resolve())
+        return False
+
+    def _below(self, sources: Mapping[str, bytes]) -> dict[str, bytes]:
+        below = {name: content for name, content in sources.items() if self.is_below(name)}
+        now = self.on_disk(set(sources) - set(below))
+        outside = sorted(name for name in sources if name not in below and now.get(name) != sources[name])
+        if outside:
+            extra = {"files": outside}
+            log.warning("files outside the desired-state directory are not restored", extra=extra)
+        return below
 
     def on_disk(self, names: Iterable[str]) -> dict[str, bytes]:
         """Return the content of each named file that exists. Reads whole files, so they should be small."""

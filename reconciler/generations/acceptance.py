@@ -22,7 +22,7 @@ from reconciler.generations.origin import BY_FILE, ChangeOrigin, NullWorkTree, W
 from reconciler.generations.outcomes import final_progress
 from reconciler.generations.store import Generations, Recorded
 from reconciler.model.accepted_state import AcceptedState
-from reconciler.model.change_reason import EDITED
+from reconciler.model.change_reason import COMMIT, EDITED
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +157,8 @@ class Acceptor:
             return Acceptance(accepted)
         event = events.accepted(
             origin.reason,
-            user=origin.author,
+            # An author is what the commit claims; no key, and no part of the daemon, has such a name.
+            user=f"git:{origin.author}" if origin.reason.action == COMMIT else origin.author,
             source=origin.source,
             generation=accepted.desired.generation,
             groups=events.changed_groups(before, accepted),

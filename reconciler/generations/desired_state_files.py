@@ -115,6 +115,10 @@ class DesiredStateFiles:
         """Return the current content of the files that a restore would write or delete; blocks."""
         return self._store.on_disk({*restored.sources, *restored.gone})
 
+    def is_below(self, name: str) -> bool:
+        """Return whether a restore may write a file: it is below the directory, with links followed."""
+        return self._store.is_below(name)
+
     async def _accept(self, written: StoredWrite, origin: ChangeOrigin) -> tuple[Acceptance, Acceptance]:
         """Accept the state before a write and the state after it; undo the write if it can't be stored.
 

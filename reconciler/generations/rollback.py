@@ -143,7 +143,9 @@ class History:
 
     def _differing(self, files: RestoreSet) -> tuple[str, ...]:
         current = self._files.on_disk(files)
-        changed = [name for name, content in files.sources.items() if current.get(name) != content]
+        differing = [name for name, content in files.sources.items() if current.get(name) != content]
+        # Files outside the directory are not restored.
+        changed = [name for name in differing if self._files.is_below(name)]
         return tuple(sorted([*changed, *(name for name in files.gone if name in current)], key=_rank))
 
     def _unknown(self, name: str, number: int, known: list[int]) -> WriteRefused:

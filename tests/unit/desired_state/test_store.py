@@ -368,3 +368,18 @@ async def test_remote_files_are_fetched_only_if_stack_yaml_allows_it(tmp_path: P
     stack.write_text(stack.read_text() + "remote_includes: true\n")
     await store.load()
     assert seen == [False, True]
+
+
+async def test_a_restore_leaves_files_outside_the_directory(tmp_path: Path) -> None:
+    directory, outside = a_directory(tmp_path / "d"), tmp_path / "another.env"
+    link = directory / "link.env"
+    outside.write_text("NOW=1\n")
+    link.symlink_to(outside)
+    store = Store(directory, FakeResolver())
+    loaded = await store.load()
+    old = b"OLD=1\n"
+    names = (str(outside), f"../{outside.name}", "link.env")
+    await store.restore({**loaded.sources, **dict.fromkeys(names, old)})
+    assert outside.read_text() == "NOW=1\n"
+    assert not any(store.is_below(name) for name in names)
+    assert store.is_below("groups.yaml")
