@@ -102,7 +102,7 @@ class ReadyWindow(NamedTuple):
 
 
 class ReadySince(NamedTuple):
-    """Since when (monotonic) a container has been continuously ready, or unhealthy."""
+    """Since when (monotonic) a container has been continuously ready, unhealthy or paused."""
 
     container: str
     started_at: float
@@ -156,6 +156,7 @@ class Ledger:
     - ``exits``: the last exit that this daemon did not cause;
     - ``changes``: held changes of groups with ``on_change: report``; ``surplus``: the ids of containers
       beyond the number in the file, and since when they wait for approval;
+    - ``paused``: since when a container is paused;
     - ``unhealthy``: since when the engine reports a container unhealthy; ``healed``: when (monotonic) it was
       repaired; ``restarts``: restarts by the engine's policy;
     - ``at_work``: runs (container id to start) of one-shots whose end is not seen yet; ``cut``: those that
@@ -181,6 +182,7 @@ class Ledger:
     durations: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     changes: Mapping[str, HeldChange] = field(default_factory=dict)
     unhealthy: Mapping[str, ReadySince] = field(default_factory=dict)
+    paused: Mapping[str, ReadySince] = field(default_factory=dict)
     healed: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     restarts: Mapping[str, Restarts] = field(default_factory=dict)
     at_work: Mapping[str, float] = field(default_factory=dict)

@@ -171,7 +171,9 @@ def _settled(container: Container, stack: Stack) -> Container:
 def _after_back_off(current: Plan, now: Clock) -> Clock:
     """Return the clock at the end of the next back-off; ``now`` without a back-off."""
     waits = (one.wait for one in current.leaves)
-    moments = [w.until for w in waits if w is not None and w.reason == "back_off" and w.until is not None]
+    moments = [
+        w.until for w in waits if w is not None and w.reason in {"back_off", "paused"} and w.until is not None
+    ]
     later = min((moment for moment in moments if moment > now.mono), default=now.mono)
     return Clock(now.wall + later - now.mono, later)
 

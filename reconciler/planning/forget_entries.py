@@ -19,7 +19,7 @@ def forget_removed_units(ledger: Ledger, units: Units) -> Ledger:
         known |= {f"{name}{UNIT}{c.number}" for c in containers}
     fields = ("making", "live", "failures", "restarted", "followed", "tied", "ready", "exits")
     changed: dict[str, Any] = {}
-    for field in (*fields, "changes", "unhealthy", "healed", "restarts", "completed"):
+    for field in (*fields, "changes", "unhealthy", "healed", "restarts", "paused", "completed"):
         entries = getattr(ledger, field)
         lost = [key for key in entries if UNIT in key and key not in known]
         if lost:

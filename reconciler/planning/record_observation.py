@@ -121,6 +121,7 @@ def _record_container(
         if ledger.live.get(name) != container.id:
             ledger = replace(ledger, live={**ledger.live, name: container.id})
         ledger = _record_health(_record_restarts(ledger, container, now), container, now)
+        ledger = _record_pause(ledger, container, now)
         if container.id not in ledger.at_work and is_one_shot(stack, service):
             ledger = replace(ledger, at_work={**ledger.at_work, container.id: container.started_at})
         return _record_readiness(stack, ledger, service, container, now)
@@ -189,6 +190,16 @@ def _record_health(ledger: Ledger, container: Container, now: Clock) -> Ledger:
         return ledger
     entry = ReadySince(container.id, container.started_at, now.mono)
     return replace(ledger, unhealthy={**ledger.unhealthy, name: entry})
+
+
+def _record_pause(ledger: Ledger, container: Container, now: Clock) -> Ledger:
+    name, known = container.service, ledger.paused.get(container.service)
+    if container.state is not State.PAUSED:
+        return replace(ledger, paused=omit(ledger.paused, [name])) if known else ledger
+    if known is not None and (known.container, known.started_at) == (container.id, container.started_at):
+        return ledger
+    entry = ReadySince(container.id, container.started_at, now.mono)
+    return replace(ledger, paused={**ledger.paused, name: entry})
 
 
 def _record_completion(stack: Stack, ledger: Ledger, service: Service, container: Container) -> Ledger:

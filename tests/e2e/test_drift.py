@@ -70,7 +70,9 @@ def test_manual_change_is_repaired_by_event_exactly_once(
     by_hand_too = what in {"renamed", "given another restart policy"}
     by_hand(sandbox, what)
     sandbox.recorder.until(
-        lambda _: sandbox.recorder.count(mark, repair, "cache") == 1 + by_hand_too, since=mark
+        lambda _: sandbox.recorder.count(mark, repair, "cache") == 1 + by_hand_too,
+        since=mark,
+        within=50.0 if what == "paused" else 20.0,
     )
     sandbox.is_true()
     sandbox.daemon.converged()

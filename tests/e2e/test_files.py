@@ -73,8 +73,8 @@ def test_broken_file_stops_nothing_is_reported_with_its_position_and_accepted_on
         assert line in {e["line"] for e in place}, place
     assert status["generation"] == before["generation"]
     # The last valid state is still converged.
-    sandbox.docker.pause("small-cache")
-    sandbox.recorder.until(lambda e: (e.service, e.action) == ("cache", "unpause"), since=mark)
+    sandbox.docker.rename("small-cache", "small-odd")
+    sandbox.recorder.until(lambda _: sandbox.recorder.count(mark, "rename", "cache") == 2, since=mark)
     assert len(sandbox.recorder.touched(mark, PROJECT)) == 2
     sandbox.save(name, good)
     status = sandbox.daemon.until(lambda s: not s["errors"])
@@ -277,8 +277,8 @@ def test_file_that_is_open_for_writing_is_read_when_closed(sandbox: Sandbox) -> 
         half.write(text[:20])
         half.flush()
         mark = sandbox.recorder.mark()
-        sandbox.docker.pause("small-cache")
-        sandbox.recorder.until(lambda e: (e.service, e.action) == ("cache", "unpause"), since=mark)
+        sandbox.docker.rename("small-cache", "small-odd")
+        sandbox.recorder.until(lambda _: sandbox.recorder.count(mark, "rename", "cache") == 2, since=mark)
         assert sandbox.daemon.get("/services/status")["generation"] == before
         half.write(text[20:])
     sandbox.daemon.converged(sandbox.next_generation(before))

@@ -203,8 +203,8 @@ def test_rows_9_and_10_frozen_engine_blocks_no_reader_and_causes_no_wrong_action
     assert not sandbox.recorder.touched(mark, PROJECT)
     assert slow_reads(answers) < 1.0, sorted(answers)[-5:]
     # Repairs continue afterwards.
-    sandbox.docker.pause("small-edge")
-    sandbox.recorder.until(lambda e: (e.service, e.action) == ("edge", "unpause"), since=mark)
+    sandbox.docker.kill("small-edge")
+    sandbox.recorder.until(lambda e: (e.service, e.action) == ("edge", "start"), since=mark)
 
 
 def slow_reads(took: list[float]) -> float:
@@ -238,8 +238,8 @@ def test_rows_11_and_13_engine_restart_during_converging_is_recovered(sandbox: S
     assert sandbox.ids() == ids
     # Events arrive again: drift is repaired long before the next resync.
     mark = sandbox.recorder.mark()
-    sandbox.docker.pause("small-edge")
-    sandbox.recorder.until(lambda e: (e.service, e.action) == ("edge", "unpause"), since=mark)
+    sandbox.docker.kill("small-edge")
+    sandbox.recorder.until(lambda e: (e.service, e.action) == ("edge", "start"), since=mark)
     # The subscription requests no past events: the engine may have lost them.
     queries = [c.query for c in sandbox.proxy.calls if c.path == "/events" and "until" not in c.query]
     assert queries

@@ -34,6 +34,9 @@ from reconciler.planning.rules.start_hooks import hooks_due, run_hooks
 NEVER_STARTS = frozenset({"network_missing", "start_left_over"})
 """Failure reasons of a container that never starts again, while a new one would (PITFALLS row 25)."""
 
+PAUSE_SECONDS = 30.0
+"""Seconds for which a container may be paused: snapshots and file-system checks pause it for moments."""
+
 _HELD_KINDS = frozenset({DriftKind.DEFINITION, DriftKind.IMAGE, DriftKind.MOUNTS})
 """Differences that wait to be accepted with ``on_change: report``."""
 
@@ -178,7 +181,7 @@ def _by_state(context: PlanningContext, earlier: Earlier, unit: Unit, comparison
     """Return the next step of a container that is as desired, by its state."""
     container = comparison.container
     if container.state is State.PAUSED:
-        return attempt(context, unit, Action.UNPAUSE, "paused", "is paused", container)
+        return _unpause(context, unit, container)
     if container.state is State.RESTARTING:
         return hold(crash_loop_wait(context, container, None))
     if container.state is State.RUNNING:
@@ -186,6 +189,16 @@ def _by_state(context: PlanningContext, earlier: Earlier, unit: Unit, comparison
     if unit.done:
         return Decision(settled=True)
     return _start(context, earlier, unit, comparison)
+
+
+def _unpause(context: PlanningContext, unit: Unit, container: Container) -> Decision:
+    """Unpause a container, once it has been paused for a while."""
+    known = context.ledger.paused.get(unit.service.name)
+    due = known.since + PAUSE_SECONDS if known is not None and known.container == container.id else 0.0
+    if context.now.mono < due:
+        message = f"is paused; unpaused after {PAUSE_SECONDS:.0f} s, unless its group is suspended"
+        return hold(Wait("paused", message, until=due))
+    return attempt(context, unit, Action.UNPAUSE, "paused", "is paused", container)
 
 
 def _running(context: PlanningContext, earlier: Earlier, unit: Unit, comparison: Comparison) -> Decision:

@@ -110,7 +110,7 @@ def test_drift_is_repaired_without_acceptance() -> None:
 
     assert text() == "a: create (missing: has no container)"
     assert text(replace(OLD, state=State.EXITED)) == "a: start (stopped: exited with code 0)"
-    assert text(replace(OLD, state=State.PAUSED)) == "a: unpause (paused: is paused)"
+    assert text(replace(OLD, state=State.PAUSED)).startswith("a: waits (paused: is paused")
     assert text(replace(OLD, name="odd")) == "a: rename a (altered: was changed by hand: name)"
     assert text(container(A, networks=())) == "a: stop (altered: was changed by hand: networks.net)"
 
