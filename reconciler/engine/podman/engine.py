@@ -9,6 +9,7 @@ from pathlib import Path
 from reconciler.engine.docker.engine import DockerEngine
 from reconciler.engine.podman.address import as_docker_host
 from reconciler.engine.podman.health_checks import HealthChecks, engine_has_timers
+from reconciler.engine.podman.stops import Stops
 from reconciler.model.observed import ObservedState
 from reconciler.model.stack import Stack
 
@@ -21,6 +22,7 @@ class PodmanEngine(DockerEngine):
     ) -> None:
         surroundings = as_docker_host(os.environ if environ is None else environ)
         super().__init__(state_directory, environ=surroundings, patience=patience)
+        self._stops = Stops(self._http)
         self._health_checks = HealthChecks(self._http, timers=engine_has_timers(self._address.socket))
 
     async def observe(self, stack: Stack, *, full: bool = False) -> ObservedState:
@@ -28,6 +30,7 @@ class PodmanEngine(DockerEngine):
         # Podman's list does not tell a container that was restarted from one that was not: without events
         # only an inspection does.
         observed = await super().observe(stack, full=full or not self._observer.subscribed)
+        observed = await self._stops.add_to(observed)
         self._health_checks.follow(observed.containers)
         return observed
 
