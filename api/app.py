@@ -111,7 +111,7 @@ def create_app(
         app.add_middleware(MetricsMiddleware, counters=metrics.counters)
         metrics.register(app)
     problems.add_handlers(app)
-    openapi.customise_openapi(app, auth)
+    openapi.customise_openapi(app, auth, snapshots)
     parts = (
         StatusEndpoints(context, cache, broadcast),
         LifecycleEndpoints(context),

@@ -110,7 +110,7 @@ class StatusEndpoints:
         state: Annotated[
             dict[str, Any],
             Body(
-                description="a groups.yaml as JSON; it is not written",
+                description="a groups.yaml as JSON; it is not written. Groups left out stay as they are",
                 examples=[{"groups": {"kafka": "on", "storage": {"state": "on", "force": True}}}],
             ),
         ],

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from api.middleware.auth import is_open
 from api.middleware.sessions import COOKIE
 from api.wire import schemas
+from reconciler.controller.snapshot import Snapshot, SnapshotPublisher
 
 TAG = "Service Manager"
 
@@ -214,13 +215,24 @@ def _example(status: int) -> dict[str, Any]:
     return {"type": "about:blank", **body, "reason": reason, "remedy": remedy}
 
 
-def customise_openapi(app: FastAPI, lock: AuthState) -> None:
+def _preview_example(document: dict[str, Any], snapshot: Snapshot) -> None:
+    """Name a group of this stack in the example of the preview, so that it is accepted as it is."""
+    operation = document["paths"].get("/services/plan", {}).get("post")
+    view = next(iter(snapshot.groups.values()), None)
+    if operation is not None and view is not None:
+        entry = {"state": "on" if view.desired else "off", "force": view.force}
+        schema = operation["requestBody"]["content"]["application/json"]["schema"]
+        schema["examples"] = [{"groups": {view.name: entry}}]
+
+
+def customise_openapi(app: FastAPI, lock: AuthState, snapshots: SnapshotPublisher) -> None:
     """Add what FastAPI can't describe: the media type of problem details, examples, and security schemes."""
     plain = app.openapi
 
     def described() -> dict[str, Any]:
         document = plain()
         document["components"]["securitySchemes"] = _SCHEMES
+        _preview_example(document, snapshots.current)
         for path, operations in document["paths"].items():
             for operation in operations.values():
                 _locked(operation, opened=is_open(path), required=lock.required)

@@ -1,11 +1,13 @@
 """Coalesces repeated events: a thousand refusals of one client in a minute make two entries.
 
-The first event of a key is recorded at once; repeats are counted and recorded together. New keys share one
-rate limit: otherwise requests from many addresses could push all other entries out of the log.
+The first event of a key is recorded at once; repeats are counted and recorded together. New keys share a rate
+limit: otherwise requests from many addresses could push all other entries out of the log. Reads, writes and
+sign-ins have one limit each, so that a flood of refused reads hides neither a refused write nor a sign-in.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import NamedTuple
 
 from reconciler.audit.chain import AuditEvent
@@ -14,7 +16,8 @@ from reconciler.audit.chain import AuditEvent
 class Rates(NamedTuple):
     """``window``: seconds in which repeats are counted together. ``most``: keys counted at the same time.
 
-    All keys together may record ``burst`` entries at once, then one per ``refill`` seconds: 3 MB a day.
+    All keys of one kind together may record ``burst`` entries at once, then one per ``refill`` seconds: 3 MB
+    a day for each kind.
     """
 
     window: float = 60.0
@@ -26,11 +29,31 @@ class Rates(NamedTuple):
 DEFAULT = Rates()
 
 
-class _Repeats:
-    __slots__ = ("count", "event", "until")
+_READS = frozenset({"read", "request", "metrics"})
+"""Actions of requests that would change nothing."""
 
-    def __init__(self, event: AuditEvent, until: float) -> None:
+
+def _kind(event: AuditEvent) -> str:
+    if event.result == "accepted":
+        return "accepted"
+    return "read" if event.action in _READS else "write"
+
+
+class _Limit:
+    __slots__ = ("filled_at", "keys", "tokens")
+
+    def __init__(self, tokens: float) -> None:
+        self.keys = 0
+        self.tokens = tokens
+        self.filled_at = 0.0
+
+
+class _Repeats:
+    __slots__ = ("count", "event", "kind", "until")
+
+    def __init__(self, event: AuditEvent, kind: str, until: float) -> None:
         self.event = event
+        self.kind = kind
         self.count = 0
         self.until = until
 
@@ -43,8 +66,7 @@ class Coalescer:
         self._by_key: dict[tuple[str, ...], _Repeats] = {}
         self._others = 0
         self._others_until = 0.0
-        self._tokens = rates.burst
-        self._filled_at = 0.0
+        self._limits: defaultdict[str, _Limit] = defaultdict(lambda: _Limit(rates.burst))
 
     def add(self, key: tuple[str, ...], event: AuditEvent, now: float) -> AuditEvent | None:
         """Return the event if it should be recorded now; None if it was only counted (see ``due``)."""
@@ -53,8 +75,11 @@ class Coalescer:
             repeats.event = event
             repeats.count += event.times
             return None
-        if len(self._by_key) < self._rates.most and self._take_token(now):
-            self._by_key[key] = _Repeats(event, now + self._rates.window)
+        kind = _kind(event)
+        limit = self._limits[kind]
+        if limit.keys < self._rates.most and self._take_token(limit, now):
+            limit.keys += 1
+            self._by_key[key] = _Repeats(event, kind, now + self._rates.window)
             return event
         if not self._others:
             self._others_until = now + self._rates.window
@@ -69,7 +94,8 @@ class Coalescer:
                 continue
             if not repeats.count:
                 del self._by_key[key]
-            elif everything or self._take_token(now):
+                self._limits[repeats.kind].keys -= 1
+            elif everything or self._take_token(self._limits[repeats.kind], now):
                 summed.append(_summed(repeats))
                 repeats.count = 0
                 repeats.until = now + self._rates.window
@@ -94,12 +120,12 @@ class Coalescer:
         times = [repeats.until for repeats in self._by_key.values()]
         return min([*times, self._others_until] if self._others else times, default=None)
 
-    def _take_token(self, now: float) -> bool:
-        earned = (now - self._filled_at) / self._rates.refill
-        self._tokens, self._filled_at = min(self._rates.burst, self._tokens + earned), now
-        if self._tokens < 1:
+    def _take_token(self, limit: _Limit, now: float) -> bool:
+        earned = (now - limit.filled_at) / self._rates.refill
+        limit.tokens, limit.filled_at = min(self._rates.burst, limit.tokens + earned), now
+        if limit.tokens < 1:
             return False
-        self._tokens -= 1
+        limit.tokens -= 1
         return True
 
 

@@ -42,6 +42,12 @@ _OPEN_FILE_TIMEOUT = 1.0
 _CHANGING_TIMEOUT = 5.0
 """Seconds to wait for files that keep changing."""
 
+_UNSTEADY_ATTEMPTS = 20
+"""Attempts, with the Compose files resolved, after which a groups.yaml that keeps changing is taken as read.
+
+Each read is of a whole file. Only what Compose reads must hold still, since Compose reads it a second time.
+"""
+
 _TRANSIENT_TIMEOUT = 0.3
 """Seconds to retry after a temporary error before it is reported."""
 
@@ -55,7 +61,11 @@ class _GitBusy(Exception):
 
 
 class _FilesChanged(Exception):
-    """A file changed during the load."""
+    """A file changed during the load; ``groups_only``: none but groups.yaml."""
+
+    def __init__(self, *, groups_only: bool) -> None:
+        super().__init__()
+        self.groups_only = groups_only
 
 
 class Loader:
@@ -100,16 +110,22 @@ class Loader:
             EngineError: Compose can't be run.
         """
         started = self._now()
+        busy_since: float | None = None
+        unsteady = 0
         while True:
+            busy, busy_since = busy_since, None
             try:
-                loaded = await self._attempt()
+                loaded = await self._attempt(accept_unsteady=unsteady >= _UNSTEADY_ATTEMPTS)
             except _GitBusy:
                 started = self._now()
             except FileBusy as error:
-                if self._now() - started > _OPEN_FILE_TIMEOUT:
+                # Counted from the first of these attempts: a file that is written often is free in between.
+                busy_since = self._now() if busy is None else busy
+                if self._now() - busy_since > _OPEN_FILE_TIMEOUT:
                     raise self._scanner.invalid(error.path, _OPEN) from None
-            except _FilesChanged:
-                if self._now() - started > _CHANGING_TIMEOUT:
+            except _FilesChanged as error:
+                unsteady = unsteady + 1 if error.groups_only else 0
+                if self._now() - started > _CHANGING_TIMEOUT and not unsteady:
                     raise self._scanner.invalid(self._directory, _CHANGING) from None
             except NotReadableNow:
                 if self._now() - started > _TRANSIENT_TIMEOUT:
@@ -129,7 +145,7 @@ class Loader:
             key, _, notes = self._last[0]
             self._last = ((key, loaded.revision, notes), loaded)
 
-    async def _attempt(self) -> LoadedState:
+    async def _attempt(self, *, accept_unsteady: bool) -> LoadedState:
         scan, steady = await asyncio.to_thread(self._scan)
         self._set_inputs(scan)
         cached = scan.key in self._resolutions
@@ -138,7 +154,13 @@ class Loader:
             # Compose took a while; files may have changed.
             steady = await asyncio.to_thread(self._is_steady)
         if not steady:
-            raise _FilesChanged
+            groups_only = False
+            if isinstance(resolved, Resolved):
+                groups_only = await asyncio.to_thread(self._is_steady, self._directory / GROUPS)
+                if groups_only:
+                    self._keep(scan, resolved)
+            if not (groups_only and accept_unsteady):
+                raise _FilesChanged(groups_only=groups_only)
         if cached:
             return self._build(scan, resolved)
         # A new model may have megabytes.
@@ -155,8 +177,8 @@ class Loader:
             self._late_writes.recover()
         return self._scanner.scan(), self._is_steady()
 
-    def _is_steady(self) -> bool:
-        return self._git.current_operation() is None and not self._scanner.has_changed()
+    def _is_steady(self, but: Path | None = None) -> bool:
+        return self._git.current_operation() is None and not self._scanner.has_changed(but)
 
     def _set_inputs(self, scan: Scan) -> None:
         inputs = frozenset({self._directory / STACK, self._directory / GROUPS, *scan.inputs})
@@ -185,7 +207,7 @@ class Loader:
         mistakes = (*scan.parsed.mistakes, *scan.mistakes)
         if not isinstance(resolved, Resolved):
             raise InvalidDesiredState(sort_mistakes([*mistakes, *(resolved.mistakes if resolved else ())]))
-        self._resolutions = dict([*self._resolutions.items(), (scan.key, resolved)][-_MAX_CACHED:])
+        self._keep(scan, resolved)
         notes = (*scan.warnings, *self._git.stale_signs())
         revision = revision_of(scan.sources)
         identity = (scan.key, revision, notes)
@@ -196,6 +218,9 @@ class Loader:
             desired = Desired(groups=groups, revision=revision)
             self._last = (identity, LoadedState(stack, desired, revision, scan.sources, resolved))
         return self._last[1]
+
+    def _keep(self, scan: Scan, resolved: Resolved) -> None:
+        self._resolutions = dict([*self._resolutions.items(), (scan.key, resolved)][-_MAX_CACHED:])
 
     def _from_unexpected(self, error: Exception) -> ServiceManagerError:
         if isinstance(error, OSError) and is_transient(error):

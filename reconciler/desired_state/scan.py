@@ -97,9 +97,9 @@ class Scanner:
         variables = assignments(contents.get(compose[0].parent / ".env") or b"")
         return selection_warnings(compose, variables, Path.exists)
 
-    def has_changed(self) -> bool:
-        """Return whether any file of the last scan has changed since."""
-        return self._reader.has_changed()
+    def has_changed(self, but: Path | None = None) -> bool:
+        """Return whether any file of the last scan has changed since, ``but`` aside."""
+        return self._reader.has_changed(but)
 
     def relative_paths(self, mistakes: Iterable[Mistake]) -> tuple[Mistake, ...]:
         """Return the mistakes with file names relative to the directory, for files inside it."""

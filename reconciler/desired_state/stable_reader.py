@@ -109,9 +109,9 @@ class StableReader:
         """Return every existing file read in this pass."""
         return {path: file.content for path, file in self._pass.items() if file.content is not None}
 
-    def has_changed(self) -> bool:
-        """Return whether any file read in this pass has changed since."""
-        return any(self._differs(path, file) for path, file in self._pass.items())
+    def has_changed(self, but: Path | None = None) -> bool:
+        """Return whether any file read in this pass has changed since, ``but`` aside."""
+        return any(self._differs(path, file) for path, file in self._pass.items() if path != but)
 
     def _differs(self, path: Path, cached: _CachedFile) -> bool:
         try:

@@ -16,7 +16,7 @@ from reconciler.desired_state.schema import GROUPS, STACK
 from reconciler.errors import InvalidDesiredState, Mistake
 from reconciler.generations.preview_results import PreviewResult
 from reconciler.model.accepted_state import AcceptedState
-from reconciler.model.desired import GroupState
+from reconciler.model.desired import Desired, GroupState
 from reconciler.model.ledger import Clock, Ledger
 from reconciler.model.observed import ObservedState
 from reconciler.planning.dry_run import dry_run
@@ -53,7 +53,7 @@ class Previewer:
         self._turn = asyncio.Lock()
 
     async def __call__(self, state: Mapping[str, Any]) -> PreviewResult:
-        """Preview a ``groups.yaml``, given as plain values.
+        """Preview a ``groups.yaml``, given as plain values; groups that it does not name stay as they are.
 
         Raises:
             InvalidDesiredState: the loop would not accept it, or has no valid state to compare with.
@@ -67,7 +67,7 @@ class Previewer:
 
     def _preview(self, current: AcceptedState, state: Mapping[str, Any], now: Clock) -> PreviewResult:
         stack, desired = current.stack, current.desired
-        wanted = replace(desired, groups=_groups(self._sources(desired.generation)[STACK], state))
+        wanted = replace(desired, groups=_groups(self._sources(desired.generation)[STACK], state, desired))
         observed, ledger = self._loop.observed, self._loop.ledger
         first = plan(stack, wanted, observed, ledger, now)
         outlook = dry_run(stack, wanted, observed, ledger, now)
@@ -76,7 +76,12 @@ class Previewer:
         )
 
 
-def _groups(stack: bytes, state: Mapping[str, Any]) -> Mapping[str, GroupState]:
+def _groups(stack: bytes, state: Mapping[str, Any], current: Desired) -> Mapping[str, GroupState]:
+    named = state.get("groups")
+    if isinstance(named, Mapping):
+        # Groups that are not named are filled in only for the check; their state has fields that JSON lacks.
+        others = {name: _entry(one) for name, one in current.groups.items() if name not in named}
+        state = {**state, "groups": {**others, **named}}
     try:
         # JSON is also YAML, so the same parser validates it by the same rules.
         parsed = parse_files(stack, json.dumps(state, ensure_ascii=False).encode())
@@ -86,4 +91,9 @@ def _groups(stack: bytes, state: Mapping[str, Any]) -> Mapping[str, GroupState]:
         # Lines and columns refer to generated text that the caller has never seen.
         mistakes = dict.fromkeys(mistake._replace(line=0, column=0) for mistake in parsed.mistakes)
         raise InvalidDesiredState(tuple(mistakes))
-    return group_states(parsed.groups_file)
+    states = group_states(parsed.groups_file)
+    return {**current.groups, **{name: states[name] for name in named or ()}}
+
+
+def _entry(state: GroupState) -> dict[str, Any]:
+    return {"state": "on" if state.on else "off", "force": state.force}

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
+
 from tests.rest.conftest import Start
 from tests.support.fixtures.http_client import await_open
 from tests.support.harness.daemon import Daemon
@@ -35,6 +37,18 @@ def test_the_api_does_what_its_document_describes(a_daemon: Start, tmp_path: Pat
     done = run(daemon, tmp_path, "--max-examples", "15")
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert_sound(daemon)
+
+
+def test_the_example_of_the_preview_is_accepted(a_daemon: Start) -> None:
+    daemon = a_daemon()
+    await_open(daemon)
+    operation = httpx.get(f"{daemon.url}/openapi.json").json()["paths"]["/services/plan"]["post"]
+    (example,) = operation["requestBody"]["content"]["application/json"]["schema"]["examples"]
+    nothing = httpx.post(f"{daemon.url}/services/plan", json=example)
+    assert (nothing.status_code, nothing.json()["steps"]) == (200, [])
+    one = httpx.post(f"{daemon.url}/services/plan", json={"groups": {"monitoring": "on"}})
+    services = httpx.get(f"{daemon.url}/services/groups").json()["groups"]["monitoring"]["services"]
+    assert {step["service"] for step in one.json()["steps"]} == set(services)
 
 
 def test_the_api_with_a_key_does_what_its_document_describes(a_daemon: Start, tmp_path: Path) -> None:

@@ -62,6 +62,19 @@ def test_refusals_from_many_addresses_are_rate_limited() -> None:
     assert recorded + sum(event.times for event in rest) == 3600 * 30
 
 
+def test_a_flood_of_refused_reads_hides_neither_a_write_nor_a_sign_in() -> None:
+    repeats = Coalescer()
+    for number in range(1000):
+        read_ = AuditEvent(
+            "read", "/services/status", "refused", source=f"10.0.{number // 250}.{number % 250}"
+        )
+        repeats.add((read_.source, read_.action), read_, 0.0)
+    write = AuditEvent("stop", "kafka", "refused", source="10.0.3.9")
+    assert repeats.add((write.source, write.action), write, 0.0) == write
+    sign_in = AuditEvent("sign_in", "dashboard", "accepted", user="ann", source="10.0.3.9")
+    assert repeats.add((sign_in.source, sign_in.action), sign_in, 0.0) == sign_in
+
+
 def test_repeats_are_written_on_close_at_the_latest(tmp_path: Path) -> None:
     with an_audit(tmp_path) as audit:
         for _ in range(500):

@@ -216,6 +216,28 @@ async def test_files_that_keep_changing_are_not_loaded(tmp_path: Path) -> None:
         await store.load()
 
 
+async def test_a_groups_file_that_is_written_all_the_time_is_loaded(tmp_path: Path) -> None:
+    """It changes between each read and the check after it, and Compose runs only once."""
+    directory = a_directory(tmp_path)
+    resolving = FakeResolver()
+    store = Store(directory, resolving)
+    writes = itertools.count()
+    differs = stable_reader.StableReader.has_changed
+
+    def written(reader: stable_reader.StableReader, but: Path | None = None) -> bool:
+        new = directory / "groups.new"
+        new.write_text(f"{GROUPS}# {next(writes)}\n")
+        new.rename(directory / "groups.yaml")
+        return differs(reader, but)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stable_reader.StableReader, "has_changed", written)
+        loaded = await store.load()
+    assert on(loaded) == {"base": True, "web": False}
+    assert resolving.calls == 1
+    assert next(writes) > 20
+
+
 async def test_change_while_compose_runs_is_loaded_again(tmp_path: Path) -> None:
     resolving = FakeResolver()
 

@@ -57,6 +57,18 @@ async def test_preview_lists_every_step_in_order() -> None:
     assert {drift.service for drift in result.drifts} == {"db", "web", "ui"}
 
 
+@pytest.mark.parametrize(
+    ("groups", "steps"),
+    [
+        ({"main": "off"}, ["db: stop", "web: stop"]),
+        ({"other": "on"}, ["ui: create", "ui: start"]),
+        ({}, []),
+    ],
+)
+async def test_groups_that_are_not_named_stay_as_they_are(groups: dict[str, str], steps: list[str]) -> None:
+    assert sorted(steps_of(await previewed({"groups": groups}, "main"))) == steps
+
+
 async def test_preview_lists_what_would_be_left_undone() -> None:
     held = {"state": "on", "suspend": {"reason": "camera work"}}
     result = await previewed({"groups": {"main": "off", "other": held}})
@@ -69,7 +81,8 @@ async def test_preview_lists_what_would_be_left_undone() -> None:
     ("state", "message"),
     [
         ({}, "groups is missing"),
-        ({"groups": {"main": "on"}}, "missing: other"),
+        ({"groups": ["main"]}, "groups"),
+        ({"groups": {"third": "on"}}, "third"),
         ({"groups": {"main": "onn", "other": "off"}}, "expected on or off"),
         ({"groups": {"main": "on", "other": "off", "third": "on"}}, "third"),
         ({"groups": {"main": "on", "other": {"state": "on", "suspend": {"reason": "\ud800"}}}}, "surrogate"),
