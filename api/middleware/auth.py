@@ -45,6 +45,10 @@ _OPEN = frozenset(
 _OPEN_BELOW = ("/docs/", "/services/dashboard/")
 
 _HOW = "send a key in the header X-API-Key or Authorization: Bearer; `service-manager key add` creates one"
+_HOW_FIRST = (
+    "no key exists yet: create one with `service-manager key add NAME --role operator`; without a key and "
+    "without --insecure the daemon serves this machine only, not a proxy (--allowed-host)"
+)
 
 
 class Caller(NamedTuple):
@@ -100,7 +104,7 @@ class Auth:
         source = source_of(scope)
         given = _given(scope)
         if given is None:
-            return _missing()
+            return self._missing()
         return self._ring.find(given) or self._wrong(source)
 
     def is_valid(self, scope: Scope) -> bool:
@@ -124,7 +128,7 @@ class Auth:
             return self._ring.find(given) or self._wrong(source)
         key = self.session(scope)
         if key is None:
-            return _missing()
+            return self._missing()
         if write and not _same_origin(scope):
             # A browser adds the cookie to requests from any page, also a foreign one.
             return Problem(
@@ -134,6 +138,12 @@ class Auth:
                 "send the header Origin, as browsers do, or use a key in programs",
             )
         return key
+
+    def _missing(self) -> Problem:
+        how = _HOW_FIRST if self._ring.empty else _HOW
+        return Problem(
+            401, "missing_key", "an API key is needed", how, headers={"www-authenticate": "Bearer"}
+        )
 
     def _wrong(self, source: str) -> Problem:
         wait = self._attempts.failed(rate_limit_key(source))
@@ -184,10 +194,6 @@ def is_https(scope: Scope) -> bool:
 def is_open(path: str) -> bool:
     """Return whether a path needs no key."""
     return path in _OPEN or path.startswith(_OPEN_BELOW)
-
-
-def _missing() -> Problem:
-    return Problem(401, "missing_key", "an API key is needed", _HOW, headers={"www-authenticate": "Bearer"})
 
 
 def _given(scope: Scope) -> str | None:

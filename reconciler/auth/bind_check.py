@@ -46,7 +46,8 @@ def check(
     """Reject an address beyond loopback, or a host of a proxy, without an API key or with a short one.
 
     ``key`` is the one that the environment sets, if any. A short one on loopback is only warned of, so that
-    an upgrade starts.
+    an upgrade starts. So is a host of a proxy without a key: on loopback the daemon starts, and every request
+    needs a key until one exists.
 
     Raises:
         UnsafeBind: other machines could connect without a key, or guess it; the message lists the remedies.
@@ -59,6 +60,13 @@ def check(
     named = (
         f"--allowed-host {allowed_hosts[0]} is for a proxy" if allowed_hosts else f"{host} is not loopback"
     )
+    if keyless and is_loopback(host):
+        log.warning(
+            "no API key exists, so every request is refused: --allowed-host is for a proxy; create a key "
+            "with `service-manager key add NAME --role operator`, or add --insecure",
+            extra={"allowed_host": allowed_hosts[0]},
+        )
+        return
     if keyless:
         raise UnsafeBind(
             f"without an API key the daemon serves this machine only, but {named}.\n"

@@ -41,7 +41,7 @@ def test_the_api_does_what_its_document_describes(a_daemon: Start, tmp_path: Pat
 
 def test_the_example_of_the_preview_is_accepted(a_daemon: Start) -> None:
     daemon = a_daemon()
-    await_open(daemon)
+    daemon.converged()
     operation = httpx.get(f"{daemon.url}/openapi.json").json()["paths"]["/services/plan"]["post"]
     (example,) = operation["requestBody"]["content"]["application/json"]["schema"]["examples"]
     nothing = httpx.post(f"{daemon.url}/services/plan", json=example)

@@ -14,7 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 from api.middleware.auth import caller_of, is_open, rate_limit_key, source_of
 from api.middleware.forwarded import ForwardedMiddleware
 from api.middleware.login_limits import AttemptLimits, FailedLogins
-from reconciler.auth.keys import VIEWER
+from reconciler.auth.keys import VIEWER, KeyRing
 from tests.support.fixtures.api import a_world, desired, run_other_tasks
 from tests.support.fixtures.auth import READS, locked, x
 from tests.unit.auth.test_keys import AT, Clock
@@ -249,6 +249,16 @@ def test_the_number_of_remembered_addresses_is_bounded() -> None:
     for number in range(1000):
         attempts.failed(str(number))
     assert len(attempts) == 50
+
+
+async def test_a_daemon_that_needs_a_key_and_has_none_serves_only_open_pages(tmp_path: Path) -> None:
+    """As with --allowed-host and without a key: it reconciles, and no request reads or writes."""
+    async with a_world(keys=KeyRing(tmp_path, always=True)) as world:
+        for method, path in (("GET", "/services/status"), ("POST", "/services/start/kafka")):
+            answer = await world.client.request(method, path)
+            assert (answer.status_code, answer.json()["reason"]) == (401, "missing_key")
+            assert "--allowed-host" in answer.json()["remedy"]
+        assert (await world.client.get("/healthz")).status_code == 200
 
 
 # --- where a request comes from -------------------------------------------------------------------------

@@ -259,10 +259,12 @@ def test_beyond_loopback_a_key_or_insecure_is_required(host: str) -> None:
     bind_check.check(host, keyless=True, insecure=True)
 
 
-def test_a_host_behind_a_proxy_counts_as_beyond_loopback() -> None:
+def test_a_host_behind_a_proxy_counts_as_beyond_loopback(caplog: pytest.LogCaptureFixture) -> None:
     names = ("box.example.org",)
     with pytest.raises(bind_check.UnsafeBind, match="--allowed-host box"):
-        bind_check.check("127.0.0.1", names, keyless=True, insecure=False)
+        bind_check.check("0.0.0.0", names, keyless=True, insecure=False)
+    bind_check.check("127.0.0.1", names, keyless=True, insecure=False)
+    assert "every request is refused" in caplog.text
     bind_check.check("127.0.0.1", names, keyless=False, insecure=False)
     bind_check.check("127.0.0.1", names, keyless=True, insecure=True)
     assert bind_check.serves_others("127.0.0.1", names)
