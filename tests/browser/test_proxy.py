@@ -6,14 +6,14 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, expect
 
-from tests.support.fixtures.simulated_daemons import imagined
+from tests.support.fixtures.simulated_daemons import simulated_daemon
 from tests.support.harness.chromium import BrowserWindow
 from tests.support.hosts.proxies import PATH, certificate, proxy
 
 
 def test_the_pages_work_below_a_path(browser: Browser, tmp_path: Path) -> None:
     certificate(tmp_path)
-    with imagined(tmp_path / "daemon") as daemon:
+    with simulated_daemon(tmp_path / "daemon") as daemon:
         # nginx sends $host without the port, so the name must be configured.
         names = ("SERVICE_MANAGER_ALLOWED_HOST", "SERVICE_MANAGER_TRUSTED_PROXY")
         daemon.environ |= dict.fromkeys(names, "127.0.0.1") | {"SERVICE_MANAGER_INSECURE": "1"}
