@@ -21,6 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from reconciler.engine.compose.alternatives import with_unique_names
+from reconciler.engine.compose.build_messages import NEEDS_BUILDKIT, build_messages
 from reconciler.engine.compose.discovery import Compose, environment, find_compose
 from reconciler.engine.compose.resolve import not_runnable
 from reconciler.engine.compose.subprocess import ChildTimedOut, hold_lock, run
@@ -125,7 +126,7 @@ class ComposeRunner:
         try:
             await self._change(stack, services, arguments, quiet=_BUILD_QUIET, limit=_BUILD_LIMIT)
         except StepFailed as error:
-            if not _NO_BUILDX.search(str(error)):
+            if str(error) == NEEDS_BUILDKIT or not _NO_BUILDX.search(str(error)):
                 raise
             # Newer versions build only through the buildx plugin, which many machines lack; the engine's own
             # builder still exists.
@@ -170,7 +171,8 @@ class ComposeRunner:
                 raise not_runnable(compose, error) from error
         if done.code:
             secrets = secrets_in(await asyncio.to_thread(_model, stack.model))
-            raise _refusal(done.messages, secrets)
+            messages = build_messages(done.messages) if arguments[0] == "build" else done.messages
+            raise _refusal(messages, secrets)
 
 
 def _project(stack: Stack, model: str) -> list[str]:
