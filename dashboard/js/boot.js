@@ -3,6 +3,6 @@
 const again = () => setTimeout(() => location.reload(), 1000);
 addEventListener("load", () => { if ([...document.querySelectorAll("link[rel=stylesheet]")].some((l) => !l.sheet)) again(); });
 import("./main.js").catch((error) => {
-  if (!(error instanceof TypeError)) throw error;
-  again();
+	if (!(error instanceof TypeError)) throw error;
+	again();
 });
