@@ -331,9 +331,10 @@ class Project:
             cwd=self.folder,
             env=self.engine.environ | {"COMPOSE_PROJECT_NAME": self.name},
             capture_output=True,
-            check=True,
+            check=False,
             text=True,
         )
+        assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
 
 

@@ -82,6 +82,8 @@ def _unpack(release: str, packages: Sequence[str], part: Path) -> None:
         (part / folder).symlink_to(f"usr/{folder}")
     for folder in ("dev", "proc", "sys", "tmp", "run", "mnt", "etc", "var/tmp"):
         (part / folder).mkdir(parents=True)
+    # The engine creates the source of a bind mount, but can't in a read-only root: /var/run/docker.sock.
+    (part / "var" / "run").symlink_to("/run")
     (part / "etc" / "passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
     # Podman's name server reads the machine's, and Podman itself its hosts; there is no network to reach.
     (part / "etc" / "resolv.conf").write_text("nameserver 127.0.0.1\n")
