@@ -20,4 +20,4 @@ The HTTP API is the package ``api`` beside this one. ``pyproject.toml`` lists wh
 which; ``make layers`` checks it. ``ARCHITECTURE.md`` explains why.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
