@@ -42,6 +42,7 @@ _LOCK_TIMEOUT = 60.0
 _OBSERVE_TIMEOUT = 3.0
 """Seconds to observe the engine: the user who pushes waits."""
 _MOST_LINES = 15
+_MOST_NAMES = 5
 
 PrintLine = Callable[[str], None]
 
@@ -76,6 +77,8 @@ def receive(context: HookContext, updates: Sequence[str], print_line: PrintLine)
         for old, new, ref in parsed:
             if ref == current:
                 _check_deployed(context, git, old, new, ref, print_line)
+        for line in _not_deployed(parsed, current):
+            print_line(line)
     except _PushRefused as error:
         print_line("push refused; nothing was changed")
         for line in error.lines:
@@ -110,6 +113,23 @@ def _check_names(updates: Sequence[Sequence[str]], current: str) -> None:
     ]
     if refusals:
         raise _PushRefused(*refusals[:_MOST_LINES], "push only branches and tags, and choose other names")
+
+
+def _not_deployed(updates: Sequence[Sequence[str]], current: str) -> Iterator[str]:
+    """Say which pushed branches and tags are only stored, unless the deployed branch is pushed as well.
+
+    git reports such a push as a success, and nothing is deployed (dokku#257).
+    """
+    stored = [ref for _, new, ref in updates if ref != current and new.strip(_NULL_DIGIT)]
+    if not stored or any(ref == current for _, _, ref in updates):
+        return
+    names = [ref.removeprefix("refs/heads/").removeprefix("refs/tags/") for ref in stored]
+    listed = ", ".join(names[:_MOST_NAMES])
+    listed += f" and {len(names) - _MOST_NAMES} more" if names[_MOST_NAMES:] else ""
+    deployed = current.removeprefix("refs/heads/")
+    yield f"nothing is deployed: only {deployed} is, and {listed} {'are' if names[1:] else 'is'} only stored"
+    if stored[0].startswith("refs/heads/") and not stored[1:]:
+        yield f"  to deploy it: git push REMOTE {names[0]}:{deployed}"
 
 
 def _check_deployed(

@@ -215,8 +215,17 @@ def test_an_untracked_file_of_the_host_is_not_overwritten(push_host: GitHost, an
 def test_a_push_of_another_branch_deploys_nothing(push_host: GitHost, ann: GitUser) -> None:
     ann.git("switch", "-qc", "idea")
     ann.save("broken idea", {"groups.yaml": "groups: {\n"})
-    assert ann.push("origin", "idea").returncode == 0
+    pushed = ann.push("origin", "idea")
+    assert pushed.returncode == 0
+    assert "nothing is deployed: only main is, and idea is only stored" in pushed.stderr
+    assert "git push REMOTE idea:main" in pushed.stderr
     assert push_host.groups() == GROUPS
+    ann.git("tag", "v1")
+    tagged = ann.push("origin", "v1")
+    assert "nothing is deployed: only main is, and v1 is only stored" in tagged.stderr
+    deleted = ann.push("origin", ":idea")
+    assert deleted.returncode == 0
+    assert "deployed" not in deleted.stderr
 
 
 def test_a_push_without_a_daemon_is_validated(push_host: GitHost, ann: GitUser) -> None:
