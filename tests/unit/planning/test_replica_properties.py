@@ -13,6 +13,7 @@ from reconciler.model.observed import ALIVE, Action, Container, Health, Observed
 from reconciler.model.stack import Condition, Dependency, Service, Stack
 from reconciler.planning.planner import Plan, Step, plan
 from reconciler.planning.record_observation import mark_settled, record_observation
+from reconciler.planning.rules.service import PAUSE_SECONDS
 from tests.support.fixtures.builders import CHECK, NOW, a_stack, container, service
 
 FIXED = settings(derandomize=True, deadline=None, max_examples=50)
@@ -118,11 +119,12 @@ def obeyed(world: World, steps: tuple[Step, ...]) -> World:
 
 
 def at_rest(world: World) -> tuple[Plan, World]:
+    """Return the plan that stays without a step for longer than a paused container waits; a round is 1 s."""
     idle = 0
-    for _ in range(40 + 40 * len(world.stack.services)):
+    for _ in range(80 + 80 * len(world.stack.services)):
         result, world = world.decide()
         idle = 0 if result.steps else idle + 1
-        if idle > 5:
+        if idle > PAUSE_SECONDS + 5:
             return result, world
         world = obeyed(world, result.steps)
     raise AssertionError("never comes to rest")
