@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from playwright.sync_api import Browser, expect
@@ -24,13 +25,18 @@ def test_the_pages_work_below_a_path(browser: Browser, tmp_path: Path) -> None:
             window.switch("monitoring").click()
             expect(window.switch("monitoring")).to_have_attribute("aria-checked", "true")
             expect(window.page.locator(".toast")).to_contain_text("monitoring switched on")
-            for part in ("docs/**", "openapi.json", "healthz"):
-                window.carry(f"https://127.0.0.1:{front}{PATH}/{part}")
             window.page.goto(f"https://127.0.0.1:{front}{PATH}/docs/")
             window.page.locator(".opblock[id$=healthz_get]").click()
-            window.page.get_by_role("button", name="Execute").click()
-            expect(window.page.locator(".request-url").first).to_contain_text(f"{front}{PATH}/healthz")
-            expect(window.page.locator(".live-responses-table .response-col_status").last).to_have_text("200")
+            status = window.page.locator(".live-responses-table .response-col_status").last
+            for _ in range(5):
+                window.page.get_by_role("button", name="Execute").click()
+                expect(window.page.locator(".request-url").first).to_contain_text(f"{front}{PATH}/healthz")
+                expect(status).to_have_text(re.compile("200|Undocumented"))
+                # Chromium aborts a request when the engine of another test creates a network interface.
+                if "200" in status.inner_text():
+                    break
+                window.page.get_by_role("button", name="Clear").click()
+            expect(status).to_have_text("200")
             assert window.errors == []
             context.close()
             assert daemon.get("/services/groups/monitoring")["state"] == "on"

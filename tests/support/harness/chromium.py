@@ -61,17 +61,13 @@ class BrowserWindow:
         self.errors: list[str] = []
         self.requests: list[str] = []
         self.failed: list[str] = []
-        self.carry(f"{self.url}**")
+        context.route(f"{self.url}**", _carry)
         self.page: Page = context.new_page()
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("console", self._heard)
         self.page.on("requestfailed", lambda request: self.failed.append(f"{request.url} {request.failure}"))
         self.page.on("response", self._answered)
         self.page.on("request", lambda request: self.requests.append(request.url))
-
-    def carry(self, pattern: str) -> None:
-        """Let playwright send the requests that match, so that a new network interface aborts none."""
-        self.context.route(pattern, _carry)
 
     def _heard(self, message: Any) -> None:
         # Chromium logs a refusal of the API as an error too; only errors of the page itself count.
