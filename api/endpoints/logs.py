@@ -29,9 +29,9 @@ log = logging.getLogger(__name__)
 
 MOST_LINES = 10_000
 MOST_READERS = 32
+"""Maximum number of open logs; each follower holds a connection to the engine."""
 MOST_OF_A_CALLER = 10
 """Maximum number of open logs of one key, or of one address without keys: no caller can hold all."""
-"""Maximum number of open logs; each follower holds a connection to the engine."""
 SIZE = 2**18
 """Bytes buffered for a client; while the buffer is full, nothing is read from the engine."""
 FIRST = 1.0

@@ -14,6 +14,7 @@ from starlette.types import Scope
 
 from api.middleware.forwarded import forwarded, normalise_address
 from api.middleware.login_limits import FailedLogins
+from api.middleware.security import READS
 from api.middleware.sessions import COOKIE, HEADER, Sessions
 from api.wire.problems import Problem
 from reconciler.auth.keys import OPERATOR, Key, KeyRing
@@ -23,7 +24,6 @@ SCOPE = "service_manager.caller"
 """Key of the caller in the ASGI scope."""
 
 SESSION = "/services/session"
-READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _READ_ONLY_POSTS = frozenset({"/services/plan"})
 """POST requests that change nothing."""
 

@@ -122,11 +122,6 @@ def tree_path(top: Path, prefix: str, name: str) -> str:
         return prefix + name
 
 
-def read_blob(git: Git, oid: str) -> bytes:
-    """Return the content of an object."""
-    return git("cat-file", "blob", oid)
-
-
 def read_blobs(git: Git, oids: Iterable[str]) -> dict[str, bytes]:
     """Return the contents of many objects, with one command."""
     wanted = list(dict.fromkeys(oids))

@@ -183,23 +183,26 @@ def _record_restarts(ledger: Ledger, container: Container, now: Clock) -> Ledger
 
 
 def _record_health(ledger: Ledger, container: Container, now: Clock) -> Ledger:
-    name, known = container.service, ledger.unhealthy.get(container.service)
-    if container.state is not State.RUNNING or container.health is not Health.UNHEALTHY:
-        return replace(ledger, unhealthy=omit(ledger.unhealthy, [name])) if known else ledger
-    if known is not None and (known.container, known.started_at) == (container.id, container.started_at):
-        return ledger
-    entry = ReadySince(container.id, container.started_at, now.mono)
-    return replace(ledger, unhealthy={**ledger.unhealthy, name: entry})
+    is_unhealthy = container.state is State.RUNNING and container.health is Health.UNHEALTHY
+    unhealthy = _since(ledger.unhealthy, container.service, container, now, holds=is_unhealthy)
+    return ledger if unhealthy is ledger.unhealthy else replace(ledger, unhealthy=unhealthy)
 
 
 def _record_pause(ledger: Ledger, container: Container, now: Clock) -> Ledger:
-    name, known = container.service, ledger.paused.get(container.service)
-    if container.state is not State.PAUSED:
-        return replace(ledger, paused=omit(ledger.paused, [name])) if known else ledger
+    paused = _since(ledger.paused, container.service, container, now, holds=container.state is State.PAUSED)
+    return ledger if paused is ledger.paused else replace(ledger, paused=paused)
+
+
+def _since(
+    times: Mapping[str, ReadySince], name: str, container: Container, now: Clock, *, holds: bool
+) -> Mapping[str, ReadySince]:
+    """Return ``times`` with the time since which a condition holds for this run of a container."""
+    known = times.get(name)
+    if not holds:
+        return times if known is None else omit(times, [name])
     if known is not None and (known.container, known.started_at) == (container.id, container.started_at):
-        return ledger
-    entry = ReadySince(container.id, container.started_at, now.mono)
-    return replace(ledger, paused={**ledger.paused, name: entry})
+        return times
+    return {**times, name: ReadySince(container.id, container.started_at, now.mono)}
 
 
 def _record_completion(stack: Stack, ledger: Ledger, service: Service, container: Container) -> Ledger:
@@ -217,20 +220,17 @@ def _record_readiness(
     stack: Stack, ledger: Ledger, service: Service, container: Container, now: Clock
 ) -> Ledger:
     name = service.name
-    since = ledger.ready.get(name)
-    if not is_ready(container):
-        return replace(ledger, ready=omit(ledger.ready, [name])) if since is not None else ledger
+    holds = is_ready(container)
     if (
-        container.health is Health.NONE
+        holds
+        and container.health is Health.NONE
         and service_of(name) not in ledger.durations
         and name not in stack.one_shots
     ):
         # Without a check it is ready as soon as it runs: no measurement needed.
         ledger = record_start_time(ledger, service_of(name), not_at=0.0, at=0.0)
-    if since is not None and (since.container, since.started_at) == (container.id, container.started_at):
-        return ledger
-    entry = ReadySince(container.id, container.started_at, now.mono)
-    return replace(ledger, ready={**ledger.ready, name: entry})
+    ready = _since(ledger.ready, name, container, now, holds=holds)
+    return ledger if ready is ledger.ready else replace(ledger, ready=ready)
 
 
 def mark_settled(ledger: Ledger, plan: Plan) -> Ledger:
