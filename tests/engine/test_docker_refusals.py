@@ -13,7 +13,7 @@ from reconciler.model.observed import Action, State
 from tests.support.harness.adapter import PLAIN, AdapterHarness, Make
 from tests.support.harness.private_engine import until
 
-from .conftest import ALL_ENGINES
+from .conftest import ALL_ENGINES, PODMAN
 
 # --- why a step failed ---
 
@@ -36,7 +36,7 @@ async def test_a_port_held_by_a_program(bench: Make) -> None:
 
 
 @pytest.mark.pitfall(26)
-@pytest.mark.parametrize("clean", ALL_ENGINES, indirect=True)
+@pytest.mark.parametrize("clean", [*ALL_ENGINES, PODMAN], indirect=True)
 async def test_a_port_held_by_a_container_names_it(bench: Make) -> None:
     with socket.create_server(("0.0.0.0", 0)) as holder:
         port = holder.getsockname()[1]

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 
 import pytest
 
 from reconciler.engine.podman.health_checks import engine_has_timers
-from reconciler.errors import StepFailed
-from reconciler.model.observed import Action, Container, Health, State
+from reconciler.model.observed import Container, Health, State
 from tests.support.harness.adapter import AdapterHarness, Make
 from tests.support.harness.private_engine import until
 
@@ -88,21 +86,3 @@ async def test_a_restart_between_two_observations_shows_without_events(bench: Ma
     before = await b.running("bad")
     b.client.restart(before.id, timeout=1)
     assert (await b.seen("bad")).started_at > before.started_at
-
-
-async def test_a_taken_port_is_named(bench: Make) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    b: AdapterHarness = await bench(
-        f"""
-        services:
-          one: {{image: "bed/standin:1", init: true, container_name: o-one, ports: ["{port}:80"]}}
-          two: {{image: "bed/standin:1", init: true, container_name: o-two, ports: ["{port}:80"]}}
-        """
-    )
-    await b.running("one")
-    container = await b.created("two")
-    with pytest.raises(StepFailed) as caught:
-        await b.act(Action.START, "two", container=container.id)
-    assert caught.value.reason == "port_conflict"
-    assert f"port {port} is taken by container o-one" in str(caught.value)
