@@ -278,7 +278,7 @@ def test_git_init_keeps_an_existing_repository(host: GitHost) -> None:
 
 def test_doctor_reports_a_hook_without_its_program(push_host: GitHost, ann: GitUser) -> None:
     hook = push_host.desired / ".git/hooks/pre-receive"
-    hook.write_text(re.sub(r"exec \S+", "exec /gone/python", hook.read_text()))
+    hook.write_text(re.sub(r"exec ('[^']*'|\S+)", "exec /gone/python", hook.read_text()))
     ann.save("web", {"groups.yaml": WEB_ON})
     refused(push_host, ann)
     output = push_host.cli("doctor", "--desired-state", str(push_host.desired)).output

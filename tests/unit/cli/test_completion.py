@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ def in_shell(tmp_path: Path, shell: str, script: str) -> str:
     """Run a script after the completion script of a shell; return its output."""
     assert shutil.which(shell), f"{shell} is missing; `make test` installs it"
     program = tmp_path / "service-manager"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m reconciler "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m reconciler "$@"\n')
     program.chmod(0o755)
     (tmp_path / "desired-state").mkdir(exist_ok=True)
     (tmp_path / "desired-state/stack.yaml").write_text(STACK)

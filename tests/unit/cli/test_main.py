@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import shlex
 import subprocess
 import sys
 from ipaddress import ip_network
@@ -354,7 +355,7 @@ def test_command_module_loads_rich_only_to_draw(module: str) -> None:
 
 def test_closed_pipe_prints_no_traceback() -> None:
     done = subprocess.run(
-        f"{sys.executable} -m reconciler schema | head -c 1",
+        f"{shlex.quote(sys.executable)} -m reconciler schema | head -c 1",
         shell=True,
         capture_output=True,
         text=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -66,7 +67,7 @@ def test_the_first_new_enough_python_is_used(checkout: Checkout) -> None:
 
 def test_uv_fetches_one_where_python3_is_3_10(checkout: Checkout) -> None:
     checkout.program("python3", OLD)
-    checkout.uv(INSTALLS.format(sys.executable))
+    checkout.uv(INSTALLS.format(shlex.quote(sys.executable)))
     expected = str(checkout.folder / ".cache/python/cpython-3.12.9/bin/python3")
     code, found, output = checkout.find("python3", "python3.11-none")
     assert (code, found) == (0, expected)
